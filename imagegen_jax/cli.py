@@ -1,0 +1,260 @@
+"""The command `imagegen`: train, sample, report, info, data."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+
+from imagegen_jax.core import folder, program, summary
+from imagegen_jax.core.experiment import Experiment, Rows
+from imagegen_jax.core.override import parse_overrides
+from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.main import main as train_main
+from imagegen_jax.main import readable_errors
+
+EXAMPLES = {
+    "train": """examples:
+  imagegen train experiments.ddpm_digits
+  imagegen train experiments.dcgan_mnist --workdir runs/a --optim.generator.lr 1e-4
+  imagegen train my_experiment.py --smoke
+  imagegen train experiments.ddpm_cifar10 --help      every field as an option""",
+    "sample": """examples:
+  imagegen sample runs/demo --n 100
+  imagegen sample runs/demo --n 20 --labels 3,7 --out grid.png
+  imagegen sample runs/demo --n 50000 --out samples.npz       arr_0 images uint8, arr_1 labels
+  imagegen sample runs/demo --model.sampler.steps 50 --out folder/""",
+    "report": """example:
+  imagegen report runs/demo""",
+    "info": """examples:
+  imagegen info experiments.ddpm_cifar10
+  imagegen info experiments.ddpm_cifar10 --model.network.width 256 --arrays
+  imagegen info runs/demo --json""",
+    "data": """examples:
+  imagegen data info digits
+  imagegen data info photos.zip --size 64 --channels 3 --out photos.png
+  imagegen data prepare tfds:cifar10""",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script."""
+    options, rest = _parser().parse_known_args(arguments)
+    with readable_errors():
+        options.run_command(options, rest)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="imagegen", description="Image generation in JAX and Flax.", allow_abbrev=False,
+        epilog="imagegen COMMAND --help shows a command's options and examples.",
+    )  # fmt: skip
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = _command(commands, "train", "train an experiment, from where its folder is", _train, add_help=False)
+    train.add_argument("target", nargs="?", help="a module such as experiments.ddpm_digits, or the path of a .py file")
+
+    sample = _command(commands, "sample", "draw images from a run", _sample)
+    sample.add_argument("run", type=pathlib.Path)
+    sample.add_argument("--n", type=int, default=64, help="how many images (default: 64)")
+    sample.add_argument("--labels", type=_labels, help="classes to draw, e.g. 3,7 (default: all), each as often")
+    sample.add_argument(
+        "--out", default="grid.png", help="a grid .png, a folder/ of PNGs, or an .npz (default: grid.png)"
+    )
+    sample.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
+    sample.add_argument("--chunk", type=int, default=256, help="images drawn at a time (default: 256)")
+    sample.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
+    sample.add_argument("--std", type=float, help="draw from the post-hoc average of this width (0 to 0.28)")
+    _module_option(sample)
+
+    report = _command(commands, "report", "write a run's report.html", _report)
+    report.add_argument("run", type=pathlib.Path)
+
+    info = _command(commands, "info", "parameter counts and memory of an experiment or a run", _info)
+    info.add_argument(
+        "target", help="a module such as experiments.ddpm_cifar10, the path of a .py file, or a run folder"
+    )
+    info.add_argument("--json", action="store_true", help="machine-readable")
+    info.add_argument("--arrays", action="store_true", help="every array")
+    _module_option(info)
+
+    data = _command(commands, "data", "look at a data set, or prepare it", _data)
+    data.add_argument("action", choices=("info", "prepare"))
+    data.add_argument("source", help="digits, a TFDS name such as mnist or tfds:cifar10, a folder, a .zip, an .npz")
+    data.add_argument("--size", type=int, help="training size in pixels (default: as they are)")
+    data.add_argument("--channels", type=int, choices=(1, 3, 4), help="1 grey, 3 RGB, 4 RGBA (default: as they are)")
+    data.add_argument("--split", help="split of a TFDS set (default: train)")
+    data.add_argument("--data-dir", help="where TFDS keeps its data")
+    data.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("data.png"), help="picture grid (default: data.png)"
+    )
+    return parser
+
+
+def _command(commands: Any, name: str, what: str, function: Any, **settings: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        name, help=what, description=what.capitalize() + ".", epilog=EXAMPLES[name], allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter, **settings,
+    )  # fmt: skip
+    command.set_defaults(run_command=function, parser=command)
+    return command
+
+
+def _module_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--module", action="append", default=[], help="a module or .py file that the run's own classes come from"
+    )
+
+
+def _labels(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _no_more(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    if rest:
+        options.parser.error(f"unrecognized arguments: {' '.join(rest)}")
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+def _train(options: argparse.Namespace, rest: list[str]) -> None:
+    if options.target in (None, "-h", "--help"):
+        options.parser.print_help()
+        raise SystemExit(0 if {"-h", "--help"} & set(rest) else 2)
+    module = import_target(options.target)
+    train_main(_experiment_of(module), getattr(module, "smoke", {}), rest, prog=f"imagegen train {options.target}")
+
+
+def _sample(options: argparse.Namespace, rest: list[str]) -> None:
+    from imagegen_jax.run import load
+
+    if options.n < 1:
+        raise ValueError(f"--n {options.n}: must be at least 1")
+    run = load(options.run, [import_target(name).__name__ for name in options.module])
+    run = dataclasses.replace(
+        run, experiment=parse_overrides(run.experiment, rest, f"imagegen sample {options.run}", prefix=("model",))
+    )
+    run = run.reconstruct(options.std) if options.std else run.with_average(options.average)
+    classes = options.labels or list(range(run.experiment.num_classes))
+    labels = np.sort(np.resize(classes, options.n), kind="stable") if classes else None
+    images = run.sample(options.n, labels, options.seed, options.chunk)
+    write_samples(options.out, images, labels)
+    print(f"{len(images)} images in {options.out}")
+
+
+def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None) -> None:
+    """Writes uint8 images [n h w c] as a grid, as a folder of PNGs, or as the .npz that ADM's evaluator reads."""
+    from imagegen_jax.data.grid import grid, write_png
+
+    path = pathlib.Path(out)
+    if path.suffix == ".npz":
+        np.savez(path, images, *([] if labels is None else [labels.astype(np.int64)]))
+    elif path.suffix == ".png":
+        rows = 0 if labels is None else len(np.unique(labels))
+        columns = max(1, round(len(images) / rows if rows else len(images) ** 0.5))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_png(path, grid(images, min(columns, 64)))
+    else:
+        path.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(images):
+            prefix = "" if labels is None else f"{labels[i]}_"
+            write_png(path / f"{prefix}{i:06d}.png", image[..., 0] if image.shape[-1] == 1 else image)
+
+
+def _report(options: argparse.Namespace, rest: list[str]) -> None:
+    from imagegen_jax.report import write_report
+
+    _no_more(options, rest)
+    folder.load_experiment_dict(options.run)
+    print(write_report(options.run))
+
+
+def _info(options: argparse.Namespace, rest: list[str]) -> None:
+    modules = [import_target(name).__name__ for name in options.module]
+    path = pathlib.Path(options.target)
+    if path.is_dir():
+        experiment, rows = folder.load_experiment(path, modules), folder.load_rows(path)
+    else:
+        experiment = _experiment_of(import_target(options.target))
+        experiment = parse_overrides(experiment, rest, f"imagegen info {options.target}")
+        rows = rows_of_model(experiment)
+    state = program.abstract_state(experiment, rows, MeshShape(data=1).build(), 0)
+    networks, memory = summary.parameter_summary(state), summary.memory_of(state)
+    if options.json:
+        print(json.dumps({"name": experiment.name, "networks": networks, "state_bytes": memory}, indent=1))
+        return
+    for name, found in networks.items():
+        trained = "" if name in experiment.optim else "  (frozen)"
+        print(f"{name:16}{found['count']:>16,} parameters {found['bytes'] / 2**20:>10,.1f} MiB{trained}")
+    print("state:          " + ", ".join(f"{part} {size / 2**20:,.1f} MiB" for part, size in memory.items()))
+    if options.arrays:
+        from clu import parameter_overview
+
+        for name in networks:
+            print(f"\n{name}\n{parameter_overview.get_parameter_overview(state.params[name], include_stats=False)}")
+
+
+def rows_of_model(experiment: Experiment) -> Rows:
+    """What a row of a batch looks like, as the model has it: its images, and labels where it knows classes."""
+    rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8)}
+    return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
+
+
+def _data(options: argparse.Namespace, rest: list[str]) -> None:
+    from imagegen_jax.data import parse_source
+    from imagegen_jax.data.describe import describe, picture_grid
+    from imagegen_jax.data.tfds import TFDS, prepare_tfds
+
+    _no_more(options, rest)
+    source = parse_source(options.source, options.size, options.channels, options.split, options.data_dir)
+    if options.action == "prepare" and isinstance(source, TFDS):
+        prepare_tfds(source.name, source.data_dir)
+    dataset = source.open()
+    print(describe(dataset, options.source))
+    picture_grid(dataset, options.out)
+    print(f"pictures: {options.out}")
+
+
+# --- modules ---------------------------------------------------------------------------------------------------------
+
+
+def import_target(target: str) -> ModuleType:
+    """The module of a dotted name or of the path of a .py file. Raises ValueError where there is none."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    path = pathlib.Path(target)
+    if path.suffix != ".py":
+        try:
+            return importlib.import_module(target)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{target}.".startswith(f"{error.name}."):
+                raise
+            raise ValueError(f"no module {target!r} here: give a dotted name or the path of a .py file") from error
+    if not path.is_file():
+        raise ValueError(f"{target}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent.resolve()))
+    spec.loader.exec_module(module)
+    return module
+
+
+def _experiment_of(module: ModuleType) -> Experiment:
+    found = getattr(module, "experiment", None)
+    if not isinstance(found, Experiment):
+        raise ValueError(f"{module.__name__} has no `experiment`: set it to an imagegen_jax.Experiment")
+    return found

@@ -1,0 +1,149 @@
+"""Checkpoints, written by Orbax: complete or not there, verified when read, the newest good one used.
+
+Each holds, beside the state, a fingerprint of every array, computed on the devices before the save and again after
+the restore: a bit that changed on the disk is noticed, whatever the compression let through.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import Array, UInt32
+
+from imagegen_jax.core import compile as compiling
+
+
+class CheckpointError(RuntimeError):
+    """No checkpoint of a run can be used, or none can be written."""
+
+
+class Checkpoints:
+    """The checkpoints in one folder, numbered by training step."""
+
+    def __init__(self, folder: pathlib.Path, keep: int | None = None) -> None:
+        """`keep`: how many of the newest stay; None: all."""
+        self.folder = folder
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+
+    def steps(self) -> list[int]:
+        """The steps of the complete checkpoints, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, step: int, tree: Any) -> None:
+        """Saves in the background; `wait` or the next save ends it. Does nothing where the step is there already."""
+        if step in self._manager.all_steps():
+            return
+        prints = [int(n) for n in jax.device_get(fingerprint(tree))]
+        items = {"state": ocp.args.StandardSave(tree), "fingerprint": ocp.args.JsonSave(prints)}
+        try:
+            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+        except (OSError, ValueError) as error:
+            raise self._unwritten(step, error) from error
+
+    def wait(self) -> None:
+        """Returns when all that was saved is on the disk. Raises CheckpointError where it could not be written."""
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:
+            raise self._unwritten(None, error) from error
+
+    def _unwritten(self, step: int | None, error: Exception) -> CheckpointError:
+        free = shutil.disk_usage(self.folder).free / 2**20
+        which = "a checkpoint" if step is None else f"the checkpoint of step {step}"
+        kept = f"the newest complete one is of step {max(self.steps())}" if self.steps() else "there is none yet"
+        return CheckpointError(
+            f"{which} could not be written to {self.folder} ({free:.0f} MiB free): {error}\n{kept}; make room or make "
+            "the folder writable, then give the same command again"
+        )
+
+    def restore(self, like: Callable[[int], Any], repair: bool = False) -> tuple[int, Any] | None:
+        """(step, tree) of the newest good checkpoint; None where there is none at all.
+
+        `like(step)` is a tree of `jax.ShapeDtypeStruct` with shardings. Damaged ones are named and passed over, and with
+        `repair` moved to a folder "damaged" beside, so that their steps can be saved again. Raises CheckpointError
+        where there are checkpoints and none of them is good.
+        """
+        damaged: dict[int, str] = {}
+        for step in reversed(self.steps()):
+            try:
+                tree = self.read(step, like(step))
+            except Exception as error:  # whatever a damaged file makes a reader raise
+                damaged[step] = (str(error).splitlines() or [type(error).__name__])[0][:300]
+                print(f"checkpoint {self.folder / str(step)} is damaged: {damaged[step]}", file=sys.stderr)
+                continue
+            if damaged:
+                print(f"using the checkpoint before it, of step {step}", file=sys.stderr)
+                if repair:
+                    self._put_aside(damaged)
+            return step, tree
+        if damaged:
+            reasons = "".join(f"\n  step {step}: {why}" for step, why in damaged.items())
+            raise CheckpointError(
+                f"no checkpoint in {self.folder} can be read:{reasons}\nNothing was changed; to start anew, give "
+                "another --workdir"
+            )
+        return None
+
+    def read(self, step: int, like: Any) -> Any:
+        """The tree of one checkpoint. Raises ValueError where an array differs from what was saved."""
+        items = {"state": ocp.args.StandardRestore(like), "fingerprint": ocp.args.JsonRestore()}
+        found = self._manager.restore(step, args=ocp.args.Composite(**items))
+        wrong = np.flatnonzero(np.asarray(found["fingerprint"]) != jax.device_get(fingerprint(found["state"])))
+        if len(wrong):
+            path = jax.tree_util.keystr(jax.tree.leaves_with_path(found["state"])[wrong[0]][0])
+            raise ValueError(f"{len(wrong)} arrays differ from what was saved, the first of them {path}")
+        return found["state"]
+
+    def _put_aside(self, damaged: dict[int, str]) -> None:
+        if jax.process_index() == 0:
+            for step in damaged:
+                target = self.folder.parent / "damaged" / str(step)
+                target.parent.mkdir(exist_ok=True)
+                shutil.rmtree(target, ignore_errors=True)
+                (self.folder / str(step)).rename(target)
+        if jax.process_count() > 1:
+            from jax.experimental import multihost_utils
+
+            multihost_utils.sync_global_devices("damaged checkpoints put aside")
+        self._manager.reload()
+
+    def reached_preemption(self, step: int) -> bool:
+        """Whether the cluster wants the run to stop; the same answer, at the same step, in every process."""
+        return self._manager.reached_preemption(step)
+
+    def close(self) -> None:
+        """Waits for saves under way and frees what the manager holds."""
+        self._manager.close()
+
+
+def fingerprint(tree: Any) -> UInt32[Array, " leaves"]:
+    """A number for each array that changes with any of its bits: sum of odd weights times its words, modulo 2^32.
+
+    Integer sums do not depend on their order, so neither does it depend on how the arrays are sharded.
+    """
+    return _fingerprint(jax.tree.leaves(tree))
+
+
+def _fingerprint(leaves: list[Array]) -> UInt32[Array, " leaves"]:
+    return compiling.jit(lambda arrays: jnp.stack([_word_sum(x) for x in arrays]))(leaves)
+
+
+def _word_sum(x: Array) -> UInt32[Array, ""]:
+    words = x if x.dtype == jnp.bool_ else jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+    words = words.astype(jnp.uint32).reshape(-1)
+    weights = 2 * jnp.arange(len(words), dtype=jnp.uint32) + 1
+    return jnp.sum(words * weights, dtype=jnp.uint32)
+
+
+def abstract(tree: Any, shardings: Any) -> Any:
+    """The shapes of a tree with where its arrays shall live: what `restore` wants."""
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)

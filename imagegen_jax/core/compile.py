@@ -1,0 +1,80 @@
+"""Compilation: the one place that knows compiler options, the persistent cache and the cache of compiled steps."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from imagegen_jax.core.shard import batch_sharding, replicated, state_sharding
+from imagegen_jax.core.step import StepSpec, train_step
+
+# Convolutions and their gradients take half the time on the CPU backend with this (measured on jax 0.10.2 and 0.12).
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+
+_steps: dict[Hashable, Any] = {}  # compiled steps of this process
+
+
+def cache_dir() -> pathlib.Path:
+    """Where prepared data and compiled programs are kept: $IMAGEGEN_CACHE, else the user's cache folder."""
+    if "IMAGEGEN_CACHE" in os.environ:
+        return pathlib.Path(os.environ["IMAGEGEN_CACHE"])
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "imagegen_jax"
+
+
+def use_persistent_cache() -> None:
+    """Keeps compiled programs on disk, unless the user has chosen a place (JAX_COMPILATION_CACHE_DIR) or switched it off."""
+    if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+@functools.cache
+def compiler_options() -> dict[str, str]:
+    """The options that every program here is compiled with: those that this platform gains from and this jax knows."""
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda x: x, compiler_options=CPU_OPTIONS).lower(1.0).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" in str(error):
+            return {}
+        raise
+    return CPU_OPTIONS
+
+
+def jit(function: Callable[..., Any], **settings: Any) -> Any:
+    """`jax.jit` with `compiler_options()`."""
+    return jax.jit(function, compiler_options=compiler_options(), **settings)
+
+
+def compiled_step(
+    spec: StepSpec, mesh: Mesh, stage: Hashable, due: tuple[str, ...], state: Any, batch: Any, run: Any
+) -> Callable[[Any, Any, Any], Any]:
+    """The compiled training step of one (stage, due phases): (state, batch, run) -> (state, metrics).
+
+    The state is donated. Compiled ahead of its call, so that an argument of another shape, dtype or sharding is an
+    error and not a silent recompilation. One compilation serves every run in this process with an equal `spec`.
+    """
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((state, batch)))
+    key = (spec, mesh, stage, due, shapes, jax.tree.structure((state, batch)))
+    if key not in _steps:
+        sharding = state_sharding(mesh, state)
+        step = jit(
+            functools.partial(train_step, spec, stage, due),
+            donate_argnums=0,
+            in_shardings=(sharding, batch_sharding(mesh), replicated(mesh)),
+            out_shardings=(sharding, replicated(mesh)),
+        )
+        _steps[key] = step.lower(state, batch, run).compile()
+    return _steps[key]
+
+
+def compilations() -> int:
+    """How many training steps this process has compiled."""
+    return len(_steps)

@@ -1,0 +1,140 @@
+"""Moving averages of networks: fixed decay, half-life in images, and power functions with post-hoc reconstruction.
+
+An average covers what sampling reads and training moves: parameters and batch statistics; other collections are
+taken as they are now. It is updated after the optimizer, so that it includes the step just taken.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.optim import Clock
+
+AVERAGED_COLLECTIONS = ("params", "batch_stats")
+
+
+class Average(Protocol):
+    """A moving average, by the weight that its past keeps at each step."""
+
+    networks: tuple[str, ...]  # which networks it follows; (): all that are trained
+
+    def decay(self, clock: Clock, batch_size: int) -> Float[Array, ""]:
+        """The weight of the past in [0, 1]; `clock.step` counts the steps completed before this one."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedDecay:
+    """average <- decay * average + (1 - decay) * weights, from the initial weights."""
+
+    rate: float = 0.9999
+    networks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"FixedDecay.rate={self.rate}: must be at least 0 and below 1")
+
+    def decay(self, clock: Clock, batch_size: int) -> Float[Array, ""]:
+        return jnp.float32(self.rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class HalfLife:
+    """A decay that halves an old weight's share every `images` images, the same for any batch size (StyleGAN2-ADA).
+
+    With `ramp`, the half-life is at most that share of the images seen so far, which frees a young average from
+    the initial weights.
+    """
+
+    images: float = 500_000.0
+    ramp: float | None = 0.05
+    networks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.images > 0:
+            raise ValueError(f"HalfLife.images={self.images}: must be above 0")
+
+    def decay(self, clock: Clock, batch_size: int) -> Float[Array, ""]:
+        half_life = jnp.float32(self.images)
+        if self.ramp is not None:
+            half_life = jnp.minimum(half_life, self.ramp * batch_size * clock.step.astype(jnp.float32))
+        return 0.5 ** (batch_size / jnp.maximum(half_life, 1e-8))
+
+
+@dataclasses.dataclass(frozen=True)
+class PowerFunction:
+    """Weights the past by a power of time, w(t) ~ t^gamma, so that its width grows with the run (EDM2, section 3.1).
+
+    Snapshots of two widths are enough to reconstruct any width afterwards (`reconstruct`).
+    """
+
+    std: float = 0.05  # sigma_rel: the profile's standard deviation over the length of training
+    networks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        gamma_of_std(self.std)
+
+    def decay(self, clock: Clock, batch_size: int) -> Float[Array, ""]:
+        """beta(t) = (1 - 1/t)^(gamma + 1), t counted from 1   (EDM2, section 3.1)"""
+        t = (clock.step + 1).astype(jnp.float32)
+        return (1 - 1 / t) ** (gamma_of_std(self.std) + 1)
+
+
+def update(average: Average, old: Any, new: Any, clock: Clock, batch_size: int) -> Any:
+    """The average after a step whose outcome is `new`: a tree like `old`, in float32."""
+    keep = average.decay(clock, batch_size)
+    return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, old, new)
+
+
+# --- post-hoc reconstruction (EDM2, section 3.2 and appendix C) --------------------------------------------------------
+
+
+@functools.lru_cache
+def gamma_of_std(std: float) -> float:
+    """Gamma of the power profile with relative width sigma_rel: std^2 = (g + 1) / ((g + 2)^2 (g + 3)).
+
+    Raises ValueError where `std` is not between 0 and 0.2886, the width of the uniform average.
+    """
+    if not 0 < std < 12**-0.5:
+        raise ValueError(f"PowerFunction.std={std}: must be above 0 and below 0.2886, the width of a plain mean")
+    t = std**-2.0  # the root g >= 0 of g^3 + 7 g^2 + (16 - t) g + (12 - t) = 0
+    return float(np.roots([1.0, 7.0, 16.0 - t, 12.0 - t]).real.max())
+
+
+def _inner(t_a: np.ndarray, gamma_a: np.ndarray, t_b: np.ndarray, gamma_b: np.ndarray) -> np.ndarray:
+    """The integral over tau of two profiles (g + 1) tau^g / t^(g + 1), each on [0, t]."""
+    early, late = np.minimum(t_a, t_b), np.maximum(t_a, t_b)
+    power = np.where(t_a < t_b, gamma_b, gamma_a)  # of the profile that ends later
+    return (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1) * (early / late) ** power / late
+
+
+def reconstruction_weights(
+    steps: Sequence[int], stds: Sequence[float], target_step: int, target_std: float
+) -> np.ndarray:
+    """The weights of stored averages whose sum is closest to the average of another width   (EDM2, section 3.2).
+
+    Snapshot i was taken after `steps[i]` steps of an average of width `stds[i]`. Float64, least squares on the
+    profiles as functions of time.
+    """
+    t, gammas = np.asarray(steps, np.float64), np.array([gamma_of_std(std) for std in stds])
+    at, gamma = np.float64(target_step), np.float64(gamma_of_std(target_std))
+    gram = _inner(t[:, None], gammas[:, None], t[None], gammas[None])
+    return np.linalg.solve(gram, _inner(t, gammas, at, gamma))
+
+
+def reconstruct(snapshots: Sequence[Any], weights: np.ndarray) -> Any:
+    """The weighted sum of trees of arrays, added up in float64, in float32."""
+
+    def combine(*leaves: Any) -> np.ndarray:
+        total = sum(w * np.asarray(leaf, np.float64) for w, leaf in zip(weights, leaves, strict=True))
+        return np.asarray(total, np.float32)
+
+    return jax.tree.map(combine, *snapshots)

@@ -1,0 +1,136 @@
+"""An experiment is a value: a frozen dataclass from which every array of the run follows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from imagegen_jax.core.ema import Average, PowerFunction
+from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.model import Batch, Model, PRNGKeys
+from imagegen_jax.core.optim import Optimizer, check_rates
+from imagegen_jax.core.shard import MeshShape, check_batch_size
+from imagegen_jax.core.step import StepSpec, stage_at
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A recipe: what is trained, on what, how, for how long. A change is `dataclasses.replace` or `override`."""
+
+    name: str
+    model: Any  # a core.model.Model
+    data: Any  # a data.Source
+    optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is frozen
+    averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
+    augment: tuple[Callable[[Batch, PRNGKeys], Batch], ...] = ()  # applied in order to each batch, inside jit
+    pretrained: Mapping[str, str] = FrozenMap()  # network -> a run folder or an .npz of weights to start from
+    clip_norm: float | None = None  # largest global norm of the gradient of one phase; None: not clipped
+    microbatches: int = 1  # parts that a batch's gradient is accumulated over, to save memory
+    batch_size: int = 64  # rows of one step, over all devices and hosts
+    steps: int = 10_000  # training steps
+    seed: int = 0  # of the initial weights, the order of the data and all noise
+    mesh: MeshShape = MeshShape()
+    log_every: int = 50  # steps between two lines of metrics
+    sample_every: int = 1_000  # steps between two grids of samples; 0: only at the end
+    samples: int = 64  # images in a grid; with labels, a row a class as far as they go
+    checkpoint_every: int = 1_000  # steps between two checkpoints; there is always one at the end
+    keep_checkpoints: int = 3  # how many of the newest stay
+    snapshots: int = 40  # how many snapshots of PowerFunction averages are kept over the run, for `reconstruct`
+
+    def __post_init__(self) -> None:
+        for name in ("optim", "averages", "pretrained"):
+            object.__setattr__(self, name, FrozenMap(getattr(self, name)))
+        for name in ("steps", "log_every", "samples", "checkpoint_every", "keep_checkpoints", "snapshots"):
+            _require(self, name, getattr(self, name) >= 1, "must be at least 1")
+        _require(self, "sample_every", self.sample_every >= 0, "must be at least 0 (0: only at the end)")
+        _require(self, "seed", 0 <= self.seed < 2**32, "must be from 0 to 2**32 - 1")
+        if self.clip_norm is not None:
+            _require(self, "clip_norm", 0 < self.clip_norm < float("inf"), "must be a number above 0, or None")
+        for network, optimizer in self.optim.items():
+            check_rates(f"optim.{network}", optimizer)
+        if not isinstance(self.model, Model):
+            raise TypeError(f"model={self.model!r} is no model: it needs image_shape, init, phases and sample")
+
+    @property
+    def step_spec(self) -> StepSpec:
+        """The part that compiled steps depend on."""
+        return StepSpec(self.model, self.optim, self.averages, self.augment, self.microbatches, self.clip_norm)
+
+    @property
+    def num_classes(self) -> int:
+        """How many labels the model knows; 0 for an unconditional one."""
+        return getattr(self.model, "num_classes", 0)
+
+
+def _require(experiment: Experiment, name: str, holds: bool, rule: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}={getattr(experiment, name)}: {rule}")
+
+
+Rows = Mapping[str, jax.ShapeDtypeStruct]  # the shape and dtype of one row of each leaf of a batch
+
+
+def rows_of(dataset: Any) -> Rows:
+    """What one row of a data set's batches looks like."""
+    return {name: jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for name, a in dataset.batch(0, 1).items()}
+
+
+def example_batch(rows: Rows, n: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch of `n` rows as losses see it: uint8 images have become float32."""
+    dtypes = {name: np.dtype(np.float32 if row.dtype == np.uint8 else row.dtype) for name, row in rows.items()}
+    return {name: jax.ShapeDtypeStruct((n, *row.shape), dtypes[name]) for name, row in rows.items()}
+
+
+def abstract_nets(model: Model, rows: Rows) -> Any:
+    """The shapes of the networks, without memory or compilation; raises what the model's `init` raises."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(model.init, key, example_batch(rows, 2))
+
+
+def validate(experiment: Experiment, dataset: Any) -> None:
+    """Raises ValueError for all that is wrong with an experiment and can be known before anything is compiled."""
+    check_batch_size(experiment.batch_size, experiment.microbatches, experiment.mesh.build())
+    _check_labels(experiment, dataset)
+    nets = abstract_nets(experiment.model, rows_of(dataset))
+    phases = experiment.model.phases(stage_at(experiment.model, 0))
+    trained = {name for phase in phases for name in phase.trains}
+    for name in sorted(trained - set(nets)):
+        raise ValueError(f"a phase trains {name!r}, which is no network of the model: they are {sorted(nets)}")
+    for name in sorted(trained - set(experiment.optim)):
+        raise ValueError(f"the model trains {name!r}, which has no optimizer: add optim[{name!r}]")
+    trainable = set(nets) if hasattr(experiment.model, "stage") else trained  # a later stage may train more
+    for name in sorted(set(experiment.optim) - trainable):
+        raise ValueError(f"optim[{name!r}] is for no network that the model trains: they are {sorted(trainable)}")
+    for name in sorted(set(experiment.pretrained) - set(nets)):
+        raise ValueError(f"pretrained[{name!r}] is no network of the model: they are {sorted(nets)}")
+    for average, spec in experiment.averages.items():
+        for name in sorted(set(spec.networks) - set(experiment.optim)):
+            raise ValueError(
+                f"averages[{average!r}].networks: {name!r} is not trained; those are {sorted(experiment.optim)}"
+            )
+    if len({phase.name for phase in phases}) != len(phases):
+        raise ValueError(f"two phases have one name: {[phase.name for phase in phases]}")
+
+
+def _check_labels(experiment: Experiment, dataset: Any) -> None:
+    classes, labels = experiment.num_classes, getattr(dataset, "labels", None)
+    if not classes:
+        return
+    if labels is None:
+        raise ValueError(
+            f"model.num_classes={classes}, but the data have no labels: use data with classes, or set it to 0"
+        )
+    if len(labels) and not (0 <= labels.min() and labels.max() < classes):
+        raise ValueError(
+            f"model.num_classes={classes}, but the data have labels from {labels.min()} to {labels.max()}: "
+            f"set model.num_classes to {labels.max() + 1}"
+        )
+
+
+def power_averages(experiment: Experiment) -> dict[str, PowerFunction]:
+    """The averages whose snapshots allow post-hoc reconstruction."""
+    return {name: average for name, average in experiment.averages.items() if isinstance(average, PowerFunction)}

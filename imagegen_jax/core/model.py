@@ -1,0 +1,100 @@
+"""The contract between a model and everything else: what a model is given, and what it returns.
+
+A model is a frozen dataclass of hyperparameters that holds no arrays. It says how its networks start, which gradient
+steps it is made of (its phases), and how to draw images from trained networks. There are no trainers: the loop
+(`core/loop.py`) and the step (`core/step.py`) are the same for every model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int, Key
+
+Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package
+Batch = Mapping[str, Array]  # "image", and where the data have them "label", "tokens", "source", "mask"; rows lead
+Scalar = Float[Array, ""]
+Variables = Mapping[str, Any]  # the linen collections of one network: "params", "batch_stats", ...
+Nets = Mapping[str, Variables]  # network name -> its collections; "params" may be absent
+PRNGKey = Key[Array, ""]
+PRNGKeys = Key[Array, " b"]
+
+
+class Inputs(NamedTuple):
+    """All that a loss may look at beside the networks."""
+
+    batch: Batch
+    key: PRNGKey  # for what concerns the batch as a whole
+    keys: PRNGKeys  # one a row, sliced with the batch: accumulated gradients then draw the same noise as plain ones
+    step: Int[Array, ""]
+    averaged: Nets  # every network as sampling sees it: moving averages where they are kept; for teachers and targets
+
+
+class Aux(NamedTuple):
+    """What a loss returns beside its value."""
+
+    metrics: Mapping[str, Scalar]
+    stats: Mapping[str, Variables] = {}  # carried, not differentiated: new values of collections, of any network
+
+
+Loss = Callable[[Nets, Inputs], tuple[Scalar, Aux]]
+
+
+class Phase(NamedTuple):
+    """One gradient step on some networks, all others held fixed."""
+
+    trains: tuple[str, ...]
+    loss: Loss
+    name: str
+    every: int = 1  # due when (step + 1) % every == 0: critic steps, lazy penalties
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What the core asks of a model.
+
+    Two more members are optional. `num_classes: int` (0 or absent: no labels) is the number of values that
+    `conditions["label"]` may take. A model that changes while it trains has `stage(step) -> Hashable`, a static
+    schedule such as the resolution, and `enter(stage, nets) -> (nets, restarted)`, called at each change of stage
+    (the first included), which returns the networks to go on with and the names of those whose optimizer and
+    averages restart.
+    """
+
+    image_shape: tuple[int, int, int]  # height, width, channels of what it models
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Fresh networks. Raises ValueError where `batch` is not what the hyperparameters were made for."""
+        ...
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """The gradient steps of one training step, in order."""
+        ...
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """`n` images in [-1, 1]. `conditions` holds arrays with `n` rows ("label") or scalars ("guidance")."""
+        ...
+
+
+def check_images(model: Model, batch: Batch) -> None:
+    """Raises ValueError where the images of `batch` have not the shape that `model` was made for."""
+    given, wanted = tuple(batch["image"].shape[1:]), tuple(model.image_shape)
+    if given != wanted:
+        name = type(model).__name__
+        raise ValueError(
+            f"the data give images of {_times(given)} (height x width x channels), but this {name} has "
+            f"model.image_shape={_times(wanted)}: change the model's image_shape, or the data's size and channels"
+        )
+
+
+def check_labels(model: Model, batch: Batch) -> None:
+    """Raises ValueError where a class-conditional `model` is given a batch without labels."""
+    if getattr(model, "num_classes", 0) and "label" not in batch:
+        raise ValueError(
+            f"model.num_classes={model.num_classes}, but the batch has no 'label': "
+            "use a source with classes, or set model.num_classes to 0"
+        )
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in shape)

@@ -1,0 +1,245 @@
+"""Optimizers and schedules as values: frozen dataclasses that make optax transformations inside the compiled step.
+
+A hyperparameter is a number or a schedule. Schedules read the training step (`State.step`), not the optimizer's own
+count of updates: the two differ where a network is updated more or less than once a step. The transformation is
+made anew, with the hyperparameters' values at this step, whenever the step is traced; its state does not depend on
+them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+
+class Clock(NamedTuple):
+    """Where the run is: what schedules and averages follow."""
+
+    step: Int[Array, ""]  # completed training steps, so 0 in the first
+    steps: Int[Array, ""]  # the length of the run
+
+
+# --- schedules -------------------------------------------------------------------------------------------------------
+
+
+class Schedule(Protocol):
+    """A hyperparameter that changes with the training step."""
+
+    def __call__(self, clock: Clock) -> Float[Array, ""]: ...
+
+
+def _ramp(clock: Clock, warmup: int) -> Float[Array, ""]:
+    """1/warmup in the first step, 1 from step `warmup` on."""
+    return jnp.minimum(1.0, (clock.step + 1) / max(warmup, 1))
+
+
+def _progress(clock: Clock, start: int, steps: int | None) -> Float[Array, ""]:
+    """0 until step `start`, 1 from step `steps` (None: the end of the run) on, linear between."""
+    end = clock.steps if steps is None else steps
+    return jnp.clip((clock.step - start) / jnp.maximum(end - start, 1), 0.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmUp:
+    """Linear from 0 to `peak` over `steps` steps, constant afterwards."""
+
+    peak: float
+    steps: int
+
+    def __call__(self, clock: Clock) -> Float[Array, ""]:
+        return self.peak * _ramp(clock, self.steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cosine:
+    """From `peak` to `floor` along half a cosine, after a linear warm-up (Loshchilov & Hutter 2017, Eq. 5)."""
+
+    peak: float
+    floor: float = 0.0
+    warmup: int = 0  # steps
+    steps: int | None = None  # where it ends; None: with the run
+
+    def __call__(self, clock: Clock) -> Float[Array, ""]:
+        falling = 0.5 * (1 + jnp.cos(jnp.pi * _progress(clock, self.warmup, self.steps)))
+        return _ramp(clock, self.warmup) * (self.floor + (self.peak - self.floor) * falling)
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearDecay:
+    """`peak` until step `start`, then linear to `floor`, after a linear warm-up."""
+
+    peak: float
+    floor: float = 0.0
+    warmup: int = 0  # steps
+    start: int = 0  # the first step of the decay
+    steps: int | None = None  # where it ends; None: with the run
+
+    def __call__(self, clock: Clock) -> Float[Array, ""]:
+        progress = _progress(clock, max(self.start, self.warmup), self.steps)
+        return _ramp(clock, self.warmup) * (self.peak + (self.floor - self.peak) * progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class InverseSqrt:
+    """`peak` until step `reference`, then peak * sqrt(reference / step) (EDM2, arXiv 2312.02696, appendix B)."""
+
+    peak: float
+    reference: int
+    warmup: int = 0  # steps
+
+    def __call__(self, clock: Clock) -> Float[Array, ""]:
+        return _ramp(clock, self.warmup) * self.peak / jnp.sqrt(jnp.maximum(clock.step / self.reference, 1.0))
+
+
+Rate = float | WarmUp | Cosine | LinearDecay | InverseSqrt
+
+
+def value(rate: Rate, clock: Clock) -> Any:
+    """A hyperparameter's value now: a float as it is, a schedule followed."""
+    return rate if isinstance(rate, (int, float)) else rate(clock)
+
+
+# --- projections -----------------------------------------------------------------------------------------------------
+
+
+class Projection(Protocol):
+    """Maps parameters back to where they are allowed to be, after an update."""
+
+    def __call__(self, params: Any) -> Any: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipWeights:
+    """Clips every parameter to [-limit, limit] (WGAN, arXiv 1701.07875, Algorithm 1)."""
+
+    limit: float = 0.01
+
+    def __call__(self, params: Any) -> Any:
+        return jax.tree.map(lambda p: jnp.clip(p, -self.limit, self.limit), params)
+
+
+# --- optimizers ------------------------------------------------------------------------------------------------------
+
+
+class Optimizer(Protocol):
+    """Makes the optax transformation of one training step, and names the projections that follow it."""
+
+    project: tuple[Projection, ...]
+
+    def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
+        """`lazy` is the correction c of `lazy_correction`: rates become c * rate, and decays become decay ** c."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015, arXiv 1412.6980, Algorithm 1)."""
+
+    lr: Rate = 1e-3
+    b1: Rate = 0.9
+    b2: Rate = 0.999
+    eps: Rate = 1e-8
+    project: tuple[Projection, ...] = ()
+
+    def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
+        b1, b2 = value(self.b1, clock) ** lazy, value(self.b2, clock) ** lazy
+        return optax.chain(
+            optax.scale_by_adam(b1, b2, value(self.eps, clock)), optax.scale(-lazy * value(self.lr, clock))
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101, Algorithm 2)."""
+
+    lr: Rate = 1e-3
+    b1: Rate = 0.9
+    b2: Rate = 0.999
+    eps: Rate = 1e-8
+    weight_decay: Rate = 1e-2  # multiplied by the rate, as in torch and optax
+    decay_vectors: bool = True  # False: biases and norm scales do not decay
+    project: tuple[Projection, ...] = ()
+
+    def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
+        b1, b2 = value(self.b1, clock) ** lazy, value(self.b2, clock) ** lazy
+        mask = None if self.decay_vectors else lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+        return optax.chain(
+            optax.scale_by_adam(b1, b2, value(self.eps, clock)),
+            optax.add_decayed_weights(value(self.weight_decay, clock), mask),
+            optax.scale(-lazy * value(self.lr, clock)),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RMSprop:
+    """RMSprop (Tieleman & Hinton 2012): the gradient over the root of its mean square."""
+
+    lr: Rate = 1e-3
+    decay: Rate = 0.99
+    eps: Rate = 1e-8  # added to the root, as in torch
+    momentum: Rate = 0.0
+    project: tuple[Projection, ...] = ()
+
+    def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
+        decay = value(self.decay, clock) ** lazy
+        steps = [optax.scale_by_rms(decay, value(self.eps, clock), eps_in_sqrt=False)]
+        if self.momentum != 0.0:
+            steps.append(optax.trace(value(self.momentum, clock) ** lazy))
+        return optax.chain(*steps, optax.scale(-lazy * value(self.lr, clock)))
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent, with heavy-ball or Nesterov momentum where `momentum` is not 0."""
+
+    lr: Rate = 1e-2
+    momentum: Rate = 0.0
+    nesterov: bool = False
+    project: tuple[Projection, ...] = ()
+
+    def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
+        scale = optax.scale(-lazy * value(self.lr, clock))
+        if self.momentum == 0.0:
+            return scale
+        return optax.chain(optax.trace(value(self.momentum, clock) ** lazy, self.nesterov), scale)
+
+
+def apply(
+    optimizer: Optimizer, grads: Any, opt: optax.OptState, params: Any, clock: Clock, lazy: float
+) -> tuple[Any, optax.OptState]:
+    """One update of one network, projections included."""
+    updates, opt = optimizer.transform(clock, lazy).update(grads, opt, params)
+    params = optax.apply_updates(params, updates)
+    for project in optimizer.project:
+        params = project(params)
+    return params, opt
+
+
+def lazy_correction(every: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
+    """Network -> the correction of its optimizer for lazy phases: its largest rate of updates over their sum.
+
+    `every` maps a network to the `Phase.every` of the phases that train it. A main phase at every step and a
+    penalty at every k-th give k / (k + 1), applied to the rate and, as a power, to the decays of moments
+    (StyleGAN2, arXiv 1912.04958, appendix B). One phase alone gives 1, whatever its `every`.
+    """
+    return {name: max(1 / k for k in ks) / sum(1 / k for k in ks) for name, ks in every.items()}
+
+
+def check_rates(where: str, node: Any) -> None:
+    """Raises ValueError where a hyperparameter below `node` is negative or not a number. `where` is its path."""
+    for field in dataclasses.fields(node):
+        path, at = f"{where}.{field.name}", getattr(node, field.name)
+        if dataclasses.is_dataclass(at):
+            check_rates(path, at)
+        elif isinstance(at, tuple):
+            for i, part in enumerate(at):
+                check_rates(f"{path}.{i}", part)
+        elif isinstance(at, (int, float)) and not isinstance(at, bool) and not (at >= 0 and math.isfinite(at)):
+            raise ValueError(f"{path}={at}: must be a finite number that is not negative")

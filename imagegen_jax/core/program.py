@@ -1,0 +1,196 @@
+"""An experiment on this machine's devices: its data opened, its step compiled, its samples drawn."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core import shard
+from imagegen_jax.core.checkpoint import abstract
+from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, rows_of, validate
+from imagegen_jax.core.model import Batch, Model, Nets, Scalar
+from imagegen_jax.core.state import State, create, enter, networks
+from imagegen_jax.core.step import RunConstants, due_at, stage_at
+from imagegen_jax.data.image import to_uint8
+
+
+class Program:
+    """What it takes to run an experiment here. Making one validates the experiment, before anything is compiled."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        """Opens the data, which prepares them where that was not done before."""
+        compiling.use_persistent_cache()
+        self.experiment = experiment
+        self.spec = experiment.step_spec
+        self.mesh = experiment.mesh.build()
+        self.dataset = experiment.data.open()
+        validate(experiment, self.dataset)
+        constants = RunConstants(jax.random.key(experiment.seed), jnp.int32(experiment.steps))
+        self.constants = shard.put(self.mesh, constants)
+        self._steps: dict[Hashable, Any] = {}
+
+    def init(self, pretrained: Mapping[str, Any] | None = None) -> State:
+        """The state before the first step; `pretrained` maps networks to the collections that replace fresh ones."""
+        batch = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), example_batch(rows_of(self.dataset), 2))
+        key = jax.random.fold_in(jax.random.key(self.experiment.seed), np.uint32(2**32 - 1))  # no step's key
+        nets = dict(self._jit_sharded(self.experiment.model.init, key, batch))
+        for name, variables in (pretrained or {}).items():
+            nets[name] = _merged(name, nets[name], variables)
+        return self._jit_sharded(
+            functools.partial(create, optimizers=self.spec.optim, averages=self.spec.averages), nets
+        )
+
+    def _jit_sharded(self, function: Any, *arguments: Any) -> Any:
+        out = shard.state_sharding(self.mesh, jax.eval_shape(function, *arguments))
+        return compiling.jit(function, out_shardings=out)(*arguments)
+
+    def abstract_state(self, step: int) -> State:
+        """The shapes and places of the state after `step` steps."""
+        return abstract_state(self.experiment, rows_of(self.dataset), self.mesh, step)
+
+    def batch(self, step: int) -> Batch:
+        """The rows of training step `step`, on the devices."""
+        return shard.put_batch(self.dataset, step, self.experiment.batch_size, self.experiment.seed, self.mesh)
+
+    def step(self, state: State) -> tuple[State, dict[str, Scalar]]:
+        """One training step by hand: the next state, and metrics named "phase/metric". `state` remains usable."""
+        step = int(state.step)
+        return self.advance(jax.tree.map(jnp.copy, state), step, self.batch(step))
+
+    def advance(self, state: State, step: int, batch: Batch) -> tuple[State, dict[str, Scalar]]:
+        """One step of the loop: `step` is `state.step`, known without asking the device; `state` is donated."""
+        stage = stage_at(self.experiment.model, step)
+        if enters(self.experiment.model, step):
+            with jax.transfer_guard("allow"):
+                state = self._jit_sharded(_enter(self.experiment, step), state)
+        due = due_at(self.experiment.model.phases(stage), step)
+        if (stage, due) not in self._steps:
+            with jax.transfer_guard("allow"):
+                compiled = compiling.compiled_step(self.spec, self.mesh, stage, due, state, batch, self.constants)
+            self._steps[stage, due] = compiled
+        return self._steps[stage, due](state, batch, self.constants)
+
+    def sample(
+        self, state: State, n: int, seed: int = 0, conditions: Batch | None = None, chunk: int = 256
+    ) -> np.ndarray:
+        """`n` images, uint8 [n h w c], from the networks as sampling sees them."""
+        nets = networks(state, self.spec.average)
+        return sample(self.experiment.model, nets, n, seed, conditions, chunk, self.mesh)
+
+
+def enters(model: Model, step: int) -> bool:
+    """Whether a new stage begins with training step `step`."""
+    return hasattr(model, "enter") and (step == 0 or stage_at(model, step) != stage_at(model, step - 1))
+
+
+def _enter(experiment: Experiment, step: int) -> Callable[[State], State]:
+    model = experiment.model
+    return functools.partial(enter, model, experiment.optim, experiment.averages, stage_at(model, step))
+
+
+def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) -> State:
+    """The shapes and places of the state after `step` steps, without memory, compilation or data."""
+    nets = abstract_nets(experiment.model, rows)
+    state = jax.eval_shape(lambda nets: create(nets, experiment.optim, experiment.averages), nets)
+    for at in range(step if hasattr(experiment.model, "stage") else 0):
+        if enters(experiment.model, at):
+            state = jax.eval_shape(_enter(experiment, at), state)
+    return abstract(state, shard.state_sharding(mesh, state))
+
+
+def _merged(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fresh collections with the given ones in place, which must have their structure and shapes."""
+    merged = dict(fresh)
+    for collection, values in given.items():
+        wanted = jax.tree.map(jnp.shape, fresh.get(collection))
+        if wanted != jax.tree.map(jnp.shape, values):
+            raise ValueError(f"pretrained[{name!r}]: its {collection!r} have other names or shapes than the model's")
+        merged[collection] = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), values, fresh[collection])
+    return merged
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+def sample(
+    model: Model,
+    nets: Nets,
+    n: int,
+    seed: int = 0,
+    conditions: Batch | None = None,
+    chunk: int = 256,
+    mesh: Mesh | None = None,
+) -> np.ndarray:
+    """`n` images, uint8 [n h w c], drawn `chunk` at a time; the same for the same seed, n and chunk.
+
+    `conditions` holds arrays with n rows ("label") or scalars ("guidance"). Raises ValueError for labels that the
+    model does not know, or lacks.
+    """
+    mesh = shard.MeshShape().build() if mesh is None else mesh
+    conditions = dict(conditions or {})
+    check_conditions(model, n, conditions)
+    chunk = -(-min(chunk, n) // mesh.size) * mesh.size  # a whole number of rows on each device
+    draw, parts = _sampler(model, mesh, chunk), []
+    for index, start in enumerate(range(0, n, chunk)):
+        rows = {name: _rows(np.asarray(a), start, chunk) for name, a in conditions.items()}
+        key = jax.random.fold_in(jax.random.key(seed), index)
+        parts.append(_to_host(draw(nets, key, rows)))
+    return np.concatenate(parts)[:n]
+
+
+def check_conditions(model: Model, n: int, conditions: Batch) -> None:
+    """Raises ValueError where labels are missing, not wanted, of another number than `n`, or out of range."""
+    classes = getattr(model, "num_classes", 0)
+    if classes and "label" not in conditions:
+        raise ValueError(f"this model draws images of {classes} classes: say which (labels=..., --labels 0,1,2)")
+    if "label" not in conditions:
+        return
+    labels = np.asarray(conditions["label"])
+    if not classes:
+        raise ValueError(f"labels {labels.tolist()[:10]} given, but this model knows no classes: leave them out")
+    if labels.shape != (n,):
+        raise ValueError(f"labels of shape {labels.shape} for {n} images: give one label an image")
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if len(wrong):
+        raise ValueError(f"labels {sorted(set(wrong.tolist()))[:10]} out of range: this model knows 0 to {classes - 1}")
+
+
+@functools.lru_cache(maxsize=32)
+def _sampler(model: Model, mesh: Mesh, n: int) -> Any:
+    def draw(nets: Nets, key: Any, conditions: Batch) -> Any:
+        return to_uint8(model.sample(nets, key, n, conditions))
+
+    return compiling.jit(draw, out_shardings=shard.batch_sharding(mesh))
+
+
+def _rows(values: np.ndarray, start: int, n: int) -> np.ndarray:
+    """Rows [start, start + n), the last one repeated past the end; a scalar as it is."""
+    return values[np.minimum(np.arange(start, start + n), len(values) - 1)] if values.ndim else values
+
+
+def _to_host(images: Any) -> np.ndarray:
+    if jax.process_count() == 1:
+        return np.asarray(images)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(images, tiled=True))
+
+
+def class_rows(num_classes: int, n: int) -> tuple[np.ndarray | None, int]:
+    """(labels, columns) of a grid of about `n` images with a class a row; (None, columns) without classes."""
+    if not num_classes:
+        return None, max(1, round(n**0.5))
+    rows = min(num_classes, n)
+    return np.repeat(np.arange(rows, dtype=np.int32), n // rows), n // rows
+
+
+def label_conditions(labels: Sequence[int] | np.ndarray | None) -> dict[str, np.ndarray]:
+    """Labels as `conditions`; none for None."""
+    return {} if labels is None else {"label": np.asarray(labels, np.int32)}

@@ -1,0 +1,84 @@
+"""The state of a run: arrays only, saved, sharded, donated and compared as one tree."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Int
+
+from imagegen_jax.core import ema
+from imagegen_jax.core.ema import Average
+from imagegen_jax.core.model import Nets
+from imagegen_jax.core.optim import Clock, Optimizer
+
+
+@struct.dataclass
+class State:
+    """Everything that a training step reads and writes. The last four are dicts by network name."""
+
+    step: Int[Array, ""]  # completed training steps
+    params: dict[str, Any]
+    stats: dict[str, dict[str, Any]]  # every other collection: batch statistics, codebooks, pools
+    opt: dict[str, Any]
+    ema: dict[str, dict[str, Any]]  # ema[network][average name]
+
+
+def split(nets: Nets) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Networks as (parameters, other collections)."""
+    params = {name: variables["params"] for name, variables in nets.items() if "params" in variables}
+    stats = {name: {c: v for c, v in variables.items() if c != "params"} for name, variables in nets.items()}
+    return params, stats
+
+
+def join(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The inverse of `split`."""
+    return {name: ({"params": params[name]} if name in params else {}) | dict(stats[name]) for name in stats}
+
+
+def create(nets: Nets, optimizers: Mapping[str, Optimizer], averages: Mapping[str, Average]) -> State:
+    """The state before the first step, from fresh or pretrained networks."""
+    params, stats = split(nets)
+    start = Clock(jnp.int32(0), jnp.int32(1))
+    return State(
+        step=jnp.int32(0),
+        params=params,
+        stats=stats,
+        opt={name: optimizer.transform(start).init(params[name]) for name, optimizer in optimizers.items()},
+        ema={name: start_averages(nets, name, averages) for name in optimizers},
+    )
+
+
+def start_averages(nets: Nets, network: str, averages: Mapping[str, Average]) -> dict[str, Any]:
+    """Each average that follows `network`, at the network's present weights."""
+    covered = {c: v for c, v in nets[network].items() if c in ema.AVERAGED_COLLECTIONS}
+    return {
+        name: jax.tree.map(jnp.copy, covered)
+        for name, average in averages.items()
+        if not average.networks or network in average.networks
+    }
+
+
+def networks(state: State, average: str | None = None) -> dict[str, dict[str, Any]]:
+    """The networks as the last step left them, or with what `average` keeps of them in place."""
+    nets = join(state.params, state.stats)
+    if average is None:
+        return nets
+    return {name: variables | state.ema.get(name, {}).get(average, {}) for name, variables in nets.items()}
+
+
+def enter(
+    model: Any, optimizers: Mapping[str, Optimizer], averages: Mapping[str, Average], stage: Hashable, state: State
+) -> State:
+    """The state at the start of a new stage: the model's new networks, with those that it names started afresh."""
+    nets, restarted = model.enter(stage, networks(state))
+    fresh = create(nets, optimizers, averages)
+    goes_on = [name for name in fresh.opt if name in state.opt and name not in restarted]
+    return fresh.replace(
+        step=state.step,
+        opt=fresh.opt | {name: state.opt[name] for name in goes_on},
+        ema=fresh.ema | {name: state.ema[name] for name in goes_on},
+    )

@@ -1,0 +1,183 @@
+"""One training step, the same for every model: phases in order, then the moving averages.
+
+`train_step` is pure: (state, batch) -> (state, metrics), with every random number a function of (seed, step, row).
+This file has the only `value_and_grad` of the package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from imagegen_jax.core import ema
+from imagegen_jax.core.ema import Average
+from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.model import Aux, Batch, Inputs, Model, Nets, Phase, PRNGKey, PRNGKeys, Scalar
+from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
+from imagegen_jax.core.state import State, join, networks
+from imagegen_jax.data.image import to_float
+
+Augmentation = Callable[[Batch, PRNGKeys], Batch]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepSpec:
+    """All that a compiled step depends on beside the mesh and the shapes: the key of the compilation cache."""
+
+    model: Model
+    optim: FrozenMap[str, Optimizer]
+    averages: FrozenMap[str, Average]
+    augment: tuple[Augmentation, ...] = ()
+    microbatches: int = 1
+    clip_norm: float | None = None
+
+    @property
+    def average(self) -> str | None:
+        """The average that sampling and teachers read: the first."""
+        return next(iter(self.averages), None)
+
+
+class RunConstants(NamedTuple):
+    """What differs between runs of one compiled step."""
+
+    key: PRNGKey  # of the seed
+    steps: Int[Array, ""]  # the length of the run, for schedules
+
+
+def stage_at(model: Model, step: int) -> Hashable:
+    """The model's stage at a training step; None for a model without stages."""
+    return model.stage(step) if hasattr(model, "stage") else None
+
+
+def due_at(phases: tuple[Phase, ...], step: int) -> tuple[str, ...]:
+    """The names of the phases that are due in the training step after `step` completed ones."""
+    return tuple(phase.name for phase in phases if (step + 1) % phase.every == 0)
+
+
+def train_step(
+    spec: StepSpec, stage: Hashable, due: tuple[str, ...], state: State, batch: Batch, run: RunConstants
+) -> tuple[State, dict[str, Scalar]]:
+    """One step of training; metrics are named "phase/metric". `stage` and `due` are static."""
+    clock = Clock(state.step, run.steps)
+    key = jax.random.fold_in(run.key, state.step)
+    batch = prepare(spec.augment, batch, key)
+    phases = spec.model.phases(stage)
+    lazy = lazy_correction({n: tuple(p.every for p in phases if n in p.trains) for p in phases for n in p.trains})
+    metrics: dict[str, Scalar] = {}
+    for index, phase in enumerate(phases, start=1):
+        if phase.name in due:
+            inputs = make_inputs(spec, state, batch, jax.random.fold_in(key, index))
+            state, found = _update(spec, phase, state, inputs, clock, lazy)
+            metrics |= {f"{phase.name}/{name}": jnp.float32(metric) for name, metric in found.items()}
+    state = _follow(spec, state, clock, batch_size=len(batch["image"]))
+    return state.replace(step=state.step + 1), metrics
+
+
+def prepare(augment: tuple[Augmentation, ...], batch: Batch, key: PRNGKey) -> Batch:
+    """Rows as the data hold them to rows as models see them: images to [-1, 1], then augmentations in order."""
+    if batch["image"].dtype == jnp.uint8:
+        batch = {**batch, "image": to_float(batch["image"])}
+    for index, augmentation in enumerate(augment):
+        batch = augmentation(batch, row_keys(jax.random.fold_in(jax.random.fold_in(key, 0), index), batch))
+    return batch
+
+
+def row_keys(key: PRNGKey, batch: Batch) -> PRNGKeys:
+    """One key a row."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(batch["image"])))
+
+
+def make_inputs(spec: StepSpec, state: State, batch: Batch, key: PRNGKey) -> Inputs:
+    """What the losses of one phase look at."""
+    return Inputs(batch, key, row_keys(key, batch), state.step, networks(state, spec.average))
+
+
+def _update(
+    spec: StepSpec, phase: Phase, state: State, inputs: Inputs, clock: Clock, lazy: Mapping[str, float]
+) -> tuple[State, dict[str, Scalar]]:
+    """One gradient step of one phase on the networks that it trains."""
+    grads, stats, metrics = gradients(phase, state, inputs, spec.microbatches)
+    norm = optax.tree.norm(grads)
+    if spec.clip_norm is not None:
+        scale = jnp.minimum(1.0, spec.clip_norm / jnp.maximum(norm, 1e-12))
+        grads = jax.tree.map(lambda g: g * scale, grads)
+    params, opt = dict(state.params), dict(state.opt)
+    for name in phase.trains:
+        params[name], opt[name] = apply(spec.optim[name], grads[name], opt[name], params[name], clock, lazy[name])
+    return state.replace(params=params, opt=opt, stats=stats), metrics | {"grad_norm": norm}
+
+
+def gradients(
+    phase: Phase, state: State, inputs: Inputs, microbatches: int
+) -> tuple[Nets, dict[str, Any], dict[str, Scalar]]:
+    """Gradients with respect to what the phase trains, the new statistics, and the metrics, means over the batch.
+
+    With microbatches, rows are split interleaved: each device then keeps its own, where contiguous parts would have
+    to be moved between devices. Statistics go from one microbatch to the next in order, so what decays with each
+    update decays `microbatches` times a step.
+    """
+
+    def loss(trained: Any, stats: Any, inputs: Inputs) -> tuple[Scalar, Aux]:
+        return phase.loss(join({**state.params, **trained}, stats), inputs)
+
+    trained = {name: state.params[name] for name in phase.trains}
+    differentiate = jax.value_and_grad(loss, has_aux=True)
+
+    def one(stats: Any, rows: tuple[Batch, PRNGKeys]) -> tuple[Any, Any, dict[str, Scalar]]:
+        (value, aux), grads = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
+        return grads, _carry(phase.name, stats, aux.stats), {"loss": value, **aux.metrics}
+
+    def accumulate(carry: tuple[Any, Any], rows: tuple[Batch, PRNGKeys]) -> tuple[tuple[Any, Any], dict[str, Scalar]]:
+        total, stats = carry
+        grads, stats, metrics = one(stats, rows)
+        return (jax.tree.map(jnp.add, total, grads), stats), metrics
+
+    rows = (inputs.batch, inputs.keys)
+    if microbatches == 1:
+        return one(state.stats, rows)
+    parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), rows)
+    # Convolution gradients inside a loop are ten times slower on the CPU backend: there, no loop is left.
+    unroll = microbatches if jax.default_backend() == "cpu" else 1
+    start = (jax.tree.map(jnp.zeros_like, trained), state.stats)
+    (total, stats), metrics = jax.lax.scan(accumulate, start, parts, unroll=unroll)
+    return jax.tree.map(lambda g: g / microbatches, total), stats, jax.tree.map(jnp.mean, metrics)
+
+
+def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The statistics after a loss that returned `new`, which must be of the kind it was given.
+
+    A changed structure, shape, dtype or weak type would compile every later step anew: better an error here.
+    """
+    merged = {name: dict(collections) for name, collections in old.items()}
+    for network, collections in new.items():
+        if network not in old:
+            raise KeyError(f"phase {phase!r} returned statistics of {network!r}; the networks are {sorted(old)}")
+        merged[network].update(collections)
+    had, has = jax.tree.structure(old), jax.tree.structure(merged)
+    if had != has:
+        raise TypeError(f"phase {phase!r} changed the structure of the statistics: from {had} to {has}")
+    for (path, before), after in zip(jax.tree.leaves_with_path(dict(old)), jax.tree.leaves(merged), strict=True):
+        before, after = jax.typeof(before), jax.typeof(after)
+        if (before.shape, before.dtype, before.weak_type) != (after.shape, after.dtype, after.weak_type):
+            where = jax.tree_util.keystr(path)
+            raise TypeError(f"phase {phase!r} changed statistics{where} from {before} to {after}: return it as it came")
+    return merged
+
+
+def _follow(spec: StepSpec, state: State, clock: Clock, batch_size: int) -> State:
+    """The state with its moving averages brought up to the step just taken."""
+    now = networks(state)
+    averages = {
+        network: {
+            name: ema.update(spec.averages[name], old, {c: now[network][c] for c in old}, clock, batch_size)
+            for name, old in kept.items()
+        }
+        for network, kept in state.ema.items()
+    }
+    return state.replace(ema=averages)

@@ -1,0 +1,32 @@
+"""Many images as one picture, and its file."""
+
+from __future__ import annotations
+
+import math
+import os
+
+import numpy as np
+from jaxtyping import UInt8
+
+
+def grid(images: UInt8[np.ndarray, "n h w c"], columns: int, pad: int = 2) -> UInt8[np.ndarray, "H W c"]:
+    """The images row by row, `columns` a row, each with `pad` white pixels around it; missing ones are white.
+
+    Raises ValueError where there are no images, or no columns.
+    """
+    if not len(images) or columns < 1:
+        raise ValueError(f"grid of {len(images)} images in {columns} columns: both must be positive")
+    n, height, width, channels = images.shape
+    rows = math.ceil(n / columns)
+    cells = np.full((rows * columns, height + pad, width + pad, channels), 255, np.uint8)
+    cells[:n, :height, :width] = images
+    picture = cells.reshape(rows, columns, height + pad, width + pad, channels).swapaxes(1, 2)
+    picture = picture.reshape(rows * (height + pad), columns * (width + pad), channels)
+    return np.pad(picture, ((pad, 0), (pad, 0), (0, 0)), constant_values=255)
+
+
+def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "h w c"]) -> None:
+    """Writes an image of 1, 3 or 4 channels as a PNG file."""
+    from PIL import Image
+
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path, format="PNG")

@@ -1,0 +1,99 @@
+"""`python -m experiments.NAME` and `imagegen train`: an experiment, changed by options, trained in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from imagegen_jax.core.checkpoint import CheckpointError
+from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.folder import RunFolderError
+from imagegen_jax.core.loop import NonFiniteError, Stopped
+from imagegen_jax.core.override import override, parse_overrides
+
+EXPECTED_ERRORS = (ValueError, TypeError, OSError, RunFolderError, CheckpointError, NonFiniteError)
+
+
+def main(
+    experiment: Experiment,
+    smoke: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] | None = None,
+    prog: str | None = None,
+) -> None:
+    """Trains `experiment` as the command line asks; `--help` lists every field as an option.
+
+    `smoke` holds overrides that make it run in seconds, applied first with `--smoke`. Leaves with code 1 and a
+    message for what a user can mend, and with 128 + the signal's number after a signal, its state saved.
+    """
+    prog = prog or f"python -m {_module_name()}"
+    options, rest = _parser(prog).parse_known_args(arguments)
+    with readable_errors():
+        if options.distributed:
+            initialize_distributed()
+        if options.smoke:
+            experiment = override(experiment, smoke or {})
+        experiment = parse_overrides(experiment, rest, prog, _parser(prog).format_help())
+        train(experiment, options.workdir or pathlib.Path("runs") / experiment.name, options.resume_with_changes)
+
+
+def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bool) -> None:
+    """Trains, and leaves a report; a run that was stopped leaves one too."""
+    from imagegen_jax.report import write_report
+    from imagegen_jax.run import fit
+
+    print(f"run folder: {workdir}", file=sys.stderr)
+    try:
+        fit(experiment, workdir, resume_with_changes)
+    finally:
+        if jax.process_index() == 0 and (workdir / "metrics.jsonl").exists():
+            print(f"report: {write_report(workdir)}", file=sys.stderr)
+
+
+class readable_errors:  # noqa: N801  (used like a function)
+    """Ends the process with a message instead of a traceback for errors that a user can mend."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, Stopped):
+            print(error, file=sys.stderr)
+            raise SystemExit(128 + error.signum) from None
+        if isinstance(error, EXPECTED_ERRORS) and not os.environ.get("IMAGEGEN_TRACEBACK"):
+            print(f"error: {error}\n(IMAGEGEN_TRACEBACK=1 shows where)", file=sys.stderr)
+            raise SystemExit(1) from None
+
+
+def initialize_distributed() -> None:
+    """Joins the other processes of the run, before any device is used.
+
+    What a torchrun-like launcher sets (MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE) is read here; TPU pods, Slurm,
+    MPI and Kubernetes are recognised by jax itself.
+    """
+    names = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+    if all(name in os.environ for name in names):
+        address, port, rank, size = (os.environ[name] for name in names)
+        jax.distributed.initialize(f"{address}:{port}", int(size), int(rank))
+    else:
+        jax.distributed.initialize()
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
+    parser.add_argument("--workdir", type=pathlib.Path, help="the run's folder (default: runs/NAME); resumes there")
+    parser.add_argument("--smoke", action="store_true", help="a tiny version that runs in seconds on a CPU")
+    parser.add_argument(
+        "--resume-with-changes", action="store_true", help="go on in an old folder with other values, such as steps"
+    )
+    parser.add_argument("--distributed", action="store_true", help="join the other processes of a run over many hosts")
+    return parser
+
+
+def _module_name() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name if spec else pathlib.Path(sys.argv[0]).stem

@@ -1,0 +1,27 @@
+"""Dropout whose masks follow the key of each row, so that accumulated gradients and many devices draw the same masks."""
+
+from __future__ import annotations
+
+import zlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import PRNGKeys
+
+
+class Dropout(nn.Module):
+    """Zeroes entries with probability `rate` and scales the rest by 1 / (1 - rate) (Srivastava et al. 2014)."""
+
+    rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b ..."], keys: PRNGKeys | None) -> Float[Array, "b ..."]:
+        """`keys` holds one key a row, shared by all layers (each salts them with its own path); None: no dropout."""
+        if keys is None or self.rate == 0.0:
+            return x
+        salt = zlib.crc32("/".join(self.path).encode())
+        keep = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, salt), 1 - self.rate, x.shape[1:]))
+        return jnp.where(keep(keys), x / (1 - self.rate), 0).astype(x.dtype)

@@ -1,0 +1,17 @@
+"""Mixed precision: parameters, losses and normalisation statistics in float32, the rest in a compute dtype."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+def compute_dtype(name: Dtype) -> jnp.dtype:
+    """The dtype that a network's layers compute in; "auto" is bfloat16 on accelerators and float32 on a CPU."""
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return jnp.dtype(name)

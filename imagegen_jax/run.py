@@ -1,0 +1,162 @@
+"""Runs as a library sees them: train one (`fit`), open one (`load`), draw from one (`Run.sample`)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from imagegen_jax.core import folder, program
+from imagegen_jax.core.checkpoint import CheckpointError, Checkpoints, abstract
+from imagegen_jax.core.ema import reconstruct, reconstruction_weights
+from imagegen_jax.core.experiment import Experiment, power_averages
+from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.loop import train
+from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.state import State, networks
+
+Path = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run at some step: its experiment and its state."""
+
+    experiment: Experiment
+    state: State
+    workdir: pathlib.Path
+
+    @property
+    def step(self) -> int:
+        """Completed training steps."""
+        return int(self.state.step)
+
+    @property
+    def nets(self) -> dict[str, dict[str, Any]]:
+        """The networks as sampling sees them: the first moving average where there is one."""
+        return networks(self.state, self.experiment.step_spec.average)
+
+    def sample(
+        self,
+        n: int,
+        labels: Sequence[int] | np.ndarray | None = None,
+        seed: int = 0,
+        chunk: int = 256,
+        **conditions: Any,
+    ) -> np.ndarray:
+        """`n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
+
+        A class-conditional model wants one label an image. Further conditions, such as a guidance scale, are arrays
+        with `n` rows or scalars. Raises ValueError for labels that the model does not know, or lacks.
+        """
+        given = program.label_conditions(labels) | {name: np.asarray(value) for name, value in conditions.items()}
+        return program.sample(self.experiment.model, self.nets, n, seed, given, chunk)
+
+    def with_average(self, name: str | None) -> Run:
+        """This run with another of its averages as the one that sampling reads; "none": the last step's weights.
+
+        Raises ValueError where it keeps no such average.
+        """
+        averages = self.experiment.averages
+        if name is None:
+            return self
+        if name != "none" and name not in averages:
+            raise ValueError(f"average {name!r}: this run keeps {', '.join(averages) or 'none'}; or say 'none'")
+        ordered = {} if name == "none" else {name: averages[name], **averages}
+        return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, averages=FrozenMap(ordered)))
+
+    def reconstruct(self, std: float, step: int | None = None) -> Run:
+        """This run with its averages replaced by the power-function average of another width (EDM2, section 3.2).
+
+        `std` is the width sigma_rel in (0, 0.2886); `step` the step that the average ends at (None: the last
+        snapshot). Raises CheckpointError where the run has kept no snapshots.
+        """
+        names = power_averages(self.experiment)
+        snapshots = Checkpoints(self.workdir / "snapshots") if (self.workdir / "snapshots").is_dir() else None
+        steps = [at for at in (snapshots.steps() if snapshots else []) if step is None or at <= step]
+        if snapshots is None or not names or not steps:
+            raise CheckpointError(
+                f"{self.workdir} has no snapshots to reconstruct from: an experiment whose averages hold a "
+                "PowerFunction keeps them"
+            )
+        like = {net: {a: tree for a, tree in of.items() if a in names} for net, of in self.state.ema.items()}
+        like = abstract(like, jax.tree.map(lambda x: x.sharding, like))
+        trees = [jax.device_get(snapshots.read(at, like)) for at in steps]
+        weights = reconstruction_weights(
+            [at for at in steps for _ in names], [a.std for _ in steps for a in names.values()], steps[-1], std
+        )
+        first = self.experiment.step_spec.average
+        ema = {
+            network: of | {first: reconstruct([tree[network][a] for tree in trees for a in names], weights)}
+            for network, of in self.state.ema.items()
+            if of
+        }
+        return dataclasses.replace(self, state=self.state.replace(ema={**self.state.ema, **ema}))
+
+
+def fit(
+    experiment: Experiment,
+    workdir: Path | None = None,
+    resume_with_changes: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Trains an experiment to its last step, from where its folder is, and returns the finished run.
+
+    Without `workdir`, in a new temporary folder (`Run.workdir` says where). Raises ValueError or RunFolderError
+    before anything is compiled where the experiment or the folder cannot be used; see `core.loop.train`.
+    """
+    path = pathlib.Path(tempfile.mkdtemp(prefix="imagegen_") if workdir is None else workdir)
+    pretrained = {network: load_network(source, network) for network, source in experiment.pretrained.items()}
+    _, state = train(experiment, path, pretrained, resume_with_changes, quiet)
+    return Run(experiment, state, path)
+
+
+def load(run: Path, modules: Sequence[str] = (), experiment: Experiment | None = None) -> Run:
+    """The newest good checkpoint of a run.
+
+    `modules` names modules outside this package that the experiment's classes may come from; or hand over the
+    `experiment` itself, such as one defined in a notebook. Raises RunFolderError where `run` is no run folder and
+    CheckpointError where it has no good checkpoint.
+    """
+    path = pathlib.Path(run)
+    found = experiment or folder.load_experiment(path, modules)
+    rows, mesh = folder.load_rows(path), MeshShape().build()  # this machine's devices, whatever it was trained on
+    restored = Checkpoints(path / "checkpoints").restore(lambda step: program.abstract_state(found, rows, mesh, step))
+    if restored is None:
+        raise CheckpointError(f"{path} has no checkpoint yet")
+    return Run(found, restored[1], path)
+
+
+def load_network(source: Path, network: str) -> Mapping[str, Any]:
+    """The collections of one network, as sampling sees them, from a run folder or from an .npz of `save_network`.
+
+    Raises ValueError where the source has no such network.
+    """
+    path = pathlib.Path(source)
+    if path.suffix == ".npz":
+        collections: dict[str, Any] = {}
+        with np.load(path) as arrays:
+            for name in arrays.files:
+                *parents, leaf = name.split("/")
+                node = collections
+                for parent in parents:
+                    node = node.setdefault(parent, {})
+                node[leaf] = arrays[name]
+        return collections
+    nets = load(path).nets
+    if network not in nets:
+        raise ValueError(f"{path} has no network {network!r}; it has {sorted(nets)}")
+    return nets[network]
+
+
+def save_network(path: Path, variables: Mapping[str, Any]) -> None:
+    """Writes the collections of one network as an .npz, an array a leaf, named by its path ("params/Conv_0/kernel")."""
+    leaves = jax.tree.leaves_with_path(dict(variables))
+    arrays = {jax.tree_util.keystr(at, simple=True, separator="/"): np.asarray(leaf) for at, leaf in leaves}
+    np.savez(path, **arrays)
