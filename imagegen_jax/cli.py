@@ -258,3 +258,7 @@ def _experiment_of(module: ModuleType) -> Experiment:
     if not isinstance(found, Experiment):
         raise ValueError(f"{module.__name__} has no `experiment`: set it to an imagegen_jax.Experiment")
     return found
+
+
+if __name__ == "__main__":
+    main()

@@ -31,7 +31,7 @@ def use_persistent_cache() -> None:
     """Keeps compiled programs on disk, unless the user has chosen a place (JAX_COMPILATION_CACHE_DIR) or switched it off."""
     if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @functools.cache

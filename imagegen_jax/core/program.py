@@ -15,7 +15,7 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, rows_of, validate
-from imagegen_jax.core.model import Batch, Model, Nets, Scalar
+from imagegen_jax.core.model import Batch, Model, Nets, PRNGKey, Scalar
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, stage_at
 from imagegen_jax.data.image import to_uint8
@@ -32,15 +32,17 @@ class Program:
         self.mesh = experiment.mesh.build()
         self.dataset = experiment.data.open()
         validate(experiment, self.dataset)
-        constants = RunConstants(jax.random.key(experiment.seed), jnp.int32(experiment.steps))
-        self.constants = shard.put(self.mesh, constants)
+        self.constants = _constants(self.mesh, experiment.seed, experiment.steps)
         self._steps: dict[Hashable, Any] = {}
 
     def init(self, pretrained: Mapping[str, Any] | None = None) -> State:
         """The state before the first step; `pretrained` maps networks to the collections that replace fresh ones."""
-        batch = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), example_batch(rows_of(self.dataset), 2))
-        key = jax.random.fold_in(jax.random.key(self.experiment.seed), np.uint32(2**32 - 1))  # no step's key
-        nets = dict(self._jit_sharded(self.experiment.model.init, key, batch))
+        batch = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), example_batch(rows_of(self.dataset), 2))
+
+        def fresh(key: PRNGKey, batch: Batch) -> Nets:
+            return self.experiment.model.init(jax.random.fold_in(key, 2**32 - 1), batch)  # no step has this key
+
+        nets = dict(self._jit_sharded(fresh, self.constants.key, batch))
         for name, variables in (pretrained or {}).items():
             nets[name] = _merged(name, nets[name], variables)
         return self._jit_sharded(
@@ -83,6 +85,13 @@ class Program:
         """`n` images, uint8 [n h w c], from the networks as sampling sees them."""
         nets = networks(state, self.spec.average)
         return sample(self.experiment.model, nets, n, seed, conditions, chunk, self.mesh)
+
+
+def _constants(mesh: Mesh, seed: int, steps: int) -> RunConstants:
+    """Made by a program over all devices: no process can put an array on another's."""
+    place = shard.replicated(mesh)
+    make = jax.jit(lambda seed, steps: RunConstants(jax.random.key(seed), steps), out_shardings=place)
+    return make(np.uint32(seed), np.int32(steps))
 
 
 def enters(model: Model, step: int) -> bool:
@@ -140,8 +149,7 @@ def sample(
     draw, parts = _sampler(model, mesh, chunk), []
     for index, start in enumerate(range(0, n, chunk)):
         rows = {name: _rows(np.asarray(a), start, chunk) for name, a in conditions.items()}
-        key = jax.random.fold_in(jax.random.key(seed), index)
-        parts.append(_to_host(draw(nets, key, rows)))
+        parts.append(_to_host(draw(nets, np.uint32(seed), np.uint32(index), rows)))
     return np.concatenate(parts)[:n]
 
 
@@ -164,7 +172,8 @@ def check_conditions(model: Model, n: int, conditions: Batch) -> None:
 
 @functools.lru_cache(maxsize=32)
 def _sampler(model: Model, mesh: Mesh, n: int) -> Any:
-    def draw(nets: Nets, key: Any, conditions: Batch) -> Any:
+    def draw(nets: Nets, seed: Any, index: Any, conditions: Batch) -> Any:
+        key = jax.random.fold_in(jax.random.key(seed), index)
         return to_uint8(model.sample(nets, key, n, conditions))
 
     return compiling.jit(draw, out_shardings=shard.batch_sharding(mesh))

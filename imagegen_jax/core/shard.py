@@ -99,11 +99,6 @@ def put_batch(dataset: Any, step: int, n: int, seed: int, mesh: Mesh) -> dict[st
     }
 
 
-def put(mesh: Mesh, tree: Any) -> Any:
-    """Host values (the same in every process) as arrays whole on every device."""
-    return jax.device_put(tree, replicated(mesh))
-
-
 def bytes_per_device(tree: Any) -> int:
     """The bytes of `tree` that the fullest device of this process holds, read from the arrays' shards."""
     held: dict[Any, int] = {}

@@ -1,0 +1,43 @@
+"""Whether the demo's digits are what was asked for: a classifier trained on the real ones looks at 500 samples.
+
+    make demo && python benchmarks/demo_agreement.py runs/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+from machine import write_result
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.svm import SVC
+
+import imagegen_jax as ig
+
+
+def main() -> None:
+    """Trains the classifier, draws, and counts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--n", type=int, default=500)
+    options = parser.parse_args()
+    real, digits = load_digits(return_X_y=True)
+    train_x, test_x, train_y, test_y = train_test_split(real / 16, digits, test_size=0.25, random_state=0)
+    classifier = SVC(C=10.0, gamma="scale").fit(train_x, train_y)
+    labels = np.arange(options.n) % 10
+    images = ig.load(options.run).sample(options.n, labels, seed=1)
+    flat = images.reshape(options.n, -1)
+    agree = classifier.predict(flat / 255) == labels
+    result = {
+        "samples": options.n,
+        "agreement_percent": 100 * float(agree.mean()),
+        "by_class_percent": [round(100 * float(agree[labels == k].mean()), 1) for k in range(10)],
+        "distinct_samples": len(np.unique(flat, axis=0)),
+        "classifier_test_accuracy_percent": 100 * float(classifier.score(test_x, test_y)),
+    }
+    write_result("demo_agreement", result)
+
+
+if __name__ == "__main__":
+    main()

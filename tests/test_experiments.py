@@ -1,0 +1,123 @@
+"""Six properties of every recipe in experiments/, which are discovered, never listed; each is run with its `smoke`."""
+
+import dataclasses
+import functools
+import importlib
+import json
+import math
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import imagegen_jax as ig
+from imagegen_jax.cli import rows_of_model
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.program import abstract_state, class_rows
+from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.step import due_at, stage_at
+from imagegen_jax.core.summary import parameter_summary
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
+PUBLISHED = json.loads((ROOT / "tests" / "reference" / "published_counts.json").read_text())
+
+pytestmark = pytest.mark.parametrize("name", NAMES)
+
+
+def smoke(name, **changes):
+    module = importlib.import_module(f"experiments.{name}")
+    small = ig.override(module.experiment, module.smoke)
+    return dataclasses.replace(small, mesh=MeshShape(data=1), checkpoint_every=2, log_every=2, **changes)
+
+
+def steps_needed(experiment):
+    """Until every (stage, due) has occurred, and three more."""
+    phases = experiment.model.phases(stage_at(experiment.model, 0))
+    return math.lcm(*(phase.every for phase in phases)) + 3
+
+
+@functools.cache
+def finished(name, folder):
+    """The smoke run to its end, and how many steps it compiled."""
+    experiment = smoke(name, steps=steps_needed(smoke(name)), seed=11)
+    before = compiling.compilations()
+    return ig.fit(experiment, folder / name, quiet=True), compiling.compilations() - before
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+def advanced(experiment, steps):
+    program = ig.Program(experiment)
+    state = program.init()
+    for step in range(steps):
+        state, _ = program.advance(state, step, program.batch(step))
+    return jax.device_get(state)
+
+
+def test_losses_are_finite_and_what_is_trained_moves(name, folder):
+    run, _ = finished(name, folder)
+    lines = [json.loads(line) for line in (run.workdir / "metrics.jsonl").read_text().splitlines()]
+    losses = [value for line in lines for metric, value in line.items() if metric.endswith("/loss")]
+    assert losses and all(np.isfinite(losses))
+    before = jax.device_get(ig.Program(run.experiment).init()).params
+    for network, params in jax.device_get(run.state.params).items():
+        for (path, old), new in zip(jax.tree.leaves_with_path(before[network]), jax.tree.leaves(params), strict=True):
+            moved = not np.array_equal(old, new)
+            assert moved == (network in run.experiment.optim), f"{network}{jax.tree_util.keystr(path)}"
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(name, folder, tmp_path):
+    run, _ = finished(name, folder)
+    part = dataclasses.replace(run.experiment, steps=2)
+    ig.fit(part, tmp_path, quiet=True)
+    ig.core.log.write_json(tmp_path / "experiment.json", ig.core.serial.to_dict(run.experiment))
+    program = "import sys, imagegen_jax as ig; ig.fit(ig.core.folder.load_experiment(ig.run.pathlib.Path(sys.argv[1])), sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
+    resumed = ig.load(tmp_path)
+    assert resumed.experiment == run.experiment
+    pairs = zip(jax.tree.leaves_with_path(resumed.state), jax.tree.leaves(run.state), strict=True)
+    for (path, a), b in pairs:
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), jax.tree_util.keystr(path)
+
+
+def test_one_device_equals_eight(name, folder):
+    one = advanced(smoke(name), 4)
+    many = advanced(dataclasses.replace(smoke(name), mesh=MeshShape(4, 2)), 4)
+    for (path, a), b in zip(jax.tree.leaves_with_path(one.params), jax.tree.leaves(many.params), strict=True):
+        assert np.abs(a - b).max() < 2e-7, jax.tree_util.keystr(path)
+
+
+def test_a_step_is_compiled_once_for_each_stage_and_due(name, folder):
+    run, compiled = finished(name, folder)
+    model = run.experiment.model
+    stages = [stage_at(model, step) for step in range(run.experiment.steps)]
+    assert compiled <= len({(stage, due_at(model.phases(stage), step)) for step, stage in enumerate(stages)})
+
+
+def test_samples_are_images_and_follow_their_key(name, folder):
+    run, _ = finished(name, folder)
+    labels, _ = class_rows(run.experiment.num_classes, 10)
+    images = run.sample(10, labels)
+    assert images.shape == (10, *run.experiment.model.image_shape) and images.dtype == np.uint8
+    np.testing.assert_array_equal(images, run.sample(10, labels))
+    assert not np.array_equal(images, run.sample(10, labels, seed=1))
+    raw = run.experiment.model.sample(run.nets, jax.random.key(0), 2, {} if labels is None else {"label": labels[:2]})
+    assert raw.dtype == np.float32 and float(abs(raw).max()) <= 1.0
+
+
+def test_full_size_parameter_counts_are_the_published_ones(name, folder):
+    experiment = importlib.import_module(f"experiments.{name}").experiment
+    state = abstract_state(experiment, rows_of_model(experiment), MeshShape(data=1).build(), 0)
+    counts = {network: found["count"] for network, found in parameter_summary(state).items()}
+    assert all(count > 0 for count in counts.values())
+    for network, published in PUBLISHED.get(name, {}).items():
+        assert counts[network] == published
