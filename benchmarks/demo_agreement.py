@@ -1,6 +1,6 @@
 """Whether the demo's digits are what was asked for: a classifier trained on the real ones looks at 500 samples.
 
-    make demo && python benchmarks/demo_agreement.py runs/demo
+make demo && python benchmarks/demo_agreement.py runs/demo
 """
 
 from __future__ import annotations

@@ -61,7 +61,12 @@ def measure(name: str, steps: int, blocks: int, rounds: int, changes: list[str])
         alone += bare(program, program.init(), batches, blocks)
         loop += looped(experiment, blocks)
     a, b = statistics.median(alone), statistics.median(loop)
-    return {"bare_step_ms": 1e3 * a, "loop_step_ms": 1e3 * b, "overhead_percent": 100 * (b / a - 1), "blocks": len(alone)}
+    return {
+        "bare_step_ms": 1e3 * a,
+        "loop_step_ms": 1e3 * b,
+        "overhead_percent": 100 * (b / a - 1),
+        "blocks": len(alone),
+    }
 
 
 def main() -> None:

@@ -91,7 +91,7 @@ class Run:
         weights = reconstruction_weights(
             [at for at in steps for _ in names], [a.std for _ in steps for a in names.values()], steps[-1], std
         )
-        first = self.experiment.step_spec.average
+        first = next(iter(self.experiment.averages))
         ema = {
             network: of | {first: reconstruct([tree[network][a] for tree in trees for a in names], weights)}
             for network, of in self.state.ema.items()
@@ -158,5 +158,5 @@ def load_network(source: Path, network: str) -> Mapping[str, Any]:
 def save_network(path: Path, variables: Mapping[str, Any]) -> None:
     """Writes the collections of one network as an .npz, an array a leaf, named by its path ("params/Conv_0/kernel")."""
     leaves = jax.tree.leaves_with_path(dict(variables))
-    arrays = {jax.tree_util.keystr(at, simple=True, separator="/"): np.asarray(leaf) for at, leaf in leaves}
+    arrays: dict[str, Any] = {jax.tree_util.keystr(at, simple=True, separator="/"): np.asarray(x) for at, x in leaves}
     np.savez(path, **arrays)

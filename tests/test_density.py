@@ -102,7 +102,9 @@ def assert_density(x, share, mean, std, log_density):
     assert mixture_log_density(x)[0].mean() == pytest.approx(wanted, abs=log_density)
 
 
-@pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(variance="small"), DDIM(1000), DDIM(1000, eta=1.0)], ids=str)
+@pytest.mark.parametrize(
+    "sampler", [Ancestral(), Ancestral(variance="small"), DDIM(1000), DDIM(1000, eta=1.0)], ids=str
+)
 def test_samplers_with_the_closed_form_denoiser_draw_the_mixture(sampler):
     schedule = LinearSchedule()
     alpha_bar = jnp.asarray(schedule.alpha_bar, jnp.float32)

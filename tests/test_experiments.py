@@ -5,10 +5,10 @@ import functools
 import importlib
 import json
 import math
-import os
 import pathlib
 import subprocess
 import sys
+import textwrap
 
 import jax
 import numpy as np
@@ -17,7 +17,9 @@ import pytest
 import imagegen_jax as ig
 from imagegen_jax.cli import rows_of_model
 from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.log import write_json
 from imagegen_jax.core.program import abstract_state, class_rows
+from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.step import due_at, stage_at
 from imagegen_jax.core.summary import parameter_summary
@@ -79,8 +81,14 @@ def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(name, folde
     run, _ = finished(name, folder)
     part = dataclasses.replace(run.experiment, steps=2)
     ig.fit(part, tmp_path, quiet=True)
-    ig.core.log.write_json(tmp_path / "experiment.json", ig.core.serial.to_dict(run.experiment))
-    program = "import sys, imagegen_jax as ig; ig.fit(ig.core.folder.load_experiment(ig.run.pathlib.Path(sys.argv[1])), sys.argv[1])"
+    write_json(tmp_path / "experiment.json", to_dict(run.experiment))
+    program = textwrap.dedent("""
+        import pathlib, sys
+        from imagegen_jax import fit
+        from imagegen_jax.core.folder import load_experiment
+        folder = pathlib.Path(sys.argv[1])
+        fit(load_experiment(folder), folder)
+    """)
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
     resumed = ig.load(tmp_path)
     assert resumed.experiment == run.experiment

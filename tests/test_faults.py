@@ -173,7 +173,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
 
 
 def test_the_check_precedes_every_save(tmp_path):
-    value = change(EXPERIMENT, model=Exploding(), optim={"network": SGD(0.1)}, steps=40, checkpoint_every=11, log_every=99)
+    value = change(
+        EXPERIMENT, model=Exploding(), optim={"network": SGD(0.1)}, steps=40, checkpoint_every=11, log_every=99
+    )
     with pytest.raises(NonFiniteError):
         ig.fit(value, tmp_path, quiet=True)
     assert not any((tmp_path / "checkpoints").glob("[0-9]*"))

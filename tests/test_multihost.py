@@ -23,13 +23,32 @@ def launch(root, workdir, processes, devices, *options):
         port = free.getsockname()[1]
     started = []
     for rank in range(processes):
-        env = os.environ | {"IMAGEGEN_TRACEBACK": "1", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+        env = os.environ | {
+            "IMAGEGEN_TRACEBACK": "1",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "JAX_PLATFORMS": "cpu",
+        }
         if processes > 1:
-            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(processes)}
+            env |= {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "RANK": str(rank),
+                "WORLD_SIZE": str(processes),
+            }
             options = [*options, "--distributed"] if "--distributed" not in options else options
-        command = [sys.executable, "-m", "imagegen_jax.cli", "train", "tests/toy_experiment.py", "--workdir", str(workdir)]
+        command = [
+            sys.executable,
+            "-m",
+            "imagegen_jax.cli",
+            "train",
+            "tests/toy_experiment.py",
+            "--workdir",
+            str(workdir),
+        ]
         started.append(
-            subprocess.Popen([*command, *options], cwd=root, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [*command, *options], cwd=root, env=env, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
         )
     return started
 

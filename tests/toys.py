@@ -1,4 +1,4 @@
-"""Tiny models and data for tests of the core: seconds on one core, every feature of the contract used by one of them."""
+"""Tiny models and data for tests of the core: each feature of the contract is used by one of them."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ the restore: a bit that changed on the disk is noticed, whatever the compression
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import shutil
 import sys
@@ -68,9 +69,9 @@ class Checkpoints:
     def restore(self, like: Callable[[int], Any], repair: bool = False) -> tuple[int, Any] | None:
         """(step, tree) of the newest good checkpoint; None where there is none at all.
 
-        `like(step)` is a tree of `jax.ShapeDtypeStruct` with shardings. Damaged ones are named and passed over, and with
-        `repair` moved to a folder "damaged" beside, so that their steps can be saved again. Raises CheckpointError
-        where there are checkpoints and none of them is good.
+        `like(step)` is a tree of `jax.ShapeDtypeStruct` with shardings. Damaged ones are named and passed over, and
+        with `repair` moved to a folder "damaged" beside, so that their steps can be saved again. Raises
+        CheckpointError where there are checkpoints and none of them is good.
         """
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
@@ -130,11 +131,12 @@ def fingerprint(tree: Any) -> UInt32[Array, " leaves"]:
 
     Integer sums do not depend on their order, so neither does it depend on how the arrays are sharded.
     """
-    return _fingerprint(jax.tree.leaves(tree))
+    return _fingerprint_program()(jax.tree.leaves(tree))
 
 
-def _fingerprint(leaves: list[Array]) -> UInt32[Array, " leaves"]:
-    return compiling.jit(lambda arrays: jnp.stack([_word_sum(x) for x in arrays]))(leaves)
+@functools.cache
+def _fingerprint_program() -> Any:
+    return compiling.jit(lambda arrays: jnp.stack([_word_sum(x) for x in arrays]))
 
 
 def _word_sum(x: Array) -> UInt32[Array, ""]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import pathlib
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -13,6 +11,7 @@ from jax.sharding import Mesh
 
 from imagegen_jax.core.shard import batch_sharding, replicated, state_sharding
 from imagegen_jax.core.step import StepSpec, train_step
+from imagegen_jax.data.cache import cache_root
 
 # Convolutions and their gradients take half the time on the CPU backend with this (measured on jax 0.10.2 and 0.12).
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
@@ -20,17 +19,10 @@ CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"
 _steps: dict[Hashable, Any] = {}  # compiled steps of this process
 
 
-def cache_dir() -> pathlib.Path:
-    """Where prepared data and compiled programs are kept: $IMAGEGEN_CACHE, else the user's cache folder."""
-    if "IMAGEGEN_CACHE" in os.environ:
-        return pathlib.Path(os.environ["IMAGEGEN_CACHE"])
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "imagegen_jax"
-
-
 def use_persistent_cache() -> None:
-    """Keeps compiled programs on disk, unless the user has chosen a place (JAX_COMPILATION_CACHE_DIR) or switched it off."""
+    """Keeps compiled programs on disk, unless the user has switched that off or chosen JAX_COMPILATION_CACHE_DIR."""
     if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
-        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 

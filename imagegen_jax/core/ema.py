@@ -94,7 +94,7 @@ def update(average: Average, old: Any, new: Any, clock: Clock, batch_size: int) 
     return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, old, new)
 
 
-# --- post-hoc reconstruction (EDM2, section 3.2 and appendix C) --------------------------------------------------------
+# --- post-hoc reconstruction (EDM2, section 3.2 and appendix C) ------------------------------------------------------
 
 
 @functools.lru_cache
@@ -125,7 +125,7 @@ def reconstruction_weights(
     profiles as functions of time.
     """
     t, gammas = np.asarray(steps, np.float64), np.array([gamma_of_std(std) for std in stds])
-    at, gamma = np.float64(target_step), np.float64(gamma_of_std(target_std))
+    at, gamma = np.array([target_step], np.float64), np.array([gamma_of_std(target_std)])
     gram = _inner(t[:, None], gammas[:, None], t[None], gammas[None])
     return np.linalg.solve(gram, _inner(t, gammas, at, gamma))
 

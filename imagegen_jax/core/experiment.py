@@ -58,7 +58,9 @@ class Experiment:
     @property
     def step_spec(self) -> StepSpec:
         """The part that compiled steps depend on."""
-        return StepSpec(self.model, self.optim, self.averages, self.augment, self.microbatches, self.clip_norm)
+        return StepSpec(
+            self.model, FrozenMap(self.optim), FrozenMap(self.averages), self.augment, self.microbatches, self.clip_norm
+        )
 
     @property
     def num_classes(self) -> int:

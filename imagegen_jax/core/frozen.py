@@ -12,8 +12,8 @@ V = TypeVar("V")
 class FrozenMap(Mapping[K, V]):
     """An immutable mapping with a hash; equal to any mapping with the same items, and it keeps their order."""
 
-    def __init__(self, items: Mapping[K, V] | None = None, **named: V) -> None:
-        self._items: dict[K, V] = dict(items or {}, **named)
+    def __init__(self, items: Mapping[K, V] | None = None) -> None:
+        self._items: dict[K, V] = dict(items or {})
 
     def __getitem__(self, key: K) -> V:
         return self._items[key]

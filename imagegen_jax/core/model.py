@@ -61,7 +61,10 @@ class Model(Protocol):
     averages restart.
     """
 
-    image_shape: tuple[int, int, int]  # height, width, channels of what it models
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of what it models."""
+        ...
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Fresh networks. Raises ValueError where `batch` is not what the hyperparameters were made for."""
@@ -89,9 +92,10 @@ def check_images(model: Model, batch: Batch) -> None:
 
 def check_labels(model: Model, batch: Batch) -> None:
     """Raises ValueError where a class-conditional `model` is given a batch without labels."""
-    if getattr(model, "num_classes", 0) and "label" not in batch:
+    classes = getattr(model, "num_classes", 0)
+    if classes and "label" not in batch:
         raise ValueError(
-            f"model.num_classes={model.num_classes}, but the batch has no 'label': "
+            f"model.num_classes={classes}, but the batch has no 'label': "
             "use a source with classes, or set model.num_classes to 0"
         )
 

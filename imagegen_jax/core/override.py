@@ -74,7 +74,7 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _plain(hint: Any) -> str:
-    return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
@@ -121,7 +121,7 @@ def _alternatives(node: Any, parts: Sequence[str]) -> dict[str, Any]:
             owner, node = node, getattr(node, part)
             if i == len(parts) - 1:
                 hints = typing.get_args(_hints(type(owner))[part])
-                classes = {h.__name__.lower(): h for h in hints if dataclasses.is_dataclass(h)}
+                classes = {h.__name__.lower(): h for h in hints if isinstance(h, type) and dataclasses.is_dataclass(h)}
                 held = dataclasses.is_dataclass(node)
                 return (classes | ({"a number": float} if float in hints else {})) if held or classes else {}
         else:

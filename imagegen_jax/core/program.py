@@ -20,6 +20,8 @@ from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, stage_at
 from imagegen_jax.data.image import to_uint8
 
+Conditions = Mapping[str, Any]  # what sampling is given beside a key: arrays with a row an image, or scalars
+
 
 class Program:
     """What it takes to run an experiment here. Making one validates the experiment, before anything is compiled."""
@@ -80,7 +82,7 @@ class Program:
         return self._steps[stage, due](state, batch, self.constants)
 
     def sample(
-        self, state: State, n: int, seed: int = 0, conditions: Batch | None = None, chunk: int = 256
+        self, state: State, n: int, seed: int = 0, conditions: Conditions | None = None, chunk: int = 256
     ) -> np.ndarray:
         """`n` images, uint8 [n h w c], from the networks as sampling sees them."""
         nets = networks(state, self.spec.average)
@@ -133,7 +135,7 @@ def sample(
     nets: Nets,
     n: int,
     seed: int = 0,
-    conditions: Batch | None = None,
+    conditions: Conditions | None = None,
     chunk: int = 256,
     mesh: Mesh | None = None,
 ) -> np.ndarray:
@@ -153,7 +155,7 @@ def sample(
     return np.concatenate(parts)[:n]
 
 
-def check_conditions(model: Model, n: int, conditions: Batch) -> None:
+def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
     """Raises ValueError where labels are missing, not wanted, of another number than `n`, or out of range."""
     classes = getattr(model, "num_classes", 0)
     if classes and "label" not in conditions:
@@ -171,7 +173,7 @@ def check_conditions(model: Model, n: int, conditions: Batch) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def _sampler(model: Model, mesh: Mesh, n: int) -> Any:
+def _sampler(model: Any, mesh: Mesh, n: int) -> Any:
     def draw(nets: Nets, seed: Any, index: Any, conditions: Batch) -> Any:
         key = jax.random.fold_in(jax.random.key(seed), index)
         return to_uint8(model.sample(nets, key, n, conditions))

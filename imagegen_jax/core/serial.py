@@ -52,7 +52,8 @@ def _module_of(cls: type) -> str:
         return cls.__module__
     if main.__spec__ is not None:
         return main.__spec__.name
-    return pathlib.Path(main.__file__).stem if getattr(main, "__file__", None) else "__main__"
+    file = getattr(main, "__file__", None)
+    return pathlib.Path(file).stem if file else "__main__"
 
 
 def from_dict(tree: Any, modules: Sequence[str] = ()) -> Any:

@@ -7,6 +7,7 @@ result beyond float rounding. No `pmean`, no `axis_index`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -88,7 +89,7 @@ def put_batch(dataset: Any, step: int, n: int, seed: int, mesh: Mesh) -> dict[st
     `dataset.batch(step, n, seed, rows)` returns those rows, as NumPy arrays.
     """
     sharding = batch_sharding(mesh)
-    slices = sharding.addressable_devices_indices_map((n,))
+    slices: Mapping[Any, Any] = sharding.addressable_devices_indices_map((n,))
     parts: dict[str, list[jax.Array]] = {}
     for device, (rows,) in slices.items():
         for name, rows_of in dataset.batch(step, n, seed, rows).items():

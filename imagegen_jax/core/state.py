@@ -16,8 +16,7 @@ from imagegen_jax.core.model import Nets
 from imagegen_jax.core.optim import Clock, Optimizer
 
 
-@struct.dataclass
-class State:
+class State(struct.PyTreeNode):
     """Everything that a training step reads and writes. The last four are dicts by network name."""
 
     step: Int[Array, ""]  # completed training steps

@@ -159,7 +159,7 @@ def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[s
         if network not in old:
             raise KeyError(f"phase {phase!r} returned statistics of {network!r}; the networks are {sorted(old)}")
         merged[network].update(collections)
-    had, has = jax.tree.structure(old), jax.tree.structure(merged)
+    had, has = str(jax.tree.structure(dict(old))), str(jax.tree.structure(merged))
     if had != has:
         raise TypeError(f"phase {phase!r} changed the structure of the statistics: from {had} to {has}")
     for (path, before), after in zip(jax.tree.leaves_with_path(dict(old)), jax.tree.leaves(merged), strict=True):

@@ -1,10 +1,8 @@
 """Images from disk to batches: sources, the data set that each opens as, and what is done to a batch inside `jit`."""
 
 from imagegen_jax.data.arrays import Arrays, from_arrays
-from imagegen_jax.data.describe import describe, picture_grid
 from imagegen_jax.data.digits import Digits
 from imagegen_jax.data.folder import Folder
-from imagegen_jax.data.grid import grid, write_png
 from imagegen_jax.data.image import HorizontalFlip, to_float, to_uint8
 from imagegen_jax.data.parse import parse_source
 from imagegen_jax.data.source import Dataset, Source
@@ -18,13 +16,9 @@ __all__ = [
     "HorizontalFlip",
     "Source",
     "TFDS",
-    "describe",
     "from_arrays",
-    "grid",
     "parse_source",
-    "picture_grid",
     "prepare_tfds",
     "to_float",
     "to_uint8",
-    "write_png",
 ]

@@ -1,4 +1,4 @@
-"""Dropout whose masks follow the key of each row, so that accumulated gradients and many devices draw the same masks."""
+"""Dropout whose masks follow the keys of the rows: accumulated gradients and many devices draw the same masks."""
 
 from __future__ import annotations
 

@@ -1,0 +1,60 @@
+# Each target makes the environment that it needs from nothing but a Python; a second call installs nothing.
+
+VENV ?= .venv
+RUN ?= runs/demo
+DEMO_STEPS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+unexport PYTHONDONTWRITEBYTECODE  # scripts/environment leaves compiling to the first import, which must then be kept
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check format notebook lock clean run-env dev-env
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1@/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
+	@echo "PYTHON=/path/to/python chooses the Python, VENV=folder its environment (default: the newest, $(VENV))"
+
+demo: run-env  ## train a small diffusion model on handwritten digits, draw 100 and write the report (runs/demo)
+	$(BIN)/python -m experiments.ddpm_digits --workdir $(RUN) $(if $(DEMO_STEPS),--steps $(DEMO_STEPS))
+	$(BIN)/imagegen sample $(RUN) --n 100 --out $(RUN)/grid.png
+	$(BIN)/imagegen report $(RUN)
+	@echo "the picture: $(RUN)/grid.png"
+	@echo "the report:  $(RUN)/report.html"
+
+test: dev-env  ## all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-fast: dev-env  ## the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+check: dev-env  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: dev-env  ## mend what `make check` says of formatting and of lint, as far as that goes by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+notebook: dev-env  ## execute the notebooks
+	for notebook in notebooks/*.ipynb; do $(BIN)/jupyter execute "$$notebook" || exit 1; done
+
+lock: dev-env  ## pin the newest versions of everything anew (requirements/*.txt)
+	$(BIN)/python -m pip install --quiet uv
+	@$(call pin,pyproject.toml --extra dev,dev)
+	@$(call pin,pyproject.toml --constraint requirements/dev.txt,run)
+	@$(call pin,requirements/build.in --constraint requirements/dev.txt,build)
+
+# One file for Python 3.11 and newer on any platform. dev.txt comes first, so that it holds all that run.txt does.
+define pin
+$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-annotate --no-header --output-file requirements/$(2).txt $(1) && echo requirements/$(2).txt
+endef
+
+clean:  ## delete the environments and all caches; runs stay
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+run-env dev-env: %-env:
+	@scripts/environment $(VENV) $*

@@ -1,0 +1,38 @@
+"""DCGAN on MNIST at 32x32 (Radford et al. 2016, arXiv 1511.06434), of half the width, for a CPU.
+
+    python -m experiments.dcgan_mnist --workdir runs/dcgan_mnist
+
+Cost: about 0.13 s a step on 2 CPU cores, so 15 minutes for its 7,000 steps (15 epochs). Generator 676,448 and
+discriminator 166,624 parameters. Expected: legible digits of all classes after 2 epochs; there is no published score
+for this size.
+"""
+
+from imagegen_jax import Experiment, main
+from imagegen_jax.core.optim import Adam
+from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.gan.dcgan import DCGAN, Discriminator, Generator
+
+experiment = Experiment(
+    name="dcgan_mnist",
+    model=DCGAN(image_shape=(32, 32, 1), generator=Generator(width=32), discriminator=Discriminator(width=32)),
+    data=TFDS("mnist", split="train", size=32, channels=1),
+    optim={"generator": Adam(2e-4, b1=0.5), "discriminator": Adam(2e-4, b1=0.5)},  # section 4
+    steps=7_000,
+    batch_size=128,
+    log_every=50,
+    sample_every=500,
+    checkpoint_every=500,
+)
+
+smoke = {
+    "data": Digits(size=16),
+    "model.image_shape": (16, 16, 1),
+    "model.generator.width": 4,
+    "model.discriminator.width": 4,
+    "model.latent_dim": 8,
+    "batch_size": 8,
+    "steps": 8,
+}
+
+if __name__ == "__main__":
+    main(experiment, smoke)

@@ -1,0 +1,189 @@
+"""A folder or a zip of images: in class folders, all in one, or with the labels of a dataset.json (StyleGAN, EDM)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from imagegen_jax.data.decode import SUFFIXES
+from imagegen_jax.data.prepare import Item, Listing, damage_error, numbered, prepare
+from imagegen_jax.data.source import Dataset
+
+_LABELS = "dataset.json"
+_LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
+_LARGEST_FILE = 1 << 30  # bytes of one image in a zip: more is a decompression bomb
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """The images in a folder or a .zip, in the order of their names.
+
+    Their classes are the labels of a `dataset.json` beside them ({"labels": [["a/0.png", 3], ...]}), else the folders
+    that hold them, else there are none. `size` None keeps the size of the images, which must then be the same for all;
+    `channels` None likewise (1 grey, 3 RGB, 4 RGBA). `skip_damaged` leaves out files that are no images or damaged.
+    """
+
+    path: str
+    size: int | None = None
+    channels: int | None = None
+    skip_damaged: bool = False
+
+    def open(self) -> Dataset:
+        """The images.
+
+        Raises:
+          FileNotFoundError: there is no such folder or zip.
+          ValueError: it holds no images, some of them without a class, or is not a zip; as `prepare` does.
+        """
+        path = pathlib.Path(self.path).expanduser().absolute()
+        if path.is_dir():
+            return self._prepare(stamps_of_folder(path), lambda name: (path / name).read_bytes())
+        if not path.exists():
+            raise FileNotFoundError(f"{self}: there is no folder or zip {path}")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return self._prepare(stamps_of_zip(archive), lambda name: _read_member(archive, name))
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{self}: {path} is not a folder, and as a zip it is damaged ({error})") from error
+
+    def _prepare(self, stamps: Mapping[str, str], read: Callable[[str], bytes]) -> Dataset:
+        stamps = {name: stamps[name] for name in sorted(stamps) if not _is_litter(name)}
+        images = [name for name in stamps if _may_be_image(name)]
+        labelled = [name for name in stamps if name.split("/")[-1] == _LABELS]
+        others = [name for name in stamps if not _may_be_image(name) and name not in labelled]
+        if others and not self.skip_damaged:
+            raise damage_error(self, others)
+        if not images:
+            raise ValueError(f"{self}: no images in it" + (f", only {others[0]} and the like" if others else ""))
+        given = _given_labels(self, min(labelled, key=len), read) if labelled else None
+        if given is not None:
+            names, class_names, labels = _with_given(self, images, given)
+        else:
+            names, (class_names, labels) = images, _class_folders(self, images)
+
+        def items(indices: range) -> Iterator[Item]:
+            for index in indices:
+                there = names[index] in stamps  # else a label's name could lead out of the folder
+                image = _or_error(read, names[index]) if there else FileNotFoundError("not there")
+                yield Item(image, labels[index] if labels else 0)
+
+        listing = Listing(
+            title=str(pathlib.Path(self.path).expanduser().absolute()),
+            fingerprint=fingerprint(stamps),
+            total=len(names),
+            name=lambda index: names[index],
+            start=lambda: items,
+            class_names=class_names,
+            left_out=tuple(others),
+        )
+        return prepare(self, listing, self.size, self.channels, self.skip_damaged)
+
+
+def stamps_of_folder(root: pathlib.Path) -> dict[str, str]:
+    """The path of each file below `root`, with "/", and its size and time of change. Links are followed, once each."""
+    stamps, pending, seen = {}, [(str(root), "")], set()
+    while pending:
+        folder, prefix = pending.pop()
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    pending.append((entry.path, f"{prefix}{entry.name}/"))
+                else:
+                    status = entry.stat() if entry.is_file() else entry.stat(follow_symlinks=False)
+                    stamps[prefix + entry.name] = f"{status.st_size} {status.st_mtime_ns}"
+    return stamps
+
+
+def stamps_of_zip(archive: zipfile.ZipFile) -> dict[str, str]:
+    """The name of each file in `archive`, and its size and checksum."""
+    return {entry.filename: f"{entry.file_size} {entry.CRC}" for entry in archive.infolist() if not entry.is_dir()}
+
+
+def fingerprint(stamps: Mapping[str, str]) -> str:
+    """Another value wherever a file was added, removed or changed."""
+    digest = hashlib.sha256()
+    for name in sorted(stamps):
+        digest.update(f"{name}\0{stamps[name]}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    size = archive.getinfo(name).file_size
+    if size > _LARGEST_FILE:
+        raise ValueError(f"decompression bomb: {size} bytes")
+    return archive.read(name)
+
+
+def _or_error(read: Callable[[str], bytes], name: str) -> bytes | Exception:
+    try:
+        return read(name)
+    except Exception as error:  # zlib, zipfile and the file system have no common one
+        return error
+
+
+def _is_litter(name: str) -> bool:
+    """What file managers leave in folders and zips."""
+    return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
+
+
+def _may_be_image(name: str) -> bool:
+    """By the end of its name; a name without one may be."""
+    suffix = os.path.splitext(name)[1].lower()
+    return not suffix or suffix in SUFFIXES
+
+
+def _given_labels(source: Folder, path: str, read: Callable[[str], bytes]) -> dict[str, int] | None:
+    """The labels of the dataset.json at `path`, by file; None where it gives none."""
+    try:
+        pairs = json.loads(read(path))["labels"]
+        if pairs is None:
+            return None
+        labels = {path.removesuffix(_LABELS) + name.replace("\\", "/"): label for name, label in pairs}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        form = '{"labels": [["folder/0.png", 3], ...]} or {"labels": null}'
+        raise ValueError(f"{source}: {path} is not of the form {form} ({error!r})") from error
+    for name, label in labels.items():
+        if type(label) is not int or label < 0:
+            raise ValueError(f"{source}: {path} gives {name} the label {label!r}, which is not an integer >= 0")
+    return labels
+
+
+def _with_given(
+    source: Folder, images: Sequence[str], given: Mapping[str, int]
+) -> tuple[list[str], tuple[str, ...], list[int]]:
+    """All files that are there or have a label (where only the latter, reading one says so), and their classes."""
+    without = [name for name in images if name not in given]
+    if without:
+        raise ValueError(
+            f"{source}: {len(without)} images have no label in {_LABELS}, such as {without[0]}: add their labels, "
+            "remove them, or remove dataset.json"
+        )
+    names = sorted(given)
+    return names, numbered(source, max(given.values())), [given[name] for name in names]
+
+
+def _class_folders(source: Folder, images: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
+    """The names of the first folders that divide the images, and which of them each image is in; () and [] for none."""
+    parts = [name.split("/")[:-1] for name in images]
+    first, last = min(parts), max(parts)  # folders that these two share are shared by all
+    depth = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
+    if not any(len(folders) > depth for folders in parts):
+        return (), []
+    beside = [name for name, folders in zip(images, parts, strict=True) if len(folders) == depth]
+    if beside:
+        raise ValueError(
+            f"{source}: {len(beside)} images lie beside the class folders, such as {beside[0]}: "
+            "move each into the folder of its class, or all images into one folder"
+        )
+    class_names = sorted({folders[depth] for folders in parts})
+    number = {name: label for label, name in enumerate(class_names)}
+    return tuple(class_names), [number[folders[depth]] for folders in parts]

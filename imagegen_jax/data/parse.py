@@ -1,0 +1,54 @@
+"""A source from a word of the command line."""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+from typing import Any
+
+from imagegen_jax.data.arrays import Arrays
+from imagegen_jax.data.digits import Digits
+from imagegen_jax.data.folder import Folder
+from imagegen_jax.data.source import Source
+from imagegen_jax.data.tfds import TFDS, tfds_names
+
+_FORMS = "digits, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz"
+
+
+def parse_source(
+    text: str,
+    size: int | None = None,
+    channels: int | None = None,
+    split: str | None = None,
+    data_dir: str | None = None,
+) -> Source:
+    """The source that `text` names: "digits", "tfds:NAME", the path of a folder, a .zip or an .npz, else NAME.
+
+    None leaves a setting at the source's default. Raises ValueError where `text` is none of these, or a setting is
+    given that such a source does not have.
+    """
+    kind, fixed = _kind(text)
+    given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given:
+        if name not in kind.__dataclass_fields__:
+            raise ValueError(f"{name}={given[name]!r}: {text} ({kind.__name__}) has no {name}")
+    return kind(**fixed, **given)
+
+
+def _kind(text: str) -> tuple[Any, dict[str, str]]:
+    path = pathlib.Path(text).expanduser()
+    if text == "digits":
+        return Digits, {}
+    if text.startswith("tfds:"):
+        return TFDS, {"name": text.removeprefix("tfds:")}
+    if text.endswith(".npz"):
+        return Arrays, {"path": text}
+    if text.endswith(".zip") or (text and path.is_dir()):
+        return Folder, {"path": text}
+    names = tfds_names()
+    if text.partition("/")[0].partition(":")[0] in names:
+        return TFDS, {"name": text}
+    near = difflib.get_close_matches(text, ["digits", *names], n=1)
+    hint = f" (perhaps you meant {near[0]})" if near else ""
+    raise ValueError(f"{text!r} is no source of images that can be found{hint}: give {_FORMS}")

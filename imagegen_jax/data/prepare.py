@@ -1,0 +1,246 @@
+"""Many images: decoded side by side, in order, into a folder of the cache, and mapped from there."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import errno
+import io
+import itertools
+import json
+import logging
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from imagegen_jax.data.cache import cached
+from imagegen_jax.data.decode import MODES, decode
+from imagegen_jax.data.source import Dataset, Source
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = 1  # part of every key: to be raised when the same source would be decoded to other pixels
+_CHUNK = 32  # images a task
+_MOST_CLASSES = 100_000
+_NAMED = 10  # damaged files that an error names, the others are counted
+
+
+class Item(NamedTuple):
+    """One image as a source reads it."""
+
+    image: bytes | np.ndarray | Exception  # of a file, or pixels uint8 [h w c], or why it could not be read
+    label: int = 0
+
+
+class Decoded(NamedTuple):
+    """The same, decoded."""
+
+    image: np.ndarray | Exception  # pixels uint8 [h w c], or why there are none
+    label: int
+
+
+class Listing(NamedTuple):
+    """What a source found, before any image is read."""
+
+    title: str  # for the user
+    fingerprint: str  # of the content
+    total: int  # images
+    name: Callable[[int], str]  # what an error calls an image
+    start: Callable[
+        [], Callable[[range], Iterable[Item]]
+    ]  # called where nothing is prepared; gives what threads read by
+    class_names: tuple[str, ...] = ()  # () for no labels
+    left_out: tuple[str, ...] = ()  # files that are no images, which the user allowed
+
+
+def prepare(
+    source: Source, listing: Listing, size: int | None, channels: int | None, skip_damaged: bool = False
+) -> Dataset:
+    """The images of `listing` at `size` and `channels`, decoded now or by an earlier run.
+
+    Raises:
+      ValueError: `size` or `channels` is impossible, images are damaged and `skip_damaged` is not set, they differ in
+        shape and `size` or `channels` is not given, or a label is not one of the classes.
+      OSError: the cache cannot be written.
+    """
+    if size is not None and size < 1:
+        raise ValueError(f"{source}: size={size} must be positive, or None to keep the size that the images have")
+    if channels is not None and channels not in MODES:
+        raise ValueError(f"{source}: channels={channels} must be 1 (grey), 3 (RGB), 4 (RGBA), or None for the images'")
+    key = {"format": _FORMAT, "size": size, "channels": channels, **listing._asdict()}
+    del key["name"], key["start"]
+
+    def build(folder: pathlib.Path) -> None:
+        with contextlib.closing(_decoded(listing, size, channels)) as items:
+            _write(folder, source, listing, items, skip_damaged)
+
+    folder = cached(listing.title, key, build)
+    skipped = _info(folder)["skipped"]
+    if skipped and not skip_damaged:
+        raise damage_error(source, skipped)
+    if skipped:
+        logger.warning("%s: %d damaged files or files that are no images are left out", source, len(skipped))
+    return load(folder)
+
+
+def load(folder: pathlib.Path) -> Dataset:
+    """The data set of a prepared folder. Raises ValueError where a file of it is missing or was cut short."""
+    class_names = tuple(_info(folder)["class_names"])
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        labels = np.load(folder / "labels.npy") if class_names else None
+    except (OSError, ValueError) as error:
+        raise _spoilt(folder, error) from error
+    return Dataset(images, labels, class_names)
+
+
+def save(path: pathlib.Path, array: np.ndarray) -> None:
+    """Writes an .npy file; unlike `numpy.save`, whose error does not tell, it says when the disk is full."""
+    array = np.ascontiguousarray(array)
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
+
+
+def write_info(folder: pathlib.Path, source: str, class_names: Sequence[str], skipped: Sequence[str] = ()) -> None:
+    """Writes info.json, what a prepared folder holds beside arrays."""
+    info = {"source": source, "class_names": list(class_names), "skipped": list(skipped)}
+    (folder / "info.json").write_text(json.dumps(info))
+
+
+def numbered(source: object, highest: int) -> tuple[str, ...]:
+    """The class names "0", "1", ... for labels up to `highest`. Raises ValueError where that is no class number."""
+    if highest >= _MOST_CLASSES:
+        raise ValueError(f"{source}: the label {highest} is too high for a class number: number the classes from 0")
+    return tuple(str(label) for label in range(highest + 1))
+
+
+def damage_error(source: Source, damaged: Sequence[str]) -> ValueError:
+    """The error that names and counts `damaged` files."""
+    named = "".join(f"\n  {name}" for name in damaged[:_NAMED])
+    more = f"\n  and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
+    return ValueError(
+        f"{source}: {len(damaged)} damaged files or files that are no images:{named}{more}\n"
+        "repair or remove them, or set skip_damaged=True to leave them out"
+    )
+
+
+def _info(folder: pathlib.Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "info.json").read_text())
+    except (OSError, ValueError) as error:
+        raise _spoilt(folder, error) from error
+
+
+def _spoilt(folder: pathlib.Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"the prepared images in {folder} are damaged or deleted ({error}): delete the folder, and start again"
+    )
+
+
+def _decoded(listing: Listing, size: int | None, channels: int | None) -> Generator[Decoded, None, None]:
+    """The items of `listing` in order, decoded by as many threads as there are cores: Pillow releases the GIL."""
+    read = listing.start()
+
+    def work(indices: range) -> list[Decoded]:
+        return [_decode_item(item, size, channels) for item in read(indices)]
+
+    chunks = (range(listing.total)[start : start + _CHUNK] for start in range(0, listing.total, _CHUNK))
+    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        pending = collections.deque(pool.submit(work, chunk) for chunk in itertools.islice(chunks, workers + 2))
+        try:
+            while pending:
+                yield from pending.popleft().result()
+                pending.extend(pool.submit(work, chunk) for chunk in itertools.islice(chunks, 1))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _decode_item(item: Item, size: int | None, channels: int | None) -> Decoded:
+    if isinstance(item.image, Exception):
+        return Decoded(item.image, item.label)
+    try:
+        return Decoded(decode(item.image, size, channels), item.label)
+    except MemoryError:
+        raise
+    except Exception as error:  # what Pillow's decoders raise on damaged input is not a closed list
+        return Decoded(error, item.label)
+
+
+def _write(
+    folder: pathlib.Path, source: Source, listing: Listing, items: Iterable[Decoded], skip_damaged: bool
+) -> None:
+    """Fills `folder` with images.npy, labels.npy and info.json, or raises."""
+    damaged, labels, shape, first = list(listing.left_out), [], None, ""
+    with open(folder / "images.npy", "wb") as file:
+        progress = tqdm(items, f"decoding {listing.title}", listing.total, unit=" images", disable=None)
+        for index, (pixels, label) in enumerate(progress):
+            if isinstance(pixels, Exception):
+                damaged.append(f"{listing.name(index)} ({_reason(pixels)})")
+                continue
+            if shape is None:
+                shape, first = pixels.shape, listing.name(index)
+                _check_room(folder, listing.total * pixels.nbytes)
+                file.write(_header(listing.total, shape))
+            if pixels.shape != shape:
+                raise _shape_error(source, first, shape, listing.name(index), pixels.shape)
+            file.write(pixels.tobytes())  # not through a map: on a full disk that would kill the process
+            labels.append(label)
+        if damaged and not skip_damaged:
+            raise damage_error(source, damaged)
+        if shape is None:
+            raise ValueError(f"{source}: not one of {listing.total} files is an image that can be read")
+        file.seek(0)
+        file.write(_header(len(labels), shape))
+    if listing.class_names:
+        save(folder / "labels.npy", _checked_labels(source, labels, len(listing.class_names)))
+    write_info(folder, str(source), listing.class_names, damaged)
+
+
+def _reason(error: Exception) -> str:
+    """In few words; Pillow's own for an unknown format names a buffer in memory."""
+    text = "not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+    return text.splitlines()[0][:120] if text else type(error).__name__
+
+
+def _check_room(folder: pathlib.Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free")
+
+
+def _header(count: int, shape: tuple[int, ...]) -> bytes:
+    """The head of an .npy file. NumPy pads it so that it keeps its length for any count."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+    return head.getvalue()
+
+
+def _shape_error(source: Source, first: str, shape: tuple[int, ...], name: str, other: tuple[int, ...]) -> ValueError:
+    wanted = " and ".join(
+        [f"size, e.g. size={min(shape[:2])}"] * (shape[:2] != other[:2])
+        + [f"channels, e.g. channels={min(shape[2], other[2])}"] * (shape[2] != other[2])
+    )
+    given, differs = "x".join(map(str, shape)), "x".join(map(str, other))
+    return ValueError(
+        f"{source}: {first} is {given} (height x width x channels), but {name} is {differs}: "
+        f"bring them to one shape by setting {wanted}"
+    )
+
+
+def _checked_labels(source: Source, labels: list[int], num_classes: int) -> np.ndarray:
+    array = np.asarray(labels, np.int64)
+    wrong = (array < 0) | (array >= num_classes)
+    if wrong.any():
+        raise ValueError(
+            f"{source}: {wrong.sum()} labels are not in 0..{num_classes - 1}, the first is {array[wrong.argmax()]}: "
+            "choose another split, or correct the labels"
+        )
+    return array.astype(np.int32)

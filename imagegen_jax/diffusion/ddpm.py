@@ -1,0 +1,76 @@
+"""DDPM (Ho et al. 2020, arXiv 2006.11239): a network learns to see the noise in an image, at every strength of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Nets,
+    Phase,
+    PRNGKey,
+    Scalar,
+    check_images,
+    check_labels,
+)
+from imagegen_jax.diffusion.denoiser import from_epsilon
+from imagegen_jax.diffusion.sampler import DDIM, Ancestral
+from imagegen_jax.diffusion.schedule import LinearSchedule, signal_and_noise
+from imagegen_jax.nn.unet import UNet
+
+
+@dataclasses.dataclass(frozen=True)
+class DDPM:
+    """Denoising diffusion probabilistic model with the simple loss; the defaults are the paper's for CIFAR-10."""
+
+    network: UNet = UNet()
+    schedule: LinearSchedule = LinearSchedule()
+    sampler: Ancestral | DDIM = Ancestral()
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    num_classes: int = 0  # 0: unconditional
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        check_images(self, batch)
+        check_labels(self, batch)
+        x = batch["image"]
+        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), self._one_hot(batch))}
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """One: denoise."""
+        return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
+
+    def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """L_simple = E ||epsilon - epsilon_theta(sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, t)||^2 (Eq. 14).
+
+        The mean over pixels, as in the paper's code, where the paper has the sum.
+        """
+        x_0 = inputs.batch["image"]
+        t_key, epsilon_key, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
+        t = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.schedule.steps))(t_key)
+        epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_key)
+        signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
+        x_t = signal * x_0 + noise * epsilon
+        predicted = self.network.apply(nets["network"], x_t, t, self._one_hot(inputs.batch), dropout_keys)
+        loss = jnp.mean((epsilon - predicted) ** 2)
+        return loss, Aux(metrics={"loss": loss})
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        check_labels(self, conditions)
+        labels = self._one_hot(conditions)
+        denoise = from_epsilon(lambda x, t: self.network.apply(nets["network"], x, t, labels), self.schedule)
+        noise_key, sampler_key = jax.random.split(key)
+        x_T = jax.random.normal(noise_key, (n, *self.image_shape))
+        return self.sampler(denoise, self.schedule, x_T, sampler_key)
+
+    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
+        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None

@@ -1,0 +1,85 @@
+"""Noise schedules in discrete time: how much of an image is left after each of T steps of noise.
+
+Times are counted from 0 as in DDPM's code: `t` here is the paper's t - 1, and what is before 0 is the image itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float64, Int
+
+
+class Schedule(Protocol):
+    """What samplers and losses ask of a schedule."""
+
+    @property
+    def alpha_bar(self) -> Float64[np.ndarray, " T"]:
+        """The share of the image's variance that is left at each time, decreasing, in (0, 1)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearSchedule:
+    """Steps of noise whose variance beta grows linearly (Ho et al. 2020, section 4).
+
+    Raises ValueError unless there is a step and 0 < `start` <= `end` < 1.
+    """
+
+    steps: int = 1000  # T
+    start: float = 1e-4  # beta_1
+    end: float = 0.02  # beta_T
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"schedule.steps={self.steps}: a diffusion needs at least 1 step of noise")
+        if not 0 < self.start <= self.end < 1:
+            raise ValueError(
+                f"schedule.start={self.start}, schedule.end={self.end}: the variances of the steps must obey "
+                "0 < start <= end < 1, as the default 0.0001 and 0.02 do"
+            )
+
+    @property
+    def betas(self) -> Float64[np.ndarray, " T"]:
+        """The variance of each step's noise."""
+        return np.linspace(self.start, self.end, self.steps, dtype=np.float64)
+
+    @property
+    def alpha_bar(self) -> Float64[np.ndarray, " T"]:
+        """The product of 1 - beta up to each time (below Eq. 4), in float64: float32 would lose its last digits."""
+        return np.cumprod(1.0 - self.betas)
+
+
+class Posterior(NamedTuple):
+    """q(x_s | x_t, x_0) = N(of_x_0 * x_0 + of_x_t * x_t, variance)."""
+
+    of_x_0: Float64[np.ndarray, "*s"]
+    of_x_t: Float64[np.ndarray, "*s"]
+    variance: Float64[np.ndarray, "*s"]
+
+
+def posterior(alpha_bar: Float64[np.ndarray, "*s"], previous: Float64[np.ndarray, "*s"]) -> Posterior:
+    """The forward process from behind, Eq. 6 and 7, for a step between any two times s < t.
+
+    `alpha_bar` is the schedule's at t and `previous` at s (1 where x_s is the image).
+    """
+    alpha = alpha_bar / previous
+    beta = 1 - alpha
+    return Posterior(
+        of_x_0=np.sqrt(previous) * beta / (1 - alpha_bar),
+        of_x_t=np.sqrt(alpha) * (1 - previous) / (1 - alpha_bar),
+        variance=(1 - previous) / (1 - alpha_bar) * beta,
+    )
+
+
+def signal_and_noise(
+    schedule: Schedule, t: Int[Array, " b"], ndim: int
+) -> tuple[Float[Array, "b ..."], Float[Array, "b ..."]]:
+    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) with `ndim` axes: x_t = signal * x_0 + noise * epsilon (Eq. 4)."""
+    alpha_bar = schedule.alpha_bar
+    table = jnp.asarray(np.stack([np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)]), jnp.float32)
+    signal, noise = table[:, t].reshape(2, -1, *(1,) * (ndim - 1))
+    return signal, noise

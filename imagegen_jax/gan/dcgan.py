@@ -1,0 +1,173 @@
+"""DCGAN (Radford et al. 2016, arXiv 1511.06434): an all-convolutional generator and discriminator with batch norm.
+
+The layout is that of pytorch/examples/dcgan: 4x4 kernels, no biases, no batch norm on the discriminator's first layer
+and on both last layers, weights from N(0, 0.02) and norm scales from N(1, 0.02), latents from N(0, 1) (the paper:
+uniform). Sizes other than 64 halve, rounded up, to a base of 4 to 7 (`nn.strided.pyramid`), and the number of
+layers and the width of the deepest follow from that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Nets,
+    Phase,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+    Variables,
+    check_images,
+)
+from imagegen_jax.gan.losses import discriminator_logistic, generator_non_saturating
+from imagegen_jax.nn.precision import Dtype, compute_dtype
+from imagegen_jax.nn.strided import Double, Halve, pyramid
+
+weight_init = nn.initializers.normal(0.02)
+
+
+def scale_init(key: PRNGKey, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Float[Array, " c"]:
+    """Norm scales from N(1, 0.02)."""
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+class BatchNorm(nn.Module):
+    """Batch norm with torch's defaults: epsilon 1e-5, running <- 0.9 running + 0.1 batch.
+
+    The running variance is that of the batch as it is, where torch takes n / (n - 1) times that.
+    """
+
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
+        """[B H W C] -> [B H W C], by the batch's statistics in training and the running ones otherwise."""
+        return nn.BatchNorm(
+            not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            scale_init=scale_init,
+            dtype=compute_dtype(self.dtype),
+            name="norm",
+        )(x)
+
+
+class Generator(nn.Module):
+    """Latents to images: a projection to the base, then transposed convolutions that double it (Figure 1)."""
+
+    width: int = 64  # channels before the last layer; they double with every halving of the size
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b d"], image_shape: tuple[int, int, int], train: bool) -> Image:
+        """[B D] -> [B *image_shape] in [-1, 1]"""
+        *finer, base = pyramid(*image_shape[:2])
+        features = self.width * 2 ** (len(finer) - 1)
+        x = nn.Dense(
+            math.prod(base) * features, use_bias=False, kernel_init=weight_init, dtype=compute_dtype(self.dtype)
+        )(z)
+        x = nn.relu(BatchNorm(self.dtype)(x.reshape(-1, *base, features), train))
+        for size in finer[:0:-1]:
+            features //= 2
+            x = Double(features, use_bias=False, kernel_init=weight_init, dtype=self.dtype)(x, size)
+            x = nn.relu(BatchNorm(self.dtype)(x, train))
+        x = Double(image_shape[2], use_bias=False, kernel_init=weight_init, dtype=self.dtype)(x, finer[0])
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class Discriminator(nn.Module):
+    """Images to logits: convolutions that halve the size down to the base, then a projection."""
+
+    width: int = 64  # channels of the first layer; they double with every halving of the size
+    slope: float = 0.2  # of the leaky rectifier
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(self, x: Image, train: bool) -> Float[Array, " b"]:
+        """[B H W C] in [-1, 1] -> [B] logits, high for real"""
+        for i in range(len(pyramid(*x.shape[1:3])) - 1):
+            x = Halve(self.width * 2**i, use_bias=False, kernel_init=weight_init, dtype=self.dtype)(x)
+            if i > 0:
+                x = BatchNorm(self.dtype)(x, train)
+            x = nn.leaky_relu(x, self.slope)
+        x = nn.Dense(1, use_bias=False, kernel_init=weight_init, dtype=compute_dtype(self.dtype))(
+            x.reshape(x.shape[0], -1)
+        )
+        return x[:, 0].astype(jnp.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class DCGAN:
+    """Deep convolutional GAN, for any height and width from 8 pixels on; meant for 32 to 128.
+
+    Each phase keeps the running statistics of the network that it trains; the other network normalises by its
+    batch too, and its statistics are dropped. Real and generated images are normalised apart.
+    """
+
+    image_shape: tuple[int, int, int] = (64, 64, 3)
+    generator: Generator = Generator()
+    discriminator: Discriminator = Discriminator()
+    latent_dim: int = 100
+
+    def __post_init__(self) -> None:
+        pyramid(*self.image_shape[:2])
+        if self.latent_dim < 1:
+            raise ValueError(f"latent_dim={self.latent_dim}: must be at least 1")
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Raises ValueError where the images have another shape."""
+        check_images(self, batch)
+        generator_key, discriminator_key = jax.random.split(key)
+        z, image = jnp.zeros((1, self.latent_dim)), jnp.zeros((1, *self.image_shape))
+        return {
+            "generator": self.generator.init(generator_key, z, self.image_shape, train=False),
+            "discriminator": self.discriminator.init(discriminator_key, image, train=False),
+        }
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """The discriminator, then the generator."""
+        return (
+            Phase(("discriminator",), self.discriminator_loss, "discriminator"),
+            Phase(("generator",), self.generator_loss, "generator"),
+        )
+
+    def discriminator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """-E[log D(x)] - E[log(1 - D(G(z)))]"""
+        fake, _ = self._generate(nets["generator"], self._latents(inputs.keys))
+        real_logits, stats = self._discriminate(nets["discriminator"], inputs.batch["image"])
+        fake_logits, stats = self._discriminate({**nets["discriminator"], **stats}, fake)
+        loss = discriminator_logistic(real_logits, fake_logits)
+        metrics = {"loss": loss, "real_logit": jnp.mean(real_logits), "fake_logit": jnp.mean(fake_logits)}
+        return loss, Aux(metrics, {"discriminator": stats})
+
+    def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """-E[log D(G(z))]"""
+        fake, stats = self._generate(nets["generator"], self._latents(inputs.keys))
+        logits, _ = self._discriminate(nets["discriminator"], fake)
+        loss = generator_non_saturating(logits)
+        return loss, Aux({"loss": loss, "fake_logit": jnp.mean(logits)}, {"generator": stats})
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """`n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""
+        z = jax.random.normal(key, (n, self.latent_dim))
+        return self.generator.apply(nets["generator"], z, self.image_shape, train=False)
+
+    def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:
+        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+
+    def _generate(self, variables: Variables, z: Float[Array, "b d"]) -> tuple[Image, Variables]:
+        return self.generator.apply(variables, z, self.image_shape, train=True, mutable=["batch_stats"])
+
+    def _discriminate(self, variables: Variables, image: Image) -> tuple[Float[Array, " b"], Variables]:
+        return self.discriminator.apply(variables, image, train=True, mutable=["batch_stats"])

@@ -1,0 +1,156 @@
+"""What is shipped, what is pinned, and what the Makefile says where it cannot go on."""
+
+from __future__ import annotations
+
+import email
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+PINNED = re.compile(r"^([a-z0-9.-]+)==([^ ]+)( ; [^\\]+)? \\$")
+
+
+def pins(path: pathlib.Path) -> dict[tuple[str, str], str]:
+    """(package, environment marker) -> version; fails where a line is neither that nor a hash, or has none."""
+    found, hashes = {}, 0
+    for line in path.read_text().splitlines():
+        pin = PINNED.match(line)
+        if pin:
+            assert hashes or not found, line
+            found[pin[1], (pin[3] or "").strip(" ;")] = pin[2]
+            hashes = 0
+        else:
+            assert re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line), line
+            hashes += 1
+    return found
+
+
+@pytest.mark.parametrize("name", ["build", "run", "dev"])
+def test_every_requirement_is_pinned_and_hashed_and_names_no_address(root: pathlib.Path, name: str) -> None:
+    assert len(pins(root / "requirements" / f"{name}.txt")) >= 5
+
+
+def test_dev_holds_all_that_run_does_and_build_agrees(root: pathlib.Path) -> None:
+    build, run, dev = (pins(root / "requirements" / f"{name}.txt") for name in ("build", "run", "dev"))
+    assert run.items() <= dev.items()
+    assert all(dev.get(package, version) == version for package, version in build.items())
+
+
+def test_pins_choose_a_jax_for_each_python(root: pathlib.Path) -> None:
+    jax = {marker: version for (name, marker), version in pins(root / "requirements/run.txt").items() if name == "jax"}
+    assert jax["python_full_version < '3.12'"].startswith("0.10.")
+    assert jax["python_full_version >= '3.12'"] > "0.12"
+
+
+@pytest.fixture(scope="module")
+def wheel(root: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=root, check=True)
+    (path,) = folder.iterdir()
+    assert path.name == "imagegen_jax-0.1.0-py3-none-any.whl"
+    return zipfile.ZipFile(path)
+
+
+def test_wheel_holds_the_package_whole_and_nothing_else(wheel: zipfile.ZipFile, root: pathlib.Path) -> None:
+    names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    modules = {str(path.relative_to(root)) for path in (root / "imagegen_jax").rglob("*.py")}
+    assert names == modules | {"imagegen_jax/py.typed", "imagegen_jax/report_template.html"}
+
+
+def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
+    info = "imagegen_jax-0.1.0.dist-info"
+    said = email.message_from_bytes(wheel.read(f"{info}/METADATA"))
+    assert said["License-Expression"] == "Apache-2.0" and f"{info}/licenses/LICENSE" in wheel.namelist()
+    assert said["Requires-Python"] == ">=3.11" and said.get_payload()
+    assert set(said.get_all("Provides-Extra")) == {"cuda", "tpu", "tfds", "dev"}
+    needed = [line for line in said.get_all("Requires-Dist") if "extra ==" not in line]
+    assert not any(line.startswith("tensorflow>") or line.startswith("tensorflow-cpu") for line in needed)
+    assert b"imagegen = imagegen_jax.cli:main" in wheel.read(f"{info}/entry_points.txt")
+
+
+def test_import_is_quick_and_leaves_tensorflow_alone() -> None:
+    code = (
+        "import sys, time; start = time.process_time(); import imagegen_jax; took = time.process_time() - start\n"
+        "print(took, *({'tensorflow', 'torch', 'matplotlib', 'tensorflow_datasets'} & set(sys.modules)))"
+    )
+    compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", code]
+    found = [subprocess.check_output(command, text=True, env=compiled).split() for _ in range(3)]
+    assert [heavy for _, *heavy in found] == [[], [], []]
+    assert min(float(took) for took, *_ in found) < 2.0
+
+
+def environment(root: pathlib.Path, folder: pathlib.Path, **variables: str) -> str:
+    """What scripts/environment says when it fails."""
+    done = subprocess.run(
+        ["/bin/sh", root / "scripts/environment", folder, "run"],
+        env={"PATH": os.environ["PATH"], **variables},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    return done.stderr
+
+
+def stub(path: pathlib.Path, text: str) -> pathlib.Path:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def tools(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A folder to be the whole PATH: what a shell script needs, and a stub of a Python that does not run."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("dirname", "cat", "cksum", "rm", "mv"):
+        (folder / name).symlink_to(shutil.which(name) or name)
+    stub(folder / "python3.13", "echo 'python3.13: not found' >&2; exit 127")
+    return folder
+
+
+def test_no_python_that_runs_is_said(root: pathlib.Path, tmp_path: pathlib.Path, tools: pathlib.Path) -> None:
+    said = environment(root, tmp_path / "venv", PATH=str(tools))
+    assert "no Python 3.11 or newer that runs" in said and "PYTHON=/path/to/python" in said
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_python_that_does_not_run_is_passed_over(
+    root: pathlib.Path, tmp_path: pathlib.Path, tools: pathlib.Path
+) -> None:
+    stub(tools / "python3.12", f'case "$*" in *"-m venv"*) echo chosen >&2; exit 1;; esac; exec {sys.executable} "$@"')
+    assert environment(root, tmp_path / "venv", PATH=str(tools)).endswith("chosen\n")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("[ $1 = --version ] && echo Python 3.9.1", "is Python 3.9.1: it must be Python 3.11 or newer"),
+        ("echo no such version >&2; exit 127", "does not run: no such version"),
+    ],
+)
+def test_python_that_cannot_be_used_is_refused(
+    root: pathlib.Path, tmp_path: pathlib.Path, answer: str, message: str
+) -> None:
+    python = stub(tmp_path / "python", answer)
+    said = environment(root, tmp_path / "venv", PYTHON=str(python))
+    assert f"PYTHON={python} {message}" in said
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(root: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    assert "is no virtual environment" in environment(root, tmp_path / "mine", PYTHON=sys.executable)
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "x"
+
+
+def test_make_help_lists_every_target(root: pathlib.Path) -> None:
+    said = subprocess.run(["make"], cwd=root, capture_output=True, text=True, check=True).stdout
+    for target in ("demo", "test", "test-fast", "check", "notebook", "lock", "clean"):
+        assert re.search(rf"^  make {target} +\S", said, re.MULTILINE), target
