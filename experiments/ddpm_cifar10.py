@@ -32,10 +32,12 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16, channels=3),
-    "model.image_shape": (16, 16, 3),
+    "data": Digits(size=8, channels=3),
+    "model.image_shape": (8, 8, 3),
     "model.network.width": 8,
+    "model.network.multipliers": (1, 2),
     "model.network.blocks": 1,
+    "model.network.attention_at": (4,),
     "model.sampler.steps": 4,
     "optim.network.lr": 2e-4,
     "batch_size": 8,

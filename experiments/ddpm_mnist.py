@@ -33,7 +33,8 @@ experiment = Experiment(
 
 smoke = {
     "data": Digits(size=28),
-    "model.network.width": 4,
+    "model.network.width": 8,
+    "model.network.multipliers": (1, 1, 1),
     "model.sampler.steps": 4,
     "optim.network.lr": 2e-4,
     "batch_size": 8,

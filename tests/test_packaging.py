@@ -128,10 +128,16 @@ def test_a_python_that_does_not_run_is_passed_over(
     assert environment(root, tmp_path / "venv", PATH=str(tools)).endswith("chosen\n")
 
 
+OLD = f"{sys.executable} -c 'import sys; sys.version_info = (3, 10, 9); exec(sys.argv[1])'"
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        ("[ $1 = --version ] && echo Python 3.9.1", "is Python 3.9.1: it must be Python 3.11 or newer"),
+        (
+            f'[ $1 = --version ] && echo Python 3.10.9 || {OLD} "$2"',
+            "is Python 3.10.9: it must be Python 3.11 or newer",
+        ),
         ("echo no such version >&2; exit 127", "does not run: no such version"),
     ],
 )

@@ -66,6 +66,7 @@ def run(tmp_path: pathlib.Path) -> pathlib.Path:
         [
             {"step": 100, "time": 0.0, "images_per_second": 1234.5, "d/grad_norm": 0.5, "d/loss": 3.0},
             {"step": 200, "time": 1.0, "images_per_second": 1300.0, "d/grad_norm": None, "d/loss": 1.5, "p/loss": 9},
+            {"step": 250, "time": 2.0, "d/grad_norm": float("nan"), "p/loss": float("inf")},
         ],
         '{"step": 300, "tim',
     )
@@ -125,7 +126,7 @@ def test_everything_in_the_folder_is_shown(run: pathlib.Path) -> None:
     assert write_report(run) == run / "report.html"
     page = Page(run / "report.html")
     words = " ".join(page.text.split())
-    assert "step 200 of 800,000 (0 %), unfinished" in words
+    assert "step 250 of 800,000 (0 %), unfinished" in words
     assert "model DDPM" in words and "parameters 384" in words and "devices 8 x cpu" in words
     assert "ant bee cat" in words
     for field in ("multipliers (1, 2, 2)", "rate 0.0002", "steps 800_000", "0 HorizontalFlip", "ema Plain"):
@@ -200,7 +201,7 @@ def test_damaged_parts_do_not_stop_the_others(run: pathlib.Path) -> None:
     (run / "environment.json").write_text("[]")
     page = Page(write_report(run))
     assert "no readable experiment.json" in page.text and "no readable environment.json" in page.text
-    assert "at step 200" in page.text and page.curves["d/loss"]
+    assert "at step 250" in page.text and page.curves["d/loss"]
 
 
 def test_evaluations_and_changes_have_tables(run: pathlib.Path) -> None:

@@ -7,6 +7,8 @@ the restore: a bit that changed on the disk is noticed, whatever the compression
 from __future__ import annotations
 
 import functools
+import gc
+import logging
 import pathlib
 import shutil
 import sys
@@ -75,11 +77,10 @@ class Checkpoints:
         """
         damaged: dict[int, str] = {}
         for step in reversed(self.steps()):
-            try:
-                tree = self.read(step, like(step))
-            except Exception as error:  # whatever a damaged file makes a reader raise
-                damaged[step] = (str(error).splitlines() or [type(error).__name__])[0][:300]
-                print(f"checkpoint {self.folder / str(step)} is damaged: {damaged[step]}", file=sys.stderr)
+            tree, reason = self._try_to_read(step, like(step))
+            if reason:
+                damaged[step] = reason
+                print(f"checkpoint {self.folder / str(step)} is damaged: {reason}", file=sys.stderr)
                 continue
             if damaged:
                 print(f"using the checkpoint before it, of step {step}", file=sys.stderr)
@@ -93,6 +94,19 @@ class Checkpoints:
                 "another --workdir"
             )
         return None
+
+    def _try_to_read(self, step: int, like: Any) -> tuple[Any, str]:
+        """The tree of one checkpoint, or why it cannot be read."""
+        try:
+            return self.read(step, like), ""
+        except Exception as error:  # whatever a damaged file makes a reader raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        # The other reads of a failed restore fail too, and asyncio would print each of them, pages long.
+        logger, level = logging.getLogger("asyncio"), logging.getLogger("asyncio").level
+        logger.setLevel(logging.CRITICAL + 1)
+        gc.collect()
+        logger.setLevel(level)
+        return None, reason
 
     def read(self, step: int, like: Any) -> Any:
         """The tree of one checkpoint. Raises ValueError where an array differs from what was saved."""
