@@ -4,7 +4,7 @@
     python -m experiments.ddpm_mnist --workdir runs/ddpm_mnist
 
 The network has 16, 32 and 64 channels at 28, 14 and 7 pixels (0.7 million parameters), where the paper's for CIFAR-10
-has 128 and 256. Cost: about 20 minutes on 2 CPU cores. Expected: legible digits; no published score belongs to this size.
+has 128 and 256. Cost: about 20 minutes on 2 CPU cores. Expected: legible digits; no published score is of this size.
 """
 
 from imagegen_jax import Experiment, main

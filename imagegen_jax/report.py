@@ -24,6 +24,7 @@ ROWS_NAMED = 20  # rows of a grid at most that have room for the name of their c
 LARGE = 640  # pixels that the newest grid is magnified to, in whole steps
 
 Point = tuple[int, float]  # step, value
+Picture = tuple[int, int, str]  # width, height, data URL
 
 
 def write_report(run: str | os.PathLike[str]) -> pathlib.Path:
@@ -173,17 +174,25 @@ def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str]) -> str:
     scale = max(1, LARGE // width)
     names = "".join(f"<li>{text(name)}</li>" for name in row_names)
     fewer = f"{len(pictures)} of {len(grids)} grids, evenly chosen." if len(pictures) < len(grids) else ""
-    strip = "".join(
-        f'<button type="button" data-step="{step:,}"><img src="{src}" alt="" loading="lazy">{step:,}</button>'
-        for step, (_, _, src) in pictures.items()
-    )
     return (
         f'<figure id="large"{" class=pixels" if scale > 1 else ""}><div><img src="{source}" width="{width * scale}" '
         f'height="{height * scale}" alt="samples"><ol>{names}</ol></div><figcaption>step <b>{newest:,}</b></figcaption>'
-        f'</figure><div class="controls needs-script"><button type="button" id="play">play</button>'
-        f'<input type="range" id="when" min="0" max="{len(pictures) - 1}" value="{len(pictures) - 1}" '
-        f'aria-label="step of the grid"></div><div id="strip">{strip}</div>'
+        f"</figure>{_strip(pictures) if len(pictures) > 1 else ''}"
         f'<p class="note">The noise is the same at every step. {fewer}</p>'
+    )
+
+
+def _strip(pictures: Mapping[int, Picture]) -> str:
+    """All pictures, small, and a slider over them."""
+    last = len(pictures) - 1
+    small = "".join(
+        f'<button type="button" data-step="{step:,}"><img src="{source}" alt="" loading="lazy">{step:,}</button>'
+        for step, (_, _, source) in pictures.items()
+    )
+    return (
+        '<div class="controls needs-script"><button type="button" id="play">play</button>'
+        f'<input type="range" id="when" min="0" max="{last}" value="{last}" aria-label="step of the grid"></div>'
+        f'<div id="strip">{small}</div>'
     )
 
 
@@ -197,7 +206,7 @@ def _choose(grids: Mapping[int, pathlib.Path]) -> list[int]:
     return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
 
 
-def _png(path: pathlib.Path) -> tuple[int, int, str] | None:
+def _png(path: pathlib.Path) -> Picture | None:
     """(width, height, data URL) of a PNG; None where the file is none."""
     content = path.read_bytes()
     if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:

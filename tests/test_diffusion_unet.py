@@ -192,7 +192,7 @@ def test_groups_of_the_norm_fit_the_width():
 
 
 def test_sinusoidal_embedding_is_the_references():
-    """sin and cos of t * 10000^(-i / (width / 2 - 1))."""
+    """The sines and cosines of t * 10000^(-i / (width / 2 - 1))."""
     angle = 700 * 10_000.0 ** (-np.arange(4) / 3)
     expected = np.concatenate([np.sin(angle), np.cos(angle)])
     np.testing.assert_allclose(sinusoidal(jnp.array([700]), 8)[0], expected, atol=1e-4)

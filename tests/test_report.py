@@ -168,6 +168,12 @@ def test_pictures_are_embedded_whole_and_the_newest_is_large(run: pathlib.Path) 
     assert 'width="640" height="320"' in (run / "report.html").read_text()  # 40 x 20, magnified 16 times
 
 
+def test_a_single_picture_has_no_slider(run: pathlib.Path) -> None:
+    (run / "samples" / "00000100.png").unlink()
+    page = Page(write_report(run))
+    assert len(page.pictures) == 1 and "play" not in page.text.split()
+
+
 def test_many_pictures_are_chosen_evenly(run: pathlib.Path) -> None:
     for step in range(1, 1001):
         (run / "samples" / f"{step:08d}.png").write_bytes(png(1, 1, str(step).encode()))

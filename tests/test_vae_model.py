@@ -196,6 +196,24 @@ def test_weights_start_as_torch_s():
         np.testing.assert_allclose(layers[name]["kernel"].std(), limit / 3**0.5, rtol=0.05)
 
 
+@pytest.mark.parametrize(("activation", "function"), [("relu", lambda a: np.maximum(a, 0)), ("tanh", np.tanh)])
+def test_perceptrons_by_hand(activation, function):
+    model = VAE((2, 2, 1), MLPEncoder((5,), activation), MLPDecoder((5,), activation), latent_dim=3)
+    image = jax.random.normal(KEY, (4, 2, 2, 1))
+    nets = model.init(KEY, {"image": image})
+
+    def layer(params, x):
+        return x @ params["kernel"] + params["bias"]
+
+    encoder, decoder = nets["encoder"]["params"], nets["decoder"]["params"]
+    hidden = function(layer(encoder["Dense_0"], image.reshape(4, 4)))
+    mean, log_var = model.encoder.apply(nets["encoder"], image, 3)
+    np.testing.assert_allclose(mean, layer(encoder["mean"], hidden), atol=1e-5)
+    np.testing.assert_allclose(log_var, layer(encoder["log_var"], hidden), atol=1e-5)
+    out = layer(decoder["Dense_1"], function(layer(decoder["Dense_0"], mean))).reshape(4, 2, 2, 1)
+    np.testing.assert_allclose(model.decoder.apply(nets["decoder"], mean, (2, 2, 1)), out, atol=1e-5)
+
+
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(), Gaussian(0.1)])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (32, 32, 3), (37, 50, 3), (127, 127, 2)])
 def test_convolutional_pair_fits_every_size(shape, likelihood):

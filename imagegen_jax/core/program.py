@@ -173,7 +173,7 @@ def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def _sampler(model: Any, mesh: Mesh, n: int) -> Any:
+def _sampler(model: Model, mesh: Mesh, n: int) -> Any:
     def draw(nets: Nets, seed: Any, index: Any, conditions: Batch) -> Any:
         key = jax.random.fold_in(jax.random.key(seed), index)
         return to_uint8(model.sample(nets, key, n, conditions))

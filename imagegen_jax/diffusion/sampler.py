@@ -115,9 +115,9 @@ def timesteps(total: int, steps: int | None, spacing: Spacing) -> Int[np.ndarray
     if not 1 <= steps <= total:
         raise ValueError(f"sampler.steps={steps} is not between 1 and the {total} steps of the schedule")
     if spacing == "linear":
-        times = np.linspace(total - 1, 0, steps)
+        times = np.asarray(np.linspace(total - 1, 0, steps))
     elif spacing == "leading":
-        times = np.arange(steps) * (total // steps)
+        times = np.arange(0.0, steps) * (total // steps)
     elif spacing == "trailing":
         times = np.round(total - np.arange(steps) * total / steps) - 1
     else:

@@ -15,6 +15,7 @@ from collections.abc import Hashable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.model import (
@@ -37,7 +38,7 @@ from imagegen_jax.nn.strided import Double, Halve, pyramid
 weight_init = nn.initializers.normal(0.02)
 
 
-def scale_init(key: PRNGKey, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Float[Array, " c"]:
+def scale_init(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, " c"]:
     """Norm scales from N(1, 0.02)."""
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 

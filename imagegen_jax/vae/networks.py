@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Initializer
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.model import PRNGKey
@@ -25,7 +26,7 @@ Activation = Literal["relu", "tanh"]
 def uniform(fan_in: int) -> dict[str, Initializer]:
     """The initialisers of a layer whose outputs each see `fan_in` inputs."""
 
-    def init(key: PRNGKey, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> Array:
+    def init(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
 
     return {"kernel_init": init, "bias_init": init}

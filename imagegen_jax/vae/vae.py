@@ -146,7 +146,8 @@ def kl_to_prior(mu: Float[Array, "b d"], log_var: Float[Array, "b d"]) -> Float[
 
 def _streams(keys: PRNGKeys) -> tuple[PRNGKeys, PRNGKeys]:
     """Keys for the observation and for the latents."""
-    return tuple(jax.vmap(jax.random.split, out_axes=1)(keys))
+    x_keys, z_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    return x_keys, z_keys
 
 
 def _normal(keys: PRNGKeys, dim: int) -> Float[Array, "b d"]:
