@@ -27,8 +27,8 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=20_000)},
     clip_norm=1.0,
     batch_size=32,
-    steps=8_000,
-    sample_every=2_000,
+    steps=4_500,
+    sample_every=1_500,
 )
 
 smoke = {

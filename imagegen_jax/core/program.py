@@ -86,7 +86,7 @@ class Program:
     ) -> np.ndarray:
         """`n` images, uint8 [n h w c], from the networks as sampling sees them."""
         nets = networks(state, self.spec.average)
-        return sample(self.experiment.model, nets, n, seed, conditions, chunk, self.mesh)
+        return sample(self.experiment.model, nets, n, seed, conditions, chunk)
 
 
 def _constants(mesh: Mesh, seed: int, steps: int) -> RunConstants:
@@ -137,14 +137,13 @@ def sample(
     seed: int = 0,
     conditions: Conditions | None = None,
     chunk: int = 256,
-    mesh: Mesh | None = None,
 ) -> np.ndarray:
     """`n` images, uint8 [n h w c], drawn `chunk` at a time; the same for the same seed, n and chunk.
 
-    `conditions` holds arrays with n rows ("label") or scalars ("guidance"). Raises ValueError for labels that the
-    model does not know, or lacks.
+    `conditions` holds arrays with n rows ("label") or scalars ("guidance"). It runs on the devices that
+    hold the networks. Raises ValueError for labels that the model does not know, or lacks.
     """
-    mesh = shard.MeshShape().build() if mesh is None else mesh
+    mesh = shard.mesh_of(nets)
     conditions = dict(conditions or {})
     check_conditions(model, n, conditions)
     chunk = -(-min(chunk, n) // mesh.size) * mesh.size  # a whole number of rows on each device

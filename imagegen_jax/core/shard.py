@@ -47,6 +47,13 @@ class MeshShape:
         return Mesh(np.array(chosen).reshape(data, self.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
+def mesh_of(tree: Any) -> Mesh:
+    """The mesh that the arrays of a tree live on; this machine's devices for arrays that are on none."""
+    placed = (leaf.sharding for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
+    named = next((sharding for sharding in placed if isinstance(sharding, NamedSharding)), None)
+    return named.mesh if named is not None and isinstance(named.mesh, Mesh) else MeshShape().build()
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, P())
