@@ -170,7 +170,7 @@ def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None) -> No
         path.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(images):
             prefix = "" if labels is None else f"{labels[i]}_"
-            write_png(path / f"{prefix}{i:06d}.png", image[..., 0] if image.shape[-1] == 1 else image)
+            write_png(path / f"{prefix}{i:06d}.png", image)
 
 
 def _report(options: argparse.Namespace, rest: list[str]) -> None:

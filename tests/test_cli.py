@@ -43,7 +43,7 @@ def test_a_run_folder_holds_what_a_reader_needs(run):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "time", "images_per_second", "denoise/loss", "denoise/grad_norm"} <= set(lines[-1])
     grids = sorted((run / "samples").glob("*.png"))
-    assert len(grids[-1].stem) == 8 and Image.open(grids[-1]).mode == "RGB"
+    assert len(grids[-1].stem) == 8 and Image.open(grids[-1]).mode == "L"
     environment = json.loads((run / "environment.json").read_text())
     assert environment["versions"]["jax"] and environment["devices"]
 
@@ -116,14 +116,14 @@ def test_train_refuses_bad_input(imagegen, tmp_path, arguments, words):
     assert not (tmp_path / "run" / "checkpoints").exists() or not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
-def test_a_schedule_or_sampler_is_chosen_by_name(imagegen, tmp_path):
+def test_a_schedule_is_chosen_by_name(imagegen, tmp_path):
     code, _, said = imagegen(
-        "train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path, "--optim.generator", "SGD",
-        "--optim.generator.momentum", "0.5",
+        "train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path, "--optim.generator.lr", "Cosine",
+        "--optim.generator.lr.floor", "0.001",
     )  # fmt: skip
     assert code == 0, said
-    stored = json.loads((tmp_path / "experiment.json").read_text())
-    assert stored["optim"]["generator"]["class"].endswith(":SGD") and stored["optim"]["generator"]["momentum"] == 0.5
+    rate = json.loads((tmp_path / "experiment.json").read_text())["optim"]["generator"]["lr"]
+    assert rate["class"].endswith(":Cosine") and rate["peak"] == 0.01 and rate["floor"] == 0.001
 
 
 def test_info_counts_without_memory(imagegen):
@@ -173,15 +173,3 @@ def test_experiments_list_every_field_in_their_help(root):
     for option in ("--workdir", "--model.network.width", "--optim.network.lr.peak", "--mesh.fsdp", "--batch-size"):
         assert option in out
     assert "rows of one step" in out  # the comment beside the field
-
-
-def test_importing_is_light(root):
-    heavy = ("tensorflow", "torch", "tensorflow_datasets")
-    program = f"import imagegen_jax, sys; print([m for m in {heavy} if m in sys.modules])"
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", program], cwd=root, env=ENV, capture_output=True, text=True)
-        times.append(time.perf_counter() - start)
-        assert done.stdout.strip() == "[]", done.stderr
-    assert min(times) < 2.5  # an interpreter's own start included; the target is 2 s for the import

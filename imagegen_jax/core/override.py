@@ -103,51 +103,52 @@ def _choose_classes(node: Any, arguments: list[str]) -> tuple[Any, list[str]]:
         if not option.startswith("--") or not (equals or arguments):
             rest.append(option)
             continue
-        choices = _alternatives(node, name.replace("-", "_").split("."))
+        path = name.replace("-", "_")
+        choices, current = _alternatives(node, path.split("."))
         if not choices:
             rest.append(option)
             continue
         given = given if equals else arguments.pop(0)
-        node = override(node, {name.replace("-", "_"): _chosen(name, given, choices)})
+        node = override(node, {path: _chosen(name, given, choices, current)})
     return node, rest
 
 
-def _alternatives(node: Any, parts: Sequence[str]) -> dict[str, Any]:
-    """Lower-case name -> dataclass (and "a number" -> float) that the field at a path may hold; {} if it is plain."""
-    for i, part in enumerate(parts):
+def _alternatives(node: Any, parts: Sequence[str]) -> tuple[dict[str, Any], Any]:
+    """What the field at a path may hold beside what it holds now, and that.
+
+    Lower-case name -> dataclass, and "a number" -> float; {} where the field takes plain values alone.
+    """
+    owner = None
+    for part in parts:
+        owner = node
         if isinstance(node, Mapping) and part in node:
             node = node[part]
         elif dataclasses.is_dataclass(node) and part in {field.name for field in fields_of(node)}:
-            owner, node = node, getattr(node, part)
-            if i == len(parts) - 1:
-                hints = typing.get_args(_hints(type(owner))[part])
-                classes = {h.__name__.lower(): h for h in hints if isinstance(h, type) and dataclasses.is_dataclass(h)}
-                held = dataclasses.is_dataclass(node)
-                return (classes | ({"a number": float} if float in hints else {})) if held or classes else {}
+            node = getattr(node, part)
         else:
-            return {}
-    return {}
+            return {}, None
+    if owner is None or isinstance(owner, Mapping):
+        return {}, node
+    hints = typing.get_args(_hints(type(owner))[parts[-1]])
+    classes = {h.__name__.lower(): h for h in hints if isinstance(h, type) and dataclasses.is_dataclass(h)}
+    return (classes | ({"a number": float} if float in hints else {}) if classes else {}), node
 
 
-def _chosen(name: str, given: str, choices: Mapping[str, Any]) -> Any:
-    if given.lower() in choices:
-        cls = choices[given.lower()]
-        needed = [
-            f.name
-            for f in fields_of(cls)
-            if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-        ]
-        if needed:
-            raise SystemExit(
-                f"--{name} {given}: {cls.__name__} has no default for {', '.join(needed)}; set it in Python"
-            )
-        return cls()
-    try:
-        if "a number" in choices:
-            return float(given)
-    except ValueError:
-        pass
-    raise SystemExit(f"--{name} {given}: it can be {', '.join(choices)}")
+def _chosen(name: str, given: str, choices: Mapping[str, Any], current: Any) -> Any:
+    """The default of a class, or a number. A schedule that wants a peak alone gets the number there was before."""
+    cls = choices.get(given.lower())
+    if cls is None or cls is float:
+        try:
+            return choices["a number"](given)
+        except (KeyError, ValueError):
+            raise SystemExit(f"--{name} {given}: it can be {', '.join(choices)}") from None
+    missing = dataclasses.MISSING
+    needed = [f.name for f in fields_of(cls) if f.default is missing and f.default_factory is missing]
+    if needed == ["peak"] and isinstance(current, (int, float)):
+        return cls(current)
+    if needed:
+        raise SystemExit(f"--{name} {given}: {cls.__name__} has no default for {', '.join(needed)}; set it in Python")
+    return cls()
 
 
 def _mirror(node: Any, prefix: Sequence[str] = ()) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import pathlib
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,7 +27,10 @@ def grid(images: UInt8[np.ndarray, "n h w c"], columns: int, pad: int = 2) -> UI
 
 
 def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "h w c"]) -> None:
-    """Writes an image of 1, 3 or 4 channels as a PNG file."""
+    """Writes an image of 1, 3 or 4 channels as a PNG file, whole or not at all."""
     from PIL import Image
 
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path, format="PNG")
+    target = pathlib.Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(partial, format="PNG")
+    partial.replace(target)
