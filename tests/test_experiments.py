@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import pathlib
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,9 +18,7 @@ import pytest
 import imagegen_jax as ig
 from imagegen_jax.cli import rows_of_model
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.log import write_json
 from imagegen_jax.core.program import abstract_state, class_rows
-from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.step import due_at, stage_at
 from imagegen_jax.core.summary import parameter_summary
@@ -34,7 +33,9 @@ pytestmark = pytest.mark.parametrize("name", NAMES)
 def smoke(name, **changes):
     module = importlib.import_module(f"experiments.{name}")
     small = ig.override(module.experiment, module.smoke)
-    return dataclasses.replace(small, mesh=MeshShape(data=1), checkpoint_every=2, log_every=2, **changes)
+    return dataclasses.replace(
+        small, mesh=MeshShape(data=1), checkpoint_every=2, keep_checkpoints=99, log_every=2, **changes
+    )
 
 
 def steps_needed(experiment):
@@ -79,9 +80,11 @@ def test_losses_are_finite_and_what_is_trained_moves(name, folder):
 @pytest.mark.slow
 def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(name, folder, tmp_path):
     run, _ = finished(name, folder)
-    part = dataclasses.replace(run.experiment, steps=2)
-    ig.fit(part, tmp_path, quiet=True)
-    write_json(tmp_path / "experiment.json", to_dict(run.experiment))
+    stopped = tmp_path / "stopped"
+    shutil.copytree(run.workdir, stopped)
+    for checkpoint in (stopped / "checkpoints").iterdir():
+        if checkpoint.name != "2":  # as a run that was killed after its second step leaves it
+            shutil.rmtree(checkpoint)
     program = textwrap.dedent("""
         import pathlib, sys
         from imagegen_jax import fit
@@ -89,8 +92,9 @@ def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(name, folde
         folder = pathlib.Path(sys.argv[1])
         fit(load_experiment(folder), folder)
     """)
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
-    resumed = ig.load(tmp_path)
+    done = subprocess.run([sys.executable, "-c", program, str(stopped)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "resumed at step 2" in done.stderr, done.stderr
+    resumed = ig.load(stopped)
     assert resumed.experiment == run.experiment
     pairs = zip(jax.tree.leaves_with_path(resumed.state), jax.tree.leaves(run.state), strict=True)
     for (path, a), b in pairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 
 import flax.linen as nn
@@ -22,6 +23,7 @@ class Dropout(nn.Module):
         """`keys` holds one key a row, shared by all layers (each salts them with its own path); None: no dropout."""
         if keys is None or self.rate == 0.0:
             return x
-        salt = zlib.crc32("/".join(self.path).encode())
-        keep = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, salt), 1 - self.rate, x.shape[1:]))
-        return jnp.where(keep(keys), x / (1 - self.rate), 0).astype(x.dtype)
+        salt, size = zlib.crc32("/".join(self.path).encode()), math.prod(x.shape[1:])
+        # Drawn flat, since random numbers with many indices take the CPU compiler several times as long.
+        keep = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, salt), 1 - self.rate, (size,)))(keys)
+        return jnp.where(keep.reshape(x.shape), x / (1 - self.rate), 0).astype(x.dtype)
