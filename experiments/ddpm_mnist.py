@@ -4,7 +4,8 @@
     python -m experiments.ddpm_mnist --workdir runs/ddpm_mnist
 
 The network has 16, 32 and 64 channels at 28, 14 and 7 pixels (0.7 million parameters), where the paper's for CIFAR-10
-has 128 and 256. Cost: about 20 minutes on 2 CPU cores. Expected: legible digits; no published score is of this size.
+has 128 and 256. Cost: 0.21 s a step on 2 CPU cores, so 16 minutes. Expected: legible digits; no published score is
+of this size. With a quarter of the steps, the posterior's variance leaves less noise than DDPM's choice, beta.
 """
 
 from imagegen_jax import Experiment, main
@@ -19,7 +20,7 @@ experiment = Experiment(
     name="ddpm_mnist",
     model=DDPM(
         network=UNet(width=16, multipliers=(1, 2, 4), blocks=1, attention_at=(7,), dropout=0.0),
-        sampler=Ancestral(steps=250),
+        sampler=Ancestral(steps=250, variance="small"),
         image_shape=(28, 28, 1),
     ),
     data=TFDS("mnist"),

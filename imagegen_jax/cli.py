@@ -24,6 +24,8 @@ from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.main import main as train_main
 from imagegen_jax.main import readable_errors
 
+GRID_CELL = 32  # pixels: smaller images are magnified in a grid, by a whole number, up to this height
+
 EXAMPLES = {
     "train": """examples:
   imagegen train experiments.ddpm_digits
@@ -165,7 +167,8 @@ def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None) -> No
         rows = 0 if labels is None else len(np.unique(labels))
         columns = max(1, round(len(images) / rows if rows else len(images) ** 0.5))
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(path, grid(images, min(columns, 64)))
+        zoom = max(1, GRID_CELL // images.shape[1])
+        write_png(path, grid(images, min(columns, 64)).repeat(zoom, axis=0).repeat(zoom, axis=1))
     else:
         path.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(images):
