@@ -123,8 +123,14 @@ def _merged(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any]) -> di
         wanted = jax.tree.map(jnp.shape, fresh.get(collection))
         if wanted != jax.tree.map(jnp.shape, values):
             raise ValueError(f"pretrained[{name!r}]: its {collection!r} have other names or shapes than the model's")
-        merged[collection] = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), values, fresh[collection])
+        merged[collection] = jax.tree.map(_placed, values, fresh[collection])
     return merged
+
+
+def _placed(new: Any, old: jax.Array) -> jax.Array:
+    """The values of `new` where `old` lives; each process hands its own devices their parts."""
+    host = np.asarray(new, old.dtype)
+    return jax.make_array_from_callback(old.shape, old.sharding, lambda index: host[index])
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
