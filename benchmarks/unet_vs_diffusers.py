@@ -1,7 +1,7 @@
 """A training step of DDPM's CIFAR-10 U-Net here and in PyTorch: `UNet2DModel` of diffusers, google/ddpm-cifar10-32.
 
-    python3.11 -m venv /tmp/torch && /tmp/torch/bin/pip install torch==2.13.0 diffusers==0.42.1
-    python benchmarks/unet_vs_diffusers.py --torch-python /tmp/torch/bin/python
+    python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 diffusers==0.42.1
+    python benchmarks/unet_vs_diffusers.py --torch-python .venv-torch/bin/python
 
 A step is the loss of Eq. 14 with dropout, its gradient and an Adam update, on images, times and noise that are given.
 The sides take turns, each in a process of its own that only the one at work wakes up: this project's network with the

@@ -1,7 +1,7 @@
 """Makes diffusers_samplers.npz and diffusers_unet.npz: what `diffusers` computes, for tests/test_diffusion_*.py.
 
-    python3.11 -m venv /tmp/reference && /tmp/reference/bin/pip install torch==2.13.0 diffusers==0.42.1
-    /tmp/reference/bin/python tests/reference/make_diffusers.py
+    python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 diffusers==0.42.1
+    .venv-torch/bin/python tests/reference/make_diffusers.py
 
 The samplers run on a toy network in closed form (`toy`), which the tests write down again for JAX; their noise is
 saved, and replayed there. The U-Net has google/ddpm-cifar10-32's configuration with fewer levels and blocks, and random

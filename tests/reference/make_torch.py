@@ -1,7 +1,7 @@
 """Reference values from torch for `test_gan_*.py` and `test_vae_*.py`: small networks at random weights.
 
-    python3.11 -m venv /tmp/reference && /tmp/reference/bin/pip install torch==2.13.0 numpy
-    /tmp/reference/bin/python tests/reference/make_torch.py
+    python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 numpy
+    .venv-torch/bin/python tests/reference/make_torch.py
 
 Writes torch_dcgan_32.npz, torch_dcgan_21.npz and torch_losses.npz beside this file. Arrays keep torch's layouts
 (images [B C H W], kernels [O I H W], transposed kernels [I O H W]); the tests convert. The networks are those of
