@@ -64,9 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    for add in (_add_train, _add_sample, _add_report, _add_info, _add_data):
+        add(commands)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
     train = _command(commands, "train", "train an experiment, from where its folder is", _train, add_help=False)
     train.add_argument("target", nargs="?", help="a module such as experiments.ddpm_digits, or the path of a .py file")
 
+
+def _add_sample(commands: Any) -> None:
     sample = _command(commands, "sample", "draw images from a run", _sample)
     sample.add_argument("run", type=pathlib.Path)
     sample.add_argument("--n", type=int, default=64, help="how many images (default: 64)")
@@ -80,9 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--std", type=float, help="draw from the post-hoc average of this width (0 to 0.28)")
     _module_option(sample)
 
+
+def _add_report(commands: Any) -> None:
     report = _command(commands, "report", "write a run's report.html", _report)
     report.add_argument("run", type=pathlib.Path)
 
+
+def _add_info(commands: Any) -> None:
     info = _command(commands, "info", "parameter counts and memory of an experiment or a run", _info)
     info.add_argument(
         "target", help="a module such as experiments.ddpm_cifar10, the path of a .py file, or a run folder"
@@ -91,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--arrays", action="store_true", help="every array")
     _module_option(info)
 
+
+def _add_data(commands: Any) -> None:
     data = _command(commands, "data", "look at a data set, or prepare it", _data)
     data.add_argument("action", choices=("info", "prepare"))
     data.add_argument("source", help="digits, a TFDS name such as mnist or tfds:cifar10, a folder, a .zip, an .npz")
@@ -101,7 +115,6 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("data.png"), help="picture grid (default: data.png)"
     )
-    return parser
 
 
 def _command(commands: Any, name: str, what: str, function: Any, **settings: Any) -> argparse.ArgumentParser:
