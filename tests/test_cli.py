@@ -57,6 +57,7 @@ def test_train_says_where_it_is(imagegen, tmp_path):
     assert code == 0 and "resumed at step 40" in said
 
 
+@pytest.mark.slow
 def test_a_run_of_a_users_own_model_is_sampled_by_naming_its_module(imagegen, tmp_path):
     assert imagegen("train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path / "run")[0] == 0
     code, _, said = imagegen("sample", tmp_path / "run", "--n", 4, "--out", tmp_path / "grid.png")
@@ -66,6 +67,7 @@ def test_a_run_of_a_users_own_model_is_sampled_by_naming_its_module(imagegen, tm
     assert code == 0 and (tmp_path / "grid.png").exists(), said
 
 
+@pytest.mark.slow
 def test_sample_writes_grids_folders_and_arrays(imagegen, run, tmp_path):
     out = tmp_path / "samples.npz"
     code, said, error = imagegen("sample", run, "--n", 6, "--labels", "3,7", "--out", out, "--model.sampler.steps", 5)
@@ -79,6 +81,7 @@ def test_sample_writes_grids_folders_and_arrays(imagegen, run, tmp_path):
     assert code == 0 and Image.open(tmp_path / "g.png").size[1] > Image.open(tmp_path / "g.png").size[0], error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -96,6 +99,7 @@ def test_sample_refuses_bad_input(imagegen, run, arguments, words):
         assert word in said + out, said + out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -126,6 +130,7 @@ def test_a_schedule_is_chosen_by_name(imagegen, tmp_path):
     assert rate["class"].endswith(":Cosine") and rate["peak"] == 0.01 and rate["floor"] == 0.001
 
 
+@pytest.mark.slow
 def test_info_counts_without_memory(imagegen):
     start = time.perf_counter()
     code, out, said = imagegen("info", "experiments.ddpm_cifar10", "--json")
@@ -138,6 +143,7 @@ def test_info_counts_without_memory(imagegen):
     assert json.loads(out)["networks"]["network"]["count"] > 3e10
 
 
+@pytest.mark.slow
 def test_info_and_report_of_a_run(imagegen, run):
     code, out, said = imagegen("info", run, "--arrays")
     assert code == 0 and "parameters" in out and "conv_in" in out, said
@@ -152,6 +158,7 @@ def test_data_info_tells_of_a_source(imagegen, tmp_path):
     assert Image.open(tmp_path / "d.png").size[0] > 8
 
 
+@pytest.mark.slow
 def test_what_is_no_target_is_named(imagegen, tmp_path):
     for target in ("experiments.ddpm_digit", "nothing.py"):
         code, _, said = imagegen("train", target)

@@ -101,6 +101,7 @@ def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(name, folde
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
 def test_one_device_equals_eight(name, folder):
     one = advanced(smoke(name), 4)
     many = advanced(dataclasses.replace(smoke(name), mesh=MeshShape(4, 2)), 4)
