@@ -21,7 +21,8 @@ _steps: dict[Hashable, Any] = {}  # compiled steps of this process
 
 def use_persistent_cache() -> None:
     """Keeps compiled programs on disk, unless the user has switched that off or chosen JAX_COMPILATION_CACHE_DIR."""
-    if jax.config.jax_compilation_cache_dir is None and jax.config.jax_enable_compilation_cache:
+    settings: Any = jax.config  # its attributes are made at run time
+    if settings.jax_compilation_cache_dir is None and settings.jax_enable_compilation_cache:
         jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

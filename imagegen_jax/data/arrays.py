@@ -82,7 +82,7 @@ def from_arrays(images: Any, labels: Any = None, class_names: Sequence[str] = ()
     dataset = _checked("from_arrays", np.asarray(images), labels, tuple(class_names))
     content = hashlib.sha256(repr((dataset.images.shape, dataset.class_names)).encode())
     for array in (dataset.images, dataset.labels):
-        content.update(b"" if array is None else np.ascontiguousarray(array))
+        content.update(b"" if array is None else np.ascontiguousarray(array).data)
 
     def build(folder: pathlib.Path) -> None:
         save(folder / "images.npy", dataset.images)
