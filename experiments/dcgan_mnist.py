@@ -2,7 +2,7 @@
 
     python -m experiments.dcgan_mnist --workdir runs/dcgan_mnist
 
-Cost: about 0.14 s a step on 2 CPU cores, so 10 minutes for its 4,000 steps (9 epochs). Generator 369,600 and
+Cost: 0.14 s a step on 2 CPU cores, 10 minutes for its 4,000 steps (9 epochs). Generator 369,600 and
 discriminator 166,784 parameters. Expected: legible digits; there is no published score for this size.
 """
 

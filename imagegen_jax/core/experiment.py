@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.model import Batch, Model, PRNGKeys
+from imagegen_jax.core.model import Batch, Model, Nets, PRNGKeys
 from imagegen_jax.core.optim import Optimizer, check_rates
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.step import StepSpec, stage_at
@@ -87,10 +88,19 @@ def example_batch(rows: Rows, n: int) -> dict[str, jax.ShapeDtypeStruct]:
     return {name: jax.ShapeDtypeStruct((n, *row.shape), dtypes[name]) for name, row in rows.items()}
 
 
+@functools.lru_cache(maxsize=32)
+def initializer(model: Model) -> Callable[[Any, Batch], Nets]:
+    """(seed, batch) -> fresh networks. One function a model, so that jax traces it once for shapes and for values."""
+
+    def fresh(seed: Any, batch: Batch) -> Nets:
+        return model.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1), batch)  # no step has this key
+
+    return fresh
+
+
 def abstract_nets(model: Model, rows: Rows) -> Any:
     """The shapes of the networks, without memory or compilation; raises what the model's `init` raises."""
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    return jax.eval_shape(model.init, key, example_batch(rows, 2))
+    return jax.eval_shape(initializer(model), jax.ShapeDtypeStruct((), np.uint32), example_batch(rows, 2))
 
 
 def validate(experiment: Experiment, dataset: Any) -> None:

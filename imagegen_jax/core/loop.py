@@ -82,18 +82,32 @@ class Run:
         self.pending = PendingMetrics()
 
     def start(self, pretrained: Mapping[str, Any] | None) -> State:
-        """The state to go on from: the newest good checkpoint's, or a fresh one."""
+        """The state to go on from: the newest good checkpoint's, or a fresh one. Its step is compiled meanwhile."""
+        begun = time.perf_counter()
+        newest = max(self.checkpoints.steps(), default=0)
+        finished = newest >= self.experiment.steps
+        if not finished:
+            self.say("compiling the training step")
+            compiled = self.program.compile_ahead(newest)
         found = self.checkpoints.restore(self.program.abstract_state, repair=True)
         step, state = found or (0, None)
         if state is None:
             state = self.program.init(pretrained)
-        elif self.progress:
-            self.progress.say(f"resumed at step {step:,}")
+        else:
+            self.say(f"resumed at step {step:,}")
         if self.first:
             write_json(self.workdir / "environment.json", environment())
             write_json(self.workdir / "parameters.json", parameter_summary(state))
             self.log = MetricsLog(self.workdir, step)
+        if not finished:
+            compiled.result()
+            self.say(f"training begins, after {time.perf_counter() - begun:.1f} s")
         return state
+
+    def say(self, text: str) -> None:
+        """A line for the user, from the first process alone."""
+        if self.progress:
+            self.progress.say(text)
 
     def to_the_end(self, state: State) -> State:
         """The state after the last step, saved."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ from jax.sharding import Mesh
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
-from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, rows_of, validate
-from imagegen_jax.core.model import Batch, Model, Nets, PRNGKey, Scalar
+from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
+from imagegen_jax.core.model import Batch, Model, Nets, Scalar
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, stage_at
 from imagegen_jax.data.image import to_uint8
@@ -35,16 +36,13 @@ class Program:
         self.dataset = experiment.data.open()
         validate(experiment, self.dataset)
         self.constants = _constants(self.mesh, experiment.seed, experiment.steps)
-        self._steps: dict[Hashable, Any] = {}
+        self._steps: dict[Hashable, Future[Any]] = {}
 
     def init(self, pretrained: Mapping[str, Any] | None = None) -> State:
         """The state before the first step; `pretrained` maps networks to the collections that replace fresh ones."""
         batch = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), example_batch(rows_of(self.dataset), 2))
-
-        def fresh(key: PRNGKey, batch: Batch) -> Nets:
-            return self.experiment.model.init(jax.random.fold_in(key, 2**32 - 1), batch)  # no step has this key
-
-        nets = dict(self._jit_sharded(fresh, self.constants.key, batch))
+        seed = np.uint32(self.experiment.seed)
+        nets = dict(self._jit_sharded(initializer(self.experiment.model), seed, batch))
         for name, variables in (pretrained or {}).items():
             nets[name] = _merged(name, nets[name], variables)
         return self._jit_sharded(
@@ -70,16 +68,23 @@ class Program:
 
     def advance(self, state: State, step: int, batch: Batch) -> tuple[State, dict[str, Scalar]]:
         """One step of the loop: `step` is `state.step`, known without asking the device; `state` is donated."""
-        stage = stage_at(self.experiment.model, step)
         if enters(self.experiment.model, step):
             with jax.transfer_guard("allow"):
                 state = self._jit_sharded(_enter(self.experiment, step), state)
+        return self._compiled(step, state, batch).result()(state, batch, self.constants)
+
+    def compile_ahead(self, step: int) -> Future[Any]:
+        """Begins to compile a training step from shapes alone: it gets ready while its state is made or read."""
+        return self._compiled(step, self.abstract_state(step + 1), self.batch(step))
+
+    def _compiled(self, step: int, state: State, batch: Batch) -> Future[Any]:
+        stage = stage_at(self.experiment.model, step)
         due = due_at(self.experiment.model.phases(stage), step)
         if (stage, due) not in self._steps:
             with jax.transfer_guard("allow"):
                 compiled = compiling.compiled_step(self.spec, self.mesh, stage, due, state, batch, self.constants)
             self._steps[stage, due] = compiled
-        return self._steps[stage, due](state, batch, self.constants)
+        return self._steps[stage, due]
 
     def sample(
         self, state: State, n: int, seed: int = 0, conditions: Conditions | None = None, chunk: int = 256
