@@ -150,6 +150,18 @@ def test_a_step_is_compiled_once_for_each_stage_and_due():
     assert compiling.compilations() - before == 3  # of these, none is part of the compiled step
 
 
+@pytest.mark.parametrize(
+    "value", [GAME, experiment(Growing(), {"network": Adam(1e-2)}, averages={"ema": FixedDecay(0.5)})]
+)
+def test_a_step_compiled_ahead_from_shapes_is_the_step_that_the_state_needs(value):
+    value = dataclasses.replace(value, clip_norm=1.5 + value.batch_size)  # unlike any other test's
+    program = Program(value)
+    program.compile_ahead(0).result()
+    before = compiling.compilations()
+    state, _ = program.advance(program.init(), 0, program.batch(0))
+    assert compiling.compilations() == before and int(state.step) == 1
+
+
 def test_a_new_stage_restarts_what_the_model_names():
     value = experiment(Growing(), {"network": Adam(1e-2)}, averages={"ema": FixedDecay(0.5)})
     four, _ = trained(value, 4)
