@@ -6,7 +6,7 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -55,8 +55,20 @@ class Run:
         A class-conditional model wants one label an image. Further conditions, such as a guidance scale, are arrays
         with `n` rows or scalars. Raises ValueError for labels that the model does not know, or lacks.
         """
+        return np.concatenate(list(self.sample_chunks(n, labels, seed, chunk, **conditions)))
+
+    def sample_chunks(
+        self,
+        n: int,
+        labels: Sequence[int] | np.ndarray | None = None,
+        seed: int = 0,
+        chunk: int = 256,
+        start: int = 0,
+        **conditions: Any,
+    ) -> Iterator[np.ndarray]:
+        """The images of `sample` from row `start` on, `chunk` at a time; `start` is a whole number of chunks."""
         given = program.label_conditions(labels) | {name: np.asarray(value) for name, value in conditions.items()}
-        return program.sample(self.experiment.model, self.nets, n, seed, given, chunk)
+        return program.sample_chunks(self.experiment.model, self.nets, n, seed, given, chunk, start)
 
     def with_average(self, name: str | None) -> Run:
         """This run with another of its averages as the one that sampling reads; "none": the last step's weights.

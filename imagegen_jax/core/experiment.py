@@ -54,7 +54,7 @@ class Experiment:
         for network, optimizer in self.optim.items():
             check_rates(f"optim.{network}", optimizer)
         if not isinstance(self.model, Model):
-            raise TypeError(f"model={self.model!r} is no model: it needs image_shape, init, phases and sample")
+            raise TypeError(f"model={self.model!r} is no model: it needs image_shape, init and phases")
 
     @property
     def step_spec(self) -> StepSpec:

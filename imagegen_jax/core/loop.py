@@ -18,6 +18,7 @@ from imagegen_jax.core import folder as folders
 from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.experiment import Experiment, power_averages
 from imagegen_jax.core.log import MetricsLog, Progress, environment, write_json
+from imagegen_jax.core.model import Generative
 from imagegen_jax.core.program import Program, class_rows, label_conditions
 from imagegen_jax.core.state import State
 from imagegen_jax.core.summary import parameter_summary
@@ -166,8 +167,10 @@ class Run:
         self.snapshots.save(step, kept)
 
     def write_samples(self, step: int, state: State) -> None:
-        """A grid of samples from a fixed key, a class a row where there are classes."""
+        """A grid of samples from a fixed key, a class a row where there are classes; none of what draws nothing."""
         self.write_metrics(step)
+        if not isinstance(self.experiment.model, Generative):
+            return
         labels, columns = class_rows(self.experiment.num_classes, self.experiment.samples)
         n = self.experiment.samples if labels is None else len(labels)
         images = self.program.sample(state, n, seed=0, conditions=label_conditions(labels))

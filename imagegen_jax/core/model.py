@@ -76,6 +76,11 @@ class Model(Protocol):
         """The gradient steps of one training step, in order."""
         ...
 
+
+@runtime_checkable
+class Generative(Model, Protocol):
+    """A model that draws images. Its runs have grids; those of any other, such as a classifier, have none."""
+
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1]. `conditions` holds arrays with `n` rows ("label") or scalars ("guidance")."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -16,7 +16,7 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
-from imagegen_jax.core.model import Batch, Model, Nets, Scalar
+from imagegen_jax.core.model import Batch, Generative, Model, Nets, Scalar
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, stage_at
 from imagegen_jax.data.image import to_uint8
@@ -152,17 +152,34 @@ def sample(
     """`n` images, uint8 [n h w c], drawn `chunk` at a time; the same for the same seed, n and chunk.
 
     `conditions` holds arrays with n rows ("label") or scalars ("guidance"). It runs on the devices that
-    hold the networks. Raises ValueError for labels that the model does not know, or lacks.
+    hold the networks. Raises ValueError for labels that the model does not know, or lacks, and TypeError for a model
+    that draws nothing.
     """
+    return np.concatenate(list(sample_chunks(model, nets, n, seed, conditions, chunk)))
+
+
+def sample_chunks(
+    model: Model,
+    nets: Nets,
+    n: int,
+    seed: int = 0,
+    conditions: Conditions | None = None,
+    chunk: int = 256,
+    start: int = 0,
+) -> Iterator[np.ndarray]:
+    """The images of `sample` from row `start` on, a chunk at a time; `start` is a whole number of chunks."""
+    if not isinstance(model, Generative):
+        raise TypeError(f"a {type(model).__name__} draws no images: it has no method `sample`")
     mesh = shard.mesh_of(nets)
     conditions = dict(conditions or {})
     check_conditions(model, n, conditions)
     chunk = -(-min(chunk, n) // mesh.size) * mesh.size  # a whole number of rows on each device
-    draw, parts = _sampler(model, mesh, chunk), []
-    for index, start in enumerate(range(0, n, chunk)):
-        rows = {name: _rows(np.asarray(a), start, chunk) for name, a in conditions.items()}
-        parts.append(_to_host(draw(nets, np.uint32(seed), np.uint32(index), rows)))
-    return np.concatenate(parts)[:n]
+    if start % chunk:
+        raise ValueError(f"start={start}: must be a whole number of chunks of {chunk}")
+    draw = _sampler(model, mesh, chunk)
+    for at in range(start, n, chunk):
+        rows = {name: _rows(np.asarray(a), at, chunk) for name, a in conditions.items()}
+        yield _to_host(draw(nets, np.uint32(seed), np.uint32(at // chunk), rows))[: n - at]
 
 
 def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
@@ -183,7 +200,7 @@ def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def _sampler(model: Model, mesh: Mesh, n: int) -> Any:
+def _sampler(model: Generative, mesh: Mesh, n: int) -> Any:
     def draw(nets: Nets, seed: Any, index: Any, conditions: Batch) -> Any:
         key = jax.random.fold_in(jax.random.key(seed), index)
         return to_uint8(model.sample(nets, key, n, conditions))

@@ -47,7 +47,7 @@ def cached(title: str, key: Mapping[str, Any], build: Callable[[pathlib.Path], N
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder, f"another process prepares {title}: waiting for it"):
+        with lock(folder, f"another process prepares {title}: waiting for it"):
             if not folder.is_dir():
                 _remove_stale(folder.parent)
                 _build(folder, build)
@@ -74,12 +74,12 @@ def _build(folder: pathlib.Path, build: Callable[[pathlib.Path], None]) -> None:
 def _remove_stale(root: pathlib.Path) -> None:
     """Deletes what killed processes left; a live one holds the lock of its own."""
     for partial in root.glob("*.partial"):
-        with contextlib.suppress(BlockingIOError), _lock(partial.with_suffix("")):
+        with contextlib.suppress(BlockingIOError), lock(partial.with_suffix("")):
             shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _lock(folder: pathlib.Path, waiting: str = "") -> Iterator[None]:
+def lock(folder: pathlib.Path, waiting: str = "") -> Iterator[None]:
     """Holds the lock of `folder`, which the system releases if this process dies.
 
     Where another holds it: says `waiting` and waits, or without it raises BlockingIOError.
