@@ -1,0 +1,1 @@
+"""Metrics of generated images: functions of arrays of features, never of a model."""

@@ -1,0 +1,115 @@
+"""Mean and covariance of features: streamed over batches, merged, stored in the layout of pytorch-fid and EDM."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Float64, Shaped
+
+from imagegen_jax.metrics.blocks import check_widths, checked, local_mesh, row_blocks
+
+ROWS = 8192  # rows of one device in a block: 128 MiB of float64 at 2048 features
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Count, mean and centred sum of outer products of features, float64, on the host.
+
+    In a file made elsewhere the count is not known: `count` is then None, and `scatter` is the covariance itself.
+    """
+
+    count: int | None
+    mean: Float64[np.ndarray, " d"]
+    scatter: Float64[np.ndarray, "d d"]  # sum over samples of (x - mean)(x - mean)^T
+    fingerprint: str | None = None  # what the features are: extractor, layer, resize filter
+
+    @classmethod
+    def of(
+        cls,
+        features: Shaped[Array, "n d"] | np.ndarray,
+        *,
+        mesh: Mesh | None = None,
+        fingerprint: str | None = None,
+    ) -> Moments:
+        """Moments of `features` [N d], computed in float64 on the devices of `mesh`; default: all of this process.
+
+        The result depends on blocks, batches and devices only by float64 rounding. Raises ValueError for another
+        number of axes, fewer than two samples, NaN and infinity.
+        """
+        rows = checked(features, "features")
+        # float64 on the devices costs less than it seems: one product a sample. Float32 sums, even when centred by a
+        # shift, leave relative errors of 1e-6 in small covariances, which the square root in FID magnifies.
+        with jax.enable_x64(True):
+            parts = (
+                cls(int(mask.sum()), *map(np.asarray, _block_moments(block, mask)), fingerprint)
+                for _, block, mask in row_blocks(rows, mesh or local_mesh(), ROWS)
+            )
+            total = next(parts)
+            for part in parts:
+                total = merge(total, part)
+        return total
+
+    @property
+    def covariance(self) -> Float64[np.ndarray, "d d"]:
+        """The unbiased covariance: divided by count - 1, as in every FID."""
+        return self.scatter if self.count is None else self.scatter / (self.count - 1)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes an .npz file with `mu` and `sigma`, which pytorch-fid and EDM read, and what else is known."""
+        known = {"count": self.count, "fingerprint": self.fingerprint}
+        arrays = {name: np.asarray(value) for name, value in known.items() if value is not None}
+        with pathlib.Path(path).open("wb") as file:  # given a path, NumPy would append .npz to another suffix
+            np.savez(file, mu=self.mean, sigma=self.covariance, **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Moments:
+        """Reads what `save`, pytorch-fid or EDM wrote. Raises ValueError for other files, naming what is wrong."""
+        with np.load(path) as file:
+            if missing := {"mu", "sigma"} - set(file.files):
+                raise ValueError(
+                    f"{path} has no {' and no '.join(sorted(missing))}, only {', '.join(file.files)}: "
+                    "give an .npz of pytorch-fid, EDM or Moments.save"
+                )
+            mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
+            count = int(file["count"]) if "count" in file.files else None
+            fingerprint = str(file["fingerprint"]) if "fingerprint" in file.files else None
+        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+            raise ValueError(f"{path} has mu {mean.shape} and sigma {covariance.shape}: expected [d] and [d d]")
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise ValueError(f"{path} holds NaN or infinity: compute these statistics again")
+        return cls(count, mean, covariance * (count - 1 if count else 1), fingerprint)
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments of the samples of both (Chan, Golub & LeVeque 1979, Eq. 2.1).
+
+    Raises ValueError for different widths, different fingerprints, or a count that is not known.
+    """
+    if a.count is None or b.count is None:
+        raise ValueError("moments from a file without `count` cannot be merged: compute them from the features")
+    check_widths(len(a.mean), len(b.mean), ("a", "b"))
+    if a.fingerprint != b.fingerprint:
+        raise ValueError(
+            f"fingerprints {a.fingerprint!r} and {b.fingerprint!r}: merge features of one extractor and layer only"
+        )
+    count, difference = a.count + b.count, b.mean - a.mean
+    between = np.outer(difference, difference) * (a.count * b.count / count)
+    mean = a.mean + difference * (b.count / count)
+    return Moments(count, mean, a.scatter + b.scatter + between, a.fingerprint)
+
+
+@jax.jit
+def _block_moments(
+    rows: Shaped[Array, "r d"], mask: Bool[Array, " r"]
+) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    """Mean and scatter of the rows that the mask keeps."""
+    x = rows.astype(jnp.float64)
+    mean = jnp.sum(x, axis=0, where=mask[:, None]) / mask.sum()
+    centred = jnp.where(mask[:, None], x - mean, 0)
+    return mean, centred.T @ centred
