@@ -37,7 +37,7 @@ def nearest(samples: Features, train: Features) -> tuple[Int[np.ndarray, " n"], 
 
 
 def authenticity(samples: Features, train: Features) -> float:
-    """AuthPct, as a share from 0 to 1 (Alaa et al. 2022, arXiv 2102.08921, section 4.2).
+    """AuthPct, as a share from 0 to 1 (Alaa et al. 2022, arXiv 2102.08921).
 
     The share of samples that are farther from their nearest training point than that point is from its own nearest
     neighbour in the training set. Copies score 0. Fresh draws of the training distribution do not score 1: they fail
@@ -58,7 +58,7 @@ def authenticity(samples: Features, train: Features) -> float:
 def c_t_score(
     samples: Features, train: Features, test: Features, cells: int, min_samples: int = 20, seed: int = 0
 ) -> float:
-    """C_T, the data-copying test (Meehan, Chaudhuri & Dasgupta 2020, arXiv 2004.05675, section 4).
+    """C_T, the data-copying test (Meehan, Chaudhuri & Dasgupta 2020, arXiv 2004.05675).
 
     k-means splits the training set into `cells`. In each, the z-score of the Mann-Whitney U statistic tells whether
     samples are nearer to the cell's training points than fresh data, `test`, is; C_T is its mean over the cells that

@@ -24,7 +24,7 @@ Images = Num[Array | np.ndarray, "n h w c"]
 WINDOW = 11  # pixels
 SIGMA = 1.5  # of the window, in pixels
 K1, K2 = 0.01, 0.03
-# Exponents of the five scales, finest first (Wang et al. 2003, section 3.2).
+# Exponents of the five scales, finest first (Wang et al. 2003).
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 SMALLEST_MS_SSIM = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1  # the coarsest scale then still holds a window
 BLOCK_VALUES = 2**22  # of each of the two sides, in one block: 16 MB, and some ten times that in temporary arrays
@@ -42,7 +42,7 @@ def psnr(a: Images, b: Images, data_range: tuple[float, float]) -> Float[np.ndar
 
 
 def ssim(a: Images, b: Images, data_range: tuple[float, float]) -> Float[np.ndarray, " n"]:
-    """Structural similarity, at most 1 (Wang et al. 2004, IEEE TIP 13(4), Eq. 13 and section III-C).
+    """Structural similarity, at most 1 (Wang et al. 2004, IEEE TIP 13(4), Eq. 13).
 
     The mean over channels and over every place where the 11x11 Gaussian window of sigma 1.5 fits into the image.
     Raises ValueError for unequal shapes, sides below 11, values outside `data_range` or not finite.
@@ -52,7 +52,7 @@ def ssim(a: Images, b: Images, data_range: tuple[float, float]) -> Float[np.ndar
 
 
 def ms_ssim(a: Images, b: Images, data_range: tuple[float, float]) -> Float[np.ndarray, " n"]:
-    """Structural similarity over five scales, 0 to 1 (Wang, Simoncelli & Bovik 2003, Asilomar, Eq. 7 and Fig. 1).
+    """Structural similarity over five scales, 0 to 1 (Wang, Simoncelli & Bovik 2003, Asilomar, Eq. 7).
 
     Between scales, the mean of 2x2 pixels; an odd side repeats its last row there.
     Where contrast and structure disagree on average, a negative number, they count as 0: it has no real power.
