@@ -1,0 +1,66 @@
+"""Likelihoods of continuous models as bits per dimension of 8-bit images.
+
+One convention: level v of 0..255 is the interval [v, v + 1), uniform noise makes it continuous, and the 256 intervals
+are stretched over the model's range (low, high). A density p of such an image bounds the probability of its levels:
+log2 P >= E log2 p + D log2((high - low) / 256), with D values in an image (Theis et al. 2016, arXiv 1511.01844,
+section 3.1). So the uniform density costs 8 bits per dimension in any range.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from imagegen_jax.core.model import PRNGKeys
+
+LEVELS = 256
+
+
+def dequantize(
+    images: UInt8[Array, "n h w c"], keys: PRNGKeys, data_range: tuple[float, float]
+) -> Float[Array, "n h w c"]:
+    """low + (high - low) (v + u) / 256 with u from U(0, 1), drawn with the row's key; float32 in [low, high].
+
+    Raises ValueError for images that are not uint8 and for a range that is not low < high, both finite.
+    """
+    low, high = _checked(data_range)
+    if images.dtype != np.uint8:
+        raise ValueError(f"images of type {images.dtype}: must be uint8, the levels that noise is added to")
+    noise = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))(keys)
+    return low + (high - low) / LEVELS * (jnp.float32(images) + noise)
+
+
+def density_to_bits_per_dim(
+    nats: Float[Array, "*shape"], image_shape: tuple[int, int, int], data_range: tuple[float, float]
+) -> Float[Array, "*shape"]:
+    """(nats / D + log(256 / (high - low))) / log 2, from -log p of whole dequantised images in `data_range`, in nats.
+
+    The second term is log 256 in [0, 1] and log 128 in [-1, 1]. Raises ValueError for a range that is not low < high,
+    both finite.
+    """
+    low, high = _checked(data_range)
+    return (nats / math.prod(image_shape) + math.log(LEVELS / (high - low))) / math.log(2)
+
+
+def mean_and_standard_error(values: Float[Array | np.ndarray, " n"]) -> tuple[float, float]:
+    """The mean of independent values and its standard error, the sample's deviation (n - 1) over sqrt(n).
+
+    Raises ValueError for values that are not [N] with N of at least 2, or not finite.
+    """
+    values = np.asarray(values, np.float64)
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(f"values of shape {values.shape}: a standard error needs [N] with N of at least 2")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} of {len(values)} values are NaN or infinite")
+    return float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _checked(data_range: tuple[float, float]) -> tuple[float, float]:
+    low, high = data_range
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"data_range={data_range}: must be (low, high) with low < high, both finite")
+    return low, high
