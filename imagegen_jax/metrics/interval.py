@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,7 +32,7 @@ def bootstrap(
     _check_level(level)
     if draws * (1 - level) < 2:
         raise ValueError(
-            f"draws={draws} cannot show the quantiles of level={level}: give at least {int(np.ceil(2 / (1 - level)))}"
+            f"draws={draws} cannot show the quantiles of level={level}: give at least {math.ceil(2 / (1 - level))}"
         )
     if not samples or min(map(len, samples)) < 2:
         raise ValueError(f"samples of lengths {[len(x) for x in samples]}: a bootstrap needs at least 2 of each")
@@ -46,22 +48,22 @@ def subset_interval(
 ) -> Interval:
     """An interval around the mean of subset scores, such as `KID.values`, whose subsets overlap.
 
-    Subsampling (Politis & Romano 1994) for a score whose error falls as 1/sqrt(n): the values' quantiles around their
-    mean, narrowed by sqrt(m / (n - m)) from subsets of `subset_size` = m to all `count` = n samples (on the side that
-    has fewer), which allows for the samples that subsets share, and widened by 1 / subsets for the mean over few of
-    them. A score of equal distributions errs less than this, and the interval is then too wide, never too narrow.
+    Subsampling (Politis & Romano 1994) for a score that is about normal and whose error falls as 1/sqrt(n): the values'
+    spread times sqrt(m / (n - m)), from subsets of `subset_size` = m to all `count` = n samples (of the side that has
+    fewer), which allows for the samples that subsets share; and 1 / subsets, for a mean over few of them. A score of
+    equal distributions errs less than this, and its interval is then too wide, not too narrow.
 
     Raises ValueError for fewer than 20 values, and where `count` is not above `subset_size`.
     """
     _check_level(level)
     if len(values) < 20:
-        raise ValueError(f"{len(values)} subset values: quantiles need at least 20; raise `subsets`")
+        raise ValueError(f"{len(values)} subset values: their spread needs at least 20; raise `subsets`")
     if not 1 <= subset_size < count:
         raise ValueError(f"subset_size={subset_size}, count={count}: subsets must be smaller than the samples")
-    mean = float(np.mean(values))
-    narrowing = np.sqrt(subset_size / (count - subset_size) + 1 / len(values))
-    low, high = np.quantile(np.asarray(values) - mean, [(1 - level) / 2, (1 + level) / 2]) * narrowing
-    return Interval(mean, mean - float(high), mean - float(low))
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    error = spread * math.sqrt(subset_size / (count - subset_size) + 1 / len(values))
+    half = statistics.NormalDist().inv_cdf((1 + level) / 2) * error
+    return Interval(mean, mean - half, mean + half)
 
 
 def _check_level(level: float) -> None:

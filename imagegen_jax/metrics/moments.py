@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,13 +47,12 @@ class Moments:
         # float64 on the devices costs less than it seems: one product a sample. Float32 sums, even when centred by a
         # shift, leave relative errors of 1e-6 in small covariances, which the square root in FID magnifies.
         with jax.enable_x64(True):
-            parts = (
-                cls(int(mask.sum()), *map(np.asarray, _block_moments(block, mask)), fingerprint)
-                for _, block, mask in row_blocks(rows, mesh or local_mesh(), ROWS)
-            )
-            total = next(parts)
-            for part in parts:
-                total = merge(total, part)
+            total = None
+            for _, block, mask in row_blocks(rows, mesh or local_mesh(), ROWS):
+                mean, scatter = _block_moments(block, mask)
+                part = cls(int(mask.sum()), np.asarray(mean), np.asarray(scatter), fingerprint)
+                total = merge(total, part) if total else part
+        assert total  # there are rows
         return total
 
     @property
@@ -63,7 +63,7 @@ class Moments:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes an .npz file with `mu` and `sigma`, which pytorch-fid and EDM read, and what else is known."""
         known = {"count": self.count, "fingerprint": self.fingerprint}
-        arrays = {name: np.asarray(value) for name, value in known.items() if value is not None}
+        arrays: dict[str, Any] = {name: value for name, value in known.items() if value is not None}
         with pathlib.Path(path).open("wb") as file:  # given a path, NumPy would append .npz to another suffix
             np.savez(file, mu=self.mean, sigma=self.covariance, **arrays)
 
