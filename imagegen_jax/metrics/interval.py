@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import statistics
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -64,6 +65,20 @@ def subset_interval(
     error = spread * math.sqrt(subset_size / (count - subset_size) + 1 / len(values))
     half = statistics.NormalDist().inv_cdf((1 + level) / 2) * error
     return Interval(mean, mean - half, mean + half)
+
+
+def proportion_interval(share: float, count: int, *, level: float = 0.95) -> Interval:
+    """Wilson's score interval (1927) of a `share`, from 0 to 1, of `count` independent samples.
+
+    Raises ValueError for a share outside [0, 1] and a count below 1.
+    """
+    _check_level(level)
+    if not 0 <= share <= 1 or count < 1:
+        raise ValueError(f"share={share} of count={count}: must be from 0 to 1, of at least 1")
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return Interval(share, float(max(centre - half, 0)), float(min(centre + half, 1)))
 
 
 def _check_level(level: float) -> None:
