@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.compile import jit
@@ -170,16 +171,12 @@ class Function:
         """
         check_images(images)
         found = self.function(images)
-        found = {name: jnp.asarray(x, jnp.float32) for name, x in dict_of(found).items()}
+        named = found if isinstance(found, Mapping) else {"features": found}
+        found = {name: jnp.asarray(x, jnp.float32) for name, x in named.items()}
         for name, values in found.items():
             if values.ndim != 2 or len(values) != len(images):
                 raise ValueError(f"{self.name} returned {name!r} {list(values.shape)}: must be [{len(images)} d]")
         return found
-
-
-def dict_of(features: Any) -> Mapping[str, Any]:
-    """One array by the name of "features"; a mapping as it is."""
-    return features if isinstance(features, Mapping) else {"features": features}
 
 
 def random_network(seed: int = 0, size: int = 32, resize: str = "clean", width: int = 64) -> Network:
@@ -193,10 +190,10 @@ def random_network(seed: int = 0, size: int = 32, resize: str = "clean", width: 
     kernels = [generator.normal(0, math.sqrt(2 / math.prod(s[:3])), s).astype(np.float32) for s in shapes]
 
     def forward(kernels: list[Array], x: Float[Array, "n s s 3"]) -> Features:
+        layout = ("NHWC", "HWIO", "NHWC")
         for kernel in kernels:
-            x = jax.nn.relu(
-                jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            )
+            x = lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=layout, precision="highest")
+            x = jax.nn.relu(x)
         return {"features": x.mean((1, 2))}
 
     return Network("FD-random", size, kernels, forward, resize=resize)
@@ -241,7 +238,7 @@ def read_weights(path: str | pathlib.Path, sha256: str | None = None) -> dict[st
                 with np.load(file, allow_pickle=False) as arrays:
                     return {name: arrays[name] for name in arrays.files}
             tensors = _read_zip(file) if zipfile.is_zipfile(file) else _read_older(file)
-        except _UNREADABLE as error:
+        except Exception as error:  # parsers of damaged files raise errors of every kind
             raise ValueError(f"{path}: truncated, or not a file of weights ({error})") from error
     if not isinstance(tensors, dict) or not all(isinstance(array, np.ndarray) for array in tensors.values()):
         raise ValueError(f"{path}: not a state dict, which is a mapping from names to tensors")
@@ -261,19 +258,20 @@ def select(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
     return {name: np.asarray(weights[name], np.float32) for name in shapes}
 
 
-_UNREADABLE = (
-    *(pickle.UnpicklingError, zipfile.BadZipFile, ValueError, TypeError, KeyError, IndexError, AttributeError),
-    *(EOFError, OverflowError, MemoryError, RecursionError, NotImplementedError, ImportError, OSError),
-)
 _OLDER_MAGIC, _OLDER_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _STORAGES = {"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8"}
 
 
 def _view(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
     """A tensor as a view of its storage; torch's `_rebuild_tensor` and `_rebuild_tensor_v2`."""
-    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
-        raise ValueError(f"a tensor of size {size}, stride {stride} at {offset}")
-    if math.prod(size) and offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) >= len(storage):
+    if storage.ndim != 1 or not storage.flags.c_contiguous:  # a tensor in its place would break the bounds below
+        raise ValueError("a tensor whose storage is none")
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if (
+        min((offset, *size, *stride)) < 0
+        or math.prod(size) > len(storage)
+        or (math.prod(size) and last >= len(storage))
+    ):
         raise ValueError(f"a tensor of size {size}, stride {stride} at {offset} in a storage of {len(storage)} values")
     strides = [s * storage.itemsize for s in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
@@ -305,8 +303,8 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> np.ndarray:
         _, kind, key, _, length, *view = pid
-        if view not in ([], [None]):
-            raise pickle.UnpicklingError("a storage that is a part of another one")
+        if kind not in _STORAGES.values() or view not in ([], [None]):
+            raise pickle.UnpicklingError("a storage of another kind, or a part of another one")
         return self._storage(kind, str(key), int(length))
 
 
