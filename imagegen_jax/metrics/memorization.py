@@ -127,8 +127,12 @@ def _nearest(
     size = min(POINTS, m)
     blocks = _padded(points - center, size, 0).reshape(-1, size, points.shape[1])
     block_groups = _padded(point_group, size, -1).reshape(-1, size)  # a group that no query is in
-    on_all = jax.device_put((blocks, np.int32(block_groups)), replicated(mesh))
-    padded = (_padded(queries - center, rows, 0), _padded(np.int32(own), rows, -1), _padded(query_group, rows, 0))
+    on_all = jax.device_put((blocks, block_groups.astype(np.int32)), replicated(mesh))
+    padded = (
+        _padded(queries - center, rows, 0),
+        _padded(own.astype(np.int32), rows, -1),
+        _padded(query_group, rows, 0),
+    )
     found = []
     for start in range(0, n, rows):
         split = jax.device_put(tuple(np.asarray(x[start : start + rows]) for x in padded), batch_sharding(mesh))
