@@ -136,17 +136,26 @@ def torus(random, n):
 
 def test_nearest_of_points_on_a_line():
     """Also far from the origin, where squares of float32 leave no digits for the differences."""
-    train = 1000 + 0.25 * np.arange(100)[:, None]
-    index, distance = nearest(1000 + np.array([[0.0], [3.1], [3.125], [-2.0], [99.0]]), train)
-    np.testing.assert_array_equal(index, [0, 12, 12, 0, 99])
-    np.testing.assert_allclose(distance, [0, 0.1, 0.125, 2, 74.25], atol=1e-4)
+    train = 1000 + np.arange(100)[:, None] / 128
+    index, distance = nearest(1000 + np.array([[0.0], [3.25], [3.5], [-2.0], [99.0]]) / 128, train)
+    np.testing.assert_array_equal(index, [0, 3, 3, 0, 99])
+    np.testing.assert_allclose(distance, np.array([0, 0.25, 0.5, 2, 0]) / 128, atol=1e-4)
+
+
+def test_nearest_of_close_points_far_from_the_others():
+    """Squares of 100 leave no digits for 1/256, whatever the center: only exact differences tell."""
+    cluster = 100 + np.arange(6)[:, None] / 256
+    index, distance = nearest(cluster, np.concatenate([-cluster, cluster]))
+    np.testing.assert_array_equal(index, 6 + np.arange(6))
+    np.testing.assert_array_equal(distance, 0)
 
 
 def test_nearest_in_blocks_equals_all_differences(monkeypatch):
     random = np.random.RandomState(0)
     samples, train = random.normal(size=(45, 5)), random.normal(size=(31, 5))
+    train *= 3 / np.linalg.norm(train, axis=1, keepdims=True)  # none near the center, where padding is
     train[30] = train[4]
-    samples[7] = train[4]
+    samples[7], samples[8] = train[4], 0.1
     monkeypatch.setattr(memorization, "QUERIES", 16)
     monkeypatch.setattr(memorization, "POINTS", 9)
     index, distance = nearest(samples, train)
@@ -172,9 +181,9 @@ def test_authenticity_of_copies_and_fresh_draws(draw, mutual):
 
 
 def test_authenticity_by_hand():
-    """Gaps of 1 and 3 between points at 0, 1 and 4; samples 0.5 below 0, 2 below 0 and 2.5 above 4."""
-    train = np.array([[0.0], [1.0], [4.0]])
-    assert authenticity(np.array([[-0.5], [-2.0], [6.5]]), train) == pytest.approx(1 / 3)
+    """Gaps of 1 and 4 between points at 0, 1 and 5; samples 0.5 below 0, 2 below 0 and 3.5 above 5; then a tie."""
+    train = np.array([[0.0], [1.0], [5.0]])
+    assert authenticity(np.array([[-0.5], [-2.0], [8.5]]), train) == pytest.approx(1 / 3)
     assert authenticity(np.array([[-1.0]]), train) == 0
 
 
@@ -259,6 +268,8 @@ def test_labels_and_frequencies_that_are_refused():
         class_frequencies(np.zeros(4), (10,))
     with pytest.raises(ValueError, match="from 0 to 10"):
         class_frequencies(np.array([0, 10]), (10,))
+    with pytest.raises(ValueError, match="from -1 to 0"):
+        class_frequencies(np.array([0, -1]), (10,))
     with pytest.raises(ValueError, match="must be equal"):
         reverse_kl(np.array([1.0]), np.array([0.5, 0.5]))
     for bad in ([0.5, 0.4], [1.5, -0.5], [math.nan, 1.0]):
