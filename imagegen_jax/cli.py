@@ -1,4 +1,4 @@
-"""The command `imagegen`: train, sample, report, info, data."""
+"""The command `imagegen`: train, sample, evaluate, report, info, data."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for add in (_add_train, _add_sample, _add_report, _add_info, _add_data):
+    for add in (_add_train, _add_sample, _add_evaluate, _add_report, _add_info, _add_data):
         add(commands)
     return parser
 
@@ -87,6 +87,15 @@ def _add_sample(commands: Any) -> None:
     sample.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
     sample.add_argument("--std", type=float, help="draw from the post-hoc average of this width (0 to 0.28)")
     _module_option(sample)
+
+
+def _add_evaluate(commands: Any) -> None:
+    from imagegen_jax import evaluation
+
+    EXAMPLES["evaluate"] = evaluation.EXAMPLES
+    parser = _command(commands, "evaluate", "compare images with a data set, by the metrics of the field", _evaluate)
+    evaluation.add_options(parser)
+    _module_option(parser)
 
 
 def _add_report(commands: Any) -> None:
@@ -187,6 +196,13 @@ def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None) -> No
         for i, image in enumerate(images):
             prefix = "" if labels is None else f"{labels[i]}_"
             write_png(path / f"{prefix}{i:06d}.png", image)
+
+
+def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
+    from imagegen_jax.evaluation import run_command
+
+    _no_more(options, rest)
+    run_command(options, [import_target(name).__name__ for name in options.module])
 
 
 def _report(options: argparse.Namespace, rest: list[str]) -> None:

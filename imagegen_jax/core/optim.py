@@ -131,7 +131,10 @@ class ClipWeights:
 class Optimizer(Protocol):
     """Makes the optax transformation of one training step, and names the projections that follow it."""
 
-    project: tuple[Projection, ...]
+    @property
+    def project(self) -> tuple[Projection, ...]:
+        """What is done to the parameters after each update."""
+        ...
 
     def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
         """`lazy` is the correction c of `lazy_correction`: rates become c * rate, and decays become decay ** c."""

@@ -1,0 +1,59 @@
+"""Features of a set of images, extracted once and kept: an interrupted extraction goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+from tqdm import tqdm
+
+from imagegen_jax.core.log import write_json
+from imagegen_jax.data.cache import cache_root, lock
+from imagegen_jax.metrics.extractor import Extractor
+from imagegen_jax.metrics.sets import ImageSet
+
+BATCH = 256
+
+
+def features_of(images: ImageSet, extractor: Extractor, quiet: bool = False) -> dict[str, np.ndarray]:
+    """The named features of all images, float32 [n d], mapped from the cache.
+
+    Written batch by batch with a count of the rows that are on the disk, so that a process that was killed costs one
+    batch. A second process that wants the same features waits for the first. Raises what the extractor raises.
+    """
+    key = hashlib.sha256(f"{images.fingerprint} {extractor.fingerprint} {len(images)}".encode()).hexdigest()[:20]
+    folder = cache_root() / "features" / key
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with lock(folder, f"another process extracts the features of {images.name}: waiting for it"):
+        folder.mkdir(exist_ok=True)
+        progress = folder / "progress.json"
+        done = json.loads(progress.read_text())["rows"] if progress.exists() else 0
+        if done < len(images):
+            _extract(folder, done, images, extractor, quiet)
+        return {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+
+
+def _extract(folder: pathlib.Path, done: int, images: ImageSet, extractor: Extractor, quiet: bool) -> None:
+    maps = {path.stem: np.load(path, mmap_mode="r+") for path in folder.glob("*.npy")} if done else {}
+    bar = tqdm(total=len(images), initial=done, desc=f"{extractor.name} of {images.name}", unit=" images",
+               disable=quiet or None)  # fmt: skip
+    with bar:
+        for batch in images.batches(BATCH, done):
+            found = extractor(_filled(batch))
+            for name, values in found.items():
+                values = np.asarray(values, np.float32)[: len(batch)]
+                if name not in maps:
+                    shape = (len(images), *values.shape[1:])
+                    maps[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
+                maps[name][done : done + len(batch)] = values
+                maps[name].flush()
+            done += len(batch)
+            write_json(folder / "progress.json", {"rows": done, "images": images.name, "extractor": extractor.name})
+            bar.update(len(batch))
+
+
+def _filled(batch: np.ndarray) -> np.ndarray:
+    """A batch of BATCH rows, the last one repeated: the extractor is compiled for one shape."""
+    return batch[np.minimum(np.arange(BATCH), len(batch) - 1)]

@@ -1,0 +1,121 @@
+"""What an evaluation compares: images of a data set or an array, or drawn from a run, always in the same order."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from imagegen_jax.core.serial import to_dict
+from imagegen_jax.data.source import Source
+from imagegen_jax.run import Run
+
+
+class ImageSet(Protocol):
+    """Images of one shape and a name for them; `fingerprint` follows from their content, or from what makes it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def labels(self) -> np.ndarray | None: ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, n: int, start: int = 0) -> Iterator[np.ndarray]:
+        """The images from row `start` on, uint8 [n h w c], the last batch shorter; `start` is a multiple of n."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArraySet:
+    """Images uint8 [n h w c] of an array, such as a memory map, with their labels [n] if they have any."""
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            raise ValueError(
+                f"{self.name}: images of shape {self.images.shape} and type {self.images.dtype}: wanted [n h w c] of "
+                "uint8, with values from 0 to 255"
+            )
+        if not len(self.images):
+            raise ValueError(f"{self.name} has no images")
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(str(self.images.shape).encode())
+        for start in range(0, len(self.images), 1000):
+            digest.update(np.ascontiguousarray(self.images[start : start + 1000]))
+        return digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, n: int, start: int = 0) -> Iterator[np.ndarray]:
+        for at in range(start, len(self), n):
+            yield np.asarray(self.images[at : at + n])
+
+
+def source_set(source: Source, most: int | None = None) -> ArraySet:
+    """The images of a source, or the first `most` of those that its seeded order gives (seed 0, epoch 0)."""
+    dataset = source.open()
+    if most is None or most >= len(dataset):
+        return ArraySet(str(source), dataset.images, dataset.labels)
+    batch = dataset.batch(0, most)
+    return ArraySet(f"{source}, {most:,} of {len(dataset):,}", batch["image"], batch.get("label"))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SampleSet:
+    """`n` images drawn from a run, of all classes alike where it has classes."""
+
+    run: Run
+    n: int
+    seed: int = 0
+    chunk: int = 256  # images drawn at a time: part of what the images follow from
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.workdir} at step {self.run.step:,}"
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        classes = self.run.experiment.num_classes
+        return np.arange(self.n, dtype=np.int32) % classes if classes else None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        asked = {"model": to_dict(self.run.experiment)["model"], "n": self.n, "seed": self.seed, "chunk": self.chunk}
+        digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+        return hash_tree(self.run.nets, digest)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batches(self, n: int, start: int = 0) -> Iterator[np.ndarray]:
+        """`n` must be `chunk`."""
+        if n != self.chunk:
+            raise ValueError(f"batches of {n}: this set is drawn {self.chunk} at a time")
+        return self.run.sample_chunks(self.n, self.labels, self.seed, n, start)
+
+
+def hash_tree(tree: Any, digest: Any = None) -> str:
+    """16 hexadecimal digits of SHA-256 over the names, shapes and bytes of a tree's arrays."""
+    digest = digest or hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        digest.update(array)
+    return digest.hexdigest()[:16]
