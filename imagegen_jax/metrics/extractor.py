@@ -24,7 +24,7 @@ from imagegen_jax.data.image import to_float
 from imagegen_jax.metrics.resize import KINDS, resize
 
 Images = UInt8[np.ndarray | Array, "n h w c"]  # 0..255
-Features = dict[str, Float[np.ndarray | Array, "n d"]]
+Features = Mapping[str, Float[np.ndarray | Array, "n d"]]
 Weights = Mapping[str, np.ndarray]
 
 
@@ -183,7 +183,7 @@ def random_network(seed: int = 0, size: int = 32, resize: str = "clean", width: 
     """Four convolutions with random weights (He et al. 2015), each to half the size, and the mean over all pixels.
 
     A distance between such features (`features`: float32 [N 8*width]) needs no file, and tells distributions apart
-    that differ in colour and texture (Naeem et al. 2020, arXiv 2002.09797, section 4); it says nothing of objects.
+    that differ in colour and texture (Naeem et al. 2020, arXiv 2002.09797); it says nothing of objects.
     """
     generator = np.random.default_rng(seed)
     shapes = [(3, 3, width * 2**i // 2 if i else 3, width * 2**i) for i in range(4)]
@@ -267,11 +267,8 @@ def _view(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple
     if storage.ndim != 1 or not storage.flags.c_contiguous:  # a tensor in its place would break the bounds below
         raise ValueError("a tensor whose storage is none")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if (
-        min((offset, *size, *stride)) < 0
-        or math.prod(size) > len(storage)
-        or (math.prod(size) and last >= len(storage))
-    ):
+    count = math.prod(size)
+    if min((offset, *size, *stride)) < 0 or count > len(storage) or (count and last >= len(storage)):
         raise ValueError(f"a tensor of size {size}, stride {stride} at {offset} in a storage of {len(storage)} values")
     strides = [s * storage.itemsize for s in stride]
     return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)

@@ -30,7 +30,7 @@ SMALLEST = {"alex": 31, "vgg": 16}  # the least height and width of which the la
 class Layer(NamedTuple):
     """A convolution and the ReLU after it."""
 
-    index: int  # in torchvision's `features`
+    number: int  # in torchvision's `features`
     features: int
     kernel: int = 3
     stride: int = 1
@@ -78,7 +78,7 @@ class LPIPS:
                 raise ValueError(f"images {list(a.shape)} and {list(b.shape)}: must be the same [n h w 3]")
             if np.issubdtype(images.dtype, np.floating) and bool(jnp.isnan(images).any()):
                 raise ValueError("the images hold NaN")
-        a, b = (to_float(x) if x.dtype == np.uint8 else jnp.asarray(x, jnp.float32) for x in (a, b))
+        a, b = (to_float(jnp.asarray(x)) if x.dtype == np.uint8 else jnp.asarray(x, jnp.float32) for x in (a, b))
         return self._compiled(self._on_device, a, b)
 
     @functools.cached_property
@@ -113,8 +113,8 @@ def shapes(tower: str) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     before = 3
     for layer in TOWERS[tower]:
-        found[f"features.{layer.index}.weight"] = (layer.features, before, layer.kernel, layer.kernel)
-        found[f"features.{layer.index}.bias"] = (layer.features,)
+        found[f"features.{layer.number}.weight"] = (layer.features, before, layer.kernel, layer.kernel)
+        found[f"features.{layer.number}.bias"] = (layer.features,)
         before = layer.features
     taps = [layer.features for layer in TOWERS[tower] if layer.tap]
     return found | {f"lin{i}.model.1.weight": (1, features, 1, 1) for i, features in enumerate(taps)}
@@ -143,13 +143,13 @@ def _taps(tower: str, weights: Weights, x: Float[Array, "n h w 3"]) -> list[Floa
             x = lax.reduce_window(x, -jnp.inf, lax.max, window, (1, 2, 2, 1), "VALID")
         x = lax.conv_general_dilated(
             x,
-            weights[f"features.{layer.index}.weight"],
+            jnp.asarray(weights[f"features.{layer.number}.weight"]),
             (layer.stride, layer.stride),
             [(layer.padding, layer.padding)] * 2,
             dimension_numbers=("NHWC", "OIHW", "NHWC"),
             precision="highest",
         )
-        x = jax.nn.relu(x + weights[f"features.{layer.index}.bias"])
+        x = jax.nn.relu(x + weights[f"features.{layer.number}.bias"])
         if layer.tap:
             found.append(x)
     return found

@@ -15,7 +15,7 @@ from numpy import ndarray
 CUBIC = -0.5  # Pillow's `a` (Keys 1981); TensorFlow and torch take -0.75
 
 
-def resize(images: UInt8[Array, "n h w c"], size: int, kind: str) -> Float[Array, "n s s c"]:
+def resize(images: UInt8[ndarray | Array, "n h w c"], size: int, kind: str) -> Float[Array, "n s s c"]:
     """Images at size x size, whatever their proportions were, as float32 in 0..255. It may be called inside `jit`.
 
     Args:

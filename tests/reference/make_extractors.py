@@ -13,6 +13,7 @@ random by `random_weight`, which the tests repeat: only outputs are kept.
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import pathlib
 import zlib
@@ -108,6 +109,21 @@ def lpips_distances() -> dict[str, np.ndarray]:
     return found
 
 
+def state_dicts() -> dict[str, np.ndarray]:
+    """One state dict as torch saves it in both of its formats, byte by byte, and its arrays."""
+    state = randomised(torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)))
+    found = {f"state/{name}": tensor.numpy() for name, tensor in state.items()}
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3))
+    network.load_state_dict(state)
+    saved = network.state_dict()  # an OrderedDict with attributes, as files of weights have it
+    saved["0.bias"] = torch.nn.Parameter(saved["0.bias"])
+    for name, new in (("zip", True), ("older", False)):
+        buffer = io.BytesIO()
+        torch.save(saved, buffer, _use_new_zipfile_serialization=new)
+        found[f"file/{name}"] = np.frombuffer(buffer.getvalue(), np.uint8)
+    return found
+
+
 def smooth_images(count: int, size: int) -> np.ndarray:
     """uint8 images with large and small structure."""
     generator = np.random.default_rng(count)
@@ -119,7 +135,9 @@ def smooth_images(count: int, size: int) -> np.ndarray:
 def main() -> None:
     """Writes the file."""
     versions = {"torch": torch.__version__, "torchvision": torchvision.__version__, "numpy": np.__version__}
-    np.savez_compressed(FILE, versions=str(versions), **resizes(), **inception_taps(), **lpips_distances())
+    np.savez_compressed(
+        FILE, versions=str(versions), **resizes(), **inception_taps(), **lpips_distances(), **state_dicts()
+    )
 
 
 if __name__ == "__main__":
