@@ -151,7 +151,7 @@ def extractor_of(word: str, resize: str | None, source: Any, quiet: bool = False
             raise ValueError("the classifier is trained on a labelled data set: compare with one, not with a run")
         return trained_classifier(source, quiet)
     if name == "inception":
-        return inception(path or None, resize or "clean", ("features", "logits"))
+        return inception(path or None, resize or "clean", ("features", "logits_unbiased"))
     if name == "mobilenet":
         if not path:
             raise ValueError("mobilenet: say where its weights are, as in mobilenet:weights/")

@@ -16,7 +16,8 @@ _T = (
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 
-HIGHER_IS_BETTER = {"IS", "precision", "recall", "density", "coverage", "AuthPct", "modes"}
+HIGHER_IS_BETTER = {"IS", "precision", "recall", "density", "coverage"}
+UNRANKED = {"AuthPct"}  # neither high nor low is good: it is compared with that of held-out data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _rank(score: _Score | None, metric: str) -> float:
 def _apart(scores: Mapping[str, _Score | None], metric: str) -> str | None:
     """The best entry, where its interval overlaps no other's; None where there is no such entry."""
     known = sorted(((_rank(s, metric), entry, s) for entry, s in scores.items() if s), key=lambda item: item[0])
-    if len(known) < 2 or any(s.low is None or s.high is None for _, _, s in known):
+    if metric in UNRANKED or len(known) < 2 or any(s.low is None or s.high is None for _, _, s in known):
         return None
     _, entry, best = known[0]
     apart = all(best.high < s.low or s.high < best.low for _, _, s in known[1:])  # type: ignore[operator]

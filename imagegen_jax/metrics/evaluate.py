@@ -122,8 +122,8 @@ def _against_moments(features: Mapping[str, np.ndarray], reference: Moments, ext
         return Score(extractor.name, value, None, f"none: a bootstrap of {rows.shape[1]} features takes too long")
     if len(rows) <= 2 * rows.shape[1]:
         return Score(extractor.name, value, None, f"none: too few samples for {rows.shape[1]} features")
-    found = bootstrap(lambda x: _distance(x, reference), rows, draws=DRAWS, seed=seed)
-    return Score(extractor.name, value, found, f"basic bootstrap over samples, {DRAWS} draws")
+    found = bootstrap(lambda x: _distance(x, reference), rows, draws=DRAWS, seed=seed, of_limit=False)
+    return Score(extractor.name, value, found, f"bootstrap over samples, {DRAWS} draws, for this number of samples")
 
 
 def _distance(rows: np.ndarray, reference: Moments) -> float:
@@ -144,11 +144,12 @@ def _kid(pair: Pair) -> list[Score]:
 
 
 def _inception_score(pair: Pair) -> list[Score]:
-    if "logits" not in pair.features:
+    name = next((name for name in ("logits_unbiased", "logits") if name in pair.features), None)
+    if name is None:
         raise ValueError(f"is: {pair.extractor.name} gives no logits; use the classifier or inception")
-    logits = np.asarray(pair.features["logits"])
-    found = bootstrap(lambda x: inception_score(x).mean, logits, draws=DRAWS, seed=pair.seed)
-    return [Score("IS", found.value, found, f"basic bootstrap over samples, {DRAWS} draws")]
+    logits = np.asarray(pair.features[name])
+    found = bootstrap(lambda x: inception_score(x).mean, logits, draws=DRAWS, seed=pair.seed, of_limit=False)
+    return [Score("IS", found.value, found, f"bootstrap over samples, {DRAWS} draws, for this number of samples")]
 
 
 def _manifold(pair: Pair) -> list[Score]:
