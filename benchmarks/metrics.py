@@ -7,7 +7,7 @@
 Both sides score the same random float32 features, each in a process of its own that only the one at work wakes up, on
 all cores. pytorch-fid and torch-fidelity are their formulas, without the packages, which bring PyTorch: statistics by
 `numpy.cov`, the distance by `scipy.linalg.sqrtm` and by `numpy.linalg.eigvals`, KID in NumPy. prdc is the package. Each
-time is the fastest of all rounds.
+time is the fastest of all rounds. Means and distances stay in float32 on that side, so that the values differ slightly.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ def manifold_scores(
     """All four scores of samples `features` [N d] against `reference` [M d], with balls to the k-th neighbour.
 
     Precision and recall are Eq. 1 and 2 of Kynkaanniemi et al. 2019, density and coverage Eq. 3 and 4 of Naeem et al.
-    2020. A sample on a ball's surface is outside, as in the package `prdc`.
+    2020. A sample on a ball's surface is outside, as in the package `prdc`, whose values these are for float64
+    features; for float32 features it rounds its distances to float32, which can move single pairs across a surface.
 
     The distance matrix is never stored. A device holds one set of features whole, its share of 1,024 rows of the other,
     and a few tiles of 64 MiB: below 1 GiB for 50,000 x 50,000 float32 features of width 2,048.
@@ -79,7 +80,7 @@ def _scores(
     return Manifold(
         precision=float((inside_balls > 0).mean()),
         recall=float(recalled[: len(y)].mean()),
-        density=float(inside_balls.mean() / neighbours),
+        density=float(1 / neighbours * inside_balls.mean()),
         coverage=float((nearest[: len(y)] < y_radii).mean()),
     )
 
