@@ -74,7 +74,7 @@ def test_sample_writes_grids_folders_and_arrays(imagegen, run, tmp_path):
     assert code == 0 and "6 images" in said, error
     with np.load(out) as arrays:
         assert arrays["arr_0"].dtype == np.uint8 and arrays["arr_0"].shape[0] == 6
-        assert arrays["arr_1"].tolist() == [3, 3, 3, 7, 7, 7]
+        assert arrays["arr_1"].dtype == np.int64 and arrays["arr_1"].tolist() == [3, 3, 3, 7, 7, 7]
     code, _, error = imagegen("sample", run, "--n", 4, "--out", f"{tmp_path}/folder/", "--model.sampler.steps", 5)
     assert code == 0 and len(list((tmp_path / "folder").glob("*.png"))) == 4, error
     code, _, error = imagegen("sample", run, "--n", 20, "--out", tmp_path / "g.png", "--model.sampler.steps", 5)

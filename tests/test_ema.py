@@ -7,6 +7,7 @@ import pytest
 from imagegen_jax.core import ema
 from imagegen_jax.core.ema import FixedDecay, HalfLife, PowerFunction, gamma_of_std, reconstruction_weights
 from imagegen_jax.core.optim import Clock
+from imagegen_jax.core.state import start_averages
 
 
 def clock(step):
@@ -46,6 +47,12 @@ def test_gamma_of_the_widths_that_edm2_uses(std, gamma):
     assert gamma_of_std(std) == pytest.approx(gamma, abs=0.01)
 
 
+def test_power_function_decays_as_its_formula_says():
+    for step in (0, 1, 9):
+        wanted = (1 - 1 / (step + 1)) ** (gamma_of_std(0.1) + 1)
+        assert float(PowerFunction(0.1).decay(clock(step), 64)) == pytest.approx(wanted, rel=1e-5)
+
+
 def test_power_function_average_is_the_profile_it_names():
     """The weights of the recursion, as a distribution over time, have the width that the field says."""
     steps = 4000
@@ -78,6 +85,12 @@ def test_reconstruction_equals_an_average_kept_directly():
 def test_impossible_widths_are_refused(std):
     with pytest.raises(ValueError, match="0.2886"):
         PowerFunction(std)
+
+
+def test_averages_cover_weights_and_batch_statistics_alone():
+    nets = {"a": {"params": jnp.ones(2), "batch_stats": jnp.zeros(2), "pool": jnp.int32(0)}}
+    kept = start_averages(nets, "a", {"ema": FixedDecay(), "other": FixedDecay(networks=("b",))})
+    assert set(kept) == {"ema"} and set(kept["ema"]) == {"params", "batch_stats"}
 
 
 def test_bad_decays_are_refused():

@@ -21,6 +21,7 @@ from imagegen_jax.core.checkpoint import CheckpointError, Checkpoints, fingerpri
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.folder import RunFolderError
 from imagegen_jax.core.loop import NonFiniteError
+from imagegen_jax.core.model import Aux
 from imagegen_jax.core.optim import SGD, Adam, Cosine
 from imagegen_jax.core.shard import MeshShape
 
@@ -66,11 +67,13 @@ def test_a_resumed_run_equals_the_whole_one(at_eight, whole):
     resumed = ig.fit(EXPERIMENT, at_eight, resume_with_changes=True, quiet=True)
     assert_same(resumed.state, whole.state)
     steps = [json.loads(line)["step"] for line in (at_eight / "metrics.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps)) and steps[-1] == 12
+    assert steps == sorted(set(steps)) and steps[0] == 3 and steps[-1] == 12
 
 
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(at_eight, whole, capfd):
     damage(at_eight, 8)
+    assert ig.load(at_eight, experiment=EXPERIMENT).step == 4
+    assert not (at_eight / "damaged").exists()  # who only reads a run moves nothing in it
     resumed = ig.fit(EXPERIMENT, at_eight, resume_with_changes=True, quiet=True)
     said = capfd.readouterr().err
     assert "checkpoints/8 is damaged" in said and "of step 4" in said
@@ -84,6 +87,7 @@ def test_a_checkpoint_with_one_changed_bit_is_refused(tmp_path):
     state = {"w": jnp.arange(1000.0)}
     checkpoints.save(1, state)
     checkpoints.wait()
+    checkpoints.save(1, {"w": jnp.zeros(1000)})  # does nothing: this step is there already
     like = {"w": jax.ShapeDtypeStruct((1000,), jnp.float32)}
     assert_same(checkpoints.read(1, like), state)
     path = tmp_path / "c" / "1" / "fingerprint" / "metadata"
@@ -95,6 +99,7 @@ def test_a_checkpoint_with_one_changed_bit_is_refused(tmp_path):
 def test_a_fingerprint_sees_every_bit_and_no_sharding():
     x = np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32)
     whole = int(fingerprint({"x": jnp.asarray(x)})[0])
+    assert int(fingerprint({"x": jnp.asarray(x[::-1])})[0]) != whole  # the order of the words counts too
     mesh = MeshShape(1, 8).build()
     sharded = jax.device_put(x, jax.NamedSharding(mesh, jax.P("fsdp")))
     assert int(fingerprint({"x": sharded})[0]) == whole
@@ -121,6 +126,9 @@ def test_a_changed_experiment_is_refused_by_field(at_eight):
     assert "--workdir" in message
     with pytest.raises(RunFolderError, match="seed cannot change"):
         ig.fit(changed, at_eight, resume_with_changes=True, quiet=True)
+    for field, fixed in (("batch_size", {"batch_size": 32}), ("model.penalty_every", {"model": Game(penalty_every=2)})):
+        with pytest.raises(RunFolderError, match=rf"\({field} cannot change"):
+            ig.fit(change(EXPERIMENT, **fixed), at_eight, resume_with_changes=True, quiet=True)
     with pytest.raises(RunFolderError, match="--resume-with-changes"):
         ig.fit(EXPERIMENT, at_eight, quiet=True)
 
@@ -129,7 +137,7 @@ def test_another_kind_of_optimizer_is_refused_another_schedule_is_not(at_eight):
     other = change(EXPERIMENT, optim={"generator": SGD(1e-2), "critic": Adam(1e-2)})
     with pytest.raises(RunFolderError, match=r"optim\.generator\.class"):
         ig.fit(other, at_eight, resume_with_changes=True, quiet=True)
-    scheduled = change(EXPERIMENT, optim={"generator": Adam(Cosine(1e-2)), "critic": Adam(1e-2)})
+    scheduled = change(EXPERIMENT, optim={"generator": Adam(Cosine(1e-2)), "critic": Adam(1e-2)}, clip_norm=1.0)
     assert ig.fit(scheduled, at_eight, resume_with_changes=True, quiet=True).step == 12
     assert "Cosine" in (at_eight / "changes.jsonl").read_text()
 
@@ -170,6 +178,24 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
     run = ig.load(tmp_path, experiment=value)
     assert run.step == 8
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.state.params))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kinked(Regression):
+    """From the second step on, its loss is finite and its gradient is not; one of its metrics never is."""
+
+    def loss(self, nets, inputs):
+        loss, _ = super().loss(nets, inputs)
+        kernel = nets["network"]["params"]["Dense_0"]["kernel"]
+        zero = jnp.sqrt(jnp.where(inputs.step == 0, 1.0, 0.0) * jnp.sum(kernel**2))
+        return loss + zero, Aux({"odd": jnp.float32(jnp.nan)})
+
+
+def test_gradients_are_checked_and_other_metrics_are_not(tmp_path):
+    value = change(EXPERIMENT, model=Kinked(), optim={"network": SGD(0.1)}, steps=1)
+    assert ig.fit(value, tmp_path, quiet=True).step == 1
+    with pytest.raises(NonFiniteError, match=r"grad_norm of phase 'regress' .* at step 2"):
+        ig.fit(change(value, steps=2), tmp_path, resume_with_changes=True, quiet=True)
 
 
 def test_the_check_precedes_every_save(tmp_path):

@@ -80,6 +80,16 @@ def test_rmsprop_by_hand():
     np.testing.assert_allclose(run(RMSprop(0.01, 0.9, 1e-3), GRADS), wanted, 2e-6)
 
 
+def test_rmsprop_with_momentum_by_hand():
+    m, v, w, wanted = 0.0, 0.0, 1.0, []
+    for g in GRADS:
+        v = 0.9 * v + 0.1 * g * g
+        m = 0.5 * m + g / (math.sqrt(v) + 1e-3)
+        w -= 0.01 * m
+        wanted.append(w)
+    np.testing.assert_allclose(run(RMSprop(0.01, 0.9, 1e-3, momentum=0.5), GRADS), wanted, 2e-6)
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_sgd_with_momentum_by_hand(nesterov):
     m, w, wanted = 0.0, 1.0, []
@@ -104,6 +114,7 @@ def test_weights_are_clipped_after_the_update():
         (LinearDecay(1.0, start=50), {0: 1.0, 50: 1.0, 75: 0.5, 100: 0.0}),
         (LinearDecay(1.0, floor=0.5, warmup=2, steps=42), {0: 0.5, 2: 1.0, 22: 0.75, 42: 0.5}),
         (InverseSqrt(3.0, 25), {0: 3.0, 25: 3.0, 100: 1.5}),
+        (InverseSqrt(3.0, 25, warmup=10), {0: 0.3, 9: 3.0, 100: 1.5}),
     ],
 )
 def test_schedules_in_closed_form(schedule, wanted):
@@ -128,6 +139,18 @@ def test_lazy_correction_is_stylegan2s():
     assert found == {"generator": 4 / 5, "discriminator": 16 / 17, "critic": 1.0, "both": 0.5}
     corrected = run(Adam(0.1, 0.5, 0.9), GRADS, lazy=4 / 5)
     np.testing.assert_allclose(corrected, run(Adam(0.08, 0.5**0.8, 0.9**0.8), GRADS), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "by_hand"),
+    [
+        (AdamW(0.1, 0.5, 0.9), AdamW(0.08, 0.5**0.8, 0.9**0.8)),
+        (RMSprop(0.1, 0.9, momentum=0.5), RMSprop(0.08, 0.9**0.8, momentum=0.5**0.8)),
+        (SGD(0.1, 0.5), SGD(0.08, 0.5**0.8)),
+    ],
+)
+def test_every_optimizer_corrects_its_rate_and_its_decays(optimizer, by_hand):
+    np.testing.assert_allclose(run(optimizer, GRADS, lazy=4 / 5), run(by_hand, GRADS), 1e-6)
 
 
 def test_optimizer_state_does_not_depend_on_hyperparameters():

@@ -1,21 +1,27 @@
 """Runs as a library sees them: averages chosen and reconstructed, weights handed on, steps by hand."""
 
 import dataclasses
+import json
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core import loop
 from imagegen_jax.core.checkpoint import CheckpointError
 from imagegen_jax.core.ema import HalfLife, PowerFunction
-from imagegen_jax.core.loop import stop_signal
+from imagegen_jax.core.loop import PendingMetrics, stop_signal
 from imagegen_jax.core.optim import SGD, Adam
+from imagegen_jax.core.program import label_conditions, sample, sample_chunks
 from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.state import networks
 
 TOY = ig.Experiment(
     name="toy", model=Regression(), data=ToyData(), optim={"network": Adam(3e-3)}, batch_size=16, steps=400,
@@ -96,3 +102,81 @@ def test_a_second_interrupt_is_left_to_the_system():
         assert asked(2) == signal.SIGINT
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def numbers(folder):
+    """The names of what a folder holds, as numbers, in order."""
+    return sorted(int(path.stem) for path in folder.iterdir() if path.stem.isdigit())
+
+
+def test_grids_checkpoints_and_snapshots_are_there_when_they_are_due(tmp_path):
+    value = dataclasses.replace(
+        TOY, optim={"network": SGD(0.0)}, averages={"ema": PowerFunction()}, steps=7, sample_every=3,
+        checkpoint_every=2, keep_checkpoints=2, snapshots=3,
+    )  # fmt: skip
+    ig.fit(value, tmp_path / "a", quiet=True)
+    assert numbers(tmp_path / "a" / "samples") == [3, 6, 7]
+    assert numbers(tmp_path / "a" / "checkpoints") == [6, 7]
+    assert numbers(tmp_path / "a" / "snapshots") == [3, 6, 7]
+    grids = {path.read_bytes() for path in (tmp_path / "a" / "samples").iterdir()}
+    assert len(grids) == 1  # the weights did not move, and the key is the same
+    ig.fit(dataclasses.replace(value, sample_every=0), tmp_path / "b", quiet=True)
+    assert numbers(tmp_path / "b" / "samples") == [7]
+
+
+def test_metrics_are_means_over_the_steps_since_the_last_line(monkeypatch):
+    now = [10.0]
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    pending = PendingMetrics()
+    pending.restart(4)
+    for step, loss in ((5, 1.0), (6, 3.0), (7, 10.0)):
+        pending.add(step, {"a/loss": jnp.float32(loss)} | ({"b/loss": jnp.float32(7.0)} if step == 6 else {}))
+    now[0] = 14.0
+    assert pending.take(6, 16) == {"images_per_second": 8.0, "a/loss": 2.0, "b/loss": 7.0}
+    pending.restart(6)
+    now[0] = 15.0
+    assert pending.take(7, 16) == {"images_per_second": 16.0, "a/loss": 10.0}
+    assert pending.take(7, 16) == {}
+
+
+def test_time_spent_on_a_grid_is_no_training_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "write_png", lambda path, picture: time.sleep(2))
+    ig.fit(dataclasses.replace(TOY, steps=4, log_every=1, sample_every=2), tmp_path, quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert lines[2]["images_per_second"] > 16 / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Painter(Regression):
+    """Draws its label into the first pixel, its bias into the second and noise into the others."""
+
+    num_classes: int = 3
+
+    def sample(self, nets, key, n, conditions):
+        images = jax.random.uniform(key, (n, 4), minval=-1.0)
+        images = images.at[:, 0].set(conditions["label"] / 2 - 0.5)
+        return images.at[:, 1].set(nets["network"]["params"]["Dense_0"]["bias"][0]).reshape(n, 2, 2, 1)
+
+
+def test_chunks_have_the_rows_they_should_and_numbers_of_their_own():
+    value = dataclasses.replace(
+        TOY, model=Painter(), optim={"network": SGD(1.0)}, averages={"ema": HalfLife(1e4, None)}
+    )
+    program = ig.Program(value)
+    state, _ = program.step(program.init())
+    labels = label_conditions(np.arange(10) % 3)
+    images = program.sample(state, 10, conditions=labels, chunk=4)
+    coded = images[:, 0, 0, 0].astype(int)
+    assert [coded.tolist().index(code) for code in coded] == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    noise = images[:, 1].reshape(10, 2)
+    assert len(np.unique(noise, axis=0)) == 10
+    other = program.sample(state, 10, seed=1, conditions=labels, chunk=4)[:, 1].reshape(10, 2)
+    assert (other != noise).any(axis=1).all()
+    averaged, last = networks(state, "ema"), networks(state)
+    np.testing.assert_array_equal(images, sample(value.model, averaged, 10, 0, labels, 4))
+    assert (images != sample(value.model, last, 10, 0, labels, 4)).any()
+    later = np.concatenate(list(sample_chunks(value.model, averaged, 10, 0, labels, 4, start=4)))
+    np.testing.assert_array_equal(later, images[4:])
+    with pytest.raises(ValueError, match="start=2"):
+        next(sample_chunks(value.model, averaged, 10, 0, labels, 4, start=2))

@@ -11,10 +11,11 @@ from toys import Game, Growing, Regression, ToyData
 from imagegen_jax import Experiment, Program
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.ema import FixedDecay, HalfLife
-from imagegen_jax.core.model import Aux
+from imagegen_jax.core.model import Aux, Phase
 from imagegen_jax.core.optim import SGD, Adam, Cosine
 from imagegen_jax.core.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.state import networks
+from imagegen_jax.core.step import prepare
 
 ONE = MeshShape(data=1)
 
@@ -109,6 +110,68 @@ def test_phases_are_due_as_they_say():
     assert counts == [4, 10]  # updates differ from steps, and schedules follow steps
 
 
+@dataclasses.dataclass(frozen=True)
+class Reporting(Regression):
+    """Two phases that report the numbers they draw, and how far the averages are from the weights."""
+
+    def phases(self, stage):
+        return tuple(Phase(("network",), self.loss, name) for name in ("one", "two"))
+
+    def loss(self, nets, inputs):
+        loss, _ = super().loss(nets, inputs)
+        drawn = jax.vmap(jax.random.uniform)(inputs.keys)
+        bias, averaged = (n["network"]["params"]["Dense_0"]["bias"] for n in (nets, inputs.averaged))
+        gap = jnp.abs(jax.lax.stop_gradient(bias) - averaged).max()
+        return loss, Aux({"first": drawn[0], "last": drawn[-1], "batch": jax.random.uniform(inputs.key), "gap": gap})
+
+
+def test_every_row_phase_step_and_seed_draws_numbers_of_its_own():
+    drawn = []
+    for seed in (0, 1):
+        program = Program(experiment(Reporting(), {"network": SGD(0.1)}, seed=seed))
+        state = program.init()
+        for step in range(2):
+            state, metrics = program.advance(state, step, program.batch(step))
+            drawn += [float(number) for name, number in metrics.items() if name.endswith(("first", "last", "batch"))]
+    assert len(set(drawn)) == 24
+
+
+def test_a_phase_starts_where_the_one_before_it_ended_and_sees_the_averages():
+    value = experiment(Reporting(noise=0.0), {"network": SGD(0.1)}, averages={"ema": FixedDecay(0.9)})
+    (before, _), (_, metrics) = trained(value, 1), trained(value, 2)
+    assert metrics["two/loss"] < metrics["one/loss"]
+    bias, averaged = (networks(before, name)["network"]["params"]["Dense_0"]["bias"] for name in (None, "ema"))
+    assert metrics["one/gap"] == pytest.approx(np.abs(bias - averaged).max(), rel=1e-5)
+    assert metrics["two/gap"] > metrics["one/gap"] > 0
+
+
+def test_augmentations_follow_one_another_with_keys_of_their_own():
+    def noisy(batch, keys):
+        return {**batch, "image": batch["image"] + jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1)))(keys)}
+
+    def doubled(batch, keys):
+        return {**batch, "image": 2 * batch["image"]}
+
+    batch, key = {"image": np.full((3, 1, 1, 1), 255, np.uint8)}, jax.random.key(0)
+    first = np.ravel(prepare((noisy,), batch, key)["image"]) - 1
+    both = np.ravel(prepare((noisy, doubled, noisy), batch, key)["image"]) - 2 * (1 + first)
+    numbers = np.concatenate([first, both])
+    assert (0 < numbers).all() and (numbers < 1).all() and len(set(numbers.round(4))) == 6
+
+
+def moved(before, after):
+    return np.sqrt(sum(jax.tree.leaves(jax.tree.map(lambda a, b: np.sum((a - b) ** 2), before, after))))
+
+
+def test_the_rate_of_a_network_with_a_lazy_phase_is_corrected():
+    """A penalty at every fourth step: 4/5 of the rate (`lazy_correction`), also where it is not due."""
+    program = Program(experiment(Game(), {"generator": SGD(1.0), "critic": SGD(1.0)}))
+    state = program.init()
+    after, metrics = program.step(state)
+    distance = moved(state.params["critic"], after.params["critic"])
+    assert distance == pytest.approx(0.8 * float(metrics["critic/grad_norm"]), rel=1e-4)
+
+
 def test_schedules_follow_the_steps_of_the_run():
     """A generator that is updated every second step reads its rate at the step, not at its own count."""
     rate = Cosine(1.0, steps=8)
@@ -132,6 +195,14 @@ def test_gradients_are_clipped_by_their_global_norm():
     moved = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), state.params, after.params)
     assert float(metrics["regress/grad_norm"]) > 0.01
     assert float(jnp.sqrt(sum(jax.tree.leaves(moved)))) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_norm_below_the_limit_is_left_alone_and_reported_as_it_was():
+    plain, wanted = trained(REGRESSION, 1)
+    loose, _ = trained(dataclasses.replace(REGRESSION, clip_norm=1e3), 1)
+    assert largest_difference(plain.params, loose.params) < 1e-7
+    _, metrics = trained(dataclasses.replace(REGRESSION, clip_norm=0.01), 1)
+    assert metrics["regress/grad_norm"] == pytest.approx(wanted["regress/grad_norm"], rel=1e-5)
 
 
 def test_averages_include_the_step_just_taken():
@@ -172,6 +243,30 @@ def test_a_new_stage_restarts_what_the_model_names():
     assert jax.tree.structure(Program(value).abstract_state(5)) == jax.tree.structure(five)
 
 
+def test_the_first_stage_is_entered_too():
+    @dataclasses.dataclass(frozen=True)
+    class FromZero(Growing):
+        def enter(self, stage, nets):
+            return (jax.tree.map(jnp.zeros_like, nets), ()) if stage == "one" else super().enter(stage, nets)
+
+    state, _ = trained(experiment(FromZero(), {"network": SGD(0.0)}), 1)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(state.params))
+
+
+def test_the_first_step_of_a_stage_is_compiled_for_the_networks_that_it_begins_with():
+    @dataclasses.dataclass(frozen=True)
+    class Gaining(Growing):
+        def enter(self, stage, nets):
+            return (nets | {"copy": nets["network"]} if stage == "two" else nets), ()
+
+    program = Program(experiment(Gaining(), {"network": SGD(0.1)}))
+    program.compile_ahead(4).result()
+    state = program.init()
+    for step in range(5):
+        state, _ = program.advance(state, step, program.batch(step))
+    assert set(state.params) == {"network", "copy"}
+
+
 @pytest.mark.parametrize(
     ("stats", "message"),
     [
@@ -210,6 +305,9 @@ def test_state_is_sharded_over_fsdp():
     whole = Program(experiment(Wide(), {"network": Adam()}, mesh=MeshShape(8))).init()
     split = Program(experiment(Wide(), {"network": Adam()}, mesh=MeshShape(1, 8))).init()
     assert 7 < bytes_per_device(whole) / bytes_per_device(split) <= 8
+    network = split.params["network"]
+    assert network["kernel"].sharding.spec == jax.P("fsdp", None)  # its largest axis
+    assert network["bias"].is_fully_replicated  # too small to be worth it
     assert largest_difference(jax.device_get(whole), jax.device_get(split)) == 0
 
 
