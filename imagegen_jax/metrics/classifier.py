@@ -162,5 +162,5 @@ def _folder(experiment: Experiment, dataset: Dataset) -> pathlib.Path:
     """A folder for each recipe and each content of the data."""
     digest = hashlib.sha256(json.dumps(to_dict(experiment), sort_keys=True).encode())
     for array in (dataset.images, dataset.labels):
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return cache_root() / "classifiers" / digest.hexdigest()[:20]

@@ -57,7 +57,7 @@ class ArraySet:
     def fingerprint(self) -> str:
         digest = hashlib.sha256(str(self.images.shape).encode())
         for start in range(0, len(self.images), 1000):
-            digest.update(np.ascontiguousarray(self.images[start : start + 1000]))
+            digest.update(np.ascontiguousarray(self.images[start : start + 1000]).data)
         return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -117,5 +117,5 @@ def hash_tree(tree: Any, digest: Any = None) -> str:
     for path, leaf in jax.tree.leaves_with_path(tree):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
-        digest.update(array)
+        digest.update(array.data)
     return digest.hexdigest()[:16]
