@@ -21,18 +21,9 @@ import numpy as np
 import pytest
 
 from imagegen_jax.metrics import inception, lpips, mobilenet
-from imagegen_jax.metrics.extractor import (
-    Extractor,
-    Function,
-    Network,
-    Pixels,
-    extract,
-    random_network,
-    read_weights,
-    select,
-    stream,
-)
+from imagegen_jax.metrics.extractor import Extractor, Function, Network, Pixels, extract, random_network, stream
 from imagegen_jax.metrics.resize import resize
+from imagegen_jax.metrics.weights import read_weights, select
 
 REFERENCE = pathlib.Path(__file__).parent / "reference" / "extractors.npz"
 INCEPTION_TAPS = ("features_64", "features_192", "features_768", "features", "logits", "logits_unbiased", "spatial")

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from imagegen_jax.data.cache import cache_root
-from imagegen_jax.metrics.extractor import Features, Network, read_weights, select
+from imagegen_jax.metrics.extractor import Features, Network
+from imagegen_jax.metrics.weights import read_weights, select
 
 SIZE = 299
 CLASSES = 1008

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.compile import jit
 from imagegen_jax.data.image import to_float
-from imagegen_jax.metrics.extractor import read_weights, select
+from imagegen_jax.metrics.weights import read_weights, select
 
 Images = UInt8[np.ndarray | Array, "n h w 3"] | Float[np.ndarray | Array, "n h w 3"]
 Weights = Mapping[str, Array | np.ndarray]

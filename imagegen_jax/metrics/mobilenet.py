@@ -12,7 +12,8 @@ import jax
 from jax import lax
 from jaxtyping import Array, Float
 
-from imagegen_jax.metrics.extractor import Features, Network, read_weights, select
+from imagegen_jax.metrics.extractor import Features, Network
+from imagegen_jax.metrics.weights import read_weights, select
 
 BLOCKS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024)  # features of conv_pw_1 .. conv_pw_12
 HALVED = (2, 4, 6, 12)  # blocks whose depthwise convolution has stride 2
