@@ -29,8 +29,7 @@ from imagegen_jax.core.serial import to_dict
 from imagegen_jax.data.cache import cache_root
 from imagegen_jax.data.image import to_float
 from imagegen_jax.data.source import Dataset, Source
-from imagegen_jax.metrics.extractor import Features, Images, check_images
-from imagegen_jax.metrics.sets import hash_tree
+from imagegen_jax.metrics.extractor import Features, Images, check_images, hash_tree
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 TRAINING_IMAGES = 200_000  # seen in all, with repetitions

@@ -95,12 +95,7 @@ class Network:
     def fingerprint(self) -> str:
         """SHA-256 over the name, size, resize, range, taps and every weight."""
         setting = (self.name, self.size if self.resize != "none" else None, self.resize, "[-1, 1]", self.taps)
-        digest = hashlib.sha256(repr(setting).encode())
-        for path, leaf in jax.tree_util.tree_leaves_with_path(self.weights):
-            array = np.ascontiguousarray(leaf)
-            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}".encode())
-            digest.update(array.data)
-        return digest.hexdigest()
+        return hash_tree(self.weights, hashlib.sha256(repr(setting).encode()))
 
     def __call__(self, images: Images) -> Features:
         """uint8 [N H W 1 or 3] in 0..255 -> {tap: float32 [N D]}"""
@@ -206,3 +201,13 @@ def check_images(images: Images) -> None:
         raise ValueError(f"the images are {images.dtype}: features are taken of uint8 in 0..255")
     if images.ndim != 4 or not images.size:
         raise ValueError(f"the images have shape {list(images.shape)}: must be [n h w c], none of them 0")
+
+
+def hash_tree(tree: Any, digest: Any = None) -> str:
+    """SHA-256 over the names, shapes and bytes of a tree's arrays, after what `digest` has seen already."""
+    digest = digest or hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

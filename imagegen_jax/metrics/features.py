@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from imagegen_jax.core.log import write_json
 from imagegen_jax.data.cache import cache_root, lock
-from imagegen_jax.metrics.extractor import Extractor
+from imagegen_jax.metrics.extractor import Extractor, stream
 from imagegen_jax.metrics.sets import ImageSet
 
 BATCH = 256
@@ -40,20 +40,13 @@ def _extract(folder: pathlib.Path, done: int, images: ImageSet, extractor: Extra
     bar = tqdm(total=len(images), initial=done, desc=f"{extractor.name} of {images.name}", unit=" images",
                disable=quiet or None)  # fmt: skip
     with bar:
-        for batch in images.batches(BATCH, done):
-            found = extractor(_filled(batch))
+        for found in stream(extractor, images.batches(BATCH, done)):
             for name, values in found.items():
-                values = np.asarray(values, np.float32)[: len(batch)]
                 if name not in maps:
                     shape = (len(images), *values.shape[1:])
                     maps[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
-                maps[name][done : done + len(batch)] = values
+                maps[name][done : done + len(values)] = values
                 maps[name].flush()
-            done += len(batch)
+            done += len(values)
             write_json(folder / "progress.json", {"rows": done, "images": images.name, "extractor": extractor.name})
-            bar.update(len(batch))
-
-
-def _filled(batch: np.ndarray) -> np.ndarray:
-    """A batch of BATCH rows, the last one repeated: the extractor is compiled for one shape."""
-    return batch[np.minimum(np.arange(BATCH), len(batch) - 1)]
+            bar.update(len(values))

@@ -7,13 +7,13 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
-import jax
 import numpy as np
 
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.data.source import Source
+from imagegen_jax.metrics.extractor import hash_tree
 from imagegen_jax.run import Run
 
 
@@ -109,13 +109,3 @@ class SampleSet:
         if n != self.chunk:
             raise ValueError(f"batches of {n}: this set is drawn {self.chunk} at a time")
         return self.run.sample_chunks(self.n, self.labels, self.seed, n, start)
-
-
-def hash_tree(tree: Any, digest: Any = None) -> str:
-    """16 hexadecimal digits of SHA-256 over the names, shapes and bytes of a tree's arrays."""
-    digest = digest or hashlib.sha256()
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.shape} {array.dtype}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()[:16]
