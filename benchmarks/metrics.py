@@ -1,28 +1,27 @@
-"""Scores of features here and by the usual packages: FID's statistics and distance, KID and PRDC.
+"""Scores of features here and by the usual packages: the statistics of FID, FID, KID and PRDC.
 
     python3.11 -m venv .venv-metrics
-    .venv-metrics/bin/pip install numpy scipy scikit-learn && .venv-metrics/bin/pip install --no-deps prdc==0.2
+    .venv-metrics/bin/pip install torch==2.13.0 numpy scipy scikit-learn tqdm pillow
+    .venv-metrics/bin/pip install --no-deps pytorch-fid==0.3.0 torch-fidelity==0.4.0 prdc==0.2
     python benchmarks/metrics.py --reference-python .venv-metrics/bin/python
 
 Both sides score the same random float32 features, each in a process of its own that only the one at work wakes up, on
-all cores. pytorch-fid and torch-fidelity are their formulas, without the packages, which bring PyTorch: statistics by
-`numpy.cov`, the distance by `scipy.linalg.sqrtm` and by `numpy.linalg.eigvals`, KID in NumPy. prdc is the package. Each
-time is the fastest of all rounds. Means and distances stay in float32 on that side, so that the values differ slightly.
+all cores; each time is the fastest of all rounds. Statistics are the step that pytorch-fid and torch-fidelity share
+(`numpy.cov`); the distance follows each of the two. torch-fidelity's KID is in float32, this project's in float64.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sides import Side, tell
 
 SUBSETS, NEIGHBOURS = 20, 5
 Score = Callable[[np.ndarray, np.ndarray], Any]
@@ -52,40 +51,47 @@ def here() -> tuple[dict[str, Score], dict[str, Any]]:
 
 def packages() -> tuple[dict[str, Score], dict[str, Any]]:
     """The packages' scores."""
-    import prdc
-    import scipy
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests", "reference"))
+    from importlib.metadata import version
 
-    def statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return x.mean(0), np.cov(x, rowvar=False)
+    from make_metrics import replace_torchvision
 
-    def fid(x: np.ndarray, y: np.ndarray, trace_of_root: Callable[[np.ndarray], float]) -> float:
-        (mean_x, cov_x), (mean_y, cov_y) = statistics(x), statistics(y)
-        traces = np.trace(cov_x) + np.trace(cov_y) - 2 * trace_of_root(cov_x @ cov_y)
-        return float(((mean_x - mean_y) ** 2).sum() + traces)
+    replace_torchvision()
+    import torch
+    from prdc import compute_prdc
+    from pytorch_fid.fid_score import calculate_frechet_distance
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    def statistics(x: np.ndarray) -> dict[str, np.ndarray]:
+        return fid_features_to_statistics(torch.from_numpy(x))
+
+    def fid(x: np.ndarray, y: np.ndarray) -> float:
+        of_x, of_y = statistics(x), statistics(y)
+        return float(calculate_frechet_distance(of_x["mu"], of_x["sigma"], of_y["mu"], of_y["sigma"]))
 
     def kid(x: np.ndarray, y: np.ndarray) -> float:
-        random, size = np.random.RandomState(2020), min(1000, len(x))
+        size = min(1000, len(x))
+        asked = {"kid_subsets": SUBSETS, "kid_subset_size": size, "verbose": False}
+        found = kid_features_to_metric(torch.from_numpy(x), torch.from_numpy(y), **asked)
+        return found["kernel_inception_distance_mean"]
 
-        def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-            return (a @ b.T / a.shape[1] + 1) ** 3
+    def torch_fidelity_fid(x: np.ndarray, y: np.ndarray) -> float:
+        return fid_statistics_to_metric(statistics(x), statistics(y), verbose=False)["frechet_inception_distance"]
 
-        def one() -> float:
-            a, b = (z[random.choice(len(z), size, replace=False)] for z in (x, y))
-            within = sum(k.sum() - np.trace(k) for k in (kernel(a, a), kernel(b, b)))
-            return within / (size * (size - 1)) - 2 * kernel(a, b).sum() / size**2
-
-        return float(np.mean([one() for _ in range(SUBSETS)]))
+    def prdc(x: np.ndarray, y: np.ndarray) -> list[float]:
+        found = compute_prdc(y, x, NEIGHBOURS)
+        return [float(found[name]) for name in ("precision", "recall", "density", "coverage")]
 
     scores: dict[str, Score] = {
-        "statistics": lambda x, y: float(statistics(x)[1][0, 0]),
-        "fid": lambda x, y: fid(x, y, lambda product: np.trace(scipy.linalg.sqrtm(product).real)),
-        "fid_by_eigvals": lambda x, y: fid(x, y, lambda product: np.sqrt(np.linalg.eigvals(product) + 0j).real.sum()),
+        "statistics": lambda x, y: float(statistics(x)["sigma"][0, 0]),
+        "fid": fid,
+        "fid_torch_fidelity": torch_fidelity_fid,
         "kid": kid,
-        "prdc": lambda x, y: [
-            float(prdc.compute_prdc(y, x, NEIGHBOURS)[name]) for name in ("precision", "recall", "density", "coverage")
-        ],
+        "prdc": prdc,
     }
-    return scores, {"numpy": np.__version__, "scipy": scipy.__version__}
+    names = ("pytorch-fid", "torch-fidelity", "prdc", "torch", "numpy", "scipy")
+    return scores, {name: version(name) for name in names}
 
 
 def serve(side: str, samples: int, width: int) -> None:
@@ -95,53 +101,38 @@ def serve(side: str, samples: int, width: int) -> None:
     x = np.abs(random.randn(samples, width)).astype(np.float32)
     y = np.abs(1.1 * random.randn(samples, width)).astype(np.float32)
     scores, about = here() if side == "here" else packages()
-    print(json.dumps({"scores": list(scores), "python": platform.python_version(), **about}), file=answers, flush=True)
+    tell({"scores": list(scores), "python": platform.python_version(), **about}, answers)
     for line in sys.stdin:
         start = time.perf_counter()
         value = scores[line.strip()](x, y)
-        print(json.dumps([value, time.perf_counter() - start]), file=answers, flush=True)
-
-
-def start(side: str, python: str, samples: int, width: int) -> tuple[subprocess.Popen, dict[str, Any]]:
-    """A process of one side, and what it says of itself."""
-    command = [python, __file__, "--side", side, "--samples", str(samples), "--width", str(width)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return process, answer(process)
-
-
-def answer(process: subprocess.Popen) -> Any:
-    """The next line of a side, which ends this process where that one has failed."""
-    line = process.stdout.readline() if process.stdout else ""
-    if not line:
-        raise SystemExit(f"{' '.join(map(str, process.args))} ended with code {process.wait()}; see above")
-    return json.loads(line)
+        tell([value, time.perf_counter() - start], answers)
 
 
 def compare(reference_python: str, samples: int, width: int, rounds: int) -> dict[str, Any]:
     """Values and seconds of each side; the first call of each score, which compiles here, is not among the rounds."""
     pythons = {"here": sys.executable, "packages": reference_python}
-    sides = {side: start(side, python, samples, width) for side, python in pythons.items()}
+    size = ["--samples", str(samples), "--width", str(width)]
+    sides = {side: Side([python, __file__, "--side", side, *size]) for side, python in pythons.items()}
     values: dict[str, dict[str, Any]] = {side: {} for side in sides}
     seconds: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
     for _ in range(rounds + 1):
-        for side, (process, about) in sides.items():
-            for score in about["scores"]:
-                print(score, file=process.stdin, flush=True)
-                values[side][score], elapsed = answer(process)
-                seconds[side].setdefault(score, []).append(elapsed)
-    for process, _ in sides.values():
-        process.communicate()
-    fastest = {side: {name: min(all_[1:]) for name, all_ in found.items()} for side, found in seconds.items()}
+        for name, side in sides.items():
+            for score in side.about["scores"]:
+                values[name][score], elapsed = side.ask(score)
+                seconds[name].setdefault(score, []).append(elapsed)
+    for side in sides.values():
+        side.close()
+    fastest = {side: {name: min(times[1:]) for name, times in found.items()} for side, found in seconds.items()}
     return {
         "samples_a_side": samples,
         "width": width,
         "kid_subsets": SUBSETS,
         "seconds": fastest,
-        "first_seconds_here": {name: all_[0] for name, all_ in seconds["here"].items()},
+        "first_seconds_here": {name: times[0] for name, times in seconds["here"].items()},
         "ratio_to_packages": {name: fastest["here"][name] / fastest["packages"][name] for name in fastest["here"]},
         "values": values,
         "rounds": rounds,
-        "sides": {side: about for side, (_, about) in sides.items()},
+        "sides": {name: side.about for name, side in sides.items()},
     }
 
 

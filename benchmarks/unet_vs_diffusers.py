@@ -11,15 +11,15 @@ compiler options that the core uses, without them, and PyTorch's. Two threads ea
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from sides import Side, tell
 
 SIDES = ("options", "plain", "torch")
 
@@ -97,42 +97,27 @@ def serve(side: str, batch: int, threads: int) -> None:
     """Says what it is, then times as many steps as each line of the standard input asks for."""
     step, about = torch_step(batch, threads) if side == "torch" else jax_step(batch, threads, side == "options")
     step()  # the first allocates
-    print(json.dumps(about), flush=True)
+    tell(about)
     for line in sys.stdin:
         seconds = []
         for _ in range(int(line)):
             start = time.perf_counter()
             step()
             seconds.append(time.perf_counter() - start)
-        print(json.dumps(seconds), flush=True)
-
-
-def start(side: str, python: str, batch: int, threads: int) -> tuple[subprocess.Popen, dict[str, Any]]:
-    """A process of one side, ready to step, and what it says of itself."""
-    command = [python, __file__, "--side", side, "--batch", str(batch), "--threads", str(threads)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    return process, answer(process)
-
-
-def answer(process: subprocess.Popen) -> Any:
-    """The next line of a side, which ends this process where that one has failed."""
-    line = process.stdout.readline() if process.stdout else ""
-    if not line:
-        raise SystemExit(f"{' '.join(map(str, process.args))} ended with code {process.wait()}; see above")
-    return json.loads(line)
+        tell(seconds)
 
 
 def compare(torch_python: str, batch: int, threads: int, rounds: int, steps: int) -> dict[str, Any]:
     """Seconds a step of each side and the ratios, from turns of `steps` steps."""
     pythons = {side: torch_python if side == "torch" else sys.executable for side in SIDES}
-    sides = {side: start(side, python, batch, threads) for side, python in pythons.items()}
+    turn = ["--batch", str(batch), "--threads", str(threads)]
+    sides = {side: Side([python, __file__, "--side", side, *turn]) for side, python in pythons.items()}
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(rounds):
-        for side, (process, _) in sides.items():
-            print(steps, file=process.stdin, flush=True)
-            seconds[side] += answer(process)
-    for process, _ in sides.values():
-        process.communicate()
+        for name, side in sides.items():
+            seconds[name] += side.ask(steps)
+    for side in sides.values():
+        side.close()
     medians = {side: statistics.median(values) for side, values in seconds.items()}
     return {
         "batch": batch,
@@ -142,7 +127,7 @@ def compare(torch_python: str, batch: int, threads: int, rounds: int, steps: int
         "ratio_to_torch_with_options": medians["options"] / medians["torch"],
         "ratio_to_torch_without_options": medians["plain"] / medians["torch"],
         "steps_timed": rounds * steps,
-        "sides": {side: about for side, (_, about) in sides.items()},
+        "sides": {name: side.about for name, side in sides.items()},
     }
 
 

@@ -31,15 +31,20 @@ def reference(root):
 def small_tiles(monkeypatch):
     """Tiles that the data of these tests fills several of."""
     monkeypatch.setattr(blocks, "PAIR_COLUMNS", 64)
-    for module in (kernel, manifold):
-        monkeypatch.setattr(module, "PAIR_ROWS", 8)
+    monkeypatch.setattr(blocks, "PAIR_ROWS", 8)
+    monkeypatch.setattr(blocks, "HOST_ROWS", 48)
 
 
 @pytest.fixture
-def one_device(monkeypatch):
-    """Metrics that use all devices see one."""
-    for module in (kernel, manifold):
-        monkeypatch.setattr(module, "local_mesh", MeshShape(data=1).build)
+def use(monkeypatch):
+    """A function that lets the metrics run on so many devices; 0: on the host."""
+
+    def choose(devices):
+        place = blocks.Place(MeshShape(data=devices).build() if devices else None)
+        for module in (kernel, manifold):
+            monkeypatch.setattr(module, "default_place", lambda: place)
+
+    return choose
 
 
 def normal(*shape, seed=0):
@@ -88,8 +93,8 @@ def test_moments_do_not_depend_on_the_devices(count, monkeypatch):
     monkeypatch.setattr("imagegen_jax.metrics.moments.ROWS", 16)
     x = normal(count, 5)
     assert jax.device_count() == 8
-    assert_same_moments(Moments.of(x), Moments.of(x, mesh=MeshShape(data=1).build()), 1e-12)
-    assert_same_moments(Moments.of(x, mesh=MeshShape(data=3).build()), Moments.of(x), 1e-12)
+    for devices in (1, 3, 8):
+        assert_same_moments(Moments.of(x, mesh=MeshShape(data=devices).build()), Moments.of(x), 1e-12)
 
 
 def test_moments_of_jax_arrays_and_short_dtypes():
@@ -238,7 +243,9 @@ def brute_force(kernel_of, x, y):
     return xx.mean() + yy.mean() - 2 * xy.mean(), sum(without) - 2 * xy.mean()
 
 
-def test_kernel_distances_over_several_tiles(reference, small_tiles):
+@pytest.mark.parametrize("devices", [0, 1, 8])
+def test_kernel_distances_over_several_tiles(reference, small_tiles, use, devices):
+    use(devices)
     x, y = reference["fake"].astype(np.float64), reference["real"].astype(np.float64)
     _, unbiased = brute_force(lambda a, b: (a @ b.T / 64 + 1) ** 3, x, y)
     np.testing.assert_allclose(kernel_distance(x, y), unbiased, rtol=1e-10)
@@ -247,10 +254,11 @@ def test_kernel_distances_over_several_tiles(reference, small_tiles):
     np.testing.assert_allclose(gaussian_mmd(x, y, sigma=3), 1000 * biased, rtol=1e-10)
 
 
-def test_kernel_distances_do_not_depend_on_the_devices(reference, request):
+@pytest.mark.parametrize("devices", [1, 8])
+def test_kernel_distances_do_not_depend_on_the_devices(reference, use, devices):
     pair = reference["fake"], reference["real"]
     found = kernel_distance(*pair), gaussian_mmd(*pair)
-    request.getfixturevalue("one_device")
+    use(devices)
     np.testing.assert_allclose((kernel_distance(*pair), gaussian_mmd(*pair)), found, rtol=1e-11)
 
 
@@ -301,12 +309,16 @@ def test_manifold_scores_equal_prdc(reference):
         np.testing.assert_array_equal(found, reference[name])
 
 
-def test_manifold_scores_over_several_tiles(reference, small_tiles):
+@pytest.mark.parametrize("devices", [0, 1, 8])
+def test_manifold_scores_over_several_tiles(reference, small_tiles, use, devices):
+    use(devices)
     found = manifold_scores(reference["fake"], reference["real"])
     np.testing.assert_array_equal(found, reference["prdc"])
 
 
-def test_manifold_scores_on_one_device(reference, one_device):
+@pytest.mark.parametrize("devices", [1, 8])
+def test_manifold_scores_do_not_depend_on_the_devices(reference, use, devices):
+    use(devices)
     found = manifold_scores(reference["fake"], reference["real"])
     np.testing.assert_array_equal(found, reference["prdc"])
 

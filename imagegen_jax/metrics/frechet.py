@@ -103,12 +103,27 @@ def _warn_of_rank(named: list[tuple[str, Moments]]) -> None:
 def _distance(a: Moments, b: Moments) -> float:
     """The distance by symmetric eigenvalues, which unlike `sqrtm` exist and are real for singular covariances too."""
     a, b = sorted((a, b), key=lambda moments: np.inf if moments.count is None else moments.count)
-    values, vectors = np.linalg.eigh(a.covariance)
-    # C_a = F F^T with F of full column rank, by the side with fewer samples. The eigenvalues of F^T C_b F are those of
-    # C_a^(1/2) C_b C_a^(1/2) without the zeros, whose rounding errors would each add their square root.
-    kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
-    factor = vectors[:, kept] * np.sqrt(values[kept])
+    # C_a = F F^T. The eigenvalues of F^T C_b F are those of C_a^(1/2) C_b C_a^(1/2), whatever F is.
+    factor = _factor(a.covariance)
     product = np.linalg.eigvalsh(factor.T @ b.covariance @ factor)
     trace = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(np.maximum(product, 0)).sum()
     difference = a.mean - b.mean
     return float(difference @ difference + trace)
+
+
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    """F with F F^T = covariance: Cholesky's where that is well defined, else by eigenvectors, of full column rank.
+
+    The zeros of a singular covariance are left out, as the rounding error of each would add its square root.
+    """
+    epsilon = len(covariance) * np.finfo(np.float64).eps
+    try:
+        factor = np.linalg.cholesky(covariance)  # in a seventh of the time
+        pivots = np.diag(factor) ** 2
+        if pivots.min() > 1e3 * epsilon * pivots.max():
+            return factor
+    except np.linalg.LinAlgError:
+        pass
+    values, vectors = np.linalg.eigh(covariance)
+    kept = values > epsilon * values[-1]
+    return vectors[:, kept] * np.sqrt(values[kept])

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Shaped
+from jaxtyping import Array, Float, Shaped
 
 from imagegen_jax.metrics.blocks import (
-    PAIR_ROWS,
+    Anywhere,
+    Block,
+    Place,
     checked_pair,
-    column_blocks,
-    local_mesh,
-    row_blocks,
+    default_place,
+    inner_products,
     squared_distances,
 )
 
-Kernel = Callable[[Array, Array, Array], Array]  # ([R d], [C d], gamma) -> [R C]
+KernelSum = Callable[[Block, Block, float], Anywhere]  # (rows, columns, gamma) -> the sum over the tile of all pairs
 
 
 class KID(NamedTuple):
@@ -39,7 +37,7 @@ def kernel_distance(features: Shaped[Array, "n d"] | np.ndarray, reference: Shap
     grow with N x M. Raises ValueError for NaN, different widths and fewer than two samples.
     """
     x, y = checked_pair(features, reference, ("features", "reference"))
-    return _unbiased(x, y, local_mesh())
+    return _unbiased(x, y, default_place())
 
 
 def kid(
@@ -62,12 +60,12 @@ def kid(
             f"subsets={subsets}, subset_size={subset_size}: at least 1 and 2, "
             f"and no more than the {len(x)} features and {len(y)} references"
         )
-    random, mesh = np.random.RandomState(seed), local_mesh()
+    random, place = np.random.RandomState(seed), default_place()
     values = np.empty(subsets)
     for i in range(subsets):
         x_rows = random.choice(len(x), subset_size, replace=False)
         y_rows = random.choice(len(y), subset_size, replace=False)
-        values[i] = _unbiased(x[x_rows], y[y_rows], mesh)
+        values[i] = _unbiased(x[x_rows], y[y_rows], place)
     return KID(float(values.mean()), float(values.std()), values)
 
 
@@ -86,53 +84,44 @@ def gaussian_mmd(
     x, y = checked_pair(features, reference, ("features", "reference"))
     if not sigma > 0:
         raise ValueError(f"sigma={sigma}: the kernel's width must be above zero; the paper's is 10")
-    total = functools.partial(_total, _gaussian, gamma=1 / (2 * sigma**2), mesh=local_mesh())
-    return scale * (total(x, x) / len(x) ** 2 + total(y, y) / len(y) ** 2 - 2 * total(x, y) / (len(x) * len(y)))
+    gamma, place = 1 / (2 * sigma**2), default_place()
+
+    def mean(a: np.ndarray, b: np.ndarray) -> float:
+        return _total(_gaussian_sum, a, b, gamma, place) / (len(a) * len(b))
+
+    return scale * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
 
 
-def _unbiased(x: np.ndarray, y: np.ndarray, mesh: Mesh) -> float:
+def _unbiased(x: np.ndarray, y: np.ndarray, place: Place) -> float:
     """The unbiased estimate: a mean over pairs of different samples within, and over all pairs between."""
     gamma = 1 / x.shape[1]
-    total = functools.partial(_total, _polynomial, gamma=gamma, mesh=mesh)
 
     def within(z: np.ndarray) -> float:
         of_itself = (np.einsum("nd,nd->n", z, z, dtype=np.float64) * gamma + 1) ** 3
-        return (total(z, z) - of_itself.sum()) / (len(z) * (len(z) - 1))
+        return (_total(_polynomial_sum, z, z, gamma, place) - of_itself.sum()) / (len(z) * (len(z) - 1))
 
-    return float(within(x) + within(y) - 2 * total(x, y) / (len(x) * len(y)))
-
-
-def _polynomial(x: Array, y: Array, gamma: Array) -> Array:
-    return (x @ y.T * gamma + 1) ** 3
+    return within(x) + within(y) - 2 * _total(_polynomial_sum, x, y, gamma, place) / (len(x) * len(y))
 
 
-def _gaussian(x: Array, y: Array, gamma: Array) -> Array:
-    return jnp.exp(-gamma * squared_distances(x, y))
+def _polynomial_sum(x: Block, y: Block, gamma: float) -> Float[Anywhere, ""]:
+    t = inner_products(x, y) * gamma + 1
+    return _masked_sum(t * t * t, x, y)
 
 
-def _total(kernel: Kernel, x: np.ndarray, y: np.ndarray, gamma: float, mesh: Mesh) -> float:
+def _gaussian_sum(x: Block, y: Block, gamma: float) -> Float[Anywhere, ""]:
+    distances = squared_distances(x, y)
+    return _masked_sum(distances.__array_namespace__().exp(-gamma * distances), x, y)
+
+
+def _masked_sum(tile: Float[Anywhere, "r c"], x: Block, y: Block) -> Float[Anywhere, ""]:
+    return x.mask.astype(tile.dtype) @ tile @ y.mask.astype(tile.dtype)
+
+
+def _total(kernel_sum: KernelSum, x: np.ndarray, y: np.ndarray, gamma: float, place: Place) -> float:
     """The kernel's sum over all pairs."""
     with jax.enable_x64(True):
-        columns = column_blocks(y, mesh)
-        blocks = row_blocks(x, mesh, PAIR_ROWS)
-        return sum(float(_sum_of_rows(kernel, rows, mask, *columns, gamma)) for _, rows, mask in blocks)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _sum_of_rows(
-    kernel: Kernel,
-    rows: Shaped[Array, "r d"],
-    row_mask: Bool[Array, " r"],
-    columns: Shaped[Array, "t c d"],
-    column_mask: Bool[Array, "t c"],
-    gamma: Float[Array, ""],
-) -> Float[Array, ""]:
-    """The kernel's sum over a block of rows and all columns, one tile at a time."""
-    x = rows.astype(jnp.float64)
-
-    def add(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
-        y, mask = block
-        tile = kernel(x, y.astype(jnp.float64), gamma)
-        return total + jnp.sum(tile, where=row_mask[:, None] & mask), None
-
-    return jax.lax.scan(add, jnp.zeros(()), (columns, column_mask))[0]
+        kernel_sum = place.compiled(kernel_sum)
+        if x is y:
+            return float(sum(times * kernel_sum(a, b, gamma) for a, b, times in place.pairs(x)))
+        columns = place.columns(y)
+        return float(sum(kernel_sum(rows, block, gamma) for rows in place.rows(x) for block in columns))

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from imagegen_jax.metrics.blocks import (
-    PAIR_ROWS,
-    checked_pair,
-    column_blocks,
-    local_mesh,
-    row_blocks,
-    squared_distances,
-)
+from imagegen_jax.metrics.blocks import Anywhere, Block, Place, checked_pair, default_place, squared_distances
 
 
 class Manifold(NamedTuple):
@@ -40,7 +30,8 @@ def manifold_scores(
     features; for float32 features it rounds its distances to float32, which can move single pairs across a surface.
 
     The distance matrix is never stored. A device holds one set of features whole, its share of 1,024 rows of the other,
-    and a few tiles of 64 MiB: below 1 GiB for 50,000 x 50,000 float32 features of width 2,048.
+    and a few tiles of 64 MiB: below 1 GiB for 50,000 x 50,000 float32 features of width 2,048. On a CPU it is a float64
+    copy of one set and a few tiles of 8 MiB.
 
     Raises ValueError for NaN, different widths, and fewer than `neighbours` + 1 samples on a side.
     """
@@ -51,93 +42,85 @@ def manifold_scores(
                 f"neighbours={neighbours} with {len(rows)} samples in {name}: must be at least 1 and below that number"
             )
     with jax.enable_x64(True):
-        mesh = local_mesh()
-        x_radii, y_radii = _radii(x, neighbours, mesh), _radii(y, neighbours, mesh)
-        return _scores(x, x_radii, y, y_radii, neighbours, mesh)
+        place = default_place()
+        x_radii, y_radii = _radii(x, neighbours, place), _radii(y, neighbours, place)
+        return _scores(x, x_radii, y, y_radii, neighbours, place)
 
 
-def _radii(x: np.ndarray, neighbours: int, mesh: Mesh) -> Float[np.ndarray, " n"]:
+def _radii(x: np.ndarray, neighbours: int, place: Place) -> Float[np.ndarray, " n"]:
     """The distance of each sample to its k-th neighbour."""
-    columns = column_blocks(x, mesh)
-    parts = [_nearest(neighbours, rows, start, *columns) for start, rows, _ in row_blocks(x, mesh, PAIR_ROWS)]
-    return np.concatenate([np.asarray(part) for part in parts])[: len(x)]
+    columns, keep = place.columns(x), place.compiled(_keep_nearest)
+    parts = []
+    for rows in place.rows(x):
+        found = np.full((len(rows.mask), neighbours), np.inf)
+        for block in columns:
+            found = keep(found, rows, block)
+        parts.append(np.asarray(found).max(axis=1))
+    return np.sqrt(np.concatenate(parts)[: len(x)])
 
 
-def _scores(
-    x: np.ndarray, x_radii: np.ndarray, y: np.ndarray, y_radii: np.ndarray, neighbours: int, mesh: Mesh
-) -> Manifold:
-    columns, column_mask = column_blocks(y, mesh)
-    padded_radii = np.pad(y_radii, (0, column_mask.size - len(y))).reshape(column_mask.shape)
-    balls, recalled, nearest = [], np.zeros(column_mask.size, bool), np.full(column_mask.size, np.inf)
-    for start, rows, mask in row_blocks(x, mesh, PAIR_ROWS):
-        radii = np.zeros(len(rows))
-        radii[: len(x) - start] = x_radii[start : start + len(rows)]
-        inside, reached, distance = _compare(rows, mask, radii, columns, column_mask, padded_radii)
-        balls.append(np.asarray(inside))
-        recalled |= np.asarray(reached).ravel()
-        nearest = np.minimum(nearest, np.asarray(distance).ravel())
-    inside_balls = np.concatenate(balls)[: len(x)]
-    return Manifold(
-        precision=float((inside_balls > 0).mean()),
-        recall=float(recalled[: len(y)].mean()),
-        density=float(1 / neighbours * inside_balls.mean()),
-        coverage=float((nearest[: len(y)] < y_radii).mean()),
+def _keep_nearest(found: Float[Anywhere, "r k"], rows: Block, columns: Block) -> Float[Anywhere, "r k"]:
+    """The k smallest squared distances of each row to others, of those found before and of these columns."""
+    xp = columns.values.__array_namespace__()
+    own, others = rows.start + xp.arange(len(rows.mask)), columns.start + xp.arange(len(columns.mask))
+    counts = columns.mask & (own[:, None] != others)
+    return _smallest(
+        xp.concat([found, xp.where(counts, squared_distances(rows, columns), np.inf)], axis=1), len(found[0])
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _nearest(
-    neighbours: int,
-    rows: Shaped[Array, "r d"],
-    start: Int[Array, ""],
-    columns: Shaped[Array, "t c d"],
-    column_mask: Bool[Array, "t c"],
-) -> Float[Array, " r"]:
-    """Distance from each row to its k-th neighbour among the columns; row i is column start + i."""
-    x, (size, _) = rows.astype(jnp.float64), columns.shape[1:]
-    own = start + jnp.arange(len(rows))
-
-    def smallest(found: Array, block: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        y, mask, first = block
-        is_other = mask & (own[:, None] != first + jnp.arange(size))
-        tile = jnp.where(is_other, squared_distances(x, y.astype(jnp.float64)), jnp.inf)
-        return _least(jnp.concatenate([found, tile], axis=1), neighbours), None
-
-    firsts = jnp.arange(len(columns)) * size
-    none = jnp.full((len(rows), neighbours), jnp.inf)
-    return jnp.sqrt(jax.lax.scan(smallest, none, (columns, column_mask, firsts))[0][:, -1])
+def _smallest(values: Float[Anywhere, "r c"], count: int) -> Float[Anywhere, "r count"]:
+    """The smallest of each row, in no order."""
+    if isinstance(values, np.ndarray):
+        return np.partition(values, count - 1, axis=1)[:, :count]
+    return -jax.lax.top_k(-values, count)[0]
 
 
-def _least(values: Float[Array, "r c"], count: int) -> Float[Array, "r count"]:
-    """The smallest of each row, ascending. One by one: `top_k` of float64 took four times as long on the CPU."""
-    places = jnp.arange(values.shape[1])
-    found = []
-    for _ in range(count):
-        place = jnp.argmin(values, axis=1)[:, None]
-        found.append(jnp.take_along_axis(values, place, axis=1))
-        values = jnp.where(places == place, jnp.inf, values)
-    return jnp.concatenate(found, axis=1)
+class Reached(NamedTuple):
+    """What is known of some columns after some rows."""
+
+    recalled: Bool[Anywhere, " c"]  # whether a row's ball holds it
+    nearest: Float[Anywhere, " c"]  # the distance of the nearest row
 
 
-@jax.jit
+def _scores(
+    x: np.ndarray, x_radii: np.ndarray, y: np.ndarray, y_radii: np.ndarray, neighbours: int, place: Place
+) -> Manifold:
+    columns, compare = place.columns(y), place.compiled(_compare)
+    column_radii = [_cut(y_radii, block) for block in columns]
+    reached = [Reached(np.zeros(len(block.mask), bool), np.full(len(block.mask), np.inf)) for block in columns]
+    balls = []
+    for rows in place.rows(x):
+        inside, row_radii = 0, _cut(x_radii, rows)
+        for i, block in enumerate(columns):
+            hits, reached[i] = compare(reached[i], rows, row_radii, block, column_radii[i])
+            inside = inside + hits
+        balls.append(np.asarray(inside))
+    inside_balls = np.concatenate(balls)[: len(x)]
+    recalled, nearest = (
+        np.concatenate([np.asarray(x) for x in parts])[: len(y)] for parts in zip(*reached, strict=True)
+    )
+    return Manifold(
+        precision=float((inside_balls > 0).mean()),
+        recall=float(recalled.mean()),
+        density=float(1 / neighbours * inside_balls.mean()),
+        coverage=float((nearest < y_radii).mean()),
+    )
+
+
+def _cut(radii: Float[np.ndarray, " n"], block: Block) -> Float[np.ndarray, " r"]:
+    """The radii of a block's rows, 0 for those that only fill it up."""
+    found = radii[block.start : block.start + len(block.mask)]
+    return np.pad(found, (0, len(block.mask) - len(found)))
+
+
 def _compare(
-    rows: Shaped[Array, "r d"],
-    row_mask: Bool[Array, " r"],
-    row_radii: Float[Array, " r"],
-    columns: Shaped[Array, "t c d"],
-    column_mask: Bool[Array, "t c"],
-    column_radii: Float[Array, "t c"],
-) -> tuple[Int[Array, " r"], Bool[Array, "t c"], Float[Array, "t c"]]:
-    """For each row, the columns whose balls it is in; for each column, whether a row's ball holds it, and how near."""
-    x = rows.astype(jnp.float64)
-
-    def tile(inside: Array, block: tuple[Array, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-        y, mask, radii = block
-        real = row_mask[:, None] & mask
-        distances = jnp.where(real, jnp.sqrt(squared_distances(x, y.astype(jnp.float64))), jnp.inf)
-        reached = jnp.any(distances < row_radii[:, None], axis=0)
-        return inside + jnp.sum(distances < radii, axis=1), (reached, distances.min(axis=0))
-
-    none = jnp.zeros(len(rows), int)
-    inside, (reached, nearest) = jax.lax.scan(tile, none, (columns, column_mask, column_radii))
-    return inside, reached, nearest
+    reached: Reached, rows: Block, row_radii: Float[Anywhere, " r"], columns: Block, column_radii: Float[Anywhere, " c"]
+) -> tuple[Int[Anywhere, " r"], Reached]:
+    """For each row, how many columns' balls it is in; and what is known of the columns with these rows."""
+    xp = columns.values.__array_namespace__()
+    distances = xp.sqrt(squared_distances(rows, columns))
+    distances = xp.where(rows.mask[:, None] & columns.mask, distances, np.inf)
+    recalled = reached.recalled | xp.any(distances < row_radii[:, None], axis=0)
+    nearest = xp.minimum(reached.nearest, xp.min(distances, axis=0))
+    return xp.sum(distances < column_radii, axis=1), Reached(recalled, nearest)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Float64, Shaped
 
-from imagegen_jax.metrics.blocks import check_widths, checked, local_mesh, row_blocks
+from imagegen_jax.metrics.blocks import Place, check_widths, checked, default_place
 
 ROWS = 8192  # rows of one device in a block: 128 MiB of float64 at 2048 features
 
@@ -39,7 +40,7 @@ class Moments:
         mesh: Mesh | None = None,
         fingerprint: str | None = None,
     ) -> Moments:
-        """Moments of `features` [N d], computed in float64 on the devices of `mesh`; default: all of this process.
+        """Moments of `features` [N d], computed in float64 on the devices of `mesh` (default: `blocks.default_place`).
 
         The result depends on blocks, batches and devices only by float64 rounding. Raises ValueError for another
         number of axes, fewer than two samples, NaN and infinity.
@@ -48,13 +49,13 @@ class Moments:
 
         # Float64, at twice the time of float32 on the CPU: float32 products, of features centred by a shift and summed
         # in float64, moved the smallest eigenvalue of 8,192 x 512 samples by up to 0.2 %, and FID takes its root.
-        def part(block: Array, mask: Array) -> Moments:
-            mean, scatter = _block_moments(block, mask)
-            return cls(int(mask.sum()), np.asarray(mean), np.asarray(scatter), fingerprint)
+        def part(found: tuple[int, Any, Any]) -> Moments:
+            count, mean, scatter = found
+            return cls(count, np.asarray(mean), np.asarray(scatter), fingerprint)
 
+        place = default_place() if mesh is None else Place(mesh)
         with jax.enable_x64(True):
-            cut = row_blocks(rows, mesh or local_mesh(), ROWS)
-            return functools.reduce(merge, (part(block, mask) for _, block, mask in cut))
+            return functools.reduce(merge, map(part, _parts(rows, place)))
 
     @property
     def covariance(self) -> Float64[np.ndarray, "d d"]:
@@ -103,6 +104,23 @@ def merge(a: Moments, b: Moments) -> Moments:
     between = np.outer(difference, difference) * (a.count * b.count / count)
     mean = a.mean + difference * (b.count / count)
     return Moments(count, mean, a.scatter + b.scatter + between, a.fingerprint)
+
+
+def _parts(rows: np.ndarray, place: Place) -> Iterator[tuple[int, Any, Any]]:
+    """Count, mean and scatter of each block of rows."""
+    if place.mesh is None:
+        for start in range(0, len(rows), ROWS):
+            yield _host_moments(rows[start : start + ROWS])
+    else:
+        for block in place.rows(rows, ROWS):
+            yield int(block.mask.sum()), *_block_moments(block.values, block.mask)
+
+
+def _host_moments(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    near_mean = rows.mean(axis=0)  # in their own dtype, which is quick: what it is off by is put right below
+    centred = np.subtract(rows, near_mean, dtype=np.float64)
+    off = centred.mean(axis=0)
+    return len(rows), near_mean + off, centred.T @ centred - len(rows) * np.outer(off, off)
 
 
 @jax.jit
