@@ -20,8 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.metrics import extractor as extracting
 from imagegen_jax.metrics import inception, lpips, mobilenet
 from imagegen_jax.metrics.extractor import Extractor, Function, Network, Pixels, extract, random_network, stream
+from imagegen_jax.metrics.moments import Moments
 from imagegen_jax.metrics.resize import resize
 from imagegen_jax.metrics.weights import read_weights, select
 
@@ -124,9 +127,24 @@ def test_extractors_stream_with_one_batch_size(extractor):
             return extractor(batch)
 
     found = extract(Watched(), (data[i : i + 3] for i in (0, 3, 6)))
-    assert seen == [3, 3, 3]
+    assert seen == [8, 8, 8]  # filled up, so that rows can be split over the devices
     assert found["features"].dtype == np.float32 and len(found["features"]) == 7
     np.testing.assert_allclose(found["features"], whole["features"], rtol=1e-5, atol=1e-6)
+
+
+def test_statistics_do_not_depend_on_the_devices(monkeypatch):
+    """Eight devices with an eighth of the rows each, against one device."""
+    data, found = images(200, 20, 20, 3), []
+    for devices in (8, 1):
+        monkeypatch.setattr(extracting, "local_mesh", MeshShape(data=devices).build)
+        network = random_network(width=8)
+        batches = [data[i : i + 64] for i in range(0, 200, 64)]
+        assert len(network(batches[0])["features"].sharding.device_set) == devices
+        found.append(Moments.of(extract(network, batches)["features"]))
+    eight, one = found
+    deviation = np.sqrt(np.diag(one.covariance))
+    assert np.abs((eight.mean - one.mean) / deviation).max() < 1e-6
+    assert np.abs((eight.covariance - one.covariance) / np.outer(deviation, deviation)).max() < 1e-6
 
 
 @pytest.mark.parametrize("extractor", ALL, ids=lambda e: e.name)

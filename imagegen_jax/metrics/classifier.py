@@ -26,10 +26,12 @@ from imagegen_jax.core.model import Aux, Batch, Inputs, Nets, Phase, PRNGKey, Sc
 from imagegen_jax.core.model import check_images as check_shapes
 from imagegen_jax.core.optim import AdamW, Cosine
 from imagegen_jax.core.serial import to_dict
+from imagegen_jax.core.shard import replicated
 from imagegen_jax.data.cache import cache_root
 from imagegen_jax.data.image import to_float
 from imagegen_jax.data.source import Dataset, Source
-from imagegen_jax.metrics.extractor import Features, Images, check_images, hash_tree
+from imagegen_jax.metrics.blocks import local_mesh
+from imagegen_jax.metrics.extractor import Features, Images, check_images, hash_tree, split_rows
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 TRAINING_IMAGES = 200_000  # seen in all, with repetitions
@@ -146,7 +148,11 @@ class ClassifierFeatures:
                 f"images of {tuple(images.shape[1:])}, but the classifier was trained on {self.model.image_shape} "
                 "(height, width, channels): compare images of one shape, or choose another extractor"
             )
-        return self._compiled(self.nets, images)
+        return self._compiled(self._on_devices, split_rows(images))
+
+    @functools.cached_property
+    def _on_devices(self) -> Nets:
+        return jax.device_put(self.nets, replicated(local_mesh()))
 
     @functools.cached_property
     def _compiled(self) -> Callable[[Nets, Images], Features]:

@@ -16,7 +16,9 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.compile import jit
+from imagegen_jax.core.shard import batch_sharding, replicated
 from imagegen_jax.data.image import to_float
+from imagegen_jax.metrics.blocks import local_mesh
 from imagegen_jax.metrics.resize import KINDS, resize
 
 Images = UInt8[np.ndarray | Array, "n h w c"]  # 0..255
@@ -55,17 +57,18 @@ def extract(extractor: Extractor, batches: Iterable[Images]) -> dict[str, Float[
 
 
 def stream(extractor: Extractor, batches: Iterable[Images]) -> Iterator[dict[str, Float[np.ndarray, "n d"]]]:
-    """The features of each batch. A batch shorter than the first is padded with its last image, and the result cut.
+    """The features of each batch. Each is padded with its last image to the first one's size, and the result cut.
 
-    So a network is compiled once. Raises ValueError for a batch that is empty or longer than the first one, and
-    what the extractor raises.
+    So a network is compiled once, and its rows can be split over all devices. Raises ValueError for a batch that is
+    empty or longer than the first one, and what the extractor raises.
     """
-    rows = 0
+    rows, devices = 0, jax.local_device_count()
     for batch in batches:
         rows = rows or len(batch)
         if not 0 < len(batch) <= rows:
             raise ValueError(f"a batch of {len(batch)} images after one of {rows}: it may hold 1 to {rows}")
-        full = batch if len(batch) == rows else batch[np.minimum(np.arange(rows), len(batch) - 1)]
+        size = -(-rows // devices) * devices
+        full = batch if len(batch) == size else batch[np.minimum(np.arange(size), len(batch) - 1)]
         yield {name: np.asarray(values, np.float32)[: len(batch)] for name, values in extractor(full).items()}
 
 
@@ -102,11 +105,11 @@ class Network:
         check_images(images)
         if images.shape[3] not in (1, 3):
             raise ValueError(f"images of {images.shape[3]} channels: {self.name} takes colour (3) or grey (1)")
-        return self._compiled(self._on_device, images)
+        return self._compiled(self._on_devices, split_rows(images))
 
     @functools.cached_property
-    def _on_device(self) -> Any:
-        return jax.device_put(self.weights)
+    def _on_devices(self) -> Any:
+        return jax.device_put(self.weights, replicated(local_mesh()))
 
     @functools.cached_property
     def _compiled(self) -> Callable[[Any, Images], Features]:
@@ -187,6 +190,12 @@ def random_network(seed: int = 0, size: int = 32, resize: str = "clean", width: 
         return {"features": x.mean((1, 2))}
 
     return Network("FD-random", size, kernels, forward, resize=resize)
+
+
+def split_rows(images: Images) -> UInt8[Array, "n h w c"]:
+    """Images split over this process's devices; whole on each where their number is no multiple of theirs."""
+    mesh = local_mesh()
+    return jax.device_put(images, replicated(mesh) if len(images) % mesh.size else batch_sharding(mesh))
 
 
 def check_images(images: Images) -> None:
