@@ -23,6 +23,7 @@ from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.main import main as train_main
 from imagegen_jax.main import readable_errors
+from imagegen_jax.run import load, step_word
 
 GRID_CELL = 32  # pixels: smaller images are magnified in a grid, by a whole number, up to this height
 
@@ -84,6 +85,7 @@ def _add_sample(commands: Any) -> None:
     )
     sample.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
     sample.add_argument("--chunk", type=int, default=256, help="images drawn at a time (default: 256)")
+    sample.add_argument("--step", type=step_word, help="which checkpoint, or 'best' (default: the newest)")
     sample.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
     sample.add_argument("--std", type=float, help="draw from the post-hoc average of this width (0 to 0.28)")
     _module_option(sample)
@@ -162,11 +164,9 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _sample(options: argparse.Namespace, rest: list[str]) -> None:
-    from imagegen_jax.run import load
-
     if options.n < 1:
         raise ValueError(f"--n {options.n}: must be at least 1")
-    run = load(options.run, [import_target(name).__name__ for name in options.module])
+    run = load(options.run, [import_target(name).__name__ for name in options.module], step=options.step)
     run = dataclasses.replace(
         run, experiment=parse_overrides(run.experiment, rest, f"imagegen sample {options.run}", prefix=("model",))
     )

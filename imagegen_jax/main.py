@@ -14,8 +14,9 @@ import jax
 from imagegen_jax.core.checkpoint import CheckpointError
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.folder import RunFolderError
-from imagegen_jax.core.loop import NonFiniteError, Stopped
+from imagegen_jax.core.loop import Stopped
 from imagegen_jax.core.override import override, parse_overrides
+from imagegen_jax.core.pending import NonFiniteError
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, RunFolderError, CheckpointError, NonFiniteError)
 

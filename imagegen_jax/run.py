@@ -7,7 +7,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -129,8 +129,13 @@ def fit(
     return Run(experiment, state, path)
 
 
-def load(run: Path, modules: Sequence[str] = (), experiment: Experiment | None = None) -> Run:
-    """The newest good checkpoint of a run.
+def load(
+    run: Path,
+    modules: Sequence[str] = (),
+    experiment: Experiment | None = None,
+    step: int | Literal["best"] | None = None,
+) -> Run:
+    """The newest good checkpoint of a run, or that of a `step`, or the one that its evaluation found "best".
 
     `modules` names modules outside this package that the experiment's classes may come from; or hand over the
     `experiment` itself, such as one defined in a notebook. Raises RunFolderError where `run` is no run folder and
@@ -139,10 +144,20 @@ def load(run: Path, modules: Sequence[str] = (), experiment: Experiment | None =
     path = pathlib.Path(run)
     found = experiment or folder.load_experiment(path, modules)
     rows, mesh = folder.load_rows(path), MeshShape().build()  # this machine's devices, whatever it was trained on
-    restored = Checkpoints(path / "checkpoints").restore(lambda step: program.abstract_state(found, rows, mesh, step))
+    checkpoints = Checkpoints(path / "checkpoints", best=folder.load_best(path) if step == "best" else None)
+    chosen = checkpoints.best_step() if step == "best" else step
+    if chosen not in (None, *checkpoints.steps()):
+        raise CheckpointError(f"{path} has no checkpoint of step {chosen}; it has {checkpoints.steps()}")
+    steps = None if chosen is None else [chosen]
+    restored = checkpoints.restore(lambda step: program.abstract_state(found, rows, mesh, step), steps=steps)
     if restored is None:
         raise CheckpointError(f"{path} has no checkpoint yet")
     return Run(found, restored[1], path)
+
+
+def step_word(text: str) -> int | Literal["best"]:
+    """What a command line says of a checkpoint: its step, or "best". Raises ValueError for anything else."""
+    return "best" if text == "best" else int(text)
 
 
 def load_network(source: Path, network: str) -> Mapping[str, Any]:

@@ -20,9 +20,9 @@ import imagegen_jax as ig
 from imagegen_jax.core.checkpoint import CheckpointError, Checkpoints, fingerprint
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.folder import RunFolderError
-from imagegen_jax.core.loop import NonFiniteError
 from imagegen_jax.core.model import Aux
 from imagegen_jax.core.optim import SGD, Adam, Cosine
+from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.shard import MeshShape
 
 EXPERIMENT = ig.Experiment(

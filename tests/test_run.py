@@ -17,8 +17,9 @@ import imagegen_jax as ig
 from imagegen_jax.core import loop
 from imagegen_jax.core.checkpoint import CheckpointError
 from imagegen_jax.core.ema import HalfLife, PowerFunction
-from imagegen_jax.core.loop import PendingMetrics, stop_signal
+from imagegen_jax.core.loop import stop_signal
 from imagegen_jax.core.optim import SGD, Adam
+from imagegen_jax.core.pending import PendingMetrics
 from imagegen_jax.core.program import label_conditions, sample, sample_chunks
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.state import networks

@@ -9,17 +9,19 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import math
 import pathlib
 import shutil
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Array, UInt32
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from imagegen_jax.core import compile as compiling
 
@@ -28,27 +30,58 @@ class CheckpointError(RuntimeError):
     """No checkpoint of a run can be used, or none can be written."""
 
 
+class Best(NamedTuple):
+    """Which checkpoint is the best: the one whose score of this name is."""
+
+    name: str
+    higher: bool  # whether a high score is good
+
+    def loss(self, scores: Mapping[str, float]) -> float:
+        """A number that is lowest for the best; inf where there is no such score."""
+        score = scores.get(self.name, math.nan)
+        return math.inf if not math.isfinite(score) else -score if self.higher else score
+
+
 class Checkpoints:
     """The checkpoints in one folder, numbered by training step."""
 
-    def __init__(self, folder: pathlib.Path, keep: int | None = None) -> None:
-        """`keep`: how many of the newest stay; None: all."""
-        self.folder = folder
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    def __init__(self, folder: pathlib.Path, keep: int | None = None, best: Best | None = None) -> None:
+        """`keep`: how many of the newest stay (None: all), and beside them the one with the best score."""
+        self.folder, self._best = folder, best
+        policies = [LatestN(keep)]
+        if best:
+            policies.append(BestN(get_metric_fn=best.loss, reverse=True, n=1, keep_checkpoints_without_metrics=False))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(policies),
+            best_fn=best.loss if best else None,
+            best_mode="min",
+            cleanup_tmp_directories=True,
+        )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, tree: Any) -> None:
-        """Saves in the background; `wait` or the next save ends it. Does nothing where the step is there already."""
+    def best_step(self) -> int | None:
+        """The step with the best score; None where none has one."""
+        assert self._best is not None
+        losses = {step: self._best.loss(self._manager.metrics(step) or {}) for step in self.steps()}
+        found = min(losses, key=lambda step: losses[step], default=None)
+        return None if found is None or losses[found] == math.inf else found
+
+    def save(self, step: int, tree: Any, scores: Mapping[str, float] | None = None) -> None:
+        """Saves in the background; `wait` or the next save ends it. Does nothing where the step is there already.
+
+        `scores` are what was measured of it.
+        """
         if step in self._manager.all_steps():
             return
         prints = [int(n) for n in jax.device_get(fingerprint(tree))]
         items = {"state": ocp.args.StandardSave(tree), "fingerprint": ocp.args.JsonSave(prints)}
         try:
-            self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+            metrics = dict(scores or {}) if self._best else None
+            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
         except (OSError, ValueError) as error:
             raise self._unwritten(step, error) from error
 
@@ -68,15 +101,17 @@ class Checkpoints:
             "the folder writable, then give the same command again"
         )
 
-    def restore(self, like: Callable[[int], Any], repair: bool = False) -> tuple[int, Any] | None:
-        """(step, tree) of the newest good checkpoint; None where there is none at all.
+    def restore(
+        self, like: Callable[[int], Any], repair: bool = False, steps: Sequence[int] | None = None
+    ) -> tuple[int, Any] | None:
+        """(step, tree) of the newest good checkpoint, of all or of `steps`; None where there is none at all.
 
         `like(step)` is a tree of `jax.ShapeDtypeStruct` with shardings. Damaged ones are named and passed over, and
         with `repair` moved to a folder "damaged" beside, so that their steps can be saved again. Raises
         CheckpointError where there are checkpoints and none of them is good.
         """
         damaged: dict[int, str] = {}
-        for step in reversed(self.steps()):
+        for step in reversed(self.steps() if steps is None else steps):
             tree, reason = self._try_to_read(step, like(step))
             if reason:
                 damaged[step] = reason

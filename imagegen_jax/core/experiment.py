@@ -4,18 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
+from imagegen_jax.core.checkpoint import Best
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.model import Batch, Model, Nets, PRNGKeys
+from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys
 from imagegen_jax.core.optim import Optimizer, check_rates
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.step import StepSpec, stage_at
+
+Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c]
+
+
+class Measurement(Protocol):
+    """An evaluation made ready for a run."""
+
+    best: Best  # by which of its scores a checkpoint is kept beside the newest
+
+    def __call__(self, draw: Draw, step: int) -> Mapping[str, float]:
+        """Scores by name, of images drawn from the averaged networks after `step` steps."""
+        ...
+
+
+@runtime_checkable
+class Evaluation(Protocol):
+    """What measures samples while a run goes on. The core knows nothing of metrics."""
+
+    @property
+    def every(self) -> int:
+        """Steps between two measurements; there is always one after the last step."""
+        ...
+
+    def open(self, experiment: Experiment, dataset: Any, workdir: pathlib.Path) -> Measurement:
+        """Gets ready what each measurement needs. Raises ValueError where it cannot measure this experiment."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +66,7 @@ class Experiment:
     log_every: int = 50  # steps between two lines of metrics
     sample_every: int = 1_000  # steps between two grids of samples; 0: only at the end
     samples: int = 64  # images in a grid; with labels, a row a class as far as they go
+    evaluation: Any = None  # an Evaluation, such as metrics.during.Evaluate: scores of samples as training goes on
     checkpoint_every: int = 1_000  # steps between two checkpoints; there is always one at the end
     keep_checkpoints: int = 3  # how many of the newest stay
     snapshots: int = 40  # how many snapshots of PowerFunction averages are kept over the run, for `reconstruct`
@@ -51,6 +80,9 @@ class Experiment:
         _require(self, "seed", 0 <= self.seed < 2**32, "must be from 0 to 2**32 - 1")
         if self.clip_norm is not None:
             _require(self, "clip_norm", 0 < self.clip_norm < float("inf"), "must be a number above 0, or None")
+        if self.evaluation is not None:
+            _require(self, "evaluation", isinstance(self.evaluation, Evaluation), "needs `every` and `open`")
+            _require(self, "evaluation", isinstance(self.model, Generative), "needs a model that draws images")
         for network, optimizer in self.optim.items():
             check_rates(f"optim.{network}", optimizer)
         if not isinstance(self.model, Model):

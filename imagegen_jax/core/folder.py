@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import jax
 
+from imagegen_jax.core.checkpoint import Best
 from imagegen_jax.core.experiment import Experiment, Rows, rows_of
 from imagegen_jax.core.log import write_json
 from imagegen_jax.core.serial import differences, from_dict, to_dict
@@ -19,7 +20,7 @@ from imagegen_jax.core.serial import differences, from_dict, to_dict
 # What a run may be resumed with other values of (`--resume-with-changes`): nothing that the state's arrays are made of.
 MAY_CHANGE = (
     "name", "steps", "optim", "clip_norm", "microbatches", "augment", "mesh", "log_every", "sample_every", "samples",
-    "checkpoint_every", "keep_checkpoints", "snapshots",
+    "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
 )  # fmt: skip
 
 
@@ -120,6 +121,19 @@ def store_data(folder: pathlib.Path, dataset: Any) -> None:
     rows = {name: {"shape": list(row.shape), "dtype": str(row.dtype)} for name, row in rows_of(dataset).items()}
     names = list(getattr(dataset, "class_names", ()))
     write_json(folder / "data.json", {"rows": rows, "class_names": names})
+
+
+def store_best(folder: pathlib.Path, best: Best) -> None:
+    """Writes best.json: by which score the best checkpoint is kept."""
+    write_json(folder / "best.json", best._asdict())
+
+
+def load_best(folder: pathlib.Path) -> Best:
+    """What `store_best` wrote. Raises RunFolderError where the run has no evaluation."""
+    path = folder / "best.json"
+    if not path.is_file():
+        raise RunFolderError(f"{folder} has no best checkpoint: its experiment has no evaluation (`evaluation`)")
+    return Best(**read_json(path))
 
 
 def load_rows(folder: pathlib.Path) -> Rows:

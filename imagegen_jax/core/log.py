@@ -34,21 +34,34 @@ class MetricsLog:
         from tensorboardX import SummaryWriter
 
         self.path = folder / "metrics.jsonl"
+        self.lines: list[dict[str, Any]] = []  # of the steps up to the one that the run goes on from
         if self.path.exists():
-            kept = [line for line in _whole_lines(self.path) if line["step"] <= step]
+            self.lines = [line for line in _whole_lines(self.path) if line["step"] <= step]
             partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            partial.write_text("".join(map(self._text, self.lines)))
             partial.replace(self.path)
-        self._file = self.path.open("a", buffering=1)
+        self._file = self.path.open("a")
+        self._line: dict[str, Any] = self.lines[-1] if self.lines else {}
         self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One line of metrics."""
+        """One line of metrics; what a step adds to its line later replaces it."""
         # JSON has no NaN: a value that is not finite is written as null
-        line = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step, "time": time.time(), **line}) + "\n")
+        found = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        if self._line.get("step") == step:
+            self._file.truncate(self._file.tell() - len(self._text(self._line).encode()))
+            self._file.seek(0, os.SEEK_END)
+            self._line |= found
+        else:
+            self._line = {"step": step, "time": time.time(), **found}
+        self._file.write(self._text(self._line))
+        self._file.flush()
         for name, value in metrics.items():
             self._events.add_scalar(name, value, step)
+
+    @staticmethod
+    def _text(line: Mapping[str, Any]) -> str:
+        return json.dumps(line) + "\n"
 
     def image(self, step: int, grid: np.ndarray) -> None:
         """A grid of samples [H W c], for TensorBoard."""

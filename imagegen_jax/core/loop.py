@@ -16,19 +16,17 @@ import numpy as np
 
 from imagegen_jax.core import folder as folders
 from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.core.experiment import Experiment, power_averages
+from imagegen_jax.core.experiment import Experiment, Measurement, power_averages
+from imagegen_jax.core.health import Watch, image_health
 from imagegen_jax.core.log import MetricsLog, Progress, environment, write_json
 from imagegen_jax.core.model import Generative
+from imagegen_jax.core.pending import PendingMetrics
 from imagegen_jax.core.program import Program, class_rows, label_conditions
 from imagegen_jax.core.state import State
+from imagegen_jax.core.step import prepare
 from imagegen_jax.core.summary import parameter_summary
 from imagegen_jax.data.grid import grid, write_png
-
-STEPS_AHEAD = 2  # steps given to the device before the oldest is waited for: it is never idle, and stops soon
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or a gradient was not a finite number; the last good checkpoint is as it was."""
+from imagegen_jax.data.image import to_float
 
 
 class Stopped(Exception):
@@ -76,11 +74,21 @@ class Run:
         """Opens the checkpoints of a folder that is this run's own."""
         self.program, self.workdir, self.experiment = program, workdir, program.experiment
         self.first = jax.process_index() == 0
-        self.checkpoints = Checkpoints(workdir / "checkpoints", self.experiment.keep_checkpoints)
+        self.measure: Measurement | None = None
         self.snapshots = Checkpoints(workdir / "snapshots") if power_averages(self.experiment) else None
         self.progress = Progress(self.experiment.steps) if self.first and not quiet else None
         self.log: MetricsLog | None = None
-        self.pending = PendingMetrics()
+        self.pending, self.watch = PendingMetrics(), Watch()
+        self.checkpoints = self._open_checkpoints()
+
+    def _open_checkpoints(self) -> Checkpoints:
+        best = None
+        if self.experiment.evaluation is not None:
+            self.measure = self.experiment.evaluation.open(self.experiment, self.program.dataset, self.workdir)
+            best = self.measure.best
+            if self.first:
+                folders.store_best(self.workdir, best)
+        return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best)
 
     def start(self, pretrained: Mapping[str, Any] | None) -> State:
         """The state to go on from: the newest good checkpoint's, or a fresh one. Its step is compiled meanwhile."""
@@ -100,6 +108,8 @@ class Run:
             write_json(self.workdir / "environment.json", environment())
             write_json(self.workdir / "parameters.json", parameter_summary(state))
             self.log = MetricsLog(self.workdir, step)
+            for line in self.log.lines:
+                self.watch.look(line["step"], line)  # what was said of them is not said again
         if not finished:
             compiled.result()
             self.say(f"training begins, after {time.perf_counter() - begun:.1f} s")
@@ -126,8 +136,9 @@ class Run:
                 if step % self.experiment.log_every == 0:
                     self.pending.due.add(step)
                 stop = asked(step)
-                if stop or step == end or step % self.experiment.checkpoint_every == 0:
-                    self.save(step, state)
+                scores = self.evaluate(step, state) if self._evaluation_due(step) else None
+                if stop or scores or step == end or step % self.experiment.checkpoint_every == 0:
+                    self.save(step, state, scores)
                 if self._snapshot_due(step):
                     self.save_snapshot(step, state)
                 if step == end or (self.experiment.sample_every and step % self.experiment.sample_every == 0):
@@ -141,19 +152,45 @@ class Run:
         self.checkpoints.wait()
         return state
 
-    def save(self, step: int, state: State) -> None:
-        """A checkpoint, after a look at every metric up to it."""
+    def save(self, step: int, state: State, scores: Mapping[str, float] | None) -> None:
+        """A checkpoint, after a look at every metric up to it; `scores` are an evaluation's."""
         self.write_metrics(step)
-        self.checkpoints.save(step, state)
+        self.checkpoints.save(step, state, scores)
 
     def write_metrics(self, step: int) -> None:
         """Writes the means of all metrics up to a step; raises NonFiniteError where one is not finite."""
         means = self.pending.take(step, self.experiment.batch_size)
-        if means and self.log:
-            self.log.write(step, means)
+        if means:
+            self.write_line(step, means)
             if self.progress:
                 rate = means["images_per_second"]
                 self.progress.update(step, rate, rate / self.experiment.batch_size, means)
+
+    def write_line(self, step: int, metrics: Mapping[str, float]) -> None:
+        """A line of metrics, and of warnings where they are out of their limits."""
+        if self.log:
+            self.log.write(step, metrics)
+        for warning in self.watch.look(step, metrics):
+            self.say(f"warning: {warning}")
+
+    def _evaluation_due(self, step: int) -> bool:
+        if self.measure is None:
+            return False
+        return step % self.experiment.evaluation.every == 0 or step == self.experiment.steps
+
+    def evaluate(self, step: int, state: State) -> Mapping[str, float]:
+        """Scores of images drawn from the averaged networks; the speed of training is measured without it."""
+        assert self.measure is not None
+        self.write_metrics(step)
+
+        def draw(n: int, labels: np.ndarray | None, seed: int) -> np.ndarray:
+            return self.program.sample(state, n, seed, label_conditions(labels))
+
+        scores = self.measure(draw, step)
+        self.write_line(step, {f"evaluation/{name}": score for name, score in scores.items()})
+        self.say(f"step {step:,}: " + "  ".join(f"{name} {score:.4g}" for name, score in scores.items()))
+        self.pending.restart(step)
+        return scores
 
     def _snapshot_due(self, step: int) -> bool:
         every = -(-self.experiment.steps // self.experiment.snapshots)
@@ -174,6 +211,9 @@ class Run:
         labels, columns = class_rows(self.experiment.num_classes, self.experiment.samples)
         n = self.experiment.samples if labels is None else len(labels)
         images = self.program.sample(state, n, seed=0, conditions=label_conditions(labels))
+        data = prepare((), self.program.dataset.batch(0, n), self.program.constants.key)["image"]
+        health = image_health(to_float(images), data)
+        self.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
         if self.first and self.log:
             picture = grid(images, columns)
             write_png(self.workdir / "samples" / f"{step:08d}.png", picture)
@@ -187,53 +227,6 @@ class Run:
             self.snapshots.close()
         if self.log:
             self.log.close()
-
-
-class PendingMetrics:
-    """Metrics of the last steps, left on the device until they are written."""
-
-    def __init__(self) -> None:
-        self.rows: list[tuple[int, Mapping[str, Any]]] = []
-        self.due: set[int] = set()  # steps whose line is to be written
-        self.restart(0)
-
-    def restart(self, step: int) -> None:
-        """Begins to measure the speed here: what was not training is left out of it."""
-        self.since, self.since_step = time.perf_counter(), step
-
-    def add(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """The metrics of a step just given to the device; waits where the device is far behind."""
-        self.rows.append((step, metrics))
-        if len(self.rows) > STEPS_AHEAD:
-            jax.block_until_ready(self.rows[-1 - STEPS_AHEAD][1])
-
-    def take(self, step: int, batch_size: int) -> dict[str, float]:
-        """Means over the steps up to `step` since the last call; {} if there were none. Checks each of them."""
-        rows = jax.device_get([row for row in self.rows if row[0] <= step])
-        self.rows = [row for row in self.rows if row[0] > step]
-        self.due = {due for due in self.due if due > step}
-        if not rows:
-            return {}
-        for name in {name for _, metrics in rows for name in metrics}:
-            _check_finite(name, [(at, metrics[name]) for at, metrics in rows if name in metrics])
-        now = time.perf_counter()
-        rate = batch_size * (step - self.since_step) / max(now - self.since, 1e-9)
-        self.since, self.since_step = now, step
-        names = dict.fromkeys(name for _, metrics in rows for name in metrics)
-        means = {name: float(np.mean([metrics[name] for _, metrics in rows if name in metrics])) for name in names}
-        return {"images_per_second": rate, **means}
-
-
-def _check_finite(name: str, values: list[tuple[int, Any]]) -> None:
-    """Raises NonFiniteError for a loss or the norm of a gradient; other metrics may be what they like."""
-    phase, _, metric = name.partition("/")
-    bad = [step for step, value in values if not np.isfinite(value)]
-    if bad and metric in ("loss", "grad_norm"):
-        raise NonFiniteError(
-            f"{metric} of phase {phase!r} is {values[0][1] if len(values) == 1 else 'not finite'} at step {bad[0]:,}, "
-            f"first seen in steps {values[0][0]:,} to {values[-1][0]:,}. The last good checkpoint was kept; a lower "
-            "rate, clip_norm or a longer warm-up may help"
-        )
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ class Aux(NamedTuple):
 
     metrics: Mapping[str, Scalar]
     stats: Mapping[str, Variables] = {}  # carried, not differentiated: new values of collections, of any network
+    images: Image | None = None  # what the loss generated or reconstructed: `core.health` watches it
 
 
 Loss = Callable[[Nets, Inputs], tuple[Scalar, Aux]]

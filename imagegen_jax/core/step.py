@@ -18,6 +18,7 @@ from jaxtyping import Array, Int
 from imagegen_jax.core import ema
 from imagegen_jax.core.ema import Average
 from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.health import gradient_ratio, image_health
 from imagegen_jax.core.model import Aux, Batch, Inputs, Model, Nets, Phase, PRNGKey, PRNGKeys, Scalar
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
 from imagegen_jax.core.state import State, join, networks
@@ -76,7 +77,7 @@ def train_step(
             state, found = _update(spec, phase, state, inputs, clock, lazy)
             metrics |= {f"{phase.name}/{name}": jnp.float32(metric) for name, metric in found.items()}
     state = _follow(spec, state, clock, batch_size=len(batch["image"]))
-    return state.replace(step=state.step + 1), metrics
+    return state.replace(step=state.step + 1), metrics | gradient_ratio(phases, metrics)
 
 
 def prepare(augment: tuple[Augmentation, ...], batch: Batch, key: PRNGKey) -> Batch:
@@ -131,7 +132,8 @@ def gradients(
 
     def one(stats: Any, rows: tuple[Batch, PRNGKeys]) -> tuple[Any, Any, dict[str, Scalar]]:
         (value, aux), grads = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
-        return grads, _carry(phase.name, stats, aux.stats), {"loss": value, **aux.metrics}
+        health = {} if aux.images is None else image_health(aux.images, rows[0]["image"])
+        return grads, _carry(phase.name, stats, aux.stats), {"loss": value, **aux.metrics, **health}
 
     def accumulate(carry: tuple[Any, Any], rows: tuple[Batch, PRNGKeys]) -> tuple[tuple[Any, Any], dict[str, Scalar]]:
         total, stats = carry

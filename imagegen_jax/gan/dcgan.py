@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.health import sign_statistics
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -150,14 +151,14 @@ class DCGAN:
         fake_logits, stats = self._discriminate({**nets["discriminator"], **stats}, fake)
         loss = discriminator_logistic(real_logits, fake_logits)
         metrics = {"loss": loss, "real_logit": jnp.mean(real_logits), "fake_logit": jnp.mean(fake_logits)}
-        return loss, Aux(metrics, {"discriminator": stats})
+        return loss, Aux(metrics | sign_statistics(real_logits, fake_logits), {"discriminator": stats})
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """-E[log D(G(z))]"""
         fake, stats = self._generate(nets["generator"], self._latents(inputs.keys))
         logits, _ = self._discriminate(nets["discriminator"], fake)
         loss = generator_non_saturating(logits)
-        return loss, Aux({"loss": loss, "fake_logit": jnp.mean(logits)}, {"generator": stats})
+        return loss, Aux({"loss": loss, "fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""

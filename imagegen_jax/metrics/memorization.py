@@ -1,7 +1,7 @@
 """Whether samples are copies of training data, from features [N D] of both: nearest neighbours, AuthPct and C_T.
 
 Distances are Euclidean. What they mean depends on the features: a copy that is shifted by a pixel is near in those of
-a classifier and far in pixels. Every process of a multi-host run calls these functions with the same arrays.
+a classifier and far in pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.shard import MeshShape, batch_sharding, replicated
+from imagegen_jax.core.shard import batch_sharding, replicated
+from imagegen_jax.metrics.blocks import local_mesh
 
 Features = Num[Array | np.ndarray, "n d"]
 
@@ -121,7 +122,7 @@ def _nearest(
     own = np.full(n, -1) if own is None else own
     query_group, point_group = (np.zeros(n, np.int32), np.zeros(m, np.int32)) if groups is None else groups
     center = points.mean(0, dtype=np.float64).astype(np.float32)  # less to cancel in the matrix product
-    mesh = MeshShape().build()
+    mesh = local_mesh()
     rows = min(QUERIES, n)
     rows = -(-rows // mesh.size) * mesh.size
     size = min(POINTS, m)

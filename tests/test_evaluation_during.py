@@ -1,0 +1,102 @@
+"""Evaluation while a run trains: when it happens, which checkpoints stay, what a resumed run makes of it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from toys import Game, ToyData
+
+import imagegen_jax as ig
+from imagegen_jax.core.checkpoint import Best, CheckpointError
+from imagegen_jax.core.ema import HalfLife
+from imagegen_jax.core.folder import RunFolderError
+from imagegen_jax.core.optim import Adam
+from imagegen_jax.core.shard import MeshShape
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance:
+    """Scores that are best at one step, and what the images say."""
+
+    every: int = 4
+    best_at: int = 8
+    higher: bool = False
+
+    def open(self, experiment, dataset, workdir):
+        return Measured(self)
+
+
+class Measured:
+    def __init__(self, settings):
+        self.settings, self.best = settings, Best("distance", settings.higher)
+
+    def __call__(self, draw, step):
+        images = draw(6, None, 0)
+        assert images.shape == (6, 2, 2, 1) and images.dtype == np.uint8
+        distance = abs(step - self.settings.best_at)
+        return {"mean": float(images.mean()), "distance": float(-distance if self.settings.higher else distance)}
+
+
+EXPERIMENT = ig.Experiment(
+    name="toy", model=Game(), data=ToyData(), optim={"generator": Adam(1e-2), "critic": Adam(1e-2)},
+    averages={"ema": HalfLife(100.0)}, batch_size=16, steps=22, checkpoint_every=7, keep_checkpoints=2, log_every=5,
+    samples=4, mesh=MeshShape(data=1), evaluation=Distance(),
+)  # fmt: skip
+
+
+def change(**fields):
+    return dataclasses.replace(EXPERIMENT, **fields)
+
+
+def evaluations(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["evaluation/mean"] for line in lines if "evaluation/mean" in line}
+
+
+def checkpoints(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run to its end; its folder."""
+    return ig.fit(EXPERIMENT, tmp_path_factory.mktemp("whole"), quiet=True).workdir
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(whole):
+    assert list(evaluations(whole)) == [4, 8, 12, 16, 20, 22], "every fourth step and the last"
+    assert checkpoints(whole) == [8, 21, 22]
+    assert ig.load(whole, experiment=EXPERIMENT, step="best").step == 8
+    assert ig.load(whole, experiment=EXPERIMENT, step=21).step == 21
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 9; it has \[8, 21, 22\]"):
+        ig.load(whole, experiment=EXPERIMENT, step=9)
+
+
+def test_a_high_score_can_be_the_best(tmp_path):
+    ig.fit(change(steps=12, evaluation=Distance(higher=True, best_at=4)), tmp_path, quiet=True)
+    assert checkpoints(tmp_path) == [4, 8, 12]
+    assert ig.load(tmp_path, experiment=EXPERIMENT, step="best").step == 4
+
+
+@pytest.mark.parametrize("stop", [8, 10])
+def test_a_resumed_run_measures_and_keeps_the_same(whole, tmp_path, stop):
+    ig.fit(change(steps=stop, evaluation=None), tmp_path, quiet=True)
+    ig.fit(change(steps=stop), tmp_path / "other", quiet=True)
+    ig.fit(EXPERIMENT, tmp_path / "other", resume_with_changes=True, quiet=True)
+    wanted = {step: mean for step, mean in evaluations(whole).items()} | evaluations(tmp_path / "other")
+    assert evaluations(tmp_path / "other") == wanted, "one more at the end of the shorter run"
+    assert ig.load(tmp_path / "other", experiment=EXPERIMENT, step="best").step == 8
+    with pytest.raises(RunFolderError, match="has no evaluation"):
+        ig.load(tmp_path, experiment=EXPERIMENT, step="best")
+
+
+def test_scores_that_are_no_numbers_are_never_the_best():
+    best = Best("distance", higher=True)
+    assert best.loss({"distance": 3.0}) == -3
+    assert best.loss({"distance": float("nan")}) == best.loss({}) == float("inf")
+
+
+def test_an_evaluation_must_have_its_parts():
+    with pytest.raises(ValueError, match="evaluation=.*needs `every` and `open`"):
+        change(evaluation=3)
