@@ -22,8 +22,8 @@ from imagegen_jax.core.experiment import Experiment, Rows
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.main import main as train_main
-from imagegen_jax.main import readable_errors
-from imagegen_jax.run import load, step_word
+from imagegen_jax.main import readable_errors, step_word
+from imagegen_jax.run import load
 
 GRID_CELL = 32  # pixels: smaller images are magnified in a grid, by a whole number, up to this height
 

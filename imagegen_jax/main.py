@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -54,6 +54,13 @@ def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bo
     finally:
         if jax.process_index() == 0 and (workdir / "metrics.jsonl").exists():
             print(f"report: {write_report(workdir)}", file=sys.stderr)
+
+
+def step_word(text: str) -> int | Literal["best"]:
+    """What an option says of a checkpoint: its step, or "best"."""
+    if text != "best" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a step nor 'best'")
+    return "best" if text == "best" else int(text)
 
 
 class readable_errors:  # noqa: N801  (used like a function)

@@ -226,12 +226,28 @@ def _values(curves: Mapping[str, list[Point]]) -> str:
 
 
 def _evaluations(lines: Sequence[Mapping[str, Any]]) -> str:
-    """A table with a line an evaluation and a column a field; nothing where there are none."""
+    """A table with a line an evaluation and a column a field that any has; nothing where there are none."""
     if not lines:
         return ""
-    fields = list(dict.fromkeys(field for line in lines for field in line))
-    rows = [[line.get(field) for field in fields] for line in lines]
+    shown = [_evaluation(line) for line in lines]
+    fields = [field for field in dict.fromkeys(f for line in shown for f in line) if any(x.get(field) for x in shown)]
+    rows = [[line.get(field) for field in fields] for line in shown]
     return f'<section id="evaluations"><h2>Evaluations</h2>{table(fields, rows)}</section>'
+
+
+def _evaluation(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with its interval and its versions as one field each."""
+    found = {}
+    for field, value in line.items():
+        if field == "low":
+            ends = [value, line.get("high")]
+            known = all(isinstance(end, (int, float)) for end in ends)
+            found["95 % interval"] = " to ".join(f"{end:.4g}" for end in ends) if known else ""
+        elif isinstance(value, Mapping):
+            found[field] = ", ".join(f"{name} {version}" for name, version in value.items() if version)
+        elif field != "high":
+            found[field] = value
+    return found
 
 
 def _parameters(networks: Mapping[str, Any]) -> str:

@@ -155,11 +155,6 @@ def load(
     return Run(found, restored[1], path)
 
 
-def step_word(text: str) -> int | Literal["best"]:
-    """What a command line says of a checkpoint: its step, or "best". Raises ValueError for anything else."""
-    return "best" if text == "best" else int(text)
-
-
 def load_network(source: Path, network: str) -> Mapping[str, Any]:
     """The collections of one network, as sampling sees them, from a run folder or from an .npz of `save_network`.
 

@@ -8,11 +8,18 @@ import pytest
 from toys import Game, ToyData
 
 import imagegen_jax as ig
+from experiments import dcgan_mnist
 from imagegen_jax.core.checkpoint import Best, CheckpointError
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.folder import RunFolderError
 from imagegen_jax.core.optim import Adam
+from imagegen_jax.core.override import override
 from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.metrics.card import Card, append
+from imagegen_jax.metrics.during import Evaluate
+from imagegen_jax.metrics.evaluate import evaluate
+from imagegen_jax.metrics.extractor import Pixels
+from imagegen_jax.metrics.sets import SampleSet, source_set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +96,61 @@ def test_a_resumed_run_measures_and_keeps_the_same(whole, tmp_path, stop):
     assert ig.load(tmp_path / "other", experiment=EXPERIMENT, step="best").step == 8
     with pytest.raises(RunFolderError, match="has no evaluation"):
         ig.load(tmp_path, experiment=EXPERIMENT, step="best")
+
+
+def test_an_evaluation_gives_the_cards_of_the_command_line(tmp_path):
+    settings = Evaluate(every=4, metrics=("kid", "prdc"), samples=20, extractor="pixels", best="coverage")
+    recipe = override(dcgan_mnist.experiment, {**dcgan_mnist.smoke, "evaluation": settings, "log_every": 4})
+    ig.fit(recipe, tmp_path, quiet=True)
+    kept = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
+    assert [card["metric"] for card in kept] == 2 * ["KID x 1000", "precision", "recall", "density", "coverage"]
+    run = ig.load(tmp_path, step=4)
+    cards = evaluate(SampleSet(run, 20), source_set(recipe.data), Pixels(), ("kid", "prdc"), quiet=True)
+    for card, line in zip(cards, kept[:5], strict=True):
+        assert (card.metric, card.value, card.images) == (line["metric"], line["value"], line["images"])
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["evaluation/KID x 1000"] == cards[0].value
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"metrics": ("fdi",)}, "no metric 'fdi'"),
+        ({"metrics": ("psnr",)}, "psnr compares image by image"),
+        ({"every": 0}, "every=0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Evaluate(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"best": "FID"}, "evaluation.best='FID': kid give KID x 1000"),
+        ({"metrics": ("is",)}, "is: FD-pixels gives no logits"),
+        ({"metrics": ("fid_per_class",)}, "the samples have no labels"),
+        ({"extractor": "nothing"}, "no extractor 'nothing'"),
+    ],
+)
+def test_an_evaluation_is_checked_before_training(tmp_path, settings, message):
+    wanted = {"metrics": ("kid",), "samples": 20, "extractor": "pixels"} | settings
+    recipe = override(dcgan_mnist.experiment, {**dcgan_mnist.smoke, "evaluation": Evaluate(**wanted)})
+    with pytest.raises(ValueError, match=message):
+        ig.fit(recipe, tmp_path, quiet=True)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_the_same_measurement_takes_the_place_of_the_old_one(tmp_path):
+    card = Card("FD", 1.0, None, None, "none", 10, "a", 20, "b", "FD", "0", "none", 0)
+    path = tmp_path / "evaluations.jsonl"
+    append([card, dataclasses.replace(card, metric="IS")], path)
+    with path.open("a") as file:
+        file.write('{"metric": "half')
+    append([dataclasses.replace(card, value=2.0)], path)
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["metric"], line["value"]) for line in found] == [("IS", 1.0), ("FD", 2.0)]
 
 
 def test_scores_that_are_no_numbers_are_never_the_best():

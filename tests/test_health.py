@@ -101,7 +101,9 @@ def test_health_does_not_depend_on_the_devices():
 
     one, eight = (second_step(mesh=MeshShape(data=n)) for n in (1, 8))
     assert "regress/saturated" in one and "players/grad_norm_ratio" not in one
-    assert {name: float(x) for name, x in eight.items()} == pytest.approx({n: float(x) for n, x in one.items()}, rel=1e-5)
+    assert {name: float(x) for name, x in eight.items()} == pytest.approx(
+        {n: float(x) for n, x in one.items()}, rel=1e-5
+    )
     players = second_step(model=Game(), optim={"generator": Adam(1e-3), "critic": Adam(1e-3)})
     wanted = players["generator/grad_norm"] / players["critic/grad_norm"]
     np.testing.assert_allclose(players["players/grad_norm_ratio"], wanted, rtol=1e-6)

@@ -211,10 +211,11 @@ def test_damaged_parts_do_not_stop_the_others(run: pathlib.Path) -> None:
 
 
 def test_evaluations_and_changes_have_tables(run: pathlib.Path) -> None:
-    write_lines(run / "evaluations.jsonl", [{"step": 100, "fid": 3.17}, {"step": 200, "fid": 2.97, "samples": 50_000}])
+    card = {"metric": "FD", "value": 3.17, "low": 2.5, "high": 4.125, "versions": {"jax": "0.10", "own": None}}
+    write_lines(run / "evaluations.jsonl", [card, {"metric": "IS", "value": 2, "low": None, "high": None, "seed": 50}])
     write_lines(run / "changes.jsonl", [{"steps": [400_000, 800_000]}])
     words = " ".join(Page(write_report(run)).text.split())
-    assert "step fid samples 100 3.17 200 2.97 50,000" in words
+    assert "metric value 95 % interval versions seed FD 3.17 2.5 to 4.125 jax 0.10 IS 2 50" in words
     assert "Changed on resuming field was became steps 400,000 800,000" in words
 
 
@@ -225,7 +226,7 @@ def test_nothing_in_the_folder_can_break_the_page(run: pathlib.Path) -> None:
     write_json(run / "data.json", {"class_names": [evil] * 3})
     write_json(run / "environment.json", {evil: evil, "devices": {evil: 1}})
     write_lines(run / "metrics.jsonl", [{"step": 1, f"{evil}/loss": 1.0}])
-    write_lines(run / "evaluations.jsonl", [{evil: evil}])
+    write_lines(run / "evaluations.jsonl", [{evil: evil, "low": evil, "high": None, "versions": {evil: evil}}])
     page = Page(write_report(run))
     assert page.tags.count("script") == expected
     assert list(page.curves) == [f"{evil}/loss"]

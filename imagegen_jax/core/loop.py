@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from imagegen_jax.core import folder as folders
@@ -212,7 +213,7 @@ class Run:
         n = self.experiment.samples if labels is None else len(labels)
         images = self.program.sample(state, n, seed=0, conditions=label_conditions(labels))
         data = prepare((), self.program.dataset.batch(0, n), self.program.constants.key)["image"]
-        health = image_health(to_float(images), data)
+        health = image_health(to_float(jnp.asarray(images)), jnp.asarray(data))
         self.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
         if self.first and self.log:
             picture = grid(images, columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,8 +17,9 @@ _T = (
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 
-HIGHER_IS_BETTER = {"IS", "precision", "recall", "density", "coverage"}
-UNRANKED = {"AuthPct"}  # neither high nor low is good: it is compared with that of held-out data
+# By the first word of the printed name.
+HIGHER_IS_BETTER = {"IS", "precision", "recall", "density", "coverage", "modes", "PSNR", "SSIM", "MS-SSIM"}
+UNRANKED = {"AuthPct", "C_T", "nearest"}  # neither high nor low is good: fresh data have a value of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,33 +41,53 @@ class Card:
     seed: int  # of the samples, the subsets and the bootstrap
     versions: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     time: str = ""  # UTC
+    held_out: str | None = None  # what was compared with besides; None: nothing
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values, for JSON, which has no infinity and no NaN: such a value is None, as in a run's metrics."""
+        return dataclasses.asdict(self) | ({} if math.isfinite(self.value) else {"value": None})
 
 
 def append(cards: Sequence[Card], path: pathlib.Path) -> None:
-    """Adds a line a card to a JSON lines file."""
-    with path.open("a") as file:
-        file.writelines(json.dumps(card.to_dict()) + "\n" for card in cards)
+    """Adds a line a card to a JSON lines file, in place of older ones of the same measurement."""
+    new = [json.dumps(card.to_dict()) for card in cards]
+    measured = {_measurement(json.loads(line)) for line in new}
+    old = path.read_text().splitlines() if path.exists() else []
+    kept = [line for line in old if line.endswith("}") and _measurement(json.loads(line)) not in measured]
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text("".join(line + "\n" for line in kept + new))
+    partial.replace(path)
+
+
+def _measurement(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two cards of the same measurement have in common; a run gives both after it was stopped and resumed."""
+    names = ("metric", "samples", "images", "references", "reference", "extractor", "weights", "resize", "seed")
+    return tuple(line.get(name) for name in names)
 
 
 def text_table(cards: Sequence[Card]) -> str:
     """The values, and under them once what they share."""
     width = max(len(card.metric) for card in cards)
+    how: dict[str, list[str]] = {}
+    for card in cards:
+        how.setdefault(card.interval, []).append(card.metric)
     lines = [f"{'metric':{width}}  {'value':>10}  {'95 % interval':>22}  samples"]
     lines += [f"{c.metric:{width}}  {c.value:10.4f}  {_interval(c):>22}  {c.samples:,}" for c in cards]
-    first = cards[0]
+    first = next((card for card in cards if card.weights), cards[0])
     references = "" if first.references is None else f" ({first.references:,} images)"
     lines += [
         f"images:     {first.images}",
         f"reference:  {first.reference}{references}",
-        f"features:   {first.extractor}, weights {first.weights}, resize {first.resize}, seed {first.seed}",
-        f"intervals:  {'; '.join(dict.fromkeys(f'{c.metric}: {c.interval}' for c in cards))}",
-        f"versions:   {', '.join(f'{name} {version}' for name, version in first.versions.items())}",
+        *dict.fromkeys(f"held out:   {card.held_out}" for card in cards if card.held_out),
+        f"features:   {first.extractor}, weights {first.weights or '-'}, resize {first.resize}, seed {first.seed}",
+        *(f"{'' if i else 'intervals:':11} {_listed(of)}: {text}" for i, (text, of) in enumerate(how.items())),
+        f"versions:   {', '.join(f'{name} {version}' for name, version in first.versions.items() if version)}",
     ]
     return "\n".join(lines)
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    return "; ".join(names) if len(names) <= most else f"{names[0]} to {names[-1]}"
 
 
 def _interval(card: Card) -> str:
@@ -112,19 +134,23 @@ def _over_runs(runs: Sequence[Sequence[Card]], metric: str) -> _Score | None:
     return _Score(mean, mean - half, mean + half, len(values))
 
 
-def _better(metric: str) -> int:
-    """-1 where higher is better, 1 where lower is."""
-    return -1 if metric.partition(" ")[0] in HIGHER_IS_BETTER else 1
+def higher_is_better(metric: str) -> bool:
+    """Whether a score is better the higher it is, by its printed name; False for all distances."""
+    return _first_word(metric) in HIGHER_IS_BETTER
+
+
+def _first_word(metric: str) -> str:
+    return metric.partition(" ")[0]
 
 
 def _rank(score: _Score | None, metric: str) -> float:
-    return math.inf if score is None else _better(metric) * score.value
+    return math.inf if score is None else (-score.value if higher_is_better(metric) else score.value)
 
 
 def _apart(scores: Mapping[str, _Score | None], metric: str) -> str | None:
     """The best entry, where its interval overlaps no other's; None where there is no such entry."""
     known = sorted(((_rank(s, metric), entry, s) for entry, s in scores.items() if s), key=lambda item: item[0])
-    if metric in UNRANKED or len(known) < 2 or any(s.low is None or s.high is None for _, _, s in known):
+    if _first_word(metric) in UNRANKED or len(known) < 2 or any(s.low is None or s.high is None for _, _, s in known):
         return None
     _, entry, best = known[0]
     apart = all(best.high < s.low or s.high < best.low for _, _, s in known[1:])  # type: ignore[operator]

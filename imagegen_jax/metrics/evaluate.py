@@ -4,46 +4,18 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from imagegen_jax.core.log import version
 from imagegen_jax.metrics.card import Card
-from imagegen_jax.metrics.extractor import Extractor
+from imagegen_jax.metrics.catalog import METRICS, Offer, Pair, Score, check_names, refusal
+from imagegen_jax.metrics.classifier import ClassifierFeatures
+from imagegen_jax.metrics.extractor import Extractor, Network, Pixels
 from imagegen_jax.metrics.features import features_of
-from imagegen_jax.metrics.frechet import frechet_distance
-from imagegen_jax.metrics.inception_score import inception_score
-from imagegen_jax.metrics.interval import Interval, bootstrap, proportion_interval, subset_interval
-from imagegen_jax.metrics.kernel import kid
-from imagegen_jax.metrics.manifold import manifold_scores
-from imagegen_jax.metrics.memorization import authenticity
 from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.sets import ImageSet
-
-DRAWS = 200  # of the bootstrap
-WIDEST = 512  # features that a bootstrap of the Fréchet distance is affordable for: its time grows with their cube
-KID_SUBSETS, KID_SIZE = 100, 1000
-NEIGHBOURS = 5
-
-
-class Score(NamedTuple):
-    """A value under its printed name, with the interval (None: none) and how that was made."""
-
-    metric: str
-    value: float
-    interval: Interval | None
-    how: str
-
-
-class Pair(NamedTuple):
-    """What a metric sees: features by name of both sides, float32 [n d]."""
-
-    features: Mapping[str, np.ndarray]
-    reference: Mapping[str, np.ndarray]
-    extractor: Extractor
-    seed: int
+from imagegen_jax.metrics.scores import distance_to
+from imagegen_jax.metrics.sets import ArraySet, ImageSet
 
 
 def evaluate(
@@ -53,22 +25,172 @@ def evaluate(
     metrics: Sequence[str] = ("fid", "kid", "prdc"),
     seed: int = 0,
     quiet: bool = False,
+    held_out: ImageSet | None = None,
 ) -> list[Card]:
     """Cards of `metrics`, by their names in METRICS, of `images` against `reference`.
 
-    Saved statistics as reference allow "fid" alone, and those of another extractor are refused. Raises ValueError for
-    a metric that there is none of, or that the features or the reference do not allow, before anything is extracted.
+    `held_out` is data like the reference that was not trained on, which tests of copying compare with. Saved
+    statistics as reference allow "fid" alone, and those of another extractor are refused. Raises ValueError for
+    a metric that there is none of, or that the features or the sets do not allow, before anything is extracted.
     """
-    check_metrics(metrics, reference, extractor)
-    features = features_of(images, extractor, quiet)
+    check_metrics(metrics, images, reference, extractor, held_out)
+    shared = _details(images, reference, extractor, seed)
     if isinstance(reference, Moments):
-        scores = [_against_moments(features, reference, extractor, seed)]
+        rows = features_of(images, extractor, quiet)["features"]
+        return [_card(distance_to(reference, rows, extractor.name, seed), shared)]
+    pair = _pair(images, reference, extractor, metrics, seed, quiet, held_out)
+    cards = []
+    for name in metrics:
+        metric = METRICS[name]
+        details = dict(shared)
+        if metric.of_pixels:
+            details |= {"extractor": "none: the pixels", "weights": "", "resize": "none"}
+        if metric.wants_held_out and held_out is not None:
+            details["held_out"] = held_out.name
+        for score in metric.compute(pair):
+            of: dict[str, Any] = {"samples": score.samples or len(images)}
+            if score.of_held_out and held_out is not None:
+                of = {"samples": len(held_out), "images": held_out.name}
+            cards.append(_card(score, details | of))
+    return cards
+
+
+def applicable(
+    images: ImageSet, reference: ImageSet | Moments, extractor: Extractor, held_out: ImageSet | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """The names of all metrics that these sets and this extractor allow, and of each other one the reason.
+
+    An extractor that does not say which features it gives, such as a function, is taken to give "features" alone.
+    """
+    if isinstance(reference, Moments):
+        return ["fid"], {name: "saved statistics hold mean and covariance alone" for name in METRICS if name != "fid"}
+    offer = _offer(images, reference, extractor, held_out)
+    offer = offer._replace(gives=offer.gives or ("features",))
+    reasons = {name: reason for name in METRICS if (reason := refusal(name, offer))}
+    return [name for name in METRICS if name not in reasons], reasons
+
+
+def check_metrics(
+    metrics: Sequence[str],
+    images: ImageSet,
+    reference: ImageSet | Moments,
+    extractor: Extractor | None,
+    held_out: ImageSet | None = None,
+) -> None:
+    """Raises ValueError where these metrics cannot be had of these sets.
+
+    `extractor` None is one that is yet to be made: what it gives is not checked.
+    """
+    check_names(metrics)
+    if isinstance(reference, Moments):
+        _check_statistics(metrics, images, reference, extractor)
+        return
+    offer = _offer(images, reference, extractor, held_out)
+    for name in metrics:
+        if reason := refusal(name, offer):
+            raise ValueError(f"{name}: {reason}")
+    if held_out is not None and held_out.fingerprint == reference.fingerprint:
+        raise ValueError(f"the held-out data are the reference, {reference.name}: give data that was not trained on")
+    if extractor is not None and any(not METRICS[name].of_pixels for name in metrics):
+        sets = [images, reference, *([held_out] if held_out is not None else [])]
+        _check_shapes(sets, reference.image_shape, extractor)
+
+
+def _check_statistics(
+    metrics: Sequence[str], images: ImageSet, reference: Moments, extractor: Extractor | None
+) -> None:
+    if set(metrics) != {"fid"}:
+        raise ValueError(f"saved statistics hold mean and covariance alone: ask for fid, not {', '.join(metrics)}")
+    if len(images) < 2:
+        raise ValueError(f"fid: {len(images)} samples: it needs at least 2")
+    if extractor is None:
+        return
+    if reference.fingerprint not in (None, extractor.fingerprint):
+        raise ValueError(
+            f"the saved statistics are of features {reference.fingerprint}, these are of {extractor.fingerprint} "
+            f"({extractor.name}, resize {extractor.resize}): another extractor, weights or resize cannot be compared"
+        )
+    _check_shapes([images], images.image_shape, extractor)
+
+
+def _check_shapes(sets: Sequence[ImageSet], wanted: tuple[int, int, int], extractor: Extractor) -> None:
+    """Raises ValueError for images that the extractor does not take, or that it cannot compare with `wanted` ones."""
+    if isinstance(extractor, ClassifierFeatures):
+        wanted = extractor.model.image_shape
+    for images in sets:
+        shape = images.image_shape
+        if isinstance(extractor, Network) and shape[2] not in (1, 3):
+            raise ValueError(f"{images.name}: images of {shape[2]} channels: {extractor.name} takes 1 (grey) or 3")
+        of_one_shape = isinstance(extractor, (ClassifierFeatures, Pixels))
+        if of_one_shape and not _comparable(shape, wanted, extractor):
+            raise ValueError(
+                f"{images.name}: images of {shape}, but {extractor.name} compares with {wanted} (height, width, "
+                "channels): give images of one shape, or choose a network that resizes them, inception or random"
+            )
+
+
+def _comparable(shape: Sequence[int], wanted: Sequence[int], extractor: Extractor) -> bool:
+    """Whether images of these shapes give features of one width: those that are resized may differ in size."""
+    return shape[2] == wanted[2] and (extractor.resize != "none" or tuple(shape) == tuple(wanted))
+
+
+def _offer(images: ImageSet, reference: ImageSet, extractor: Extractor | None, held_out: ImageSet | None) -> Offer:
+    return Offer(
+        samples=len(images),
+        references=len(reference),
+        extractor=extractor.name if extractor else "it",
+        gives=_gives(extractor),
+        labels=images.labels,
+        reference_labels=reference.labels,
+        held_out=0 if held_out is None else len(held_out),
+        shape=images.image_shape,
+        reference_shape=reference.image_shape,
+        paired=isinstance(images, ArraySet) and isinstance(reference, ArraySet),
+    )
+
+
+def _gives(extractor: Extractor | None) -> tuple[str, ...] | None:
+    """The names of the features that an extractor gives; None where it does not say."""
+    if isinstance(extractor, ClassifierFeatures):
+        return "features", "logits"
+    if isinstance(extractor, Pixels):
+        return ("features",)
+    return extractor.taps if isinstance(extractor, Network) else None
+
+
+def _pair(
+    images: ImageSet,
+    reference: ImageSet,
+    extractor: Extractor,
+    metrics: Sequence[str],
+    seed: int,
+    quiet: bool,
+    held_out: ImageSet | None,
+) -> Pair:
+    """What these metrics read, and no more."""
+    chosen = [METRICS[name] for name in metrics]
+    extracts = any(not metric.of_pixels for metric in chosen)
+    compares = any(metric.wants_held_out for metric in chosen)
+    return Pair(
+        features=features_of(images, extractor, quiet) if extracts else {},
+        reference=features_of(reference, extractor, quiet) if extracts else {},
+        extractor=extractor,
+        seed=seed,
+        labels=images.labels,
+        reference_labels=reference.labels,
+        held_out=features_of(held_out, extractor, quiet) if held_out is not None and compares else None,
+        images=images.images if isinstance(images, ArraySet) else None,
+        reference_images=reference.images if isinstance(reference, ArraySet) else None,
+    )
+
+
+def _details(images: ImageSet, reference: ImageSet | Moments, extractor: Extractor, seed: int) -> dict[str, Any]:
+    """What all cards of an evaluation share."""
+    if isinstance(reference, Moments):
         name, count = f"saved statistics {reference.fingerprint or 'made elsewhere'}", reference.count
     else:
-        pair = Pair(features, features_of(reference, extractor, quiet), extractor, seed)
-        scores = [score for metric in metrics for score in METRICS[metric](pair)]
         name, count = reference.name, len(reference)
-    shared = {
+    return {
         "samples": len(images),
         "images": images.name,
         "references": count,
@@ -81,101 +203,8 @@ def evaluate(
         | {package: version(package) for package in ("imagegen_jax", "jax", "numpy")},
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    return [_card(score, shared) for score in scores]
 
 
-def _card(score: Score, shared: Mapping[str, Any]) -> Card:
+def _card(score: Score, details: Mapping[str, Any]) -> Card:
     low, high = (score.interval.low, score.interval.high) if score.interval else (None, None)
-    return Card(metric=score.metric, value=score.value, low=low, high=high, interval=score.how, **shared)
-
-
-def check_metrics(metrics: Sequence[str], reference: ImageSet | Moments, extractor: Extractor) -> None:
-    """Raises ValueError where these metrics cannot be had of this reference."""
-    if unknown := [metric for metric in metrics if metric not in METRICS]:
-        raise ValueError(f"no metric {unknown[0]!r}: there are {', '.join(METRICS)}")
-    if not metrics:
-        raise ValueError(f"no metric is named: there are {', '.join(METRICS)}")
-    if not isinstance(reference, Moments):
-        return
-    if set(metrics) != {"fid"}:
-        raise ValueError(f"saved statistics hold mean and covariance alone: ask for fid, not {', '.join(metrics)}")
-    if reference.fingerprint not in (None, extractor.fingerprint):
-        raise ValueError(
-            f"the saved statistics are of features {reference.fingerprint}, these are of {extractor.fingerprint} "
-            f"({extractor.name}, resize {extractor.resize}): another extractor, weights or resize cannot be compared"
-        )
-
-
-# --- the metrics by name ---------------------------------------------------------------------------------------------
-
-
-def _fid(pair: Pair) -> list[Score]:
-    reference = Moments.of(pair.reference["features"], fingerprint=pair.extractor.fingerprint)
-    return [_against_moments(pair.features, reference, pair.extractor, pair.seed)]
-
-
-def _against_moments(features: Mapping[str, np.ndarray], reference: Moments, extractor: Extractor, seed: int) -> Score:
-    """The Fréchet distance to a reference that is taken as it is: the interval is that of the samples."""
-    rows = np.asarray(features["features"])
-    value = frechet_distance(Moments.of(rows), reference)
-    if rows.shape[1] > WIDEST:
-        return Score(extractor.name, value, None, f"none: a bootstrap of {rows.shape[1]} features takes too long")
-    if len(rows) <= 2 * rows.shape[1]:
-        return Score(extractor.name, value, None, f"none: too few samples for {rows.shape[1]} features")
-    found = bootstrap(lambda x: _distance(x, reference), rows, draws=DRAWS, seed=seed, of_limit=False)
-    return Score(extractor.name, value, found, f"bootstrap over samples, {DRAWS} draws, for this number of samples")
-
-
-def _distance(rows: np.ndarray, reference: Moments) -> float:
-    """The distance of a bootstrap's draw: on the host, since each is small and there are many."""
-    rows = rows.astype(np.float64)
-    mean = rows.mean(0)
-    centred = rows - mean
-    return frechet_distance(Moments(len(rows), mean, centred.T @ centred), reference)
-
-
-def _kid(pair: Pair) -> list[Score]:
-    x, y = pair.features["features"], pair.reference["features"]
-    fewer = min(len(x), len(y))
-    size = min(KID_SIZE, fewer // 2)
-    found = kid(x, y, subsets=KID_SUBSETS, subset_size=size)
-    interval = Interval(*(1e3 * end for end in subset_interval(found.values, size, fewer)))
-    return [Score("KID x 1000", 1e3 * found.mean, interval, f"over {KID_SUBSETS} subsets of {size}")]
-
-
-def _inception_score(pair: Pair) -> list[Score]:
-    name = next((name for name in ("logits_unbiased", "logits") if name in pair.features), None)
-    if name is None:
-        raise ValueError(f"is: {pair.extractor.name} gives no logits; use the classifier or inception")
-    logits = np.asarray(pair.features[name])
-    found = bootstrap(lambda x: inception_score(x).mean, logits, draws=DRAWS, seed=pair.seed, of_limit=False)
-    return [Score("IS", found.value, found, f"bootstrap over samples, {DRAWS} draws, for this number of samples")]
-
-
-def _manifold(pair: Pair) -> list[Score]:
-    """Against as many references as there are samples, as the scores depend on both counts."""
-    x, y = np.asarray(pair.features["features"]), pair.reference["features"]
-    fewer = min(len(x), len(y))
-    chosen = np.sort(np.random.default_rng(pair.seed).permutation(len(y))[:fewer])
-    found = manifold_scores(x[:fewer], np.asarray(y[chosen]), neighbours=NEIGHBOURS)
-    scores = []
-    for name, value in found._asdict().items():
-        share = name != "density"
-        how = "Wilson's, the balls taken as they are" if share else "none: not a share"
-        scores.append(Score(name, value, proportion_interval(value, fewer) if share else None, how))
-    return scores
-
-
-def _memorization(pair: Pair) -> list[Score]:
-    value = authenticity(pair.features["features"], pair.reference["features"])
-    interval = proportion_interval(value, len(pair.features["features"]))
-    return [Score("AuthPct", 100 * value, Interval(*(100 * x for x in interval)), "Wilson's")]
-
-
-METRICS: dict[str, Callable[[Pair], list[Score]]] = {
-    "fid": _fid,
-    "kid": _kid,
-    "is": _inception_score,
-    "prdc": _manifold,
-    "authpct": _memorization,
-}
+    return Card(metric=score.metric, value=score.value, low=low, high=high, interval=score.how, **details)

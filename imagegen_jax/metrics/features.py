@@ -11,18 +11,20 @@ from tqdm import tqdm
 
 from imagegen_jax.core.log import write_json
 from imagegen_jax.data.cache import cache_root, lock
-from imagegen_jax.metrics.extractor import Extractor, stream
-from imagegen_jax.metrics.sets import ImageSet
+from imagegen_jax.metrics.extractor import Extractor, extract, stream
+from imagegen_jax.metrics.sets import ArraySet, ImageSet
 
 BATCH = 256
 
 
 def features_of(images: ImageSet, extractor: Extractor, quiet: bool = False) -> dict[str, np.ndarray]:
-    """The named features of all images, float32 [n d], mapped from the cache.
+    """The named features of all images, float32 [n d], mapped from the cache where the images are a set to keep.
 
     Written batch by batch with a count of the rows that are on the disk, so that a process that was killed costs one
     batch. A second process that wants the same features waits for the first. Raises what the extractor raises.
     """
+    if isinstance(images, ArraySet) and not images.keep:
+        return extract(extractor, images.batches(BATCH))
     key = hashlib.sha256(f"{images.fingerprint} {extractor.fingerprint} {len(images)}".encode()).hexdigest()[:20]
     folder = cache_root() / "features" / key
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,11 @@ class ImageSet(Protocol):
     @property
     def labels(self) -> np.ndarray | None: ...
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels."""
+        ...
+
     def __len__(self) -> int: ...
 
     def batches(self, n: int, start: int = 0) -> Iterator[np.ndarray]:
@@ -43,6 +48,7 @@ class ArraySet:
     name: str
     images: np.ndarray
     labels: np.ndarray | None = None
+    keep: bool = True  # whether its features are kept on the disk; not those of images that are measured once
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
@@ -59,6 +65,11 @@ class ArraySet:
         for start in range(0, len(self.images), 1000):
             digest.update(np.ascontiguousarray(self.images[start : start + 1000]).data)
         return digest.hexdigest()[:16]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.images.shape[1:]
+        return height, width, channels
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,6 +105,10 @@ class SampleSet:
     def labels(self) -> np.ndarray | None:
         classes = self.run.experiment.num_classes
         return np.arange(self.n, dtype=np.int32) % classes if classes else None
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.run.experiment.model.image_shape
 
     @functools.cached_property
     def fingerprint(self) -> str:

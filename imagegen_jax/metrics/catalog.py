@@ -1,0 +1,185 @@
+"""The metrics by name: what each prints, what it needs of a pair of sets, and whether a pair has that.
+
+Needs are checked before anything is extracted, of an `Offer`, which knows counts, labels and shapes. The metrics
+themselves compute of a `Pair`, which has the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from imagegen_jax.metrics import scores
+from imagegen_jax.metrics.scores import Pair, Score
+from imagegen_jax.metrics.similarity import SMALLEST_MS_SSIM, WINDOW, ms_ssim, psnr, ssim
+
+Shape = tuple[int, int, int]  # height, width, channels
+
+
+class Offer(NamedTuple):
+    """What there is to compute metrics of, as far as it is known before anything is extracted."""
+
+    samples: int
+    references: int
+    extractor: str = "this extractor"  # its name
+    gives: tuple[str, ...] | None = None  # the names of its features; None: it does not say
+    labels: np.ndarray | None = None  # int [samples]
+    reference_labels: np.ndarray | None = None  # int [references]
+    held_out: int = 0  # images that were not trained on
+    shape: Shape | None = None
+    reference_shape: Shape | None = None
+    paired: bool = False  # whether the images of both sides are at hand, row by row
+
+
+class Metric(NamedTuple):
+    """A metric of the table."""
+
+    names: tuple[str, ...]  # the scores that it always prints; "{}" stands for the extractor's name
+    compute: Callable[[Pair], list[Score]]
+    about: str  # half a line, for --help
+    reads: tuple[str, ...] = ("features",)  # "features", "logits", "spatial", "labels", "held_out", "images"
+    may_read: tuple[str, ...] = ()  # what adds a score where it is there
+    least: int = 2  # samples on each side
+    reason: Callable[[Offer], str | None] = lambda offer: None  # why an offer does not do, beyond these
+
+    @property
+    def of_pixels(self) -> bool:
+        """Whether it compares the images themselves, without an extractor."""
+        return "images" in self.reads
+
+    @property
+    def wants_held_out(self) -> bool:
+        """Whether it does anything with held-out data."""
+        return "held_out" in self.reads + self.may_read
+
+
+def printed_names(metrics: Sequence[str], extractor_name: str) -> list[str]:
+    """The names of the cards that these metrics always give, in order; some add more, of classes or held-out data."""
+    return [name.format(extractor_name) for metric in metrics for name in METRICS[metric].names]
+
+
+def check_names(metrics: Sequence[str]) -> None:
+    """Raises ValueError for a name that is not in the table, and for none at all."""
+    if unknown := [metric for metric in metrics if metric not in METRICS]:
+        raise ValueError(f"no metric {unknown[0]!r}: there are {', '.join(METRICS)}")
+    if not metrics:
+        raise ValueError(f"no metric is named: there are {', '.join(METRICS)}")
+
+
+def refusal(metric: str, offer: Offer) -> str | None:
+    """Why this metric cannot be had of what there is, with the remedy; None: it can."""
+    found = METRICS[metric]
+    return _missing(found.reads, found.least, offer) or found.reason(offer)
+
+
+# --- needs -----------------------------------------------------------------------------------------------------------
+
+
+def _missing(reads: Sequence[str], least: int, offer: Offer) -> str | None:
+    """Why a metric that `reads` these fields of a pair, and `least` samples of each side, cannot be had; None: it can.
+
+    The reason names the remedy.
+    """
+    if min(offer.samples, offer.references) < least:
+        return f"{offer.samples} samples against {offer.references}: it needs at least {least} on each side"
+    for kind, words, remedy in (
+        ("logits", "logits", "use the classifier or inception"),
+        ("spatial", "spatial features", "use inception with its tap 'spatial'"),
+    ):
+        if kind in reads and offer.gives is not None and not any(name.startswith(kind) for name in offer.gives):
+            return f"{offer.extractor} gives no {words}: {remedy}"
+    if "labels" in reads and (reason := _without_classes(offer)):
+        return reason
+    if "held_out" in reads and not offer.held_out:
+        return (
+            "there are no held-out data: name some with --held-out (in Python, `held_out`); the test split of a data "
+            "set is taken by itself where its split 'train' is the reference and the test split is not what is measured"
+        )
+    return _unpaired(offer) if "images" in reads else None
+
+
+def _too_few(count: int, least: int) -> str | None:
+    return f"{count} samples: it needs at least {least}" if count < least else None
+
+
+def _without_classes(offer: Offer) -> str | None:
+    """Why there is no distance class by class; None: there is one."""
+    if offer.labels is None:
+        return "the samples have no labels: draw them from a class-conditional run, or give labelled images"
+    if offer.reference_labels is None:
+        return "the reference has no labels: compare with labelled images"
+    for label in np.unique(offer.labels):
+        for side, labels in (("samples", offer.labels), ("references", offer.reference_labels)):
+            if (count := int((labels == label).sum())) < 2:
+                return f"class {label} has {count} {side}: a covariance needs at least 2 on each side"
+    return None
+
+
+def _unpaired(offer: Offer, smallest: int = 1) -> str | None:
+    """Why images cannot be compared row by row, or have sides below `smallest`; None: they can."""
+    if not offer.paired:
+        return "it compares two stored sets image by image, and a run's samples have no partners: give two sets"
+    if offer.samples != offer.references or offer.shape != offer.reference_shape:
+        return (
+            f"it compares image by image, and these are {offer.samples} of {offer.shape} and {offer.references} of "
+            f"{offer.reference_shape} (height, width, channels): give equally many of one shape"
+        )
+    if offer.shape and min(offer.shape[:2]) < smallest:
+        return f"images of {offer.shape[0]} x {offer.shape[1]}: it needs {smallest} pixels or more on each side"
+    return None
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+METRICS: dict[str, Metric] = {
+    "fid": Metric(("{}",), scores.frechet, "Fréchet distance of the extractor's features"),
+    "sfid": Metric(("s{}",), scores.spatial_frechet, "the same of spatial features (inception)", ("spatial",)),
+    "fid_infinity": Metric(
+        ("{} infinity",), scores.frechet_at_infinity, "FID at infinitely many samples, by a line", least=20
+    ),
+    "fid_per_class": Metric(
+        ("{}, mean of classes",), scores.frechet_per_class, "FID of each class, and their mean (labels)",
+        ("features", "labels"),
+    ),
+    "kid": Metric(("KID x 1000",), scores.kernel, "kernel distance by (x.y / d + 1)^3, unbiased", least=4),
+    "cmmd": Metric(
+        ("MMD-Gaussian x 1000 ({})",), scores.gaussian_kernel, "CMMD's kernel distance, of this extractor's features",
+        least=4,
+    ),
+    "is": Metric(
+        ("IS",), scores.inception, "Inception Score (logits)", ("logits",),
+        reason=lambda offer: _too_few(offer.samples, scores.IS_SPLITS),
+    ),
+    "prdc": Metric(
+        ("precision", "recall", "density", "coverage"), scores.manifold,
+        f"precision, recall, density, coverage; neighbour {scores.NEIGHBOURS}", least=scores.NEIGHBOURS + 1,
+    ),
+    "modes": Metric(
+        ("modes covered", "reverse KL"), scores.modes, "classes that samples fall in, and how evenly (logits)",
+        ("logits",),
+    ),
+    "authpct": Metric(
+        ("AuthPct",), scores.authentic_share, "share that is no copy, beside that of held-out data",
+        may_read=("held_out",),
+    ),
+    "c_t": Metric(
+        ("C_T",), scores.copying, "test of copying (held-out data)", ("features", "held_out"),
+        least=scores.CELL_SAMPLES,
+    ),
+    "nearest": Metric(
+        ("nearest distance ratio",), scores.nearest_ratio,
+        "median distance to training images over that of held-out data", ("features", "held_out"),
+    ),
+    "psnr": Metric(("PSNR",), scores.by_image("PSNR", psnr), "in dB, row by row of two sets", ("images",)),
+    "ssim": Metric(
+        ("SSIM",), scores.by_image("SSIM", ssim), "structural similarity, row by row of two sets", ("images",),
+        reason=lambda offer: _unpaired(offer, WINDOW),
+    ),
+    "ms_ssim": Metric(
+        ("MS-SSIM",), scores.by_image("MS-SSIM", ms_ssim),
+        f"the same at five scales, of {SMALLEST_MS_SSIM} pixels or more", ("images",),
+        reason=lambda offer: _unpaired(offer, SMALLEST_MS_SSIM),
+    ),
+}  # fmt: skip

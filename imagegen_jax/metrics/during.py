@@ -1,0 +1,82 @@
+"""Evaluation while a run trains: the same metrics and cards as `imagegen evaluate`, every so many steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from imagegen_jax.core.checkpoint import Best
+from imagegen_jax.core.experiment import Draw, Experiment
+from imagegen_jax.metrics.card import append, higher_is_better
+from imagegen_jax.metrics.catalog import METRICS, check_names, printed_names
+from imagegen_jax.metrics.choose import extractor_of
+from imagegen_jax.metrics.evaluate import check_metrics, evaluate
+from imagegen_jax.metrics.sets import ArraySet, source_set
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """What to measure of a run's samples, against the data that it trains on, and which checkpoint to keep for it."""
+
+    every: int = 1_000  # steps between two evaluations; there is always one at the end
+    metrics: tuple[str, ...] = ("fid", "prdc")  # of `metrics.catalog.METRICS`
+    samples: int = 2_000  # images drawn each time, of all classes alike
+    extractor: str = "auto"  # as for `imagegen evaluate --extractor`
+    resize: str | None = None  # likewise
+    best: str = ""  # the score, by its printed name, whose best checkpoint stays; "": the first one
+    seed: int = 0  # of the samples
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.samples < 2:
+            raise ValueError(f"every={self.every}, samples={self.samples}: must be at least 1 and 2")
+        check_names(self.metrics)
+        if pixels := [name for name in self.metrics if METRICS[name].of_pixels]:
+            raise ValueError(
+                f"metrics={self.metrics}: {pixels[0]} compares image by image, and samples have no partners"
+            )
+
+    def open(self, experiment: Experiment, dataset: Any, workdir: pathlib.Path) -> Measurement:
+        """With the extractor loaded, or trained where there is none yet, and the features of the data at hand.
+
+        Raises ValueError where the metrics cannot be had, or `best` is none of them, and what the extractor raises.
+        """
+        return Measurement(self, experiment, workdir)
+
+
+class Measurement:
+    """An evaluation of one run. Each process measures the same images; the first one writes the cards."""
+
+    def __init__(self, settings: Evaluate, experiment: Experiment, workdir: pathlib.Path) -> None:
+        """As `Evaluate.open`."""
+        self._settings, self._classes, self._workdir = settings, experiment.num_classes, workdir
+        self._reference = source_set(experiment.data)
+        blank = np.zeros((settings.samples, *experiment.model.image_shape), np.uint8)
+        check_metrics(settings.metrics, self._set(blank, 0), self._reference, None)
+        self._extractor = extractor_of(settings.extractor, settings.resize, experiment.data)
+        check_metrics(settings.metrics, self._set(blank, 0), self._reference, self._extractor)
+        names = printed_names(settings.metrics, self._extractor.name)
+        best = settings.best or names[0]
+        if best not in names:
+            raise ValueError(f"evaluation.best={best!r}: {', '.join(settings.metrics)} give {', '.join(names)}")
+        self.best = Best(best, higher_is_better(best))
+
+    def _set(self, images: np.ndarray, step: int) -> ArraySet:
+        return ArraySet(f"{self._workdir} at step {step:,}", images, self._labels, keep=False)
+
+    @property
+    def _labels(self) -> np.ndarray | None:
+        return np.arange(self._settings.samples, dtype=np.int32) % self._classes if self._classes else None
+
+    def __call__(self, draw: Draw, step: int) -> Mapping[str, float]:
+        """Scores by their printed names; their cards are added to the run's evaluations.jsonl."""
+        settings = self._settings
+        images = self._set(draw(settings.samples, self._labels, settings.seed), step)
+        cards = evaluate(images, self._reference, self._extractor, settings.metrics, settings.seed, quiet=True)
+        if jax.process_index() == 0:
+            append(cards, self._workdir / "evaluations.jsonl")
+        return {card.metric: card.value for card in cards}
