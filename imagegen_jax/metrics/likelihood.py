@@ -34,6 +34,11 @@ def dequantize(
     return low + (high - low) / LEVELS * (jnp.float32(images) + noise)
 
 
+def bits_per_dim(nats: Float[Array, "*shape"], image_shape: tuple[int, int, int]) -> Float[Array, "*shape"]:
+    """nats / (D log 2): -log P of whole 8-bit images, in nats, as bits for each channel of each pixel."""
+    return nats / (math.prod(image_shape) * math.log(2))
+
+
 def density_to_bits_per_dim(
     nats: Float[Array, "*shape"], image_shape: tuple[int, int, int], data_range: tuple[float, float]
 ) -> Float[Array, "*shape"]:
@@ -43,7 +48,7 @@ def density_to_bits_per_dim(
     both finite.
     """
     low, high = _checked(data_range)
-    return (nats / math.prod(image_shape) + math.log(LEVELS / (high - low))) / math.log(2)
+    return bits_per_dim(nats + math.prod(image_shape) * math.log(LEVELS / (high - low)), image_shape)
 
 
 def mean_and_standard_error(values: Float[Array | np.ndarray, " n"]) -> tuple[float, float]:

@@ -19,11 +19,6 @@ from imagegen_jax.core.model import Image, PRNGKeys
 LEVELS = 127.5  # grey levels in one unit of [-1, 1]
 
 
-def bits_per_dim(nats: Float[Array, "*shape"], image_shape: tuple[int, int, int]) -> Float[Array, "*shape"]:
-    """Nats of -log p(x), for a whole image, as bits for each channel of each pixel."""
-    return nats / (math.prod(image_shape) * math.log(2))
-
-
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:
     """Pixels are black or white; the decoder gives the logit of white (Kingma & Welling 2013, appendix C.1)."""

@@ -23,7 +23,8 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.vae.likelihood import Bernoulli, Gaussian, bits_per_dim
+from imagegen_jax.metrics.likelihood import bits_per_dim
+from imagegen_jax.vae.likelihood import Bernoulli, Gaussian
 from imagegen_jax.vae.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 
 
