@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.gan.losses import discriminator_logistic, generator_non_saturating
+from imagegen_jax.gan.losses import NonSaturating
+
+discriminator_logistic, generator_non_saturating = NonSaturating().discriminator, NonSaturating().generator
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.gan.losses import discriminator_logistic, generator_non_saturating
+from imagegen_jax.gan.losses import NonSaturating, Objective
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import Double, Halve, pyramid
 
@@ -121,6 +121,7 @@ class DCGAN:
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
     latent_dim: int = 100
+    objective: Objective = NonSaturating()
 
     def __post_init__(self) -> None:
         pyramid(*self.image_shape[:2])
@@ -145,19 +146,21 @@ class DCGAN:
         )
 
     def discriminator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """-E[log D(x)] - E[log(1 - D(G(z)))]"""
+        """The objective's, of logits of one batch of real images and one of generated ones."""
         fake, _ = self._generate(nets["generator"], self._latents(inputs.keys))
         real_logits, stats = self._discriminate(nets["discriminator"], inputs.batch["image"])
         fake_logits, stats = self._discriminate({**nets["discriminator"], **stats}, fake)
-        loss = discriminator_logistic(real_logits, fake_logits)
+        loss = self.objective.discriminator(real_logits, fake_logits)
         metrics = {"loss": loss, "real_logit": jnp.mean(real_logits), "fake_logit": jnp.mean(fake_logits)}
         return loss, Aux(metrics | sign_statistics(real_logits, fake_logits), {"discriminator": stats})
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """-E[log D(G(z))]"""
+        """The objective's, of logits of generated images."""
         fake, stats = self._generate(nets["generator"], self._latents(inputs.keys))
         logits, _ = self._discriminate(nets["discriminator"], fake)
-        loss = generator_non_saturating(logits)
+        pairs = self.objective.pairs
+        real_logits = self._discriminate(nets["discriminator"], inputs.batch["image"])[0] if pairs else None
+        loss = self.objective.generator(logits, real_logits)
         return loss, Aux({"loss": loss, "fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:

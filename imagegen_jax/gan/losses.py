@@ -1,9 +1,13 @@
-"""Losses of generators and discriminators: pure functions of logits, averaged over the batch, in float32.
+"""Objectives of generators and discriminators: functions of logits [B], means over the batch, in float32.
 
-A logit is the discriminator's output before its sigmoid: D(x) = sigmoid(logit), high for real images.
+A logit is the discriminator's output before any sigmoid, high for real images. Any GAN here takes any objective, by its
+field `objective`. A generator's loss is given the logits of the real images too where `pairs` says that it reads them.
 """
 
 from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +15,101 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.model import Scalar
 
-
-def discriminator_logistic(real: Float[Array, " b"], fake: Float[Array, " b"]) -> Scalar:
-    """-E[log D(x)] - E[log(1 - D(G(z)))]   (Goodfellow et al. 2014, arXiv 1406.2661, Eq. 1)"""
-    return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
+Logits = Float[Array, " b"]
 
 
-def generator_non_saturating(fake: Float[Array, " b"]) -> Scalar:
-    """-E[log D(G(z))]   (Goodfellow et al. 2014, arXiv 1406.2661, section 3)"""
-    return jnp.mean(jax.nn.softplus(-fake))
+@dataclasses.dataclass(frozen=True)
+class NonSaturating:
+    """D(x) = sigmoid(logit); the generator raises log D(G(z)) (Goodfellow et al. 2014, arXiv 1406.2661, section 3)."""
+
+    pairs: ClassVar[bool] = False
+
+    def discriminator(self, real: Logits, fake: Logits) -> Scalar:
+        """-E[log D(x)] - E[log(1 - D(G(z)))]   (Eq. 1)"""
+        return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
+
+    def generator(self, fake: Logits, real: Logits | None = None) -> Scalar:
+        """-E[log D(G(z))]"""
+        return jnp.mean(jax.nn.softplus(-fake))
+
+
+@dataclasses.dataclass(frozen=True)
+class Saturating(NonSaturating):
+    """The minimax game itself, whose generator learns little from a discriminator that is sure."""
+
+    def generator(self, fake: Logits, real: Logits | None = None) -> Scalar:
+        """E[log(1 - D(G(z)))]   (Goodfellow et al. 2014, Eq. 1)"""
+        return -jnp.mean(jax.nn.softplus(fake))
+
+
+@dataclasses.dataclass(frozen=True)
+class LeastSquares:
+    """LSGAN (Mao et al. 2017, arXiv 1611.04076): regression to targets, with the paper's 0-1 coding."""
+
+    real_target: float = 1.0  # b, and c of the generator
+    fake_target: float = 0.0  # a
+
+    pairs: ClassVar[bool] = False
+
+    def discriminator(self, real: Logits, fake: Logits) -> Scalar:
+        """1/2 E[(D(x) - b)^2] + 1/2 E[(D(G(z)) - a)^2]   (Eq. 2)"""
+        return 0.5 * jnp.mean((real - self.real_target) ** 2) + 0.5 * jnp.mean((fake - self.fake_target) ** 2)
+
+    def generator(self, fake: Logits, real: Logits | None = None) -> Scalar:
+        """1/2 E[(D(G(z)) - c)^2]   (Eq. 2)"""
+        return 0.5 * jnp.mean((fake - self.real_target) ** 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hinge:
+    """The hinge loss of SNGAN and BigGAN (Lim & Ye 2017, arXiv 1705.02894; Miyato et al. 2018, arXiv 1802.05957)."""
+
+    pairs: ClassVar[bool] = False
+
+    def discriminator(self, real: Logits, fake: Logits) -> Scalar:
+        """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]   (Miyato et al., Eq. 16)"""
+        return jnp.mean(jax.nn.relu(1 - real)) + jnp.mean(jax.nn.relu(1 + fake))
+
+    def generator(self, fake: Logits, real: Logits | None = None) -> Scalar:
+        """-E[D(G(z))]   (Miyato et al., Eq. 17)"""
+        return -jnp.mean(fake)
+
+
+@dataclasses.dataclass(frozen=True)
+class Wasserstein:
+    """The dual of the Wasserstein distance, for critics that are 1-Lipschitz (Arjovsky et al. 2017, 1701.07875)."""
+
+    drift: float = 0.0  # weight of E[D(x)^2], which keeps logits near 0; ProGAN has 1e-3
+
+    pairs: ClassVar[bool] = False
+
+    def discriminator(self, real: Logits, fake: Logits) -> Scalar:
+        """E[D(G(z))] - E[D(x)] + drift E[D(x)^2]   (Arjovsky et al., Eq. 3; Karras et al. 2018, 1710.10196, A.1)"""
+        return jnp.mean(fake) - jnp.mean(real) + self.drift * jnp.mean(real**2)
+
+    def generator(self, fake: Logits, real: Logits | None = None) -> Scalar:
+        """-E[D(G(z))]"""
+        return -jnp.mean(fake)
+
+
+@dataclasses.dataclass(frozen=True)
+class RelativisticPairing:
+    """RpGAN: each generated image against the real one of its row (Jolicoeur-Martineau 2018, arXiv 1807.00734).
+
+    With f = log sigmoid, as R3GAN has it (Huang et al. 2024, arXiv 2501.05441, Eq. 2).
+    """
+
+    pairs: ClassVar[bool] = True
+
+    def discriminator(self, real: Logits, fake: Logits) -> Scalar:
+        """-E[log sigmoid(D(x) - D(G(z)))]"""
+        return jnp.mean(jax.nn.softplus(fake - real))
+
+    def generator(self, fake: Logits, real: Logits | None = None) -> Scalar:
+        """-E[log sigmoid(D(G(z)) - D(x))]. Raises ValueError without the logits of real images."""
+        if real is None:
+            raise ValueError("RelativisticPairing: the generator's loss needs the logits of the real images")
+        return jnp.mean(jax.nn.softplus(real - fake))
+
+
+Objective = NonSaturating | Saturating | LeastSquares | Hinge | Wasserstein | RelativisticPairing

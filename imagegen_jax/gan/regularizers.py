@@ -1,0 +1,102 @@
+"""Regularisers of GANs as plain functions: gradient penalties, consistency, LeCam, orthogonality.
+
+A critic is a function of images [B H W C] that gives logits [B]. Nothing here has a weight: a model multiplies. Where
+a norm layer lets rows see each other, gradients are those of the sum over the batch, as the references take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import Image, PRNGKeys, Scalar
+
+Critic = Callable[[Image], Float[Array, " b"]]
+Logits = Float[Array, " b"]
+
+
+def squared_gradient(critic: Critic, images: Image) -> Float[Array, " b"]:
+    """|grad D(x)|^2 of each image, in float32."""
+    grads = jax.grad(lambda x: jnp.sum(critic(x)))(images)
+    return jnp.sum(jnp.square(grads.astype(jnp.float32)), axis=(1, 2, 3))
+
+
+def zero_centred_penalty(critic: Critic, images: Image) -> Scalar:
+    """E[|grad D(x)|^2]: R1 at real images, R2 at generated ones (Mescheder et al. 2018, arXiv 1801.04406, Eq. 9).
+
+    The papers weigh it with gamma / 2.
+    """
+    return jnp.mean(squared_gradient(critic, images))
+
+
+def gradient_penalty(critic: Critic, real: Image, fake: Image, keys: PRNGKeys, target: float = 1.0) -> Scalar:
+    """E[(|grad D(x_hat)| - target)^2], x_hat uniform between row i of both (Gulrajani et al. 2017, 1704.00028, Eq. 3).
+
+    `target` 0 is the zero-centred one (Thanh-Tung et al. 2019, arXiv 1902.03984).
+    """
+    epsilon = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
+    return _distance_to(target, squared_gradient(critic, epsilon * real + (1 - epsilon) * fake))
+
+
+def dragan_penalty(critic: Critic, real: Image, keys: PRNGKeys, target: float = 1.0) -> Scalar:
+    """E[(|grad D(x + delta)| - target)^2] around real images (Kodali et al. 2017, arXiv 1705.07215, Eq. 5).
+
+    delta = u sigma alpha: u uniform in [0, 1) for each value, sigma half the batch's standard deviation, alpha uniform
+    for each image, as in the authors' code.
+    """
+
+    def noise(key: Array) -> Float[Array, "h w c"]:
+        of_pixels, of_image = jax.random.split(key)
+        return jax.random.uniform(of_pixels, real.shape[1:]) * jax.random.uniform(of_image)
+
+    return _distance_to(target, squared_gradient(critic, real + 0.5 * jnp.std(real) * jax.vmap(noise)(keys)))
+
+
+def _distance_to(target: float, squared: Float[Array, " b"]) -> Scalar:
+    norm = jnp.sqrt(jnp.maximum(squared, 1e-12))  # whose derivative is finite where the critic is flat
+    return jnp.mean((norm - target) ** 2)
+
+
+def path_lengths(
+    generate: Callable[[Float[Array, "b ..."]], Image], w: Float[Array, "b ..."], noise: Image
+) -> Float[Array, " b"]:
+    """|J_w^T y| for each row, y = `noise` / sqrt(H W) (Karras et al. 2020, arXiv 1912.04958, Eq. 4).
+
+    With a w for each layer, [B L D], the mean over layers is taken inside the root, as in the authors' code.
+    """
+    y = noise / jnp.sqrt(noise.shape[1] * noise.shape[2])
+    grads = jax.grad(lambda w: jnp.sum(generate(w) * y))(w).astype(jnp.float32)
+    return jnp.sqrt(jnp.sum(grads**2, axis=-1).reshape(len(w), -1).mean(axis=1))
+
+
+def consistency(logits: Logits, logits_of_changed: Logits) -> Scalar:
+    """E[(D(x) - D(T(x)))^2]: CR for real x, with generated ones bCR (Zhang et al. 2020, 1910.12027; Zhao 2002.04724).
+
+    Of latents z and z + noise it is the discriminator's part of zCR.
+    """
+    return jnp.mean((logits - logits_of_changed) ** 2)
+
+
+def latent_diversity(images: Image, images_of_changed: Image) -> Scalar:
+    """-E[|G(z) - G(z + noise)|^2]: the generator's part of zCR (Zhao et al. 2020, arXiv 2002.04724, Eq. 5)."""
+    return -jnp.mean(jnp.sum((images - images_of_changed) ** 2, axis=(1, 2, 3)))
+
+
+def lecam(real: Logits, fake: Logits, mean_real: Scalar, mean_fake: Scalar) -> Scalar:
+    """E[(D(x) - a_F)^2] + E[(D(G(z)) - a_R)^2], a_F and a_R moving averages (Tseng et al. 2021, 2104.03310, Eq. 8)."""
+    return jnp.mean((real - mean_fake) ** 2) + jnp.mean((fake - mean_real) ** 2)
+
+
+def orthogonality(params: Any) -> Scalar:
+    """sum |W^T W o (1 - I)|^2 over all kernels, W [inputs, outputs] (Brock et al. 2019, arXiv 1809.11096, Eq. 3)."""
+    total = jnp.zeros(())
+    for path, kernel in jax.tree.leaves_with_path(params):
+        if kernel.ndim >= 2 and path[-1].key == "kernel":
+            matrix = kernel.reshape(-1, kernel.shape[-1])
+            gram = matrix.T @ matrix
+            total += jnp.sum(jnp.square(gram - jnp.diag(jnp.diag(gram))))
+    return total
