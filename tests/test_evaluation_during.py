@@ -30,7 +30,7 @@ class Distance:
     best_at: int = 8
     higher: bool = False
 
-    def open(self, experiment, dataset, workdir):
+    def open(self, experiment, workdir, quiet):
         return Measured(self)
 
 

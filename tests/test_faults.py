@@ -117,6 +117,15 @@ def test_all_checkpoints_damaged_is_an_error_and_nothing_is_lost(at_eight):
     assert {p.name for p in (at_eight / "checkpoints").iterdir()} >= {"4", "8"}
 
 
+def test_a_run_of_a_version_with_fewer_fields_goes_on(at_eight, whole):
+    path = at_eight / "experiment.json"
+    stored = json.loads(path.read_text())
+    del stored["evaluation"], stored["model"]["penalty_every"], stored["averages"]["ema"]["ramp"]
+    path.write_text(json.dumps(stored | {"steps": 12}))
+    assert_same(ig.fit(EXPERIMENT, at_eight, quiet=True).state, whole.state)
+    assert "penalty_every" in json.loads(path.read_text())["model"]
+
+
 def test_a_changed_experiment_is_refused_by_field(at_eight):
     changed = change(EXPERIMENT, steps=8, seed=3, optim={"generator": Adam(2e-2), "critic": Adam(1e-2)})
     with pytest.raises(RunFolderError) as error:

@@ -18,7 +18,7 @@ from imagegen_jax.metrics.evaluate import evaluate
 from imagegen_jax.metrics.extractor import Function, Pixels
 from imagegen_jax.metrics.features import features_of
 from imagegen_jax.metrics.frechet import frechet_distance
-from imagegen_jax.metrics.interval import bootstrap, proportion_interval
+from imagegen_jax.metrics.interval import proportion_interval
 from imagegen_jax.metrics.moments import Moments
 from imagegen_jax.metrics.sets import ArraySet, SampleSet
 
@@ -141,26 +141,6 @@ def test_a_leaderboard_takes_means_over_seeds():
     line = leaderboard({"a": [[card(1, 0, 9)], [card(2, 0, 9)], [card(3, 0, 9)]]}).splitlines()[2]
     half = 4.303 / np.sqrt(3)  # Student's t with 2 degrees of freedom, times a deviation of 1
     assert line == f"| a | 3 | 2 [{2 - half:.4g}, {2 + half:.4g}] |"
-
-
-def test_the_interval_for_this_number_of_samples_covers_its_mean_distance():
-    """Of the Frechet distance of 200 samples: nominal 95 % of the intervals hold its mean over many draws."""
-    random = np.random.default_rng(0)
-
-    def distance(x):
-        centred = x - x.mean(0)
-        return frechet_distance(Moments(len(x), x.mean(0), centred.T @ centred), reference)
-
-    def draw():
-        return 1.1 * random.normal(size=(200, 4)) + 0.3
-
-    reference = Moments(None, np.zeros(4), np.eye(4))
-    mean = np.mean([distance(draw()) for _ in range(2000)])
-    found = [bootstrap(distance, draw(), draws=100, of_limit=False, seed=seed) for seed in range(300)]
-    assert 0.92 <= np.mean([interval.low <= mean <= interval.high for interval in found]) <= 0.98
-    rows = draw()
-    limit, finite = (bootstrap(distance, rows, draws=100, of_limit=of) for of in (True, False))
-    assert limit.value == finite.value and limit.high < finite.high  # few samples lie farther than the distribution
 
 
 def test_a_share_has_wilsons_interval():

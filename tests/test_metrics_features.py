@@ -14,7 +14,7 @@ from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.metrics import blocks, kernel, manifold
 from imagegen_jax.metrics.frechet import fid_infinity, frechet_distance, per_class
 from imagegen_jax.metrics.inception_score import inception_score
-from imagegen_jax.metrics.interval import bootstrap, subset_interval
+from imagegen_jax.metrics.interval import bootstrap, distance_interval, subset_interval
 from imagegen_jax.metrics.kernel import gaussian_mmd, kernel_distance, kid
 from imagegen_jax.metrics.manifold import Manifold, manifold_scores
 from imagegen_jax.metrics.moments import Moments, merge
@@ -377,6 +377,38 @@ def test_interval_of_kid(reference):
     assert low < kernel_distance(reference["fake"], reference["real"]) < high
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [1.0, 1.1, 2.0], ids=["equal", "near", "far"])
+def test_interval_of_a_frechet_distance_covers(spread):
+    """Of the mean distance of 200 samples, whether the distributions are equal or not."""
+    reference = moments(np.zeros(4), np.eye(4))
+    random = np.random.default_rng(0)
+
+    def distance(x, to=reference):
+        centred = x - x.mean(0)
+        return frechet_distance(Moments(len(x), x.mean(0), centred.T @ centred), to)
+
+    def draw():
+        return spread * random.normal(size=(200, 4)) + 0.3 * (spread - 1)
+
+    def interval(i):
+        x = draw()
+        own = Moments.of(x)
+        return distance_interval(distance, lambda drawn: distance(drawn, own), x, draws=100, seed=i)
+
+    mean = np.mean([distance(draw()) for _ in range(2000)])
+    assert 0.92 <= coverage(interval, mean, 300) <= 0.98
+
+
+def test_interval_of_a_distance_far_from_zero_is_that_of_its_logarithm():
+    """The squared distance of a mean from 3: its error is 2 x 3 / sqrt(400)."""
+    x = 3 + normal(400, 1)
+    found = distance_interval(lambda y: y.mean() ** 2, lambda y: (y.mean() - x.mean()) ** 2, x, draws=1000)
+    assert found.value == x.mean() ** 2
+    np.testing.assert_allclose(math.log(found.high / found.value), math.log(found.value / found.low), rtol=1e-9)
+    np.testing.assert_allclose(math.log(found.high / found.value), 1.96 * 0.3 / 9, rtol=0.1)
+
+
 def test_bootstrap_is_seeded():
     x = normal(30)
     assert bootstrap(np.mean, x, draws=50) == bootstrap(np.mean, x, draws=50) != bootstrap(np.mean, x, draws=50, seed=1)
@@ -389,6 +421,7 @@ def test_intervals_that_cannot_be_are_refused():
         (lambda: bootstrap(np.mean, x, level=95), "level=95"),
         (lambda: bootstrap(np.mean, x, draws=30), "draws=30 .* at least 40"),
         (lambda: bootstrap(np.mean, x, x[:1]), r"lengths \[30, 1\]"),
+        (lambda: distance_interval(np.mean, np.mean, x, draws=19), "draws=19, 30 samples"),
         (lambda: subset_interval(x, 30, 30), "subset_size=30, count=30"),
         (lambda: subset_interval(x[:19], 3, 30), "19 subset values"),
     ):

@@ -41,7 +41,7 @@ class Evaluation(Protocol):
         """Steps between two measurements; there is always one after the last step."""
         ...
 
-    def open(self, experiment: Experiment, dataset: Any, workdir: pathlib.Path) -> Measurement:
+    def open(self, experiment: Experiment, workdir: pathlib.Path, quiet: bool) -> Measurement:
         """Gets ready what each measurement needs. Raises ValueError where it cannot measure this experiment."""
         ...
 

@@ -15,7 +15,7 @@ import jax
 from imagegen_jax.core.checkpoint import Best
 from imagegen_jax.core.experiment import Experiment, Rows, rows_of
 from imagegen_jax.core.log import write_json
-from imagegen_jax.core.serial import differences, from_dict, to_dict
+from imagegen_jax.core.serial import with_defaults, differences, from_dict, to_dict
 
 # What a run may be resumed with other values of (`--resume-with-changes`): nothing that the state's arrays are made of.
 MAY_CHANGE = (
@@ -70,7 +70,8 @@ def compare_experiment(folder: pathlib.Path, experiment: Experiment, resume_with
     Raises RunFolderError, naming each field, where they differ and that is not allowed.
     """
     path = folder / "experiment.json"
-    changed = differences(read_json(path), to_dict(experiment)) if path.exists() else {}
+    stored = with_defaults(read_json(path), experiment) if path.exists() else {}
+    changed = differences(stored, to_dict(experiment)) if path.exists() else {}
     fixed = [field for field in changed if not _may_change(field)]
     if fixed or (changed and not resume_with_changes):
         lines = "".join(f"\n  {field}: {old!r} there, {now!r} now" for field, (old, now) in changed.items())

@@ -85,7 +85,7 @@ class Run:
     def _open_checkpoints(self) -> Checkpoints:
         best = None
         if self.experiment.evaluation is not None:
-            self.measure = self.experiment.evaluation.open(self.experiment, self.program.dataset, self.workdir)
+            self.measure = self.experiment.evaluation.open(self.experiment, self.workdir, self.progress is None)
             best = self.measure.best
             if self.first:
                 folders.store_best(self.workdir, best)

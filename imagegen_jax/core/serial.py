@@ -90,6 +90,26 @@ def _find_class(tag: str, modules: Sequence[str]) -> type:
     return found
 
 
+def with_defaults(tree: Any, node: Any) -> Any:
+    """A result of `to_dict` with the fields that classes have gained since, at their defaults.
+
+    `node` is a value like the one that the tree was made of; where their classes differ, the tree is left as it is.
+    """
+    if isinstance(tree, dict) and isinstance(node, Mapping):
+        return {key: with_defaults(item, node.get(key)) for key, item in tree.items()}
+    if isinstance(tree, list) and isinstance(node, (tuple, list)) and len(tree) == len(node):
+        return [with_defaults(item, value) for item, value in zip(tree, node, strict=True)]
+    if not (isinstance(tree, dict) and dataclasses.is_dataclass(node)) or tree.get("class") != to_dict(node)["class"]:
+        return tree
+    found = {}
+    for field in fields_of(node):
+        if field.name in tree:
+            found[field.name] = with_defaults(tree[field.name], getattr(node, field.name))
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = to_dict(field.default)
+    return tree | found
+
+
 def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """("a.b.c", value) for each plain value of what `to_dict` returns."""
     if isinstance(tree, (dict, list)) and tree:

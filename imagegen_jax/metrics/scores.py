@@ -11,7 +11,7 @@ import numpy as np
 from imagegen_jax.metrics.extractor import Extractor
 from imagegen_jax.metrics.frechet import fid_infinity, frechet_distance, per_class
 from imagegen_jax.metrics.inception_score import inception_score
-from imagegen_jax.metrics.interval import Interval, bootstrap, proportion_interval, subset_interval
+from imagegen_jax.metrics.interval import Interval, bootstrap, distance_interval, proportion_interval, subset_interval
 from imagegen_jax.metrics.kernel import gaussian_mmd, kid
 from imagegen_jax.metrics.manifold import manifold_scores
 from imagegen_jax.metrics.memorization import authenticity, c_t_score, nearest
@@ -71,7 +71,10 @@ def _interval(reference: Moments, rows: np.ndarray, seed: int) -> tuple[Interval
         return None, f"none: a bootstrap of {rows.shape[1]} features takes too long"
     if len(rows) <= 2 * rows.shape[1]:
         return None, f"none: too few samples for {rows.shape[1]} features"
-    found = bootstrap(lambda x: _distance(x, reference), rows, draws=DRAWS, seed=seed, of_limit=False)
+    own = Moments.of(rows)
+    found = distance_interval(
+        lambda x: _distance(x, reference), lambda x: _distance(x, own), rows, draws=DRAWS, seed=seed
+    )
     return found, BOOTSTRAP
 
 
