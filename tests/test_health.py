@@ -94,6 +94,7 @@ def test_a_run_warns_of_a_collapse_and_names_the_step(tmp_path, capsys):
     assert {"samples/diversity", "samples/saturated", "samples/saturated_data"} <= set(lines[-1])
 
 
+@pytest.mark.slow
 def test_health_does_not_depend_on_the_devices():
     def second_step(**changes):
         program = ig.Program(dataclasses.replace(EXPERIMENT, **changes))

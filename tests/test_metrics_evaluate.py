@@ -49,6 +49,7 @@ def test_a_set_is_known_by_its_content():
         ArraySet("floats", DARK.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_a_run_draws_the_same_images_from_any_chunk_on(tmp_path):
     run = ig.fit(GAN, tmp_path, quiet=True)
     samples = SampleSet(run, n=40, chunk=16)
@@ -151,6 +152,7 @@ def test_a_share_has_wilsons_interval():
 # --- the classifier --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_by_the_loop_and_draws_nothing(tmp_path):
     train, test = Digits(split="train"), Digits(split="test").open()
     recipe = dataclasses.replace(classifier_experiment(train, train.open()), steps=150)

@@ -344,11 +344,13 @@ def coverage(interval_of, truth, repeats):
     return np.mean([low <= truth <= high for _, low, high in map(interval_of, range(repeats))])
 
 
+@pytest.mark.slow
 def test_bootstrap_covers_a_mean():
     found = coverage(lambda i: bootstrap(np.mean, normal(200, seed=i), draws=300, seed=1000 + i), 0, 500)
     assert 0.92 <= found <= 0.98
 
 
+@pytest.mark.slow
 def test_bootstrap_covers_a_biased_distance():
     """The squared distance of means grows by resampling; percentiles of the draws would cover it in 5 % of the runs."""
 
