@@ -15,7 +15,7 @@ import jax
 from imagegen_jax.core.checkpoint import Best
 from imagegen_jax.core.experiment import Experiment, Rows, rows_of
 from imagegen_jax.core.log import write_json
-from imagegen_jax.core.serial import with_defaults, differences, from_dict, to_dict
+from imagegen_jax.core.serial import differences, from_dict, to_dict, with_defaults
 
 # What a run may be resumed with other values of (`--resume-with-changes`): nothing that the state's arrays are made of.
 MAY_CHANGE = (
