@@ -19,6 +19,7 @@ import numpy as np
 
 from imagegen_jax.core import folder, program, summary
 from imagegen_jax.core.experiment import Experiment, Rows
+from imagegen_jax.core.model import condition_rows
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.main import main as train_main
@@ -47,6 +48,8 @@ EXAMPLES = {
     "data": """examples:
   imagegen data info digits
   imagegen data info photos.zip --size 64 --channels 3 --out photos.png
+  imagegen data info paired:facades.zip/train
+  imagegen data info unpaired:horse2zebra.zip/trainB,horse2zebra.zip/trainA
   imagegen data prepare tfds:cifar10""",
 }
 
@@ -239,8 +242,8 @@ def _info(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def rows_of_model(experiment: Experiment) -> Rows:
-    """What a row of a batch looks like, as the model has it: its images, and labels where it knows classes."""
-    rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8)}
+    """What a row of a batch looks like, as the model has it: its images, labels where it knows classes, and sources."""
+    rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8), **condition_rows(experiment.model)}
     return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
 
 

@@ -53,7 +53,9 @@ class Run:
         """`n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
 
         A class-conditional model wants one label an image. Further conditions, such as a guidance scale, are arrays
-        with `n` rows or scalars. Raises ValueError for labels that the model does not know, or lacks.
+        with `n` rows or scalars. A model that makes images from others wants them (`source`, uint8 [n h w c]); where
+        they are not given, they are the first `n` of the data it was trained on, in the order of `seed`. Raises
+        ValueError for labels that the model does not know, or lacks.
         """
         return np.concatenate(list(self.sample_chunks(n, labels, seed, chunk, **conditions)))
 
@@ -67,8 +69,10 @@ class Run:
         **conditions: Any,
     ) -> Iterator[np.ndarray]:
         """The images of `sample` from row `start` on, `chunk` at a time; `start` is a whole number of chunks."""
+        model = self.experiment.model
         given = program.label_conditions(labels) | {name: np.asarray(value) for name, value in conditions.items()}
-        return program.sample_chunks(self.experiment.model, self.nets, n, seed, given, chunk, start)
+        completed = program.completed(given, model, self.experiment.data.open, n, seed)
+        return program.sample_chunks(model, self.nets, n, seed, completed, chunk, start)
 
     def with_average(self, name: str | None) -> Run:
         """This run with another of its averages as the one that sampling reads; "none": the last step's weights.

@@ -18,10 +18,11 @@ import pytest
 import imagegen_jax as ig
 from imagegen_jax.cli import rows_of_model
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.program import abstract_state, class_rows
+from imagegen_jax.core.program import abstract_state, class_rows, completed, label_conditions
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.step import due_at, stage_at
 from imagegen_jax.core.summary import parameter_summary
+from imagegen_jax.data.image import images_to_float
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
@@ -123,7 +124,9 @@ def test_samples_are_images_and_follow_their_key(name, folder):
     assert images.shape == (10, *run.experiment.model.image_shape) and images.dtype == np.uint8
     np.testing.assert_array_equal(images, run.sample(10, labels))
     assert not np.array_equal(images, run.sample(10, labels, seed=1))
-    raw = run.experiment.model.sample(run.nets, jax.random.key(0), 2, {} if labels is None else {"label": labels[:2]})
+    given = label_conditions(None if labels is None else labels[:2])
+    given = completed(given, run.experiment.model, run.experiment.data.open, 2, seed=0)
+    raw = run.experiment.model.sample(run.nets, jax.random.key(0), 2, images_to_float(given))
     assert raw.dtype == np.float32 and float(abs(raw).max()) <= 1.0
 
 

@@ -18,6 +18,7 @@ from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys
 from imagegen_jax.core.optim import Optimizer, check_rates
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.step import StepSpec, stage_at
+from imagegen_jax.data.image import is_image
 
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c]
 
@@ -116,7 +117,7 @@ def rows_of(dataset: Any) -> Rows:
 
 def example_batch(rows: Rows, n: int) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a batch of `n` rows as losses see it: uint8 images have become float32."""
-    dtypes = {name: np.dtype(np.float32 if row.dtype == np.uint8 else row.dtype) for name, row in rows.items()}
+    dtypes = {name: np.float32 if is_image(row.shape, row.dtype) else row.dtype for name, row in rows.items()}
     return {name: jax.ShapeDtypeStruct((n, *row.shape), dtypes[name]) for name, row in rows.items()}
 
 

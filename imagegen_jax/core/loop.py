@@ -22,7 +22,7 @@ from imagegen_jax.core.health import Watch, image_health
 from imagegen_jax.core.log import MetricsLog, Progress, environment, write_json
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.pending import PendingMetrics
-from imagegen_jax.core.program import Program, class_rows, label_conditions
+from imagegen_jax.core.program import Program, class_rows, label_conditions, panels
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import prepare
 from imagegen_jax.core.summary import parameter_summary
@@ -205,18 +205,22 @@ class Run:
         self.snapshots.save(step, kept)
 
     def write_samples(self, step: int, state: State) -> None:
-        """A grid of samples from a fixed key, a class a row where there are classes; none of what draws nothing."""
+        """A grid of samples from a fixed key, a class a row where there are classes; none of what draws nothing.
+
+        Images made from others are shown between these and the data's own (`panels`).
+        """
         self.write_metrics(step)
         if not isinstance(self.experiment.model, Generative):
             return
         labels, columns = class_rows(self.experiment.num_classes, self.experiment.samples)
         n = self.experiment.samples if labels is None else len(labels)
         images = self.program.sample(state, n, seed=0, conditions=label_conditions(labels))
-        data = prepare((), self.program.dataset.batch(0, n), self.program.constants.key)["image"]
+        batch = self.program.dataset.batch(0, n)
+        data = prepare((), batch, self.program.constants.key)["image"]
         health = image_health(to_float(jnp.asarray(images)), jnp.asarray(data))
         self.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
         if self.first and self.log:
-            picture = grid(images, columns)
+            picture = grid(panels(self.experiment.model, images, batch), columns)
             write_png(self.workdir / "samples" / f"{step:08d}.png", picture)
             self.log.image(step, picture)
         self.pending.restart(step)

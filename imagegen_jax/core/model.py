@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float, Int, Key
 
 Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package
@@ -55,11 +56,12 @@ class Phase(NamedTuple):
 class Model(Protocol):
     """What the core asks of a model.
 
-    Two more members are optional. `num_classes: int` (0 or absent: no labels) is the number of values that
-    `conditions["label"]` may take. A model that changes while it trains has `stage(step) -> Hashable`, a static
-    schedule such as the resolution, and `enter(stage, nets) -> (nets, restarted)`, called at each change of stage
-    (the first included), which returns the networks to go on with and the names of those whose optimizer and
-    averages restart.
+    Three more members are optional. `num_classes: int` (0 or absent: no labels) is the number of values that
+    `conditions["label"]` may take. `condition_rows` tells what else of the data `sample` makes images from: by name
+    ("source") the shape and dtype of one row, as the data hold it; grids and evaluations take the first rows. A model
+    that changes while it trains has `stage(step) -> Hashable`, a static schedule such as the resolution, and
+    `enter(stage, nets) -> (nets, restarted)`, called at each change of stage (the first included), which returns the
+    networks to go on with and the names of those whose optimizer and averages restart.
     """
 
     @property
@@ -106,6 +108,25 @@ def check_labels(model: Model, batch: Batch) -> None:
             f"model.num_classes={classes}, but the batch has no 'label': "
             "use a source with classes, or set model.num_classes to 0"
         )
+
+
+def condition_rows(model: Any) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """What `model` makes images from beside labels: by name, one row as the data hold it; {} for most models."""
+    return getattr(model, "condition_rows", {})
+
+
+def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
+    """Raises ValueError where `batch` lacks what `model` makes images from, or has it in another shape."""
+    name = type(model).__name__
+    for leaf, row in condition_rows(model).items():
+        if leaf not in batch:
+            raise ValueError(
+                f"a {name} makes images from {leaf!r}, which is not given: train on data that have it, such as Paired, "
+                f"and sample with {leaf}=..., an array with a row an image"
+            )
+        given = tuple(batch[leaf].shape[1:])
+        if given != row.shape:
+            raise ValueError(f"{leaf!r} has rows of {_times(given)}, but this {name} wants {_times(row.shape)}")
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -16,10 +16,11 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
-from imagegen_jax.core.model import Batch, Generative, Model, Nets, Scalar
+from imagegen_jax.core.model import Batch, Generative, Model, Nets, Scalar, check_condition_rows, condition_rows
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, stage_at
-from imagegen_jax.data.image import to_uint8
+from imagegen_jax.data.grid import beside
+from imagegen_jax.data.image import images_to_float, is_image, to_uint8
 
 Conditions = Mapping[str, Any]  # what sampling is given beside a key: arrays with a row an image, or scalars
 
@@ -89,9 +90,13 @@ class Program:
     def sample(
         self, state: State, n: int, seed: int = 0, conditions: Conditions | None = None, chunk: int = 256
     ) -> np.ndarray:
-        """`n` images, uint8 [n h w c], from the networks as sampling sees them."""
-        nets = networks(state, self.spec.average)
-        return sample(self.experiment.model, nets, n, seed, conditions, chunk)
+        """`n` images, uint8 [n h w c], from the networks as sampling sees them.
+
+        What the model makes images from and `conditions` do not hold is taken from the data.
+        """
+        nets, model = networks(state, self.spec.average), self.experiment.model
+        given = completed(conditions or {}, model, lambda: self.dataset, n, seed)
+        return sample(model, nets, n, seed, given, chunk)
 
 
 def _constants(mesh: Mesh, seed: int, steps: int) -> RunConstants:
@@ -151,9 +156,9 @@ def sample(
 ) -> np.ndarray:
     """`n` images, uint8 [n h w c], drawn `chunk` at a time; the same for the same seed, n and chunk.
 
-    `conditions` holds arrays with n rows ("label") or scalars ("guidance"). It runs on the devices that
-    hold the networks. Raises ValueError for labels that the model does not know, or lacks, and TypeError for a model
-    that draws nothing.
+    `conditions` holds arrays with n rows ("label", "source" as uint8 images) or scalars ("guidance"). It runs on the
+    devices that hold the networks. Raises ValueError for labels that the model does not know, or lacks, or where what
+    it makes images from is not given, and TypeError for a model that draws nothing.
     """
     return np.concatenate(list(sample_chunks(model, nets, n, seed, conditions, chunk)))
 
@@ -183,7 +188,14 @@ def sample_chunks(
 
 
 def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
-    """Raises ValueError where labels are missing, not wanted, of another number than `n`, or out of range."""
+    """Raises ValueError where labels are missing, not wanted, of another number than `n`, or out of range.
+
+    Likewise where what else the model makes images from is missing, of another number or shape.
+    """
+    check_condition_rows(model, {name: np.asarray(values) for name, values in conditions.items()})
+    for name in condition_rows(model):
+        if len(conditions[name]) != n:
+            raise ValueError(f"{len(conditions[name])} rows of {name!r} for {n} images: give one an image")
     classes = getattr(model, "num_classes", 0)
     if classes and "label" not in conditions:
         raise ValueError(f"this model draws images of {classes} classes: say which (labels=..., --labels 0,1,2)")
@@ -203,7 +215,7 @@ def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
 def _sampler(model: Generative, mesh: Mesh, n: int) -> Any:
     def draw(nets: Nets, seed: Any, index: Any, conditions: Batch) -> Any:
         key = jax.random.fold_in(jax.random.key(seed), index)
-        return to_uint8(model.sample(nets, key, n, conditions))
+        return to_uint8(model.sample(nets, key, n, images_to_float(conditions)))
 
     return compiling.jit(draw, out_shardings=shard.batch_sharding(mesh))
 
@@ -219,6 +231,23 @@ def _to_host(images: Any) -> np.ndarray:
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(images, tiled=True))
+
+
+def completed(conditions: Conditions, model: Model, open_data: Callable[[], Any], n: int, seed: int) -> Conditions:
+    """`conditions`, and what else `model` makes images from, of the data's first `n` rows in the order of `seed`."""
+    missing = [name for name in condition_rows(model) if name not in conditions]
+    batch = open_data().batch(0, n, seed) if missing else {}
+    return {**conditions, **{name: batch[name] for name in missing}}
+
+
+def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Each image between what it was made from and the data's own of that row [n h W c], as one picture.
+
+    `images` themselves for a model that makes them from nothing, or from no images of their height.
+    """
+    sources = [batch[name] for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)]
+    sources = [source for source in sources if source.shape[1] == images.shape[1]]
+    return beside(*sources, images, batch["image"]) if sources else images
 
 
 def class_rows(num_classes: int, n: int) -> tuple[np.ndarray | None, int]:

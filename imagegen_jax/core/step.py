@@ -22,7 +22,7 @@ from imagegen_jax.core.health import gradient_ratio, image_health
 from imagegen_jax.core.model import Aux, Batch, Inputs, Model, Nets, Phase, PRNGKey, PRNGKeys, Scalar
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
 from imagegen_jax.core.state import State, join, networks
-from imagegen_jax.data.image import to_float
+from imagegen_jax.data.image import images_to_float
 
 Augmentation = Callable[[Batch, PRNGKeys], Batch]
 
@@ -82,8 +82,7 @@ def train_step(
 
 def prepare(augment: tuple[Augmentation, ...], batch: Batch, key: PRNGKey) -> Batch:
     """Rows as the data hold them to rows as models see them: images to [-1, 1], then augmentations in order."""
-    if batch["image"].dtype == jnp.uint8:
-        batch = {**batch, "image": to_float(batch["image"])}
+    batch = images_to_float(batch)
     for index, augmentation in enumerate(augment):
         batch = augmentation(batch, row_keys(jax.random.fold_in(jax.random.fold_in(key, 0), index), batch))
     return batch
@@ -132,7 +131,8 @@ def gradients(
 
     def one(stats: Any, rows: tuple[Batch, PRNGKeys]) -> tuple[Any, Any, dict[str, Scalar]]:
         (value, aux), grads = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
-        health = {} if aux.images is None else image_health(aux.images, rows[0]["image"])
+        several = aux.images is not None and len(aux.images) > 1  # of one image there is no diversity
+        health = image_health(aux.images, rows[0]["image"]) if several else {}
         return grads, _carry(phase.name, stats, aux.stats), {"loss": value, **aux.metrics, **health}
 
     def accumulate(carry: tuple[Any, Any], rows: tuple[Batch, PRNGKeys]) -> tuple[tuple[Any, Any], dict[str, Scalar]]:

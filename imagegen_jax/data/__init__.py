@@ -1,21 +1,29 @@
 """Images from disk to batches: sources, the data set that each opens as, and what is done to a batch inside `jit`."""
 
 from imagegen_jax.data.arrays import Arrays, from_arrays
+from imagegen_jax.data.augment import Jitter
 from imagegen_jax.data.digits import Digits
 from imagegen_jax.data.folder import Folder
 from imagegen_jax.data.image import HorizontalFlip, to_float, to_uint8
+from imagegen_jax.data.paired import DigitPairs, Paired, Unpaired
 from imagegen_jax.data.parse import parse_source
 from imagegen_jax.data.source import Dataset, Source
+from imagegen_jax.data.stacked import Stacked
 from imagegen_jax.data.tfds import TFDS, prepare_tfds
 
 __all__ = [
     "Arrays",
     "Dataset",
+    "DigitPairs",
     "Digits",
     "Folder",
     "HorizontalFlip",
+    "Jitter",
+    "Paired",
     "Source",
+    "Stacked",
     "TFDS",
+    "Unpaired",
     "from_arrays",
     "parse_source",
     "prepare_tfds",

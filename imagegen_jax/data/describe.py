@@ -7,7 +7,7 @@ import os
 import numpy as np
 from jaxtyping import Float64
 
-from imagegen_jax.data.grid import grid, write_png
+from imagegen_jax.data.grid import beside, grid, write_png
 from imagegen_jax.data.source import Dataset
 
 _CHUNK_BYTES = 1 << 24
@@ -15,7 +15,10 @@ _ROWS, _COLUMNS = 20, 10
 
 
 def describe(dataset: Dataset, name: str) -> str:
-    """Count, shape, classes, and each channel's mean and standard deviation on the scale 0..1, as lines of text."""
+    """Count, shape, classes, and each channel's mean and standard deviation on the scale 0..1, as lines of text.
+
+    The figures are those of the images; of the sources, in translation, only count and shape.
+    """
     height, width, channels = dataset.image_shape
     mean, std = channel_statistics(dataset)
     lines = [
@@ -23,6 +26,10 @@ def describe(dataset: Dataset, name: str) -> str:
         f"mean                {' '.join(f'{value:.4f}' for value in mean)}",
         f"standard deviation  {' '.join(f'{value:.4f}' for value in std)}",
     ]
+    if dataset.sources is not None:
+        shape = "x".join(map(str, dataset.sources.shape[1:]))
+        how = "one for each image" if dataset.paired else "shuffled apart from the images"
+        lines.append(f"sources             {len(dataset.sources):,} of {shape}, {how}")
     if dataset.labels is None:
         return "\n".join([*lines, "classes             none"])
     counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
@@ -49,8 +56,16 @@ def channel_statistics(dataset: Dataset) -> tuple[Float64[np.ndarray, " c"], Flo
 
 
 def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Writes a PNG of the first images, one row for each of the first classes where there are labels."""
+    """Writes a PNG of the first images, one row for each of the first classes where there are labels.
+
+    In translation a source is to the left of each: its own, or any other where they are not paired.
+    """
     images, labels = dataset.images, dataset.labels
+    if dataset.sources is not None:
+        n = min(len(images), len(dataset.sources), _COLUMNS * _COLUMNS // 2)
+        pairs = beside(np.asarray(dataset.sources[:n]), np.asarray(images[:n]))
+        write_png(path, grid(pairs, _COLUMNS // 2))
+        return
     if labels is None:
         write_png(path, grid(np.asarray(images[: _COLUMNS * _COLUMNS]), _COLUMNS))
         return

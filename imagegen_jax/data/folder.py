@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,10 +10,11 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from imagegen_jax.data.decode import SUFFIXES
 from imagegen_jax.data.prepare import Item, Listing, damage_error, numbered, prepare
-from imagegen_jax.data.source import Dataset
+from imagegen_jax.data.source import Dataset, Source
 
 _LABELS = "dataset.json"
 _LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
@@ -21,7 +23,7 @@ _LARGEST_FILE = 1 << 30  # bytes of one image in a zip: more is a decompression 
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-    """The images in a folder or a .zip, in the order of their names.
+    """The images in a folder, a .zip or a folder of a .zip ("photos.zip/train"), in the order of their names.
 
     Their classes are the labels of a `dataset.json` beside them ({"labels": [["a/0.png", 3], ...]}), else the folders
     that hold them, else there are none. `size` None keeps the size of the images, which must then be the same for all;
@@ -40,27 +42,19 @@ class Folder:
           FileNotFoundError: there is no such folder or zip.
           ValueError: it holds no images, some of them without a class, or is not a zip; as `prepare` does.
         """
-        path = pathlib.Path(self.path).expanduser().absolute()
-        if path.is_dir():
-            return self._prepare(stamps_of_folder(path), lambda name: (path / name).read_bytes())
-        if not path.exists():
-            raise FileNotFoundError(f"{self}: there is no folder or zip {path}")
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return self._prepare(stamps_of_zip(archive), lambda name: _read_member(archive, name))
-        except zipfile.BadZipFile as error:
-            raise ValueError(f"{self}: {path} is not a folder, and as a zip it is damaged ({error})") from error
+        with open_files(self, self.path) as files:
+            return self._prepare(files)
 
-    def _prepare(self, stamps: Mapping[str, str], read: Callable[[str], bytes]) -> Dataset:
-        stamps = {name: stamps[name] for name in sorted(stamps) if not _is_litter(name)}
-        images = [name for name in stamps if _may_be_image(name)]
+    def _prepare(self, files: Files) -> Dataset:
+        stamps = files.stamps
+        images = [name for name in stamps if may_be_image(name)]
         labelled = [name for name in stamps if name.split("/")[-1] == _LABELS]
-        others = [name for name in stamps if not _may_be_image(name) and name not in labelled]
+        others = [name for name in stamps if not may_be_image(name) and name not in labelled]
         if others and not self.skip_damaged:
             raise damage_error(self, others)
         if not images:
             raise ValueError(f"{self}: no images in it" + (f", only {others[0]} and the like" if others else ""))
-        given = _given_labels(self, min(labelled, key=len), read) if labelled else None
+        given = _given_labels(self, min(labelled, key=len), files.read) if labelled else None
         if given is not None:
             names, class_names, labels = _with_given(self, images, given)
         else:
@@ -69,11 +63,11 @@ class Folder:
         def items(indices: range) -> Iterator[Item]:
             for index in indices:
                 there = names[index] in stamps  # else a label's name could lead out of the folder
-                image = _or_error(read, names[index]) if there else FileNotFoundError("not there")
+                image = files.read_or_error(names[index]) if there else FileNotFoundError("not there")
                 yield Item(image, labels[index] if labels else 0)
 
         listing = Listing(
-            title=str(pathlib.Path(self.path).expanduser().absolute()),
+            title=files.title,
             fingerprint=fingerprint(stamps),
             total=len(names),
             name=lambda index: names[index],
@@ -82,6 +76,51 @@ class Folder:
             left_out=tuple(others),
         )
         return prepare(self, listing, self.size, self.channels, self.skip_damaged)
+
+
+class Files(NamedTuple):
+    """The files in a folder or a zip."""
+
+    title: str  # where they are
+    stamps: Mapping[str, str]  # of each its name, with "/", and another value wherever it changed; in order
+    read: Callable[[str], bytes]  # of a name
+
+    def read_or_error(self, name: str) -> bytes | Exception:
+        """The content of a file, or why it could not be read."""
+        try:
+            return self.read(name)
+        except Exception as error:  # zlib, zipfile and the file system have no common one
+            return error
+
+
+@contextlib.contextmanager
+def open_files(source: Source, path: str) -> Iterator[Files]:
+    """The files in a folder, a .zip or a folder of a .zip, without what file managers leave there.
+
+    Raises FileNotFoundError where there is no such place, and ValueError where a zip is damaged, both about `source`.
+    """
+    place = pathlib.Path(path).expanduser().absolute()
+    if place.is_dir():
+        yield Files(str(place), _in_order(stamps_of_folder(place)), lambda name: (place / name).read_bytes())
+        return
+    file = next((above for above in (place, *place.parents) if above.is_file()), None)
+    if file is None:
+        raise FileNotFoundError(f"{source}: there is no folder or zip {place}")
+    prefix = "" if file == place else f"{place.relative_to(file).as_posix()}/"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            stamps = stamps_of_zip(archive)
+            inside = {name.removeprefix(prefix): stamp for name, stamp in stamps.items() if name.startswith(prefix)}
+            if stamps and not inside:
+                folders = ", ".join(sorted({name.split("/")[0] for name in stamps if "/" in name})[:10])
+                raise FileNotFoundError(f"{source}: there is no folder {prefix} in {file}, only {folders or 'files'}")
+            yield Files(str(place), _in_order(inside), lambda name: _read_member(archive, prefix + name))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{source}: {file} is not a folder, and as a zip it is damaged ({error})") from error
+
+
+def _in_order(stamps: Mapping[str, str]) -> dict[str, str]:
+    return {name: stamps[name] for name in sorted(stamps) if not _is_litter(name)}
 
 
 def stamps_of_folder(root: pathlib.Path) -> dict[str, str]:
@@ -123,19 +162,12 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     return archive.read(name)
 
 
-def _or_error(read: Callable[[str], bytes], name: str) -> bytes | Exception:
-    try:
-        return read(name)
-    except Exception as error:  # zlib, zipfile and the file system have no common one
-        return error
-
-
 def _is_litter(name: str) -> bool:
     """What file managers leave in folders and zips."""
     return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
 
 
-def _may_be_image(name: str) -> bool:
+def may_be_image(name: str) -> bool:
     """By the end of its name; a name without one may be."""
     suffix = os.path.splitext(name)[1].lower()
     return not suffix or suffix in SUFFIXES

@@ -26,6 +26,25 @@ def grid(images: UInt8[np.ndarray, "n h w c"], columns: int, pad: int = 2) -> UI
     return np.pad(picture, ((pad, 0), (pad, 0), (0, 0)), constant_values=255)
 
 
+def beside(*pictures: UInt8[np.ndarray, "n h _ _"]) -> UInt8[np.ndarray, "n h W c"]:
+    """Image i of each, from left to right, as one; all with the channels of those that have most.
+
+    Raises ValueError where their number or height differ.
+    """
+    if len({images.shape[:2] for images in pictures}) != 1:
+        raise ValueError(f"pictures of shapes {[images.shape for images in pictures]}: their n and h must be the same")
+    channels = max(images.shape[-1] for images in pictures)
+    return np.concatenate([_with_channels(images, channels) for images in pictures], axis=2)
+
+
+def _with_channels(images: UInt8[np.ndarray, "n h w _"], channels: int) -> UInt8[np.ndarray, "n h w c"]:
+    if images.shape[-1] == 1 and channels > 1:
+        images = images.repeat(3, axis=-1)
+    if images.shape[-1] < channels:
+        images = np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1)
+    return images
+
+
 def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "h w c"]) -> None:
     """Writes an image of 1, 3 or 4 channels as a PNG file, whole or not at all."""
     from PIL import Image

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.model import Batch, PRNGKeys
@@ -21,13 +24,26 @@ def to_uint8(image: Float[Array, "... c"]) -> UInt8[Array, "... c"]:
     return jnp.clip(jnp.round((image + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
+def is_image(row_shape: Sequence[int], dtype: DTypeLike) -> bool:
+    """Whether a leaf of a batch whose rows look like this holds images as the data have them: uint8 [b h w c]."""
+    return len(row_shape) == 3 and np.dtype(dtype) == np.uint8
+
+
+def images_to_float(batch: Batch) -> dict[str, Array]:
+    """`batch` with all that are images ("image", "source") by `to_float`; other leaves, and floats, as they are."""
+    return {name: to_float(x) if is_image(x.shape[1:], x.dtype) else x for name, x in batch.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class HorizontalFlip:
-    """Mirrors each image left to right with a probability, inside `jit`, from the key of its own row."""
+    """Mirrors each image left to right with a probability, inside `jit`, from the key of its own row.
+
+    The source that an image is made from, where there is one, is mirrored with it.
+    """
 
     probability: float = 0.5
 
     def __call__(self, batch: Batch, keys: PRNGKeys) -> Batch:
-        image = batch["image"]
-        flip = jax.vmap(lambda key: jax.random.bernoulli(key, self.probability))(keys)
-        return {**batch, "image": jnp.where(flip[:, None, None, None], image[:, :, ::-1], image)}
+        flip = jax.vmap(lambda key: jax.random.bernoulli(key, self.probability))(keys)[:, None, None, None]
+        there = [name for name in ("image", "source") if name in batch]
+        return {**batch, **{name: jnp.where(flip, batch[name][:, :, ::-1], batch[name]) for name in there}}

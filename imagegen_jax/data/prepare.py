@@ -125,10 +125,10 @@ def damage_error(source: Source, damaged: Sequence[str]) -> ValueError:
     """The error that names and counts `damaged` files."""
     named = "".join(f"\n  {name}" for name in damaged[:_NAMED])
     more = f"\n  and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
-    return ValueError(
-        f"{source}: {len(damaged)} damaged files or files that are no images:{named}{more}\n"
-        "repair or remove them, or set skip_damaged=True to leave them out"
-    )
+    remedy = "repair or remove them"
+    if hasattr(source, "skip_damaged"):
+        remedy += ", or set skip_damaged=True to leave them out"
+    return ValueError(f"{source}: {len(damaged)} damaged files or files that are no images:{named}{more}\n{remedy}")
 
 
 def _info(folder: pathlib.Path) -> dict[str, Any]:

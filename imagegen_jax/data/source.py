@@ -21,16 +21,19 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images of one size, and where there are classes their labels.
+    """Images of one size, where there are classes their labels, and in translation the sources they are made from.
 
     Batch `step` of `n` rows is rows `step * n` to `step * n + n` of an endless stream of epochs, each of which holds
     every image once, in an order that follows from (seed, epoch). A batch may straddle epochs, and `n` may exceed the
-    number of images.
+    number of images. Sources that are not `paired` have a stream, epochs and orders of their own, since there may be
+    more or fewer of them; an epoch of the data set is one of its images.
     """
 
     images: UInt8[np.ndarray, "n h w c"]  # 0..255, mapped from disk
     labels: Int32[np.ndarray, " n"] | None = None
     class_names: tuple[str, ...] = ()  # the name of each label; () where there are no labels
+    sources: UInt8[np.ndarray, "m h w k"] | None = None  # 0..255, likewise
+    paired: bool = True  # whether source i is that of image i
 
     def __len__(self) -> int:
         """The number of images."""
@@ -48,35 +51,43 @@ class Dataset:
         return len(self.class_names)
 
     def batch(self, step: int, n: int, seed: int = 0, rows: slice | None = None) -> dict[str, np.ndarray]:
-        """Batch `step`: "image" uint8 [n h w c] and, where there are labels, "label" int32 [n]; fresh arrays.
+        """Batch `step`: "image" uint8 [n h w c] and, where the data have them, "label" int32 [n] and "source".
 
-        `rows` selects rows of the batch, so that each host of many reads its own only. Raises ValueError where `step`
-        or `seed` is negative, or `n` not positive.
+        The arrays are fresh. `rows` selects rows of the batch, so that each host of many reads its own only. Raises
+        ValueError where `step` or `seed` is negative, or `n` not positive.
         """
         if step < 0 or n < 1 or seed < 0:
             raise ValueError(f"batch(step={step}, n={n}, seed={seed}): step and seed must be >= 0, and n >= 1")
-        index = self._index(range(step * n, step * n + n)[rows or slice(None)], seed)
+        positions = range(step * n, step * n + n)[rows or slice(None)]
+        index = _index(positions, len(self), seed)
         batch = {"image": np.asarray(self.images[index])}
         if self.labels is not None:
             batch["label"] = np.asarray(self.labels[index])
+        if self.sources is not None:
+            index = index if self.paired else _index(positions, len(self.sources), seed, fold=(_SOURCES,))
+            batch["source"] = np.asarray(self.sources[index])
         return batch
 
-    def _index(self, positions: range, seed: int) -> np.ndarray:
-        """Which images stand at `positions` of the stream."""
-        epoch, place = np.divmod(np.asarray(positions, np.int64), len(self))
-        index = np.empty(len(positions), np.int64)
-        for value in np.unique(epoch):
-            within = epoch == value
-            index[within] = _permutation(len(self), seed, int(value))[place[within]]
-        return index
+
+_SOURCES = 1  # folded into the seed of the order of sources that have their own
 
 
-@functools.lru_cache(maxsize=4)  # two epochs, since a batch may straddle them, of two data sets
-def _permutation(n: int, seed: int, epoch: int) -> np.ndarray:
+def _index(positions: range, total: int, seed: int, fold: tuple[int, ...] = ()) -> np.ndarray:
+    """Which of `total` rows stand at `positions` of the stream."""
+    epoch, place = np.divmod(np.asarray(positions, np.int64), total)
+    index = np.empty(len(positions), np.int64)
+    for value in np.unique(epoch):
+        within = epoch == value
+        index[within] = _permutation(total, seed, int(value), fold)[place[within]]
+    return index
+
+
+@functools.lru_cache(maxsize=8)  # two epochs, since a batch may straddle them, of images and sources of two data sets
+def _permutation(n: int, seed: int, epoch: int, fold: tuple[int, ...]) -> np.ndarray:
     """The order of an epoch.
 
     By sorting the raw output of a generator, because NumPy promises that stream for all versions and machines, but not
     what `Generator.permutation` makes of it: a run resumed after an upgrade goes on with the same batches.
     """
-    raw = np.random.Philox(np.random.SeedSequence([seed, epoch])).random_raw(n)
+    raw = np.random.Philox(np.random.SeedSequence([seed, epoch, *fold])).random_raw(n)
     return np.argsort(raw, kind="stable")

@@ -15,10 +15,8 @@ from collections.abc import Hashable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.health import sign_statistics
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -32,37 +30,13 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.gan.losses import NonSaturating, Objective
+from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.nn.init import fan_avg_uniform
+from imagegen_jax.nn.norm import BatchNorm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import Double, Halve, pyramid
 
 weight_init = nn.initializers.normal(0.02)
-
-
-def scale_init(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, " c"]:
-    """Norm scales from N(1, 0.02)."""
-    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
-
-
-class BatchNorm(nn.Module):
-    """Batch norm with torch's defaults: epsilon 1e-5, running <- 0.9 running + 0.1 batch.
-
-    The running variance is that of the batch as it is, where torch takes n / (n - 1) times that.
-    """
-
-    dtype: Dtype = "auto"
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
-        """[B H W C] -> [B H W C], by the batch's statistics in training and the running ones otherwise."""
-        return nn.BatchNorm(
-            not train,
-            momentum=0.9,
-            epsilon=1e-5,
-            scale_init=scale_init,
-            dtype=compute_dtype(self.dtype),
-            name="norm",
-        )(x)
 
 
 class Generator(nn.Module):
@@ -93,14 +67,16 @@ class Discriminator(nn.Module):
 
     width: int = 64  # channels of the first layer; they double with every halving of the size
     slope: float = 0.2  # of the leaky rectifier
+    batch_norm: bool = True  # False: biases and He's initialiser instead, for a penalty on the gradient of each image
     dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Image, train: bool) -> Float[Array, " b"]:
         """[B H W C] in [-1, 1] -> [B] logits, high for real"""
+        init = weight_init if self.batch_norm else fan_avg_uniform(2.0)
         for i in range(len(pyramid(*x.shape[1:3])) - 1):
-            x = Halve(self.width * 2**i, use_bias=False, kernel_init=weight_init, dtype=self.dtype)(x)
-            if i > 0:
+            x = Halve(self.width * 2**i, not self.batch_norm, kernel_init=init, dtype=self.dtype)(x)
+            if i > 0 and self.batch_norm:
                 x = BatchNorm(self.dtype)(x, train)
             x = nn.leaky_relu(x, self.slope)
         x = nn.Dense(1, use_bias=False, kernel_init=weight_init, dtype=compute_dtype(self.dtype))(
@@ -151,8 +127,8 @@ class DCGAN:
         real_logits, stats = self._discriminate(nets["discriminator"], inputs.batch["image"])
         fake_logits, stats = self._discriminate({**nets["discriminator"], **stats}, fake)
         loss = self.objective.discriminator(real_logits, fake_logits)
-        metrics = {"loss": loss, "real_logit": jnp.mean(real_logits), "fake_logit": jnp.mean(fake_logits)}
-        return loss, Aux(metrics | sign_statistics(real_logits, fake_logits), {"discriminator": stats})
+        metrics = {"loss": loss} | logit_metrics(self.objective, real_logits, fake_logits)
+        return loss, Aux(metrics, {"discriminator": stats})
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """The objective's, of logits of generated images."""

@@ -2,6 +2,7 @@
 
 A logit is the discriminator's output before any sigmoid, high for real images. Any GAN here takes any objective, by its
 field `objective`. A generator's loss is given the logits of the real images too where `pairs` says that it reads them.
+`signed` says that 0 lies between real and fake for a discriminator at its best: the logits' signs are then judgements.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.health import sign_statistics
 from imagegen_jax.core.model import Scalar
 
 Logits = Float[Array, " b"]
@@ -23,6 +25,7 @@ class NonSaturating:
     """D(x) = sigmoid(logit); the generator raises log D(G(z)) (Goodfellow et al. 2014, arXiv 1406.2661, section 3)."""
 
     pairs: ClassVar[bool] = False
+    signed: ClassVar[bool] = True
 
     def discriminator(self, real: Logits, fake: Logits) -> Scalar:
         """-E[log D(x)] - E[log(1 - D(G(z)))]   (Eq. 1)"""
@@ -50,6 +53,7 @@ class LeastSquares:
     fake_target: float = 0.0  # a
 
     pairs: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
 
     def discriminator(self, real: Logits, fake: Logits) -> Scalar:
         """1/2 E[(D(x) - b)^2] + 1/2 E[(D(G(z)) - a)^2]   (Eq. 2)"""
@@ -65,6 +69,7 @@ class Hinge:
     """The hinge loss of SNGAN and BigGAN (Lim & Ye 2017, arXiv 1705.02894; Miyato et al. 2018, arXiv 1802.05957)."""
 
     pairs: ClassVar[bool] = False
+    signed: ClassVar[bool] = True
 
     def discriminator(self, real: Logits, fake: Logits) -> Scalar:
         """E[max(0, 1 - D(x))] + E[max(0, 1 + D(G(z)))]   (Miyato et al., Eq. 16)"""
@@ -82,6 +87,7 @@ class Wasserstein:
     drift: float = 0.0  # weight of E[D(x)^2], which keeps logits near 0; ProGAN has 1e-3
 
     pairs: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
 
     def discriminator(self, real: Logits, fake: Logits) -> Scalar:
         """E[D(G(z))] - E[D(x)] + drift E[D(x)^2]   (Arjovsky et al., Eq. 3; Karras et al. 2018, 1710.10196, A.1)"""
@@ -100,6 +106,7 @@ class RelativisticPairing:
     """
 
     pairs: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
 
     def discriminator(self, real: Logits, fake: Logits) -> Scalar:
         """-E[log sigmoid(D(x) - D(G(z)))]"""
@@ -113,3 +120,9 @@ class RelativisticPairing:
 
 
 Objective = NonSaturating | Saturating | LeastSquares | Hinge | Wasserstein | RelativisticPairing
+
+
+def logit_metrics(objective: Objective, real: Logits, fake: Logits) -> dict[str, Scalar]:
+    """The means of both logits and, where their signs are judgements, those of the signs (`core.health`)."""
+    means = {"real_logit": jnp.mean(real), "fake_logit": jnp.mean(fake)}
+    return means | (sign_statistics(real, fake) if objective.signed else {})

@@ -20,9 +20,9 @@ Logits = Float[Array, " b"]
 
 
 def squared_gradient(critic: Critic, images: Image) -> Float[Array, " b"]:
-    """|grad D(x)|^2 of each image, in float32."""
+    """|grad D(x)|^2 of each image, in the images' float32 whatever the critic computes in."""
     grads = jax.grad(lambda x: jnp.sum(critic(x)))(images)
-    return jnp.sum(jnp.square(grads.astype(jnp.float32)), axis=(1, 2, 3))
+    return jnp.sum(jnp.square(grads), axis=(1, 2, 3))
 
 
 def zero_centred_penalty(critic: Critic, images: Image) -> Scalar:

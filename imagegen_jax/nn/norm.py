@@ -1,9 +1,19 @@
-"""Group normalisation with a group count that fits any width."""
+"""Normalisation: by groups of channels with a group count that fits any width, by the batch, and by the image."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import PRNGKey
+from imagegen_jax.nn.precision import Dtype, compute_dtype
+
+Norm = Literal["batch", "instance"]
 
 
 def group_norm(channels: int, dtype: jnp.dtype, name: str) -> nn.GroupNorm:
@@ -15,3 +25,37 @@ def group_norm(channels: int, dtype: jnp.dtype, name: str) -> nn.GroupNorm:
     most = max(1, min(32, channels // 4))
     groups = next(n for n in range(most, 0, -1) if channels % n == 0)
     return nn.GroupNorm(groups, epsilon=1e-6, dtype=dtype, name=name)
+
+
+def scale_init(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, " c"]:
+    """Norm scales from N(1, 0.02)."""
+    return 1 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+class BatchNorm(nn.Module):
+    """Batch norm with torch's defaults: epsilon 1e-5, running <- 0.9 running + 0.1 batch.
+
+    The running variance is that of the batch as it is, where torch takes n / (n - 1) times that.
+    """
+
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
+        """[B H W C] -> [B H W C], by the batch's statistics in training and the running ones otherwise."""
+        return nn.BatchNorm(
+            not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            scale_init=scale_init,
+            dtype=compute_dtype(self.dtype),
+            name="norm",
+        )(x)
+
+
+def instance_norm(dtype: Dtype) -> nn.InstanceNorm:
+    """Each channel of each image by its own mean and variance (Ulyanov et al. 2016, arXiv 1607.08022), no weights.
+
+    Torch's default: epsilon 1e-5.
+    """
+    return nn.InstanceNorm(epsilon=1e-5, use_bias=False, use_scale=False, dtype=compute_dtype(dtype))
