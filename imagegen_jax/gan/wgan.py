@@ -1,0 +1,141 @@
+"""Wasserstein GANs: a critic that is kept 1-Lipschitz, and a generator that is trained every few critic steps.
+
+WGAN-GP (Gulrajani et al. 2017, arXiv 1704.00028) penalises the critic's gradient between real and generated images;
+DRAGAN (Kodali et al. 2017, arXiv 1705.07215) does so around real ones, with the objective of the first GAN. WGAN
+itself (Arjovsky et al. 2017, arXiv 1701.07875) clips the critic's weights, which is the optimizer's part:
+
+    WGAN(penalty=None, ...), optim={"critic": RMSprop(5e-5, project=(ClipWeights(0.01),)), ...}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Nets,
+    Phase,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+    Variables,
+    check_images,
+)
+from imagegen_jax.gan.dcgan import Discriminator, Generator
+from imagegen_jax.gan.losses import Objective, Wasserstein, logit_metrics
+from imagegen_jax.gan.regularizers import Critic, dragan_penalty, gradient_penalty
+from imagegen_jax.gan.resnet import ResNetCritic, ResNetGenerator
+from imagegen_jax.nn.strided import pyramid
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientPenalty:
+    """lambda E[(|grad D(x_hat)| - target)^2] between real and generated images (Gulrajani et al., Eq. 3)."""
+
+    weight: float = 10.0  # lambda
+    target: float = 1.0  # norm of the gradient; 0 is the zero-centred penalty of Thanh-Tung et al. 2019
+
+    def __call__(self, critic: Critic, real: Image, fake: Image, keys: PRNGKeys) -> Scalar:
+        return self.weight * gradient_penalty(critic, real, fake, keys, self.target)
+
+
+@dataclasses.dataclass(frozen=True)
+class DRAGAN:
+    """lambda E[(|grad D(x + delta)| - k)^2] around real images (Kodali et al., Eq. 5)."""
+
+    weight: float = 10.0  # lambda
+    target: float = 1.0  # k
+
+    def __call__(self, critic: Critic, real: Image, fake: Image, keys: PRNGKeys) -> Scalar:
+        return self.weight * dragan_penalty(critic, real, keys, self.target)
+
+
+@dataclasses.dataclass(frozen=True)
+class WGAN:
+    """A critic and a generator, of residual blocks or of DCGAN's strided convolutions; the defaults are WGAN-GP's.
+
+    A training step is one of the critic; each `critic_steps`-th is one of the generator too. Each phase keeps the
+    running statistics of the network that it trains, where there are norms.
+    """
+
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    generator: ResNetGenerator | Generator = ResNetGenerator()
+    critic: ResNetCritic | Discriminator = ResNetCritic()
+    latent_dim: int = 128
+    objective: Objective = Wasserstein()
+    penalty: GradientPenalty | DRAGAN | None = GradientPenalty()
+    critic_steps: int = 5  # n_critic of Algorithm 1
+    generator_batches: int = 1  # batches that a step of the generator draws; the authors' code for CIFAR-10 has 2
+
+    def __post_init__(self) -> None:
+        pyramid(*self.image_shape[:2])
+        for name in ("latent_dim", "critic_steps", "generator_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Raises ValueError where the images have another shape."""
+        check_images(self, batch)
+        generator_key, critic_key = jax.random.split(key)
+        z, image = jnp.zeros((1, self.latent_dim)), jnp.zeros((1, *self.image_shape))
+        return {
+            "generator": self.generator.init(generator_key, z, self.image_shape, train=False),
+            "critic": self.critic.init(critic_key, image, train=False),
+        }
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """The critic at each step, then the generator where it is due (Algorithm 1)."""
+        return (
+            Phase(("critic",), self.critic_loss, "critic"),
+            Phase(("generator",), self.generator_loss, "generator", every=self.critic_steps),
+        )
+
+    def critic_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """E[D(G(z))] - E[D(x)] + lambda E[(|grad D(x_hat)| - 1)^2]   (Gulrajani et al., Eq. 3)
+
+        With another objective, its loss in place of the first two terms. Of a 1-Lipschitz critic, the difference of
+        the mean logits estimates the Wasserstein distance from below.
+        """
+        latent_keys, penalty_keys = jax.vmap(jax.random.split, out_axes=1)(inputs.keys)
+        real, (fake, _) = inputs.batch["image"], self._generate(nets["generator"], self._latents(latent_keys))
+        real_logits, stats = self._judge(nets["critic"], real)
+        fake_logits, stats = self._judge({**nets["critic"], **stats}, fake)
+        loss = self.objective.discriminator(real_logits, fake_logits)
+        metrics = logit_metrics(self.objective, real_logits, fake_logits)
+        if self.penalty is not None:
+            metrics["penalty"] = self.penalty(lambda x: self._judge(nets["critic"], x)[0], real, fake, penalty_keys)
+            loss += metrics["penalty"]
+        return loss, Aux({"loss": loss} | metrics, {"critic": stats})
+
+    def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """-E[D(G(z))]   (Algorithm 1), or another objective's."""
+        keys = jax.vmap(lambda key: jax.random.split(key, self.generator_batches))(inputs.keys).reshape(-1)
+        fake, stats = self._generate(nets["generator"], self._latents(keys))
+        logits, _ = self._judge(nets["critic"], fake)
+        real_logits = self._judge(nets["critic"], inputs.batch["image"])[0] if self.objective.pairs else None
+        if real_logits is not None:
+            real_logits = jnp.repeat(real_logits, self.generator_batches)
+        loss = self.objective.generator(logits, real_logits)
+        return loss, Aux({"loss": loss, "fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """`n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""
+        z = jax.random.normal(key, (n, self.latent_dim))
+        return self.generator.apply(nets["generator"], z, self.image_shape, train=False)
+
+    def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:
+        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+
+    def _generate(self, variables: Variables, z: Float[Array, "b d"]) -> tuple[Image, Variables]:
+        return self.generator.apply(variables, z, self.image_shape, train=True, mutable=["batch_stats"])
+
+    def _judge(self, variables: Variables, image: Image) -> tuple[Float[Array, " b"], Variables]:
+        return self.critic.apply(variables, image, train=True, mutable=["batch_stats"])
