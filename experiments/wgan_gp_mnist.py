@@ -1,4 +1,4 @@
-"""WGAN-GP on MNIST at 32x32 (Gulrajani et al. 2017, arXiv 1704.00028), with narrow strided networks, for a CPU.
+"""WGAN-GP on MNIST (Gulrajani et al. 2017, arXiv 1704.00028), with narrow strided networks, for a CPU.
 
     imagegen data prepare mnist
     python -m experiments.wgan_gp_mnist --workdir runs/wgan_gp_mnist
@@ -18,13 +18,13 @@ from imagegen_jax.metrics.during import Evaluate
 experiment = Experiment(
     name="wgan_gp_mnist",
     model=WGAN(
-        image_shape=(32, 32, 1),
+        image_shape=(28, 28, 1),
         generator=Generator(width=32),
         critic=Discriminator(width=32, batch_norm=False),
     ),
-    data=TFDS("mnist", split="train", size=32, channels=1),
+    data=TFDS("mnist"),
     optim={"generator": Adam(5e-4, b1=0.5, b2=0.9), "critic": Adam(5e-4, b1=0.5, b2=0.9)},
-    steps=5_000,
+    steps=6_000,
     batch_size=64,
     log_every=50,
     sample_every=500,

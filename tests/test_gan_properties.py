@@ -48,10 +48,16 @@ GANS = {
         num_classes=3,
     ),
 }
+SLOW = ("sagan", "biggan", "biggan_deep")  # to compile
 CONDITIONAL = [name for name, model in GANS.items() if getattr(model, "num_classes", 0)]
 OBJECTIVES = losses.Objective.__args__
 
-every_gan = pytest.mark.parametrize("name", GANS)
+
+def each(names):
+    return pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in names])
+
+
+every_gan, every_conditional_gan = each(GANS), each(CONDITIONAL)
 
 
 def batch(name):
@@ -105,7 +111,7 @@ def test_latents_change_the_image_and_the_key_decides_them(name):
     assert abs(one[0] - one[1]).max() > 1e-6
 
 
-@pytest.mark.parametrize("name", CONDITIONAL)
+@every_conditional_gan
 def test_label_changes_the_image(name):
     """Once scales and biases have left the start, at which SNGAN's are the same for all classes."""
     nets = networks(name)
@@ -115,7 +121,7 @@ def test_label_changes_the_image(name):
     assert (abs(one - other).max(axis=(1, 2, 3)) > 1e-4).all()
 
 
-@pytest.mark.parametrize("name", CONDITIONAL)
+@every_conditional_gan
 def test_labels_are_asked_for(name):
     with pytest.raises(ValueError, match="label"):
         GANS[name].sample(networks(name), KEY, 4, {})

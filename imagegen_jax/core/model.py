@@ -56,10 +56,11 @@ class Phase(NamedTuple):
 class Model(Protocol):
     """What the core asks of a model.
 
-    Three more members are optional. `num_classes: int` (0 or absent: no labels) is the number of values that
+    Four more members are optional. `num_classes: int` (0 or absent: no labels) is the number of values that
     `conditions["label"]` may take. `condition_rows` tells what else of the data `sample` makes images from: by name
-    ("source") the shape and dtype of one row, as the data hold it; grids and evaluations take the first rows. A model
-    that changes while it trains has `stage(step) -> Hashable`, a static schedule such as the resolution, and
+    ("source") the shape and dtype of one row, as the data hold it; grids and evaluations take the first rows.
+    `check_conditions(conditions)` raises ValueError for values that it cannot sample by, before compiling. A model that
+    changes while it trains has `stage(step) -> Hashable`, a static schedule such as the resolution, and
     `enter(stage, nets) -> (nets, restarted)`, called at each change of stage (the first included), which returns the
     networks to go on with and the names of those whose optimizer and averages restart.
     """

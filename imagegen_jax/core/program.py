@@ -192,6 +192,8 @@ def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
 
     Likewise where what else the model makes images from is missing, of another number or shape.
     """
+    if hasattr(model, "check_conditions"):
+        model.check_conditions(conditions)
     check_condition_rows(model, {name: np.asarray(values) for name, values in conditions.items()})
     for name in condition_rows(model):
         if len(conditions[name]) != n:
