@@ -4,8 +4,8 @@
     python -m experiments.cgan_mnist --workdir runs/cgan_mnist
     imagegen sample runs/cgan_mnist --n 100
 
-Cost: made for minutes on 2 CPU cores, but not timed yet. Expected: digits of the classes asked for; this recipe has not been
-trained to its end yet.
+Cost: made for minutes on 2 CPU cores, but not timed yet. Expected: digits of the classes asked
+for; this recipe has not been trained to its end yet.
 """
 
 from imagegen_jax import Experiment, main

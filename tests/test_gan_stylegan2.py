@@ -342,6 +342,7 @@ def losses():
     return model, nets, given, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "untouched"),
     [
@@ -401,7 +402,8 @@ def test_microbatches_see_the_latents_of_their_rows():
     np.testing.assert_allclose(model.synthesise(nets, part, keys[4:]), model.synthesise(nets, w, keys)[4:], atol=1e-5)
 
 
-@pytest.mark.parametrize("augment", [DiffAugment(), ADA(p=0.5), ADA(p=0.5, target=None)])
+@pytest.mark.slow
+@pytest.mark.parametrize("augment", [DiffAugment(), ADA(p=0.5)])
 def test_gradients_reach_the_generator_through_augmentation(augment):
     model = tiny(augment=augment)
     nets, given = fresh(model), inputs(model)
