@@ -56,7 +56,7 @@ class StyleGAN2:
     r1_every: int = 16  # steps
     path_weight: float = 2.0  # 0: no such phase
     path_every: int = 4  # steps
-    path_shrink: int = 2  # only every second row is used for path lengths, to save memory
+    path_shrink: int = 2  # path lengths are of every second row (3: every third), to save memory
     path_decay: float = 0.01  # weight of a batch in the mean path length
     mixing: float = 0.9  # share of generated images with the styles of two latents
     w_decay: float = 0.995  # of the mean style, per step
