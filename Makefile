@@ -3,9 +3,11 @@
 VENV ?= .venv
 RUN ?= runs/demo
 DEMO_STEPS ?=
+TEST_PROCESSES ?= auto
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadgroup
 unexport PYTHONDONTWRITEBYTECODE  # scripts/environment leaves compiling to the first import, which must then be kept
 
 .DEFAULT_GOAL := help
@@ -23,10 +25,10 @@ demo: run-env  ## train a small diffusion model on handwritten digits, draw 100 
 	@echo "the report:  $(RUN)/report.html"
 
 test: dev-env  ## all tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: dev-env  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 check: dev-env  ## formatting, lint and types
 	$(BIN)/ruff format --check .

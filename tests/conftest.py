@@ -12,7 +12,16 @@ os.environ.setdefault("IMAGEGEN_CACHE", str(pathlib.Path(tempfile.gettempdir()) 
 
 import pytest  # noqa: E402
 
+from imagegen_jax.core import compile as compiling  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(config, items):
+    """Where tests run on several processes (pytest-xdist), those of a file stay on one, or those of a recipe."""
+    for item in items if config.pluginmanager.hasplugin("xdist") else ():
+        recipe = item.callspec.params.get("recipe", "") if hasattr(item, "callspec") else ""
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {recipe}"))
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +37,10 @@ def shared() -> pathlib.Path:
 def root() -> pathlib.Path:
     """The root of the checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_forgotten():
+    """Each program maps memory, of which a process may hold 65,530 pieces on Linux; all tests together need more."""
+    yield
+    compiling.forget()

@@ -1,7 +1,6 @@
 """Six properties of every recipe in experiments/, which are discovered, never listed; each is run with its `smoke`."""
 
 import dataclasses
-import functools
 import importlib
 import json
 import math
@@ -28,11 +27,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
 PUBLISHED = json.loads((ROOT / "tests" / "reference" / "published_counts.json").read_text())
 
-pytestmark = pytest.mark.parametrize("name", NAMES)
+
+@pytest.fixture(scope="module", params=NAMES)
+def recipe(request):
+    """One recipe after the other, each with the programs that it compiled forgotten at its end."""
+    yield request.param
+    compiling.forget()
 
 
-def smoke(name, **changes):
-    module = importlib.import_module(f"experiments.{name}")
+def smoke(recipe, **changes):
+    module = importlib.import_module(f"experiments.{recipe}")
     small = ig.override(module.experiment, module.smoke)
     return dataclasses.replace(
         small, mesh=MeshShape(data=1), checkpoint_every=2, keep_checkpoints=99, log_every=2, **changes
@@ -45,17 +49,12 @@ def steps_needed(experiment):
     return math.lcm(*(phase.every for phase in phases)) + 3
 
 
-@functools.cache
-def finished(name, folder):
-    """The smoke run to its end, and how many steps it compiled."""
-    experiment = smoke(name, steps=steps_needed(smoke(name)), seed=11)
-    before = compiling.compilations()
-    return ig.fit(experiment, folder / name, quiet=True), compiling.compilations() - before
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("runs")
+def finished(recipe, tmp_path_factory):
+    """The smoke run to its end, and how many steps it compiled."""
+    experiment = smoke(recipe, steps=steps_needed(smoke(recipe)), seed=11)
+    before = compiling.compilations()
+    return ig.fit(experiment, tmp_path_factory.mktemp("runs") / recipe, quiet=True), compiling.compilations() - before
 
 
 def advanced(experiment, steps):
@@ -66,8 +65,8 @@ def advanced(experiment, steps):
     return jax.device_get(state)
 
 
-def test_losses_are_finite_and_what_is_trained_moves(name, folder):
-    run, _ = finished(name, folder)
+def test_losses_are_finite_and_what_is_trained_moves(finished):
+    run, _ = finished
     lines = [json.loads(line) for line in (run.workdir / "metrics.jsonl").read_text().splitlines()]
     losses = [value for line in lines for metric, value in line.items() if metric.endswith("/loss")]
     assert losses and all(np.isfinite(losses))
@@ -79,8 +78,8 @@ def test_losses_are_finite_and_what_is_trained_moves(name, folder):
 
 
 @pytest.mark.slow
-def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(name, folder, tmp_path):
-    run, _ = finished(name, folder)
+def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(finished, tmp_path):
+    run, _ = finished
     stopped = tmp_path / "stopped"
     shutil.copytree(run.workdir, stopped)
     for checkpoint in (stopped / "checkpoints").iterdir():
@@ -103,22 +102,22 @@ def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(name, folde
 
 
 @pytest.mark.slow
-def test_one_device_equals_eight(name, folder):
-    one = advanced(smoke(name), 4)
-    many = advanced(dataclasses.replace(smoke(name), mesh=MeshShape(4, 2)), 4)
+def test_one_device_equals_eight(recipe):
+    one = advanced(smoke(recipe), 4)
+    many = advanced(dataclasses.replace(smoke(recipe), mesh=MeshShape(4, 2)), 4)
     for (path, a), b in zip(jax.tree.leaves_with_path(one.params), jax.tree.leaves(many.params), strict=True):
         assert np.abs(a - b).max() < 2e-7, jax.tree_util.keystr(path)
 
 
-def test_a_step_is_compiled_once_for_each_stage_and_due(name, folder):
-    run, compiled = finished(name, folder)
+def test_a_step_is_compiled_once_for_each_stage_and_due(finished):
+    run, compiled = finished
     model = run.experiment.model
     stages = [stage_at(model, step) for step in range(run.experiment.steps)]
     assert compiled <= len({(stage, due_at(model.phases(stage), step)) for step, stage in enumerate(stages)})
 
 
-def test_samples_are_images_and_follow_their_key(name, folder):
-    run, _ = finished(name, folder)
+def test_samples_are_images_and_follow_their_key(finished):
+    run, _ = finished
     labels, _ = class_rows(run.experiment.num_classes, 10)
     images = run.sample(10, labels)
     assert images.shape == (10, *run.experiment.model.image_shape) and images.dtype == np.uint8
@@ -130,10 +129,10 @@ def test_samples_are_images_and_follow_their_key(name, folder):
     assert raw.dtype == np.float32 and float(abs(raw).max()) <= 1.0
 
 
-def test_full_size_parameter_counts_are_the_published_ones(name, folder):
-    experiment = importlib.import_module(f"experiments.{name}").experiment
+def test_full_size_parameter_counts_are_the_published_ones(recipe):
+    experiment = importlib.import_module(f"experiments.{recipe}").experiment
     state = abstract_state(experiment, rows_of_model(experiment), MeshShape(data=1).build(), 0)
     counts = {network: found["count"] for network, found in parameter_summary(state).items()}
     assert all(count > 0 for count in counts.values())
-    for network, published in PUBLISHED.get(name, {}).items():
+    for network, published in PUBLISHED.get(recipe, {}).items():
         assert counts[network] == published

@@ -148,6 +148,21 @@ def test_what_cannot_be_is_refused(nets):
         tiny().init(KEY, {"image": jnp.zeros((2, 16, 16, 1)), "label": jnp.zeros(2, jnp.int32)})
 
 
+def test_the_class_starts_small_beside_the_latent():
+    """With as large an embedding as the latent, each class soon has one image alone."""
+    model = CGAN((16, 16, 1), Generator(8), Discriminator(3))
+    nets = model.init(jax.random.key(0), {"image": jnp.zeros((2, 16, 16, 1)), "label": jnp.zeros(2, int)})
+
+    def images(z, label):
+        one_hot = jax.nn.one_hot(label, 10)
+        return model.generator.apply(nets["generator"], z, one_hot, model.image_shape, train=False)
+
+    z, label = jax.random.normal(jax.random.key(1), (64, model.latent_dim)), jnp.arange(64) % 10
+    of_latents = jnp.mean(jnp.var(images(z, jnp.zeros_like(label)), axis=0))
+    of_classes = jnp.mean(jnp.var(images(jnp.tile(z[:1], (64, 1)), label), axis=0))
+    assert 0 < of_classes < 0.1 * of_latents
+
+
 # --- what is learnt --------------------------------------------------------------------------------------------------
 
 

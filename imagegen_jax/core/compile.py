@@ -73,5 +73,15 @@ def compiled_step(
 
 
 def compilations() -> int:
-    """How many training steps this process has compiled."""
+    """How many training steps this process has compiled and not forgotten."""
     return len(_steps)
+
+
+def forget() -> None:
+    """Drops every compiled program of this process and the memory that they hold; they are on disk if that is on.
+
+    For a process that trains many models one after the other: on CPU each program takes pieces of a limited number of
+    memory mappings.
+    """
+    _steps.clear()
+    jax.clear_caches()

@@ -40,16 +40,20 @@ Labels = Float[Array, "b k"]  # one-hot rows
 
 
 class Generator(nn.Module):
-    """G(z | y): DCGAN's generator of the latent joined with an embedding of the class."""
+    """G(z | y): DCGAN's generator of the latent joined with an embedding of the class.
+
+    The embedding starts small beside the latent. Started as large, within some hundred steps each class had one image:
+    norm layers hold the variance of a batch, and the class alone then gives it.
+    """
 
     width: int = 64  # as DCGAN's
-    label_dim: int = 50  # length of the embedding
+    label_dim: int = 10  # length of the embedding
     dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], labels: Labels, image_shape: tuple[int, int, int], train: bool) -> Image:
         """[B D], [B K] -> [B *image_shape] in [-1, 1]"""
-        z = jnp.concatenate([z, _embed(labels, self.label_dim)], axis=-1)
+        z = jnp.concatenate([z, _embed(labels, self.label_dim, 0.1)], axis=-1)
         return dcgan.Generator(self.width, self.dtype, name="network")(z, image_shape, train)
 
 
@@ -64,13 +68,13 @@ class Discriminator(nn.Module):
     def __call__(self, x: Image, labels: Labels, train: bool) -> Float[Array, " b"]:
         """[B H W C] in [-1, 1], [B K] -> [B] logits, high for a real image of that class"""
         b, h, w, _ = x.shape
-        x = jnp.concatenate([x, _embed(labels, h * w).reshape(b, h, w, 1)], axis=-1)
+        x = jnp.concatenate([x, _embed(labels, h * w, 1.0).reshape(b, h, w, 1)], axis=-1)
         return dcgan.Discriminator(self.width, self.slope, dtype=self.dtype, name="network")(x, train)
 
 
-def _embed(labels: Labels, width: int) -> Float[Array, "b w"]:
-    """A row for each class that starts from N(0, 1), as the latents are and about the range of the pixels."""
-    return nn.Dense(width, use_bias=False, kernel_init=nn.initializers.normal(1.0), name="label")(labels)
+def _embed(labels: Labels, width: int, std: float) -> Float[Array, "b w"]:
+    """A row for each class that starts from N(0, std^2)."""
+    return nn.Dense(width, use_bias=False, kernel_init=nn.initializers.normal(std), name="label")(labels)
 
 
 class MLPGenerator(nn.Module):
@@ -177,8 +181,11 @@ class CGAN:
 
         Raises ValueError without labels.
         """
+        return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
+
+    def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
+        """The images of latents, as `sample` makes them. Raises ValueError without labels."""
         check_labels(self, conditions)
-        z = jax.random.normal(key, (n, self.latent_dim))
         return self.generator.apply(nets["generator"], z, self._one_hot(conditions), self.image_shape, train=False)
 
     def _one_hot(self, batch: Batch) -> Labels:
