@@ -122,6 +122,20 @@ def test_modes_are_the_classes_that_samples_fall_in(tiny, labelled):
     assert ("labels" if labelled else "predicted classes") in cards[1].interval
 
 
+def test_agreement_is_the_share_in_the_class_asked_for(tiny):
+    predicted = np.argmax(features(OTHER)["logits"], 1)
+    asked = np.where(np.arange(len(OTHER)) % 4 == 0, (predicted + 1) % CLASSES, predicted)
+    card = evaluate(
+        ArraySet("samples", OTHER, asked), ArraySet("train", TRAIN, LABELS), tiny, ["agreement"], quiet=True
+    )[0]
+    assert card.value == 0.75 and 0.6 < card.low < 0.75 < card.high < 0.9
+    with pytest.raises(ValueError, match="logits of 3 classes, and the reference has 2"):
+        reference = ArraySet("train", TRAIN[LABELS < 2], LABELS[LABELS < 2])
+        evaluate(ArraySet("samples", OTHER, asked), reference, tiny, ["agreement"], quiet=True)
+    with pytest.raises(ValueError, match="agreement: the samples have no labels"):
+        evaluate(ArraySet("samples", OTHER), ArraySet("train", TRAIN, LABELS), tiny, ["agreement"], quiet=True)
+
+
 def test_samples_of_a_class_that_the_data_lacks_are_infinitely_far(tiny):
     present = np.argmax(features(TRAIN)["logits"], 1) == 1
     sets = ArraySet("samples", OTHER), ArraySet("train", TRAIN[present])
@@ -263,7 +277,18 @@ def test_which_way_is_better_is_known_of_every_printed_name():
         return next((entry for entry in ("low", "high") if f"| {entry} | 1 | **" in table), None)
 
     found = {name: best(name) for name in printed_names(list(METRICS), "FD")}
-    higher = {"IS", "precision", "recall", "density", "coverage", "modes covered", "PSNR", "SSIM", "MS-SSIM"}
+    higher = {
+        "IS",
+        "precision",
+        "recall",
+        "density",
+        "coverage",
+        "modes covered",
+        "agreement",
+        "PSNR",
+        "SSIM",
+        "MS-SSIM",
+    }
     assert {name for name, entry in found.items() if entry == "high"} == higher
     assert {name for name, entry in found.items() if entry is None} == {"AuthPct", "C_T", "nearest distance ratio"}
     assert best("AuthPct of held-out data") is None and best("FD, class 3") == "low"

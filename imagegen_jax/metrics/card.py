@@ -18,7 +18,7 @@ _T = (
 )  # fmt: skip
 
 # By the first word of the printed name.
-HIGHER_IS_BETTER = {"IS", "precision", "recall", "density", "coverage", "modes", "PSNR", "SSIM", "MS-SSIM"}
+HIGHER_IS_BETTER = {"IS", "precision", "recall", "density", "coverage", "modes", "agreement", "PSNR", "SSIM", "MS-SSIM"}
 UNRANKED = {"AuthPct", "C_T", "nearest"}  # neither high nor low is good: fresh data have a value of their own
 
 

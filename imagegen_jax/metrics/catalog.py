@@ -104,12 +104,19 @@ def _too_few(count: int, least: int) -> str | None:
     return f"{count} samples: it needs at least {least}" if count < least else None
 
 
-def _without_classes(offer: Offer) -> str | None:
-    """Why there is no distance class by class; None: there is one."""
+def _unlabelled(offer: Offer) -> str | None:
+    """Which side has no labels, with the remedy; None: both have them."""
     if offer.labels is None:
         return "the samples have no labels: draw them from a class-conditional run, or give labelled images"
     if offer.reference_labels is None:
         return "the reference has no labels: compare with labelled images"
+    return None
+
+
+def _without_classes(offer: Offer) -> str | None:
+    """Why there is no distance class by class; None: there is one."""
+    if (reason := _unlabelled(offer)) or offer.labels is None:
+        return reason
     for label in np.unique(offer.labels):
         for side, labels in (("samples", offer.labels), ("references", offer.reference_labels)):
             if (count := int((labels == label).sum())) < 2:
@@ -159,6 +166,10 @@ METRICS: dict[str, Metric] = {
     "modes": Metric(
         ("modes covered", "reverse KL"), scores.modes, "classes that samples fall in, and how evenly (logits)",
         ("logits",),
+    ),
+    "agreement": Metric(
+        ("agreement",), scores.agreement, "share that the classifier puts in the class asked for (labels)",
+        ("logits",), reason=_unlabelled,
     ),
     "authpct": Metric(
         ("AuthPct",), scores.authentic_share, "share that is no copy, beside that of held-out data",

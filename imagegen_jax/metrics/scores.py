@@ -204,6 +204,19 @@ def modes(pair: Pair) -> list[Score]:
     return [*scores, Score("reverse KL", divergence, interval, f"{BOOTSTRAP}, {against}")]
 
 
+def agreement(pair: Pair) -> list[Score]:
+    """The share of samples that the classifier puts in the class that was asked for."""
+    labels, of_reference = _there(pair.labels, "labels"), _there(pair.reference_labels, "reference_labels")
+    logits = _tap(pair.features, "logits", pair)
+    if logits.shape[1] != (classes := int(of_reference.max()) + 1):
+        raise ValueError(
+            f"agreement: logits of {logits.shape[1]} classes, and the reference has {classes}: use the classifier"
+        )
+    predicted = np.argmax(logits, axis=1)
+    value = float(np.mean(predicted == labels))
+    return [Score("agreement", value, proportion_interval(value, len(labels)), "Wilson's")]
+
+
 # --- copies of training data -----------------------------------------------------------------------------------------
 
 
