@@ -5,8 +5,8 @@
 
 Channels 384 and 192, a latent of 80 in four parts, an embedding of 128, attention at 16x16, no orthogonal
 regularisation; five discriminator steps for one of the generator, batches of 64, both rates 2e-4 with beta1 0.5, and
-100,000 steps of the generator, which are 500,000 here. The average's decay is 0.9999 for each step of the generator;
-where StudioGAN starts it after 1,000 of those, here it spans at most 5 % of the images seen.
+100,000 steps of the generator, which are 500,000 here. The average's decay is 0.9999 for each step of the generator,
+after the first 1,000 of those.
 
 The configuration of BigGAN-PyTorch's launch_cifar_ema is --model.generator.width 64 --model.generator.shared-dim 0
 --model.generator.no-hierarchical --model.generator.attention 0 --model.discriminator.width 64
@@ -18,7 +18,7 @@ CIFAR-10 are 14.73 and 9.22.
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.core.ema import HalfLife
+from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, Digits, HorizontalFlip
 from imagegen_jax.gan.biggan import BigGAN
@@ -39,7 +39,7 @@ experiment = Experiment(
     data=TFDS("cifar10"),
     augment=(HorizontalFlip(),),
     optim={"generator": Adam(2e-4, b1=0.5), "discriminator": Adam(2e-4, b1=0.5)},
-    averages={"ema": HalfLife(6_931 * 5 * 64, networks=("generator",))},  # 0.9999 ^ 6931 = 1 / 2
+    averages={"ema": FixedDecay(0.99998, start=5_000, networks=("generator",))},  # 0.99998 ^ 5 = 0.9999
     steps=500_000,
     batch_size=64,
     log_every=100,
@@ -64,6 +64,7 @@ smoke = {
     "model.objective": NonSaturating(),  # the hinge gives the last bias no gradient while all images are within it
     "optim.generator.eps": 1e-4,  # biases before a norm have only the gradient of rounding: let it not become steps
     "optim.discriminator.eps": 1e-4,
+    "averages.ema.start": 4,
     "batch_size": 8,
     "samples": 10,
     "steps": 8,

@@ -4,8 +4,8 @@
     python -m experiments.biggan_imagenet128 --workdir runs/biggan_imagenet128
 
 Batches of 2,048 in eight parts, one discriminator step a generator step, rates 1e-4 and 4e-4, no orthogonal
-regularisation. The average's decay is 0.9999; where the authors start it after 20,000 steps, here it spans at most 5 %
-of the images seen. BigGAN-deep, with 50,244,484 and 34,590,210 parameters, has other networks:
+regularisation. The average's decay is 0.9999, from step 20,000 on. BigGAN-deep, with 50,244,484 and 34,590,210
+parameters, has other networks:
 
     --model.generator DeepGenerator --model.discriminator DeepDiscriminator --model.latent-dim 128
 
@@ -19,7 +19,7 @@ and inception score 98.8 (Table 2), FID 8.35 and inception score 97.76 by Studio
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.core.ema import HalfLife
+from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, Digits, HorizontalFlip
 from imagegen_jax.gan.biggan import BigGAN
@@ -31,7 +31,7 @@ experiment = Experiment(
     data=TFDS("imagenet2012", split="train", size=128, channels=3),
     augment=(HorizontalFlip(),),
     optim={"generator": Adam(1e-4, b1=0.0, eps=1e-6), "discriminator": Adam(4e-4, b1=0.0, eps=1e-6)},
-    averages={"ema": HalfLife(6_931 * 2_048, networks=("generator",))},  # 0.9999 ^ 6931 = 1 / 2
+    averages={"ema": FixedDecay(0.9999, start=20_000, networks=("generator",))},
     steps=200_000,
     batch_size=2_048,
     microbatches=8,
@@ -60,6 +60,7 @@ smoke = {
     "model.objective": NonSaturating(),  # the hinge gives the last bias no gradient while all images are within it
     "optim.generator.eps": 1e-2,  # biases before a norm have only the gradient of rounding: let it not become steps
     "optim.discriminator.eps": 1e-2,
+    "averages.ema.start": 4,
     "batch_size": 8,
     "microbatches": 1,
     "samples": 10,

@@ -19,7 +19,7 @@ experiment = Experiment(
     model=CGAN(generator=Generator(width=32), discriminator=Discriminator(width=32)),
     data=TFDS("mnist", split="train", size=32, channels=1),
     optim={"generator": Adam(2e-4, b1=0.5), "discriminator": Adam(2e-4, b1=0.5)},  # DCGAN's, section 4
-    steps=3_500,
+    steps=3_000,
     batch_size=128,
     log_every=50,
     sample_every=500,

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core import ema
+from imagegen_jax.core import ema, serial
 from imagegen_jax.core.ema import FixedDecay, HalfLife, PowerFunction, gamma_of_std, reconstruction_weights
 from imagegen_jax.core.optim import Clock
 from imagegen_jax.core.state import start_averages
@@ -26,6 +26,21 @@ def follow(average, values, batch_size=1):
 def test_fixed_decay_weights_geometrically():
     values = np.array([1.0, 5.0, -2.0])
     assert follow(FixedDecay(0.9), values)[-1] == pytest.approx(0.1 * (0.81 * 1 + 0.9 * 5 - 2), rel=1e-6)
+
+
+def test_fixed_decay_starts_where_it_is_told():
+    """Until then it is the weights themselves; the first value that it mixes in is the next one."""
+    values = np.array([1.0, 5.0, -2.0, 3.0])
+    found = follow(FixedDecay(0.9, start=2), values)
+    np.testing.assert_allclose(found, [1, 5, 0.9 * 5 - 0.1 * 2, 0.9 * (0.9 * 5 - 0.1 * 2) + 0.1 * 3], rtol=1e-6)
+
+
+def test_fixed_decay_stored_before_it_had_a_start_is_the_same_average():
+    stored = serial.to_dict(FixedDecay(0.5, networks=("generator",)))
+    del stored["start"]
+    average = serial.from_dict(stored)
+    assert average == FixedDecay(0.5, networks=("generator",)) and average.start == 0
+    assert serial.with_defaults(stored, FixedDecay(start=7)) == serial.to_dict(average)
 
 
 def test_half_life_halves_in_that_many_images():
@@ -96,5 +111,7 @@ def test_averages_cover_weights_and_batch_statistics_alone():
 def test_bad_decays_are_refused():
     with pytest.raises(ValueError, match="FixedDecay.rate=1.5"):
         FixedDecay(1.5)
+    with pytest.raises(ValueError, match="FixedDecay.start=-1: must be at least 0"):
+        FixedDecay(start=-1)
     with pytest.raises(ValueError, match="HalfLife.images=0"):
         HalfLife(0)

@@ -1,22 +1,108 @@
-"""Properties of every GAN, each listed once with tiny networks: what moves an image, and what a phase may change."""
+"""Properties of every GAN: what moves an image, and what a phase may change.
+
+The recipes are discovered, so that a new one is tested without being named here. Below them are tiny networks of those
+kinds that no recipe has, or whose losses are looked at more closely.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from gan_recipes import GANS as RECIPES
+from gan_recipes import shapes
 
-from imagegen_jax.core.model import Inputs
+from imagegen_jax.core.model import Inputs, condition_rows
+from imagegen_jax.core.step import stage_at
 from imagegen_jax.gan import biggan_networks, dcgan, losses, sngan
 from imagegen_jax.gan.biggan import BigGAN
 from imagegen_jax.gan.biggan_deep import DeepDiscriminator, DeepGenerator
 from imagegen_jax.gan.dcgan import DCGAN
 from imagegen_jax.gan.sngan import SNGAN
 
-SHAPE, ROWS, KEY = (8, 8, 2), 6, jax.random.key(0)
+ROWS, KEY = 6, jax.random.key(0)
+
+# --- every recipe ----------------------------------------------------------------------------------------------------
+
+every_recipe = pytest.mark.parametrize("name", RECIPES)
+ONE_OF_EACH_MODEL = {type(experiment.model): name for name, experiment in RECIPES.items()}.values()
+
+
+def judged(model, nets, batch):
+    """(phase, what its loss returns), by shapes alone."""
+    given = Inputs(batch, KEY, jax.random.split(KEY, ROWS), jnp.int32(0), nets)
+    return [(phase, jax.eval_shape(phase.loss, nets, given)) for phase in model.phases(stage_at(model, 0))]
+
+
+@every_recipe
+def test_phases_of_recipes_keep_to_what_they_train(name):
+    """No loss touches the statistics of a network that it does not train; penalties are the discriminators' alone."""
+    batch, nets = shapes(RECIPES[name], ROWS)
+    discriminators = {network for network in nets if "discriminator" in network or network == "critic"}
+    found = judged(RECIPES[name].model, nets, batch)
+    assert {network for phase, _ in found for network in phase.trains} == set(nets) > discriminators > set()
+    for phase, (loss, aux) in found:
+        assert (loss.shape, loss.dtype) == ((), jnp.float32)
+        assert set(aux.stats) <= set(phase.trains)
+        assert set(phase.trains) <= discriminators or not discriminators & set(phase.trains)
+        assert set(phase.trains) <= discriminators or not {"penalty", "r1", "r2"} & set(aux.metrics)
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_MODEL)
+@pytest.mark.parametrize("objective", [losses.RelativisticPairing, losses.LeastSquares])
+def test_every_model_takes_objectives_that_pair_and_that_have_no_sign(name, objective):
+    model = RECIPES[name].model
+    if not hasattr(model, "objective"):
+        pytest.skip(f"{type(model).__name__} has the objective of its paper alone")
+    unaugmented = {"augment": None} if hasattr(model, "augment") else {}  # whose adaptation reads signs
+    experiment = dataclasses.replace(
+        RECIPES[name], model=dataclasses.replace(model, objective=objective(), **unaugmented)
+    )
+    batch, nets = shapes(experiment, ROWS)
+    for _, (loss, _) in judged(experiment.model, nets, batch):
+        assert (loss.shape, loss.dtype) == ((), jnp.float32)
+
+
+def filled(shapes, draw):
+    """Arrays of these shapes; counters are 0."""
+    return jax.tree.map(
+        lambda a: np.where(np.issubdtype(a.dtype, np.floating), draw(a.shape), 0).astype(a.dtype), shapes
+    )
+
+
+@every_recipe
+def test_latents_labels_and_sources_change_the_images_of_recipes(name):
+    """With weights that have left the start, at which some are 0 or the same for all classes."""
+    model, rng = RECIPES[name].model, np.random.default_rng(0)
+    batch, nets = shapes(RECIPES[name], 4)
+    nets = {
+        network: filled(variables, lambda shape: 0.5 + rng.random(shape))  # variances, vectors, noise
+        | filled({"params": variables["params"]}, lambda shape: 0.3 * rng.standard_normal(shape))
+        for network, variables in nets.items()
+    }
+    conditions = filled({row: a for row, a in batch.items() if row != "image"}, lambda shape: rng.uniform(-1, 1, shape))
+    draw = jax.jit(  # compiled as quickly as can be
+        lambda nets, seed, conditions: model.sample(nets, jax.random.key(seed), 4, conditions),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    images = np.asarray(draw(nets, 0, conditions))
+    assert images.shape == (4, *model.image_shape) and abs(images).max() <= 1
+    others = {row: {**conditions, row: -a if row == "source" else a + 1} for row, a in conditions.items()}
+    drawn = {row: draw(nets, 0, other) for row, other in others.items()}
+    if not condition_rows(model):
+        drawn["latent"] = draw(nets, 1, conditions)
+    for what, changed in drawn.items():
+        assert (abs(np.asarray(changed) - images).max(axis=(1, 2, 3)) > 1e-4).all(), what
+    assert drawn
+
+
+# --- chosen networks -------------------------------------------------------------------------------------------------
+
+SHAPE = (8, 8, 2)
 small = {"width": 4, "multipliers": (1, 1)}
 player = {**small, "halvings": 1}
 

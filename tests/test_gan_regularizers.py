@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.gan import regularizers, stylegan2_networks
 from imagegen_jax.gan.regularizers import (
     consistency,
     dragan_penalty,
@@ -18,6 +21,8 @@ from imagegen_jax.gan.regularizers import (
     squared_gradient,
     zero_centred_penalty,
 )
+from imagegen_jax.nn import equalized, modulated
+from imagegen_jax.nn.spectral import SpectralConv
 
 SHAPE = (6, 4, 3, 2)
 KEYS = jax.random.split(jax.random.key(0), 6)
@@ -112,23 +117,95 @@ PENALTIES = {
 }
 
 
+def check_derivative(penalty, params, step=1e-5):
+    """The derivative of `penalty(params)` along a random direction equals its central difference."""
+    rng = np.random.default_rng(1)
+    along = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape)), params)
+
+    @jax.jit
+    @jax.value_and_grad
+    def value_and_slope(t):
+        return penalty(jax.tree.map(lambda p, d: p + t * d, params, along))
+
+    (after, _), (_, found), (before, _) = (value_and_slope(t) for t in (step, 0.0, -step))
+    difference = (after - before) / (2 * step)
+    assert found.dtype == np.float64 and abs(found) > 1e-3
+    np.testing.assert_allclose(found, difference, rtol=1e-7)
+
+
 @pytest.mark.parametrize("name", PENALTIES)
 def test_second_derivatives_equal_finite_differences(name):
     """What the optimizer sees of a penalty is a second derivative; float64, along a random direction."""
     rng = np.random.default_rng(0)
     shapes = {"a": (3, 3, 2, 4), "b": (4, 4, 4, 3), "bias": (3,), "c": (3,)}
     with jax.enable_x64(True):
-        params, along = ({k: jnp.asarray(rng.normal(size=s)) for k, s in shapes.items()} for _ in range(2))
+        params = {k: jnp.asarray(rng.normal(size=s)) for k, s in shapes.items()}
         real, fake = (jnp.asarray(rng.normal(size=SHAPE)) for _ in range(2))
+        check_derivative(lambda params: PENALTIES[name](critic_of(params), real, fake), params)
 
-        def value(step):
-            moved = jax.tree.map(lambda p, d: p + step * d, params, along)
-            return PENALTIES[name](critic_of(moved), real, fake)
 
-        found = jax.jit(jax.grad(value))(0.0)
-        difference = (value(1e-5) - value(-1e-5)) / 2e-5
-        assert found.dtype == np.float64 and abs(found) > 1e-3
-        np.testing.assert_allclose(found, difference, rtol=1e-7)
+@pytest.fixture
+def double(monkeypatch):
+    """StyleGAN2's networks and penalties in float64, of which the package has some layers in float32 always."""
+    wide = types.SimpleNamespace(**{**vars(jnp), "float32": jnp.float64})
+    for module in (equalized, modulated, stylegan2_networks, regularizers):
+        monkeypatch.setattr(module, "jnp", wide)
+    for module in (equalized, modulated, stylegan2_networks):
+        monkeypatch.setattr(module, "compute_dtype", lambda name: jnp.dtype("float64"))
+    with jax.enable_x64(True):
+        yield lambda tree: jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), tree)
+
+
+@pytest.mark.slow
+def test_r1_through_stylegan2s_discriminator_equals_finite_differences(double):
+    """Second order through filters, strided convolutions, the residual sums and the minibatch deviation."""
+    network = stylegan2_networks.Discriminator(channel_base=32, channel_max=4, group=2)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 3)))
+    params = double(network.init(jax.random.key(0), images, None)["params"])
+
+    def penalty(params):
+        return zero_centred_penalty(lambda x: network.apply({"params": params}, x, None), images)
+
+    check_derivative(penalty, params)
+
+
+@pytest.mark.slow
+def test_path_lengths_through_stylegan2s_generator_equal_finite_differences(double):
+    """Second order through modulation, demodulation and what doubles the image."""
+    network = stylegan2_networks.Generator(style_dim=5, mapping_layers=1, channel_base=32, channel_max=4)
+    rng = np.random.default_rng(0)
+    w, y = jnp.asarray(rng.normal(size=(3, 4, 5))), jnp.asarray(rng.normal(size=(3, 8, 8, 3)))
+    variables = double(network.init(jax.random.key(0), w[:, 0], None, (8, 8, 3)))
+
+    def penalty(params):
+        def synthesise(w):
+            return network.apply({**variables, "params": params}, w, (8, 8, 3), None, method="synthesise")
+
+        return jnp.mean((path_lengths(synthesise, w, y) - 0.3) ** 2)
+
+    check_derivative(penalty, variables["params"])
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_penalties_through_spectral_norms_equal_finite_differences(name):
+    """Kernels divided by u^T W v, u and v held: the penalty's gradient goes through W in both places."""
+    convolution = SpectralConv(4, dtype="float64"), SpectralConv(3, dtype="float64")
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        real, fake = (jnp.asarray(rng.normal(size=SHAPE)) for _ in range(2))
+        first = convolution[0].init(jax.random.key(0), real)
+        held = first, convolution[1].init(jax.random.key(1), convolution[0].apply(first, real))
+        params = [jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), variables["params"]) for variables in held]
+
+        def penalty(params):
+            def critic(x):
+                for layer, variables, weights in zip(convolution, held, params, strict=True):
+                    x = jnp.tanh(layer.apply({**variables, "params": weights}, x))
+                return x.sum((1, 2, 3))
+
+            return PENALTIES[name](critic, real, fake)
+
+        check_derivative(penalty, params)
 
 
 def test_gradients_through_a_norm_are_those_of_the_sum():
@@ -159,6 +236,17 @@ def test_consistency_and_diversity():
     np.testing.assert_allclose(consistency(a, b), (1 + 9 + 0) / 3, rtol=1e-6)
     wanted = -np.mean(np.sum(np.square(REAL - FAKE), axis=(1, 2, 3)))
     np.testing.assert_allclose(latent_diversity(REAL, FAKE), wanted, rtol=1e-6)
+
+
+def test_consistency_terms_of_both_networks():
+    """bCR adds the term of generated images to that of real ones; zCR's two terms pull against each other."""
+    real, real_changed, fake, fake_changed = (jnp.array([x, 2 * x]) for x in (1.0, 2.0, 0.5, -1.0))
+    np.testing.assert_allclose(consistency(real, real_changed), (1 + 4) / 2)
+    np.testing.assert_allclose(consistency(real, real_changed) + consistency(fake, fake_changed), 2.5 + 1.5**2 * 2.5)
+    closer = jax.grad(lambda changed: consistency(fake, changed))(fake_changed)
+    assert (closer < 0).all()  # less than `fake`, so the discriminator's step raises it
+    apart = jax.grad(lambda changed: latent_diversity(REAL, changed))(FAKE)
+    assert (jnp.sign(apart) == jnp.sign(REAL - FAKE)).all()  # the generator's step takes it away from `REAL`
 
 
 def test_lecam_pulls_each_side_to_the_average_of_the_other():

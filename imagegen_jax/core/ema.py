@@ -33,17 +33,23 @@ class Average(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FixedDecay:
-    """average <- decay * average + (1 - decay) * weights, from the initial weights."""
+    """average <- decay * average + (1 - decay) * weights, from the weights after `start` steps; till then, the weights.
+
+    A late start keeps the first weights out of a long average, as BigGAN-PyTorch does with `ema_start`.
+    """
 
     rate: float = 0.9999
+    start: int = 0  # steps
     networks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate < 1:
             raise ValueError(f"FixedDecay.rate={self.rate}: must be at least 0 and below 1")
+        if self.start < 0:
+            raise ValueError(f"FixedDecay.start={self.start}: must be at least 0, which is from the initial weights on")
 
     def decay(self, clock: Clock, batch_size: int) -> Float[Array, ""]:
-        return jnp.float32(self.rate)
+        return jnp.where(clock.step < self.start, 0.0, jnp.float32(self.rate))
 
 
 @dataclasses.dataclass(frozen=True)

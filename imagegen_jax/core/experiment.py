@@ -174,6 +174,11 @@ def _check_labels(experiment: Experiment, dataset: Any) -> None:
             f"model.num_classes={classes}, but the data have labels from {labels.min()} to {labels.max()}: "
             f"set model.num_classes to {labels.max() + 1}"
         )
+    known = len(getattr(dataset, "class_names", ()))
+    if known and known != classes:
+        raise ValueError(
+            f"model.num_classes={classes}, but the data have {known} classes: set model.num_classes to {known}"
+        )
 
 
 def power_averages(experiment: Experiment) -> dict[str, PowerFunction]:

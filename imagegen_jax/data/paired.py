@@ -169,7 +169,10 @@ def _partners(source: Source, images: Files, sources: Files) -> list[tuple[str, 
     if alone:
         named = "".join(f"\n  {name}" for name in alone[:_NAMED])
         more = f"\n  and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
-        raise ValueError(f"{source}: {len(alone)} files have no partner of the same name:{named}{more}")
+        raise ValueError(
+            f"{source}: {len(alone)} files have no partner of the same name, of {len(of_images)} images and "
+            f"{len(of_sources)} sources: add the partners, or take these away:{named}{more}"
+        )
     return [(name, of_sources[stem]) for stem, name in of_images.items()]
 
 

@@ -26,7 +26,8 @@ class Dataset:
     Batch `step` of `n` rows is rows `step * n` to `step * n + n` of an endless stream of epochs, each of which holds
     every image once, in an order that follows from (seed, epoch). A batch may straddle epochs, and `n` may exceed the
     number of images. Sources that are not `paired` have a stream, epochs and orders of their own, since there may be
-    more or fewer of them; an epoch of the data set is one of its images.
+    more or fewer of them; an epoch of the data set is one of its images. Raises ValueError where labels, or sources
+    that are paired, are not as many as the images.
     """
 
     images: UInt8[np.ndarray, "n h w c"]  # 0..255, mapped from disk
@@ -34,6 +35,14 @@ class Dataset:
     class_names: tuple[str, ...] = ()  # the name of each label; () where there are no labels
     sources: UInt8[np.ndarray, "m h w k"] | None = None  # 0..255, likewise
     paired: bool = True  # whether source i is that of image i
+
+    def __post_init__(self) -> None:
+        if self.labels is not None and len(self.labels) != len(self.images):
+            raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images: give each image one")
+        if self.sources is not None and self.paired and len(self.sources) != len(self.images):
+            raise ValueError(
+                f"{len(self.sources)} sources for {len(self.images)} images: give each image one, or set paired=False"
+            )
 
     def __len__(self) -> int:
         """The number of images."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import flax.linen as nn
@@ -24,7 +23,7 @@ from imagegen_jax.gan.conditional import (
     sum_pooled,
     vector_norm,
 )
-from imagegen_jax.gan.resnet import Convolution, UpBlock, batch_norm, halve
+from imagegen_jax.gan.resnet import DownBlock, UpBlock, batch_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.spectral import SpectralDense, spectral_convolutions
 
@@ -99,25 +98,6 @@ class Generator(nn.Module):
         return jnp.split(z, len(self.multipliers), axis=-1)
 
 
-class WideBlock(nn.Module):
-    """SNGAN's block, whose first convolution has the outer number of channels already (Figure 15c)."""
-
-    features: int
-    conv: Convolution
-    halves: bool
-    first: bool
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww d"]:
-        """[B H W C] -> [B H W features], or [B ceil(H/2) ceil(W/2) features]"""
-        resample: Callable[[Image], Image] = halve if self.halves else lambda x: x
-        h = self.conv(self.features, 3, 1.0, "conv_1")(x if self.first else nn.relu(x))
-        h = resample(self.conv(self.features, 3, 1.0, "conv_2")(nn.relu(h)))
-        if self.halves or x.shape[-1] != self.features:
-            x = self.conv(self.features, 1, 1.0, "shortcut")(resample(x))
-        return h + x
-
-
 class Discriminator(nn.Module):
     """Images and classes to logits; the defaults are those for 128x128 (Table 4b)."""
 
@@ -136,7 +116,7 @@ class Discriminator(nn.Module):
         init = initializer(self.start)
         conv = spectral_convolutions(self.dtype, self.epsilon, lambda scale: init)
         for i, multiplier in enumerate(self.multipliers):
-            x = WideBlock(self.width * multiplier, conv, i < self.halvings, i == 0, name=f"block_{i}")(x)
+            x = DownBlock(self.width * multiplier, conv, i < self.halvings, i == 0, True, name=f"block_{i}")(x)
             if i < self.halvings and x.shape[1] == self.attention:
                 x = SelfAttention(init, self.epsilon, self.dtype, name="attention")(x)
         head = Head("projection", init, self.epsilon, name="head")

@@ -87,7 +87,10 @@ def latent_diversity(images: Image, images_of_changed: Image) -> Scalar:
 
 
 def lecam(real: Logits, fake: Logits, mean_real: Scalar, mean_fake: Scalar) -> Scalar:
-    """E[(D(x) - a_F)^2] + E[(D(G(z)) - a_R)^2], a_F and a_R moving averages (Tseng et al. 2021, 2104.03310, Eq. 8)."""
+    """E[(D(x) - a_F)^2] + E[(D(G(z)) - a_R)^2], a_F and a_R moving averages (Tseng et al. 2021, arXiv 2104.03310).
+
+    As in the paper; the authors' code takes the rectified differences D(x) - a_F and a_R - D(G(z)).
+    """
     return jnp.mean((real - mean_fake) ** 2) + jnp.mean((fake - mean_real) ** 2)
 
 

@@ -67,13 +67,14 @@ class UpBlock(nn.Module):
 class DownBlock(nn.Module):
     """A discriminator's block, without norms: two 3x3 convolutions on its residual branch, then a halving.
 
-    The first block of a network is not pre-activated, as its input is an image.
+    The first block of a network is not pre-activated, as its input is an image, and is `wide`.
     """
 
     features: int
     conv: Convolution
     halves: bool = True
     first: bool = False
+    wide: bool = False  # True: between its convolutions it has as many channels as it puts out, else as it is given
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww d"]:
@@ -81,7 +82,7 @@ class DownBlock(nn.Module):
         resample = halve if self.halves else lambda x: x
         channels = x.shape[-1]
         h = x if self.first else nn.relu(x)
-        h = self.conv(self.features if self.first else channels, 3, 2.0, "conv_1")(h)
+        h = self.conv(self.features if self.first or self.wide else channels, 3, 2.0, "conv_1")(h)
         h = resample(self.conv(self.features, 3, 2.0, "conv_2")(nn.relu(h)))
         if self.halves or channels != self.features:
             x = self.conv(self.features, 1, 1.0, "shortcut")(resample(x))

@@ -93,6 +93,7 @@ class Discriminator(nn.Module):
     width: int = 128  # channels
     multipliers: tuple[int, ...] = (1, 1, 1, 1)  # of `width`, one a block
     halvings: int = 2  # blocks that halve
+    wide: bool = False  # between a block's convolutions; True: as many channels as it puts out, as StudioGAN and BigGAN
     labels: LabelUse = "projection"  # what labels are for; with "none", images need not be of the class asked for
     attention: int = 0  # as the generator's
     dtype: Dtype = "auto"
@@ -103,8 +104,9 @@ class Discriminator(nn.Module):
         check_attention(self.attention, [size[0] for size in sizes(x.shape[1:], self.halvings)[1:]])
         conv = spectral_convolutions(self.dtype, 1e-12)
         for i, multiplier in enumerate(self.multipliers):
-            x = DownBlock(self.width * multiplier, conv, i < self.halvings, i == 0, name=f"block_{i}")(x)
-            if i < self.halvings and x.shape[1] == self.attention:
+            features, halves = self.width * multiplier, i < self.halvings
+            x = DownBlock(features, conv, halves, i == 0, self.wide, name=f"block_{i}")(x)
+            if halves and x.shape[1] == self.attention:
                 x = SelfAttention(dtype=self.dtype, name="attention")(x)
         return Head(self.labels, name="head")(sum_pooled(x), labels, num_classes)
 
@@ -180,8 +182,11 @@ class SNGAN:
 
         By the running statistics. Raises ValueError where there are classes but no labels.
         """
+        return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
+
+    def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
+        """The images of latents, as `sample` makes them. Raises ValueError where there are classes but no labels."""
         check_labels(self, conditions)
-        z = jax.random.normal(key, (n, self.latent_dim))
         labels = conditions["label"] if self.num_classes else None
         return self.generator.apply(nets["generator"], z, labels, self.image_shape, self.num_classes, train=False)
 

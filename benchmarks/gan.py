@@ -1,0 +1,234 @@
+"""Training steps of GANs here and in PyTorch: DCGAN-64, SNGAN-32 and StyleGAN2-64, with batches of 32.
+
+    python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0
+    python benchmarks/gan.py --torch-python .venv-torch/bin/python
+
+A step is the loss, the gradient and the Adam update of each phase that is due, on images that are given. DCGAN and
+SNGAN have their published widths, with one step of the discriminator and one of the generator; StyleGAN2 has 2,048 /
+side channels, at most 256, and is timed with each of its lazy phases as well. The networks have as many parameters on
+all sides, which is checked. Then single convolutions, one for each model, show where the time goes.
+
+The sides take turns, each in a process of its own that only the one at work wakes up: this project's step with the
+compiler options that the core uses, without them ("plain", on a CPU), and PyTorch's, of which StyleGAN2 has two, with
+scaled features and with "grouped" convolutions. Two threads each on a CPU, in float32; on a GPU both compute in
+bfloat16. Medians over all rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sides import Side, tell
+
+SIDES = ("here", "plain", "torch", "grouped")
+STYLEGAN2 = {"channel_base": 2048, "channel_max": 256}
+MODELS = {"dcgan_64": 64, "sngan_32": 32, "stylegan2_64": 64}  # the side of the images
+BOTH, GAME = ("discriminator", "generator"), ("generator", "discriminator")
+STEPS = {  # case -> the model and the phases that are due
+    "dcgan_64": ("dcgan_64", BOTH),
+    "sngan_32": ("sngan_32", BOTH),
+    "stylegan2_64": ("stylegan2_64", GAME),
+    "stylegan2_64 + path": ("stylegan2_64", ("generator", "path", "discriminator")),
+    "stylegan2_64 + r1": ("stylegan2_64", (*GAME, "r1")),
+}
+LAYERS = {  # the side of the features, channels in and out, kernel and stride of one convolution of each model
+    "dcgan_64": (32, 64, 128, 4, 2),
+    "sngan_32": (32, 128, 128, 3, 1),
+    "stylegan2_64": (64, 32, 32, 3, 1),
+}
+PARTS = ("forward", "input gradient", "weight gradient")
+CONVOLUTIONS = {f"{model}: {part}": (part, *layer) for model, layer in LAYERS.items() for part in PARTS}
+Step = Callable[[], Any]
+
+
+class Here:
+    """What this project takes its steps with."""
+
+    def __init__(self, batch: int, threads: int, device: str, options: bool) -> None:
+        os.environ["JAX_PLATFORMS"] = platform_of(device)
+        if device == "cpu":
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # XLA has a thread for each that it sees
+        sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        from imagegen_jax.core.compile import compiler_options
+        from imagegen_jax.gan.dcgan import DCGAN
+        from imagegen_jax.gan.sngan import SNGAN
+        from imagegen_jax.gan.stylegan2 import Discriminator, Generator, StyleGAN2
+
+        networks = Generator(**STYLEGAN2), Discriminator(**STYLEGAN2)
+        self.models = {"dcgan_64": DCGAN(), "sngan_32": SNGAN(), "stylegan2_64": StyleGAN2((64, 64, 3), *networks)}
+        self.batch, self.options = batch, compiler_options() if options else {}
+
+    def about(self) -> dict[str, Any]:
+        """Versions, and how many parameters the networks have."""
+        import jax
+
+        def count(model: Any) -> dict[str, int]:
+            nets = jax.eval_shape(model.init, jax.random.key(0), {"image": jax.numpy.zeros((1, *model.image_shape))})
+            return {name: sum(p.size for p in jax.tree.leaves(nets[name]["params"])) for name in nets}
+
+        versions = {"jax": jax.__version__, "python": platform.python_version(), "compiler_options": self.options}
+        return versions | {"parameters": {name: count(model) for name, model in self.models.items()}}
+
+    def step(self, model: str, side: int, due: tuple[str, ...]) -> Step:
+        """A function that takes one training step of these phases, on images that are given."""
+        import jax
+
+        from imagegen_jax.core.frozen import FrozenMap
+        from imagegen_jax.core.optim import Adam
+        from imagegen_jax.core.state import create
+        from imagegen_jax.core.step import RunConstants, StepSpec, train_step
+
+        adam = Adam(2e-4, b1=0.0, b2=0.99)
+        spec = StepSpec(self.models[model], FrozenMap({"generator": adam, "discriminator": adam}), FrozenMap())
+        key = jax.random.key(0)
+        images = {"image": jax.random.uniform(key, (self.batch, side, side, 3), minval=-1.0)}
+        run = RunConstants(key, jax.numpy.int32(1000))
+        state = [jax.jit(lambda key: create(spec.model.init(key, images), spec.optim, {}))(key)]
+        take = functools.partial(train_step, spec, None, due)
+        compiled = self._compiled(take, *state, images, run, donate_argnums=0)
+
+        def one() -> None:
+            state[0], _ = jax.block_until_ready(compiled(*state, images, run))
+
+        return one
+
+    def convolution(self, part: str, side: int, inputs: int, outputs: int, kernel: int, stride: int) -> Step:
+        """A function that takes one convolution, or one of its gradients."""
+        import jax
+
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        x = jax.numpy.ones((self.batch, side, side, inputs), dtype)
+        weight = jax.numpy.ones((kernel, kernel, inputs, outputs), dtype)
+
+        def forward(x: Any, weight: Any) -> Any:
+            pad = ((kernel - 1) // 2,) * 2
+            layout = ("NHWC", "HWIO", "NHWC")
+            return jax.lax.conv_general_dilated(x, weight, (stride,) * 2, (pad, pad), dimension_numbers=layout)
+
+        def gradient(which: int, x: Any, weight: Any, slope: Any) -> Any:
+            return jax.vjp(forward, x, weight)[1](slope)[which]
+
+        given = (x, weight) if part == "forward" else (x, weight, jax.jit(forward)(x, weight))
+        function = forward if part == "forward" else functools.partial(gradient, PARTS.index(part) - 1)
+        compiled = self._compiled(function, *given)
+        return lambda: jax.block_until_ready(compiled(*given))
+
+    def _compiled(self, function: Callable[..., Any], *given: Any, **settings: Any) -> Callable[..., Any]:
+        import jax
+
+        return jax.jit(function, compiler_options=self.options, **settings).lower(*given).compile()
+
+
+def platform_of(device: str) -> str:
+    """What jax calls it."""
+    return {"cpu": "cpu", "gpu": "cuda"}[device]
+
+
+def serve(side: str, batch: int, threads: int, device: str) -> None:
+    """Says what it is, then times a case as often as each line of the standard input asks for: "2 dcgan_64"."""
+    if side in ("here", "plain"):
+        taker: Any = Here(batch, threads, device, side == "here")
+    else:
+        from gan_torch import Torch
+
+        taker = Torch(batch, threads, device, STYLEGAN2, side == "grouped")
+    tell(taker.about())
+    ready: dict[str, Step] = {}
+    for line in sys.stdin:
+        times, case = line.strip().split(" ", 1)
+        if case not in ready:
+            model, due = STEPS.get(case, (None, ()))
+            ready[case] = taker.step(model, MODELS[model], due) if model else taker.convolution(*CONVOLUTIONS[case])
+            ready[case]()  # the first allocates
+        seconds = []
+        for _ in range(int(times)):
+            start = time.perf_counter()
+            ready[case]()
+            seconds.append(time.perf_counter() - start)
+        tell(seconds)
+
+
+def measure(sides: dict[str, Side], cases: list[str], rounds: int, steps: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each case and side; grouped convolutions are StyleGAN2's alone."""
+    found: dict[str, dict[str, list[float]]] = {case: {} for case in cases}
+    for _ in range(rounds):
+        for case in cases:
+            for name, side in sides.items():
+                if name != "grouped" or case in STEPS and case.startswith("stylegan2"):
+                    found[case].setdefault(name, []).extend(side.ask(f"{steps} {case}"))
+    return found
+
+
+def compare(torch_python: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Medians of all cases, their ratios to PyTorch's, and what the lazy phases add."""
+    names = [name for name in SIDES if name != "plain" or options.device == "cpu"]
+    settings = ["--batch", str(options.batch), "--threads", str(options.threads), "--device", options.device]
+    pythons = {name: torch_python if name in ("torch", "grouped") else sys.executable for name in names}
+    sides = {name: Side([pythons[name], __file__, "--side", name, *settings]) for name in names}
+    parameters = {name: side.about.pop("parameters") for name, side in sides.items()}
+    for name, counts in parameters.items():
+        if counts != parameters["here"]:
+            raise SystemExit(f"the networks differ: {name!r} has {counts} parameters, here are {parameters['here']}")
+    cases = [case for case in (*STEPS, *CONVOLUTIONS) if case.split()[0].rstrip(":") in options.models]
+    seconds = measure(sides, cases, options.rounds, options.steps)
+    for side in sides.values():
+        side.close()
+    medians = {case: {n: statistics.median(s) for n, s in of.items()} for case, of in seconds.items()}
+    ratios = {case: {n: s / of["torch"] for n, s in of.items() if n != "torch"} for case, of in medians.items()}
+    return {
+        "batch": options.batch,
+        "threads": options.threads,
+        "stylegan2_channels": STYLEGAN2,
+        "parameters": parameters["here"],
+        "seconds": medians,
+        "fastest_seconds": {case: {n: min(s) for n, s in of.items()} for case, of in seconds.items()},
+        "ratio_to_torch": ratios,
+        "seconds_that_a_lazy_phase_adds": added(medians),
+        "slower_than_torch": sorted(case for case, of in ratios.items() if of["here"] > 1),
+        "times_each": options.rounds * options.steps,
+        "layers": {model: "{0}x{0}x{1} to {2}, {3}x{3}, stride {4}".format(*LAYERS[model]) for model in options.models},
+        "sides": {name: side.about for name, side in sides.items()},
+    }
+
+
+def added(medians: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """By case with a lazy phase and side, the seconds above the step without; other steps cost nothing for it."""
+    plain = medians.get("stylegan2_64", {})
+    lazy = {case: of for case, of in medians.items() if " + " in case}
+    return {case: {name: of[name] - plain[name] for name in of} for case, of in lazy.items()}
+
+
+def main() -> None:
+    """Compares, or serves as one side."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torch-python", help="an interpreter that has torch")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=list(MODELS))
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2, help="on a CPU")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each side with each case")
+    parser.add_argument("--steps", type=int, default=2, help="steps in a turn")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        serve(options.side, options.batch, options.threads, options.device)
+        return
+    if not options.torch_python:
+        parser.error("--torch-python is needed: an interpreter that has torch")
+    os.environ["JAX_PLATFORMS"] = platform_of(options.device)
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the sides share a GPU
+    from machine import write_result  # imports jax, which the side of torch does not have
+
+    write_result(f"gan_{options.device}", compare(options.torch_python, options))
+
+
+if __name__ == "__main__":
+    main()
