@@ -1,9 +1,8 @@
-"""The command `imagegen`: train, sample, evaluate, report, info, data."""
+"""The command `imagegen`: train, sample, edit, evaluate, report, info, data."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import importlib
 import importlib.util
 import json
@@ -17,16 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax import editing, sampling
 from imagegen_jax.core import folder, program, summary
 from imagegen_jax.core.experiment import Experiment, Rows
 from imagegen_jax.core.model import condition_rows
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.main import main as train_main
-from imagegen_jax.main import readable_errors, step_word
-from imagegen_jax.run import load
-
-GRID_CELL = 32  # pixels: smaller images are magnified in a grid, by a whole number, up to this height
+from imagegen_jax.main import readable_errors
 
 EXAMPLES = {
     "train": """examples:
@@ -34,11 +31,8 @@ EXAMPLES = {
   imagegen train experiments.dcgan_mnist --workdir runs/a --optim.generator.lr 1e-4
   imagegen train my_experiment.py --smoke
   imagegen train experiments.ddpm_cifar10 --help      every field as an option""",
-    "sample": """examples:
-  imagegen sample runs/demo --n 100
-  imagegen sample runs/demo --n 20 --labels 3,7 --out grid.png
-  imagegen sample runs/demo --n 50000 --out samples.npz       arr_0 images uint8, arr_1 labels
-  imagegen sample runs/demo --model.sampler.steps 50 --out folder/""",
+    "sample": sampling.EXAMPLES,
+    "edit": editing.EXAMPLES,
     "report": """example:
   imagegen report runs/demo""",
     "info": """examples:
@@ -68,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for add in (_add_train, _add_sample, _add_evaluate, _add_report, _add_info, _add_data):
+    for add in (_add_train, _add_sample, _add_edit, _add_evaluate, _add_report, _add_info, _add_data):
         add(commands)
     return parser
 
@@ -80,18 +74,14 @@ def _add_train(commands: Any) -> None:
 
 def _add_sample(commands: Any) -> None:
     sample = _command(commands, "sample", "draw images from a run", _sample)
-    sample.add_argument("run", type=pathlib.Path)
-    sample.add_argument("--n", type=int, default=64, help="how many images (default: 64)")
-    sample.add_argument("--labels", type=_labels, help="classes to draw, e.g. 3,7 (default: all), each as often")
-    sample.add_argument(
-        "--out", default="grid.png", help="a grid .png, a folder/ of PNGs, or an .npz (default: grid.png)"
-    )
-    sample.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
-    sample.add_argument("--chunk", type=int, default=256, help="images drawn at a time (default: 256)")
-    sample.add_argument("--step", type=step_word, help="which checkpoint, or 'best' (default: the newest)")
-    sample.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
-    sample.add_argument("--std", type=float, help="draw from the post-hoc average of this width (0 to 0.28)")
+    sampling.add_options(sample)
     _module_option(sample)
+
+
+def _add_edit(commands: Any) -> None:
+    edit = _command(commands, "edit", "edit what a generator makes: mix, truncate, interpolate, direct, project", _edit)
+    for parser in editing.add_edits(edit):
+        _module_option(parser)
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -146,8 +136,8 @@ def _module_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _labels(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+def _modules(options: argparse.Namespace) -> list[str]:
+    return [import_target(name).__name__ for name in options.module]
 
 
 def _no_more(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -167,45 +157,18 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _sample(options: argparse.Namespace, rest: list[str]) -> None:
-    if options.n < 1:
-        raise ValueError(f"--n {options.n}: must be at least 1")
-    run = load(options.run, [import_target(name).__name__ for name in options.module], step=options.step)
-    run = dataclasses.replace(
-        run, experiment=parse_overrides(run.experiment, rest, f"imagegen sample {options.run}", prefix=("model",))
-    )
-    run = run.reconstruct(options.std) if options.std else run.with_average(options.average)
-    classes = options.labels or list(range(run.experiment.num_classes))
-    labels = np.sort(np.resize(classes, options.n), kind="stable") if classes else None
-    images = run.sample(options.n, labels, options.seed, options.chunk)
-    write_samples(options.out, images, labels)
-    print(f"{len(images)} images in {options.out}")
+    sampling.run_command(options, rest, _modules(options))
 
 
-def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None) -> None:
-    """Writes uint8 images [n h w c] as a grid, as a folder of PNGs, or as the .npz that ADM's evaluator reads."""
-    from imagegen_jax.data.grid import grid, write_png
-
-    path = pathlib.Path(out)
-    if path.suffix == ".npz":
-        np.savez(path, images, *([] if labels is None else [labels.astype(np.int64)]))
-    elif path.suffix == ".png":
-        rows = 0 if labels is None else len(np.unique(labels))
-        columns = max(1, round(len(images) / rows if rows else len(images) ** 0.5))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        zoom = max(1, GRID_CELL // images.shape[1])
-        write_png(path, grid(images, min(columns, 64)).repeat(zoom, axis=0).repeat(zoom, axis=1))
-    else:
-        path.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(images):
-            prefix = "" if labels is None else f"{labels[i]}_"
-            write_png(path / f"{prefix}{i:06d}.png", image)
+def _edit(options: argparse.Namespace, rest: list[str]) -> None:
+    editing.run_command(options, rest, _modules(options))
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
     from imagegen_jax.evaluation import run_command
 
     _no_more(options, rest)
-    run_command(options, [import_target(name).__name__ for name in options.module])
+    run_command(options, _modules(options))
 
 
 def _report(options: argparse.Namespace, rest: list[str]) -> None:
@@ -217,8 +180,7 @@ def _report(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _info(options: argparse.Namespace, rest: list[str]) -> None:
-    modules = [import_target(name).__name__ for name in options.module]
-    path = pathlib.Path(options.target)
+    path, modules = pathlib.Path(options.target), _modules(options)
     if path.is_dir():
         experiment, rows = folder.load_experiment(path, modules), folder.load_rows(path)
     else:

@@ -100,6 +100,12 @@ def test_sample_refuses_bad_input(imagegen, run, arguments, words):
 
 
 @pytest.mark.slow
+def test_edit_says_what_a_model_lacks(imagegen, run, tmp_path):
+    code, _, said = imagegen("edit", "interpolate", run, "--out", tmp_path / "walk.gif")
+    assert code == 1 and "a DDPM does not make its images of latents alone" in said
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -167,7 +173,7 @@ def test_what_is_no_target_is_named(imagegen, tmp_path):
     assert code == 1 and "no run folder" in said
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("sample",), ("info",), ("report",), ("data",)])
+@pytest.mark.parametrize("command", [(), ("train",), ("sample",), ("edit",), ("info",), ("report",), ("data",)])
 def test_help_has_examples(imagegen, command):
     code, out, _ = imagegen(*command, "--help")
     assert code == 0

@@ -17,7 +17,8 @@ from imagegen_jax.gan import regularizers
 from imagegen_jax.gan.augment import ADA, DiffAugment
 from imagegen_jax.gan.latents import mixing_grid, truncation_sweep
 from imagegen_jax.gan.stylegan2 import StyleGAN2
-from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, minibatch_deviation, resolutions
+from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, resolutions
+from imagegen_jax.nn.deviation import minibatch_deviation
 
 KEY = jax.random.key(0)
 

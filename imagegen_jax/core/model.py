@@ -56,7 +56,7 @@ class Phase(NamedTuple):
 class Model(Protocol):
     """What the core asks of a model.
 
-    Four more members are optional. `num_classes: int` (0 or absent: no labels) is the number of values that
+    More members are optional. `num_classes: int` (0 or absent: no labels) is the number of values that
     `conditions["label"]` may take. `condition_rows` tells what else of the data `sample` makes images from: by name
     ("source") the shape and dtype of one row, as the data hold it; grids and evaluations take the first rows.
     `check_conditions(conditions)` raises ValueError for values that it cannot sample by, before compiling. A model that
@@ -83,7 +83,12 @@ class Model(Protocol):
 
 @runtime_checkable
 class Generative(Model, Protocol):
-    """A model that draws images. Its runs have grids; those of any other, such as a classifier, have none."""
+    """A model that draws images. Its runs have grids; those of any other, such as a classifier, have none.
+
+    `optional_conditions: tuple[str, ...]` names conditions beside labels that `sample` reads where they are given, such
+    as "truncation". A model that makes each image of a latent has `latent_dim` and `generate(nets, z, conditions)`, by
+    which images can be edited (`gan.latents`).
+    """
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1]. `conditions` holds arrays with `n` rows ("label") or scalars ("guidance")."""

@@ -9,6 +9,8 @@ import pathlib
 import numpy as np
 from jaxtyping import UInt8
 
+CELL = 32  # pixels: smaller images are magnified in a picture, by a whole number, up to this height
+
 
 def grid(images: UInt8[np.ndarray, "n h w c"], columns: int, pad: int = 2) -> UInt8[np.ndarray, "H W c"]:
     """The images row by row, `columns` a row, each with `pad` white pixels around it; missing ones are white.
@@ -43,6 +45,12 @@ def _with_channels(images: UInt8[np.ndarray, "n h w _"], channels: int) -> UInt8
     if images.shape[-1] < channels:
         images = np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1)
     return images
+
+
+def magnified(picture: UInt8[np.ndarray, "h w c"], image_height: int) -> UInt8[np.ndarray, "H W c"]:
+    """A picture of images of this height, with each pixel as a square of pixels where the images are small."""
+    zoom = max(1, CELL // image_height)
+    return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
 def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "h w c"]) -> None:

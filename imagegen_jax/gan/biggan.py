@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ from imagegen_jax.gan import conditional
 from imagegen_jax.gan.biggan_deep import DeepDiscriminator, DeepGenerator
 from imagegen_jax.gan.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.conditional import Judgement, Labels
+from imagegen_jax.gan.latents import check_truncation
 from imagegen_jax.gan.losses import Hinge, Objective
 from imagegen_jax.gan.regularizers import orthogonality
 from imagegen_jax.nn.conditional_norm import MOMENTUM
@@ -59,6 +60,8 @@ class BigGAN:
     discriminator_steps: int = 1
     orthogonal_weight: float = 1e-4  # beta in Eq. 3, for the generator; BigGAN-PyTorch's 1e-4 is 5e-5 here
     standing_batches: int = 0  # 0: sampling reads the running statistics
+
+    optional_conditions: ClassVar[tuple[str, ...]] = ("truncation",)
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "num_classes", "discriminator_steps"):
@@ -109,18 +112,22 @@ class BigGAN:
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError where a truncation is outside [0, 1], or not a number."""
-        truncation = np.asarray(conditions.get("truncation", 1.0), np.float64)
-        wrong = truncation[~((truncation >= 0) & (truncation <= 1))]
-        if wrong.size:
-            raise ValueError(f"truncation {wrong.ravel()[0]}: must be from 0 (all latents 0) to 1 (not truncated)")
+        check_truncation(conditions)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1] of the classes `conditions["label"]` [n]. Raises ValueError without labels."""
+        return self.generate(nets, self.latents(key, n, conditions), conditions)
+
+    def latents(self, key: PRNGKey, n: int, conditions: Batch) -> Float[Array, "n d"]:
+        """The latents of `n` samples, truncated."""
+        return truncated_normal(key, (n, self.latent_dim), conditions.get("truncation", 1.0))
+
+    def generate(self, nets: Nets, z: Float[Array, "n d"], conditions: Batch) -> Image:
+        """The images of latents, as `sample` makes them; a truncation is that of the statistics alone."""
         check_labels(self, conditions)
-        variables, truncation = nets["generator"], conditions.get("truncation", 1.0)
+        variables = nets["generator"]
         if self.standing_batches:
-            variables = self.standing(variables, n, truncation)
-        z = truncated_normal(key, (n, self.latent_dim), truncation)
+            variables = self.standing(variables, len(z), conditions.get("truncation", 1.0))
         return self.generator.apply(variables, z, conditions["label"], self.image_shape, self.num_classes, train=False)
 
     def standing(self, variables: Variables, n: int, truncation: float | Float[Array, " n"]) -> Variables:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable
+from typing import Literal
 
 import flax.linen as nn
 import jax
@@ -134,8 +135,7 @@ class CycleGAN:
     """Adversarial losses in both domains, and what is translated and back must be what it was.
 
     Images and sources have one shape. Generators are trained in one phase and discriminators in another, each of these
-    with a pool of what its generator made before, which is carried in the statistics. Samples go from source to image;
-    `to_source` translates the other way.
+    with a pool of what its generator made before, which is carried in the statistics.
     """
 
     image_shape: tuple[int, int, int] = (256, 256, 3)
@@ -146,6 +146,7 @@ class CycleGAN:
     cycle_weight: float = 10.0  # lambda in Eq. 3
     identity_weight: float = 0.5  # of the identity loss as a share of `cycle_weight` (section 5.2); 0: none
     pool_size: int = 50  # generated images kept for each discriminator (section 4); 0: none
+    direction: Literal["to_image", "to_source"] = "to_image"  # that sampling translates in; training does both
 
     def __post_init__(self) -> None:
         if self.discriminator.norm != "instance":
@@ -155,13 +156,13 @@ class CycleGAN:
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Images are made from "source", which has their shape."""
-        return {"source": jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
+        """Images are made from "source", which has their shape; in the other direction, sources from "image"."""
+        return {self._translated: jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images or sources have another shape, or one that the networks cannot have."""
         check_images(self, batch)
-        check_condition_rows(self, batch)
+        check_condition_rows(dataclasses.replace(self, direction="to_image"), batch)
         if self.image_shape[0] % 4 or self.image_shape[1] % 4:
             raise ValueError(f"image_shape={self.image_shape}: height and width must be divisible by 4, to halve twice")
         example, keys = batch["image"][:1], jax.random.split(key, 4)
@@ -224,9 +225,17 @@ class CycleGAN:
         return loss, Aux({"loss": loss, **metrics}, stats)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """The images that the `n` sources `conditions["source"]` in [-1, 1] become. Raises ValueError without them."""
+        """What the `n` sources `conditions["source"]` in [-1, 1] become, or in the other direction the images "image".
+
+        Raises ValueError without them.
+        """
         check_condition_rows(self, conditions)
-        return self.to_image(nets, conditions["source"])
+        translate = self.to_image if self.direction == "to_image" else self.to_source
+        return translate(nets, conditions[self._translated])
+
+    @property
+    def _translated(self) -> str:
+        return "source" if self.direction == "to_image" else "image"
 
     def _logits(self, variables: Variables, image: Image) -> Float[Array, " p"]:
         """The logits of all patches of all rows."""

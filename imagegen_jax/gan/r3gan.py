@@ -230,7 +230,10 @@ class R3GAN:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images, clipped to [-1, 1], of `conditions["label"]` where there are classes."""
-        z = jax.random.normal(key, (n, self.latent_dim))
+        return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
+
+    def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
+        """The images of latents, as `sample` makes them."""
         return jnp.clip(self._generate(nets["generator"], z, conditions.get("label")), -1, 1)
 
     def _gamma(self, step: Int[Array, ""]) -> Scalar:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,7 @@ from imagegen_jax.core.model import (
     check_labels,
 )
 from imagegen_jax.gan.augment import ADA, DiffAugment
+from imagegen_jax.gan.latents import check_truncation
 from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
 from imagegen_jax.gan.regularizers import path_lengths, zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, Labels, resolutions
@@ -62,6 +64,8 @@ class StyleGAN2:
     w_decay: float = 0.995  # of the mean style, per step
     augment: DiffAugment | ADA | None = None  # of all images that the discriminator sees
 
+    optional_conditions: ClassVar[tuple[str, ...]] = ("truncation",)
+
     def __post_init__(self) -> None:
         resolutions(*self.image_shape[:2])
         for name in ("latent_dim", "r1_every", "path_every", "path_shrink"):
@@ -72,6 +76,11 @@ class StyleGAN2:
                 raise ValueError(f"{name}={getattr(self, name)}: must be from 0 to 1")
         if self.augment is not None and self.image_shape[2] not in (1, 3):
             raise ValueError(f"augment is for images of 1 or 3 channels, and image_shape={self.image_shape}")
+        if isinstance(self.augment, ADA) and self.augment.target is not None and not self.objective.signed:
+            raise ValueError(
+                f"augment={self.augment} follows the signs of logits, which tell nothing with objective="
+                f"{self.objective}: take NonSaturating, Saturating or Hinge, or a constant p, by target=None"
+            )
 
     @property
     def layers(self) -> int:
@@ -161,6 +170,10 @@ class StyleGAN2:
 
     # --- images ------------------------------------------------------------------------------------------------------
 
+    def check_conditions(self, conditions: Batch) -> None:
+        """Raises ValueError where a truncation is outside [0, 1], or not a number."""
+        check_truncation(conditions)
+
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1], with noise of their own.
 
@@ -170,6 +183,11 @@ class StyleGAN2:
         z = jax.random.normal(latent_key, (n, self.latent_dim))
         w = self.styles(nets, z, conditions.get("label"), conditions.get("truncation", 1.0))
         return jnp.clip(self.synthesise(nets, w, jax.random.split(noise_key, n)), -1, 1)
+
+    def generate(self, nets: Nets, z: Float[Array, "b z"], conditions: Batch) -> Image:
+        """The images of latents, as `sample` makes them, but with the constant noise."""
+        w = self.styles(nets, z, conditions.get("label"), conditions.get("truncation", 1.0))
+        return jnp.clip(self.synthesise(nets, w), -1, 1)
 
     def styles(
         self,

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.model import Image, PRNGKeys
+from imagegen_jax.nn.deviation import append_deviation
 from imagegen_jax.nn.equalized import EqualConv, EqualDense, normalise
 from imagegen_jax.nn.modulated import StyledConv, ToImage
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -146,8 +147,7 @@ class Discriminator(nn.Module):
         for level, (_, fewer) in enumerate(itertools.pairwise(features)):
             x = self._halve(x, fewer, level)
         x = x.astype(jnp.float32)
-        deviation = jnp.broadcast_to(minibatch_deviation(x, self.group)[:, None, None, None], (*x.shape[:3], 1))
-        x = EqualConv(features[-1], dtype="float32", name="last_conv")(jnp.concatenate([x, deviation], axis=-1))
+        x = EqualConv(features[-1], dtype="float32", name="last_conv")(append_deviation(x, self.group))
         x = EqualDense(features[-1], activate=True, dtype="float32", name="dense")(x.reshape(len(x), -1))
         if labels is None:
             return EqualDense(1, dtype="float32", name="logit")(x)[:, 0]
@@ -169,15 +169,3 @@ class Discriminator(nn.Module):
         y = conv(x.shape[-1], 3, "conv", down=False)(x)
         y = conv(features, 3, "halve", down=True, gain=gain)(y)
         return y + conv(features, 1, "skip", down=True, gain=gain, activate=False)(x) if self.residual else y
-
-
-def minibatch_deviation(x: Float[Array, "b h w c"], group: int) -> Float[Array, " b"]:
-    """The mean standard deviation of features over groups of images (Karras et al. 2018, arXiv 1710.10196, section 3).
-
-    Groups are consecutive rows, which mostly lie on one device; of a batch that `group` does not divide, smaller ones.
-    """
-    b = len(x)
-    size = next(n for n in range(min(group, b), 0, -1) if b % n == 0)
-    grouped = x.reshape(b // size, size, *x.shape[1:])
-    deviation = jnp.sqrt(jnp.var(grouped, axis=1) + 1e-8).mean(axis=(1, 2, 3))
-    return jnp.repeat(deviation, size)

@@ -128,7 +128,10 @@ class WGAN:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""
-        z = jax.random.normal(key, (n, self.latent_dim))
+        return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
+
+    def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
+        """The images of latents, as `sample` makes them."""
         return self.generator.apply(nets["generator"], z, self.image_shape, train=False)
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:

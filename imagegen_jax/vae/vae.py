@@ -109,18 +109,22 @@ class VAE:
 
     def reconstruct(self, nets: Nets, image: Image) -> Image:
         """E[x|z] at the posterior's mean z, of images without observation noise. [B H W C] -> [B H W C]"""
-        return self._mean_image(nets, self._embed(nets, image))
+        return self.generate(nets, self._embed(nets, image), {})
 
     def interpolate(self, nets: Nets, first: Image, last: Image, steps: int) -> Float[Array, "b steps h w c"]:
         """Images at `steps` equally spaced points between the latents of two images, which come first and last."""
         start, end = self._embed(nets, first)[:, None], self._embed(nets, last)[:, None]
         at = jnp.linspace(0.0, 1.0, steps)[None, :, None]
         z = (1 - at) * start + at * end
-        return self._mean_image(nets, z.reshape(-1, self.latent_dim)).reshape(-1, steps, *self.image_shape)
+        return self.generate(nets, z.reshape(-1, self.latent_dim), {}).reshape(-1, steps, *self.image_shape)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1]: E[x|z] for z from the prior; `conditions` is not read."""
-        return self._mean_image(nets, jax.random.normal(key, (n, self.latent_dim)))
+        return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
+
+    def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
+        """E[x|z], as `sample` makes it."""
+        return self.likelihood.mean(self._decode(nets, z))
 
     @property
     def _output_shape(self) -> tuple[int, int, int]:
@@ -135,9 +139,6 @@ class VAE:
 
     def _decode(self, nets: Nets, z: Float[Array, "b d"]) -> Float[Array, "b h w o"]:
         return self.decoder.apply(nets["decoder"], z, self._output_shape)
-
-    def _mean_image(self, nets: Nets, z: Float[Array, "b d"]) -> Image:
-        return self.likelihood.mean(self._decode(nets, z))
 
 
 def kl_to_prior(mu: Float[Array, "b d"], log_var: Float[Array, "b d"]) -> Float[Array, " b"]:

@@ -1,0 +1,254 @@
+"""`imagegen edit`: what a trained generator does with its latents and styles, as pictures and videos."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from imagegen_jax import sampling
+from imagegen_jax.core import program
+from imagegen_jax.data.grid import beside, grid, magnified, write_png
+from imagegen_jax.data.image import to_float, to_uint8
+from imagegen_jax.data.video import check_video, write_video
+from imagegen_jax.gan import latents
+from imagegen_jax.gan.directions import directions, latent_weights, moved, style_weights
+from imagegen_jax.gan.interpolation import interpolate
+from imagegen_jax.gan.projection import project
+from imagegen_jax.metrics.distances import DISTANCES, distance_of
+from imagegen_jax.run import Run
+
+EXAMPLES = """examples:
+  imagegen edit mix runs/stylegan2 --layers coarse
+  imagegen edit truncate runs/stylegan2 --range -1 1
+  imagegen edit interpolate runs/dcgan --latents 6 --out walk.gif
+  imagegen edit directions runs/stylegan2 --layers 0-3
+  imagegen edit project runs/stylegan2 photo.png --steps 500
+
+imagegen edit EDIT --help shows an edit's options."""
+
+LAYERS = {"all": (0, None), "coarse": (0, 4), "middle": (4, 8), "fine": (8, None)}  # arXiv 1812.04948, Figure 3
+
+Command = Callable[[argparse.Namespace, Run], str]  # does the edit, and says what it did
+
+
+def add_edits(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Adds the edits as commands below `parser`, and returns their parsers."""
+    edits = parser.add_subparsers(required=True, metavar="EDIT")
+    return [add(edits) for add in (_add_mix, _add_truncate, _add_interpolate, _add_directions, _add_project)]
+
+
+def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: Sequence[str]) -> None:
+    """Does the edit that the command line asks for."""
+    for name in ("n", "rows", "columns", "count", "chunk"):
+        if getattr(options, name, 1) is not None and getattr(options, name, 1) < 1:
+            raise ValueError(f"--{name} {getattr(options, name)}: must be at least 1")
+    print(options.edit(options, sampling.open_run(options, modules, overrides)))
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def _add_mix(edits: Any) -> argparse.ArgumentParser:
+    parser = _add(edits, "mix", "a grid of images with the styles of their row, in some layers of their column", _mix)
+    parser.add_argument("--rows", type=int, default=5, help="default: 5")
+    parser.add_argument("--columns", type=int, default=5, help="default: 5")
+    parser.add_argument("--layers", type=_layers, default="coarse", help=f"from the column: {_LAYERS_HELP} (coarse)")
+    sampling.add_truncation(parser)
+    return parser
+
+
+def _add_truncate(edits: Any) -> argparse.ArgumentParser:
+    parser = _add(edits, "truncate", "a grid of images, a row each, drawn towards the mean and beyond it", _truncate)
+    parser.add_argument("--n", type=int, default=5, help="how many images (default: 5)")
+    parser.add_argument("--columns", type=int, default=9, help="strengths of truncation (default: 9)")
+    parser.add_argument(
+        "--range", type=float, nargs=2, default=(-1.0, 1.0), metavar=("FIRST", "LAST"),
+        help="psi of the first and the last column: 1 is the image, 0 the mean, -1 the opposite (default: -1 1)",
+    )  # fmt: skip
+    return parser
+
+
+def _add_interpolate(edits: Any) -> argparse.ArgumentParser:
+    parser = _add(edits, "interpolate", "a video that goes through some latents and back", _interpolate, "walk.gif")
+    parser.add_argument("--latents", type=int, default=6, help="how many to go through (default: 6)")
+    parser.add_argument("--frames", type=int, default=30, help="from each to the next (default: 30)")
+    parser.add_argument("--fps", type=int, default=25, help="frames a second (default: 25)")
+    parser.add_argument("--space", choices=("z", "w"), default="z", help="arcs in z (default), or lines in w")
+    parser.add_argument("--n", type=int, help="loops side by side (default: one, or one a class)")
+    sampling.add_truncation(parser)
+    return parser
+
+
+def _add_directions(edits: Any) -> argparse.ArgumentParser:
+    parser = _add(edits, "directions", "a grid of one image moved along SeFa's directions, a row each", _directions)
+    parser.add_argument("--count", type=int, default=6, help="how many directions (default: 6)")
+    parser.add_argument("--columns", type=int, default=7, help="how many positions (default: 7)")
+    parser.add_argument("--strength", type=float, default=3.0, help="of the last column; the first's is its negative")
+    parser.add_argument("--layers", type=_layers, help=f"whose styles move: {_LAYERS_HELP} (all)")
+    sampling.add_truncation(parser)
+    return parser
+
+
+def _add_project(edits: Any) -> argparse.ArgumentParser:
+    parser = _add(edits, "project", "the images of the model that are nearest to yours", _project)
+    parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
+    parser.add_argument("--steps", type=int, default=1000, help="default: 1000")
+    parser.add_argument("--rate", type=float, default=0.1, help="largest learning rate (default: 0.1)")
+    parser.add_argument("--distance", default="pixels", help=f"{DISTANCES} (default: pixels)")
+    parser.add_argument("--styles", type=pathlib.Path, help="write the styles found to this .npz, as w [n l d]")
+    return parser
+
+
+def _add(edits: Any, name: str, what: str, command: Command, out: str = "") -> argparse.ArgumentParser:
+    parser = edits.add_parser(name, help=what, description=what.capitalize() + ".", allow_abbrev=False)
+    sampling.add_run_options(parser)
+    kind = "a .gif or an .mp4" if out else "a .png"
+    parser.add_argument("--out", default=out or f"{name}.png", help=f"{kind} (default: {out or name + '.png'})")
+    parser.add_argument("--chunk", type=int, default=64, help="images made at a time (default: 64)")
+    parser.set_defaults(edit=command, parser=parser)
+    return parser
+
+
+_LAYERS_HELP = f"{', '.join(LAYERS)}, or numbers such as 2-5"
+
+
+def _layers(text: str) -> tuple[int, int | None]:
+    """First and last + 1; None for up to the end."""
+    first, _, last = text.partition("-")
+    if text not in LAYERS and not (first.isdecimal() and (last or first).isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {_LAYERS_HELP}")
+    return LAYERS[text] if text in LAYERS else (int(first), int(last or first) + 1)
+
+
+# --- edits -----------------------------------------------------------------------------------------------------------
+
+
+class Drawn(NamedTuple):
+    """Latents, and what goes with them."""
+
+    z: jax.Array  # [n z]
+    conditions: dict[str, Any]  # "label" [n], and "truncation"
+
+
+def _draw(options: argparse.Namespace, run: Run, n: int) -> Drawn:
+    """Latents for a model that has them, of the classes asked for in turn."""
+    model = latents.latent_model(run.experiment.model)
+    classes = options.labels or list(range(run.experiment.num_classes))
+    conditions: dict[str, Any] = {"label": np.resize(classes, n).astype(np.int32)} if classes else {}
+    conditions |= sampling.truncation_of(options, run.experiment.model)
+    program.check_conditions(run.experiment.model, n, conditions)
+    return Drawn(latents.draw(model, jax.random.key(options.seed), n, conditions), conditions)
+
+
+def _styles(run: Run, drawn: Drawn, truncation: float = 1.0) -> jax.Array:
+    model = latents.style_model(run.experiment.model)
+    return model.styles(run.nets, drawn.z, drawn.conditions.get("label"), truncation)
+
+
+def _range(layers: tuple[int, int | None], model: latents.StyleBased) -> tuple[int, int]:
+    start, end = layers[0], model.layers if layers[1] is None else layers[1]
+    latents.check_layers(start, end, model.layers)
+    return start, end
+
+
+def _mix(options: argparse.Namespace, run: Run) -> str:
+    model = latents.style_model(run.experiment.model)
+    drawn = _draw(options, run, options.rows + options.columns)
+    w = _styles(run, drawn, drawn.conditions.get("truncation", 1.0))
+    of_rows, of_columns = w[: options.rows], w[options.rows :]
+    mixed = latents.mixed(of_rows, of_columns, *_range(options.layers, model))
+    beside_rows = jnp.concatenate([of_rows[:, None], mixed], axis=1).reshape(-1, *w.shape[1:])
+    images = _rendered(options, run, {"w": jnp.concatenate([of_columns, beside_rows])})
+    return _write(options, np.concatenate([np.full_like(images[:1], 255), images]), options.columns + 1)
+
+
+def _truncate(options: argparse.Namespace, run: Run) -> str:
+    drawn = _draw(options, run, options.n)
+    first, last = options.range
+    psis = jnp.linspace(first, last, options.columns)
+    w = latents.truncated(_styles(run, drawn), _styles(run, drawn, 0.0), psis)
+    return _write(options, _rendered(options, run, {"w": w.reshape(-1, *w.shape[2:])}), options.columns)
+
+
+def _interpolate(options: argparse.Namespace, run: Run) -> str:
+    check_video(options.out, options.fps)
+    model = latents.latent_model(run.experiment.model)
+    loops = options.n or len(options.labels or ()) or run.experiment.num_classes or 1
+    z, conditions = _draw(options, run, options.latents * loops)
+    if "label" in conditions:
+        conditions["label"] = conditions["label"][:loops]
+    z = z.reshape(options.latents, loops, -1)
+    frames = interpolate(model, run.nets, z, options.frames, options.space, conditions, options.chunk)
+    columns, pad, height = math.ceil(loops**0.5), 2 * (loops > 1), run.experiment.model.image_shape[0]
+    frames = tqdm(frames, "frames", options.latents * options.frames, unit=" frames", disable=None)
+    pathlib.Path(options.out).parent.mkdir(parents=True, exist_ok=True)
+    write_video(options.out, (magnified(grid(tiles, columns, pad), height) for tiles in frames), options.fps)
+    return f"{options.latents * options.frames} frames in {options.out}"
+
+
+def _directions(options: argparse.Namespace, run: Run) -> str:
+    model, strengths = run.experiment.model, jnp.linspace(-options.strength, options.strength, options.columns)
+    drawn, rows = _draw(options, run, 1), dict[str, Any]()
+    if isinstance(model, latents.StyleBased):
+        start = _styles(run, drawn, drawn.conditions.get("truncation", 1.0))[0]
+        layers = range(*_range(options.layers or LAYERS["all"], model))
+        n, values = directions(style_weights(model, run.nets, start.shape[-1], layers), options.count)
+        rows = {"w": moved(start, n, strengths, layers).reshape(-1, *start.shape)}
+    else:
+        if options.layers:
+            raise ValueError(f"--layers: a {type(model).__name__} has no styles to choose among")
+        a = latent_weights(latents.latent_model(model), run.nets, drawn.conditions)
+        n, values = directions(a, options.count)
+        z = moved(drawn.z[0], n, strengths).reshape(-1, len(drawn.z[0]))
+        rows = {"z": z, **{name: np.resize(x, len(z)) for name, x in drawn.conditions.items()}}
+    said = _write(options, _rendered(options, run, rows), options.columns)
+    return f"{said}; eigenvalues {', '.join(f'{value:.3g}' for value in values)}"
+
+
+def _project(options: argparse.Namespace, run: Run) -> str:
+    model = latents.style_model(run.experiment.model)
+    label = _one_label(options, run)
+    target = sampling.read_images(options.images, model.image_shape)
+    distance = distance_of(options.distance, model.image_shape, run.experiment.data)
+    key = jax.random.key(options.seed)
+    found = project(model, run.nets, to_float(jnp.asarray(target)), distance, key, label, options.steps, options.rate)
+    if options.styles:
+        np.savez(options.styles, w=np.asarray(found.w))
+    pictures = beside(target, np.asarray(to_uint8(found.image)))
+    said = _write(options, pictures, math.ceil(len(target) ** 0.5))
+    before, after = (float(jnp.mean(x)) for x in (found.start, found.distance))
+    return f"{said}; distance ({options.distance}) {before:.4g} at the mean style, {after:.4g} at the one found"
+
+
+def _one_label(options: argparse.Namespace, run: Run) -> int | None:
+    """The class to search in; None for a model without classes."""
+    labels, classes = options.labels or [], run.experiment.num_classes
+    if classes and len(labels) != 1:
+        raise ValueError(f"this model has {classes} classes: say in which one to search, such as --labels 0")
+    program.check_conditions(run.experiment.model, len(labels), program.label_conditions(labels or None))
+    return labels[0] if labels else None
+
+
+def _rendered(options: argparse.Namespace, run: Run, rows: dict[str, Any]) -> np.ndarray:
+    model, n = latents.latent_model(run.experiment.model), len(next(iter(rows.values())))
+    with tqdm(total=n, desc="images", unit=" images", disable=None) as bar:
+        found = []
+        for images in latents.render(model, run.nets, rows, options.chunk):
+            found.append(images)
+            bar.update(len(images))
+    return np.concatenate(found)
+
+
+def _write(options: argparse.Namespace, images: np.ndarray, columns: int) -> str:
+    path = pathlib.Path(options.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, magnified(grid(images, columns), images.shape[1]))
+    return f"{len(images)} images in {path}"

@@ -1,0 +1,41 @@
+"""Styles in training: those of two latents in one image, and their moving mean."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import PRNGKey, PRNGKeys
+
+Style = Float[Array, "b d"]
+
+
+def split_keys(keys: PRNGKeys, n: int) -> PRNGKeys:
+    """`n` keys for each row, [n B]."""
+    return jax.vmap(lambda key: jax.random.split(key, n), out_axes=1)(keys)
+
+
+def mix(first: Style, second: Style, keys: PRNGKeys, share: float, layers: int) -> Float[Array, "b l d"]:
+    """A style for each layer: the first, in a `share` of the images up to a random layer, from which on the second.
+
+    Each of the layers but the first is as likely to be it (Karras et al. 2019, arXiv 1812.04948, section 3.1).
+    """
+
+    def cut(key: PRNGKey) -> Float[Array, ""]:
+        at_key, chance_key = jax.random.split(key)
+        at = jax.random.randint(at_key, (), 1, layers)
+        return jnp.where(jax.random.bernoulli(chance_key, share), at, layers)
+
+    swapped = jnp.arange(layers) >= jax.vmap(cut)(keys)[:, None]
+    return jnp.where(swapped[..., None], second[:, None], first[:, None])
+
+
+def follow(mean: Float[Array, " d"], styles: Style, decay: float) -> Float[Array, " d"]:
+    """The moving mean of styles after a batch of them."""
+    return decay * mean + (1 - decay) * jnp.mean(styles, axis=0)
+
+
+def truncate(styles: Style, mean: Float[Array, " d"], psi: float | Float[Array, " n"]) -> Style:
+    """w' = mean + psi (w - mean), one psi for all or one a row (Karras et al. 2019, arXiv 1812.04948, appendix B)."""
+    return mean + jnp.reshape(jnp.asarray(psi), (-1, 1)) * (styles - mean)

@@ -1,0 +1,176 @@
+"""`imagegen sample`: images of a run, as a picture, a folder or an array; and what other commands share with it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from imagegen_jax.core import program
+from imagegen_jax.core.model import Model, condition_rows
+from imagegen_jax.core.override import parse_overrides
+from imagegen_jax.data.decode import SUFFIXES, decode
+from imagegen_jax.data.folder import Folder
+from imagegen_jax.data.grid import beside, grid, magnified, write_png
+from imagegen_jax.data.image import is_image
+from imagegen_jax.main import step_word
+from imagegen_jax.run import Run, load
+
+IMAGES = 64  # drawn where nothing else is asked for
+
+EXAMPLES = """examples:
+  imagegen sample runs/demo --n 100
+  imagegen sample runs/demo --n 20 --labels 3,7 --out grid.png
+  imagegen sample runs/demo --n 50000 --out samples.npz       arr_0 images uint8, arr_1 labels
+  imagegen sample runs/demo --model.sampler.steps 50 --out folder/
+  imagegen sample runs/stylegan2 --truncation 0.7
+  imagegen sample runs/pix2pix --source facade.png other.jpg  your own images, translated
+  imagegen sample runs/cyclegan --source zebras.zip --model.direction to_source"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of `imagegen sample`."""
+    add_run_options(parser)
+    add_truncation(parser)
+    parser.add_argument("--n", type=int, help=f"how many images (default: {IMAGES}, or one for each --source)")
+    parser.add_argument(
+        "--out", default="grid.png", help="a grid .png, a folder/ of PNGs, or an .npz (default: grid.png)"
+    )
+    parser.add_argument("--chunk", type=int, default=256, help="images drawn at a time (default: 256)")
+    parser.add_argument(
+        "--source", nargs="+", metavar="PLACE",
+        help="images to translate: files, folders or .zip files (default: those that the run was trained on)",
+    )  # fmt: skip
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that draws from a run: which run, which weights, which images."""
+    parser.add_argument("run", type=pathlib.Path, help="the folder of a run")
+    parser.add_argument("--labels", type=_labels, help="classes to draw, e.g. 3,7 (default: all), each as often")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
+    parser.add_argument("--step", type=step_word, help="which checkpoint, or 'best' (default: the newest)")
+    parser.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
+    parser.add_argument("--std", type=float, help="draw from the post-hoc average of this width (0 to 0.28)")
+
+
+def add_truncation(parser: argparse.ArgumentParser) -> None:
+    """The option of that name."""
+    parser.add_argument("--truncation", type=float, help="0 (all alike) to 1 (default), for models that have it")
+
+
+def _labels(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Sequence[str] = ()) -> Run:
+    """The run that the options name, with the average that they choose; `overrides` are options of its model."""
+    run = load(options.run, modules, step=options.step)
+    prog = f"{options.parser.prog} {options.run}"
+    run = dataclasses.replace(run, experiment=parse_overrides(run.experiment, overrides, prog, prefix=("model",)))
+    return run.reconstruct(options.std) if options.std else run.with_average(options.average)
+
+
+def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: Sequence[str]) -> None:
+    """Draws what the command line asks for, and writes it."""
+    if options.n is not None and options.n < 1:
+        raise ValueError(f"--n {options.n}: must be at least 1")
+    run = open_run(options, modules, overrides)
+    model, data = run.experiment.model, run.experiment.data
+    sources = _sources(options, model)
+    n = len(next(iter(sources.values()))) if sources else options.n or IMAGES
+    labels = labels_of(options, model, n)
+    given = truncation_of(options, model) | sources
+    conditions = program.completed(given, model, data.open, n, options.seed)
+    images = run.sample(n, labels, options.seed, options.chunk, **conditions)
+    write_samples(options.out, images, labels, conditions.get(translated(model)))
+    print(f"{len(images)} images in {options.out}")
+
+
+def _sources(options: argparse.Namespace, model: Model) -> dict[str, np.ndarray]:
+    """What --source names, by the name that the model has for it; {} without the option."""
+    if not options.source:
+        return {}
+    name = translated(model)
+    if not name:
+        raise ValueError(f"--source: a {type(model).__name__} makes images from none: leave it out")
+    images = read_images(options.source, condition_rows(model)[name].shape)
+    if options.n is not None and options.n > len(images):
+        raise ValueError(f"--n {options.n}: there are {len(images)} images in --source")
+    return {name: images[: options.n]}
+
+
+def truncation_of(options: argparse.Namespace, model: Model) -> dict[str, Any]:
+    """The condition that --truncation makes. Raises ValueError where `model` reads none."""
+    if getattr(options, "truncation", None) is None:
+        return {}
+    if "truncation" not in getattr(model, "optional_conditions", ()):
+        raise ValueError(f"--truncation {options.truncation}: a {type(model).__name__} has none")
+    return {"truncation": options.truncation}
+
+
+def labels_of(options: argparse.Namespace, model: Model, n: int) -> np.ndarray | None:
+    """Classes of `n` images, those asked for or all, each as often and in order; None without classes."""
+    classes = options.labels or list(range(getattr(model, "num_classes", 0)))
+    return np.sort(np.resize(classes, n), kind="stable").astype(np.int32) if classes else None
+
+
+def translated(model: Model) -> str:
+    """The name of the images that `model` makes its own from; "" where it makes them from none."""
+    return next((name for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)), "")
+
+
+def read_images(places: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
+    """The images of files, folders and .zip files, uint8 [n *shape], read as data sets are.
+
+    A square `shape` has the centre square of each, brought to its size. Raises ValueError where a file is no image, or
+    `shape` is not square and an image has another size.
+    """
+    height, width, channels = shape
+    size = height if height == width else None
+    found = []
+    for place in places:
+        path = pathlib.Path(place).expanduser()
+        if path.suffix.lower() in SUFFIXES:
+            images = _decoded(path, size, channels)[None]
+        else:
+            images = np.asarray(Folder(place, size, channels).open().images)
+        if images.shape[1:] != shape:
+            raise ValueError(f"{place}: images of {images.shape[1:3]}, but the model wants {(height, width)} pixels")
+        found.append(images)
+    return np.concatenate(found)
+
+
+def _decoded(path: pathlib.Path, size: int | None, channels: int) -> np.ndarray:
+    content = path.read_bytes()
+    try:
+        return decode(content, size, channels)
+    except MemoryError:
+        raise
+    except Exception as error:  # what Pillow's decoders raise on damaged input is not a closed list
+        raise ValueError(f"{path} is damaged or no image ({error})") from error
+
+
+def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None, sources: np.ndarray | None = None) -> None:
+    """Writes uint8 images [n h w c] as a grid, as a folder of PNGs, or as the .npz that ADM's evaluator reads.
+
+    In a grid, each image is beside its source, where these have the same height.
+    """
+    path = pathlib.Path(out)
+    if path.suffix == ".npz":
+        np.savez(path, images, *([] if labels is None else [labels.astype(np.int64)]))
+    elif path.suffix == ".png":
+        rows = 0 if labels is None else len(np.unique(labels))
+        columns = max(1, round(len(images) / rows if rows else len(images) ** 0.5))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if sources is not None and sources.shape[1] == images.shape[1]:
+            images = beside(sources, images)
+        write_png(path, magnified(grid(images, min(columns, 64)), images.shape[1]))
+    else:
+        path.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(images):
+            prefix = "" if labels is None else f"{labels[i]}_"
+            write_png(path / f"{prefix}{i:06d}.png", image)

@@ -1,0 +1,142 @@
+"""Latents and styles: who has them, what is made of them and in how many compilations, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imagegen_jax.core.program import check_conditions
+from imagegen_jax.data.image import to_uint8
+from imagegen_jax.gan import cgan, dcgan, latents, r3gan, sngan, stylegan2_networks
+from imagegen_jax.gan.biggan import BigGAN
+from imagegen_jax.gan.cgan import CGAN
+from imagegen_jax.gan.dcgan import DCGAN
+from imagegen_jax.gan.pix2pix import Pix2Pix
+from imagegen_jax.gan.r3gan import R3GAN
+from imagegen_jax.gan.sngan import SNGAN
+from imagegen_jax.gan.stylegan2 import StyleGAN2
+from imagegen_jax.gan.wgan import WGAN
+from imagegen_jax.vae.networks import MLPDecoder, MLPEncoder
+from imagegen_jax.vae.vae import VAE
+
+KEY, SHAPE = jax.random.key(0), (8, 8, 1)
+STAGES = r3gan.Stages((4, 4), (2, 2), (1, 1))
+
+MODELS = {
+    "dcgan": DCGAN(SHAPE, dcgan.Generator(2), dcgan.Discriminator(2), 5),
+    "cgan": CGAN(SHAPE, cgan.MLPGenerator(4, 4, 4), cgan.MLPDiscriminator(2, 2, 2), 5, num_classes=3),
+    "wgan": WGAN(SHAPE, dcgan.Generator(2), dcgan.Discriminator(2), 5),
+    "sngan": SNGAN(SHAPE, sngan.Generator(4, (1, 1)), sngan.Discriminator(4, (1, 1), 1), 5, num_classes=3),
+    "r3gan": R3GAN(SHAPE, 3, r3gan.Generator(STAGES, 2), r3gan.Discriminator(STAGES, 4), 5),
+    "vae": VAE(SHAPE, MLPEncoder(), MLPDecoder(), latent_dim=5),
+}
+
+
+def filled(init, *arguments):
+    """What `init` returns, with other random weights: initialisers would take longer to compile than the tests."""
+    random = np.random.default_rng(0)
+
+    def fill(path, leaf):
+        ones = path[-1].key in ("scale", "var")
+        return jnp.asarray(np.ones(leaf.shape) if ones else random.normal(size=leaf.shape), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(init, *arguments))
+
+
+@functools.cache
+def networks(name):
+    batch = {"image": jnp.zeros((2, *SHAPE)), "label": jnp.zeros(2, jnp.int32)}
+    return filled(MODELS[name].init, KEY, batch)
+
+
+@dataclasses.dataclass
+class Painter:
+    """The image of (z, label) has the constant value z[0] and 0.1 times the label; it counts its compilations."""
+
+    image_shape: tuple[int, int, int] = (2, 2, 1)
+    latent_dim: int = 3
+    traced: int = 0
+
+    def generate(self, nets, z, conditions):
+        self.traced += 1
+        value = z[:, 0] + 0.1 * conditions.get("label", 0) * conditions.get("truncation", 1.0)
+        return jnp.broadcast_to(value[:, None, None, None], (len(z), *self.image_shape))
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "r3gan")) for n in MODELS])
+def test_samples_are_the_images_of_latents(name):
+    model = MODELS[name]
+    conditions = {"label": jnp.array([0, 2, 1])} if getattr(model, "num_classes", 0) else {}
+
+    @jax.jit
+    def both(nets, key):
+        z = latents.draw(latents.latent_model(model), key, 3, conditions)
+        return model.sample(nets, key, 3, conditions), model.generate(nets, z, conditions)
+
+    sampled, made = both(networks(name), jax.random.key(1))
+    np.testing.assert_array_equal(sampled, made)
+    assert made.shape == (3, *SHAPE) and abs(made).max() <= 1 and np.ptp(made, axis=0).max() > 0
+
+
+def test_biggan_draws_its_latents_truncated():
+    model = BigGAN(latent_dim=4)
+    z = latents.draw(model, KEY, 1000, {"truncation": 0.383})
+    assert 0.4 < abs(z).max() <= 0.5001
+    np.testing.assert_allclose(latents.draw(model, KEY, 2, {}), jax.random.normal(KEY, (2, 4)), atol=1e-6)
+
+
+def test_rendering_compiles_once_and_keeps_the_order():
+    """Whatever the number of rows is, in chunks that are a whole number of rows on each of the eight devices."""
+    model, z = Painter(), np.random.default_rng(0).uniform(-0.5, 0.5, (21, 3)).astype(np.float32)
+    label = np.arange(21) % 3
+    batches = list(latents.render(model, {}, {"z": z, "label": label, "truncation": np.float32(0.5)}, chunk=5))
+    assert [len(batch) for batch in batches] == [8, 8, 5] and model.traced == 1
+    wanted = np.broadcast_to(to_uint8(z[:, :1, None, None] + 0.05 * label[:, None, None, None]), (21, 2, 2, 1))
+    np.testing.assert_array_equal(np.concatenate(batches), wanted)
+
+
+def test_mixed_and_truncated_styles():
+    of_rows, of_columns = np.full((2, 4, 3), 1.0), np.full((5, 4, 3), 2.0)
+    mixed = latents.mixed(of_rows, of_columns, 1, 3)
+    assert mixed.shape == (2, 5, 4, 3)
+    np.testing.assert_array_equal(mixed[0, 0, :, 0], [1, 2, 2, 1])
+    for start, end in ((0, 5), (2, 2), (-1, 3)):
+        with pytest.raises(ValueError, match="this model has layers 0 to 3"):
+            latents.mixed(of_rows, of_columns, start, end)
+    swept = latents.truncated(of_rows, np.zeros((2, 4, 3)), jnp.array([-1.0, 0.0, 2.0]))
+    np.testing.assert_allclose(swept[1, :, 2, 0], [-1, 0, 2])
+
+
+def test_who_has_latents_and_styles():
+    with pytest.raises(TypeError, match="a Pix2Pix does not make its images of latents alone"):
+        latents.latent_model(Pix2Pix())
+    with pytest.raises(TypeError, match="a Pix2Pix has no styles"):
+        latents.style_model(Pix2Pix())
+    with pytest.raises(TypeError, match="a DCGAN has no styles.*interpolation in z and directions work"):
+        latents.style_model(DCGAN())
+    assert latents.style_model(StyleGAN2()) is not None
+
+
+@pytest.mark.parametrize("wrong", [1.5, -0.1, float("nan"), np.array([0.5, 2.0])])
+def test_truncation_out_of_range_is_refused_before_compiling(wrong):
+    model = StyleGAN2((8, 8, 3), stylegan2_networks.Generator(style_dim=4), latent_dim=4)
+    with pytest.raises(ValueError, match=r"truncation .*from 0 .* to 1"):
+        check_conditions(model, 2, {"truncation": wrong})
+
+
+def test_truncation_in_range_is_accepted():
+    for given in ({}, {"truncation": 0}, {"truncation": np.array([0.0, 1.0])}):
+        latents.check_truncation(given)
+
+
+def test_classes_out_of_range_are_refused_before_compiling():
+    for labels in ([0, 3], [-1, 0]):
+        with pytest.raises(ValueError, match=r"labels \[(3|-1)\] out of range: this model knows 0 to 2"):
+            check_conditions(MODELS["sngan"], 2, {"label": np.array(labels)})
+    with pytest.raises(ValueError, match="this model knows no classes"):
+        check_conditions(MODELS["dcgan"], 2, {"label": np.array([0, 1])})
