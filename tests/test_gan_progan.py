@@ -150,8 +150,8 @@ def test_the_papers_schedule_reaches_the_full_size_after_9_6_million_images():
 
 def test_optimizers_restart_at_each_change():
     nets = fresh(tiny())
-    entered, restarted = tiny().enter(FADING, nets)
-    assert entered is nets and restarted == ("generator", "discriminator")
+    entry = tiny().enter(FADING, nets)
+    assert entry.nets is nets and entry.fresh_optimizers == ("generator", "discriminator") and not entry.fresh_averages
 
 
 def test_data_are_averaged_down_and_faded():

@@ -11,7 +11,7 @@ from toys import Game, Growing, Regression, ToyData
 from imagegen_jax import Experiment, Program
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.ema import FixedDecay, HalfLife
-from imagegen_jax.core.model import Aux, Phase
+from imagegen_jax.core.model import Aux, Entry, Phase
 from imagegen_jax.core.optim import SGD, Adam, Cosine
 from imagegen_jax.core.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.state import networks
@@ -243,11 +243,27 @@ def test_a_new_stage_restarts_what_the_model_names():
     assert jax.tree.structure(Program(value).abstract_state(5)) == jax.tree.structure(five)
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+def test_averages_go_on_where_the_model_does_not_name_them(fresh):
+    """With a rate of 0 the weights are w until step 4 and w / 2 from then on; an average has all of either, or half."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Halved(Growing):
+        def enter(self, stage, nets):
+            entry = super().enter(stage, nets)
+            return entry if fresh else entry._replace(fresh_averages=())
+
+    value = experiment(Halved(), {"network": SGD(0.0)}, averages={"ema": FixedDecay(0.5)})
+    four, five = (trained(value, steps)[0] for steps in (4, 5))
+    expected = jax.tree.map(lambda w: (0.5 if fresh else 0.75) * w, four.params["network"])
+    assert largest_difference(expected, five.ema["network"]["ema"]["params"]) < 1e-7
+
+
 def test_the_first_stage_is_entered_too():
     @dataclasses.dataclass(frozen=True)
     class FromZero(Growing):
         def enter(self, stage, nets):
-            return (jax.tree.map(jnp.zeros_like, nets), ()) if stage == "one" else super().enter(stage, nets)
+            return Entry(jax.tree.map(jnp.zeros_like, nets)) if stage == "one" else super().enter(stage, nets)
 
     state, _ = trained(experiment(FromZero(), {"network": SGD(0.0)}), 1)
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.params))
@@ -257,7 +273,7 @@ def test_the_first_step_of_a_stage_is_compiled_for_the_networks_that_it_begins_w
     @dataclasses.dataclass(frozen=True)
     class Gaining(Growing):
         def enter(self, stage, nets):
-            return (nets | {"copy": nets["network"]} if stage == "two" else nets), ()
+            return Entry(nets | {"copy": nets["network"]} if stage == "two" else nets)
 
     program = Program(experiment(Gaining(), {"network": SGD(0.1)}))
     program.compile_ahead(4).result()

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagegen_jax.core.model import Aux, Batch, Image, Inputs, Nets, Phase, check_images
+from imagegen_jax.core.model import Aux, Batch, Entry, Image, Inputs, Nets, Phase, check_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +131,8 @@ class Growing(Regression):
     def stage(self, step: int) -> str:
         return "one" if step < 4 else "two"
 
-    def enter(self, stage: str, nets: Nets) -> tuple[Nets, tuple[str, ...]]:
+    def enter(self, stage: str, nets: Nets) -> Entry:
         if stage == "one":
-            return nets, ()
+            return Entry(nets)
         grown = jax.tree.map(lambda x: 0.5 * x, nets["network"])
-        return {"network": grown}, ("network",)
+        return Entry({"network": grown}, ("network",), ("network",))

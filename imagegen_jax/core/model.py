@@ -52,6 +52,14 @@ class Phase(NamedTuple):
     every: int = 1  # due when (step + 1) % every == 0: critic steps, lazy penalties
 
 
+class Entry(NamedTuple):
+    """What a stage begins with. All that is not named here goes on as it was."""
+
+    nets: Nets
+    fresh_optimizers: tuple[str, ...] = ()  # networks whose optimizer starts afresh
+    fresh_averages: tuple[str, ...] = ()  # networks whose averages start afresh, from these weights
+
+
 @runtime_checkable
 class Model(Protocol):
     """What the core asks of a model.
@@ -61,8 +69,7 @@ class Model(Protocol):
     ("source") the shape and dtype of one row, as the data hold it; grids and evaluations take the first rows.
     `check_conditions(conditions)` raises ValueError for values that it cannot sample by, before compiling. A model that
     changes while it trains has `stage(step) -> Hashable`, a static schedule such as the resolution, and
-    `enter(stage, nets) -> (nets, restarted)`, called at each change of stage (the first included), which returns the
-    networks to go on with and the names of those whose optimizer and averages restart.
+    `enter(stage, nets) -> Entry`, called at each change of stage (the first included).
     """
 
     @property

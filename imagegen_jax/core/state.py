@@ -72,12 +72,11 @@ def networks(state: State, average: str | None = None) -> dict[str, dict[str, An
 def enter(
     model: Any, optimizers: Mapping[str, Optimizer], averages: Mapping[str, Average], stage: Hashable, state: State
 ) -> State:
-    """The state at the start of a new stage: the model's new networks, with those that it names started afresh."""
-    nets, restarted = model.enter(stage, networks(state))
-    fresh = create(nets, optimizers, averages)
-    goes_on = [name for name in fresh.opt if name in state.opt and name not in restarted]
+    """The state at the start of a new stage: the model's new networks, and afresh what it names or had not been."""
+    entry = model.enter(stage, networks(state))
+    fresh = create(entry.nets, optimizers, averages)
     return fresh.replace(
         step=state.step,
-        opt=fresh.opt | {name: state.opt[name] for name in goes_on},
-        ema=fresh.ema | {name: state.ema[name] for name in goes_on},
+        opt=fresh.opt | {n: state.opt[n] for n in fresh.opt if n in state.opt and n not in entry.fresh_optimizers},
+        ema=fresh.ema | {n: state.ema[n] for n in fresh.ema if n in state.ema and n not in entry.fresh_averages},
     )

@@ -1,19 +1,70 @@
-"""Denoisers: what a sampler sees of a network, whatever the network was trained to predict."""
+"""Denoisers: what solvers and guidance see of a network, whatever it was trained to predict, in whatever process.
+
+A denoiser is given x = x_0 + sigma epsilon and sigma, that is x_t / alpha and sigma_t / alpha_t of any process, and
+returns its estimate of x_0. With exact estimates it is E[x_0 | x], and (D(x; sigma) - x) / sigma^2 is the score
+(Karras et al. 2022, arXiv 2206.00364, Eq. 3).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, coefficients, rows_of
+from imagegen_jax.diffusion.preserving import Discrete
+from imagegen_jax.diffusion.process import Point, Process
 from imagegen_jax.diffusion.schedule import Schedule, signal_and_noise
 
+Denoise = Callable[[Float[Array, "b ..."], Float[Array, " b"]], Float[Array, "b ..."]]  # (x, sigma) -> x_0
+Predict = Callable[[Float[Array, "b ..."], Any], Float[Array, "b ..."]]  # (x_t, t) -> what the network was trained for
 Prediction = Callable[[Float[Array, "b ..."], Int[Array, " b"]], Float[Array, "b ..."]]
-Denoise = Prediction  # (x_t, t) -> the estimate of x_0
 
 
-def from_epsilon(predict: Prediction, schedule: Schedule, clip: bool = True) -> Denoise:
+def from_prediction(
+    predict: Predict,
+    process: Process,
+    kind: Kind = "epsilon",
+    clip: bool = False,
+    whole_times: bool = True,
+    sigma_data: float = SIGMA_DATA,
+) -> Denoise:
+    """The denoiser of a network that takes x_t [B ...] and t [B] of `process` and predicts `kind`.
+
+    `clip` keeps estimates in [-1, 1], the range of images; it needs to be off for data that leave this range. In a
+    `Discrete` process, t is the nearest whole time, as int32, unless `whole_times` is off: then it lies between.
+    Raises ValueError for a `kind` that is none.
+    """
+
+    def denoise(x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
+        t = process.time(sigma)
+        alpha = process.scale(sigma)
+        rates = (process.alpha_rate(t), process.sigma_rate(t)) if kind == "velocity" else (0.0, 0.0)
+        of_x_t, of_prediction = coefficients(kind, "x0", Point(alpha, sigma * alpha, *rates), sigma_data)
+        whole = whole_times and isinstance(process, Discrete)
+        x_t = rows_of(alpha, x) * x
+        predicted = predict(x_t, jnp.round(t).astype(jnp.int32) if whole else t)
+        x_0 = rows_of(of_x_t, x) * x_t + rows_of(of_prediction, x) * predicted
+        return jnp.clip(x_0, -1.0, 1.0) if clip else x_0
+
+    return denoise
+
+
+def preconditioned(network: Predict, sigma_data: float = SIGMA_DATA) -> Predict:
+    """EDM's inputs (Karras et al. 2022, Table 1): `network` sees c_in x and c_noise = log(sigma) / 4.
+
+    It then predicts F of the process `EDM`, and `from_prediction(preconditioned(network), EDM(), "F")` is the denoiser.
+    """
+
+    def predict(x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
+        return network(x * rows_of((sigma**2 + sigma_data**2) ** -0.5, x), jnp.log(sigma) / 4)
+
+    return predict
+
+
+def from_epsilon(predict: Prediction, schedule: Schedule, clip: bool = True) -> Prediction:
     """The denoiser of a network that predicts the noise: x_0 = (x_t - sqrt(1 - alpha_bar) epsilon) / sqrt(alpha_bar).
 
     Eq. 15 of Ho et al. (2020). `clip` keeps the estimate in [-1, 1], the range of images, as DDPM's code does; it needs

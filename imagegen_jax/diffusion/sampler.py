@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
 from imagegen_jax.core.model import PRNGKey
-from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.denoiser import Prediction as Denoise
 from imagegen_jax.diffusion.schedule import Schedule, posterior
 
 Spacing = Literal["linear", "leading", "trailing", "quadratic"]

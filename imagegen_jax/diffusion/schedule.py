@@ -6,6 +6,7 @@ Times are counted from 0 as in DDPM's code: `t` here is the paper's t - 1, and w
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import NamedTuple, Protocol
 
 import jax.numpy as jnp
@@ -50,6 +51,38 @@ class LinearSchedule:
     @property
     def alpha_bar(self) -> Float64[np.ndarray, " T"]:
         """The product of 1 - beta up to each time (below Eq. 4), in float64: float32 would lose its last digits."""
+        return np.cumprod(1.0 - self.betas)
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineSchedule:
+    """alpha_bar falls like a squared cosine (Nichol & Dhariwal 2021, arXiv 2102.09672, Eq. 17), with beta capped.
+
+    Raises ValueError unless there is a step, `offset` is 0 or above and 0 < `largest` < 1.
+    """
+
+    steps: int = 1000  # T
+    offset: float = 0.008  # s, which keeps the first steps from being too small
+    largest: float = 0.999  # beta's cap, which keeps a trace of the image at the end
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"schedule.steps={self.steps}: a diffusion needs at least 1 step of noise")
+        if not (0 <= self.offset < math.inf and 0 < self.largest < 1):
+            raise ValueError(
+                f"schedule.offset={self.offset}, schedule.largest={self.largest}: the offset must be 0 or above and "
+                "the largest variance of a step between 0 and 1, as the default 0.008 and 0.999 are"
+            )
+
+    @property
+    def betas(self) -> Float64[np.ndarray, " T"]:
+        """1 - alpha_bar_t / alpha_bar_{t-1}, at most `largest`."""
+        angle = math.pi / 2 * (np.linspace(0, 1, self.steps + 1) + self.offset) / (1 + self.offset)
+        return np.minimum(1 - np.cos(angle[1:]) ** 2 / np.cos(angle[:-1]) ** 2, self.largest)
+
+    @property
+    def alpha_bar(self) -> Float64[np.ndarray, " T"]:
+        """The product of 1 - beta up to each time."""
         return np.cumprod(1.0 - self.betas)
 
 

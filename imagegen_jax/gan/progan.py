@@ -1,7 +1,7 @@
 """ProGAN (Karras et al. 2018, arXiv 1710.10196): both networks grow from 4x4 to the full size while they train.
 
 Layers for all sizes exist from the start (`growing.py`). Wherever a size begins to fade in, or has done so, both
-optimizers start afresh, as in the authors' code; here the averages do so with them.
+optimizers start afresh, as in the authors' code; the averages go on.
 
 Differences from the paper: the batch is as large at all sizes as the experiment says, where theirs shrinks from 128x128
 on; `group` is of neighbouring rows.
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 from imagegen_jax.core.model import (
     Aux,
     Batch,
+    Entry,
     Image,
     Inputs,
     Nets,
@@ -89,9 +90,9 @@ class ProGAN:
         """The size that is trained, and whether it fades in."""
         return self.growth.stage(step, self.levels)
 
-    def enter(self, stage: Hashable, nets: Nets) -> tuple[Nets, tuple[str, ...]]:
-        """The networks as they are; both optimizers start afresh."""
-        return nets, ("generator", "discriminator")
+    def enter(self, stage: Hashable, nets: Nets) -> Entry:
+        """The networks and averages as they are; both optimizers start afresh."""
+        return Entry(nets, fresh_optimizers=("generator", "discriminator"))
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """The discriminator, then the generator, at each step of a `Stage`."""

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int
 from imagegen_jax.core.model import (
     Aux,
     Batch,
+    Entry,
     Image,
     Inputs,
     Nets,
@@ -107,9 +108,9 @@ class StyleGAN:
         """The size that is trained, and whether it fades in."""
         return self.growth.stage(step, self.levels)
 
-    def enter(self, stage: Hashable, nets: Nets) -> tuple[Nets, tuple[str, ...]]:
-        """The networks as they are; both optimizers start afresh."""
-        return nets, ("generator", "discriminator")
+    def enter(self, stage: Hashable, nets: Nets) -> Entry:
+        """The networks and averages as they are; both optimizers start afresh."""
+        return Entry(nets, fresh_optimizers=("generator", "discriminator"))
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """The discriminator, then the generator, at each step of a `Stage`."""

@@ -36,6 +36,7 @@ from imagegen_jax.gan.latents import check_truncation
 from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
 from imagegen_jax.gan.regularizers import path_lengths, zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, Labels, resolutions
+from imagegen_jax.gan.styles import follow, mix, split_keys, truncate
 
 Styles = Float[Array, "b l d"]  # a style for each layer, from coarse to fine
 
@@ -118,7 +119,7 @@ class StyleGAN2:
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """The objective's, of logits of generated images; the mean style moves on."""
-        latent_keys, noise_keys, augment_keys, real_keys = _split(inputs.keys, 4)
+        latent_keys, noise_keys, augment_keys, real_keys = split_keys(inputs.keys, 4)
         labels = self._labels(inputs.batch)
         w, first = self._training_styles(nets, latent_keys, labels)
         fake = self.synthesise(nets, w, noise_keys)
@@ -128,13 +129,13 @@ class StyleGAN2:
             real_logits = self._discriminate(nets, inputs.batch["image"], labels, real_keys)
         loss = self.objective.generator(logits, real_logits)
         averages = nets["generator"]["averages"]
-        mean = self.w_decay * averages["w"] + (1 - self.w_decay) * jnp.mean(first, axis=0)
+        mean = follow(averages["w"], first, self.w_decay)
         metrics = {"loss": loss, "fake_logit": jnp.mean(logits)}
         return loss, Aux(metrics, {"generator": {"averages": {**averages, "w": mean}}}, fake)
 
     def path_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """E[(|J_w^T y| - a)^2], a the moving mean of these lengths   (Eq. 4)"""
-        latent_keys, noise_keys, pixel_keys = _split(inputs.keys[:: self.path_shrink], 3)
+        latent_keys, noise_keys, pixel_keys = split_keys(inputs.keys[:: self.path_shrink], 3)
         w, _ = self._training_styles(nets, latent_keys, self._labels(inputs.batch, self.path_shrink))
         y = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(pixel_keys)
         lengths = path_lengths(lambda w: self.synthesise(nets, w, noise_keys), w, y)
@@ -147,7 +148,7 @@ class StyleGAN2:
 
     def discriminator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """The objective's, of logits of one batch of real images and one of generated ones; `augment` adapts."""
-        latent_keys, noise_keys, real_keys, fake_keys = _split(inputs.keys, 4)
+        latent_keys, noise_keys, real_keys, fake_keys = split_keys(inputs.keys, 4)
         labels = self._labels(inputs.batch)
         w, _ = self._training_styles(nets, latent_keys, labels)
         fake_logits = self._discriminate(nets, self.synthesise(nets, w, noise_keys), labels, fake_keys)
@@ -201,9 +202,7 @@ class StyleGAN2:
         `truncation` is psi, one for all or one a row: at 1 all that was learned, at 0 the mean.
         """
         labels = self._labels({} if label is None else {"label": label})
-        w = self._map(nets, z, labels)
-        mean = nets["generator"]["averages"]["w"]
-        w = mean + jnp.reshape(jnp.asarray(truncation), (-1, 1)) * (w - mean)
+        w = truncate(self._map(nets, z, labels), nets["generator"]["averages"]["w"], truncation)
         return jnp.repeat(w[:, None], self.layers, axis=1)
 
     def synthesise(self, nets: Nets, w: Styles, keys: PRNGKeys | None = None) -> Float[Array, "b h w c"]:
@@ -215,20 +214,15 @@ class StyleGAN2:
 
     def _training_styles(self, nets: Nets, keys: PRNGKeys, labels: Labels | None) -> tuple[Styles, Float[Array, "b d"]]:
         """Styles with mixing (arXiv 1812.04948, section 3.1), and those of the first latents alone."""
+        first_keys, second_keys, mix_keys = split_keys(keys, 3)
 
-        def latent(keys: PRNGKeys) -> Float[Array, "b z"]:
-            return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+        def random_styles(keys: PRNGKeys) -> Float[Array, "b d"]:
+            return self._map(nets, jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys), labels)
 
-        first_keys, second_keys, cut_keys, chance_keys = _split(keys, 4)
-        first = self._map(nets, latent(first_keys), labels)
-        w = jnp.repeat(first[:, None], self.layers, axis=1)
+        first = random_styles(first_keys)
         if self.mixing == 0:
-            return w, first
-        second = self._map(nets, latent(second_keys), labels)
-        cut = jax.vmap(lambda key: jax.random.randint(key, (), 1, self.layers))(cut_keys)
-        mixed = jax.vmap(lambda key: jax.random.bernoulli(key, self.mixing))(chance_keys)
-        swapped = mixed[:, None] & (jnp.arange(self.layers) >= cut[:, None])
-        return jnp.where(swapped[..., None], second[:, None], w), first
+            return jnp.repeat(first[:, None], self.layers, axis=1), first
+        return mix(first, random_styles(second_keys), mix_keys, self.mixing, self.layers), first
 
     def _discriminate(self, nets: Nets, image: Image, labels: Labels | None, keys: PRNGKeys) -> Float[Array, " b"]:
         match self.augment:
@@ -245,8 +239,3 @@ class StyleGAN2:
 def _weights(variables: Variables) -> Variables:
     """What a linen module reads."""
     return {name: variables[name] for name in ("params", "noise") if name in variables}
-
-
-def _split(keys: PRNGKeys, n: int) -> PRNGKeys:
-    """`n` keys for each row, [n B]."""
-    return jax.vmap(lambda key: jax.random.split(key, n), out_axes=1)(keys)
