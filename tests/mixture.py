@@ -18,9 +18,10 @@ def draw(rng, n):
 
 def _parts(x, sigma):
     """Logarithms of the weighted densities [B 3] of x_0 + sigma epsilon, and the variance [B 1]."""
+    x = jnp.asarray(x)
     variance = STD**2 + jnp.square(jnp.broadcast_to(sigma, x.shape[:1]))[:, None]
-    square = jnp.sum((x[:, None] - MEANS) ** 2, axis=-1)
-    return jnp.log(WEIGHTS) - square / (2 * variance) - jnp.log(2 * jnp.pi * variance), variance
+    square = jnp.sum((x[:, None] - jnp.asarray(MEANS, x.dtype)) ** 2, axis=-1)
+    return jnp.log(jnp.asarray(WEIGHTS, x.dtype)) - square / (2 * variance) - jnp.log(2 * jnp.pi * variance), variance
 
 
 def log_density(x, sigma=0.0):
@@ -31,5 +32,5 @@ def log_density(x, sigma=0.0):
 def denoise(x, sigma):
     """[B 2], [B] -> [B 2], E[x_0 | x_0 + sigma epsilon = x]: the parts' estimates, by their share in x."""
     parts, variance = _parts(x, sigma)
-    mean = jax.nn.softmax(parts, axis=-1) @ MEANS
+    mean = jnp.sum(jax.nn.softmax(parts, axis=-1)[..., None] * jnp.asarray(MEANS, x.dtype), axis=1)
     return mean + STD**2 / variance * (x - mean)

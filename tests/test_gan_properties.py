@@ -245,8 +245,7 @@ def test_a_phase_shows_what_was_generated(name):
 @every_gan
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_any_objective(name, objective):
-    fields = {n: getattr(GANS[name], n) for n in GANS[name].__dataclass_fields__}
-    model = type(GANS[name])(**{**fields, "objective": objective()})
+    model = dataclasses.replace(GANS[name], objective=objective())
     for phase in model.phases(None):
         value, _ = jax.eval_shape(phase.loss, networks(name), inputs(name))
         assert (value.shape, value.dtype) == ((), jnp.float32)

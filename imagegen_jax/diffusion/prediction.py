@@ -30,8 +30,8 @@ def row(kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Row:
 
     `v` = alpha epsilon - sigma x_0 (Salimans & Ho 2022, arXiv 2202.00512, appendix D). `score` = grad log q(x_t) =
     -epsilon / sigma (Song et al. 2021, arXiv 2011.13456). `velocity` = dx_t/dt along the flow, alpha' x_0 + sigma'
-    epsilon (Lipman et al. 2023, arXiv 2210.02747). `F` is the network inside EDM's preconditioning, D(x; s) = c_skip x +
-    c_out F with x = x_t / alpha and s = sigma / alpha (Karras et al. 2022, arXiv 2206.00364, Eq. 7 and Table 1); with
+    epsilon (Lipman et al. 2023, arXiv 2210.02747). `F` is the network inside EDM's preconditioning, D(x; s) = c_skip x
+    + c_out F with x = x_t / alpha and s = sigma / alpha (Karras et al. 2022, arXiv 2206.00364, Eq. 7 and Table 1); with
     `sigma_data` 1 and a process that preserves variance it is -v. Raises ValueError for another name.
     """
     alpha, sigma, alpha_rate, sigma_rate = point

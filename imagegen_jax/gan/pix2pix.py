@@ -106,7 +106,7 @@ class Pix2Pix:
     l1_weight: float = 100.0  # lambda in Eq. 4
     discriminator_weight: float = 0.5  # of the discriminator's objective, which slows it down (section 3.3)
     sample_dropout: bool = True  # whether sampling has dropout, too: the only noise
-    sample_norm: Literal["image", "running"] = "image"  # whose statistics normalise samples
+    sample_norm: Literal["image", "running"] = "image"  # whose statistics normalise samples; "running" for batches > 1
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -1,0 +1,143 @@
+"""Exponential integrators of the flow and of the diffusion in lambda = -log(sigma): DPM-Solver++ and UniPC.
+
+Both solve x(lambda') = sigma'/sigma x + sigma' int e^lambda D dlambda with a polynomial for the estimates D (Lu et al.
+2022, arXiv 2211.01095, Proposition 4.1). A place in a step is s = (lambda - lambda_i) / h, so the newest estimate is at
+0 and the step ends at 1.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float64, Int
+
+from imagegen_jax.core.model import PRNGKey
+from imagegen_jax.diffusion.ancestral import check_noise_scale
+from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.multistep import GAUSS, check_order
+from imagegen_jax.diffusion.solver import Levels, Samples, Table, check_levels, padded, scan, walk, weights
+
+
+@dataclasses.dataclass(frozen=True)
+class DPMSolver:
+    """DPM-Solver++ in multistep form: 2M and 3M (Lu et al. 2022, arXiv 2211.01095, Algorithm 2), and their SDEs.
+
+    `order` 1 is DDIM's. `eta` above 0 adds noise: 1 is SDE-DPM-Solver++ (its section 5), between as in k-diffusion. The
+    first steps are of lower order, and that to 0 returns the estimate. `second` says how a difference of two estimates
+    is weighted: "exact", as their line's integral is, or "midpoint", the paper's 2M, with half the step's whole weight.
+    `halve_third` gives the third difference half its weight, as the authors' code, `diffusers` and k-diffusion do, who
+    take a divided difference for a second derivative; their 3M then converges with second order only. Raises ValueError
+    for an `order` not 1, 2 or 3, `eta` below 0, and fewer steps than `order`.
+    """
+
+    order: int = 2
+    eta: float = 0.0
+    second: Literal["midpoint", "exact"] = "midpoint"
+    halve_third: bool = False
+    noise_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_order(self.order, 3)
+        check_noise_scale(self.noise_scale)
+        if not 0 <= self.eta < np.inf:
+            raise ValueError(f"solver.eta={self.eta}: must be 0 (the flow) or above; 1 is the diffusion in reverse")
+
+    def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
+        """See `solver`; the key is not used where `eta` is 0."""
+        return walk(self.table(sigmas), denoise, x, key)
+
+    def table(self, sigmas: Levels) -> Table:
+        """Eq. 18 and its like of other orders; with noise, h in the integral is (1 + eta) h."""
+        sigmas = check_levels(self, sigmas, self.order)
+        now, then = sigmas[:-1], sigmas[1:]
+        h = log_steps(sigmas)
+        rows = []
+        for i in range(len(h)):
+            nodes = places(sigmas, i, self.order)
+            m = moments((1 + self.eta) * h[i], len(nodes))
+            if len(m) == 2 and self.second == "midpoint":
+                m[1] = m[0] / 2
+            if len(m) == 3 and self.halve_third:
+                m[2] = m[2] / 2
+            rows.append(weights(nodes, m))
+        decay = np.exp(-self.eta * np.where(then > 0, h, 0.0))
+        return Table(now, then / now * decay, padded(rows, self.order), self.noise_scale * then * np.sqrt(1 - decay**2))
+
+
+@dataclasses.dataclass(frozen=True)
+class UniPC:
+    """Unified predictor-corrector (Zhao et al. 2023, arXiv 2302.04867, Algorithms 1, 2) on estimates of x_0.
+
+    Each estimate corrects the step that led to it before it is used for the next, so `order` p converges with p + 1
+    for one evaluation a step. `variant` is B(h) of its Eq. 3: h ("bh1") or e^h - 1 ("bh2"), which only matters to the
+    first corrector and to predictors of order 2, as it cancels elsewhere. The step to 0 returns the estimate. Raises
+    ValueError unless 1 <= `order` <= 3, and for fewer steps than that.
+    """
+
+    order: int = 3
+    variant: Literal["bh1", "bh2"] = "bh2"
+
+    def __post_init__(self) -> None:
+        check_order(self.order, 3)
+
+    def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
+        """See `solver`; the key is not used."""
+
+        def step(carry: tuple, i: Int[Array, ""], row: Float[Array, " n"]) -> tuple:
+            predicted, corrected, past = carry
+            past = (denoise(predicted, jnp.full(predicted.shape[:1], row[0])), *past)
+            keep, of_corrected, of_x, *of_estimates = row[1:]
+            correct, predict = (
+                sum(weight * one for weight, one in zip(half, past, strict=True))
+                for half in (of_estimates[: len(past)], of_estimates[len(past) :])
+            )
+            corrected = keep * predicted + of_corrected * corrected + correct
+            return of_x * corrected + predict, corrected, past[:-1]
+
+        past = (jnp.zeros_like(x),) * self.order
+        return scan(step, (x, x, past), self.rows(sigmas), x.dtype)[0]
+
+    def rows(self, sigmas: Levels) -> Float64[np.ndarray, "S n"]:
+        """sigma; what x and the x before it are in the corrected x; its part in the next; and of estimates, twice."""
+        sigmas = check_levels(self, sigmas, self.order)
+        h = log_steps(sigmas)
+        rows = []
+        for i, sigma in enumerate(sigmas[:-1]):
+            correct = (
+                self._weights(h[i - 1], np.insert(places(sigmas, i - 1, self.order), 0, 1.0)) if i else np.zeros(1)
+            )
+            predict = self._weights(h[i], places(sigmas, i, self.order))
+            ratios = (0.0, sigma / sigmas[i - 1]) if i else (1.0, 0.0)
+            both = padded([correct, predict], self.order + 1)
+            rows.append(np.concatenate([[sigma, *ratios, sigmas[i + 1] / sigma], *both]))
+        return np.stack(rows)
+
+    def _weights(self, h: float, nodes: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
+        """Two estimates alone get rho = 1/2 of B(h), which the paper's code shares with all h small (appendix F)."""
+        m = moments(h, len(nodes))
+        if len(m) == 2:
+            m[1] = (m[0] if self.variant == "bh2" else h) / 2
+        return weights(nodes, m)
+
+
+def log_steps(sigmas: Levels) -> Float64[np.ndarray, " S"]:
+    """lambda' - lambda of each step, infinite where it ends at 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(sigmas[:-1]) - np.log(sigmas[1:])
+
+
+def places(sigmas: Levels, i: int, order: int) -> Float64[np.ndarray, " k"]:
+    """s of the estimates that the i-th step has, the newest first: 0, and at most `order` - 1 behind it."""
+    known = np.log(sigmas[i::-1][: order if sigmas[i + 1] > 0 else 1])
+    return (known[0] - known) / np.log(sigmas[i] / sigmas[i + 1]) if len(known) > 1 else np.zeros(1)
+
+
+def moments(h: float, count: int) -> Float64[np.ndarray, " k"]:
+    """h int_0^1 e^{-(1-s) h} s^k ds, that is h k! phi_{k+1}(-h), of k from 0 on."""
+    if np.isinf(h):
+        return np.ones(count)
+    points, share = (GAUSS[0] + 1) / 2, GAUSS[1] / 2
+    return np.array([h * share @ (np.exp((points - 1) * h) * points**k) for k in range(count)])

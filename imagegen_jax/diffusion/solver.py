@@ -1,0 +1,117 @@
+"""Solvers: from noise to data through the estimates of a denoiser, at given noise levels. They see nothing else.
+
+A solver is a frozen dataclass, called as `solver(denoise, sigmas, x, key)`. `denoise(x, sigma)` is a
+`denoiser.Denoise`; `sigmas` [S + 1] are decreasing levels, the last of which may be 0, float64 in NumPy (`levels`); `x`
+of any shape [B ...] is noise of deviation `sigmas[0]`, or an image with it; what comes back is at `sigmas[-1]`. Each
+raises ValueError for levels that it cannot go along. A call may be compiled whole, and not again for another key.
+
+Most solvers are linear in where they stand, in estimates and in noise, with numbers that follow from the levels alone.
+Such a solver is a table with a row for each step, made in float64 before anything is compiled; all share one loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float64, Int
+
+from imagegen_jax.core.model import PRNGKey
+from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.prediction import rows_of
+
+Levels = Float64[np.ndarray, " S+1"]
+Samples = Float[Array, "b ..."]
+
+
+class Solver(Protocol):
+    """What a model asks of a solver."""
+
+    def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
+        """Noise -> data."""
+        ...
+
+
+class Table(NamedTuple):
+    """x <- of_x * x + sum_j of_estimates[j] * (the j-th newest estimate) + of_noise * noise, for each row."""
+
+    sigma: Float64[np.ndarray, " S"]  # at which the newest estimate is made, of the x before the step
+    of_x: Float64[np.ndarray, " S"]
+    of_estimates: Float64[np.ndarray, "S K"]
+    of_noise: Float64[np.ndarray, " S"]
+
+
+def walk(table: Table, estimate: Denoise, x: Samples, key: PRNGKey) -> Samples:
+    """Takes each row of `table` in turn; estimates of x_0, or of something else, come from `estimate(x, sigma)`."""
+    rows = np.column_stack([table.sigma, table.of_x, table.of_noise, table.of_estimates])
+    noisy = bool(table.of_noise.any())
+    Carry = tuple[Samples, tuple[Samples, ...]]
+
+    def step(carry: Carry, i: Int[Array, ""], row: Float[Array, " K+3"]) -> Carry:
+        x, past = carry
+        sigma, of_x, of_noise, *of_estimates = row
+        past = (estimate(x, jnp.full(x.shape[:1], sigma)), *past)
+        x = of_x * x + sum(weight * one for weight, one in zip(of_estimates, past, strict=True))
+        return x + of_noise * noise(key, i, x) if noisy else x, past[:-1]
+
+    history = (jnp.zeros_like(x),) * (table.of_estimates.shape[1] - 1)
+    return scan(step, (x, history), rows, x.dtype)[0]
+
+
+def scan(step: Any, carry: Any, rows: Float64[np.ndarray, "S n"], dtype: Any) -> Any:
+    """carry <- step(carry, i, rows[i]) for every i, as one loop of the compiled program; rows become `dtype`."""
+    given = (jnp.arange(len(rows)), jnp.asarray(rows, dtype))
+    return jax.lax.scan(lambda carry, i_row: (step(carry, *i_row), None), carry, given)[0]
+
+
+def noise(key: PRNGKey, i: Int[Array, ""], x: Samples) -> Samples:
+    """The standard normal noise of the i-th step, like x; every solver's noise comes from here."""
+    return jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
+
+
+def noise_estimate(denoise: Denoise) -> Denoise:
+    """(x, sigma) -> (x - D(x; sigma)) / sigma: epsilon, and the slope dx/dsigma of the flow (EDM, Algorithm 1)."""
+
+    def estimate(x: Samples, sigma: Float[Array, " b"]) -> Samples:
+        return (x - denoise(x, sigma)) / rows_of(sigma, x)
+
+    return estimate
+
+
+def velocity(denoise: Denoise, x: Samples, sigma: Float[Array, " b"], alpha_rate: Any, sigma_rate: Any) -> Samples:
+    """alpha' x_0 + sigma' epsilon: the slope of alpha x along the flow of a process with these rates."""
+    x_0 = denoise(x, sigma)
+    return rows_of(alpha_rate, x) * x_0 + rows_of(sigma_rate, x) * (x - x_0) / rows_of(sigma, x)
+
+
+def check_levels(solver: Any, sigmas: Levels, least_steps: int = 1) -> Levels:
+    """`sigmas` as float64. Raises ValueError where they are not decreasing to 0 or more, or fewer than needed."""
+    sigmas = np.asarray(sigmas, np.float64)
+    name = type(solver).__name__
+    if sigmas.ndim != 1 or len(sigmas) < least_steps + 1:
+        raise ValueError(
+            f"{name} needs at least {least_steps} steps, that is {least_steps + 1} noise levels in a row, but sigmas "
+            f"has the shape {sigmas.shape}: raise the steps of the levels"
+        )
+    if len(sigmas) > 1 and np.all(np.diff(sigmas) > 0):
+        raise ValueError(f"{name}: sigmas grow from {sigmas[0]:g} to {sigmas[-1]:g}: reverse them, the noisiest first")
+    if not (np.isfinite(sigmas).all() and np.all(np.diff(sigmas) < 0) and sigmas[-1] >= 0):
+        raise ValueError(f"{name}: sigmas must be finite and fall from each to the next, to 0 or more, not {sigmas}")
+    return sigmas
+
+
+def weights(nodes: Float64[np.ndarray, " K"], moments: Float64[np.ndarray, " K"]) -> Float64[np.ndarray, " K"]:
+    """w such that sum_j w_j p(nodes_j) is the integral of p, for all polynomials p of degree below K.
+
+    `moments` are the integrals of s^0, s^1, ...: whatever they are weighted with, this is where multistep methods get
+    their coefficients from.
+    """
+    return np.linalg.solve(np.vander(nodes, increasing=True).T, moments)
+
+
+def padded(rows: Sequence[Float64[np.ndarray, " k"]], width: int) -> Float64[np.ndarray, "S K"]:
+    """Rows of different lengths as one table, with zeros behind."""
+    return np.stack([np.pad(row, (0, width - len(row))) for row in rows])
