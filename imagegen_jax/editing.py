@@ -61,7 +61,7 @@ def _add_mix(edits: Any) -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, default=5, help="default: 5")
     parser.add_argument("--columns", type=int, default=5, help="default: 5")
     parser.add_argument("--layers", type=_layers, default="coarse", help=f"from the column: {_LAYERS_HELP} (coarse)")
-    sampling.add_truncation(parser)
+    sampling.add_scalar(parser, "truncation")
     return parser
 
 
@@ -83,7 +83,7 @@ def _add_interpolate(edits: Any) -> argparse.ArgumentParser:
     parser.add_argument("--fps", type=int, default=25, help="frames a second (default: 25)")
     parser.add_argument("--space", choices=("z", "w"), default="z", help="arcs in z (default), or lines in w")
     parser.add_argument("--n", type=int, help="loops side by side (default: one, or one a class)")
-    sampling.add_truncation(parser)
+    sampling.add_scalar(parser, "truncation")
     return parser
 
 
@@ -93,7 +93,7 @@ def _add_directions(edits: Any) -> argparse.ArgumentParser:
     parser.add_argument("--columns", type=int, default=7, help="how many positions (default: 7)")
     parser.add_argument("--strength", type=float, default=3.0, help="of the last column; the first's is its negative")
     parser.add_argument("--layers", type=_layers, help=f"whose styles move: {_LAYERS_HELP} (all)")
-    sampling.add_truncation(parser)
+    sampling.add_scalar(parser, "truncation")
     return parser
 
 
@@ -143,7 +143,7 @@ def _draw(options: argparse.Namespace, run: Run, n: int) -> Drawn:
     model = latents.latent_model(run.experiment.model)
     classes = options.labels or list(range(run.experiment.num_classes))
     conditions: dict[str, Any] = {"label": np.resize(classes, n).astype(np.int32)} if classes else {}
-    conditions |= sampling.truncation_of(options, run.experiment.model)
+    conditions |= sampling.scalars_of(options, run.experiment.model)
     program.check_conditions(run.experiment.model, n, conditions)
     return Drawn(latents.draw(model, jax.random.key(options.seed), n, conditions), conditions)
 

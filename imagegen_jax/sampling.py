@@ -21,6 +21,10 @@ from imagegen_jax.main import step_word
 from imagegen_jax.run import Run, load
 
 IMAGES = 64  # drawn where nothing else is asked for
+SCALARS = {  # numbers that some models read: what the options of these names say of themselves
+    "truncation": "0 (all alike) to 1 (default)",
+    "guidance": "how strongly labels guide: 1 (default) follows them, above 1 exaggerates, 0 ignores them",
+}
 
 EXAMPLES = """examples:
   imagegen sample runs/demo --n 100
@@ -28,6 +32,7 @@ EXAMPLES = """examples:
   imagegen sample runs/demo --n 50000 --out samples.npz       arr_0 images uint8, arr_1 labels
   imagegen sample runs/demo --model.sampler.steps 50 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7
+  imagegen sample runs/edm_digits --guidance 2 --labels 3,7
   imagegen sample runs/pix2pix --source facade.png other.jpg  your own images, translated
   imagegen sample runs/cyclegan --source zebras.zip --model.direction to_source"""
 
@@ -35,7 +40,8 @@ EXAMPLES = """examples:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `imagegen sample`."""
     add_run_options(parser)
-    add_truncation(parser)
+    for name in SCALARS:
+        add_scalar(parser, name)
     parser.add_argument("--n", type=int, help=f"how many images (default: {IMAGES}, or one for each --source)")
     parser.add_argument(
         "--out", default="grid.png", help="a grid .png, a folder/ of PNGs, or an .npz (default: grid.png)"
@@ -57,9 +63,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--std", type=float, help="draw from the post-hoc average of this width (0 to 0.28)")
 
 
-def add_truncation(parser: argparse.ArgumentParser) -> None:
-    """The option of that name."""
-    parser.add_argument("--truncation", type=float, help="0 (all alike) to 1 (default), for models that have it")
+def add_scalar(parser: argparse.ArgumentParser, name: str) -> None:
+    """The option for one of `SCALARS`."""
+    parser.add_argument(f"--{name}", type=float, help=f"{SCALARS[name]}, for models that have it")
 
 
 def _labels(text: str) -> list[int]:
@@ -83,7 +89,7 @@ def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: 
     sources = _sources(options, model)
     n = len(next(iter(sources.values()))) if sources else options.n or IMAGES
     labels = labels_of(options, model, n)
-    given = truncation_of(options, model) | sources
+    given = scalars_of(options, model) | sources
     conditions = program.completed(given, model, data.open, n, options.seed)
     images = run.sample(n, labels, options.seed, options.chunk, **conditions)
     write_samples(options.out, images, labels, conditions.get(translated(model)))
@@ -103,13 +109,14 @@ def _sources(options: argparse.Namespace, model: Model) -> dict[str, np.ndarray]
     return {name: images[: options.n]}
 
 
-def truncation_of(options: argparse.Namespace, model: Model) -> dict[str, Any]:
-    """The condition that --truncation makes. Raises ValueError where `model` reads none."""
-    if getattr(options, "truncation", None) is None:
-        return {}
-    if "truncation" not in getattr(model, "optional_conditions", ()):
-        raise ValueError(f"--truncation {options.truncation}: a {type(model).__name__} has none")
-    return {"truncation": options.truncation}
+def scalars_of(options: argparse.Namespace, model: Model) -> dict[str, Any]:
+    """The conditions that the options of `SCALARS` make. Raises ValueError for one that `model` does not read."""
+    given = {name: getattr(options, name, None) for name in SCALARS}
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        if name not in getattr(model, "optional_conditions", ()):
+            raise ValueError(f"--{name} {value}: a {type(model).__name__} has none")
+    return given
 
 
 def labels_of(options: argparse.Namespace, model: Model, n: int) -> np.ndarray | None:

@@ -102,6 +102,7 @@ def assert_density(x, share, mean, std, log_density):
     assert mixture_log_density(x)[0].mean() == pytest.approx(wanted, abs=log_density)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler", [Ancestral(), Ancestral(variance="small"), DDIM(1000), DDIM(1000, eta=1.0)], ids=str
 )

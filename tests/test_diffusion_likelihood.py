@@ -36,6 +36,7 @@ def test_latents_are_noise():
     np.testing.assert_allclose(latent.std(0) / 80, 1, rtol=0.06)
 
 
+@pytest.mark.slow
 def test_random_traces_are_unbiased(points):
     """Of a row that is repeated, each copy has probes of its own: their mean is the exact value."""
     rows = jnp.repeat(points[:2], 512, axis=0)

@@ -156,6 +156,7 @@ def test_infinite_velocities_are_refused():
         coefficients("v", "velocity", at(VariancePreserving(), 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: type(process).__name__)
 def test_a_network_of_any_process_and_prediction_is_the_same_denoiser(process):
     """A stand-in network that predicts a kind in `process` exactly, seen as a denoiser, is the known one."""

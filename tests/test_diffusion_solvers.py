@@ -205,6 +205,7 @@ def karras(n):
     return np.append(heun.karras(n, 0.01, 20.0), 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solve", [*STOCHASTIC, *DETERMINISTIC], ids=str)
 def test_samples_are_the_mixtures(solve):
     """Weights, means and deviations of the parts, and the mean log density (minus the entropy) of 4,000 samples."""

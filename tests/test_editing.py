@@ -261,6 +261,7 @@ def test_truncated_samples(imagegen, runs):
     [
         (("dcgan", "--source", "a.png"), "a DCGAN makes images from none"),
         (("dcgan", "--truncation", "0.5"), "a DCGAN has none"),
+        (("dcgan", "--guidance", "2"), "--guidance 2.0: a DCGAN has none"),
         (("stylegan2", "--truncation", "1.01"), "truncation 1.01: must be from 0"),
         (("stylegan2", "--labels", "3,12"), "labels [12] out of range: this model knows 0 to 9"),
         (("cyclegan", "--source", "missing.png"), "missing.png"),

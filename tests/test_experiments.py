@@ -25,12 +25,19 @@ from imagegen_jax.data.image import images_to_float
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
+FIRST = {type(importlib.import_module(f"experiments.{name}").experiment.model): name for name in reversed(NAMES)}
 PUBLISHED = json.loads((ROOT / "tests" / "reference" / "published_counts.json").read_text())
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in FIRST.values() else pytest.mark.slow) for name in NAMES],
+)
 def recipe(request):
-    """One recipe after the other, each with the programs that it compiled forgotten at its end."""
+    """One recipe after the other, each with the programs that it compiled forgotten at its end.
+
+    The fast tests have one of each model.
+    """
     yield request.param
     compiling.forget()
 

@@ -85,6 +85,7 @@ def test_published_parameter_counts(model, published):
     assert (found["generator"], found["discriminator"]) == published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (33, 70, 3)])
 def test_every_size(shape, deep):

@@ -34,6 +34,7 @@ def kernel(run):
     return np.asarray(run.nets["network"]["params"]["Dense_0"]["kernel"])
 
 
+@pytest.mark.slow
 def test_a_reconstructed_average_equals_one_kept_directly(tmp_path):
     widths = {"narrow": PowerFunction(0.05), "wide": PowerFunction(0.10)}
     run = ig.fit(dataclasses.replace(TOY, averages=widths), tmp_path / "two", quiet=True)

@@ -1,0 +1,85 @@
+"""Training times: at which t of a process a network is trained, drawn for each image of a batch.
+
+A class is called with one key a row, [B], and gives t [B] in float32; the density of t is a weight on the loss like any
+other (`weighting`), but one that costs no variance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from imagegen_jax.core.model import PRNGKeys
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """t uniform in [`low`, `high`). Raises ValueError unless 0 <= `low` < `high`."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high < math.inf:
+            raise ValueError(f"times.low={self.low}, times.high={self.high}: must obey 0 <= low < high")
+
+    def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
+        """[B]."""
+        return jax.vmap(lambda key: jax.random.uniform(key, minval=self.low, maxval=self.high))(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeTimes:
+    """One of the `steps` times 0, 1, ... of a discrete schedule (Ho et al. 2020, 2006.11239, Algorithm 1), as int32."""
+
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"times.steps={self.steps}: must be at least 1")
+
+    def __call__(self, keys: PRNGKeys) -> Num[Array, " b"]:
+        """[B], int32."""
+        return jax.vmap(lambda key: jax.random.randint(key, (), 0, self.steps))(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogNormal:
+    """log t ~ N(mean, std^2), in which t is EDM's sigma (Karras et al. 2022, arXiv 2206.00364, Table 1)."""
+
+    mean: float = -1.2  # P_mean
+    std: float = 1.2  # P_std
+
+    def __post_init__(self) -> None:
+        _check_std(self.std)
+
+    def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
+        """[B]."""
+        return jnp.exp(self.mean + self.std * jax.vmap(jax.random.normal)(keys))
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitNormal:
+    """log(t / (1 - t)) ~ N(mean, std^2), for t in (0, 1) (Esser et al. 2024, arXiv 2403.03206, section 3.1)."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_std(self.std)
+
+    def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
+        """[B]."""
+        return jax.nn.sigmoid(self.mean + self.std * jax.vmap(jax.random.normal)(keys))
+
+
+AnyTimes = Uniform | WholeTimes | LogNormal | LogitNormal
+
+
+def _check_std(std: float) -> None:
+    if not 0 < std < math.inf:
+        raise ValueError(f"times.std={std}: must be above 0")
