@@ -161,8 +161,8 @@ def main() -> None:
         results["pixel mixture"] = measure(images, test, extractor)
     for name in options.names:
         results[name] = trained(name, options.workdir, options.samples, test, extractor)
-    write_result("cifar10_gans", results)
-    draw(results)
+        write_result("cifar10_gans", results)
+        draw(results)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from imagegen_jax.metrics.evaluate import evaluate
 from imagegen_jax.metrics.sets import ArraySet, ImageSet, SampleSet, source_set
 
 METRICS = ("fid", "kid", "prdc", "authpct")
-COLUMNS = ("FD-classifier", "precision", "recall", "coverage", "AuthPct")
+COLUMNS = ("FD-classifier", "precision", "recall", "coverage", "AuthPct", "agreement")
 
 
 def anchors(source: Source, n: int, components: int, dimensions: int) -> dict[str, ImageSet]:
@@ -57,7 +57,10 @@ def main() -> None:
     extractor, reference = trained_classifier(source), source_set(source)
     sets = anchors(source, options.samples, options.components, options.dimensions)
     sets |= {pathlib.Path(run).name: SampleSet(ig.load(run), options.samples) for run in options.runs}
-    found = {name: evaluate(images, reference, extractor, METRICS) for name, images in sets.items()}
+    found = {}
+    for name, images in sets.items():
+        labelled = ("agreement",) if images.labels is not None else ()  # of samples, the classes asked for
+        found[name] = evaluate(images, reference, extractor, METRICS + labelled)
     if options.out:
         append([card for cards in found.values() for card in cards], RESULTS / f"{options.out}.jsonl")
     print(leaderboard({name: [[c for c in cards if c.metric in COLUMNS]] for name, cards in found.items()}), end="")

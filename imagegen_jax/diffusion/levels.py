@@ -197,7 +197,23 @@ class FromFile:
         return np.append(levels, 0.0)
 
 
-AnyLevels = Karras | PolyExponential | EqualTimes | Spaced | ShiftedFlow | FromFile
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """The levels themselves, all above 0 and decreasing. Raises ValueError where they are not."""
+
+    sigmas: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        falls = all(a > b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False))
+        if not (self.sigmas and falls and 0 < self.sigmas[-1] and self.sigmas[0] < math.inf):
+            raise ValueError(f"levels.sigmas={self.sigmas}: must be finite, decrease and be above 0, as (80.0, 0.821)")
+
+    def __call__(self) -> Levels:
+        """As listed, and 0."""
+        return np.append(np.array(self.sigmas, np.float64), 0.0)
+
+
+AnyLevels = Karras | PolyExponential | EqualTimes | Spaced | ShiftedFlow | FromFile | Listed
 
 
 def _check_steps(steps: int) -> None:

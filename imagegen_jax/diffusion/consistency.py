@@ -1,0 +1,160 @@
+"""Consistency models: one evaluation leads from any noise to an image (Song et al. 2023, arXiv 2303.01469).
+
+Trained without a teacher by the improved recipe, iCT (Song & Dhariwal 2023, arXiv 2310.14189): estimates at two
+neighbouring noise levels of one noisy image have to agree, and the levels become denser while training goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import ndtr, ndtri
+from jaxtyping import Array, Float, Int
+
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Nets,
+    Phase,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+    Variables,
+    check_images,
+    check_labels,
+)
+from imagegen_jax.diffusion.ancestral import ConsistencyMultistep
+from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.levels import Listed
+from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
+from imagegen_jax.nn.unet import UNet
+
+
+@dataclasses.dataclass(frozen=True)
+class Consistency:
+    """A network that jumps to the end of the flow. The defaults are iCT's for CIFAR-10 (its Table 1).
+
+    `levels` are those of sampling: one is a single jump, each further one makes the image noisy again and jumps anew.
+    Raises ValueError for fields out of range.
+    """
+
+    network: UNet = UNet()
+    levels: Listed = Listed((80.0,))
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    num_classes: int = 0  # 0: unconditional
+    sigma_min: float = 0.002  # epsilon: there the estimate is the image itself
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    first_levels: int = 10  # s_0
+    last_levels: int = 1280  # s_1
+    double_every: int = 50_000  # steps until the levels are twice as many; K' = K / (log2(s_1 / s_0) + 1), section 3.4
+    mean: float = -1.1  # P_mean of log sigma, section 3.5
+    std: float = 2.0  # P_std
+    huber: float = 0.00054  # c of the pseudo-Huber distance over the square root of the number of values, section 3.3
+    sigma_data: float = SIGMA_DATA
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma_min < self.sigma_max < math.inf:
+            raise ValueError(
+                f"model.sigma_min={self.sigma_min}, model.sigma_max={self.sigma_max}: must obey "
+                "0 < sigma_min < sigma_max"
+            )
+        if not 2 <= self.first_levels <= self.last_levels or self.double_every < 1:
+            raise ValueError(
+                f"model.first_levels={self.first_levels}, model.last_levels={self.last_levels}, model.double_every="
+                f"{self.double_every}: must obey 2 <= first_levels <= last_levels and 1 <= double_every"
+            )
+        for name in ("rho", "std", "huber", "sigma_data"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"model.{name}={getattr(self, name)}: must be above 0")
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        check_images(self, batch)
+        check_labels(self, batch)
+        x = batch["image"]
+        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), self._one_hot(batch))}
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """One: agree."""
+        return (Phase(trains=("network",), loss=self.loss, name="agree"),)
+
+    def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """E[d(f(x_0 + s_{i+1} z, s_{i+1}), stop(f(x_0 + s_i z, s_i))) / (s_{i+1} - s_i)]   (iCT, section 3)
+
+        d(x, y) = sqrt(|x - y|^2 + c^2) - c; both estimates have the same dropout.
+        """
+        x_0 = inputs.batch["image"]
+        level_keys, noise_keys, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
+        low, high = self.neighbours(level_keys, inputs.step)
+        z = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(noise_keys)
+        labels = self._one_hot(inputs.batch)
+
+        def estimate(sigma: Float[Array, " b"]) -> Image:
+            return self._jump(nets["network"], x_0 + rows_of(sigma, x_0) * z, sigma, labels, dropout_keys)
+
+        gap = estimate(high) - jax.lax.stop_gradient(estimate(low))
+        c = self.huber * math.sqrt(math.prod(self.image_shape))
+        distance = jnp.sqrt(jnp.sum(gap**2, axis=(1, 2, 3)) + c**2) - c
+        loss = jnp.mean(distance / (high - low))
+        return loss, Aux({"loss": loss, "distance": jnp.mean(distance), "levels": self.levels_at(inputs.step)})
+
+    def levels_at(self, step: Int[Array, ""]) -> Scalar:
+        """N(k) = min(s_0 2^floor(k / K'), s_1) + 1   (iCT, section 3.4)"""
+        doubled = self.first_levels * 2.0 ** jnp.minimum(step // self.double_every, 30)
+        return jnp.minimum(doubled, self.last_levels) + 1
+
+    def neighbours(self, keys: PRNGKeys, step: Int[Array, ""]) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+        """Two neighbouring levels for each key, the lower first: log-normal, discretised (section 3.5).
+
+        Whichever of the N - 1 intervals a log-normal level within the ends falls into: of probability
+        erf((log s_{i+1} - P_mean) / (sqrt(2) P_std)) - erf((log s_i - P_mean) / (sqrt(2) P_std)), as it is there.
+        """
+        ends = ((math.log(end) - self.mean) / self.std for end in (self.sigma_min, self.sigma_max))
+        least, most = (float(ndtr(end)) for end in ends)
+        u = jax.vmap(lambda key: jax.random.uniform(key, minval=least, maxval=most))(keys)
+        drawn = jnp.exp(self.mean + self.std * ndtri(u))
+        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        intervals = self.levels_at(step) - 1
+        place = (drawn ** (1 / self.rho) - low) / (high - low) * intervals
+        i = jnp.clip(jnp.floor(place), 0, intervals - 1)
+        return tuple((low + at / intervals * (high - low)) ** self.rho for at in (i, i + 1))  # type: ignore[return-value]
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        noise_key, solver_key = jax.random.split(key)
+        levels = self.levels()
+        x = float(levels[0]) * jax.random.normal(noise_key, (n, *self.image_shape))
+        solver = ConsistencyMultistep(self.sigma_min)
+        return jnp.clip(solver(self.denoiser(nets, conditions), levels, x, solver_key), -1.0, 1.0)
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """(x, sigma) -> the end of the flow through x, which any solver may take for an estimate of x_0."""
+        check_labels(self, conditions)
+        labels = self._one_hot(conditions)
+        return lambda x, sigma: self._jump(nets["network"], x, sigma, labels, None)
+
+    def _jump(
+        self,
+        network: Variables,
+        x: Image,
+        sigma: Float[Array, " b"],
+        labels: Float[Array, "b k"] | None,
+        keys: PRNGKeys | None,
+    ) -> Image:
+        """f = c_skip x + c_out F(c_in x, log(sigma) / 4), which is x at sigma_min (2303.01469, appendix C)."""
+        above = sigma - self.sigma_min
+        size = jnp.sqrt(sigma**2 + self.sigma_data**2)
+        c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
+        c_out = self.sigma_data * above / size
+        inner = self.network.apply(network, x / rows_of(size, x), jnp.log(sigma) / 4, labels, keys)
+        return rows_of(c_skip, x) * x + rows_of(c_out, x) * inner
+
+    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
+        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None
