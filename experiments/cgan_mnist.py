@@ -4,8 +4,10 @@
     python -m experiments.cgan_mnist --workdir runs/cgan_mnist
     imagegen sample runs/cgan_mnist --n 100
 
-Cost: made for minutes on 2 CPU cores, but not timed yet. Expected: digits of the classes asked
-for; this recipe has not been trained to its end yet.
+Cost: 16 minutes of CPU time, 10 on 2 quiet cores, for its 3,000 steps (6.4 epochs), evaluations included. Expected:
+FD-classifier 0.28, precision 0.95, recall 0.92 and coverage 0.94 with 2,000 samples, and the classifier that they are
+compared by finds 98.0 % of 5,000 in the class asked for. There is no published score for this size. The first run
+trains that classifier, once.
 """
 
 from imagegen_jax import Experiment, main

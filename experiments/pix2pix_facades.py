@@ -9,7 +9,13 @@ Database (Tylecek & Sara 2013) is for research; it has no licence of its own. Fo
 `--model.image_shape 128 128 3 --model.generator.levels 7`.
 
 The authors' recipe in PyTorch: batch 1, Adam with rate 2e-4 and beta1 0.5, random jitter from 286 pixels and mirroring,
-100 epochs, and 100 more while the rate falls to 0 (the paper: 200 at one rate). Cost: made for an accelerator.
+100 epochs, and 100 more while the rate falls to 0 (the paper: 200 at one rate). Cost: made for an accelerator. On 2 CPU
+cores, 64x64 pixels and narrow networks take 24 minutes, and learn walls, windows and balconies where the labels say:
+
+    ... --data.size 64 --model.image_shape 64 64 3 --model.generator.levels 6 --model.generator.width 32 \\
+        --model.discriminator.width 32 --model.discriminator.halvings 2 --batch_size 4 --model.sample_norm running \\
+        --steps 12000
+
 Expected: 54,413,955 parameters in the generator and 2,768,705 in the discriminator, as published; FID 119.1 against
 the test photos, as mmgeneration measured the authors' own code. `Paired(image_side="right")` goes from photo to labels.
 """

@@ -6,7 +6,8 @@
 The paper's objective, penalty, optimizer and rate; batch 32, 16 to 64 channels, each size held for 400 steps and faded
 in over 400. The grids in runs/progan_mnist/samples show the growth.
 
-Cost: not measured yet. Expected: not measured yet; there is no published score for this size.
+Cost: 15 minutes on 2 CPU cores. Expected: digits, some of them broken: FD-classifier 9.8, precision 0.76, recall 0.77
+and coverage 0.34 with 2,000 samples; there is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main

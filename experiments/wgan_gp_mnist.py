@@ -3,10 +3,14 @@
     imagegen data prepare mnist
     python -m experiments.wgan_gp_mnist --workdir runs/wgan_gp_mnist
 
-Cost: made for minutes on 2 CPU cores, but not timed yet. Expected: digits; this recipe has not been
-trained to its end yet.
+Narrow networks, and as many steps of the generator as of the critic, at rates of their own (Heusel et al. 2017, arXiv
+1706.08500): the paper's five steps of the critic, at its rate, had come half as far in the same time.
 
-DRAGAN is one option away: --model.penalty DRAGAN --model.objective NonSaturating --model.critic-steps 1
+Cost: 16 minutes on 2 busy CPU cores for its 4,000 steps (4.3 epochs), evaluations included. Critic 166,624 parameters.
+Expected: most digits are legible; FD-classifier 0.88, precision 0.84, recall 0.97 and coverage 0.82 with 2,000 samples,
+and 0.73 after half the steps. There is no published score for this size. The first run trains the classifier, once.
+
+DRAGAN is two options away: --model.penalty DRAGAN --model.objective NonSaturating
 """
 
 from imagegen_jax import Experiment, main
