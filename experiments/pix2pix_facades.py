@@ -1,4 +1,4 @@
-"""Pix2Pix on the CMP facades at 256x256 (Isola et al. 2017, arXiv 1611.07004): label maps to photos.
+r"""Pix2Pix on the CMP facades at 256x256 (Isola et al. 2017, arXiv 1611.07004): label maps to photos.
 
     python -m experiments.pix2pix_facades --workdir runs/pix2pix_facades --data.images facades/train
     imagegen sample runs/pix2pix_facades --n 16
@@ -12,8 +12,8 @@ The authors' recipe in PyTorch: batch 1, Adam with rate 2e-4 and beta1 0.5, rand
 100 epochs, and 100 more while the rate falls to 0 (the paper: 200 at one rate). Cost: made for an accelerator. On 2 CPU
 cores, 64x64 pixels and narrow networks take 24 minutes, and learn walls, windows and balconies where the labels say:
 
-    ... --data.size 64 --model.image_shape 64 64 3 --model.generator.levels 6 --model.generator.width 32 \\
-        --model.discriminator.width 32 --model.discriminator.halvings 2 --batch_size 4 --model.sample_norm running \\
+    ... --data.size 64 --model.image_shape 64 64 3 --model.generator.levels 6 --model.generator.width 32 \
+        --model.discriminator.width 32 --model.discriminator.halvings 2 --batch_size 4 --model.sample_norm running \
         --steps 12000
 
 Expected: 54,413,955 parameters in the generator and 2,768,705 in the discriminator, as published; FID 119.1 against

@@ -125,6 +125,25 @@ class ClipWeights:
         return jax.tree.map(lambda p: jnp.clip(p, -self.limit, self.limit), params)
 
 
+def unit_magnitude(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
+    """x / (its root mean square over `axis` + 1e-4); None: over all axes but the last, as a kernel's [... in out]."""
+    axis = tuple(range(x.ndim - 1)) if axis is None else axis
+    square = jnp.mean(x**2, axis, keepdims=True)
+    return x / (jnp.sqrt(jnp.maximum(square, 1e-30)) + 1e-4)  # a root of 0 has no finite slope
+
+
+@dataclasses.dataclass(frozen=True)
+class NormaliseWeights:
+    """Forced weight normalisation: each output's weights to a mean square of 1 (EDM2, arXiv 2312.02696, Eq. 66).
+
+    Of kernels [... in out]; scalars and vectors, such as gains, are left alone. For networks that normalise the weights
+    as they use them (`nn.edm2`), which it keeps from growing, so that the rate alone says how fast they turn.
+    """
+
+    def __call__(self, params: Any) -> Any:
+        return jax.tree.map(lambda p: unit_magnitude(p) if p.ndim > 1 else p, params)
+
+
 # --- optimizers ------------------------------------------------------------------------------------------------------
 
 

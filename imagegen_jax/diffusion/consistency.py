@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import ndtr, ndtri
+from jax.scipy.special import ndtri
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.model import (
@@ -116,15 +117,15 @@ class Consistency:
         Whichever of the N - 1 intervals a log-normal level within the ends falls into: of probability
         erf((log s_{i+1} - P_mean) / (sqrt(2) P_std)) - erf((log s_i - P_mean) / (sqrt(2) P_std)), as it is there.
         """
-        ends = ((math.log(end) - self.mean) / self.std for end in (self.sigma_min, self.sigma_max))
-        least, most = (float(ndtr(end)) for end in ends)
+        normal = statistics.NormalDist(self.mean, self.std)
+        least, most = (normal.cdf(math.log(end)) for end in (self.sigma_min, self.sigma_max))
         u = jax.vmap(lambda key: jax.random.uniform(key, minval=least, maxval=most))(keys)
         drawn = jnp.exp(self.mean + self.std * ndtri(u))
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         intervals = self.levels_at(step) - 1
         place = (drawn ** (1 / self.rho) - low) / (high - low) * intervals
         i = jnp.clip(jnp.floor(place), 0, intervals - 1)
-        return tuple((low + at / intervals * (high - low)) ** self.rho for at in (i, i + 1))  # type: ignore[return-value]
+        return tuple((low + at / intervals * (high - low)) ** self.rho for at in (i, i + 1))
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""

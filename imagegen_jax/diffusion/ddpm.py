@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.model import (
     Aux,
@@ -21,8 +21,9 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.diffusion.denoiser import from_epsilon
-from imagegen_jax.diffusion.sampler import DDIM, Ancestral
+from imagegen_jax.diffusion.prediction import convert
+from imagegen_jax.diffusion.preserving import Discrete
+from imagegen_jax.diffusion.sampler import Ancestral, AnySampler
 from imagegen_jax.diffusion.schedule import LinearSchedule, signal_and_noise
 from imagegen_jax.nn.unet import UNet
 
@@ -33,7 +34,7 @@ class DDPM:
 
     network: UNet = UNet()
     schedule: LinearSchedule = LinearSchedule()
-    sampler: Ancestral | DDIM = Ancestral()
+    sampler: AnySampler = Ancestral()
     image_shape: tuple[int, int, int] = (32, 32, 3)
     num_classes: int = 0  # 0: unconditional
 
@@ -67,7 +68,12 @@ class DDPM:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
         check_labels(self, conditions)
         labels = self._one_hot(conditions)
-        denoise = from_epsilon(lambda x, t: self.network.apply(nets["network"], x, t, labels), self.schedule)
+
+        def denoise(x_t: Image, t: Int[Array, " b"]) -> Image:
+            epsilon = self.network.apply(nets["network"], x_t, t, labels)
+            x_0 = convert(epsilon, x_t, t, Discrete(self.schedule), "epsilon", "x0")  # Eq. 15
+            return jnp.clip(x_0, -1.0, 1.0)  # as the authors' code does
+
         noise_key, sampler_key = jax.random.split(key)
         x_T = jax.random.normal(noise_key, (n, *self.image_shape))
         return self.sampler(denoise, self.schedule, x_T, sampler_key)

@@ -11,16 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, coefficients, rows_of
 from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.process import Point, Process
-from imagegen_jax.diffusion.schedule import Schedule, signal_and_noise
 
 Denoise = Callable[[Float[Array, "b ..."], Float[Array, " b"]], Float[Array, "b ..."]]  # (x, sigma) -> x_0
 Predict = Callable[[Float[Array, "b ..."], Any], Float[Array, "b ..."]]  # (x_t, t) -> what the network was trained for
-Prediction = Callable[[Float[Array, "b ..."], Int[Array, " b"]], Float[Array, "b ..."]]
 
 
 def from_prediction(
@@ -62,18 +60,3 @@ def preconditioned(network: Predict, sigma_data: float = SIGMA_DATA) -> Predict:
         return network(x * rows_of((sigma**2 + sigma_data**2) ** -0.5, x), jnp.log(sigma) / 4)
 
     return predict
-
-
-def from_epsilon(predict: Prediction, schedule: Schedule, clip: bool = True) -> Prediction:
-    """The denoiser of a network that predicts the noise: x_0 = (x_t - sqrt(1 - alpha_bar) epsilon) / sqrt(alpha_bar).
-
-    Eq. 15 of Ho et al. (2020). `clip` keeps the estimate in [-1, 1], the range of images, as DDPM's code does; it needs
-    to be off for data that leave this range.
-    """
-
-    def denoise(x: Float[Array, "b ..."], t: Int[Array, " b"]) -> Float[Array, "b ..."]:
-        signal, noise = signal_and_noise(schedule, t, x.ndim)
-        x_0 = (x - noise * predict(x, t)) / signal
-        return jnp.clip(x_0, -1.0, 1.0) if clip else x_0
-
-    return denoise

@@ -43,8 +43,13 @@ from imagegen_jax.diffusion.process import EDM, RectifiedFlow, VarianceExploding
 from imagegen_jax.diffusion.solvers import AnySolver
 from imagegen_jax.diffusion.times import AnyTimes, LogNormal, WholeTimes
 from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
+from imagegen_jax.nn.adm import ADM
+from imagegen_jax.nn.dit import DiT
+from imagegen_jax.nn.edm2 import EDM2UNet
+from imagegen_jax.nn.song import SongUNet
 from imagegen_jax.nn.unet import UNet
 
+AnyNetwork = UNet | ADM | SongUNet | EDM2UNet | DiT
 AnyProcess = EDM | VarianceExploding | RectifiedFlow | VariancePreserving | SubVP | Cosine | Discrete
 
 
@@ -58,7 +63,7 @@ class Diffusion:
     Raises ValueError for choices that do not go together.
     """
 
-    network: UNet = UNet()
+    network: AnyNetwork = UNet()
     prediction: Kind = "F"
     process: AnyProcess = EDM()
     times: AnyTimes = LogNormal()

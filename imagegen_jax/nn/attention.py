@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.typing import Initializer
 from jaxtyping import Array, Float
 
 from imagegen_jax.nn.init import fan_avg_uniform
@@ -13,20 +16,36 @@ from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 
 class SelfAttention(nn.Module):
-    """x + proj(attention(norm(x))) with one head: the attention block of DDPM (Ho et al. 2020, appendix B)."""
+    """x + proj(attention(norm(x))); the defaults are the attention block of DDPM (Ho et al. 2020, appendix B)."""
 
     dtype: Dtype = "auto"
+    heads: int = 1  # each sees channels / heads of the channels
+    epsilon: float = 1e-6  # of the norm
+    kernel_init: Initializer = fan_avg_uniform()  # of queries, keys and values
+    bias_init: Initializer = nn.initializers.zeros_init()
+    out_init: Initializer = fan_avg_uniform(0)
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """[B H W C] -> [B H W C]. C is divisible by the number of heads."""
         b, h, w, c = x.shape
         dtype = compute_dtype(self.dtype)
-        normed = group_norm(c, dtype, name="norm")(x).reshape(b, h * w, c)
+        dense = functools.partial(nn.Dense, c, dtype=dtype)
+        normed = group_norm(c, dtype, "norm", self.epsilon)(x).reshape(b, h * w, c)
         q, k, v = (
-            nn.Dense(c, dtype=dtype, kernel_init=fan_avg_uniform(), name=name)(normed)
+            dense(kernel_init=self.kernel_init, bias_init=self.bias_init, name=name)(normed)
             for name in ("query", "key", "value")
         )
-        logits = jnp.einsum("bqc,bkc->bqk", q * c**-0.5, k, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(logits).astype(dtype)
-        mixed = jnp.einsum("bqk,bkc->bqc", weights, v).reshape(b, h, w, c)
-        return x + nn.Dense(c, dtype=dtype, kernel_init=fan_avg_uniform(0), name="out")(mixed)
+        mixed = attend(q, k, v, self.heads).reshape(b, h, w, c)
+        return x + dense(kernel_init=self.out_init, name="out")(mixed)
+
+
+def attend(
+    q: Float[Array, "b q c"], k: Float[Array, "b k c"], v: Float[Array, "b k c"], heads: int = 1
+) -> Float[Array, "b q c"]:
+    """softmax(q k^T / sqrt(c)) v in each of `heads` slices of c = C / heads channels; the softmax is in float32."""
+    q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
+    logits = jnp.einsum("bqnc,bknc->bnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(logits).astype(v.dtype)
+    mixed = jnp.einsum("bnqk,bknc->bqnc", weights, v)
+    return mixed.reshape(*mixed.shape[:2], -1)

@@ -27,3 +27,12 @@ def fan_avg_uniform(scale: float = 1.0) -> Initializer:
         return jax.random.uniform(key, (math.prod(shape),), dtype, -limit, limit).reshape(shape)
 
     return init
+
+
+def fan_in_uniform(fan_in: int) -> dict[str, Initializer]:
+    """Torch's defaults for a layer whose outputs each see `fan_in` inputs: all uniform within 1 / sqrt(fan in) of 0."""
+
+    def init(key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, (math.prod(shape),), dtype, -(fan_in**-0.5), fan_in**-0.5).reshape(shape)
+
+    return {"kernel_init": init, "bias_init": init}

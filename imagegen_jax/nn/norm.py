@@ -16,15 +16,15 @@ from imagegen_jax.nn.precision import Dtype, compute_dtype
 Norm = Literal["batch", "instance"]
 
 
-def group_norm(channels: int, dtype: jnp.dtype, name: str) -> nn.GroupNorm:
-    """Group normalisation (Wu & He 2018) as in DDPM: 32 groups, epsilon 1e-6, statistics in float32.
+def group_norm(channels: int, dtype: jnp.dtype, name: str, epsilon: float = 1e-6) -> nn.GroupNorm:
+    """Group normalisation (Wu & He 2018) as in DDPM: 32 groups, statistics in float32. Torch's epsilon is 1e-5.
 
     Narrow layers get fewer groups: as many as divide `channels`, are at most 32 and leave 4 channels to a group, since
     a group of one channel would lose that channel's mean, which carries the time embedding.
     """
     most = max(1, min(32, channels // 4))
     groups = next(n for n in range(most, 0, -1) if channels % n == 0)
-    return nn.GroupNorm(groups, epsilon=1e-6, dtype=dtype, name=name)
+    return nn.GroupNorm(groups, epsilon=epsilon, dtype=dtype, name=name)
 
 
 def scale_init(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, " c"]:

@@ -7,20 +7,24 @@ import math
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Bool, Float, Num
 
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_avg_uniform
+from imagegen_jax.nn.multihead import CrossAttention, check_tokens
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each after group norm and swish, the embedding added between them; then self-attention."""
+    """Two 3x3 convolutions, each after group norm and swish, the embedding added between them; then attention.
+
+    It is from the pixels to each other, and then to the tokens where there are any.
+    """
 
     channels: int
     attention: bool = False
@@ -29,7 +33,12 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], keys: PRNGKeys | None
+        self,
+        x: Float[Array, "b h w c"],
+        embedding: Float[Array, "b e"],
+        keys: PRNGKeys | None,
+        tokens: Float[Array, "b m f"] | None = None,
+        token_mask: Bool[Array, "b m"] | None = None,
     ) -> Float[Array, "b h w d"]:
         dtype = compute_dtype(self.dtype)
         dense = functools.partial(nn.Dense, self.channels, dtype=dtype, kernel_init=fan_avg_uniform())
@@ -40,7 +49,10 @@ class ResidualBlock(nn.Module):
         h = Dropout(self.dropout, name="dropout")(h, keys)
         h = conv(self.channels, dtype, scale=0, name="conv_2")(h)
         h = h + (x if x.shape[-1] == self.channels else dense(name="shortcut")(x))
-        return SelfAttention(self.dtype, name="attention")(h) if self.attention else h
+        if not self.attention:
+            return h
+        h = SelfAttention(self.dtype, name="attention")(h)
+        return h if tokens is None else CrossAttention(self.dtype, name="cross_attention")(h, tokens, token_mask)
 
 
 class UNet(nn.Module):
@@ -48,7 +60,8 @@ class UNet(nn.Module):
 
     The defaults are DDPM's for CIFAR-10. Level i has `blocks` residual blocks of `width` * `multipliers[i]` channels,
     and half the height and width of the level above. Levels whose height is in `attention_at` end each block with
-    self-attention (heights that do not occur are ignored), and so does the middle. See `group_norm` for its groups.
+    self-attention (heights that do not occur are ignored), and so does the middle; with `cross_attention`, attention to
+    the tokens follows. See `group_norm` for its groups.
     """
 
     width: int = 128
@@ -56,6 +69,7 @@ class UNet(nn.Module):
     blocks: int = 2
     attention_at: tuple[int, ...] = (16,)
     dropout: float = 0.1
+    cross_attention: bool = False
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -65,16 +79,21 @@ class UNet(nn.Module):
         t: Num[Array, " b"],
         labels: Float[Array, "b k"] | None = None,
         keys: PRNGKeys | None = None,
+        *,
+        tokens: Float[Array, "b m e"] | None = None,
+        token_mask: Bool[Array, "b m"] | None = None,
     ) -> Float[Array, "b h w c"]:
         """A prediction in float32 with the shape of `x`, at times `t` as DDPM's code counts them: 0 to 999.
 
-        `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout.
-        Raises ValueError where the levels cannot halve the image.
+        `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout. Where
+        `token_mask` is False tokens are not seen; None: all are. Raises ValueError where the levels cannot halve the
+        image, and where there are tokens but no `cross_attention`, or the other way round.
         """
+        check_tokens(self.cross_attention, tokens)
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         block = functools.partial(ResidualBlock, dropout=self.dropout, dtype=self.dtype)
-        embedding = self._embed(t, labels)
+        conditions = (self._embed(t, labels), keys, tokens, token_mask)
         h = conv(self.width, dtype, name="conv_in")(x)
         skips = [h]
         for level, multiplier in enumerate(self.multipliers):
@@ -83,15 +102,15 @@ class UNet(nn.Module):
                 skips.append(h)
             attention = h.shape[1] in self.attention_at
             for i in range(self.blocks):
-                h = block(self.width * multiplier, attention, name=f"down_{level}_{i}")(h, embedding, keys)
+                h = block(self.width * multiplier, attention, name=f"down_{level}_{i}")(h, *conditions)
                 skips.append(h)
-        h = block(h.shape[-1], attention=True, name="middle_0")(h, embedding, keys)
-        h = block(h.shape[-1], name="middle_1")(h, embedding, keys)
+        h = block(h.shape[-1], attention=True, name="middle_0")(h, *conditions)
+        h = block(h.shape[-1], name="middle_1")(h, *conditions)
         for level, multiplier in reversed(tuple(enumerate(self.multipliers))):
             attention = h.shape[1] in self.attention_at
             for i in range(self.blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
-                h = block(self.width * multiplier, attention, name=f"up_{level}_{i}")(h, embedding, keys)
+                h = block(self.width * multiplier, attention, name=f"up_{level}_{i}")(h, *conditions)
             if level > 0:
                 h = conv(h.shape[-1], dtype, name=f"up_{level}")(upsample_nearest(h))
         h = nn.swish(group_norm(h.shape[-1], dtype, name="norm_out")(h))

@@ -10,31 +10,19 @@ import math
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from flax.typing import Initializer
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.model import PRNGKey
+from imagegen_jax.nn.init import fan_in_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import Double, Halve, pyramid
 
 Activation = Literal["relu", "tanh"]
 
 
-def uniform(fan_in: int) -> dict[str, Initializer]:
-    """The initialisers of a layer whose outputs each see `fan_in` inputs."""
-
-    def init(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
-
-    return {"kernel_init": init, "bias_init": init}
-
-
 def dense(features: int, x: Array, dtype: Dtype, **settings: Any) -> Array:
     """[B D] -> [B features]"""
-    return nn.Dense(features, dtype=compute_dtype(dtype), **uniform(x.shape[-1]), **settings)(x)
+    return nn.Dense(features, dtype=compute_dtype(dtype), **fan_in_uniform(x.shape[-1]), **settings)(x)
 
 
 class MLPEncoder(nn.Module):
@@ -78,7 +66,7 @@ class ConvEncoder(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"], latent_dim: int) -> tuple[Array, Array]:
         """[B H W C] -> mean and log-variance, each [B latent_dim]"""
         for i in range(len(pyramid(*x.shape[1:3])) - 1):
-            x = nn.relu(Halve(self.width * 2**i, dtype=self.dtype, **uniform(16 * x.shape[-1]))(x))
+            x = nn.relu(Halve(self.width * 2**i, dtype=self.dtype, **fan_in_uniform(16 * x.shape[-1]))(x))
         return moments(x.reshape(x.shape[0], -1), latent_dim, self.dtype)
 
 
@@ -96,8 +84,8 @@ class ConvDecoder(nn.Module):
         x = nn.relu(dense(math.prod(base) * features, z, self.dtype)).reshape(-1, *base, features)
         for size in finer[:0:-1]:
             features //= 2
-            x = nn.relu(Double(features, dtype=self.dtype, **uniform(4 * x.shape[-1]))(x, size))
-        x = Double(shape[2], dtype=self.dtype, **uniform(4 * x.shape[-1]))(x, finer[0])
+            x = nn.relu(Double(features, dtype=self.dtype, **fan_in_uniform(4 * x.shape[-1]))(x, size))
+        x = Double(shape[2], dtype=self.dtype, **fan_in_uniform(4 * x.shape[-1]))(x, finer[0])
         return x.astype(jnp.float32)
 
 

@@ -1,0 +1,252 @@
+"""Improved DDPM (Nichol & Dhariwal 2021, arXiv 2102.09672): the variance of each step back is learned, too.
+
+The network puts out the noise and, in as many channels more, where between its two extremes the log variance lies. It
+learns that from the variational bound (VLB), in bits per dimension of 8-bit images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import log_ndtr
+from jaxtyping import Array, Float, Int
+
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Nets,
+    Phase,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+    check_images,
+    check_labels,
+)
+from imagegen_jax.diffusion.levels import timesteps
+from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, posterior, signal_and_noise
+from imagegen_jax.metrics.likelihood import bits_per_dim
+from imagegen_jax.nn.adm import ADM
+
+HISTORY = 10  # losses kept of each time, section 3.3
+UNIFORM = 0.001  # the share of times that are drawn evenly, whatever their losses
+LEVEL = 2 / 255  # between neighbouring values of an 8-bit image in [-1, 1]
+
+
+class Step(NamedTuple):
+    """p(x_s | x_t) or q(x_s | x_t, x_0): a normal distribution of each value."""
+
+    mean: Image
+    log_variance: Image
+
+
+class Table(NamedTuple):
+    """The numbers of steps between chosen times, float32 [S], from the least noisy on."""
+
+    t: Any
+    signal: Any
+    noise: Any
+    of_x_0: Any
+    of_x_t: Any
+    log_least: Any  # of the posterior's variance, beta~
+    log_most: Any  # of beta
+
+
+@dataclasses.dataclass(frozen=True)
+class ImprovedDDPM:
+    """The defaults are the paper's L_hybrid for CIFAR-10 (sections 3 and 4, appendix A).
+
+    `objective` "vlb" trains on the bound alone; `importance` draws times by the size of their recent losses, which the
+    paper does with it (Eq. 18). Sampling takes `sampling_steps` of the schedule's times, evenly spaced; None: all.
+    Raises ValueError for choices that do not go together.
+    """
+
+    network: ADM = ADM(
+        128, (1, 2, 2, 2), blocks=3, attention_at=(16, 8), head_channels=None, heads=4, resample="conv", dropout=0.3
+    )
+    schedule: CosineSchedule | LinearSchedule = CosineSchedule(4000)
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    num_classes: int = 0  # 0: unconditional
+    objective: Literal["hybrid", "vlb"] = "hybrid"
+    vlb_weight: float = 0.001  # lambda of L_hybrid
+    importance: bool = False
+    sampling_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sampling_steps is not None and not 1 <= self.sampling_steps <= self.schedule.steps:
+            raise ValueError(
+                f"model.sampling_steps={self.sampling_steps} is not between 1 and the {self.schedule.steps} steps of "
+                "the schedule"
+            )
+        if not self.network.learned_variance:
+            raise ValueError("model.network.learned_variance=False: improved DDPM learns it, so leave it on")
+        if not self.vlb_weight > 0:
+            raise ValueError(f"model.vlb_weight={self.vlb_weight}: must be above 0, or the variance learns nothing")
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        check_images(self, batch)
+        check_labels(self, batch)
+        x = batch["image"]
+        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), self._one_hot(batch))
+        if self.importance:
+            steps = self.schedule.steps
+            network |= {"history": {"losses": jnp.zeros((steps, HISTORY)), "count": jnp.zeros(steps, jnp.int32)}}
+        return {"network": network}
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """One: denoise."""
+        return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
+
+    def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """L_hybrid = L_simple + lambda L_vlb (Eq. 16), in which the VLB does not move the mean; or L_vlb.
+
+        L_vlb is in bits per dimension: T times the mean of its terms. The metric `vlb` is that mean over the batch.
+        """
+        x_0 = inputs.batch["image"]
+        t_keys, epsilon_keys, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
+        t, weight = self._times(nets, t_keys)
+        epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
+        signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
+        x_t = signal * x_0 + noise * epsilon
+        predicted, between = self._predict(nets, x_t, t, self._one_hot(inputs.batch), dropout_keys)
+        hybrid = self.objective == "hybrid"
+        table = _at(self._table(None), t, x_0)
+        mean_of = jax.lax.stop_gradient(predicted) if hybrid else predicted
+        terms = self._bits(table, x_0, x_t, _backward(table, x_t, mean_of, between), t == 0)
+        vlb = self.schedule.steps * terms
+        rows = vlb
+        if hybrid:
+            rows = jnp.mean((epsilon - predicted) ** 2, axis=(1, 2, 3)) + self.vlb_weight * vlb
+        loss = jnp.mean(weight * rows)
+        stats = {"network": {"history": self._remembered(nets, t, rows)}} if self.importance else {}
+        return loss, Aux({"loss": loss, "vlb": jnp.mean(weight * vlb)}, stats)
+
+    def bits(self, nets: Nets, batch: Batch, key: PRNGKey) -> Float[Array, " b"]:
+        """The bound on -log P(x_0) of 8-bit images, in bits per dimension: all terms of L_vlb, a noise for each."""
+        x_0, labels, table = batch["image"], self._one_hot(batch), self._table(None)
+
+        def term(total: Float[Array, " b"], i: Int[Array, ""]) -> tuple[Float[Array, " b"], None]:
+            epsilon = jax.random.normal(jax.random.fold_in(key, i), x_0.shape)
+            t = jnp.full(x_0.shape[:1], i)
+            row = _at(table, t, x_0)
+            x_t = row.signal * x_0 + row.noise * epsilon
+            predicted, between = self._predict(nets, x_t, t, labels, None)
+            return total + self._bits(row, x_0, x_t, _backward(row, x_t, predicted, between), t == 0), None
+
+        total, _ = jax.lax.scan(term, jnp.zeros(x_0.shape[:1]), jnp.arange(self.schedule.steps))
+        left = float(self.schedule.alpha_bar[-1])
+        prior = 0.5 * jnp.sum(left * x_0**2 - left - math.log1p(-left), axis=(1, 2, 3))  # KL(q(x_T | x_0) || N(0, 1))
+        return total + bits_per_dim(prior, self.image_shape)
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        check_labels(self, conditions)
+        labels, table = self._one_hot(conditions), self._table(self.sampling_steps)
+        noise_key, step_key = jax.random.split(key)
+        count = len(table.t)
+
+        def step(x_t: Image, i: Int[Array, ""]) -> tuple[Image, None]:
+            row = _at(table, jnp.full(n, i), x_t)
+            predicted, between = self._predict(nets, x_t, jnp.full(n, table.t[i]), labels, None)
+            mean, log_variance = _backward(row, x_t, predicted, between)
+            z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
+            return mean + (i > 0) * jnp.exp(log_variance / 2) * z, None
+
+        x_T = jax.random.normal(noise_key, (n, *self.image_shape))
+        x_0, _ = jax.lax.scan(step, x_T, jnp.arange(count - 1, -1, -1))
+        return jnp.clip(x_0, -1.0, 1.0)
+
+    def _predict(
+        self, nets: Nets, x_t: Image, t: Int[Array, " b"], labels: Float[Array, "b k"] | None, keys: PRNGKeys | None
+    ) -> tuple[Image, Image]:
+        """The noise, and v of Eq. 15, which lies in [0, 1] where the network puts out -1 to 1."""
+        out = self.network.apply(
+            {"params": nets["network"]["params"]}, x_t, t * 1000 / self.schedule.steps, labels, keys
+        )
+        epsilon, between = jnp.split(out, 2, axis=-1)
+        return epsilon, (between + 1) / 2
+
+    def _table(self, steps: int | None) -> Table:
+        """Steps from each of `steps` times (None: all) to the one before, and from the first to the image."""
+        t = timesteps(self.schedule.steps, steps, "linear")
+        alpha_bar = self.schedule.alpha_bar[t]
+        previous = np.append(1.0, alpha_bar[:-1])
+        q = posterior(alpha_bar, previous)
+        # To the image itself the posterior has no variance: the next step's stands for it, as in the authors' code.
+        least = np.append(q.variance[1:2] if len(t) > 1 else 1 - alpha_bar, q.variance[1:])
+        columns = [np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar), q.of_x_0, q.of_x_t]
+        columns += [np.log(least), np.log(1 - alpha_bar / previous)]
+        return Table(jnp.asarray(t), *(jnp.asarray(column, jnp.float32) for column in columns))
+
+    def _bits(self, row: Table, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:
+        """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) and, at the first time, L_0 = -log p(x_0 | x_1)   (Eq. 4 to 7)."""
+        q = Step(row.of_x_0 * x_0 + row.of_x_t * x_t, row.log_least)
+        ratio = q.log_variance - p.log_variance
+        divergence = 0.5 * (jnp.exp(ratio) - 1 - ratio + (q.mean - p.mean) ** 2 * jnp.exp(-p.log_variance))
+        nats = jnp.where(rows_of(first, x_0), -_log_prob_of_level(x_0, p), divergence)
+        return bits_per_dim(jnp.sum(nats, axis=(1, 2, 3)), self.image_shape)
+
+    def _times(self, nets: Nets, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
+        """Times and the weights that leave the mean what it is: p_t ~ sqrt(E[L_t^2]) once all are known (Eq. 18)."""
+        steps = self.schedule.steps
+        if not self.importance:
+            t = jax.vmap(lambda key: jax.random.randint(key, (), 0, steps))(keys)
+            return t, jnp.ones(t.shape)
+        history = nets["network"]["history"]
+        size = jnp.sqrt(jnp.mean(history["losses"] ** 2, axis=1))
+        p = (1 - UNIFORM) * size / jnp.maximum(jnp.sum(size), jnp.finfo(jnp.float32).tiny) + UNIFORM / steps
+        p = jnp.where(jnp.all(history["count"] >= HISTORY), p, 1 / steps)
+        t = jax.vmap(lambda key: jax.random.categorical(key, jnp.log(p)))(keys)
+        return t, 1 / (steps * p[t])
+
+    def _remembered(self, nets: Nets, t: Int[Array, " b"], rows: Float[Array, " b"]) -> dict[str, Array]:
+        """The history with a batch more: row by row, since a time may come twice."""
+
+        def add(i: Int[Array, ""], history: tuple[Array, Array]) -> tuple[Array, Array]:
+            losses, count = history
+            at = count[t[i]] % HISTORY
+            return losses.at[t[i], at].set(rows[i]), count.at[t[i]].add(1)
+
+        before = nets["network"]["history"]
+        losses, count = jax.lax.fori_loop(0, len(t), add, (before["losses"], before["count"]))
+        return {"losses": jax.lax.stop_gradient(losses), "count": count}
+
+    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
+        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None
+
+
+def _at(table: Table, i: Int[Array, " b"], x: Image) -> Table:
+    """A row of the table for each image, with as many axes."""
+    return Table(*(rows_of(column[i], x) for column in table))
+
+
+def _backward(row: Table, x_t: Image, epsilon: Image, between: Image) -> Step:
+    """p(x_{t-1} | x_t): the mean by the x_0 of `epsilon`, kept in [-1, 1]; log variance v log beta + (1 - v) log beta~.
+
+    Eq. 9, 10 and 15.
+    """
+    x_0 = jnp.clip((x_t - row.noise * epsilon) / row.signal, -1.0, 1.0)
+    return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)
+
+
+def _log_prob_of_level(x: Image, p: Step) -> Image:
+    """log P that a normal value rounds to that of the 8-bit image; the outermost levels have the tails.
+
+    Ho et al. (2020, arXiv 2006.11239, Eq. 13).
+    """
+    scale = jnp.exp(-p.log_variance / 2)
+    above, below = (x + LEVEL / 2 - p.mean) * scale, (x - LEVEL / 2 - p.mean) * scale
+    # log(cdf(above) - cdf(below)), on the side of the mean where neither is near 1
+    flip = above + below > 0
+    high, low = jnp.where(flip, -below, above), jnp.where(flip, -above, below)
+    inside = log_ndtr(high) + jnp.log1p(-jnp.exp(jnp.minimum(log_ndtr(low) - log_ndtr(high), -1e-7)))
+    return jnp.where(x < -0.999, log_ndtr(above), jnp.where(x > 0.999, log_ndtr(-below), inside))

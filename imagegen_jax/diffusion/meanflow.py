@@ -1,0 +1,148 @@
+"""MeanFlow (Geng et al. 2025, arXiv 2505.13447): a network of the mean velocity between two times; one step suffices.
+
+u(z_t, r, t) is the displacement along the flow from t to r over t - r. It obeys u = v - (t - r) du/dt, whose right side
+is had by one Jacobian-vector product, and is what u is trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Nets,
+    Phase,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+    check_images,
+    check_labels,
+)
+from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.times import AnyTimes, LogitNormal
+from imagegen_jax.nn.dit import DiT, dit
+
+Times = Float[Array, " b"]
+MeanVelocity = Callable[[Image, Times, Times], Image]  # (z_t, t, t - r) -> u
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanFlow:
+    """The defaults are the authors' for ImageNet's latents of 32x32x4, B/4, without guidance.
+
+    Guidance is trained in, and then costs nothing: `guidance` is omega and `mixing` kappa of Eq. 20, an effective scale
+    of omega / (1 - kappa); 1 and 0 leave it out. Raises ValueError for fields out of range.
+    """
+
+    network: DiT = dit("B/4")
+    image_shape: tuple[int, int, int] = (32, 32, 4)
+    num_classes: int = 1000  # 0: unconditional
+    label_dropout: float = 0.1  # share of images whose label is left out
+    times: AnyTimes = LogitNormal(-0.4, 1.0)
+    same_share: float = 0.75  # share of rows with r = t: those are plain flow matching
+    guidance: float = 1.0  # omega
+    mixing: float = 0.0  # kappa
+    power: float = 1.0  # p of the adaptive weight 1 / (|error|^2 + c)^p, section 4.3
+    floor: float = 0.01  # c
+    steps: int = 1  # evaluations of sampling, over equal spans of time
+
+    def __post_init__(self) -> None:
+        for name in ("same_share", "label_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"model.{name}={getattr(self, name)}: a share must be from 0 to 1")
+        if not (self.guidance > 0 and 0 <= self.mixing < 1 and self.power >= 0 and self.floor > 0 and self.steps >= 1):
+            raise ValueError(
+                f"model.guidance={self.guidance}, model.mixing={self.mixing}, model.power={self.power}, model.floor="
+                f"{self.floor}, model.steps={self.steps}: must obey 0 < guidance, 0 <= mixing < 1, 0 <= power, "
+                "0 < floor and 1 <= steps"
+            )
+        if self._guided and not (self.num_classes and self.label_dropout):
+            raise ValueError(
+                f"model.guidance={self.guidance}, model.mixing={self.mixing}: without classes and label_dropout there "
+                "is nothing to guide by; leave them at 1 and 0"
+            )
+
+    @property
+    def _guided(self) -> bool:
+        return self.guidance != 1 or self.mixing != 0
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Raises ValueError where images, labels or the patches of the network do not fit."""
+        check_images(self, batch)
+        check_labels(self, batch)
+        x = batch["image"]
+        t = jnp.zeros(x.shape[:1])
+        return {"network": self.network.init(key, x, t, self._one_hot(batch), span=t)}
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """One: denoise."""
+        return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
+
+    def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """E[|u - stop(v - (t - r) du/dt)|^2 / stop(... + c)^p], du/dt = v du/dz + du/dt   (Algorithm 1, Eq. 10, 11)
+
+        With z = (1 - t) x + t epsilon and v = epsilon - x, or v guided.
+        """
+        x = inputs.batch["image"]
+        keys = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(inputs.keys)
+        t_keys, epsilon_keys, label_keys, dropout_keys = keys
+        t, span = self._two_times(t_keys)
+        epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
+        z = rows_of(1 - t, x) * x + rows_of(t, x) * epsilon
+        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.label_dropout))(label_keys)
+        labels = self._one_hot(inputs.batch)
+        dropped = None if labels is None else labels * kept[:, None]
+        v = epsilon - x
+        if self._guided and labels is not None:
+            v = jnp.where(rows_of(kept, x), self._guide(nets, z, t, v, labels, dropout_keys), v)
+        u, slope = jax.jvp(self._mean_velocity(nets, dropped, dropout_keys), (z, t, span), (v, 1 + 0 * t, 1 + 0 * t))
+        error = u - jax.lax.stop_gradient(v - rows_of(span, x) * slope)
+        squared = jnp.sum(error**2, axis=(1, 2, 3))
+        loss = jnp.mean(squared / jax.lax.stop_gradient(squared + self.floor) ** self.power)
+        return loss, Aux({"loss": loss, "error": jnp.mean(error**2)})
+
+    def _two_times(self, keys: PRNGKeys) -> tuple[Times, Times]:
+        """t and t - r: two draws, the greater of which is t; in `same_share` of the rows r is t."""
+        one, other, same = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
+        drawn = self.times(one), self.times(other)
+        t, r = jnp.maximum(*drawn), jnp.minimum(*drawn)
+        same = jax.vmap(lambda key: jax.random.bernoulli(key, self.same_share))(same)
+        return t, jnp.where(same, 0.0, t - r)
+
+    def _guide(self, nets: Nets, z: Image, t: Times, v: Image, labels: Float[Array, "b k"], keys: PRNGKeys) -> Image:
+        """omega v + kappa u(z, t, t | c) + (1 - omega - kappa) u(z, t, t)   (Eq. 20)"""
+        conditional, free = (self._mean_velocity(nets, rows, keys)(z, t, 0 * t) for rows in (labels, 0 * labels))
+        guided = self.guidance * v + self.mixing * conditional + (1 - self.guidance - self.mixing) * free
+        return jax.lax.stop_gradient(guided)
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Images in [-1, 1] by z_r = z_t - (t - r) u(z_t, r, t) from t = 1 to 0 (Eq. 12).
+
+        Raises ValueError where the model has classes and `conditions` no "label".
+        """
+        check_labels(self, conditions)
+        mean_velocity = self._mean_velocity(nets, self._one_hot(conditions), None)
+        z, span = jax.random.normal(key, (n, *self.image_shape)), jnp.full(n, 1 / self.steps)
+
+        def step(z: Image, t: Scalar) -> tuple[Image, None]:
+            return z - mean_velocity(z, jnp.full(n, t), span) / self.steps, None
+
+        z, _ = jax.lax.scan(step, z, jnp.asarray(np.linspace(1, 0, self.steps, endpoint=False), jnp.float32))
+        return jnp.clip(z, -1.0, 1.0)
+
+    def _mean_velocity(self, nets: Nets, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None) -> MeanVelocity:
+        """u; in training by an attention that can be differentiated forward."""
+        network = self.network.clone(attention="xla") if keys is not None else self.network
+        return lambda z, t, span: network.apply(nets["network"], z, t, labels, keys, span=span)
+
+    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
+        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None

@@ -1,0 +1,268 @@
+"""The U-Net of improved DDPM and ADM, and ADM's classifier of noisy images, which is the first half of it.
+
+Improved DDPM: Nichol & Dhariwal 2021, arXiv 2102.09672. ADM: Dhariwal & Nichol 2021, arXiv 2105.05233.
+
+    ADM, ImageNet 256x256          ADM(), with labels: 553,838,086 parameters
+    EDM, ImageNet 64x64            ADM(192, (1, 2, 3, 4), blocks=3, dropout=0.1, learned_variance=False)
+    improved DDPM, CIFAR-10        ADM(128, (1, 2, 2, 2), blocks=3, attention_at=(16, 8), head_channels=None, heads=4,
+                                       resample="conv", dropout=0.3)
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num
+
+from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.nn.attention import SelfAttention, attend
+from imagegen_jax.nn.dropout import Dropout
+from imagegen_jax.nn.embed import sinusoidal
+from imagegen_jax.nn.init import fan_in_uniform
+from imagegen_jax.nn.norm import group_norm
+from imagegen_jax.nn.precision import Dtype, compute_dtype
+from imagegen_jax.nn.resample import upsample_nearest
+from imagegen_jax.nn.unet import check_halvings
+from imagegen_jax.nn.upfirdn import downsample
+
+EPSILON = 1e-5  # of all norms
+BOX = (1.0, 1.0)  # taps of the mean of 2x2 pixels
+
+Change = Literal["up", "down"]
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions after group norm and swish, then self-attention where `heads` is not 0.
+
+    AdaGN(h, y) = (1 + y_s) GroupNorm(h) + y_b   (ADM, section 3): the embedding scales and shifts what the second norm
+    puts out; without `scale_shift` it is added to what goes in. `change` doubles or halves the size ahead of the first
+    convolution.
+    """
+
+    channels: int
+    heads: int = 0
+    change: Change | None = None
+    scale_shift: bool = True
+    dropout: float = 0.0
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], keys: PRNGKeys | None
+    ) -> Float[Array, "b hh ww d"]:
+        dtype, channels = compute_dtype(self.dtype), self.channels
+        h = nn.swish(group_norm(x.shape[-1], dtype, "norm_1", EPSILON)(x))
+        h = conv(resized(h, self.change), channels, dtype, "conv_1")
+        y = dense(nn.swish(embedding), channels * (2 if self.scale_shift else 1), dtype, "embed")[:, None, None]
+        norm = group_norm(channels, dtype, "norm_2", EPSILON)
+        if self.scale_shift:
+            y_s, y_b = jnp.split(y, 2, axis=-1)
+            h = norm(h) * (1 + y_s) + y_b
+        else:
+            h = norm(h + y)
+        h = Dropout(self.dropout, name="dropout")(nn.swish(h), keys)
+        h = conv(h, channels, dtype, "conv_2", zero=True)
+        x = resized(x, self.change)
+        h = h + (x if x.shape[-1] == channels else dense(x, channels, dtype, "shortcut"))
+        if not self.heads:
+            return h
+        start = fan_in_uniform(channels)
+        zeros = nn.initializers.zeros_init()
+        return SelfAttention(self.dtype, self.heads, EPSILON, **start, out_init=zeros, name="attention")(h)
+
+
+class ADM(nn.Module):
+    """A U-Net with attention at several resolutions; the defaults are ADM's for ImageNet at 256x256.
+
+    Level i has `blocks` blocks of `width` * `multipliers[i]` channels, and half the height and width of the level
+    above. Levels whose height is in `attention_at` end each block with self-attention, and so does the middle. Raises
+    ValueError where the levels cannot halve the image, and where heads do not divide the channels.
+    """
+
+    width: int = 256
+    multipliers: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
+    blocks: int = 2
+    attention_at: tuple[int, ...] = (32, 16, 8)
+    head_channels: int | None = 64  # channels of each head; None: `heads` heads, whatever the channels
+    heads: int = 4  # where `head_channels` is None
+    scale_shift: bool = True  # how the embedding enters a block
+    resample: Literal["block", "conv"] = "block"  # what changes the resolution
+    learned_variance: bool = True  # whether there are as many channels more for the variance
+    dropout: float = 0.0
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        t: Num[Array, " b"],
+        labels: Float[Array, "b k"] | None = None,
+        keys: PRNGKeys | None = None,
+        *,
+        source: Float[Array, "b hh ww s"] | None = None,
+    ) -> Float[Array, "b h w d"]:
+        """A prediction in float32 for `x` at times `t` of 0 to 999, D = C, or 2 C with `learned_variance`.
+
+        `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout.
+        `source` is an image to go by, such as one of low resolution, a greyscale or a masked one: it is enlarged to
+        the size of `x` bilinearly and seen beside it. Raises ValueError where it is larger than `x`.
+        """
+        check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
+        dtype = compute_dtype(self.dtype)
+        embedding = embed(t, self.width, dtype)
+        if labels is not None:
+            start = nn.initializers.normal(1.0)
+            embedding += nn.Dense(4 * self.width, False, dtype=dtype, kernel_init=start, name="label")(labels)
+        h = x if source is None else jnp.concatenate([x, enlarged(source, x.shape)], axis=-1)
+        h, states = descend(self, h, embedding, keys)
+        for level, multiplier in reversed(tuple(enumerate(self.multipliers))):
+            attention = h.shape[1] in self.attention_at
+            for i in range(self.blocks + 1):
+                h = jnp.concatenate([h, states.pop()], axis=-1)
+                h = block(self, int(self.width * multiplier), f"up_{level}_{i}", attention)(h, embedding, keys)
+            if level > 0:
+                h = changed(self, h, embedding, keys, "up", f"up_{level}")
+        h = nn.swish(group_norm(h.shape[-1], dtype, "norm_out", EPSILON)(h))
+        channels = x.shape[-1] * (2 if self.learned_variance else 1)
+        return conv(h, channels, dtype, "conv_out", zero=True).astype(jnp.float32)
+
+
+class ADMClassifier(nn.Module):
+    """Logits of the classes of noisy images, for guidance (ADM, section 4); the defaults are ImageNet's at 256x256.
+
+    The way down and the middle of `ADM`, then attention pooling. The fields that both have mean the same, and the same
+    is refused.
+    """
+
+    num_classes: int = 1000
+    width: int = 128
+    multipliers: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
+    blocks: int = 2
+    attention_at: tuple[int, ...] = (32, 16, 8)
+    head_channels: int | None = 64
+    heads: int = 4
+    scale_shift: bool = True
+    resample: Literal["block", "conv"] = "block"
+    dropout: float = 0.0
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], t: Num[Array, " b"], keys: PRNGKeys | None = None
+    ) -> Float[Array, "b k"]:
+        """Logits in float32 for images `x` at times `t` of 0 to 999; `keys` as in `ADM`."""
+        check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
+        dtype = compute_dtype(self.dtype)
+        h, _ = descend(self, x, embed(t, self.width, dtype), keys)
+        h = nn.swish(group_norm(h.shape[-1], dtype, "norm_out", EPSILON)(h))
+        return AttentionPool(self.num_classes, heads_of(self, h.shape[-1]), self.dtype, name="pool")(h)
+
+
+class AttentionPool(nn.Module):
+    """What the mean of all pixels sees by attention of itself and of them (CLIP; Radford et al. 2021, 2103.00020)."""
+
+    features: int
+    heads: int
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
+        b, h, w, c = x.shape
+        dtype = compute_dtype(self.dtype)
+        x = x.reshape(b, h * w, c)
+        x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
+        x = x + self.param("position", nn.initializers.normal(c**-0.5), (h * w + 1, c)).astype(dtype)
+        q, k, v = (dense(y, c, dtype, n) for y, n in ((x[:, :1], "query"), (x, "key"), (x, "value")))
+        return dense(attend(q, k, v, self.heads)[:, 0], self.features, dtype, "out").astype(jnp.float32)
+
+
+# --- parts that a network calls to build itself -----------------------------------------------------------------------
+
+
+def embed(t: Num[Array, " b"], width: int, dtype: jnp.dtype) -> Float[Array, "b e"]:
+    """[B] -> [B 4*width]. Sines come first, where the references have cosines: that names a layer's inputs anew."""
+    h = nn.swish(dense(sinusoidal(t, width, endpoint=False), 4 * width, dtype, "time_0"))
+    return dense(h, 4 * width, dtype, "time_1")
+
+
+def descend(
+    network: ADM | ADMClassifier, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], keys: PRNGKeys | None
+) -> tuple[Float[Array, "b hh ww d"], list[Array]]:
+    """The way down and the middle: what comes out of them, and what was left on the way for the way up."""
+    h = conv(x, int(network.width * network.multipliers[0]), compute_dtype(network.dtype), "conv_in")
+    states = [h]
+    for level, multiplier in enumerate(network.multipliers):
+        if level > 0:
+            h = changed(network, h, embedding, keys, "down", f"down_{level}")
+            states.append(h)
+        attention = h.shape[1] in network.attention_at
+        for i in range(network.blocks):
+            h = block(network, int(network.width * multiplier), f"down_{level}_{i}", attention)(h, embedding, keys)
+            states.append(h)
+    h = block(network, h.shape[-1], "middle_0", attention=True)(h, embedding, keys)
+    return block(network, h.shape[-1], "middle_1")(h, embedding, keys), states
+
+
+def block(
+    network: ADM | ADMClassifier, channels: int, name: str, attention: bool = False, change: Change | None = None
+) -> Block:
+    """A block as the fields of `network` say."""
+    heads = heads_of(network, channels) if attention else 0
+    return Block(channels, heads, change, network.scale_shift, network.dropout, network.dtype, name=name)
+
+
+def heads_of(network: ADM | ADMClassifier, channels: int) -> int:
+    """The number of attention heads over `channels` channels."""
+    size = network.head_channels
+    if channels % (size or network.heads):
+        wanted = f"heads={network.heads}" if size is None else f"head_channels={size}"
+        raise ValueError(
+            f"attention over {channels} channels, but {wanted}, which does not divide them: change it, or the width"
+        )
+    return channels // size if size else network.heads
+
+
+def changed(
+    network: ADM | ADMClassifier,
+    x: Float[Array, "b h w c"],
+    embedding: Float[Array, "b e"],
+    keys: PRNGKeys | None,
+    change: Change,
+    name: str,
+) -> Float[Array, "b hh ww c"]:
+    """`x` at twice or half the size, by a block of ADM or by a convolution of improved DDPM."""
+    if network.resample == "block":
+        return block(network, x.shape[-1], name, change=change)(x, embedding, keys)
+    dtype, strides = compute_dtype(network.dtype), 2 if change == "down" else 1
+    return conv(upsample_nearest(x) if change == "up" else x, x.shape[-1], dtype, name, strides)
+
+
+def resized(x: Float[Array, "b h w c"], change: Change | None) -> Float[Array, "b hh ww c"]:
+    """Pixels repeated, or the mean of each four."""
+    if change is None:
+        return x
+    return upsample_nearest(x) if change == "up" else downsample(x, BOX)
+
+
+def enlarged(source: Float[Array, "b hh ww s"], shape: tuple[int, ...]) -> Float[Array, "b h w s"]:
+    """Bilinearly to the height and width of `shape`."""
+    if source.shape[1] > shape[1] or source.shape[2] > shape[2]:
+        raise ValueError(
+            f"a source of {source.shape[1]}x{source.shape[2]} is larger than the image of {shape[1]}x{shape[2]}: "
+            "shrink it first"
+        )
+    return jax.image.resize(source, (source.shape[0], *shape[1:3], source.shape[3]), "bilinear")
+
+
+def conv(x: Array, features: int, dtype: jnp.dtype, name: str, strides: int = 1, zero: bool = False) -> Array:
+    """A 3x3 convolution with a pixel of zeros on each side; `zero`: it starts by putting out zero."""
+    start = {"kernel_init": nn.initializers.zeros_init()} if zero else fan_in_uniform(9 * x.shape[-1])
+    return nn.Conv(features, (3, 3), strides, ((1, 1), (1, 1)), dtype=dtype, **start, name=name)(x)
+
+
+def dense(x: Array, features: int, dtype: jnp.dtype, name: str) -> Array:
+    """A dense layer, over pixels a 1x1 convolution."""
+    return nn.Dense(features, dtype=dtype, **fan_in_uniform(x.shape[-1]), name=name)(x)

@@ -1,0 +1,107 @@
+"""Attention with many heads, within a sequence or from it to another, such as the tokens of a text."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.typing import Initializer
+from jaxtyping import Array, Bool, Float
+
+from imagegen_jax.nn.init import fan_avg_uniform
+from imagegen_jax.nn.norm import group_norm
+from imagegen_jax.nn.precision import Dtype, compute_dtype
+
+Implementation = Literal["auto", "xla", "cudnn"]
+
+
+class MultiHeadAttention(nn.Module):
+    """softmax(Q K^T / sqrt(d)) V for each head, with d = D / heads (Vaswani et al. 2017, arXiv 1706.03762, Eq. 1).
+
+    "auto" is cuDNN's fused attention where it fits (see `fused`) and no mask is given, and "xla" elsewhere. cuDNN's
+    never holds the matrix of all pairs, but refuses forward mode: for `jax.jvp` of a network on a GPU, set "xla", by
+    `network.clone(attention="xla")`, say: the weights are the same.
+    """
+
+    heads: int
+    implementation: Implementation = "auto"
+    out_init: Initializer = nn.initializers.xavier_uniform()
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b l d"],
+        tokens: Float[Array, "b m e"] | None = None,
+        mask: Bool[Array, "b m"] | None = None,
+    ) -> Float[Array, "b l d"]:
+        """From each place of `x` to those of `tokens` where `mask` is True; None: to those of `x`, and to all.
+
+        A row whose mask is all False attends to nothing. Raises ValueError unless `heads` divides D.
+        """
+        b, _, d = x.shape
+        check_heads(d, self.heads)
+        init = nn.initializers.xavier_uniform()
+        dense = functools.partial(nn.Dense, dtype=compute_dtype(self.dtype), kernel_init=init)
+        if tokens is None:
+            q, k, v = jnp.split(dense(3 * d, name="qkv")(x), 3, axis=-1)
+        else:
+            q = dense(d, name="query")(x)
+            k, v = jnp.split(dense(2 * d, name="key_value")(tokens), 2, axis=-1)
+        q, k, v = (a.reshape(b, a.shape[1], self.heads, d // self.heads) for a in (q, k, v))
+        implementation = self.implementation
+        if implementation == "auto":
+            implementation = "cudnn" if mask is None and fused(q) else "xla"
+        pairs = None if mask is None else mask[:, None, None, :]
+        mixed = jax.nn.dot_product_attention(q, k, v, mask=pairs, implementation=implementation).reshape(x.shape)
+        if mask is not None:
+            # A softmax over nothing would be the mean of what is masked.
+            mixed = jnp.where(mask.any(axis=1)[:, None, None], mixed, 0)
+        return dense(d, kernel_init=self.out_init, name="out")(mixed)
+
+
+class CrossAttention(nn.Module):
+    """x + out(attention(norm(x), tokens)), which starts as x; heads of 64 channels, or wider where 64 do not divide."""
+
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], tokens: Float[Array, "b m e"], mask: Bool[Array, "b m"] | None
+    ) -> Float[Array, "b h w c"]:
+        """From each pixel to the `tokens` where `mask` is True; None: to all."""
+        b, h, w, c = x.shape
+        heads = next(n for n in range(max(1, c // 64), 0, -1) if c % n == 0)
+        normed = group_norm(c, compute_dtype(self.dtype), name="norm")(x).reshape(b, h * w, c)
+        # Tokens are few: the matrix of pairs that "xla" holds is small, and forward mode works everywhere.
+        attend = MultiHeadAttention(heads, "xla", fan_avg_uniform(0), self.dtype, name="attention")
+        return x + attend(normed, tokens, mask).reshape(x.shape)
+
+
+def fused(q: Float[Array, "b l h d"]) -> bool:
+    """Whether cuDNN's attention fits: bfloat16 on a GPU, and heads whose width is a multiple of 8, at most 128."""
+    return jax.default_backend() == "gpu" and q.dtype == jnp.bfloat16 and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raises ValueError unless `heads` divides `width`."""
+    if heads < 1 or width % heads:
+        wanted = min(max(heads, 1), width)
+        fewer = next(n for n in range(wanted, 0, -1) if width % n == 0)
+        more = next(n for n in range(wanted, width + 1) if width % n == 0)
+        remedy = f"use {more}" if fewer == more else f"use {fewer} or {more}"
+        raise ValueError(f"heads={heads} does not divide a width of {width}: {remedy}")
+
+
+def check_tokens(cross_attention: bool, tokens: Float[Array, "b m e"] | None) -> None:
+    """Raises ValueError where a network is given tokens but cannot see them, or needs them and has none."""
+    if cross_attention and tokens is None:
+        raise ValueError(
+            "cross_attention=True, but no tokens are given: give tokens [B L D], and a mask of False for rows that "
+            "have none, or set cross_attention to False"
+        )
+    if tokens is not None and not cross_attention:
+        raise ValueError("tokens are given, but cross_attention=False, so the network would not see them: set it True")
