@@ -1,0 +1,166 @@
+"""Inverse problems and edits on data whose answers are known: normal data, and the mixture in the plane."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import mixture
+import numpy as np
+import pytest
+
+from imagegen_jax.diffusion import editing, inverse
+from imagegen_jax.diffusion.ancestral import DDPMAncestral
+from imagegen_jax.diffusion.exponential import DPMSolver
+from imagegen_jax.diffusion.heun import Heun
+from imagegen_jax.diffusion.levels import Karras
+from imagegen_jax.diffusion.multistep import Euler
+
+KEY = jax.random.key(0)
+STD = 0.5
+COVARIANCE = np.array([[0.25, 0.2], [0.2, 0.25]])
+LEVELS = Karras(40, 0.01, 20.0)()
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def plain(x, sigma):
+    """The best denoiser of data from N(0, STD^2)."""
+    return x * (STD**2 / (STD**2 + sigma**2)).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def correlated(x, sigma):
+    """That of data from N(0, COVARIANCE), in the plane."""
+    values, vectors = np.linalg.eigh(COVARIANCE)
+    gain = values / (values + sigma[:, None] ** 2)
+    return ((x @ vectors) * gain) @ vectors.T
+
+
+MASK = jnp.arange(16).reshape(4, 4, 1) % 3 == 0
+OPERATORS = {"masked": inverse.masked(MASK), "pooled": inverse.pooled(2), "grey": inverse.grey(3)}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_adjoints_and_inverses(name):
+    """<A x, y> = <x, A^T y>, and A A^+ y = y for every y that there can be."""
+    operator = OPERATORS[name]
+    x, other = jax.random.normal(KEY, (2, 3, 4, 4, 3))
+    y = operator.forward(other)
+    assert float(jnp.vdot(operator.forward(x), y)) == pytest.approx(float(jnp.vdot(x, operator.adjoint(y))), rel=1e-4)
+    np.testing.assert_allclose(operator.forward(operator.inverse(y)), y, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("deviation", [0.0, 0.3])
+def test_pseudoinverse_guidance_is_the_posteriors_mean_of_normal_data(name, deviation):
+    """x_0 given x is N(D, r^2); y = A x_0 + noise makes of it D + r^2 A^T (r^2 A A^T + s^2)^-1 (y - A D)."""
+    operator = OPERATORS[name]
+    x, sigma = jax.random.normal(KEY, (2, 4, 4, 3)), jnp.array([0.2, 3.0])
+    y = operator.forward(jax.random.normal(jax.random.key(1), x.shape))
+    r = (sigma**2 * STD**2 / (sigma**2 + STD**2)).reshape(-1, 1, 1, 1)
+    d = plain(x, sigma)
+    expected = d + r * operator.adjoint(y - operator.forward(d)) / (r * operator.gram + deviation**2)
+    found = inverse.pigdm(plain, y, operator, deviation, STD)(x, sigma)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    if not deviation:
+        np.testing.assert_allclose(operator.forward(found), y, atol=1e-5)
+
+
+def test_posterior_sampling_adds_the_gradient_of_the_likelihood():
+    x, y, sigma = jax.random.normal(KEY, (3, 2)), jnp.ones((3, 1)), jnp.array([0.1, 1.0, 4.0])
+
+    def forward(x):
+        return jnp.sin(x).sum(axis=1, keepdims=True)
+
+    def log_likelihood(x):
+        return -jnp.sum((y - forward(correlated(x, sigma))) ** 2) / (2 * 0.7**2)
+
+    expected = correlated(x, sigma) + sigma[:, None] ** 2 * jax.grad(log_likelihood)(x)
+    np.testing.assert_allclose(inverse.dps(correlated, y, forward, 0.7)(x, sigma), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolver(2), DDPMAncestral(), editing.RePaint(2)], ids=str)
+def test_known_values_stay_bit_for_bit(solver):
+    image, mask = jax.random.normal(KEY, (8, 2)), jnp.array([True, False])
+    found = jit(lambda image: editing.inpaint(solver, correlated, LEVELS, image, mask, KEY))(image)
+    np.testing.assert_array_equal(found[:, 0], image[:, 0])
+    assert jnp.isfinite(found).all() and not np.allclose(found[:, 1], image[:, 1], atol=0.05)
+
+
+def test_the_rest_follows_what_is_known():
+    """x_2 given x_1 is normal with mean 0.8 x_1 and variance 0.09; replacement alone sees too little of x_1."""
+    known, n = 0.6, 4_000
+    image, mask = jnp.full((n, 2), known), jnp.array([True, False])
+    levels = Karras(60, 0.01, 20.0)()
+    drawn = {
+        solver: np.asarray(jit(lambda image, s=solver: editing.inpaint(s, correlated, levels, image, mask, KEY))(image))
+        for solver in (DDPMAncestral("small"), editing.RePaint(8))
+    }
+    alone, painted = (found[:, 1] for found in drawn.values())
+    assert abs(painted.mean() - 0.48) < 0.05 < abs(alone.mean() - 0.48)
+    assert painted.std() == pytest.approx(0.3, rel=0.15)
+
+
+def test_repaint_once_is_ddpm():
+    rows, table = editing.RePaint(1).rows(LEVELS), DDPMAncestral("small").table(LEVELS)
+    np.testing.assert_array_equal(rows[:, 1:3], np.column_stack([table.sigma, table.of_x]))
+    assert not rows[:, 0].any()
+    again = editing.RePaint(3).rows(LEVELS)
+    assert len(again) == 3 * (len(LEVELS) - 1) - 2
+    np.testing.assert_allclose(again[1, 0] ** 2, LEVELS[0] ** 2 - LEVELS[1] ** 2)
+
+
+def test_a_reference_gives_what_the_operator_sees_of_it():
+    reference = jax.random.normal(KEY, (2, 4, 4, 1))
+    noise = jax.random.normal(jax.random.key(1), reference.shape)
+    operator = inverse.pooled(2)
+    denoise = inverse.refined(plain, reference, operator, noise)
+    found = jit(lambda x: Heun()(denoise, LEVELS, x, KEY))(20 * jax.random.normal(jax.random.key(2), (2, 4, 4, 1)))
+    np.testing.assert_allclose(operator.forward(found), operator.forward(reference), atol=1e-5)
+    free = inverse.refined(plain, reference, operator, noise, low=5.0)
+    np.testing.assert_array_equal(free(found, jnp.array([1.0, 1.0])), plain(found, jnp.array([1.0, 1.0])))
+
+
+def test_strength_0_is_the_image_and_more_goes_further_from_it():
+    image = jnp.asarray(mixture.draw(np.random.default_rng(0), 500), jnp.float32)
+
+    def edited(strength):
+        return editing.sdedit(DDPMAncestral("small"), mixture.denoise, LEVELS, image, strength, KEY)
+
+    np.testing.assert_array_equal(edited(0.0), image)
+    moved = [float(jnp.abs(jit(lambda s=strength: edited(s))() - image).mean()) for strength in (0.3, 0.6, 1.0)]
+    assert 0 < moved[0] < moved[1] < moved[2]
+    final = mixture.log_density(jit(lambda: edited(0.6))()).mean()  # what comes out is of the data
+    assert float(final) == pytest.approx(float(mixture.log_density(image).mean()), abs=0.25)
+
+
+def test_inversion_leads_back_and_its_error_is_of_first_order():
+    image = jnp.asarray(mixture.draw(np.random.default_rng(0), 64), jnp.float32)
+    errors = []
+    for n in (100, 200):
+        levels = Karras(n, 0.01, 20.0)()[:-1]
+        noise = jit(lambda x, levels=levels: editing.invert(mixture.denoise, levels, x))(image)
+        back = jit(lambda x, levels=levels: Euler()(mixture.denoise, levels, x, KEY))(noise)
+        errors.append(float(jnp.sqrt(jnp.mean((back - image) ** 2))))
+    assert errors[0] < 0.1 and errors[0] / errors[1] == pytest.approx(2, abs=0.6)
+
+
+def test_between_two_noises_is_noise():
+    first, second = jax.random.normal(KEY, (2, 3, 8, 8, 3))
+    for share, end in ((0.0, first), (1.0, second)):
+        np.testing.assert_allclose(editing.interpolate(first, second, jnp.full(3, share)), end, atol=1e-5)
+    between = editing.interpolate(first, second, jnp.array([0.25, 0.5, 0.75]))
+    assert float(between.std()) == pytest.approx(1, abs=0.06)
+
+
+def test_what_cannot_be_is_refused():
+    image = jnp.zeros((1, 2))
+    for mask in (jnp.array([True, True]), jnp.array([False, False])):
+        with pytest.raises(ValueError, match="the mask says that (all|nothing) is known"):
+            editing.inpaint(Euler(), plain, LEVELS, image, mask, KEY)
+    with pytest.raises(ValueError, match=r"strength=1.2"):
+        editing.sdedit(Euler(), plain, LEVELS, image, 1.2, KEY)
+    with pytest.raises(ValueError, match="solver.repeats=0"):
+        editing.RePaint(0)
+    with pytest.raises(ValueError, match="do not divide into squares of factor=3"):
+        inverse.pooled(3).forward(jnp.zeros((1, 4, 4, 1)))
