@@ -79,7 +79,9 @@ def _add_sample(commands: Any) -> None:
 
 
 def _add_edit(commands: Any) -> None:
-    edit = _command(commands, "edit", "edit what a generator makes: mix, truncate, interpolate, direct, project", _edit)
+    edit = _command(
+        commands, "edit", "edit what a model makes: mix, truncate, ...; inpaint, redraw, enlarge, ...", _edit
+    )
     for parser in editing.add_edits(edit):
         _module_option(parser)
 

@@ -1,11 +1,11 @@
-"""`imagegen edit`: what a trained generator does with its latents and styles, as pictures and videos."""
+"""`imagegen edit`: what a trained generator does with its latents and styles; `restoring` has what denoisers do."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from imagegen_jax import sampling
+from imagegen_jax import restoring, sampling
 from imagegen_jax.core import program
-from imagegen_jax.data.grid import beside, grid, magnified, write_png
+from imagegen_jax.data.grid import beside, grid, magnified
 from imagegen_jax.data.image import to_float, to_uint8
 from imagegen_jax.data.video import check_video, write_video
 from imagegen_jax.gan import latents
@@ -31,18 +31,20 @@ EXAMPLES = """examples:
   imagegen edit interpolate runs/dcgan --latents 6 --out walk.gif
   imagegen edit directions runs/stylegan2 --layers 0-3
   imagegen edit project runs/stylegan2 photo.png --steps 500
+  imagegen edit inpaint runs/ddpm photo.png --mask mask.png    what is white in the mask is drawn anew
+  imagegen edit redraw runs/ddpm sketch.png --strength 0.6
+  imagegen edit enlarge runs/ddpm small.png --factor 4
 
 imagegen edit EDIT --help shows an edit's options."""
 
 LAYERS = {"all": (0, None), "coarse": (0, 4), "middle": (4, 8), "fine": (8, None)}  # arXiv 1812.04948, Figure 3
 
-Command = Callable[[argparse.Namespace, Run], str]  # does the edit, and says what it did
-
 
 def add_edits(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     """Adds the edits as commands below `parser`, and returns their parsers."""
     edits = parser.add_subparsers(required=True, metavar="EDIT")
-    return [add(edits) for add in (_add_mix, _add_truncate, _add_interpolate, _add_directions, _add_project)]
+    own = (_add_mix, _add_truncate, _add_interpolate, _add_directions, _add_project)
+    return [add(edits) for add in (*own, *restoring.EDITS)]
 
 
 def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: Sequence[str]) -> None:
@@ -57,7 +59,9 @@ def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: 
 
 
 def _add_mix(edits: Any) -> argparse.ArgumentParser:
-    parser = _add(edits, "mix", "a grid of images with the styles of their row, in some layers of their column", _mix)
+    parser = sampling.add_edit(
+        edits, "mix", "a grid of images with the styles of their row, in some layers of their column", _mix
+    )
     parser.add_argument("--rows", type=int, default=5, help="default: 5")
     parser.add_argument("--columns", type=int, default=5, help="default: 5")
     parser.add_argument("--layers", type=_layers, default="coarse", help=f"from the column: {_LAYERS_HELP} (coarse)")
@@ -66,7 +70,9 @@ def _add_mix(edits: Any) -> argparse.ArgumentParser:
 
 
 def _add_truncate(edits: Any) -> argparse.ArgumentParser:
-    parser = _add(edits, "truncate", "a grid of images, a row each, drawn towards the mean and beyond it", _truncate)
+    parser = sampling.add_edit(
+        edits, "truncate", "a grid of images, a row each, drawn towards the mean and beyond it", _truncate
+    )
     parser.add_argument("--n", type=int, default=5, help="how many images (default: 5)")
     parser.add_argument("--columns", type=int, default=9, help="strengths of truncation (default: 9)")
     parser.add_argument(
@@ -77,7 +83,9 @@ def _add_truncate(edits: Any) -> argparse.ArgumentParser:
 
 
 def _add_interpolate(edits: Any) -> argparse.ArgumentParser:
-    parser = _add(edits, "interpolate", "a video that goes through some latents and back", _interpolate, "walk.gif")
+    parser = sampling.add_edit(
+        edits, "interpolate", "a video that goes through some latents and back", _interpolate, "walk.gif"
+    )
     parser.add_argument("--latents", type=int, default=6, help="how many to go through (default: 6)")
     parser.add_argument("--frames", type=int, default=30, help="from each to the next (default: 30)")
     parser.add_argument("--fps", type=int, default=25, help="frames a second (default: 25)")
@@ -88,7 +96,9 @@ def _add_interpolate(edits: Any) -> argparse.ArgumentParser:
 
 
 def _add_directions(edits: Any) -> argparse.ArgumentParser:
-    parser = _add(edits, "directions", "a grid of one image moved along SeFa's directions, a row each", _directions)
+    parser = sampling.add_edit(
+        edits, "directions", "a grid of one image moved along SeFa's directions, a row each", _directions
+    )
     parser.add_argument("--count", type=int, default=6, help="how many directions (default: 6)")
     parser.add_argument("--columns", type=int, default=7, help="how many positions (default: 7)")
     parser.add_argument("--strength", type=float, default=3.0, help="of the last column; the first's is its negative")
@@ -98,22 +108,12 @@ def _add_directions(edits: Any) -> argparse.ArgumentParser:
 
 
 def _add_project(edits: Any) -> argparse.ArgumentParser:
-    parser = _add(edits, "project", "the images of the model that are nearest to yours", _project)
+    parser = sampling.add_edit(edits, "project", "the images of the model that are nearest to yours", _project)
     parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
     parser.add_argument("--steps", type=int, default=1000, help="default: 1000")
     parser.add_argument("--rate", type=float, default=0.1, help="largest learning rate (default: 0.1)")
     parser.add_argument("--distance", default="pixels", help=f"{DISTANCES} (default: pixels)")
     parser.add_argument("--styles", type=pathlib.Path, help="write the styles found to this .npz, as w [n l d]")
-    return parser
-
-
-def _add(edits: Any, name: str, what: str, command: Command, out: str = "") -> argparse.ArgumentParser:
-    parser = edits.add_parser(name, help=what, description=what.capitalize() + ".", allow_abbrev=False)
-    sampling.add_run_options(parser)
-    kind = "a .gif or an .mp4" if out else "a .png"
-    parser.add_argument("--out", default=out or f"{name}.png", help=f"{kind} (default: {out or name + '.png'})")
-    parser.add_argument("--chunk", type=int, default=64, help="images made at a time (default: 64)")
-    parser.set_defaults(edit=command, parser=parser)
     return parser
 
 
@@ -167,7 +167,7 @@ def _mix(options: argparse.Namespace, run: Run) -> str:
     mixed = latents.mixed(of_rows, of_columns, *_range(options.layers, model))
     beside_rows = jnp.concatenate([of_rows[:, None], mixed], axis=1).reshape(-1, *w.shape[1:])
     images = _rendered(options, run, {"w": jnp.concatenate([of_columns, beside_rows])})
-    return _write(options, np.concatenate([np.full_like(images[:1], 255), images]), options.columns + 1)
+    return sampling.write_grid(options, np.concatenate([np.full_like(images[:1], 255), images]), options.columns + 1)
 
 
 def _truncate(options: argparse.Namespace, run: Run) -> str:
@@ -175,7 +175,7 @@ def _truncate(options: argparse.Namespace, run: Run) -> str:
     first, last = options.range
     psis = jnp.linspace(first, last, options.columns)
     w = latents.truncated(_styles(run, drawn), _styles(run, drawn, 0.0), psis)
-    return _write(options, _rendered(options, run, {"w": w.reshape(-1, *w.shape[2:])}), options.columns)
+    return sampling.write_grid(options, _rendered(options, run, {"w": w.reshape(-1, *w.shape[2:])}), options.columns)
 
 
 def _interpolate(options: argparse.Namespace, run: Run) -> str:
@@ -209,7 +209,7 @@ def _directions(options: argparse.Namespace, run: Run) -> str:
         n, values = directions(a, options.count)
         z = moved(drawn.z[0], n, strengths).reshape(-1, len(drawn.z[0]))
         rows = {"z": z, **{name: np.resize(x, len(z)) for name, x in drawn.conditions.items()}}
-    said = _write(options, _rendered(options, run, rows), options.columns)
+    said = sampling.write_grid(options, _rendered(options, run, rows), options.columns)
     return f"{said}; eigenvalues {', '.join(f'{value:.3g}' for value in values)}"
 
 
@@ -223,7 +223,7 @@ def _project(options: argparse.Namespace, run: Run) -> str:
     if options.styles:
         np.savez(options.styles, w=np.asarray(found.w))
     pictures = beside(target, np.asarray(to_uint8(found.image)))
-    said = _write(options, pictures, math.ceil(len(target) ** 0.5))
+    said = sampling.write_grid(options, pictures, math.ceil(len(target) ** 0.5))
     before, after = (float(jnp.mean(x)) for x in (found.start, found.distance))
     return f"{said}; distance ({options.distance}) {before:.4g} at the mean style, {after:.4g} at the one found"
 
@@ -245,10 +245,3 @@ def _rendered(options: argparse.Namespace, run: Run, rows: dict[str, Any]) -> np
             found.append(images)
             bar.update(len(images))
     return np.concatenate(found)
-
-
-def _write(options: argparse.Namespace, images: np.ndarray, columns: int) -> str:
-    path = pathlib.Path(options.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, magnified(grid(images, columns), images.shape[1]))
-    return f"{len(images)} images in {path}"

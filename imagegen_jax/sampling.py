@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from imagegen_jax.data.grid import beside, grid, magnified, write_png
 from imagegen_jax.data.image import is_image
 from imagegen_jax.main import step_word
 from imagegen_jax.run import Run, load
+
+Command = Callable[[argparse.Namespace, Run], str]  # does an edit, and says what it did
 
 IMAGES = 64  # drawn where nothing else is asked for
 SCALARS = {  # numbers that some models read: what the options of these names say of themselves
@@ -66,6 +68,17 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 def add_scalar(parser: argparse.ArgumentParser, name: str) -> None:
     """The option for one of `SCALARS`."""
     parser.add_argument(f"--{name}", type=float, help=f"{SCALARS[name]}, for models that have it")
+
+
+def add_edit(edits: Any, name: str, what: str, command: Command, out: str = "") -> argparse.ArgumentParser:
+    """Adds an edit, a command below `imagegen edit`, with the options that all have; `command` does it."""
+    parser = edits.add_parser(name, help=what, description=what.capitalize() + ".", allow_abbrev=False)
+    add_run_options(parser)
+    kind = "a .gif or an .mp4" if out else "a .png"
+    parser.add_argument("--out", default=out or f"{name}.png", help=f"{kind} (default: {out or name + '.png'})")
+    parser.add_argument("--chunk", type=int, default=64, help="images made at a time (default: 64)")
+    parser.set_defaults(edit=command, parser=parser)
+    return parser
 
 
 def _labels(text: str) -> list[int]:
@@ -181,3 +194,11 @@ def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None, sourc
         for i, image in enumerate(images):
             prefix = "" if labels is None else f"{labels[i]}_"
             write_png(path / f"{prefix}{i:06d}.png", image)
+
+
+def write_grid(options: argparse.Namespace, images: np.ndarray, columns: int) -> str:
+    """Writes uint8 images [n h w c] as a grid at --out, and says so."""
+    path = pathlib.Path(options.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, magnified(grid(images, columns), images.shape[1]))
+    return f"{len(images)} images in {path}"

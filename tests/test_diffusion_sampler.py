@@ -9,8 +9,8 @@ import pytest
 
 from imagegen_jax.diffusion import solver
 from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
+from imagegen_jax.diffusion.denoiser import from_prediction
 from imagegen_jax.diffusion.levels import Spaced, of_schedule, timesteps
-from imagegen_jax.diffusion.prediction import convert
 from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.sampler import DDIM, Ancestral, Solve
 from imagegen_jax.diffusion.schedule import LinearSchedule
@@ -32,12 +32,13 @@ def reference(root):
 
 def denoiser(clip=True):
     """x_0 by the noise that `toy` sees."""
+    return from_prediction(toy, Discrete(SCHEDULE), "epsilon", clip)
 
-    def denoise(x, t):
-        x_0 = convert(toy(x, t), x, t, Discrete(SCHEDULE), "epsilon", "x0")
-        return jnp.clip(x_0, -1, 1) if clip else x_0
 
-    return denoise
+def samples(sampler, denoise, latent):
+    """What noise leads to, without the last clipping to [-1, 1]."""
+    solve, sigmas = sampler.path(SCHEDULE)
+    return jax.jit(lambda x: solve(denoise, sigmas, x * np.sqrt(1 + sigmas[0] ** 2), KEY))(latent)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +56,9 @@ def denoiser(clip=True):
 def test_a_whole_run_is_that_of_diffusers(monkeypatch, reference, run, sampler, clip):
     """At the same times, with the noise that diffusers drew; in their float32, 1 - alpha_bar loses 3 of 7 digits."""
     monkeypatch.setattr(solver, "noise", lambda key, i, x: jnp.asarray(reference[f"{run}/noise"], x.dtype)[i])
-    times = Discrete(SCHEDULE).time(sampler.levels(SCHEDULE)[:-1])
+    times = Discrete(SCHEDULE).time(sampler.path(SCHEDULE).sigmas[:-1])
     np.testing.assert_allclose(times, reference[f"{run}/t"], atol=1e-9)
-    x = jax.jit(lambda x: sampler(denoiser(clip), SCHEDULE, x, KEY))(reference["start"])
+    x = samples(sampler, denoiser(clip), reference["start"])
     np.testing.assert_allclose(x, reference[f"{run}/x"][-1], atol=2e-3)
 
 
@@ -66,10 +67,7 @@ def test_any_solver_at_the_levels_of_whole_times(eta):
     """`Solve` with the parts that `DDIM` is made of is `DDIM`."""
     start = jax.random.normal(jax.random.key(1), (3, 2))
     parts = Solve(EulerAncestral(eta), Spaced(SCHEDULE, 10, "trailing"))
-    found, expected = (
-        jax.jit(lambda x, sampler=sampler: sampler(denoiser(), SCHEDULE, x, KEY))(start)
-        for sampler in (parts, DDIM(10, eta, "trailing"))
-    )
+    found, expected = (samples(sampler, denoiser(), start) for sampler in (parts, DDIM(10, eta, "trailing")))
     np.testing.assert_array_equal(found, expected)
 
 
@@ -77,8 +75,7 @@ def test_any_solver_at_the_levels_of_whole_times(eta):
 def test_ddim_with_eta_1_is_ancestral_sampling(steps):
     start = jax.random.normal(jax.random.key(1), (64, 2))
     ddim, ancestral = (
-        jax.jit(lambda x, sampler=sampler: sampler(denoiser(), SCHEDULE, x, KEY))(start)
-        for sampler in (DDIM(steps, 1.0, "linear"), Ancestral(steps, "small"))
+        samples(sampler, denoiser(), start) for sampler in (DDIM(steps, 1.0, "linear"), Ancestral(steps, "small"))
     )
     np.testing.assert_allclose(ddim, ancestral, atol=1e-4)
 
@@ -110,24 +107,18 @@ SAMPLERS = [
 def test_a_single_image_is_found_exactly(sampler):
     """All noise is gone at the end: what comes out is the last estimate."""
     image = jnp.linspace(-1, 1, 12).reshape(1, 2, 3, 2)
-    x = jax.jit(lambda x: sampler(lambda x, t: image + 0 * x, SCHEDULE, x, KEY))(jnp.ones((4, 2, 3, 2)))
+    x = samples(sampler, lambda x, sigma: image + 0 * x, jnp.ones((4, 2, 3, 2)))
     np.testing.assert_allclose(x, jnp.broadcast_to(image, x.shape), atol=1e-6)
-
-
-def gaussian(t):
-    """The best denoiser of data from N(m, s^2), m = 0.5, s = 0.2: E[x_0 | x_t] = m + gain (x_t - sqrt(alpha_bar) m)."""
-    alpha_bar = jnp.asarray(SCHEDULE.alpha_bar, jnp.float32)[t]
-    return jnp.sqrt(alpha_bar), jnp.sqrt(alpha_bar) * 0.2**2 / (alpha_bar * 0.2**2 + 1 - alpha_bar)
 
 
 @pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(variance="small"), DDIM(500), DDIM(100, 0.0, "quadratic")])
 def test_samples_of_a_gaussian_have_its_mean_and_deviation(sampler):
-    def denoise(x, t):
-        signal, gain = gaussian(t)
-        return 0.5 + gain[:, None] * (x - signal[:, None] * 0.5)
+    """The best denoiser of data from N(m, s^2) is m + s^2 / (s^2 + sigma^2) (x - m); m = 0.5, s = 0.2."""
 
-    start = jax.random.normal(jax.random.key(2), (10_000, 2))
-    x = jax.jit(lambda x: sampler(denoise, SCHEDULE, x, KEY))(start)
+    def denoise(x, sigma):
+        return 0.5 + 0.2**2 / (0.2**2 + sigma[:, None] ** 2) * (x - 0.5)
+
+    x = samples(sampler, denoise, jax.random.normal(jax.random.key(2), (10_000, 2)))
     np.testing.assert_allclose(x.mean(0), 0.5, atol=0.01)
     np.testing.assert_allclose(x.std(0), 0.2, rtol=0.04)
 
@@ -152,8 +143,8 @@ def test_all_steps_are_the_schedule(spacing):
 
 def test_impossible_samplers_are_refused():
     with pytest.raises(ValueError, match="sampler.steps=1001 is not between 1 and the 1000 steps"):
-        Ancestral(1001)(toy, SCHEDULE, jnp.ones((1, 2)), KEY)
+        Ancestral(1001).path(SCHEDULE)
     with pytest.raises(ValueError, match="sampler.steps=0"):
-        DDIM(0)(toy, SCHEDULE, jnp.ones((1, 2)), KEY)
+        DDIM(0).path(SCHEDULE)
     with pytest.raises(ValueError, match="sampler.eta=1.5"):
         DDIM(eta=1.5)

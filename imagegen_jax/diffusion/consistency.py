@@ -34,6 +34,7 @@ from imagegen_jax.diffusion.ancestral import ConsistencyMultistep
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.levels import Listed
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
+from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.nn.unet import UNet
 
 
@@ -129,11 +130,12 @@ class Consistency:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
-        noise_key, solver_key = jax.random.split(key)
-        levels = self.levels()
-        x = float(levels[0]) * jax.random.normal(noise_key, (n, *self.image_shape))
-        solver = ConsistencyMultistep(self.sigma_min)
-        return jnp.clip(solver(self.denoiser(nets, conditions), levels, x, solver_key), -1.0, 1.0)
+        return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+
+    @property
+    def path(self) -> Path:
+        """How it samples."""
+        return Path(ConsistencyMultistep(self.sigma_min), self.levels())
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """(x, sigma) -> the end of the flow through x, which any solver may take for an estimate of x_0."""

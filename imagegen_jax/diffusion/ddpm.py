@@ -21,10 +21,11 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.diffusion.prediction import convert
+from imagegen_jax.diffusion.denoiser import Denoise, from_prediction
 from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.sampler import Ancestral, AnySampler
 from imagegen_jax.diffusion.schedule import LinearSchedule, signal_and_noise
+from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.nn.unet import UNet
 
 
@@ -66,17 +67,22 @@ class DDPM:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+
+    @property
+    def path(self) -> Path:
+        """How it samples."""
+        return self.sampler.path(self.schedule)
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers and edits see of the network: x_0 by Eq. 15, kept in [-1, 1] as in the authors' code."""
         check_labels(self, conditions)
         labels = self._one_hot(conditions)
 
-        def denoise(x_t: Image, t: Int[Array, " b"]) -> Image:
-            epsilon = self.network.apply(nets["network"], x_t, t, labels)
-            x_0 = convert(epsilon, x_t, t, Discrete(self.schedule), "epsilon", "x0")  # Eq. 15
-            return jnp.clip(x_0, -1.0, 1.0)  # as the authors' code does
+        def predict(x_t: Image, t: Int[Array, " b"]) -> Image:
+            return self.network.apply(nets["network"], x_t, t, labels)
 
-        noise_key, sampler_key = jax.random.split(key)
-        x_T = jax.random.normal(noise_key, (n, *self.image_shape))
-        return self.sampler(denoise, self.schedule, x_T, sampler_key)
+        return from_prediction(predict, Discrete(self.schedule), "epsilon", clip=True)
 
     def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
         return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None

@@ -40,6 +40,7 @@ from imagegen_jax.diffusion.levels import AnyLevels, Karras
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, row, rows_of
 from imagegen_jax.diffusion.preserving import Cosine, Discrete, SubVP, VariancePreserving
 from imagegen_jax.diffusion.process import EDM, RectifiedFlow, VarianceExploding, at
+from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.diffusion.solvers import AnySolver
 from imagegen_jax.diffusion.times import AnyTimes, LogNormal, WholeTimes
 from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
@@ -135,10 +136,12 @@ class Diffusion:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
-        noise_key, solver_key = jax.random.split(key)
-        levels = self.levels()
-        x = float(levels[0]) * jax.random.normal(noise_key, (n, *self.image_shape))
-        return jnp.clip(self.solver(self.denoiser(nets, conditions), levels, x, solver_key), -1.0, 1.0)
+        return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+
+    @property
+    def path(self) -> Path:
+        """How it samples."""
+        return Path(self.solver, self.levels())
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and guidance see of the network; guided where `conditions` has "guidance"."""

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int
 
-from imagegen_jax.core.model import PRNGKey
+from imagegen_jax.core.model import Batch, Nets, PRNGKey
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.inverse import replaced
 from imagegen_jax.diffusion.prediction import rows_of
-from imagegen_jax.diffusion.solver import Levels, Samples, Solver, check_levels, noise, noise_estimate, scan
+from imagegen_jax.diffusion.solver import Levels, Path, Samples, Solver, check_levels, noise, noise_estimate, scan
+
+
+@runtime_checkable
+class Denoising(Protocol):
+    """A model that draws by a denoiser, so that images can be edited with it."""
+
+    image_shape: tuple[int, int, int]
+    path: Path
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers see of the network."""
+        ...
+
+
+def denoising_model(model: Any) -> Denoising:
+    """`model`. Raises ValueError where it has no denoiser."""
+    if not isinstance(model, Denoising):
+        raise ValueError(
+            f"a {type(model).__name__} has no denoiser, so it cannot be asked for the rest of an image: use a run of a "
+            "diffusion model"
+        )
+    return model
 
 
 def sdedit(solver: Solver, denoise: Denoise, sigmas: Levels, image: Samples, strength: float, key: PRNGKey) -> Samples:

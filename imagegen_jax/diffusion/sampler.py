@@ -1,28 +1,18 @@
-"""Samplers of models in discrete time: at which of a schedule's times a solver stops, and which solver it is.
-
-They are called as `sampler(denoise, schedule, x, key)` with `denoise(x_t, t)`, an estimate of x_0 at whole times.
-"""
+"""Samplers of models in discrete time: at which of a schedule's times a solver stops, and which solver it is."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
 
-import jax.numpy as jnp
-from jaxtyping import Array, Float
-
-from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
-from imagegen_jax.diffusion.denoiser import Predict, from_prediction
 from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.levels import AnyLevels, Karras, Levels, Spacing, of_schedule, timesteps
-from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule
-from imagegen_jax.diffusion.solver import Solver
+from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.diffusion.solvers import AnySolver
 
 AnySchedule = LinearSchedule | CosineSchedule
-Samples = Float[Array, "b ..."]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +27,9 @@ class Ancestral:
     steps: int | None = None
     variance: Literal["large", "small"] = "large"
 
-    def __call__(self, denoise: Predict, schedule: AnySchedule, x: Samples, key: PRNGKey) -> Samples:
-        """x_T ~ N(0, 1) of any shape -> x_0. Raises ValueError where `steps` exceeds the schedule's."""
-        return _solve(DDPMAncestral(self.variance), self.levels(schedule), denoise, schedule, x, key)
-
-    def levels(self, schedule: AnySchedule) -> Levels:
-        """The noise levels of the times that it stops at."""
-        return of_schedule(schedule, timesteps(schedule.steps, self.steps, "linear"))
+    def path(self, schedule: AnySchedule) -> Path:
+        """The solver, and the levels that it goes along. Raises ValueError where `steps` exceeds the schedule's."""
+        return Path(DDPMAncestral(self.variance), _levels(schedule, self.steps, "linear"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +48,9 @@ class DDIM:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"sampler.eta={self.eta} is not between 0 (deterministic) and 1 (DDPM's noise)")
 
-    def __call__(self, denoise: Predict, schedule: AnySchedule, x: Samples, key: PRNGKey) -> Samples:
-        """x_T ~ N(0, 1) of any shape -> x_0. Raises ValueError where `steps` exceeds the schedule's."""
-        return _solve(EulerAncestral(self.eta), self.levels(schedule), denoise, schedule, x, key)
-
-    def levels(self, schedule: AnySchedule) -> Levels:
-        """The noise levels of the times that it stops at."""
-        return of_schedule(schedule, timesteps(schedule.steps, self.steps, self.spacing))
+    def path(self, schedule: AnySchedule) -> Path:
+        """The solver, and the levels that it goes along. Raises ValueError where `steps` exceeds the schedule's."""
+        return Path(EulerAncestral(self.eta), _levels(schedule, self.steps, self.spacing))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,17 +60,13 @@ class Solve:
     solver: AnySolver = DPMSolver(2)
     levels: AnyLevels = Karras(20, sigma_min=0.03)
 
-    def __call__(self, denoise: Predict, schedule: AnySchedule, x: Samples, key: PRNGKey) -> Samples:
-        """x_T ~ N(0, 1) of any shape -> x_0. Raises ValueError where the solver cannot go along the levels."""
-        return _solve(self.solver, self.levels(), denoise, schedule, x, key)
+    def path(self, schedule: AnySchedule) -> Path:
+        """The solver, and the levels that it goes along, whatever the schedule."""
+        return Path(self.solver, self.levels())
 
 
 AnySampler = Ancestral | DDIM | Solve
 
 
-def _solve(
-    solver: Solver, levels: Levels, denoise: Predict, schedule: AnySchedule, x: Samples, key: PRNGKey
-) -> Samples:
-    """Solvers know x_t over sqrt(alpha_bar), which is sqrt(1 + s^2) times as large where the noise level is s."""
-    start = x * jnp.asarray((1 + levels[0] ** 2) ** 0.5, x.dtype)
-    return solver(from_prediction(denoise, Discrete(schedule), "x0"), levels, start, key)
+def _levels(schedule: AnySchedule, steps: int | None, spacing: Spacing) -> Levels:
+    return of_schedule(schedule, timesteps(schedule.steps, steps, spacing))

@@ -35,6 +35,26 @@ class Solver(Protocol):
         ...
 
 
+class Path(NamedTuple):
+    """A solver and the levels that it goes along: how a model draws, and what its images are edited by."""
+
+    solver: Solver
+    sigmas: Levels
+
+    def draw(self, denoise: Denoise, shape: tuple[int, ...], key: PRNGKey) -> Samples:
+        """Images of `shape` [B ...] in [-1, 1] from noise at the first level."""
+        noise_key, solver_key = jax.random.split(key)
+        return self.follow(denoise, jax.random.normal(noise_key, shape), solver_key)
+
+    def follow(self, denoise: Denoise, latent: Samples, key: PRNGKey) -> Samples:
+        """The images in [-1, 1] that standard normal noise `latent` leads to.
+
+        At its level s it has the deviation sqrt(1 + s^2): what x_T is over alpha, in a process that preserves variance.
+        """
+        start = latent * jnp.asarray((1 + self.sigmas[0] ** 2) ** 0.5, latent.dtype)
+        return jnp.clip(self.solver(denoise, self.sigmas, start, key), -1.0, 1.0)
+
+
 class Table(NamedTuple):
     """x <- of_x * x + sum_j of_estimates[j] * (the j-th newest estimate) + of_noise * noise, for each row."""
 

@@ -1,0 +1,165 @@
+"""`imagegen edit` with a denoiser that is the best one of normal data, so that results are known."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import imagegen_jax as ig
+from imagegen_jax import cli, sampling
+from imagegen_jax.core.optim import Adam
+from imagegen_jax.core.state import create
+from imagegen_jax.data import Digits
+from imagegen_jax.diffusion.diffusion import Diffusion
+from imagegen_jax.diffusion.levels import Karras
+from imagegen_jax.run import Run
+from imagegen_jax.vae.vae import VAE
+
+SIZE, CELL = 8, 32  # of an image, and of one in a grid, where small ones are magnified
+
+
+class Silent(nn.Module):
+    """F = 0, with which EDM's preconditioning is the best denoiser of N(0, 0.5^2)."""
+
+    @nn.compact
+    def __call__(self, x, t, labels, keys=None):
+        return x * self.param("nothing", nn.initializers.zeros, ())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Runs at step 0: of grey images, of colours, of classes, and of no denoiser."""
+    silent = Silent()
+    levels = Karras(12, 0.01, 20.0)
+    models = {
+        "grey": Diffusion(silent, levels=levels, image_shape=(SIZE, SIZE, 1)),
+        "colour": Diffusion(silent, levels=levels, image_shape=(SIZE, SIZE, 3)),
+        "classes": Diffusion(silent, levels=levels, image_shape=(SIZE, SIZE, 1), num_classes=10, label_dropout=0.1),
+        "vae": VAE(image_shape=(SIZE, SIZE, 1)),
+    }
+    found = {}
+    for name, model in models.items():
+        experiment = ig.Experiment(name, model, Digits(SIZE), {"network": Adam(1e-3)}, batch_size=8)
+        image = jnp.zeros((2, *model.image_shape))
+        nets = model.init(jax.random.key(0), {"image": image, "label": jnp.zeros(2, jnp.int32)})
+        found[name] = Run(experiment, create(nets, {}, {}), tmp_path_factory.mktemp(name))
+    return found
+
+
+@pytest.fixture
+def imagegen(runs, monkeypatch, tmp_path, capsys):
+    """Runs `imagegen edit ...` in an empty folder; returns (code, standard output, standard error)."""
+    monkeypatch.setattr(sampling, "load", lambda run, modules, step: runs[run.name])
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        try:
+            cli.main(["edit", *(str(argument) for argument in arguments)])
+            code = 0
+        except SystemExit as leaving:
+            code = leaving.code
+        out, error = capsys.readouterr()
+        return code, out, error
+
+    return run
+
+
+def save(name, size=SIZE, mode="L", seed=0):
+    """Writes a random picture, and gives its values."""
+    channels = {"L": (), "RGB": (3,)}[mode]
+    values = np.random.default_rng(seed).integers(60, 196, (size, size, *channels)).astype(np.uint8)
+    Image.fromarray(values).save(name)
+    return values.astype(int)
+
+
+def shown(name):
+    """The picture given and the one found, from a grid of one."""
+    pad = 2 * CELL // SIZE
+    picture = np.asarray(Image.open(name)).astype(int)[pad:-pad, pad:-pad][:: CELL // SIZE, :: CELL // SIZE]
+    assert picture.shape[:2] == (SIZE, 2 * SIZE)
+    return picture[:, :SIZE], picture[:, SIZE:]
+
+
+@pytest.mark.parametrize("repeats", [0, 2])
+def test_what_is_black_in_the_mask_stays(imagegen, repeats):
+    values = save("a.png")
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:, 4:] = 255
+    Image.fromarray(mask).save("mask.png")
+    assert imagegen("inpaint", "grey", "a.png", "--mask", "mask.png", "--repeats", repeats)[0] == 0
+    given, found = shown("inpaint.png")
+    np.testing.assert_array_equal(found[:, :4], values[:, :4])
+    assert (given[:, 4:] == 255).all() and np.abs(found - values)[:, 4:].mean() > 5
+
+
+def test_strength_says_how_much_is_redrawn(imagegen):
+    values, changes = save("a.png"), []
+    for strength in (0, 0.4, 1):
+        assert imagegen("redraw", "grey", "a.png", "--strength", strength)[0] == 0
+        given, found = shown("redraw.png")
+        np.testing.assert_array_equal(given, values)
+        changes.append(np.abs(found - values).mean())
+    assert changes[0] == 0 < changes[1] < changes[2]
+
+
+def test_an_enlarged_image_has_the_means_that_were_given(imagegen):
+    small = save("a.png", size=2)
+    assert imagegen("enlarge", "grey", "a.png", "--factor", 4)[0] == 0
+    given, found = shown("enlarge.png")
+    np.testing.assert_array_equal(given, small.repeat(4, 0).repeat(4, 1))
+    np.testing.assert_allclose(found.reshape(2, 4, 2, 4).mean(axis=(1, 3)), small, atol=12)  # those in range stay so
+    assert found.std() > given.std()
+
+
+def test_a_coloured_image_has_the_grey_that_was_given(imagegen):
+    grey = save("a.png")
+    assert imagegen("colour", "colour", "a.png")[0] == 0
+    given, found = shown("colour.png")
+    np.testing.assert_array_equal(given[..., 0], grey)
+    inside = ((found > 0) & (found < 255)).all(axis=-1)
+    np.testing.assert_allclose(found.mean(axis=-1)[inside], grey[inside], atol=2)
+    assert np.ptp(found, axis=-1).mean() > 20
+
+
+def test_morphing_begins_and_ends_at_the_images(imagegen):
+    values = [save(f"{i}.png", seed=i) for i in range(2)]
+    assert imagegen("morph", "grey", "0.png", "1.png", "--columns", 3, "--model.levels.steps", 200)[0] == 0
+    pad = 2 * CELL // SIZE
+    picture = np.asarray(Image.open("morph.png")).astype(int)
+    ends = [picture[pad : pad + CELL : 4, x : x + CELL : 4] for x in (pad, pad + 2 * (CELL + pad))]
+    for found, wanted in zip(ends, values, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("redraw", "vae", "a.png"), "a VAE has no denoiser"),
+        (("redraw", "grey", "a.png", "--strength", "2"), "strength=2.0: must be from 0"),
+        (("redraw", "grey", "a.png", "--guidance", "2"), "model.label_dropout=0"),
+        (("redraw", "classes", "a.png"), "say of which one the images are, such as --labels 0"),
+        (("redraw", "classes", "a.png", "--labels", "12"), "out of range"),
+        (("redraw", "grey", "missing.png"), "missing.png"),
+        (("inpaint", "grey", "a.png", "--mask", "white.png"), "the mask says that nothing is known"),
+        (("inpaint", "grey", "a.png", "--mask", "black.png"), "the mask says that all is known"),
+        (("inpaint", "grey", "a.png", "--mask", "black.png", "--repeats", "-1"), "--repeats -1: must be at least 0"),
+        (("enlarge", "grey", "a.png", "--factor", "3"), "--factor 3: must be at least 2 and divide"),
+        (("colour", "grey", "a.png"), "this model's images are grey themselves"),
+        (("morph", "grey", "a.png"), "at least 2 of each are needed"),
+    ],
+)
+def test_what_cannot_be_is_refused(imagegen, arguments, words):
+    save("a.png")
+    for name, value in (("white", 255), ("black", 0)):
+        Image.fromarray(np.full((SIZE, SIZE), value, np.uint8)).save(f"{name}.png")
+    code, out, error = imagegen(*arguments)
+    assert code == 1 and words in error and not out
+
+
+def test_guidance_and_labels_reach_the_network(imagegen):
+    save("a.png")
+    assert imagegen("redraw", "classes", "a.png", "--labels", "3", "--guidance", "2")[0] == 0
