@@ -1,0 +1,153 @@
+"""Variational diffusion models (Kingma et al. 2021, arXiv 2107.00630): for likelihood, with a schedule learned too."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Hashable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Nets,
+    Phase,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+    check_images,
+    check_labels,
+)
+from imagegen_jax.diffusion.ancestral import DDPMAncestral
+from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.levels import PolyExponential
+from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.preserving import preserving_scale
+from imagegen_jax.diffusion.solver import Path
+from imagegen_jax.metrics.likelihood import LEVELS, bits_per_dim
+from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
+
+
+class Bound(NamedTuple):
+    """The terms of the variational bound on -log P(x), in nats, for each image (Eq. 11)."""
+
+    prior: Float[Array, " b"]
+    reconstruction: Float[Array, " b"]
+    diffusion: Float[Array, " b"]
+
+
+@dataclasses.dataclass(frozen=True)
+class VDM:
+    """The defaults are the paper's for CIFAR-10 (appendix B). Images are of 8 bits, and the loss in bits per dimension.
+
+    gamma = log(sigma^2 / alpha^2), minus the logarithm of the signal-to-noise ratio, is a network of t in [0, 1] of its
+    own. Sampling is by `steps` ancestral steps of equal differences in gamma, between the ends that it starts from.
+    """
+
+    network: VDMUNet = VDMUNet()
+    gamma: LearnedGamma = LearnedGamma()
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    num_classes: int = 0  # 0: unconditional
+    stratified: bool = True  # whether the times of a batch are spread evenly, appendix I.1
+    steps: int = 1000
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Raises ValueError where images or labels do not fit."""
+        check_images(self, batch)
+        check_labels(self, batch)
+        x, (network_key, gamma_key) = batch["image"], jax.random.split(key)
+        t = jnp.zeros(x.shape[:1])
+        return {
+            "network": self.network.init(network_key, x, t, self._one_hot(batch)),
+            "gamma": self.gamma.init(gamma_key, t),
+        }
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """One: both networks on the bound."""
+        return (Phase(trains=("network", "gamma"), loss=self.loss, name="bound"),)
+
+    def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """The bound of Eq. 11 with the diffusion loss in continuous time (section 4)."""
+        keys = jax.vmap(lambda key: jax.random.split(key, 2), out_axes=1)(inputs.keys)
+        bound = self.bound(nets, inputs.batch, self._times(inputs), keys[0], keys[1])
+        terms = {name: jnp.mean(bits_per_dim(term, self.image_shape)) for name, term in bound._asdict().items()}
+        loss = sum(terms.values(), jnp.float32(0))
+        return loss, Aux({"loss": loss, **terms})
+
+    def bound(
+        self, nets: Nets, batch: Batch, t: Float[Array, " b"], keys: PRNGKeys, dropout_keys: PRNGKeys | None = None
+    ) -> Bound:
+        """One draw of each term for each image; over uniform t its mean is the bound."""
+        x = batch["image"]
+        noise_keys = jax.vmap(lambda key: jax.random.split(key, 2), out_axes=1)(keys)
+        epsilon, epsilon_0 = (jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(k) for k in noise_keys)
+        gamma_0, gamma_1 = (self._gamma(nets, jnp.full((), end)) for end in (0.0, 1.0))
+        gamma, slope = jax.jvp(lambda t: self._gamma(nets, t), (t,), (jnp.ones_like(t),))
+        alpha, sigma = (jnp.sqrt(jax.nn.sigmoid(rows_of(sign * gamma, x))) for sign in (-1, 1))
+        predicted = self._predict(nets, alpha * x + sigma * epsilon, gamma, self._one_hot(batch), dropout_keys)
+        kept, variance = jax.nn.sigmoid(-gamma_1), jax.nn.sigmoid(gamma_1)
+        return Bound(
+            prior=0.5 * _sum(kept * x**2 + variance - 1 - jnp.log(variance)),  # KL(q(z_1 | x) || N(0, 1))
+            reconstruction=-_sum(log_prob_of_levels(x, x + jnp.exp(gamma_0 / 2) * epsilon_0, gamma_0)),
+            diffusion=0.5 * slope * _sum((epsilon - predicted) ** 2),
+        )
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+
+    @property
+    def path(self) -> Path:
+        """How it samples: the paper's steps are DDPM's, with the posterior's variance (appendix A)."""
+        low, high = (math.exp(end / 2) for end in (self.gamma.gamma_min, self.gamma.gamma_max))
+        return Path(DDPMAncestral("small"), PolyExponential(self.steps, low, high)())
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers and edits see of the network."""
+        check_labels(self, conditions)
+        labels = self._one_hot(conditions)
+
+        def denoise(x: Image, sigma: Float[Array, " b"]) -> Image:
+            level = rows_of(sigma, x)
+            return x - level * self._predict(nets, x * preserving_scale(level), 2 * jnp.log(sigma), labels, None)
+
+        return denoise
+
+    def _predict(
+        self, nets: Nets, z: Image, gamma: Float[Array, " b"], labels: Float[Array, "b k"] | None, keys: PRNGKeys | None
+    ) -> Image:
+        return self.network.apply(nets["network"], z, gamma, labels, keys)
+
+    def _gamma(self, nets: Nets, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        return self.gamma.apply(nets["gamma"], t)
+
+    def _times(self, inputs: Inputs) -> Float[Array, " b"]:
+        """Uniform, each by itself; or one for the batch and the others at equal distances from it, around the clock."""
+        n = len(inputs.keys)
+        if self.stratified:
+            return jnp.mod(jax.random.uniform(inputs.key) + jnp.arange(n) / n, 1.0)
+        return jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2)))(inputs.keys)
+
+    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
+        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None
+
+
+def log_prob_of_levels(x: Image, z: Image, gamma_0: Scalar) -> Image:
+    """log p(x | z_0) for each value, over all 256 levels: p is proportional to q(z_0 | x).
+
+    `z` is z_0 over alpha_0, so that q(z | x) has the mean x and the variance exp(gamma_0).
+    """
+    levels = jnp.linspace(-1, 1, LEVELS)
+    logits = -0.5 * jnp.exp(-gamma_0) * (z[..., None] - levels) ** 2
+    own = -0.5 * jnp.exp(-gamma_0) * (z - x) ** 2
+    return own - jax.nn.logsumexp(logits, axis=-1)
+
+
+def _sum(x: Image) -> Float[Array, " b"]:
+    return jnp.sum(x, axis=(1, 2, 3))
