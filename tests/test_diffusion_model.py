@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.stats
 
 from imagegen_jax.core.model import Inputs
+from imagegen_jax.diffusion.coupling import optimal_order
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.levels import Karras, Spaced
@@ -176,6 +178,26 @@ def test_another_guidance_is_the_same_program(conditional):
     first = sample(jnp.float32(1), jnp.array([0, 1]))
     assert not np.array_equal(first, sample(jnp.float32(4), jnp.array([2, 1])))
     assert sample._cache_size() == 1
+
+
+def test_optimal_pairs_are_scipys():
+    image, noise = jax.random.normal(KEY, (2, 16, *SHAPE))
+    cost = np.sum((np.asarray(image)[:, None] - np.asarray(noise)) ** 2, axis=(2, 3, 4))
+    np.testing.assert_array_equal(optimal_order(image, noise), scipy.optimize.linear_sum_assignment(cost)[1])
+
+
+def test_optimally_paired_paths_are_shorter():
+    """The target is a path's length; a network that is silent pays for it."""
+    image = inputs({"image": jax.random.normal(jax.random.key(5), (64, *SHAPE))}, 64)
+    losses = [
+        float(
+            Diffusion(Silent(), "velocity", RectifiedFlow(), Uniform(), coupling=c, image_shape=SHAPE).loss(
+                {"network": {}}, image
+            )[0]
+        )
+        for c in ("independent", "optimal")
+    ]
+    assert losses[1] < 0.6 * losses[0]
 
 
 def test_what_does_not_go_together_is_refused():

@@ -6,6 +6,7 @@ The choices that have names:
     progressive     prediction "v", process Cosine(0), times Uniform(), weighting MinSNR(...)    (2202.00512)
     EDM             prediction "F", process EDM(), times LogNormal(): the defaults               (2206.00364)
     flow matching   prediction "velocity", process RectifiedFlow(), times Uniform() or LogitNormal()    (2210.02747)
+    OT-CFM          the same with coupling "optimal"                                             (2302.00482)
 
 Whatever a network was trained on, any solver samples from it, at any levels.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,7 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
+from imagegen_jax.diffusion.coupling import optimal_order
 from imagegen_jax.diffusion.denoiser import Denoise, Predict, from_prediction, preconditioned
 from imagegen_jax.diffusion.guidance import classifier_free
 from imagegen_jax.diffusion.heun import Heun
@@ -69,6 +71,7 @@ class Diffusion:
     process: AnyProcess = EDM()
     times: AnyTimes = LogNormal()
     weighting: AnyWeighting = Plain()
+    coupling: Literal["independent", "optimal"] = "independent"  # which noise goes with which image of a batch
     levels: AnyLevels = Karras(18)
     solver: AnySolver = Heun()
     image_shape: tuple[int, int, int] = (32, 32, 3)
@@ -116,6 +119,8 @@ class Diffusion:
         t_keys, epsilon_keys, label_keys, dropout_keys = keys
         t = self.times(t_keys)
         epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
+        if self.coupling == "optimal":
+            epsilon = epsilon[optimal_order(x_0, epsilon)]
         point = at(self.process, t)
         x_t = rows_of(point.alpha, x_0) * x_0 + rows_of(point.sigma, x_0) * epsilon
         of_x_0, of_epsilon, divisor = (rows_of(c, x_0) for c in row(self.prediction, point, self.sigma_data))
