@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import mixture
 import numpy as np
 import pytest
+from mixture import MEANS, STD, WEIGHTS
 
 import imagegen_jax as ig
 from imagegen_jax.core.ema import HalfLife
@@ -18,14 +19,9 @@ from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.sampler import DDIM, Ancestral
 from imagegen_jax.diffusion.schedule import LinearSchedule
 
-MEANS = np.array([[-0.5, -0.3], [0.5, -0.3], [0.0, 0.5]])
-WEIGHTS = np.array([0.5, 0.3, 0.2])
-STD = 0.1
-
 
 def draw(rng, n):
-    which = rng.choice(3, n, p=WEIGHTS)
-    return (MEANS[which] + STD * rng.standard_normal((n, 2))).astype(np.float32)
+    return mixture.draw(rng, n).astype(np.float32)
 
 
 def mixture_log_density(x, signal=1.0, noise=0.0):

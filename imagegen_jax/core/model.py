@@ -123,6 +123,12 @@ def check_labels(model: Model, batch: Batch) -> None:
         )
 
 
+def one_hot_labels(model: Model, batch: Batch) -> Float[Array, "b k"] | None:
+    """The labels of `batch` as rows of `num_classes` values, one of which is 1; None for a model without classes."""
+    classes = getattr(model, "num_classes", 0)
+    return jax.nn.one_hot(batch["label"], classes) if classes else None
+
+
 def condition_rows(model: Any) -> Mapping[str, jax.ShapeDtypeStruct]:
     """What `model` makes images from beside labels: by name, one row as the data hold it; {} for most models."""
     return getattr(model, "condition_rows", {})

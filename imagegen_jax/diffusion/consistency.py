@@ -29,6 +29,7 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
     check_labels,
+    one_hot_labels,
 )
 from imagegen_jax.diffusion.ancestral import ConsistencyMultistep
 from imagegen_jax.diffusion.denoiser import Denoise
@@ -81,7 +82,7 @@ class Consistency:
         check_images(self, batch)
         check_labels(self, batch)
         x = batch["image"]
-        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), self._one_hot(batch))}
+        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """One: agree."""
@@ -96,7 +97,7 @@ class Consistency:
         level_keys, noise_keys, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
         low, high = self.neighbours(level_keys, inputs.step)
         z = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(noise_keys)
-        labels = self._one_hot(inputs.batch)
+        labels = one_hot_labels(self, inputs.batch)
 
         def estimate(sigma: Float[Array, " b"]) -> Image:
             return self._jump(nets["network"], x_0 + rows_of(sigma, x_0) * z, sigma, labels, dropout_keys)
@@ -140,7 +141,7 @@ class Consistency:
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """(x, sigma) -> the end of the flow through x, which any solver may take for an estimate of x_0."""
         check_labels(self, conditions)
-        labels = self._one_hot(conditions)
+        labels = one_hot_labels(self, conditions)
         return lambda x, sigma: self._jump(nets["network"], x, sigma, labels, None)
 
     def _jump(
@@ -158,6 +159,3 @@ class Consistency:
         c_out = self.sigma_data * above / size
         inner = self.network.apply(network, x / rows_of(size, x), jnp.log(sigma) / 4, labels, keys)
         return rows_of(c_skip, x) * x + rows_of(c_out, x) * inner
-
-    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
-        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None

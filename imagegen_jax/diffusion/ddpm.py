@@ -7,7 +7,7 @@ from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from imagegen_jax.core.model import (
     Aux,
@@ -20,6 +20,7 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
     check_labels,
+    one_hot_labels,
 )
 from imagegen_jax.diffusion.denoiser import Denoise, from_prediction
 from imagegen_jax.diffusion.preserving import Discrete
@@ -44,7 +45,7 @@ class DDPM:
         check_images(self, batch)
         check_labels(self, batch)
         x = batch["image"]
-        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), self._one_hot(batch))}
+        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """One: denoise."""
@@ -61,7 +62,7 @@ class DDPM:
         epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_key)
         signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
         x_t = signal * x_0 + noise * epsilon
-        predicted = self.network.apply(nets["network"], x_t, t, self._one_hot(inputs.batch), dropout_keys)
+        predicted = self.network.apply(nets["network"], x_t, t, one_hot_labels(self, inputs.batch), dropout_keys)
         loss = jnp.mean((epsilon - predicted) ** 2)
         return loss, Aux(metrics={"loss": loss})
 
@@ -77,12 +78,9 @@ class DDPM:
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and edits see of the network: x_0 by Eq. 15, kept in [-1, 1] as in the authors' code."""
         check_labels(self, conditions)
-        labels = self._one_hot(conditions)
+        labels = one_hot_labels(self, conditions)
 
         def predict(x_t: Image, t: Int[Array, " b"]) -> Image:
             return self.network.apply(nets["network"], x_t, t, labels)
 
         return from_prediction(predict, Discrete(self.schedule), "epsilon", clip=True)
-
-    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
-        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None

@@ -33,6 +33,7 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
     check_labels,
+    one_hot_labels,
 )
 from imagegen_jax.diffusion.coupling import optimal_order
 from imagegen_jax.diffusion.denoiser import Denoise, Predict, from_prediction, preconditioned
@@ -106,7 +107,7 @@ class Diffusion:
         check_images(self, batch)
         check_labels(self, batch)
         x = batch["image"]
-        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), self._one_hot(batch))}
+        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """One: denoise."""
@@ -125,7 +126,7 @@ class Diffusion:
         x_t = rows_of(point.alpha, x_0) * x_0 + rows_of(point.sigma, x_0) * epsilon
         of_x_0, of_epsilon, divisor = (rows_of(c, x_0) for c in row(self.prediction, point, self.sigma_data))
         target = (of_x_0 * x_0 + of_epsilon * epsilon) / divisor
-        labels = self._dropped(self._one_hot(inputs.batch), label_keys)
+        labels = self._dropped(one_hot_labels(self, inputs.batch), label_keys)
         predicted = self._predict(nets, labels, dropout_keys)(x_t, t)
         error = jnp.mean((predicted - target) ** 2, axis=(1, 2, 3))
         loss = jnp.mean(self.weighting(self.prediction, point, self.sigma_data) * error)
@@ -152,7 +153,7 @@ class Diffusion:
         """What solvers and guidance see of the network; guided where `conditions` has "guidance"."""
         check_labels(self, conditions)
         self.check_conditions(conditions)
-        labels = self._one_hot(conditions)
+        labels = one_hot_labels(self, conditions)
         conditional = self._denoiser(nets, labels)
         if labels is None or "guidance" not in conditions:
             return conditional
@@ -177,9 +178,6 @@ class Diffusion:
             return inner(x_t / rows_of(alpha, x_t), self.process.sigma(t) / alpha)
 
         return predict
-
-    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
-        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None
 
     def _dropped(self, labels: Float[Array, "b k"] | None, keys: PRNGKeys) -> Float[Array, "b k"] | None:
         """Labels of which some rows are 0, as the unconditional network sees them."""

@@ -29,6 +29,7 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
     check_labels,
+    one_hot_labels,
 )
 from imagegen_jax.diffusion.levels import timesteps
 from imagegen_jax.diffusion.prediction import rows_of
@@ -96,7 +97,7 @@ class ImprovedDDPM:
         check_images(self, batch)
         check_labels(self, batch)
         x = batch["image"]
-        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), self._one_hot(batch))
+        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))
         if self.importance:
             steps = self.schedule.steps
             network |= {"history": {"losses": jnp.zeros((steps, HISTORY)), "count": jnp.zeros(steps, jnp.int32)}}
@@ -117,7 +118,7 @@ class ImprovedDDPM:
         epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
         signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
         x_t = signal * x_0 + noise * epsilon
-        predicted, between = self._predict(nets, x_t, t, self._one_hot(inputs.batch), dropout_keys)
+        predicted, between = self._predict(nets, x_t, t, one_hot_labels(self, inputs.batch), dropout_keys)
         hybrid = self.objective == "hybrid"
         table = _at(self._table(None), t, x_0)
         mean_of = jax.lax.stop_gradient(predicted) if hybrid else predicted
@@ -132,7 +133,7 @@ class ImprovedDDPM:
 
     def bits(self, nets: Nets, batch: Batch, key: PRNGKey) -> Float[Array, " b"]:
         """The bound on -log P(x_0) of 8-bit images, in bits per dimension: all terms of L_vlb, a noise for each."""
-        x_0, labels, table = batch["image"], self._one_hot(batch), self._table(None)
+        x_0, labels, table = batch["image"], one_hot_labels(self, batch), self._table(None)
 
         def term(total: Float[Array, " b"], i: Int[Array, ""]) -> tuple[Float[Array, " b"], None]:
             epsilon = jax.random.normal(jax.random.fold_in(key, i), x_0.shape)
@@ -150,7 +151,7 @@ class ImprovedDDPM:
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
         check_labels(self, conditions)
-        labels, table = self._one_hot(conditions), self._table(self.sampling_steps)
+        labels, table = one_hot_labels(self, conditions), self._table(self.sampling_steps)
         noise_key, step_key = jax.random.split(key)
         count = len(table.t)
 
@@ -219,9 +220,6 @@ class ImprovedDDPM:
         before = nets["network"]["history"]
         losses, count = jax.lax.fori_loop(0, len(t), add, (before["losses"], before["count"]))
         return {"losses": jax.lax.stop_gradient(losses), "count": count}
-
-    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
-        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None
 
 
 def _at(table: Table, i: Int[Array, " b"], x: Image) -> Table:

@@ -26,6 +26,7 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
     check_labels,
+    one_hot_labels,
 )
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.times import AnyTimes, LogitNormal
@@ -81,7 +82,7 @@ class MeanFlow:
         check_labels(self, batch)
         x = batch["image"]
         t = jnp.zeros(x.shape[:1])
-        return {"network": self.network.init(key, x, t, self._one_hot(batch), span=t)}
+        return {"network": self.network.init(key, x, t, one_hot_labels(self, batch), span=t)}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """One: denoise."""
@@ -99,7 +100,7 @@ class MeanFlow:
         epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
         z = rows_of(1 - t, x) * x + rows_of(t, x) * epsilon
         kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.label_dropout))(label_keys)
-        labels = self._one_hot(inputs.batch)
+        labels = one_hot_labels(self, inputs.batch)
         dropped = None if labels is None else labels * kept[:, None]
         v = epsilon - x
         if self._guided and labels is not None:
@@ -130,7 +131,7 @@ class MeanFlow:
         Raises ValueError where the model has classes and `conditions` no "label".
         """
         check_labels(self, conditions)
-        mean_velocity = self._mean_velocity(nets, self._one_hot(conditions), None)
+        mean_velocity = self._mean_velocity(nets, one_hot_labels(self, conditions), None)
         z, span = jax.random.normal(key, (n, *self.image_shape)), jnp.full(n, 1 / self.steps)
 
         def step(z: Image, t: Scalar) -> tuple[Image, None]:
@@ -143,6 +144,3 @@ class MeanFlow:
         """u; in training by an attention that can be differentiated forward."""
         network = self.network.clone(attention="xla") if keys is not None else self.network
         return lambda z, t, span: network.apply(nets["network"], z, t, labels, keys, span=span)
-
-    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
-        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None

@@ -23,6 +23,7 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
     check_labels,
+    one_hot_labels,
 )
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
@@ -64,7 +65,7 @@ class VDM:
         x, (network_key, gamma_key) = batch["image"], jax.random.split(key)
         t = jnp.zeros(x.shape[:1])
         return {
-            "network": self.network.init(network_key, x, t, self._one_hot(batch)),
+            "network": self.network.init(network_key, x, t, one_hot_labels(self, batch)),
             "gamma": self.gamma.init(gamma_key, t),
         }
 
@@ -90,7 +91,7 @@ class VDM:
         gamma_0, gamma_1 = (self._gamma(nets, jnp.full((), end)) for end in (0.0, 1.0))
         gamma, slope = jax.jvp(lambda t: self._gamma(nets, t), (t,), (jnp.ones_like(t),))
         alpha, sigma = (jnp.sqrt(jax.nn.sigmoid(rows_of(sign * gamma, x))) for sign in (-1, 1))
-        predicted = self._predict(nets, alpha * x + sigma * epsilon, gamma, self._one_hot(batch), dropout_keys)
+        predicted = self._predict(nets, alpha * x + sigma * epsilon, gamma, one_hot_labels(self, batch), dropout_keys)
         kept, variance = jax.nn.sigmoid(-gamma_1), jax.nn.sigmoid(gamma_1)
         return Bound(
             prior=0.5 * _sum(kept * x**2 + variance - 1 - jnp.log(variance)),  # KL(q(z_1 | x) || N(0, 1))
@@ -111,7 +112,7 @@ class VDM:
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and edits see of the network."""
         check_labels(self, conditions)
-        labels = self._one_hot(conditions)
+        labels = one_hot_labels(self, conditions)
 
         def denoise(x: Image, sigma: Float[Array, " b"]) -> Image:
             level = rows_of(sigma, x)
@@ -133,9 +134,6 @@ class VDM:
         if self.stratified:
             return jnp.mod(jax.random.uniform(inputs.key) + jnp.arange(n) / n, 1.0)
         return jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2)))(inputs.keys)
-
-    def _one_hot(self, batch: Batch) -> Float[Array, "b k"] | None:
-        return jax.nn.one_hot(batch["label"], self.num_classes) if self.num_classes else None
 
 
 def log_prob_of_levels(x: Image, z: Image, gamma_0: Scalar) -> Image:
