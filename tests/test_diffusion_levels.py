@@ -13,6 +13,7 @@ from imagegen_jax.diffusion.levels import (
     EqualTimes,
     FromFile,
     Karras,
+    Listed,
     PolyExponential,
     ShiftedFlow,
     Spaced,
@@ -51,7 +52,7 @@ def test_levels_fall_to_0_and_survive_json(levels):
 
 
 def test_every_kind_is_tested():
-    assert {type(levels) for levels in ALL} | {FromFile} == set(AnyLevels.__args__)
+    assert {type(levels) for levels in ALL} | {FromFile, Listed} == set(AnyLevels.__args__)
 
 
 @pytest.mark.parametrize("spacing", ["linear", "leading", "trailing", "quadratic"])
@@ -92,6 +93,11 @@ def test_files_that_list_no_levels_are_refused(tmp_path, text):
         FromFile(str(path))()
 
 
+def test_listed_levels_are_themselves():
+    np.testing.assert_array_equal(Listed((80.0, 0.8))(), [80.0, 0.8, 0.0])
+    assert from_dict(json.loads(json.dumps(to_dict(Listed((80.0, 0.8)))))) == Listed((80.0, 0.8))
+
+
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"missing\.json"):
         FromFile(str(tmp_path / "missing.json"))()
@@ -112,6 +118,9 @@ def test_a_missing_file_is_said(tmp_path):
         (lambda: ShiftedFlow(shift=0.0), "levels.shift=0.0"),
         (lambda: ShiftedFlow(10, margin=0.2), "levels.margin=0.2"),
         (lambda: FromFile("x", 0), "levels.steps=0"),
+        (lambda: Listed(()), r"levels.sigmas=\(\): "),
+        (lambda: Listed((1.0, 2.0)), r"levels.sigmas=\(1.0, 2.0\): must be finite, decrease"),
+        (lambda: Listed((1.0, 0.0)), r"levels.sigmas=\(1.0, 0.0\): "),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):
