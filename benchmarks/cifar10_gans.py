@@ -59,7 +59,7 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
     "stylegan2_ada": (
         "stylegan2_ada_cifar10",
         {
-            "steps": 3_000,
+            "steps": 2_000,
             "batch_size": 32,
             "model.latent_dim": 64,
             "model.generator.style_dim": 64,
@@ -73,12 +73,12 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
     "r3gan": (
         "r3gan_cifar10",
         {
-            "steps": 3_000,
+            "steps": 2_000,
             "batch_size": 32,
-            **{f"model.{network}.stages.widths": (96, 96, 64, 48) for network in ("generator", "discriminator")},
-            **{f"model.{network}.stages.groups": (6, 6, 4, 3) for network in ("generator", "discriminator")},
+            **{f"model.{network}.stages.widths": (64, 48, 32, 16) for network in ("generator", "discriminator")},
+            **{f"model.{network}.stages.groups": (4, 3, 2, 1) for network in ("generator", "discriminator")},
             **{f"model.{network}.stages.blocks": (1, 1, 1, 1) for network in ("generator", "discriminator")},
-            "model.gamma_steps": 3_000,
+            "model.gamma_steps": 2_000,
             "optim.generator": Adam(Cosine(5e-4, 1e-4), b1=0.0, b2=Cosine(0.9, 0.99)),
             "optim.discriminator": Adam(Cosine(5e-4, 1e-4), b1=0.0, b2=Cosine(0.9, 0.99)),
             "averages": AVERAGE,
