@@ -1,4 +1,7 @@
-"""Six properties of every recipe in experiments/, which are discovered, never listed; each is run with its `smoke`."""
+"""Six properties of every recipe in experiments/, which are discovered, never listed; each is run with its `smoke`.
+
+Resumption in a fresh process is tested of one recipe a model, and the fast tests have one recipe a family.
+"""
 
 import dataclasses
 import importlib
@@ -26,18 +29,19 @@ from imagegen_jax.data.image import images_to_float
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
 FIRST = {type(importlib.import_module(f"experiments.{name}").experiment.model): name for name in reversed(NAMES)}
+FAST = ("dcgan_mnist", "vae_mnist", "ddpm_digits", "edm_digits")
+
+
+def marked(names):
+    return [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in names]
+
+
 PUBLISHED = json.loads((ROOT / "tests" / "reference" / "published_counts.json").read_text())
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=() if name in FIRST.values() else pytest.mark.slow) for name in NAMES],
-)
+@pytest.fixture(scope="module", params=marked(NAMES))
 def recipe(request):
-    """One recipe after the other, each with the programs that it compiled forgotten at its end.
-
-    The fast tests have one of each model.
-    """
+    """One recipe after the other, each with the programs that it compiled forgotten at its end."""
     yield request.param
     compiling.forget()
 
@@ -88,6 +92,7 @@ def test_losses_are_finite_and_what_is_trained_moves(finished):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("recipe", marked(FIRST.values()), indirect=True)
 def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(finished, tmp_path):
     run, _ = finished
     stopped = tmp_path / "stopped"

@@ -227,6 +227,7 @@ def test_minibatch_deviation_is_of_groups():
 # --- images ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_latents_and_noise_change_the_image():
     model, nets = plain()
     z = jax.random.normal(KEY, (2, 4))
@@ -239,6 +240,7 @@ def test_latents_and_noise_change_the_image():
     np.testing.assert_allclose(one, model.synthesise(nets, w, keys))
 
 
+@pytest.mark.slow
 def test_each_layer_reads_its_own_style():
     """The last style colours the image alone: it is that of the last 1x1 convolution."""
     model, nets = plain()
@@ -270,6 +272,7 @@ def test_truncation_is_a_condition_of_sampling():
     np.testing.assert_array_equal(sample(nets, KEY, 16, {"truncation": jnp.float32(1)}), sample(nets, KEY, 16, {}))
 
 
+@pytest.mark.slow
 def test_labels_choose_styles():
     model = tiny(num_classes=3)
     nets = fresh(model)
@@ -365,6 +368,7 @@ def test_a_gradient_reaches_all_that_a_phase_trains(name, untouched):
     assert zero == untouched
 
 
+@pytest.mark.slow
 def test_statistics_move_as_they_should():
     model, nets, given, found = losses()
     averages, augment = nets["generator"]["averages"], nets["discriminator"]["augment"]
@@ -394,6 +398,7 @@ def test_penalties_carry_the_weight_of_the_steps_that_lack_them():
     assert a == pytest.approx(0.01 * float(found["path"][1].metrics["path_length"]))
 
 
+@pytest.mark.slow
 def test_microbatches_see_the_latents_of_their_rows():
     """A row's styles and noise do not depend on what else is in the batch."""
     model, nets = plain()
