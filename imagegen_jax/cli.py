@@ -1,4 +1,4 @@
-"""The command `imagegen`: train, sample, edit, evaluate, report, info, data."""
+"""The command `imagegen`: train, sample, edit, evaluate, report, info, import, data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from imagegen_jax import editing, sampling
+from imagegen_jax import editing, importing, sampling
 from imagegen_jax.core import folder, program, summary
 from imagegen_jax.core.experiment import Experiment, Rows
 from imagegen_jax.core.model import condition_rows
@@ -39,6 +39,7 @@ EXAMPLES = {
   imagegen info experiments.ddpm_cifar10
   imagegen info experiments.ddpm_cifar10 --model.network.width 256 --arrays
   imagegen info runs/demo --json""",
+    "import": importing.EXAMPLES,
     "data": """examples:
   imagegen data info digits
   imagegen data info photos.zip --size 64 --channels 3 --out photos.png
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    for add in (_add_train, _add_sample, _add_edit, _add_evaluate, _add_report, _add_info, _add_data):
+    for add in (_add_train, _add_sample, _add_edit, _add_evaluate, _add_report, _add_info, _add_import, _add_data):
         add(commands)
     return parser
 
@@ -108,6 +109,10 @@ def _add_info(commands: Any) -> None:
     info.add_argument("--json", action="store_true", help="machine-readable")
     info.add_argument("--arrays", action="store_true", help="every array")
     _module_option(info)
+
+
+def _add_import(commands: Any) -> None:
+    importing.add_options(_command(commands, "import", "make a run of a model trained with another library", _import))
 
 
 def _add_data(commands: Any) -> None:
@@ -209,6 +214,11 @@ def rows_of_model(experiment: Experiment) -> Rows:
     """What a row of a batch looks like, as the model has it: its images, labels where it knows classes, and sources."""
     rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8), **condition_rows(experiment.model)}
     return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
+
+
+def _import(options: argparse.Namespace, rest: list[str]) -> None:
+    _no_more(options, rest)
+    importing.run_command(options)
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> None:

@@ -119,9 +119,13 @@ def read_json(path: pathlib.Path) -> Any:
 
 def store_data(folder: pathlib.Path, dataset: Any) -> None:
     """Writes data.json: what is needed of the data to open the run where they are not at hand."""
-    rows = {name: {"shape": list(row.shape), "dtype": str(row.dtype)} for name, row in rows_of(dataset).items()}
-    names = list(getattr(dataset, "class_names", ()))
-    write_json(folder / "data.json", {"rows": rows, "class_names": names})
+    store_rows(folder, rows_of(dataset), getattr(dataset, "class_names", ()))
+
+
+def store_rows(folder: pathlib.Path, rows: Rows, class_names: Sequence[str] = ()) -> None:
+    """Writes data.json from what a row of a batch looks like."""
+    found = {name: {"shape": list(row.shape), "dtype": str(row.dtype)} for name, row in rows.items()}
+    write_json(folder / "data.json", {"rows": found, "class_names": list(class_names)})
 
 
 def store_best(folder: pathlib.Path, best: Best) -> None:

@@ -1,0 +1,216 @@
+"""What configurations of the library diffusers mean here: a `UNet2DModel` of DDPM's design, and its scheduler.
+
+Where a file leaves a setting out, diffusers has a default, and so has it here. A value that the network or the samplers
+of this package do not have is refused by its name, as is a setting that is unknown: to pass over either would give
+other images than the model was trained for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
+from imagegen_jax.diffusion.ddpm import DDPM
+from imagegen_jax.diffusion.diffusion import Diffusion
+from imagegen_jax.diffusion.levels import Spaced
+from imagegen_jax.diffusion.prediction import Kind
+from imagegen_jax.diffusion.preserving import Discrete
+from imagegen_jax.diffusion.sampler import DDIM, Ancestral, AnySampler
+from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule
+from imagegen_jax.diffusion.times import WholeTimes
+from imagegen_jax.nn.norm import group_norm
+from imagegen_jax.nn.unet import UNet
+
+Config = Mapping[str, Any]
+Settings = Mapping[
+    str, tuple[Any, tuple[Any, ...] | None]
+]  # name -> (default, the values that are had here; None: any)
+
+DDIM_STEPS = 50  # the default of its pipeline; no file says
+
+UNET: Settings = {
+    "act_fn": ("silu", ("silu", "swish")),
+    "add_attention": (True, (True,)),
+    "attention_head_dim": (8, (None,)),  # None: one head
+    "attn_norm_num_groups": (None, (None,)),
+    "block_out_channels": ((224, 448, 672, 896), None),
+    "center_input_sample": (False, (False,)),
+    "class_embed_type": (None, (None,)),
+    "down_block_types": (("DownBlock2D", *3 * ("AttnDownBlock2D",)), None),
+    "downsample_padding": (1, (0,)),  # 0: below and right only, as TensorFlow pads
+    "downsample_type": ("conv", ("conv",)),
+    "dropout": (0.0, None),
+    "flip_sin_to_cos": (True, (False,)),
+    "freq_shift": (0, (1,)),  # 1: the lowest frequency is among them
+    "in_channels": (3, None),
+    "layers_per_block": (2, None),
+    "mid_block_scale_factor": (1, (1,)),
+    "mid_block_type": ("UNetMidBlock2D", ("UNetMidBlock2D",)),
+    "norm_eps": (1e-5, (1e-6,)),
+    "norm_num_groups": (32, None),
+    "num_class_embeds": (None, (None,)),
+    "num_train_timesteps": (None, None),  # of learned embeddings alone
+    "out_channels": (3, None),
+    "resnet_time_scale_shift": ("default", ("default",)),
+    "sample_size": (None, None),
+    "time_embedding_dim": (None, (None,)),
+    "time_embedding_type": ("positional", ("positional",)),
+    "up_block_types": ((*3 * ("AttnUpBlock2D",), "UpBlock2D"), None),
+    "upsample_type": ("conv", ("conv",)),
+}
+SCHEDULER: Settings = {
+    "beta_end": (0.02, None),
+    "beta_schedule": ("linear", ("linear", "scaled_linear", "squaredcos_cap_v2")),
+    "beta_start": (1e-4, None),
+    "clip_sample": (True, (True, False)),
+    "clip_sample_range": (1.0, (1.0,)),
+    "dynamic_thresholding_ratio": (0.995, None),  # of thresholding alone, as is sample_max_value
+    "num_train_timesteps": (1000, None),
+    "prediction_type": ("epsilon", ("epsilon", "sample", "v_prediction")),
+    "rescale_betas_zero_snr": (False, (False,)),
+    "sample_max_value": (1.0, None),
+    "set_alpha_to_one": (True, (True,)),
+    "steps_offset": (0, (0,)),
+    "thresholding": (False, (False,)),
+    "timestep_spacing": ("leading", ("leading", "trailing")),
+    "trained_betas": (None, (None,)),
+    "variance_type": ("fixed_small", ("fixed_small", "fixed_small_log", "fixed_large")),
+}
+PREDICTIONS: Mapping[str, Kind] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+
+
+def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
+    """The network and the image shape of a `UNet2DModel`'s configuration, which was read at `place`.
+
+    Raises ValueError, naming setting, place and remedy, where this network cannot be that one.
+    """
+    _check_class(config, ("UNet2DModel",), place)
+    found = _complete(config, UNET, place)
+    height, width = _height_and_width(found["sample_size"], place)
+    channels, first = found["block_out_channels"], found["block_out_channels"][0]
+    if found["in_channels"] != found["out_channels"]:
+        raise ValueError(
+            f"{place}: in_channels={found['in_channels']}, out_channels={found['out_channels']}: only networks that "
+            "put out an image like the one that they are given can be imported, without a variance or a condition"
+        )
+    if any(c % first for c in channels):
+        raise ValueError(f"{place}: block_out_channels={channels}: only multiples of the first, {first}, are had here")
+    network = UNet(
+        width=first,
+        multipliers=tuple(c // first for c in channels),
+        blocks=found["layers_per_block"],
+        attention_at=tuple(height >> level for level in _attention_levels(found, place)),
+        dropout=found["dropout"],
+    )
+    shape = (height, width, found["in_channels"])
+    _check_groups(abstract_parameters(network, shape), found["norm_num_groups"], place)
+    return network, shape
+
+
+def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config, place: str) -> DDPM | Diffusion:
+    """The model of a network and of a scheduler's configuration, which was read at `place`.
+
+    A `DDPM` where it says what that class has: the noise is predicted, in a linear schedule, and estimates of the image
+    are clipped; a `Diffusion` otherwise. Raises ValueError as `network_of` does.
+    """
+    _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler"), place)
+    found = _complete(scheduler, SCHEDULER, place)
+    schedule, spacing = _schedule(found), found["timestep_spacing"]
+    variance: Literal["large", "small"] = "large" if found["variance_type"] == "fixed_large" else "small"
+    steps = min(DDIM_STEPS, schedule.steps)
+    ancestral = scheduler["_class_name"] == "DDPMScheduler"
+    if found["prediction_type"] == "epsilon" and found["clip_sample"] and isinstance(schedule, LinearSchedule):
+        sampler: AnySampler = Ancestral(variance=variance) if ancestral else DDIM(steps, spacing=spacing)
+        return DDPM(network, schedule, sampler, image_shape)
+    return Diffusion(
+        network=network,
+        prediction=PREDICTIONS[found["prediction_type"]],
+        process=Discrete(schedule),
+        times=WholeTimes(schedule.steps),
+        levels=Spaced(schedule, None if ancestral else steps, spacing),
+        solver=DDPMAncestral(variance) if ancestral else EulerAncestral(eta=0.0),
+        image_shape=image_shape,
+        clip=found["clip_sample"],
+    )
+
+
+def abstract_parameters(network: UNet, image_shape: tuple[int, int, int]) -> Any:
+    """The shapes of the network's parameters. Raises ValueError where its levels cannot halve the image."""
+    key, image, t = jax.random.key(0), jnp.zeros((1, *image_shape)), jnp.zeros(1)
+    return jax.eval_shape(network.init, key, image, t)["params"]
+
+
+def _check_class(config: Config, known: tuple[str, ...], place: str) -> None:
+    name = config.get("_class_name")
+    if name not in known:
+        raise ValueError(f"{place}: _class_name={name!r}: only {' and '.join(known)} can be imported")
+
+
+def _complete(config: Config, settings: Settings, place: str) -> dict[str, Any]:
+    """Every setting of `settings`, with defaults for those that `config` leaves out."""
+    unknown = sorted(name for name in config if not name.startswith("_") and name not in settings)
+    if unknown:
+        raise ValueError(
+            f"{place}: {unknown[0]}={config[unknown[0]]!r}: this setting is not known here, so what the model does "
+            "with it would be lost; delete the line if the model does not depend on it"
+        )
+    found = {name: config.get(name, default) for name, (default, _) in settings.items()}
+    for name, (_, known) in settings.items():
+        if known is not None and found[name] not in known:
+            left_out = "" if name in config else " (left out there, so the default of diffusers)"
+            raise ValueError(
+                f"{place}: {name}={found[name]!r}{left_out}: only {' or '.join(map(repr, known))} is had here, as in "
+                "the published DDPM; a model with another value cannot be imported"
+            )
+    return found
+
+
+def _height_and_width(size: Any, place: str) -> tuple[int, int]:
+    if size is None:
+        raise ValueError(f"{place}: sample_size is not there: add the height of its images, such as 32, or both sides")
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def _attention_levels(found: Mapping[str, Any], place: str) -> list[int]:
+    """The levels, 0 at the top, whose blocks attend on the way down, and so they must on the way up."""
+    attends = {}
+    for way, kind in (("down", "Down"), ("up", "Up")):
+        types, known = found[f"{way}_block_types"], {f"{kind}Block2D": False, f"Attn{kind}Block2D": True}
+        for name in types:
+            if name not in known:
+                raise ValueError(f"{place}: {way}_block_types has {name!r}: only {' and '.join(known)} can be imported")
+        if len(types) != len(found["block_out_channels"]):
+            raise ValueError(
+                f"{place}: {len(types)} {way}_block_types, but {len(found['block_out_channels'])} block_out_channels: "
+                "give a block for each"
+            )
+        attends[way] = [known[name] for name in types]
+    if attends["down"] != attends["up"][::-1]:
+        raise ValueError(
+            f"{place}: up_block_types={list(found['up_block_types'])} attend at other levels than down_block_types="
+            f"{list(found['down_block_types'])}: only networks that do at the same both ways can be imported"
+        )
+    return [level for level, attention in enumerate(attends["down"]) if attention]
+
+
+def _check_groups(parameters: Any, groups: int, place: str) -> None:
+    for path, leaf in jax.tree.leaves_with_path(parameters):
+        if path[-1].key == "scale":
+            ours = group_norm(leaf.size, jnp.dtype(jnp.float32), "norm").num_groups
+            if ours != groups:
+                raise ValueError(
+                    f"{place}: norm_num_groups={groups}, but {leaf.size} channels have {ours} groups here (see "
+                    "`group_norm`): a model with other groups cannot be imported"
+                )
+
+
+def _schedule(found: Mapping[str, Any]) -> LinearSchedule | CosineSchedule:
+    if found["beta_schedule"] == "squaredcos_cap_v2":
+        return CosineSchedule(found["num_train_timesteps"])
+    power = 2.0 if found["beta_schedule"] == "scaled_linear" else 1.0
+    return LinearSchedule(found["num_train_timesteps"], found["beta_start"], found["beta_end"], power)
