@@ -14,7 +14,9 @@ import scipy.special
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion import heun
 from imagegen_jax.diffusion.consistency import Consistency
+from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import Listed
+from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.nn.unet import UNet
 
 KEY = jax.random.key(0)
@@ -99,6 +101,64 @@ def test_further_levels_draw_anew_from_the_jump():
     first, second = one.sample({"network": {}}, KEY, 4, {}), model.sample({"network": {}}, KEY, 4, {})
     assert first.shape == second.shape == (4, *SHAPE) and not np.allclose(first, second)
     assert float(jnp.abs(second).max()) <= 1
+
+
+# --- distillation ----------------------------------------------------------------------------------------------------
+
+STD = 0.4
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """For data of N(0, STD^2), F of the jump to the end of the flow, or of the denoiser where there is a "denoiser"."""
+
+    def apply(self, variables, x, t, labels, keys):
+        sigma = jnp.exp(4 * t)
+        size, above = jnp.sqrt(sigma**2 + 0.25), sigma - 0.002
+        if "denoiser" in variables:
+            wanted, skip, out = STD**2 / (STD**2 + sigma**2), 0.25 / size**2, 0.5 * sigma / size
+        else:
+            wanted = jnp.sqrt((STD**2 + 0.002**2) / (STD**2 + sigma**2))
+            skip, out = 0.25 / (above**2 + 0.25), 0.5 * above / size
+        return rows_of((wanted - skip) / jnp.maximum(out, 1e-6) * size, x) * x
+
+
+EXACT = {"network": {}, "teacher": {"denoiser": {}}}
+
+
+def test_the_teacher_leads_by_a_step_of_heun():
+    """The denoiser that it is read as is that of `Diffusion`, whose defaults are EDM's."""
+    model = Consistency(Normal(), image_shape=SHAPE, distil=True)
+    denoise = Diffusion(Normal(), image_shape=SHAPE).denoiser({"network": EXACT["teacher"]}, {})
+    x = 3.0 * jax.random.normal(KEY, (4, *SHAPE))
+    np.testing.assert_allclose(denoise(x, jnp.full(4, 3.0)), STD**2 / (STD**2 + 9) * x, rtol=1e-4)
+    found = model._lead(EXACT["teacher"], x, jnp.full(4, 3.0), jnp.full(4, 2.0), None)
+    np.testing.assert_allclose(found, heun.Heun()(denoise, np.array([3.0, 2.0]), x, KEY), rtol=1e-5)
+    flow = math.sqrt((STD**2 + 4) / (STD**2 + 9)) * x
+    np.testing.assert_allclose(found, flow, rtol=1e-2)
+
+
+def test_the_exact_jump_agrees_with_itself_along_the_flow_alone():
+    """Along the teacher's flow it ends where it ended, but not on the straight line to another image."""
+    given = inputs(STD * jax.random.normal(KEY, (256, *SHAPE)))
+    model = Consistency(Normal(), image_shape=SHAPE, first_levels=160, last_levels=160)
+    trained, distilled = (
+        jax.jit(dataclasses.replace(model, distil=distil).loss)(EXACT, given)[0] for distil in (False, True)
+    )
+    assert float(distilled) < 0.02 * float(trained)
+
+
+def test_what_the_network_starts_from_is_the_teacher():
+    small = UNet(width=8, multipliers=(1,), blocks=1, attention_at=(), dropout=0.0)
+    model = Consistency(small, image_shape=(4, 4, 1), distil=True)
+    nets = jax.jit(model.init)(KEY, {"image": jnp.zeros((2, 4, 4, 1))})
+    given = {**nets, "network": jax.tree.map(lambda p: p + 1, nets["network"])}
+    entry = model.enter(model.stage(0), given)
+    assert not entry.fresh_optimizers and not entry.fresh_averages and model.stage(0) == model.stage(10**6)
+    for found in (entry.nets["network"], entry.nets["teacher"]):
+        jax.tree.map(np.testing.assert_array_equal, found, given["network"])
+    alone = dataclasses.replace(model, distil=False)
+    assert set(alone.enter(0, {"network": {}}).nets) == {"network"}
 
 
 def test_what_cannot_be_is_refused():

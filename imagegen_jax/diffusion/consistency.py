@@ -1,7 +1,8 @@
 """Consistency models: one evaluation leads from any noise to an image (Song et al. 2023, arXiv 2303.01469).
 
 Trained without a teacher by the improved recipe, iCT (Song & Dhariwal 2023, arXiv 2310.14189): estimates at two
-neighbouring noise levels of one noisy image have to agree, and the levels become denser while training goes on.
+neighbouring noise levels of one noisy image have to agree, and the levels become denser while training goes on. With a
+teacher, it is the teacher who leads from the upper level to the lower (consistency distillation, Algorithm 2).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from imagegen_jax.core.model import (
     Aux,
     Batch,
+    Entry,
     Image,
     Inputs,
     Nets,
@@ -32,10 +34,12 @@ from imagegen_jax.core.model import (
     one_hot_labels,
 )
 from imagegen_jax.diffusion.ancestral import ConsistencyMultistep
-from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, preconditioned
 from imagegen_jax.diffusion.levels import Listed
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
-from imagegen_jax.diffusion.solver import Path
+from imagegen_jax.diffusion.process import EDM
+from imagegen_jax.diffusion.solver import Path, noise_estimate
+from imagegen_jax.diffusion.teacher import with_teacher
 from imagegen_jax.nn.unet import UNet
 
 
@@ -44,7 +48,9 @@ class Consistency:
     """A network that jumps to the end of the flow. The defaults are iCT's for CIFAR-10 (its Table 1).
 
     `levels` are those of sampling: one is a single jump, each further one makes the image noisy again and jumps anew.
-    Raises ValueError for fields out of range.
+    Where it is to `distil`, "network" starts from a network that was trained as in EDM (the defaults of `Diffusion`),
+    by `Experiment.pretrained`; what it starts from is kept as the "teacher", and no more need be given. The paper's
+    levels are then `first_levels` = `last_levels` = 17, its N - 1. Raises ValueError for fields out of range.
     """
 
     network: UNet = UNet()
@@ -61,6 +67,7 @@ class Consistency:
     std: float = 2.0  # P_std
     huber: float = 0.00054  # c of the pseudo-Huber distance over the square root of the number of values, section 3.3
     sigma_data: float = SIGMA_DATA
+    distil: bool = False  # whether a teacher leads from level to level
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
@@ -82,16 +89,26 @@ class Consistency:
         check_images(self, batch)
         check_labels(self, batch)
         x = batch["image"]
-        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))}
+        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))
+        return with_teacher(network) if self.distil else {"network": network}
+
+    def stage(self, step: int) -> int:
+        """One for the whole run; `enter` begins it."""
+        return 0
+
+    def enter(self, stage: Hashable, nets: Nets) -> Entry:
+        """The network as it starts is the teacher, where there is one."""
+        return Entry(with_teacher(nets["network"]) if self.distil else nets)
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """One: agree."""
         return (Phase(trains=("network",), loss=self.loss, name="agree"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """E[d(f(x_0 + s_{i+1} z, s_{i+1}), stop(f(x_0 + s_i z, s_i))) / (s_{i+1} - s_i)]   (iCT, section 3)
+        """E[d(f(x_0 + s_{i+1} z, s_{i+1}), stop(f(x, s_i))) / (s_{i+1} - s_i)]   (iCT, section 3)
 
-        d(x, y) = sqrt(|x - y|^2 + c^2) - c; both estimates have the same dropout.
+        d(x, y) = sqrt(|x - y|^2 + c^2) - c, and x is x_0 + s_i z, or where the teacher leads; both estimates have the
+        same dropout. The paper's moving average in place of f is left out, as in iCT: mu = 0 in Algorithm 2.
         """
         x_0 = inputs.batch["image"]
         level_keys, noise_keys, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
@@ -99,14 +116,36 @@ class Consistency:
         z = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(noise_keys)
         labels = one_hot_labels(self, inputs.batch)
 
-        def estimate(sigma: Float[Array, " b"]) -> Image:
-            return self._jump(nets["network"], x_0 + rows_of(sigma, x_0) * z, sigma, labels, dropout_keys)
+        def estimate(x: Image, sigma: Float[Array, " b"]) -> Image:
+            return self._jump(nets["network"], x, sigma, labels, dropout_keys)
 
-        gap = estimate(high) - jax.lax.stop_gradient(estimate(low))
+        upper, lower = (x_0 + rows_of(sigma, x_0) * z for sigma in (high, low))
+        if self.distil:
+            lower = self._lead(nets["teacher"], upper, high, low, labels)
+        gap = estimate(upper, high) - jax.lax.stop_gradient(estimate(lower, low))
         c = self.huber * math.sqrt(math.prod(self.image_shape))
         distance = jnp.sqrt(jnp.sum(gap**2, axis=(1, 2, 3)) + c**2) - c
         loss = jnp.mean(distance / (high - low))
         return loss, Aux({"loss": loss, "distance": jnp.mean(distance), "levels": self.levels_at(inputs.step)})
+
+    def _lead(
+        self,
+        teacher: Variables,
+        x: Image,
+        high: Float[Array, " b"],
+        low: Float[Array, " b"],
+        labels: Float[Array, "b k"] | None,
+    ) -> Image:
+        """One step of Heun's method from one level to another along the flow of the teacher, a denoiser of EDM's."""
+
+        def network(x: Image, c_noise: Float[Array, " b"]) -> Image:
+            return self.network.apply(teacher, x, c_noise, labels, None)
+
+        predict = preconditioned(network, self.sigma_data)
+        slope = noise_estimate(from_prediction(predict, EDM(), "F", sigma_data=self.sigma_data))
+        step = rows_of(low - high, x)
+        first = slope(x, high)
+        return x + step * (first + slope(x + step * first, low)) / 2
 
     def levels_at(self, step: Int[Array, ""]) -> Scalar:
         """N(k) = min(s_0 2^floor(k / K'), s_1) + 1   (iCT, section 3.4)"""
