@@ -130,7 +130,7 @@ def _add_data(commands: Any) -> None:
 
 def _command(commands: Any, name: str, what: str, function: Any, **settings: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(
-        name, help=what, description=what.capitalize() + ".", epilog=EXAMPLES[name], allow_abbrev=False,
+        name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=EXAMPLES[name], allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter, **settings,
     )  # fmt: skip
     command.set_defaults(run_command=function, parser=command)

@@ -34,6 +34,7 @@ EXAMPLES = """examples:
   imagegen edit inpaint runs/ddpm photo.png --mask mask.png    what is white in the mask is drawn anew
   imagegen edit redraw runs/ddpm sketch.png --strength 0.6
   imagegen edit enlarge runs/ddpm small.png --factor 4
+  imagegen edit reclass runs/ddpm_digits three.png --from 3 --to 5,8
 
 imagegen edit EDIT --help shows an edit's options."""
 

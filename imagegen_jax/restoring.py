@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -58,13 +58,30 @@ def _add_morph(edits: Any) -> argparse.ArgumentParser:
     return parser
 
 
-EDITS = (_add_inpaint, _add_redraw, _add_enlarge, _add_colour, _add_morph)
+def _add_reclass(edits: Any) -> argparse.ArgumentParser:
+    parser = _add(edits, "reclass", "images as they would be in other classes, by way of their noise: DDIB", _reclass)
+    parser.add_argument(
+        "--from", type=sampling.classes, required=True, dest="source", metavar="CLASSES",
+        help="the class of the images, or that of each in turn, e.g. 3,3,5",
+    )  # fmt: skip
+    parser.add_argument(
+        "--to", type=sampling.classes, required=True, metavar="CLASSES",
+        help="classes to show each image in, side by side, e.g. 5,8",
+    )  # fmt: skip
+    parser.add_argument(
+        "--strength", type=float, default=1.0, help="0 (nothing changes) to 1, by way of noise alone (default: 1)"
+    )
+    return parser
+
+
+EDITS = (_add_inpaint, _add_redraw, _add_enlarge, _add_colour, _add_morph, _add_reclass)
 
 
 def _add(edits: Any, name: str, what: str, command: sampling.Command) -> argparse.ArgumentParser:
     parser = sampling.add_edit(edits, name, what, command)
     parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
     sampling.add_scalar(parser, "guidance")
+    sampling.add_guide(parser)
     return parser
 
 
@@ -131,6 +148,30 @@ def _morph(options: argparse.Namespace, run: Run) -> str:
     return sampling.write_grid(options, np.asarray(to_uint8(jnp.clip(found, -1, 1))), steps)
 
 
+def _reclass(options: argparse.Namespace, run: Run) -> str:
+    model = editing.denoising_model(run.experiment.model)
+    if not run.experiment.num_classes:
+        raise ValueError("this model knows no classes to go between: use a run of one that does")
+    if options.labels:
+        raise ValueError(f"--labels {options.labels}: here classes have the names --from and --to")
+    images = sampling.read_images(options.images, model.image_shape)
+    n, ways = len(images), len(options.to)
+    of_source = _conditions(options, run, n * ways, np.repeat(np.resize(options.source, n), ways))
+    of_target = _conditions(options, run, n * ways, options.to)
+    if "guidance" in of_source:
+        of_source["guidance"] = 1.0  # exaggerated on the way up, the noise would be none of the model's
+
+    @jax.jit
+    def drawn(nets: Any, images: Image) -> Image:
+        source, target = (model.denoiser(nets, conditions) for conditions in (of_source, of_target))
+        return editing.bridge(source, target, model.path.sigmas, images, options.strength)
+
+    found = drawn(run.nets, to_float(jnp.asarray(images.repeat(ways, axis=0))))
+    rows = np.asarray(to_uint8(jnp.clip(found, -1, 1))).reshape(n, ways, *model.image_shape)
+    pictures = np.concatenate([images[:, None], rows], axis=1).reshape(-1, *model.image_shape)
+    return sampling.write_grid(options, pictures, ways + 1)
+
+
 def _by_pseudoinverse(operator: inverse.Linear, shape: tuple[int, int, int]) -> Restore:
     def restore(path: Path, denoise: Denoise, given: Image, key: PRNGKey) -> Image:
         return path.draw(inverse.pigdm(denoise, given, operator), (len(given), *shape), key)
@@ -151,14 +192,16 @@ def _restored(options: argparse.Namespace, run: Run, images: np.ndarray, shown: 
     return sampling.write_grid(options, beside(shown, found), max(1, round(len(found) ** 0.5)))
 
 
-def _conditions(options: argparse.Namespace, run: Run, n: int) -> dict[str, Any]:
-    """Labels of `n` images, those asked for in turn, and guidance."""
-    model = run.experiment.model
-    if run.experiment.num_classes and not options.labels:
+def _conditions(
+    options: argparse.Namespace, run: Run, n: int, labels: Sequence[int] | np.ndarray | None = None
+) -> dict[str, Any]:
+    """Labels of `n` images, those given or asked for in turn, and guidance."""
+    model, labels = run.experiment.model, options.labels if labels is None else labels
+    if run.experiment.num_classes and labels is None:
         raise ValueError(
             f"this model has {run.experiment.num_classes} classes: say of which one the images are, such as --labels 0"
         )
-    labels = np.resize(options.labels, n).astype(np.int32) if options.labels else None
-    conditions = {**program.label_conditions(labels), **sampling.scalars_of(options, model)}
+    rows = None if labels is None else np.resize(labels, n)
+    conditions = {**program.label_conditions(rows), **sampling.scalars_of(options, model)}
     program.check_conditions(model, n, conditions)
     return conditions

@@ -18,8 +18,9 @@ from imagegen_jax.core.ema import reconstruct, reconstruction_weights
 from imagegen_jax.core.experiment import Experiment, power_averages
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.loop import train
-from imagegen_jax.core.shard import MeshShape
-from imagegen_jax.core.state import State, networks
+from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
+from imagegen_jax.core.state import State, networks, split
+from imagegen_jax.diffusion.guided import Guided
 
 Path = str | os.PathLike[str]
 
@@ -86,6 +87,19 @@ class Run:
             raise ValueError(f"average {name!r}: this run keeps {', '.join(averages) or 'none'}; or say 'none'")
         ordered = {} if name == "none" else {name: averages[name], **averages}
         return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, averages=FrozenMap(ordered)))
+
+    def guided_by(self, guide: Run) -> Run:
+        """This run with its samples guided by the networks of another: `sample(n, labels, guidance=2.0)`.
+
+        `guide` is a run of a classifier of noisy images, or of a denoiser that is weaker than this one, such as a
+        smaller one that was trained less; see `diffusion.guided.Guided` for what guidance of 0 and 1 are. It counts
+        with the average that its own sampling reads. Raises ValueError where the two do not go together.
+        """
+        model = Guided(self.experiment.model, guide.experiment.model)
+        nets = jax.device_put(guide.nets, state_sharding(mesh_of(self.nets), guide.nets))
+        params, stats = split(model.joined({}, nets))
+        state = self.state.replace(params=self.state.params | params, stats=self.state.stats | stats)
+        return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, model=model), state=state)
 
     def reconstruct(self, std: float, step: int | None = None) -> Run:
         """This run with its averages replaced by the power-function average of another width (EDM2, section 3.2).

@@ -17,6 +17,7 @@ from imagegen_jax.data.decode import SUFFIXES, decode
 from imagegen_jax.data.folder import Folder
 from imagegen_jax.data.grid import beside, grid, magnified, write_png
 from imagegen_jax.data.image import is_image
+from imagegen_jax.diffusion.editing import Denoising
 from imagegen_jax.main import step_word
 from imagegen_jax.run import Run, load
 
@@ -35,6 +36,8 @@ EXAMPLES = """examples:
   imagegen sample runs/demo --model.sampler.steps 50 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
+  imagegen sample runs/edm_digits --guide runs/edm_digits_guide --guidance 2        away from a weaker model
+  imagegen sample runs/edm_digits --guide runs/noisy_classifier_digits --guidance 1    towards the labels
   imagegen sample runs/pix2pix --source facade.png other.jpg  your own images, translated
   imagegen sample runs/cyclegan --source zebras.zip --model.direction to_source"""
 
@@ -44,6 +47,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
     for name in SCALARS:
         add_scalar(parser, name)
+    add_guide(parser)
     parser.add_argument("--n", type=int, help=f"how many images (default: {IMAGES}, or one for each --source)")
     parser.add_argument(
         "--out", default="grid.png", help="a grid .png, a folder/ of PNGs, or an .npz (default: grid.png)"
@@ -58,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of every command that draws from a run: which run, which weights, which images."""
     parser.add_argument("run", type=pathlib.Path, help="the folder of a run")
-    parser.add_argument("--labels", type=_labels, help="classes to draw, e.g. 3,7 (default: all), each as often")
+    parser.add_argument("--labels", type=classes, help="classes to draw, e.g. 3,7 (default: all), each as often")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
     parser.add_argument("--step", type=step_word, help="which checkpoint, or 'best' (default: the newest)")
     parser.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
@@ -70,9 +74,18 @@ def add_scalar(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(f"--{name}", type=float, help=f"{SCALARS[name]}, for models that have it")
 
 
+def add_guide(parser: argparse.ArgumentParser) -> None:
+    """The option for a second run, by which what the first one draws is guided."""
+    parser.add_argument(
+        "--guide", type=pathlib.Path, metavar="RUN",
+        help="a run that guides this one, as --guidance says: of a classifier of noisy images (0: not at all), or of a "
+        "weaker denoiser (1: not at all)",
+    )  # fmt: skip
+
+
 def add_edit(edits: Any, name: str, what: str, command: Command, out: str = "") -> argparse.ArgumentParser:
     """Adds an edit, a command below `imagegen edit`, with the options that all have; `command` does it."""
-    parser = edits.add_parser(name, help=what, description=what.capitalize() + ".", allow_abbrev=False)
+    parser = edits.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False)
     add_run_options(parser)
     kind = "a .gif or an .mp4" if out else "a .png"
     parser.add_argument("--out", default=out or f"{name}.png", help=f"{kind} (default: {out or name + '.png'})")
@@ -81,7 +94,8 @@ def add_edit(edits: Any, name: str, what: str, command: Command, out: str = "") 
     return parser
 
 
-def _labels(text: str) -> list[int]:
+def classes(text: str) -> list[int]:
+    """What an option says of classes: "3,7"."""
     return [int(part) for part in text.split(",")]
 
 
@@ -90,7 +104,9 @@ def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Seq
     run = load(options.run, modules, step=options.step)
     prog = f"{options.parser.prog} {options.run}"
     run = dataclasses.replace(run, experiment=parse_overrides(run.experiment, overrides, prog, prefix=("model",)))
-    return run.reconstruct(options.std) if options.std else run.with_average(options.average)
+    run = run.reconstruct(options.std) if options.std else run.with_average(options.average)
+    guide = getattr(options, "guide", None)
+    return run.guided_by(load(guide, modules)) if guide else run
 
 
 def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: Sequence[str]) -> None:
@@ -128,14 +144,16 @@ def scalars_of(options: argparse.Namespace, model: Model) -> dict[str, Any]:
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
         if name not in getattr(model, "optional_conditions", ()):
-            raise ValueError(f"--{name} {value}: a {type(model).__name__} has none")
+            could = name == "guidance" and isinstance(model, Denoising)
+            hint = " of its own; a second run could guide it: --guide" if could else ""
+            raise ValueError(f"--{name} {value}: a {type(model).__name__} has none{hint}")
     return given
 
 
 def labels_of(options: argparse.Namespace, model: Model, n: int) -> np.ndarray | None:
     """Classes of `n` images, those asked for or all, each as often and in order; None without classes."""
-    classes = options.labels or list(range(getattr(model, "num_classes", 0)))
-    return np.sort(np.resize(classes, n), kind="stable").astype(np.int32) if classes else None
+    wanted = options.labels or list(range(getattr(model, "num_classes", 0)))
+    return np.sort(np.resize(wanted, n), kind="stable").astype(np.int32) if wanted else None
 
 
 def translated(model: Model) -> str:

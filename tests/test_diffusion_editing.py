@@ -145,6 +145,31 @@ def test_inversion_leads_back_and_its_error_is_of_first_order():
     assert errors[0] < 0.1 and errors[0] / errors[1] == pytest.approx(2, abs=0.6)
 
 
+def part(i):
+    """The best denoiser of a part of the mixture."""
+
+    def denoise(x, sigma):
+        gain = (mixture.STD**2 / (mixture.STD**2 + sigma**2))[:, None]
+        return mixture.MEANS[i] + gain * (x - mixture.MEANS[i])
+
+    return denoise
+
+
+def test_a_bridge_leads_from_class_to_class():
+    """Between parts that differ in their means alone, everything moves by the difference of these."""
+    image = jnp.asarray(mixture.MEANS[0] + mixture.STD * np.random.default_rng(0).standard_normal((64, 2)), jnp.float32)
+    levels = Karras(200, 0.002, 20.0)()
+
+    def bridged(target, strength):
+        return jit(lambda x: editing.bridge(part(0), part(target), levels, x, strength))(image)
+
+    np.testing.assert_allclose(bridged(2, 1.0), image + mixture.MEANS[2] - mixture.MEANS[0], atol=0.03)
+    np.testing.assert_allclose(bridged(0, 1.0), image, atol=0.02)
+    np.testing.assert_array_equal(editing.bridge(part(0), part(2), levels, image, 0.0), image)
+    half = np.linalg.norm(np.asarray(bridged(2, 0.4) - image).mean(axis=0))
+    assert 0.02 < half < 0.9 * np.linalg.norm(mixture.MEANS[2] - mixture.MEANS[0])
+
+
 def test_between_two_noises_is_noise():
     first, second = jax.random.normal(KEY, (2, 3, 8, 8, 3))
     for share, end in ((0.0, first), (1.0, second)):
@@ -160,6 +185,8 @@ def test_what_cannot_be_is_refused():
             editing.inpaint(Euler(), plain, LEVELS, image, mask, KEY)
     with pytest.raises(ValueError, match=r"strength=1.2"):
         editing.sdedit(Euler(), plain, LEVELS, image, 1.2, KEY)
+    with pytest.raises(ValueError, match=r"strength=-0.1"):
+        editing.bridge(plain, plain, LEVELS, image, -0.1)
     with pytest.raises(ValueError, match="solver.repeats=0"):
         editing.RePaint(0)
     with pytest.raises(ValueError, match="do not divide into squares of factor=3"):

@@ -30,6 +30,16 @@ class Silent(nn.Module):
         return x * self.param("nothing", nn.initializers.zeros, ())
 
 
+class Means(nn.Module):
+    """F of the best denoiser of N(m, 0.5^2), in which m is a fifth of the class's distance from 4.5."""
+
+    @nn.compact
+    def __call__(self, x, t, labels, keys=None):
+        nothing = self.param("nothing", nn.initializers.zeros, ())
+        m, sigma = (labels @ (jnp.arange(10) - 4.5)) / 5, jnp.exp(4 * t)
+        return nothing + jnp.zeros_like(x) + (m * sigma / (0.5 * jnp.sqrt(0.25 + sigma**2))).reshape(-1, 1, 1, 1)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Runs at step 0: of grey images, of colours, of classes, and of no denoiser."""
@@ -39,6 +49,7 @@ def runs(tmp_path_factory):
         "grey": Diffusion(silent, levels=levels, image_shape=(SIZE, SIZE, 1)),
         "colour": Diffusion(silent, levels=levels, image_shape=(SIZE, SIZE, 3)),
         "classes": Diffusion(silent, levels=levels, image_shape=(SIZE, SIZE, 1), num_classes=10, label_dropout=0.1),
+        "means": Diffusion(Means(), levels=levels, image_shape=(SIZE, SIZE, 1), num_classes=10),
         "vae": VAE(image_shape=(SIZE, SIZE, 1)),
     }
     found = {}
@@ -53,7 +64,7 @@ def runs(tmp_path_factory):
 @pytest.fixture
 def imagegen(runs, monkeypatch, tmp_path, capsys):
     """Runs `imagegen edit ...` in an empty folder; returns (code, standard output, standard error)."""
-    monkeypatch.setattr(sampling, "load", lambda run, modules, step: runs[run.name])
+    monkeypatch.setattr(sampling, "load", lambda run, modules, step=None: runs[run.name])
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
@@ -135,9 +146,41 @@ def test_morphing_begins_and_ends_at_the_images(imagegen):
         np.testing.assert_allclose(found, wanted, atol=4)
 
 
+def test_another_class_has_what_is_its_own(imagegen):
+    """Classes that differ in their mean alone: a picture comes out brighter or darker by that, and else the same."""
+    values = save("a.png") // 4 + 96  # far from black and white
+    Image.fromarray(values.astype(np.uint8)).save("a.png")
+    more = ("--model.levels.steps", 200)
+    assert imagegen("reclass", "means", "a.png", "--from", 4, "--to", "4,5,3", *more)[0] == 0
+    pad = 2 * CELL // SIZE
+    picture = np.asarray(Image.open("reclass.png")).astype(int)[pad : pad + CELL : 4]
+    given, same, bright, dark = (picture[:, x : x + CELL : 4] for x in range(pad, 4 * (CELL + pad), CELL + pad))
+    np.testing.assert_array_equal(given, values)
+    np.testing.assert_allclose(same, values, atol=3)
+    np.testing.assert_allclose(bright - same, 127.5 / 5, atol=3)
+    np.testing.assert_allclose(dark - same, -127.5 / 5, atol=3)
+    assert imagegen("reclass", "means", "a.png", "--from", 4, "--to", 5, "--strength", 0)[0] == 0
+    given, found = (np.asarray(Image.open("reclass.png")).astype(int)[pad : pad + CELL : 4, x : x + CELL : 4]
+                    for x in (pad, 2 * pad + CELL))  # fmt: skip
+    np.testing.assert_array_equal(found, given)
+
+
+def test_a_second_run_guides_an_edit(imagegen):
+    """A guide that is the model itself changes nothing, however strong."""
+    save("a.png")
+    assert imagegen("redraw", "grey", "a.png", "--out", "alone.png")[0] == 0
+    assert imagegen("redraw", "grey", "a.png", "--guide", "grey", "--guidance", "3", "--out", "guided.png")[0] == 0
+    np.testing.assert_allclose(shown("guided.png")[1], shown("alone.png")[1], atol=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("reclass", "grey", "a.png", "--from", "3", "--to", "5"), "this model knows no classes to go between"),
+        (("reclass", "means", "a.png", "--from", "3", "--to", "12"), "labels [12] out of range"),
+        (("reclass", "means", "a.png", "--from", "3", "--to", "5", "--strength", "3"), "strength=3.0: must be from 0"),
+        (("reclass", "means", "a.png", "--from", "3", "--to", "5", "--labels", "3"), "--labels [3]: here classes have"),
+        (("redraw", "grey", "a.png", "--guide", "grey"), "guided by a Diffusion, but how strongly"),
         (("redraw", "vae", "a.png"), "a VAE has no denoiser"),
         (("redraw", "grey", "a.png", "--strength", "2"), "strength=2.0: must be from 0"),
         (("redraw", "grey", "a.png", "--guidance", "2"), "model.label_dropout=0"),

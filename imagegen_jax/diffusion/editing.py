@@ -14,6 +14,7 @@ from imagegen_jax.core.model import Batch, Nets, PRNGKey
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.inverse import replaced
+from imagegen_jax.diffusion.multistep import Euler
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.solver import Levels, Path, Samples, Solver, check_levels, noise, noise_estimate, scan
 
@@ -46,15 +47,20 @@ def sdedit(solver: Solver, denoise: Denoise, sigmas: Levels, image: Samples, str
     `strength` in [0, 1] is the share of the levels that it goes through: 0 gives the image itself, 1 starts at the
     highest level. Raises ValueError for another strength.
     """
-    if not 0 <= strength <= 1:
-        raise ValueError(f"strength={strength}: must be from 0, which leaves the image, to 1, the highest noise")
-    steps = round(strength * (len(sigmas) - 1))
-    if steps == 0:
+    lowest = _lowest(sigmas, strength)
+    if len(lowest) == 1:
         return image
     noise_key, solver_key = jax.random.split(key)
-    start = sigmas[len(sigmas) - 1 - steps :]
-    x = image + float(start[0]) * jax.random.normal(noise_key, image.shape, image.dtype)
-    return solver(denoise, start, x, solver_key)
+    x = image + float(lowest[0]) * jax.random.normal(noise_key, image.shape, image.dtype)
+    return solver(denoise, lowest, x, solver_key)
+
+
+def _lowest(sigmas: Levels, strength: float) -> Levels:
+    """Those that the share `strength` of the steps, the last ones, goes along; one level where there is no step."""
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength={strength}: must be from 0, which leaves the image, to 1, the highest noise")
+    steps = len(sigmas) - 1
+    return sigmas[steps - round(strength * steps) :]
 
 
 def inpaint(
@@ -133,6 +139,20 @@ def invert(denoise: Denoise, sigmas: Levels, image: Samples) -> Samples:
         return x + (row[1] - row[0]) * slope(x, jnp.full(x.shape[:1], row[0]))
 
     return scan(step, image, np.column_stack([levels[:-1], levels[1:]]), image.dtype)
+
+
+def bridge(source: Denoise, target: Denoise, sigmas: Levels, image: Samples, strength: float = 1.0) -> Samples:
+    """`image` to noise along the flow of `source`, and from there along that of `target` (Su et al. 2022, 2203.08382).
+
+    Algorithm 1 of dual diffusion implicit bridges, with DDIM's steps both ways: with the denoisers of two classes it
+    makes of an image of one the like of it in the other. `strength` as in `sdedit`: below 1 it turns back before all is
+    noise, which leaves more of the image (the encoding ratio of DiffEdit, Couairon et al. 2022, arXiv 2210.11427).
+    Raises ValueError for a strength out of [0, 1].
+    """
+    lowest = _lowest(sigmas, strength)
+    if len(lowest) == 1:
+        return image
+    return Euler()(target, lowest, invert(source, lowest, image), jax.random.key(0))  # which these steps do not use
 
 
 def interpolate(first: Samples, second: Samples, share: Float[Array, " b"]) -> Samples:

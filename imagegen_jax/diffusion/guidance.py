@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.loops import for_loops
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.prediction import rows_of
 
@@ -79,7 +80,7 @@ def classifier(denoise: Denoise, log_prob: LogProb, scale: Scale) -> Denoise:
     """
 
     def guided(x: Images, sigma: Sigmas) -> Images:
-        gradient = jax.grad(lambda x: jnp.sum(log_prob(x, sigma)))(x)
+        gradient = for_loops(jax.grad(lambda x: jnp.sum(log_prob(x, sigma))))(x)
         return denoise(x, sigma) + _scale(scale, sigma, x) * rows_of(sigma, x) ** 2 * gradient
 
     return guided

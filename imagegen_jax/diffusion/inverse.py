@@ -1,7 +1,7 @@
 """Images of which something is known, y = A x_0: functions of denoisers that return a denoiser, as `guidance` has them.
 
-So every solver inpaints, enlarges and colourises with any trained model. The gradient of what is known is had through
-the network; its loop is then the solver's.
+So every solver inpaints, enlarges and colourises with any trained model. Where the gradient of what is known is had
+through the network, `for_loops` makes it one that solvers, which are loops, can afford.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from imagegen_jax.core.loops import for_loops
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.guidance import Number
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
@@ -109,7 +110,7 @@ def dps(denoise: Denoise, y: Images, forward: Callable[[Images], Images], deviat
         (gradient,) = back(back_to_estimate((y - seen) / deviation**2)[0])
         return x_0 + rows_of(sigma, x) ** 2 * gradient
 
-    return guided
+    return for_loops(guided)
 
 
 def pigdm(
@@ -129,7 +130,7 @@ def pigdm(
         (gradient,) = back(weight * operator.adjoint(y - operator.forward(x_0)))
         return x_0 + gradient
 
-    return guided
+    return for_loops(guided)
 
 
 def _part(operator: Linear, x: Images) -> Images:

@@ -1,0 +1,119 @@
+"""A trained denoiser guided by a second trained network: a classifier of noisy images, or a weaker denoiser."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Int
+
+from imagegen_jax.core.model import Batch, Image, Nets, Phase, PRNGKey, Variables, check_labels
+from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.editing import Denoising
+from imagegen_jax.diffusion.guidance import LogProb, autoguidance, classifier
+from imagegen_jax.diffusion.solver import Path
+
+GUIDE = "guide."  # what the names of the guide's networks begin with
+
+
+@runtime_checkable
+class Classifying(Protocol):
+    """A model that knows the classes of noisy images."""
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+    def log_probability(self, nets: Nets, labels: Int[Array, " b"]) -> LogProb:
+        """(x, sigma) -> log p(labels | x) [B], with x as denoisers see it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Guided:
+    """A model that draws as `model` does, led by `guide`; `conditions["guidance"]`, a scalar, says how strongly.
+
+    A classifier leads towards the labels (`guidance.classifier`): 0 is `model` alone, and 1 Bayes's rule where `model`
+    itself knows no classes; where it does, it is given the labels as well. A denoiser of the same images and classes,
+    a weaker one, is led away from (`guidance.autoguidance`): 1 is `model` alone, 0 the guide. Guidance by labels that
+    `model` may have of its own is off. The networks are those of both, the guide's with "guide." before their names;
+    training leaves these as they are. Raises ValueError for two that do not go together.
+    """
+
+    model: Any  # Denoising
+    guide: Any  # Classifying, or Denoising
+
+    optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
+
+    def __post_init__(self) -> None:
+        model, guide = (type(one).__name__ for one in (self.model, self.guide))
+        if not isinstance(self.model, Denoising):
+            raise ValueError(f"a {model} has no denoiser that could be guided: use a run of a diffusion model")
+        twice = any(isinstance(one, Guided) for one in (self.model, self.guide))
+        if twice or not isinstance(self.guide, Classifying | Denoising):
+            raise ValueError(
+                f"a {guide} cannot guide a {model}: a guide is one NoisyClassifier, or a denoiser such as a smaller "
+                f"{model} that was trained less"
+            )
+        if tuple(self.guide.image_shape) != tuple(self.model.image_shape):
+            raise ValueError(
+                f"the guide's images are of {tuple(self.guide.image_shape)} (height, width, channels), the model's of "
+                f"{tuple(self.model.image_shape)}: use a guide that was trained on images like the model's"
+            )
+        known = getattr(self.model, "num_classes", 0)
+        if self.num_classes != known and not (isinstance(self.guide, Classifying) and known == 0):
+            raise ValueError(
+                f"the guide knows {self.num_classes} classes, the model {known}: use a guide that was trained on the "
+                "model's classes"
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """That of both."""
+        return self.model.image_shape
+
+    @property
+    def num_classes(self) -> int:
+        """The guide's, which are the model's own where it has any."""
+        return getattr(self.guide, "num_classes", 0)
+
+    @property
+    def path(self) -> Path:
+        """How `model` samples."""
+        return self.model.path
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Fresh networks of both. Raises what theirs raise."""
+        own_key, guide_key = jax.random.split(key)
+        return self.joined(self.model.init(own_key, batch), self.guide.init(guide_key, batch))
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """Those of `model`."""
+        return self.model.phases(stage)
+
+    def joined(self, nets: Nets, of_guide: Nets) -> dict[str, Variables]:
+        """The networks of `model` and of `guide` as those of this."""
+        return {**nets, **{GUIDE + name: variables for name, variables in of_guide.items()}}
+
+    def check_conditions(self, conditions: Mapping[str, Any]) -> None:
+        """Raises ValueError where it is not said how strongly to guide."""
+        if "guidance" not in conditions:
+            raise ValueError(
+                f"guided by a {type(self.guide).__name__}, but how strongly? Say it: guidance=2.0, or --guidance 2"
+            )
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Images in [-1, 1], of the classes `conditions["label"]` where there are any (else ValueError)."""
+        return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers and edits see."""
+        check_labels(self, conditions)
+        self.check_conditions(conditions)
+        of_guide = {name.removeprefix(GUIDE): nets[name] for name in nets if name.startswith(GUIDE)}
+        scale, rest = conditions["guidance"], {name: conditions[name] for name in conditions if name != "guidance"}
+        denoise = self.model.denoiser(nets, rest)
+        if isinstance(self.guide, Classifying):
+            return classifier(denoise, self.guide.log_probability(of_guide, rest["label"]), scale)
+        return autoguidance(denoise, self.guide.denoiser(of_guide, rest), scale)
