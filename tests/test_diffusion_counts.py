@@ -77,9 +77,10 @@ def test_classifiers_of_adm(classifier, size, published):
         (SongUNet(), 32, 0, 55_733_891),
         slow(SongUNet(), 32, 10, 55_735_299),
         slow(SongUNet(**NCSNPP), 32, 10, 56_400_643),
+        slow(SongUNet(multipliers=(1, 2, 2, 2)), 64, 0, 61_805_571),
         slow(SongUNet(multipliers=(1, 2, 2, 2), **NCSNPP), 64, 0, 62_761_091),
     ],
-    ids=["DDPM++", "DDPM++-conditional", "NCSN++-conditional", "NCSN++-64"],
+    ids=["DDPM++", "DDPM++-conditional", "NCSN++-conditional", "DDPM++-64", "NCSN++-64"],
 )
 def test_networks_of_edm(network, size, classes, published):
     """With augmentation labels, as EDM trains them."""

@@ -156,3 +156,36 @@ def test_what_does_not_go_together_is_refused():
         ImprovedDDPM(sampling_steps=5000)
     with pytest.raises(ValueError, match="model.vlb_weight=0"):
         ImprovedDDPM(vlb_weight=0.0)
+
+
+def test_its_denoiser_is_had_from_the_noise():
+    """So solvers and edits see what its own sampler sees, at the levels of the times that it samples at."""
+    model = model_of(Knows(), sampling_steps=5)
+    sigmas = model.path.sigmas
+    assert len(sigmas) == 6 and sigmas[0] == pytest.approx(np.sqrt(1 / SCHEDULE.alpha_bar[-1] - 1))
+    x = jax.random.normal(KEY, (3, *SHAPE))
+    for sigma in sigmas[:-1]:
+        np.testing.assert_allclose(
+            model.denoiser(NETS, {})(sigma * x, jnp.full(3, sigma)), jnp.broadcast_to(IMAGE, x.shape), atol=1e-4
+        )
+    np.testing.assert_allclose(model.path.draw(model.denoiser(NETS, {}), (1, *SHAPE), KEY)[0], IMAGE, atol=1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfLabels(Knows):
+    """As `Knows` with a label, and no noise at all without one."""
+
+    def apply(self, variables, x_t, t, labels, keys):
+        return super().apply(variables, x_t, t, labels, keys) * labels.sum(axis=1).reshape(-1, 1, 1, 1)
+
+
+def test_its_denoiser_is_guided():
+    """Guidance w moves the noise from that without a label, 0 here, to w times that with one."""
+    model = model_of(OfLabels(), num_classes=3, label_dropout=0.1)
+    sigma = float(model.path.sigmas[20])
+    x, given = 0.3 * jnp.ones((1, *SHAPE)), {"label": jnp.array([1])}
+    plain, free = (np.asarray(model.denoiser(NETS, given | {"guidance": w})(x, jnp.full(1, sigma))) for w in (1.0, 0.0))
+    np.testing.assert_allclose(plain[0], IMAGE, atol=1e-4)
+    np.testing.assert_allclose(free, np.clip(x, -1, 1), atol=1e-4)
+    half = model.denoiser(NETS, given | {"guidance": 0.5})(x, jnp.full(1, sigma))
+    np.testing.assert_allclose(half, (plain + free) / 2, atol=1e-4)

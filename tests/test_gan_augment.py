@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.gan import affine
 from imagegen_jax.gan.augment import ADA, DiffAugment
+from imagegen_jax.nn import affine
 
 KEY = jax.random.key(0)
 IMAGE = jax.random.uniform(KEY, (20, 18, 3), minval=-1.0)

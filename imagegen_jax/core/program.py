@@ -245,8 +245,11 @@ def completed(conditions: Conditions, model: Model, open_data: Callable[[], Any]
 def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
     """Each image between what it was made from and the data's own of that row [n h W c], as one picture.
 
-    `images` themselves for a model that makes them from nothing, or from no images of their height.
+    `images` themselves for a model that makes them from nothing, or from no images of their height; of latents the
+    first three channels, as colours: a fourth would be taken for transparency.
     """
+    if batch["image"].dtype != np.uint8:
+        return images[..., :3]
     sources = [batch[name] for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)]
     sources = [source for source in sources if source.shape[1] == images.shape[1]]
     return beside(*sources, images, batch["image"]) if sources else images

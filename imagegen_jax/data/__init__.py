@@ -5,6 +5,7 @@ from imagegen_jax.data.augment import Jitter
 from imagegen_jax.data.digits import Digits
 from imagegen_jax.data.folder import Folder
 from imagegen_jax.data.image import HorizontalFlip, to_float, to_uint8
+from imagegen_jax.data.latents import Latents, Posterior
 from imagegen_jax.data.paired import DigitPairs, Paired, Unpaired
 from imagegen_jax.data.parse import parse_source
 from imagegen_jax.data.source import Dataset, Source
@@ -19,7 +20,9 @@ __all__ = [
     "Folder",
     "HorizontalFlip",
     "Jitter",
+    "Latents",
     "Paired",
+    "Posterior",
     "Source",
     "Stacked",
     "TFDS",

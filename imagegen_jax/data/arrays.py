@@ -107,8 +107,8 @@ def _contents(source: Arrays, path: pathlib.Path) -> tuple[str, Dataset, Callabl
         label = next((name for name in _LABELS if name in there), None)
         if image is None:
             raise ValueError(f"none of its arrays ({', '.join(there)}) is called {', '.join(_IMAGES)}")
-        outline = _outline(archive, f"{image}.npy")
-    dataset = _checked(str(source), outline, load_array(label) if label else None, ())
+        pixels = outline(archive, f"{image}.npy")
+    dataset = _checked(str(source), pixels, load_array(label) if label else None, ())
     return content, dataset, lambda: load_array(image).reshape(dataset.images.shape)
 
 
@@ -120,7 +120,7 @@ def _explained(source: Arrays, path: pathlib.Path) -> Iterator[None]:
         raise ValueError(f"{source}: {path} is not an .npz of images, or it is damaged ({error})") from error
 
 
-def _outline(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+def outline(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     """An array of the type and shape of the stored one, but without memory: what is prepared is not read again."""
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
 
 from imagegen_jax.data.grid import beside, grid, write_png
+from imagegen_jax.data.image import to_uint8
 from imagegen_jax.data.source import Dataset
 
 _CHUNK_BYTES = 1 << 24
@@ -15,9 +17,10 @@ _ROWS, _COLUMNS = 20, 10
 
 
 def describe(dataset: Dataset, name: str) -> str:
-    """Count, shape, classes, and each channel's mean and standard deviation on the scale 0..1, as lines of text.
+    """Count, shape, classes, and each channel's mean and standard deviation, as lines of text.
 
-    The figures are those of the images; of the sources, in translation, only count and shape.
+    These are on the scale 0..1, or for latents on that of batches. The figures are those of the images; of the sources,
+    in translation, only count and shape.
     """
     height, width, channels = dataset.image_shape
     mean, std = channel_statistics(dataset)
@@ -26,6 +29,10 @@ def describe(dataset: Dataset, name: str) -> str:
         f"mean                {' '.join(f'{value:.4f}' for value in mean)}",
         f"standard deviation  {' '.join(f'{value:.4f}' for value in std)}",
     ]
+    if dataset.stds is not None:
+        lines.append(
+            "posteriors          a mean and a deviation of each value, to be drawn from: the figures are of means"
+        )
     if dataset.sources is not None:
         shape = "x".join(map(str, dataset.sources.shape[1:]))
         how = "one for each image" if dataset.paired else "shuffled apart from the images"
@@ -42,10 +49,12 @@ def describe(dataset: Dataset, name: str) -> str:
 
 
 def channel_statistics(dataset: Dataset) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
-    """Mean and standard deviation of each channel on the scale 0..1, from counts of each value."""
+    """Mean and standard deviation of each channel, on the scale 0..1 from counts of each value; of latents as given."""
     channels = dataset.images.shape[-1]
-    counts = np.zeros((channels, 256), np.int64)
     rows = max(1, _CHUNK_BYTES // dataset.images[0].nbytes)
+    if dataset.images.dtype != np.uint8:
+        return _statistics_of_latents(dataset, rows)
+    counts = np.zeros((channels, 256), np.int64)
     for start in range(0, len(dataset), rows):
         chunk = np.asarray(dataset.images[start : start + rows])
         counts += [np.bincount(chunk[..., channel].ravel(), minlength=256) for channel in range(channels)]
@@ -55,10 +64,23 @@ def channel_statistics(dataset: Dataset) -> tuple[Float64[np.ndarray, " c"], Flo
     return mean, np.sqrt((share * (value - mean[:, None]) ** 2).sum(axis=1))
 
 
+def _statistics_of_latents(dataset: Dataset, rows: int) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
+    """From sums over `rows` rows at a time."""
+    count = 0
+    total, squares = np.zeros((2, dataset.images.shape[-1]))
+    for start in range(0, len(dataset), rows):
+        chunk = dataset.values(dataset.images[start : start + rows]).astype(np.float64)
+        chunk = chunk.reshape(-1, chunk.shape[-1])
+        count, total, squares = count + len(chunk), total + chunk.sum(axis=0), squares + (chunk**2).sum(axis=0)
+    mean = total / count
+    return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
+
+
 def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     """Writes a PNG of the first images, one row for each of the first classes where there are labels.
 
-    In translation a source is to the left of each: its own, or any other where they are not paired.
+    In translation a source is to the left of each: its own, or any other where they are not paired. Of latents three
+    channels are drawn as colours, on the scale -1 to 1.
     """
     images, labels = dataset.images, dataset.labels
     if dataset.sources is not None:
@@ -67,10 +89,19 @@ def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
         write_png(path, grid(pairs, _COLUMNS // 2))
         return
     if labels is None:
-        write_png(path, grid(np.asarray(images[: _COLUMNS * _COLUMNS]), _COLUMNS))
+        write_png(path, grid(_drawn(dataset, slice(_COLUMNS * _COLUMNS)), _COLUMNS))
         return
-    picture = np.full((min(dataset.num_classes, _ROWS), _COLUMNS, *dataset.image_shape), 255, np.uint8)
+    shape = _drawn(dataset, slice(1)).shape[1:]
+    picture = np.full((min(dataset.num_classes, _ROWS), _COLUMNS, *shape), 255, np.uint8)
     for label, row in enumerate(picture):
         of_class = np.flatnonzero(labels == label)[:_COLUMNS]
-        row[: len(of_class)] = images[of_class]
-    write_png(path, grid(picture.reshape(-1, *dataset.image_shape), _COLUMNS))
+        row[: len(of_class)] = _drawn(dataset, of_class)
+    write_png(path, grid(picture.reshape(-1, *shape), _COLUMNS))
+
+
+def _drawn(dataset: Dataset, rows: slice | np.ndarray) -> np.ndarray:
+    """Images as they are; of latents the first three channels, or the only one."""
+    values = dataset.values(dataset.images[rows])
+    if values.dtype == np.uint8:
+        return values
+    return np.asarray(to_uint8(jnp.asarray(values[..., : 3 if values.shape[-1] > 2 else 1])))

@@ -15,10 +15,12 @@ CELL = 32  # pixels: smaller images are magnified in a picture, by a whole numbe
 def grid(images: UInt8[np.ndarray, "n h w c"], columns: int, pad: int = 2) -> UInt8[np.ndarray, "H W c"]:
     """The images row by row, `columns` a row, each with `pad` white pixels around it; missing ones are white.
 
-    Raises ValueError where there are no images, or no columns.
+    Of images that have no colours, such as latents of 16 channels, those that `coloured` takes. Raises ValueError where
+    there are no images, or no columns.
     """
     if not len(images) or columns < 1:
         raise ValueError(f"grid of {len(images)} images in {columns} columns: both must be positive")
+    images = coloured(images)
     n, height, width, channels = images.shape
     rows = math.ceil(n / columns)
     cells = np.full((rows * columns, height + pad, width + pad, channels), 255, np.uint8)
@@ -26,6 +28,12 @@ def grid(images: UInt8[np.ndarray, "n h w c"], columns: int, pad: int = 2) -> UI
     picture = cells.reshape(rows, columns, height + pad, width + pad, channels).swapaxes(1, 2)
     picture = picture.reshape(rows * (height + pad), columns * (width + pad), channels)
     return np.pad(picture, ((pad, 0), (pad, 0), (0, 0)), constant_values=255)
+
+
+def coloured(images: UInt8[np.ndarray, "*n c"]) -> UInt8[np.ndarray, "*n d"]:
+    """Grey, RGB and RGBA as they are; of more than 4 channels the first 3 as colours, and of 2 the first as grey."""
+    channels = images.shape[-1]
+    return images if channels in (1, 3, 4) else images[..., : 3 if channels > 4 else 1]
 
 
 def beside(*pictures: UInt8[np.ndarray, "n h _ _"]) -> UInt8[np.ndarray, "n h W c"]:

@@ -9,13 +9,15 @@ from typing import Any
 from imagegen_jax.data.arrays import Arrays
 from imagegen_jax.data.digits import Digits
 from imagegen_jax.data.folder import Folder
+from imagegen_jax.data.latents import Latents
 from imagegen_jax.data.paired import Paired, Unpaired
 from imagegen_jax.data.source import Source
 from imagegen_jax.data.tfds import TFDS, tfds_names
 
 _FORMS = (
-    "digits, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; for translation "
-    "paired:PLACE (side by side), paired:IMAGES,SOURCES or unpaired:IMAGES,SOURCES, each a folder or a .zip"
+    "digits, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; latents:PLACE, a "
+    "folder, an .npz or an .npy; for translation paired:PLACE (side by side), paired:IMAGES,SOURCES or "
+    "unpaired:IMAGES,SOURCES, each a folder or a .zip"
 )
 
 
@@ -28,9 +30,9 @@ def parse_source(
 ) -> Source:
     """The source that `text` names: "digits", "tfds:NAME", the path of a folder, a .zip or an .npz, else NAME.
 
-    For translation "paired:PLACE", "paired:IMAGES,SOURCES" and "unpaired:IMAGES,SOURCES". None leaves a setting at the
-    source's default. Raises ValueError where `text` is none of these, or a setting is given that such a source does
-    not have.
+    For latents "latents:PLACE"; for translation "paired:PLACE", "paired:IMAGES,SOURCES" and "unpaired:IMAGES,SOURCES".
+    None leaves a setting at the source's default. Raises ValueError where `text` is none of these, or a setting is
+    given that such a source does not have.
     """
     kind, fixed = _kind(text)
     given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
@@ -47,6 +49,8 @@ def _kind(text: str) -> tuple[Any, dict[str, str]]:
         return Digits, {}
     if text.startswith("tfds:"):
         return TFDS, {"name": text.removeprefix("tfds:")}
+    if text.startswith("latents:"):
+        return Latents, {"path": text.removeprefix("latents:")}
     if text.startswith("paired:"):
         images, _, sources = text.removeprefix("paired:").partition(",")
         return Paired, {"images": images} | ({"sources": sources} if sources else {})

@@ -7,7 +7,7 @@ import functools
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int32, UInt8
+from jaxtyping import Float, Int32, UInt8
 
 
 @runtime_checkable
@@ -26,15 +26,18 @@ class Dataset:
     Batch `step` of `n` rows is rows `step * n` to `step * n + n` of an endless stream of epochs, each of which holds
     every image once, in an order that follows from (seed, epoch). A batch may straddle epochs, and `n` may exceed the
     number of images. Sources that are not `paired` have a stream, epochs and orders of their own, since there may be
-    more or fewer of them; an epoch of the data set is one of its images. Raises ValueError where labels, or sources
+    more or fewer of them; an epoch of the data set is one of its images. Images may also be latents (`Latents`): floats
+    of any kind, which batches have as float32, times `scale`. Raises ValueError where labels, deviations, or sources
     that are paired, are not as many as the images.
     """
 
-    images: UInt8[np.ndarray, "n h w c"]  # 0..255, mapped from disk
+    images: UInt8[np.ndarray, "n h w c"] | Float[np.ndarray, "n h w c"]  # 0..255, mapped from disk
     labels: Int32[np.ndarray, " n"] | None = None
     class_names: tuple[str, ...] = ()  # the name of each label; () where there are no labels
     sources: UInt8[np.ndarray, "m h w k"] | None = None  # 0..255, likewise
     paired: bool = True  # whether source i is that of image i
+    stds: Float[np.ndarray, "n h w c"] | None = None  # of latents' posteriors, of which `images` are then the means
+    scale: float = 1.0  # of latents and their deviations
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.images):
@@ -43,6 +46,8 @@ class Dataset:
             raise ValueError(
                 f"{len(self.sources)} sources for {len(self.images)} images: give each image one, or set paired=False"
             )
+        if self.stds is not None and self.stds.shape != self.images.shape:
+            raise ValueError(f"deviations of shape {self.stds.shape} for means of {self.images.shape}: make them alike")
 
     def __len__(self) -> int:
         """The number of images."""
@@ -60,22 +65,30 @@ class Dataset:
         return len(self.class_names)
 
     def batch(self, step: int, n: int, seed: int = 0, rows: slice | None = None) -> dict[str, np.ndarray]:
-        """Batch `step`: "image" uint8 [n h w c] and, where the data have them, "label" int32 [n] and "source".
+        """Batch `step`: "image" [n h w c] and, where the data have them, "label" int32 [n], "source" and "std".
 
-        The arrays are fresh. `rows` selects rows of the batch, so that each host of many reads its own only. Raises
-        ValueError where `step` or `seed` is negative, or `n` not positive.
+        Images and sources are uint8, latents and their deviations float32. The arrays are fresh. `rows` selects rows of
+        the batch, so that each host of many reads its own only. Raises ValueError where `step` or `seed` is negative,
+        or `n` not positive.
         """
         if step < 0 or n < 1 or seed < 0:
             raise ValueError(f"batch(step={step}, n={n}, seed={seed}): step and seed must be >= 0, and n >= 1")
         positions = range(step * n, step * n + n)[rows or slice(None)]
         index = _index(positions, len(self), seed)
-        batch = {"image": np.asarray(self.images[index])}
+        batch = {"image": self.values(self.images[index])}
+        if self.stds is not None:
+            batch["std"] = self.values(self.stds[index])
         if self.labels is not None:
             batch["label"] = np.asarray(self.labels[index])
         if self.sources is not None:
             index = index if self.paired else _index(positions, len(self.sources), seed, fold=(_SOURCES,))
             batch["source"] = np.asarray(self.sources[index])
         return batch
+
+    def values(self, rows: np.ndarray) -> np.ndarray:
+        """Rows as they are stored to rows as batches have them: uint8 as it is, floats as float32 times `scale`."""
+        rows = np.asarray(rows)
+        return rows if rows.dtype == np.uint8 else rows.astype(np.float32) * np.float32(self.scale)
 
 
 _SOURCES = 1  # folded into the seed of the order of sources that have their own

@@ -60,3 +60,8 @@ def preconditioned(network: Predict, sigma_data: float = SIGMA_DATA) -> Predict:
         return network(x * rows_of((sigma**2 + sigma_data**2) ** -0.5, x), jnp.log(sigma) / 4)
 
     return predict
+
+
+def with_gain(denoise: Denoise, gain: float) -> Denoise:
+    """The denoiser of images, by one that knows them times `gain`, as models of latents do."""
+    return lambda x, sigma: denoise(gain * x, gain * sigma) / gain

@@ -7,6 +7,7 @@ The choices that have names:
     EDM             prediction "F", process EDM(), times LogNormal(): the defaults               (2206.00364)
     flow matching   prediction "velocity", process RectifiedFlow(), times Uniform() or LogitNormal()    (2210.02747)
     OT-CFM          the same with coupling "optimal"                                             (2302.00482)
+    EDM2            EDM with LogNormal(-0.4, 1), an EDM2UNet and its uncertainty                 (2312.02696)
 
 Whatever a network was trained on, any solver samples from it, at any levels.
 """
@@ -14,6 +15,7 @@ Whatever a network was trained on, any solver samples from it, at any levels.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Hashable
 from typing import ClassVar, Literal
 
@@ -35,10 +37,12 @@ from imagegen_jax.core.model import (
     check_labels,
     one_hot_labels,
 )
+from imagegen_jax.diffusion.augment import LABELS, EDMAugment
 from imagegen_jax.diffusion.coupling import optimal_order
-from imagegen_jax.diffusion.denoiser import Denoise, Predict, from_prediction, preconditioned
+from imagegen_jax.diffusion.denoiser import Denoise, Predict, from_prediction, preconditioned, with_gain
 from imagegen_jax.diffusion.guidance import classifier_free
 from imagegen_jax.diffusion.heun import Heun
+from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels
 from imagegen_jax.diffusion.levels import AnyLevels, Karras
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, row, rows_of
 from imagegen_jax.diffusion.preserving import Cosine, Discrete, SubVP, VariancePreserving
@@ -49,7 +53,7 @@ from imagegen_jax.diffusion.times import AnyTimes, LogNormal, WholeTimes
 from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
 from imagegen_jax.nn.adm import ADM
 from imagegen_jax.nn.dit import DiT
-from imagegen_jax.nn.edm2 import EDM2UNet
+from imagegen_jax.nn.edm2 import EDM2UNet, Uncertainty
 from imagegen_jax.nn.song import SongUNet
 from imagegen_jax.nn.unet import UNet
 
@@ -64,7 +68,9 @@ class Diffusion:
     `prediction` "F" has EDM's preconditioning around the network; with any other the network sees x_t and t *
     `time_scale`. With `label_dropout` above 0 the network also learns to do without a label, and samples can be guided:
     `conditions["guidance"]`, a scalar of which 1 is the class itself (classifier-free, Ho & Salimans 2022, 2207.12598).
-    Raises ValueError for choices that do not go together.
+    `gain` is for latents, whose values exceed those of pixels many times: what noise is added to, and what `levels` are
+    made for, are images times `gain`. What goes in and comes out is in [-1, 1] all the same. Raises ValueError for
+    choices that do not go together.
     """
 
     network: AnyNetwork = UNet()
@@ -81,43 +87,50 @@ class Diffusion:
     time_scale: float = 1.0  # of t, before the network sees it; 1000 where t is in [0, 1]
     sigma_data: float = SIGMA_DATA  # deviation of the data that "F" assumes
     clip: bool = False  # whether estimates of x_0 are kept in [-1, 1] while sampling
+    gain: float = 1.0  # of images, before noise is added to them
+    augment: EDMAugment | None = None  # of training images; a SongUNet is told of it
+    uncertainty: Uncertainty | None = None  # u(sigma), a second network: the loss becomes loss / exp(u) + u
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
 
     def __post_init__(self) -> None:
-        if isinstance(self.process, Discrete) and isinstance(self.times, WholeTimes):
-            if self.process.schedule.steps != self.times.steps:
-                raise ValueError(
-                    f"model.times.steps={self.times.steps}, but model.process.schedule.steps="
-                    f"{self.process.schedule.steps}: make them the same"
-                )
-        elif isinstance(self.process, Discrete) or isinstance(self.times, WholeTimes):
+        check_times(self.process, self.times)
+        check_label_dropout(self)
+        if not 0 < self.gain < math.inf:
+            raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
+        if self.augment is not None and not isinstance(self.network, SongUNet):
             raise ValueError(
-                f"model.process is a {type(self.process).__name__}, but model.times a {type(self.times).__name__}: "
-                "Discrete has WholeTimes, and every other process has times between them"
-            )
-        if not 0 <= self.label_dropout < 1 or (self.label_dropout and not self.num_classes):
-            raise ValueError(
-                f"model.label_dropout={self.label_dropout}, model.num_classes={self.num_classes}: it must be at least "
-                "0 and below 1, and 0 without classes"
+                f"model.augment={self.augment}, but a {type(self.network).__name__} cannot be told how images were "
+                "augmented, and would draw augmented ones: use a SongUNet, or set augment to None"
             )
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_labels(self, batch)
-        x = batch["image"]
-        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))}
+        x, t = batch["image"], jnp.zeros(batch["image"].shape[:1])
+        told = {} if self.augment is None else {"augment_labels": jnp.zeros((len(x), LABELS))}
+        nets = {"network": self.network.init(key, x, t, one_hot_labels(self, batch), **told)}
+        if self.uncertainty is not None:
+            nets["uncertainty"] = self.uncertainty.init(jax.random.fold_in(key, 1), t)
+        return nets
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """One: denoise."""
-        return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
+        trains = ("network",) if self.uncertainty is None else ("network", "uncertainty")
+        return (Phase(trains, self.loss, name="denoise"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """E[w(t) |prediction - target|^2] at x_t = alpha x_0 + sigma epsilon; the mean over pixels and rows."""
-        x_0 = inputs.batch["image"]
-        keys = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(inputs.keys)
-        t_keys, epsilon_keys, label_keys, dropout_keys = keys
+        """E[w(t) |prediction - target|^2] at x_t = alpha x_0 + sigma epsilon; the mean over pixels and rows.
+
+        With an uncertainty u, E[w(t) / exp(u) |prediction - target|^2 + u]   (EDM2, Eq. 14 and 21).
+        """
+        keys = jax.vmap(lambda key: jax.random.split(key, 5), out_axes=1)(inputs.keys)
+        t_keys, epsilon_keys, label_keys, dropout_keys, augment_keys = keys
+        x_0, told = inputs.batch["image"], None
+        if self.augment is not None:
+            x_0, told = self.augment(x_0, augment_keys)
+        x_0 = self.gain * x_0
         t = self.times(t_keys)
         epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
         if self.coupling == "optimal":
@@ -126,19 +139,20 @@ class Diffusion:
         x_t = rows_of(point.alpha, x_0) * x_0 + rows_of(point.sigma, x_0) * epsilon
         of_x_0, of_epsilon, divisor = (rows_of(c, x_0) for c in row(self.prediction, point, self.sigma_data))
         target = (of_x_0 * x_0 + of_epsilon * epsilon) / divisor
-        labels = self._dropped(one_hot_labels(self, inputs.batch), label_keys)
-        predicted = self._predict(nets, labels, dropout_keys)(x_t, t)
+        labels = drop_labels(one_hot_labels(self, inputs.batch), self.label_dropout, label_keys)
+        predicted = self._predict(nets, labels, dropout_keys, told)(x_t, t)
         error = jnp.mean((predicted - target) ** 2, axis=(1, 2, 3))
-        loss = jnp.mean(self.weighting(self.prediction, point, self.sigma_data) * error)
-        return loss, Aux({"loss": loss})
+        rows = self.weighting(self.prediction, point, self.sigma_data) * error
+        if self.uncertainty is None:
+            loss = jnp.mean(rows)
+            return loss, Aux({"loss": loss})
+        u = self.uncertainty.apply(nets["uncertainty"], jnp.log(point.sigma / point.alpha) / 4)
+        loss = jnp.mean(rows / jnp.exp(u) + u)
+        return loss, Aux({"loss": loss, "error": jnp.mean(rows)})
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for guidance where there is no label, or none was ever left out in training."""
-        if "guidance" in conditions and not self.label_dropout:
-            raise ValueError(
-                f"guidance={conditions['guidance']}, but model.label_dropout=0: the network has not learned to do "
-                "without labels, so there is nothing to guide away from; train with label_dropout 0.1, say"
-            )
+        check_guidance(self, conditions)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
@@ -147,7 +161,7 @@ class Diffusion:
     @property
     def path(self) -> Path:
         """How it samples."""
-        return Path(self.solver, self.levels())
+        return Path(self.solver, self.levels() / self.gain)
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and guidance see of the network; guided where `conditions` has "guidance"."""
@@ -160,14 +174,24 @@ class Diffusion:
         return classifier_free(conditional, self._denoiser(nets, jnp.zeros_like(labels)), conditions["guidance"])
 
     def _denoiser(self, nets: Nets, labels: Float[Array, "b k"] | None) -> Denoise:
+        """Of images in [-1, 1], that is of what the network knows over `gain`."""
         predict = self._predict(nets, labels, None)
-        return from_prediction(predict, self.process, self.prediction, self.clip, sigma_data=self.sigma_data)
+        known = from_prediction(predict, self.process, self.prediction, sigma_data=self.sigma_data)
+        denoise = with_gain(known, self.gain)
+        return (lambda x, sigma: jnp.clip(denoise(x, sigma), -1.0, 1.0)) if self.clip else denoise
 
-    def _predict(self, nets: Nets, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None) -> Predict:
-        """(x_t, t) -> the prediction."""
+    def _predict(
+        self,
+        nets: Nets,
+        labels: Float[Array, "b k"] | None,
+        keys: PRNGKeys | None,
+        told: Float[Array, "b a"] | None = None,
+    ) -> Predict:
+        """(x_t, t) -> the prediction, by a network that is `told` how images were augmented."""
+        augmented = {} if told is None else {"augment_labels": told}
 
         def network(x: Float[Array, "b h w c"], t: Float[Array, " b"]) -> Float[Array, "b h w c"]:
-            return self.network.apply(nets["network"], x, t * self.time_scale, labels, keys)
+            return self.network.apply(nets["network"], x, t * self.time_scale, labels, keys, **augmented)
 
         if self.prediction != "F":
             return network
@@ -179,9 +203,17 @@ class Diffusion:
 
         return predict
 
-    def _dropped(self, labels: Float[Array, "b k"] | None, keys: PRNGKeys) -> Float[Array, "b k"] | None:
-        """Labels of which some rows are 0, as the unconditional network sees them."""
-        if labels is None or not self.label_dropout:
-            return labels
-        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.label_dropout))(keys)
-        return labels * kept[:, None]
+
+def check_times(process: AnyProcess, times: AnyTimes) -> None:
+    """Raises ValueError where `times` are not those of `process`."""
+    if isinstance(process, Discrete) and isinstance(times, WholeTimes):
+        if process.schedule.steps != times.steps:
+            raise ValueError(
+                f"model.times.steps={times.steps}, but model.process.schedule.steps="
+                f"{process.schedule.steps}: make them the same"
+            )
+    elif isinstance(process, Discrete) or isinstance(times, WholeTimes):
+        raise ValueError(
+            f"model.process is a {type(process).__name__}, but model.times a {type(times).__name__}: "
+            "Discrete has WholeTimes, and every other process has times between them"
+        )

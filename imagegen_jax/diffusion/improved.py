@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Hashable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,11 +31,18 @@ from imagegen_jax.core.model import (
     check_labels,
     one_hot_labels,
 )
-from imagegen_jax.diffusion.levels import timesteps
+from imagegen_jax.diffusion.ancestral import DDPMAncestral
+from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, with_gain
+from imagegen_jax.diffusion.guidance import classifier_free
+from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels
+from imagegen_jax.diffusion.levels import of_schedule, timesteps
 from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, posterior, signal_and_noise
+from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.metrics.likelihood import bits_per_dim
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.nn.dit import DiT
 
 HISTORY = 10  # losses kept of each time, section 3.3
 UNIFORM = 0.001  # the share of times that are drawn evenly, whatever their losses
@@ -66,11 +73,15 @@ class ImprovedDDPM:
     """The defaults are the paper's L_hybrid for CIFAR-10 (sections 3 and 4, appendix A).
 
     `objective` "vlb" trains on the bound alone; `importance` draws times by the size of their recent losses, which the
-    paper does with it (Eq. 18). Sampling takes `sampling_steps` of the schedule's times, evenly spaced; None: all.
-    Raises ValueError for choices that do not go together.
+    paper does with it (Eq. 18). Sampling takes `sampling_steps` of the schedule's times, evenly spaced; None: all. With
+    `label_dropout` above 0 samples can be guided: `conditions["guidance"]`, a scalar of which 1 is the class itself,
+    moves the noise, not the variance (DiT, Peebles & Xie 2023, 2212.09748). `gain` is for latents, whose values exceed
+    those of pixels many times: noise is added to images times `gain`, and estimates of these are not kept in [-1, 1];
+    the bound's last term, one of T, takes them for 8-bit values, as DiT's code does. Raises ValueError for choices that
+    do not go together.
     """
 
-    network: ADM = ADM(
+    network: ADM | DiT = ADM(
         128, (1, 2, 2, 2), blocks=3, attention_at=(16, 8), head_channels=None, heads=4, resample="conv", dropout=0.3
     )
     schedule: CosineSchedule | LinearSchedule = CosineSchedule(4000)
@@ -80,6 +91,10 @@ class ImprovedDDPM:
     vlb_weight: float = 0.001  # lambda of L_hybrid
     importance: bool = False
     sampling_steps: int | None = None
+    label_dropout: float = 0.0  # share of images whose label is left out
+    gain: float = 1.0  # of images, before noise is added to them; other than 1 for latents
+
+    optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
 
     def __post_init__(self) -> None:
         if self.sampling_steps is not None and not 1 <= self.sampling_steps <= self.schedule.steps:
@@ -87,8 +102,17 @@ class ImprovedDDPM:
                 f"model.sampling_steps={self.sampling_steps} is not between 1 and the {self.schedule.steps} steps of "
                 "the schedule"
             )
-        if not self.network.learned_variance:
+        if isinstance(self.network, DiT):
+            if self.network.out_channels != 2 * self.image_shape[2]:
+                raise ValueError(
+                    f"model.network.out_channels={self.network.out_channels}: noise and variance of "
+                    f"{self.image_shape[2]} channels are {2 * self.image_shape[2]}"
+                )
+        elif not self.network.learned_variance:
             raise ValueError("model.network.learned_variance=False: improved DDPM learns it, so leave it on")
+        check_label_dropout(self)
+        if not 0 < self.gain < math.inf:
+            raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
         if not self.vlb_weight > 0:
             raise ValueError(f"model.vlb_weight={self.vlb_weight}: must be above 0, or the variance learns nothing")
 
@@ -112,17 +136,19 @@ class ImprovedDDPM:
 
         L_vlb is in bits per dimension: T times the mean of its terms. The metric `vlb` is that mean over the batch.
         """
-        x_0 = inputs.batch["image"]
-        t_keys, epsilon_keys, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
+        x_0 = self.gain * inputs.batch["image"]
+        keys = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(inputs.keys)
+        t_keys, epsilon_keys, dropout_keys, label_keys = keys
         t, weight = self._times(nets, t_keys)
         epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
         signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
         x_t = signal * x_0 + noise * epsilon
-        predicted, between = self._predict(nets, x_t, t, one_hot_labels(self, inputs.batch), dropout_keys)
+        labels = drop_labels(one_hot_labels(self, inputs.batch), self.label_dropout, label_keys)
+        predicted, between = self._predict(nets, x_t, t, labels, dropout_keys)
         hybrid = self.objective == "hybrid"
         table = _at(self._table(None), t, x_0)
         mean_of = jax.lax.stop_gradient(predicted) if hybrid else predicted
-        terms = self._bits(table, x_0, x_t, _backward(table, x_t, mean_of, between), t == 0)
+        terms = self._bits(table, x_0, x_t, self._backward(table, x_t, mean_of, between), t == 0)
         vlb = self.schedule.steps * terms
         rows = vlb
         if hybrid:
@@ -132,7 +158,12 @@ class ImprovedDDPM:
         return loss, Aux({"loss": loss, "vlb": jnp.mean(weight * vlb)}, stats)
 
     def bits(self, nets: Nets, batch: Batch, key: PRNGKey) -> Float[Array, " b"]:
-        """The bound on -log P(x_0) of 8-bit images, in bits per dimension: all terms of L_vlb, a noise for each."""
+        """The bound on -log P(x_0) of 8-bit images, in bits per dimension: all terms of L_vlb, a noise for each.
+
+        Raises ValueError for latents: they have no such levels.
+        """
+        if self.gain != 1:
+            raise ValueError(f"model.gain={self.gain}: these are latents, and bits per dimension are of 8-bit images")
         x_0, labels, table = batch["image"], one_hot_labels(self, batch), self._table(None)
 
         def term(total: Float[Array, " b"], i: Int[Array, ""]) -> tuple[Float[Array, " b"], None]:
@@ -141,7 +172,7 @@ class ImprovedDDPM:
             row = _at(table, t, x_0)
             x_t = row.signal * x_0 + row.noise * epsilon
             predicted, between = self._predict(nets, x_t, t, labels, None)
-            return total + self._bits(row, x_0, x_t, _backward(row, x_t, predicted, between), t == 0), None
+            return total + self._bits(row, x_0, x_t, self._backward(row, x_t, predicted, between), t == 0), None
 
         total, _ = jax.lax.scan(term, jnp.zeros(x_0.shape[:1]), jnp.arange(self.schedule.steps))
         left = float(self.schedule.alpha_bar[-1])
@@ -151,20 +182,51 @@ class ImprovedDDPM:
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
         check_labels(self, conditions)
+        self.check_conditions(conditions)
         labels, table = one_hot_labels(self, conditions), self._table(self.sampling_steps)
         noise_key, step_key = jax.random.split(key)
         count = len(table.t)
 
         def step(x_t: Image, i: Int[Array, ""]) -> tuple[Image, None]:
             row = _at(table, jnp.full(n, i), x_t)
-            predicted, between = self._predict(nets, x_t, jnp.full(n, table.t[i]), labels, None)
-            mean, log_variance = _backward(row, x_t, predicted, between)
+            t = jnp.full(n, table.t[i])
+            predicted, between = self._predict(nets, x_t, t, labels, None)
+            if labels is not None and "guidance" in conditions:
+                free, _ = self._predict(nets, x_t, t, jnp.zeros_like(labels), None)
+                predicted = free + conditions["guidance"] * (predicted - free)
+            mean, log_variance = self._backward(row, x_t, predicted, between)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
             return mean + (i > 0) * jnp.exp(log_variance / 2) * z, None
 
         x_T = jax.random.normal(noise_key, (n, *self.image_shape))
         x_0, _ = jax.lax.scan(step, x_T, jnp.arange(count - 1, -1, -1))
-        return jnp.clip(x_0, -1.0, 1.0)
+        return jnp.clip(x_0 / self.gain, -1.0, 1.0)
+
+    @property
+    def path(self) -> Path:
+        """How its images are edited: at the times that it samples at, with the least of the variances."""
+        times = timesteps(self.schedule.steps, self.sampling_steps, "linear")
+        return Path(DDPMAncestral("small"), of_schedule(self.schedule, times) / self.gain)
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers, edits and guides see of the network: x_0 by its noise; guided where there is "guidance"."""
+        check_labels(self, conditions)
+        self.check_conditions(conditions)
+        labels = one_hot_labels(self, conditions)
+        conditional = self._denoiser(nets, labels)
+        if labels is None or "guidance" not in conditions:
+            return conditional
+        return classifier_free(conditional, self._denoiser(nets, jnp.zeros_like(labels)), conditions["guidance"])
+
+    def _denoiser(self, nets: Nets, labels: Float[Array, "b k"] | None) -> Denoise:
+        def noise(x_t: Image, t: Int[Array, " b"]) -> Image:
+            return self._predict(nets, x_t, t, labels, None)[0]
+
+        return with_gain(from_prediction(noise, Discrete(self.schedule), "epsilon", clip=self.gain == 1), self.gain)
+
+    def check_conditions(self, conditions: Batch) -> None:
+        """Raises ValueError for guidance where there is no label, or none was ever left out in training."""
+        check_guidance(self, conditions)
 
     def _predict(
         self, nets: Nets, x_t: Image, t: Int[Array, " b"], labels: Float[Array, "b k"] | None, keys: PRNGKeys | None
@@ -187,6 +249,15 @@ class ImprovedDDPM:
         columns = [np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar), q.of_x_0, q.of_x_t]
         columns += [np.log(least), np.log(1 - alpha_bar / previous)]
         return Table(jnp.asarray(t), *(jnp.asarray(column, jnp.float32) for column in columns))
+
+    def _backward(self, row: Table, x_t: Image, epsilon: Image, between: Image) -> Step:
+        """p(x_{t-1} | x_t): the mean by the x_0 of `epsilon`, log variance v log beta + (1 - v) log beta~.
+
+        Eq. 9, 10 and 15. The x_0 of pixels is kept in [-1, 1].
+        """
+        x_0 = (x_t - row.noise * epsilon) / row.signal
+        x_0 = jnp.clip(x_0, -1.0, 1.0) if self.gain == 1 else x_0
+        return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)
 
     def _bits(self, row: Table, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:
         """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) and, at the first time, L_0 = -log p(x_0 | x_1)   (Eq. 4 to 7)."""
@@ -225,15 +296,6 @@ class ImprovedDDPM:
 def _at(table: Table, i: Int[Array, " b"], x: Image) -> Table:
     """A row of the table for each image, with as many axes."""
     return Table(*(rows_of(column[i], x) for column in table))
-
-
-def _backward(row: Table, x_t: Image, epsilon: Image, between: Image) -> Step:
-    """p(x_{t-1} | x_t): the mean by the x_0 of `epsilon`, kept in [-1, 1]; log variance v log beta + (1 - v) log beta~.
-
-    Eq. 9, 10 and 15.
-    """
-    x_0 = jnp.clip((x_t - row.noise * epsilon) / row.signal, -1.0, 1.0)
-    return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)
 
 
 def _log_prob_of_level(x: Image, p: Step) -> Image:

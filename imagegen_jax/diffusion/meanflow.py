@@ -40,6 +40,7 @@ MeanVelocity = Callable[[Image, Times, Times], Image]  # (z_t, t, t - r) -> u
 class MeanFlow:
     """The defaults are the authors' for ImageNet's latents of 32x32x4, B/4, without guidance.
 
+    Latents are brought from [-1, 1] to a deviation of 1 by `gain`, which what is drawn is divided by again.
     Guidance is trained in, and then costs nothing: `guidance` is omega and `mixing` kappa of Eq. 20, an effective scale
     of omega / (1 - kappa); 1 and 0 leave it out. Raises ValueError for fields out of range.
     """
@@ -55,6 +56,7 @@ class MeanFlow:
     power: float = 1.0  # p of the adaptive weight 1 / (|error|^2 + c)^p, section 4.3
     floor: float = 0.01  # c
     steps: int = 1  # evaluations of sampling, over equal spans of time
+    gain: float = 1.0  # of images, before noise is added to them
 
     def __post_init__(self) -> None:
         for name in ("same_share", "label_dropout"):
@@ -66,6 +68,8 @@ class MeanFlow:
                 f"{self.floor}, model.steps={self.steps}: must obey 0 < guidance, 0 <= mixing < 1, 0 <= power, "
                 "0 < floor and 1 <= steps"
             )
+        if not 0 < self.gain < float("inf"):
+            raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
         if self._guided and not (self.num_classes and self.label_dropout):
             raise ValueError(
                 f"model.guidance={self.guidance}, model.mixing={self.mixing}: without classes and label_dropout there "
@@ -93,7 +97,7 @@ class MeanFlow:
 
         With z = (1 - t) x + t epsilon and v = epsilon - x, or v guided.
         """
-        x = inputs.batch["image"]
+        x = self.gain * inputs.batch["image"]
         keys = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(inputs.keys)
         t_keys, epsilon_keys, label_keys, dropout_keys = keys
         t, span = self._two_times(t_keys)
@@ -138,7 +142,7 @@ class MeanFlow:
             return z - mean_velocity(z, jnp.full(n, t), span) / self.steps, None
 
         z, _ = jax.lax.scan(step, z, jnp.asarray(np.linspace(1, 0, self.steps, endpoint=False), jnp.float32))
-        return jnp.clip(z, -1.0, 1.0)
+        return jnp.clip(z / self.gain, -1.0, 1.0)
 
     def _mean_velocity(self, nets: Nets, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None) -> MeanVelocity:
         """u; in training by an attention that can be differentiated forward."""

@@ -59,6 +59,10 @@ class Progressive:
                 f"model.diffusion.solver is a {type(self.diffusion.solver).__name__}: what is distilled are steps of "
                 "DDIM, so make it Euler()"
             )
+        if self.diffusion.gain != 1:
+            raise ValueError(
+                f"model.diffusion.gain={self.diffusion.gain}: only models of pixels are distilled, whose gain is 1"
+            )
         if self.halvings < 1 or self.halve_every < 1:
             raise ValueError(
                 f"model.halvings={self.halvings}, model.halve_every={self.halve_every}: both must be at least 1"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.model import Image, PRNGKey, PRNGKeys, Scalar
-from imagegen_jax.gan import affine
+from imagegen_jax.nn import affine
 
 ADAState = Mapping[str, Any]
 

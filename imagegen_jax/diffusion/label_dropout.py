@@ -1,0 +1,41 @@
+"""Labels that are left out in training, so that a network learns to do without: what classifier-free guidance needs.
+
+Ho & Salimans (2022, arXiv 2207.12598), section 3.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from imagegen_jax.core.model import Batch, PRNGKeys
+
+
+def check_label_dropout(model: Any) -> None:
+    """Raises ValueError where `model.label_dropout` is no share of labels, or there are no labels to leave out."""
+    share, classes = model.label_dropout, model.num_classes
+    if not 0 <= share < 1 or (share and not classes):
+        raise ValueError(
+            f"model.label_dropout={share}, model.num_classes={classes}: it must be at least 0 and below 1, and 0 "
+            "without classes"
+        )
+
+
+def check_guidance(model: Any, conditions: Batch) -> None:
+    """Raises ValueError for guidance where there is no label, or none was ever left out in training."""
+    if "guidance" in conditions and not model.label_dropout:
+        raise ValueError(
+            f"guidance={conditions['guidance']}, but model.label_dropout=0: the network has not learned to do without "
+            "labels, so there is nothing to guide away from; train with label_dropout 0.1, say, or give another run as "
+            "a guide"
+        )
+
+
+def drop_labels(labels: Float[Array, "b k"] | None, share: float, keys: PRNGKeys) -> Float[Array, "b k"] | None:
+    """One-hot labels of which this share of rows is 0, as the unconditional network sees them."""
+    if labels is None or not share:
+        return labels
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - share))(keys)
+    return labels * kept[:, None]

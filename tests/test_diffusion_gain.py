@@ -1,0 +1,147 @@
+"""Latents in `Diffusion`: images times a gain; and EDM2's uncertainty, with its optimum in closed form."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imagegen_jax.core.model import Inputs
+from imagegen_jax.diffusion.diffusion import Diffusion
+from imagegen_jax.diffusion.levels import Karras, Spaced
+from imagegen_jax.diffusion.multistep import Euler
+from imagegen_jax.diffusion.preserving import Discrete
+from imagegen_jax.diffusion.times import WholeTimes
+from imagegen_jax.nn.edm2 import Uncertainty
+
+KEY = jax.random.key(0)
+SHAPE = (2, 2, 4)
+STD = 1.3  # of latents: normal, so that the best denoiser is known
+NETS = {"network": {}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shrinks:
+    """Predicts the noise of normal data exactly, in a discrete process: E[epsilon | x_t] = sigma x_t / Var(x_t)."""
+
+    process: Discrete = Discrete()
+
+    def apply(self, variables, x, t, labels, keys):
+        alpha, sigma = (a.reshape(-1, 1, 1, 1) for a in (self.process.alpha(t), self.process.sigma(t)))
+        return sigma * x / (sigma**2 + alpha**2 * STD**2)
+
+
+def model_of(gain, **fields):
+    choices = {"prediction": "epsilon", "process": Discrete(), "times": WholeTimes(), "levels": Spaced(steps=100)}
+    return Diffusion(Shrinks(), **choices | {"solver": Euler(), "image_shape": SHAPE, "gain": gain} | fields)
+
+
+def inputs(image):
+    return Inputs({"image": image}, KEY, jax.random.split(KEY, len(image)), jnp.int32(0), {})
+
+
+def test_the_loss_is_that_of_images_times_the_gain():
+    """And so the same for latents over 8 with a gain of 8 as for the latents."""
+    latents = STD * jax.random.normal(KEY, (16, *SHAPE))
+    plain, _ = model_of(1.0).loss(NETS, inputs(latents))
+    gained, _ = model_of(8.0).loss(NETS, inputs(latents / 8))
+    assert float(gained) == pytest.approx(float(plain), rel=1e-6)
+    other, _ = model_of(8.0).loss(NETS, inputs(latents))
+    assert abs(float(other) - float(plain)) > 0.05
+
+
+def test_denoiser_and_levels_are_those_of_images():
+    """D(x; s) = D_latent(8 x; 8 s) / 8, at levels over 8; clipping, too, is that of images."""
+    x, sigma = jax.random.normal(KEY, (3, *SHAPE)), jnp.array([0.01, 0.4, 6.0])
+    plain, gained = model_of(1.0), model_of(8.0)
+    of_latents = plain.denoiser(NETS, {})(8 * x, 8 * sigma)
+    np.testing.assert_allclose(gained.denoiser(NETS, {})(x, sigma), of_latents / 8, rtol=1e-6)
+    np.testing.assert_array_equal(gained.path.sigmas, plain.path.sigmas / 8)
+    clipped = model_of(8.0, clip=True).denoiser(NETS, {})(x, sigma)
+    np.testing.assert_allclose(clipped, jnp.clip(of_latents / 8, -1, 1), rtol=1e-6)
+    assert float(jnp.abs(of_latents / 8).max()) > 1
+
+
+def test_samples_have_the_deviation_of_the_latents_over_the_gain():
+    """Nothing is clipped at a gain of 8, most would be at 1."""
+    found = jax.jit(lambda key: model_of(8.0).sample(NETS, key, 500, {}))(KEY)
+    assert float(found.std()) == pytest.approx(STD / 8, rel=0.04)
+    assert float(jnp.abs(found).max()) < 1
+
+
+def test_a_wrong_gain():
+    with pytest.raises(ValueError, match="model.gain=0: must be above 0"):
+        Diffusion(gain=0)
+
+
+# --- uncertainty -----------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    """Predicts 0, whatever there is to be predicted."""
+
+    def apply(self, variables, x, t, labels, keys):
+        return jnp.zeros_like(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """u as a number, and at which t it was asked for."""
+
+    def apply(self, variables, t):
+        return variables["u"] + variables["slope"] * t
+
+
+def test_the_loss_with_an_uncertainty():
+    """mean(error / exp(u) + u), with u of log(sigma) / 4: least where exp(u) is the error to be expected."""
+    plain = Diffusion(Constant(), image_shape=SHAPE)
+    model = dataclasses.replace(plain, uncertainty=Table())
+    image = 0.5 * jax.random.normal(KEY, (2000, *SHAPE))
+
+    def loss(u, slope=0.0):
+        nets = {"network": {}, "uncertainty": {"u": jnp.float32(u), "slope": jnp.float32(slope)}}
+        return model.loss(nets, inputs(image))
+
+    error, _ = plain.loss(NETS, inputs(image))
+    value, aux = loss(0.7)
+    assert float(value) == pytest.approx(float(error) / np.exp(0.7) + 0.7, rel=1e-5)
+    assert float(aux.metrics["error"]) == pytest.approx(float(error), rel=1e-6)
+    slope = jax.grad(lambda u: loss(u)[0])
+    assert float(slope(jnp.log(error))) == pytest.approx(0, abs=1e-5)
+    # Of data with the deviation sigma_data, F has the variance 1 at every level: a slope of u costs what it adds.
+    times = jnp.log(model.times(jax.vmap(lambda key: jax.random.split(key, 5), out_axes=1)(inputs(image).keys)[0])) / 4
+    shifted = jax.grad(lambda s: loss(jnp.log(error), s)[0])(0.0)
+    assert float(shifted) == pytest.approx(float(jnp.mean(times)), abs=0.35)
+
+
+class Pixelwise(nn.Module):
+    """A number for each pixel."""
+
+    @nn.compact
+    def __call__(self, x, t, labels=None, keys=None):
+        return nn.Dense(1, name="dense")(x)
+
+
+def test_it_is_trained_with_the_network():
+    """One phase for both; sampling does not need it."""
+    model = Diffusion(Pixelwise(), image_shape=(4, 4, 1), levels=Karras(2), uncertainty=Uncertainty())
+    batch = {"image": jax.random.uniform(KEY, (4, 4, 4, 1), minval=-1.0)}
+    nets = model.init(KEY, batch)
+    (phase,) = model.phases(None)
+    assert phase.trains == ("network", "uncertainty") == tuple(nets)
+    slopes = jax.grad(lambda params: model.loss(joined(nets, params), inputs(batch["image"]))[0])(
+        {name: variables["params"] for name, variables in nets.items()}
+    )
+    assert all(np.abs(np.asarray(leaf)).max() > 0 for leaf in jax.tree.leaves(slopes))
+    only = {"network": nets["network"]}
+    assert model.sample(only, KEY, 2, {}).shape == (2, 4, 4, 1)
+    assert Diffusion().phases(None)[0].trains == ("network",)
+
+
+def joined(nets, params):
+    return {name: {**variables, "params": params[name]} for name, variables in nets.items()}
