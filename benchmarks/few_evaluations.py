@@ -49,6 +49,11 @@ class Line(NamedTuple):
     evaluations: Callable[[int], int] = lambda n: n
 
 
+def second_order(changes: dict[str, Any], n: int) -> dict[str, Any] | None:
+    """`changes` to DPM-Solver++ 2M, which takes at least two steps."""
+    return changes if n > 1 else None
+
+
 def heun(**changes: Any) -> dict[str, Any]:
     """Line fields of a solver of two evaluations a step, but for the last."""
     return {
@@ -60,10 +65,13 @@ def heun(**changes: Any) -> dict[str, Any]:
 LINES = {
     "DDPM, DDIM": Line("ddpm_digits", lambda n: {"model.sampler": DDIM(n, spacing="trailing")}),
     "DDPM, DPM-Solver++ 2M": Line(
-        "ddpm_digits", lambda n: {"model.sampler": Solve(DPMSolver(2), Spaced(steps=n, spacing="trailing"))}
+        "ddpm_digits",
+        lambda n: second_order({"model.sampler": Solve(DPMSolver(2), Spaced(steps=n, spacing="trailing"))}, n),
     ),
     "EDM, Heun": Line("edm_digits", **heun()),
-    "EDM, DPM-Solver++ 2M": Line("edm_digits", lambda n: {"model.levels.steps": n, "model.solver": DPMSolver(2)}),
+    "EDM, DPM-Solver++ 2M": Line(
+        "edm_digits", lambda n: second_order({"model.levels.steps": n, "model.solver": DPMSolver(2)}, n)
+    ),
     "flow, Euler": Line("flow_digits", lambda n: {"model.levels.steps": n}),
     "flow, Heun": Line("flow_digits", **heun(**{"model.solver": Heun(path=RectifiedFlow())})),
     "consistency": Line(
