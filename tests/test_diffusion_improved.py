@@ -139,7 +139,7 @@ def test_a_step_remembers_what_it_saw():
         ADM(8, (1,), 1, (), learned_variance=True, head_channels=4), CosineSchedule(10), (4, 4, 1), importance=True
     )
     image = jax.random.uniform(KEY, (6, 4, 4, 1), minval=-1)
-    nets = model.init(KEY, {"image": image})
+    nets = jax.jit(model.init)(KEY, {"image": image})
     given = Inputs({"image": image}, KEY, jax.random.split(KEY, 6), jnp.int32(0), {})
     (loss, aux), _ = jax.jit(jax.value_and_grad(lambda nets: model.loss(nets, given), has_aux=True, allow_int=True))(
         nets
