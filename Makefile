@@ -7,7 +7,7 @@ TEST_PROCESSES ?= auto
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadfile
 unexport PYTHONDONTWRITEBYTECODE  # scripts/environment leaves compiling to the first import, which must then be kept
 
 .DEFAULT_GOAL := help

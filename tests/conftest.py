@@ -18,10 +18,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def pytest_collection_modifyitems(config, items):
-    """Where tests run on several processes (pytest-xdist), those of a file stay on one, or those of a recipe."""
-    for item in items if config.pluginmanager.hasplugin("xdist") else ():
-        recipe = item.callspec.params.get("recipe", "") if hasattr(item, "callspec") else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.name} {recipe}"))
+    """Leaves out what is marked as `of` other recipes."""
+    left_out = [item for item in items if (of := item.get_closest_marker("of")) and _recipe(item) not in of.args[0]]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _recipe(item):
+    return item.callspec.params["recipe"] if hasattr(item, "callspec") else ""
 
 
 @pytest.fixture(scope="session")
