@@ -31,8 +31,6 @@ from imagegen_jax.data.image import images_to_float
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
 FAST = ("dcgan_mnist", "vae_mnist", "ddpm_digits", "edm_digits")
-
-
 MODELS = {name: importlib.import_module(f"experiments.{name}").experiment.model for name in NAMES}
 DRAWING = [name for name, model in MODELS.items() if isinstance(model, Generative)]
 
@@ -42,8 +40,6 @@ def kind(name):
 
 
 FIRST = {kind(name): name for name in (*reversed(NAMES), *FAST)}
-
-
 PUBLISHED = json.loads((ROOT / "tests" / "reference" / "published_counts.json").read_text())
 
 
