@@ -17,16 +17,13 @@ bfloat16. Medians over all rounds.
 from __future__ import annotations
 
 import argparse
-import functools
 import os
 import platform
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
-from sides import Side, tell
+from sides import PARTS, Side, Step, described, platform_of, respond, same_parameters, take_turns
 
 SIDES = ("here", "plain", "torch", "grouped")
 STYLEGAN2 = {"channel_base": 2048, "channel_max": 256}
@@ -44,9 +41,7 @@ LAYERS = {  # the side of the features, channels in and out, kernel and stride o
     "sngan_32": (32, 128, 128, 3, 1),
     "stylegan2_64": (64, 32, 32, 3, 1),
 }
-PARTS = ("forward", "input gradient", "weight gradient")
-CONVOLUTIONS = {f"{model}: {part}": (part, *layer) for model, layer in LAYERS.items() for part in PARTS}
-Step = Callable[[], Any]
+CONVOLUTIONS = {f"{model}: {part}": (part, layer) for model, layer in LAYERS.items() for part in PARTS}
 
 
 class Here:
@@ -80,56 +75,24 @@ class Here:
     def step(self, model: str, side: int, due: tuple[str, ...]) -> Step:
         """A function that takes one training step of these phases, on images that are given."""
         import jax
+        from steps import training_step
 
         from imagegen_jax.core.frozen import FrozenMap
         from imagegen_jax.core.optim import Adam
-        from imagegen_jax.core.state import create
-        from imagegen_jax.core.step import RunConstants, StepSpec, train_step
+        from imagegen_jax.core.step import StepSpec
 
         adam = Adam(2e-4, b1=0.0, b2=0.99)
         spec = StepSpec(self.models[model], FrozenMap({"generator": adam, "discriminator": adam}), FrozenMap())
-        key = jax.random.key(0)
-        images = {"image": jax.random.uniform(key, (self.batch, side, side, 3), minval=-1.0)}
-        run = RunConstants(key, jax.numpy.int32(1000))
-        state = [jax.jit(lambda key: create(spec.model.init(key, images), spec.optim, {}))(key)]
-        take = functools.partial(train_step, spec, None, due)
-        compiled = self._compiled(take, *state, images, run, donate_argnums=0)
+        images = {"image": jax.random.uniform(jax.random.key(0), (self.batch, side, side, 3), minval=-1.0)}
+        return training_step(spec, due, images, self.options)
 
-        def one() -> None:
-            state[0], _ = jax.block_until_ready(compiled(*state, images, run))
-
-        return one
-
-    def convolution(self, part: str, side: int, inputs: int, outputs: int, kernel: int, stride: int) -> Step:
+    def convolution(self, part: str, layer: tuple[int, ...]) -> Step:
         """A function that takes one convolution, or one of its gradients."""
         import jax
+        from steps import convolution
 
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-        x = jax.numpy.ones((self.batch, side, side, inputs), dtype)
-        weight = jax.numpy.ones((kernel, kernel, inputs, outputs), dtype)
-
-        def forward(x: Any, weight: Any) -> Any:
-            pad = ((kernel - 1) // 2,) * 2
-            layout = ("NHWC", "HWIO", "NHWC")
-            return jax.lax.conv_general_dilated(x, weight, (stride,) * 2, (pad, pad), dimension_numbers=layout)
-
-        def gradient(which: int, x: Any, weight: Any, slope: Any) -> Any:
-            return jax.vjp(forward, x, weight)[1](slope)[which]
-
-        given = (x, weight) if part == "forward" else (x, weight, jax.jit(forward)(x, weight))
-        function = forward if part == "forward" else functools.partial(gradient, PARTS.index(part) - 1)
-        compiled = self._compiled(function, *given)
-        return lambda: jax.block_until_ready(compiled(*given))
-
-    def _compiled(self, function: Callable[..., Any], *given: Any, **settings: Any) -> Callable[..., Any]:
-        import jax
-
-        return jax.jit(function, compiler_options=self.options, **settings).lower(*given).compile()
-
-
-def platform_of(device: str) -> str:
-    """What jax calls it."""
-    return {"cpu": "cpu", "gpu": "cuda"}[device]
+        return convolution(part, layer, self.batch, dtype, self.options)
 
 
 def serve(side: str, batch: int, threads: int, device: str) -> None:
@@ -140,31 +103,19 @@ def serve(side: str, batch: int, threads: int, device: str) -> None:
         from gan_torch import Torch
 
         taker = Torch(batch, threads, device, STYLEGAN2, side == "grouped")
-    tell(taker.about())
-    ready: dict[str, Step] = {}
-    for line in sys.stdin:
-        times, case = line.strip().split(" ", 1)
-        if case not in ready:
-            model, due = STEPS.get(case, (None, ()))
-            ready[case] = taker.step(model, MODELS[model], due) if model else taker.convolution(*CONVOLUTIONS[case])
-            ready[case]()  # the first allocates
-        seconds = []
-        for _ in range(int(times)):
-            start = time.perf_counter()
-            ready[case]()
-            seconds.append(time.perf_counter() - start)
-        tell(seconds)
+
+    def ready(case: str) -> Step:
+        if case not in STEPS:
+            return taker.convolution(*CONVOLUTIONS[case])
+        model, due = STEPS[case]
+        return taker.step(model, MODELS[model], due)
+
+    respond(taker.about(), ready)
 
 
-def measure(sides: dict[str, Side], cases: list[str], rounds: int, steps: int) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each case and side; grouped convolutions are StyleGAN2's alone."""
-    found: dict[str, dict[str, list[float]]] = {case: {} for case in cases}
-    for _ in range(rounds):
-        for case in cases:
-            for name, side in sides.items():
-                if name != "grouped" or case in STEPS and case.startswith("stylegan2"):
-                    found[case].setdefault(name, []).extend(side.ask(f"{steps} {case}"))
-    return found
+def sides_of(case: str, names: list[str]) -> list[str]:
+    """Grouped convolutions are StyleGAN2's alone."""
+    return [name for name in names if name != "grouped" or case in STEPS and case.startswith("stylegan2")]
 
 
 def compare(torch_python: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -173,12 +124,10 @@ def compare(torch_python: str, options: argparse.Namespace) -> dict[str, Any]:
     settings = ["--batch", str(options.batch), "--threads", str(options.threads), "--device", options.device]
     pythons = {name: torch_python if name in ("torch", "grouped") else sys.executable for name in names}
     sides = {name: Side([pythons[name], __file__, "--side", name, *settings]) for name in names}
-    parameters = {name: side.about.pop("parameters") for name, side in sides.items()}
-    for name, counts in parameters.items():
-        if counts != parameters["here"]:
-            raise SystemExit(f"the networks differ: {name!r} has {counts} parameters, here are {parameters['here']}")
+    parameters = same_parameters(sides)
     cases = [case for case in (*STEPS, *CONVOLUTIONS) if case.split()[0].rstrip(":") in options.models]
-    seconds = measure(sides, cases, options.rounds, options.steps)
+    turns = {case: sides_of(case, names) for case in cases}
+    seconds = take_turns(sides, turns, options.rounds, options.steps)
     for side in sides.values():
         side.close()
     medians = {case: {n: statistics.median(s) for n, s in of.items()} for case, of in seconds.items()}
@@ -187,14 +136,14 @@ def compare(torch_python: str, options: argparse.Namespace) -> dict[str, Any]:
         "batch": options.batch,
         "threads": options.threads,
         "stylegan2_channels": STYLEGAN2,
-        "parameters": parameters["here"],
+        "parameters": parameters,
         "seconds": medians,
         "fastest_seconds": {case: {n: min(s) for n, s in of.items()} for case, of in seconds.items()},
         "ratio_to_torch": ratios,
         "seconds_that_a_lazy_phase_adds": added(medians),
         "slower_than_torch": sorted(case for case, of in ratios.items() if of["here"] > 1),
         "times_each": options.rounds * options.steps,
-        "layers": {model: "{0}x{0}x{1} to {2}, {3}x{3}, stride {4}".format(*LAYERS[model]) for model in options.models},
+        "layers": {model: described(LAYERS[model]) for model in options.models},
         "sides": {name: side.about for name, side in sides.items()},
     }
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from gan_torch_stylegan2 import Discriminator, Generator
+from steps_torch import convolution, wait
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -217,30 +218,11 @@ class Torch:
                 for weight, gradient in zip(weights[trained], found, strict=True):
                     weight.grad = gradient
                 adams[trained].step()
-            self._wait()
+            wait(self.device)
 
         return one
 
-    def convolution(
-        self, part: str, side: int, inputs: int, outputs: int, kernel: int, stride: int
-    ) -> Callable[[], None]:
+    def convolution(self, part: str, layer: tuple[int, ...]) -> Callable[[], None]:
         """A function that takes one convolution, or one of its gradients."""
-        x = torch.randn(self.batch, inputs, side, side, device=self.device)
-        weight = torch.randn(outputs, inputs, kernel, kernel, device=self.device)
-        settings = {"stride": stride, "padding": (kernel - 1) // 2}
-        slope = torch.randn_like(F.conv2d(x, weight, **settings))
-        computed = {
-            "forward": lambda: F.conv2d(x, weight, **settings),
-            "input gradient": lambda: torch.nn.grad.conv2d_input(x.shape, weight, slope, **settings),
-            "weight gradient": lambda: torch.nn.grad.conv2d_weight(x, weight.shape, slope, **settings),
-        }[part]
-
-        def one() -> None:
-            computed()
-            self._wait()
-
-        return one
-
-    def _wait(self) -> None:
-        if self.device == "cuda":
-            torch.cuda.synchronize()
+        dtype = torch.bfloat16 if self.device == "cuda" else torch.float32
+        return convolution(part, layer, self.batch, self.device, dtype)

@@ -1,11 +1,16 @@
-"""Two sides of a comparison, each in a process and a Python of its own that only the one at work wakes up."""
+"""Sides of a comparison, each in a process and a Python of its own that only the one at work wakes up."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+PARTS = ("forward", "input gradient", "weight gradient")  # of a convolution in a training step
+Step = Callable[[], Any]  # does once what is timed, and waits until it is done
 
 
 class Side:
@@ -33,6 +38,54 @@ class Side:
         self.process.communicate()
 
 
+def same_parameters(sides: Mapping[str, Side]) -> Any:
+    """How many parameters each side says that it has; ends the program where that differs."""
+    first, *others = ((name, side.about.pop("parameters")) for name, side in sides.items())
+    for name, count in others:
+        if count != first[1]:
+            raise SystemExit(f"the networks differ: {name!r} has {count} parameters, {first[0]!r} has {first[1]}")
+    return first[1]
+
+
+def take_turns(
+    sides: Mapping[str, Side], cases: Mapping[str, Sequence[str]], rounds: int, steps: int
+) -> dict[str, dict[str, list[float]]]:
+    """Seconds of each case on each of its sides: in every round, `steps` times in a row."""
+    found: dict[str, dict[str, list[float]]] = {case: {name: [] for name in names} for case, names in cases.items()}
+    for _ in range(rounds):
+        for case, names in cases.items():
+            for name in names:
+                found[case][name] += sides[name].ask(f"{steps} {case}")
+    return found
+
+
 def tell(answer: object, file: Any = None) -> None:
     """What a side says: a line of JSON."""
     print(json.dumps(answer), file=file or sys.stdout, flush=True)
+
+
+def respond(about: Mapping[str, Any], ready: Callable[[str], Step]) -> None:
+    """Says what this side is, then times a case as often as each line of the standard input asks for: "2 dcgan_64"."""
+    tell(about)
+    steps: dict[str, Step] = {}
+    for line in sys.stdin:
+        times, case = line.strip().split(" ", 1)
+        if case not in steps:
+            steps[case] = ready(case)
+            steps[case]()  # the first allocates
+        seconds = []
+        for _ in range(int(times)):
+            start = time.perf_counter()
+            steps[case]()
+            seconds.append(time.perf_counter() - start)
+        tell(seconds)
+
+
+def platform_of(device: str) -> str:
+    """What jax calls it."""
+    return {"cpu": "cpu", "gpu": "cuda"}[device]
+
+
+def described(layer: Sequence[int]) -> str:
+    """A convolution by the side of its features, channels in and out, kernel and stride."""
+    return "{0}x{0}x{1} to {2}, {3}x{3}, stride {4}".format(*layer)
