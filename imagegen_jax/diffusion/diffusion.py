@@ -15,6 +15,7 @@ Whatever a network was trained on, any solver samples from it, at any levels.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Hashable
 from typing import ClassVar, Literal
@@ -40,9 +41,8 @@ from imagegen_jax.core.model import (
 from imagegen_jax.diffusion.augment import LABELS, EDMAugment
 from imagegen_jax.diffusion.coupling import optimal_order
 from imagegen_jax.diffusion.denoiser import Denoise, Predict, from_prediction, preconditioned, with_gain
-from imagegen_jax.diffusion.guidance import classifier_free
 from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels
+from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels, of_conditions
 from imagegen_jax.diffusion.levels import AnyLevels, Karras
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, row, rows_of
 from imagegen_jax.diffusion.preserving import Cosine, Discrete, SubVP, VariancePreserving
@@ -165,13 +165,7 @@ class Diffusion:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and guidance see of the network; guided where `conditions` has "guidance"."""
-        check_labels(self, conditions)
-        self.check_conditions(conditions)
-        labels = one_hot_labels(self, conditions)
-        conditional = self._denoiser(nets, labels)
-        if labels is None or "guidance" not in conditions:
-            return conditional
-        return classifier_free(conditional, self._denoiser(nets, jnp.zeros_like(labels)), conditions["guidance"])
+        return of_conditions(self, functools.partial(self._denoiser, nets), conditions)
 
     def _denoiser(self, nets: Nets, labels: Float[Array, "b k"] | None) -> Denoise:
         """Of images in [-1, 1], that is of what the network knows over `gain`."""

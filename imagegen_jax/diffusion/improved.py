@@ -7,6 +7,7 @@ learns that from the variational bound (VLB), in bits per dimension of 8-bit ima
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Hashable
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -33,8 +34,7 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, with_gain
-from imagegen_jax.diffusion.guidance import classifier_free
-from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels
+from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels, of_conditions
 from imagegen_jax.diffusion.levels import of_schedule, timesteps
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.preserving import Discrete
@@ -210,13 +210,7 @@ class ImprovedDDPM:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers, edits and guides see of the network: x_0 by its noise; guided where there is "guidance"."""
-        check_labels(self, conditions)
-        self.check_conditions(conditions)
-        labels = one_hot_labels(self, conditions)
-        conditional = self._denoiser(nets, labels)
-        if labels is None or "guidance" not in conditions:
-            return conditional
-        return classifier_free(conditional, self._denoiser(nets, jnp.zeros_like(labels)), conditions["guidance"])
+        return of_conditions(self, functools.partial(self._denoiser, nets), conditions)
 
     def _denoiser(self, nets: Nets, labels: Float[Array, "b k"] | None) -> Denoise:
         def noise(x_t: Image, t: Int[Array, " b"]) -> Image:

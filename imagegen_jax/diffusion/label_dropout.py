@@ -5,12 +5,18 @@ Ho & Salimans (2022, arXiv 2207.12598), section 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.model import Batch, PRNGKeys
+from imagegen_jax.core.model import Batch, PRNGKeys, check_labels, one_hot_labels
+from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.guidance import classifier_free
+
+Labels = Float[Array, "b k"] | None  # one-hot
 
 
 def check_label_dropout(model: Any) -> None:
@@ -33,9 +39,23 @@ def check_guidance(model: Any, conditions: Batch) -> None:
         )
 
 
-def drop_labels(labels: Float[Array, "b k"] | None, share: float, keys: PRNGKeys) -> Float[Array, "b k"] | None:
+def drop_labels(labels: Labels, share: float, keys: PRNGKeys) -> Labels:
     """One-hot labels of which this share of rows is 0, as the unconditional network sees them."""
     if labels is None or not share:
         return labels
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - share))(keys)
     return labels * kept[:, None]
+
+
+def of_conditions(model: Any, denoiser: Callable[[Labels], Denoise], conditions: Batch) -> Denoise:
+    """What solvers see of `model`: the `denoiser` of the labels, guided where `conditions` has "guidance".
+
+    Raises ValueError where the label is missing, or guidance cannot be.
+    """
+    check_labels(model, conditions)
+    check_guidance(model, conditions)
+    labels = one_hot_labels(model, conditions)
+    conditional = denoiser(labels)
+    if labels is None or "guidance" not in conditions:
+        return conditional
+    return classifier_free(conditional, denoiser(jnp.zeros_like(labels)), conditions["guidance"])
