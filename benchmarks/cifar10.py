@@ -1,11 +1,11 @@
-"""CIFAR-10 in minutes: SNGAN, StyleGAN2-ADA and R3GAN, narrowed for two CPU cores, and how their FD-MobileNet falls.
+"""CIFAR-10 in minutes: GANs, EDM and a DiT, narrowed for two CPU cores, and how their FD-MobileNet falls.
 
     imagegen data prepare tfds:cifar10
-    python benchmarks/cifar10_gans.py --mobilenet FOLDER --workdir runs sngan stylegan2_ada r3gan
+    python benchmarks/cifar10.py --mobilenet FOLDER --workdir runs sngan stylegan2_ada r3gan edm dit
 
 Each trains its recipe with the changes in NARROW (runs/NAME: there, or gone on with); then a distance is measured from
 each of its checkpoints, 2,000 samples against the 10,000 test images, and of a mixture of Gaussians fitted to the
-training pixels, which is the baseline. Writes benchmarks/results/cifar10_gans.json and .png, and a grid for each run.
+training pixels, which is the baseline. Writes benchmarks/results/cifar10.json and .png, and a grid for each run.
 """
 
 from __future__ import annotations
@@ -27,17 +27,21 @@ from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.core.summary import parameter_summary
-from imagegen_jax.data import TFDS
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.data.grid import grid, write_png
+from imagegen_jax.diffusion.heun import Heun
+from imagegen_jax.diffusion.process import RectifiedFlow
+from imagegen_jax.diffusion.times import LogitNormal
 from imagegen_jax.metrics.evaluate import evaluate
 from imagegen_jax.metrics.extractor import Extractor
 from imagegen_jax.metrics.mobilenet import mobilenet
 from imagegen_jax.metrics.sets import ArraySet, ImageSet, source_set
+from imagegen_jax.nn.dit import DiT
 
 CHECKPOINTS = 5
 AVERAGE = {"ema": HalfLife(20_000, networks=("generator",))}
 
-# What is changed of the recipes, so that they train in 20 minutes.
+# What is changed of the recipes, so that GANs train in 20 minutes and diffusion models in 30.
 NARROW: dict[str, tuple[str, dict[str, Any]]] = {
     "sngan": (
         "sngan_cifar10",
@@ -84,6 +88,38 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
             "averages": AVERAGE,
         },
     ),
+    "edm": (
+        "edm_cifar10",
+        {
+            "steps": 6_000,
+            "batch_size": 32,
+            "model.network.width": 32,
+            "model.network.multipliers": (1, 2, 2),
+            "model.network.blocks": 1,
+            "model.network.attention_at": (8,),
+            "model.network.dropout": 0.0,
+            "model.augment": None,
+            "augment": (HorizontalFlip(),),
+            "optim.network": Adam(Cosine(2e-3, warmup=200)),
+            "averages": {"ema": HalfLife(20_000)},
+            "clip_norm": 1.0,
+        },
+    ),
+    "dit": (  # by flow matching, as SiT (2401.08740)
+        "otcfm_cifar10",
+        {
+            "steps": 6_000,
+            "batch_size": 32,
+            "model.network": DiT(patch=4, depth=6, width=128, heads=4),
+            "model.num_classes": 10,
+            "model.coupling": "independent",
+            "model.times": LogitNormal(),
+            "model.levels.steps": 25,
+            "model.solver": Heun(path=RectifiedFlow()),
+            "optim.network": Adam(Cosine(1e-3, warmup=200)),
+            "averages": {"ema": HalfLife(20_000)},
+        },
+    ),
 }
 
 
@@ -91,7 +127,13 @@ def narrowed(name: str) -> ig.Experiment:
     """The recipe with its changes, and checkpoints for the curve."""
     recipe, changes = NARROW[name]
     every = changes["steps"] // CHECKPOINTS
-    log = {"name": name, "checkpoint_every": every, "sample_every": every, "keep_checkpoints": 99, "log_every": 50}
+    log = {
+        "name": f"cifar10_{name}",
+        "checkpoint_every": every,
+        "sample_every": every,
+        "keep_checkpoints": 99,
+        "log_every": 50,
+    }
     return ig.override(importlib.import_module(f"experiments.{recipe}").experiment, changes | log)
 
 
@@ -139,7 +181,7 @@ def draw(results: dict[str, Any]) -> None:
     axes.axhline(results["pixel mixture"]["fd"], color="grey", linestyle="--", label="pixel mixture")
     axes.set(xlabel="thousand images seen", ylabel="FD-MobileNet, 2,000 samples", yscale="log")
     axes.legend()
-    figure.savefig(RESULTS / "cifar10_gans.png", dpi=120, bbox_inches="tight")
+    figure.savefig(RESULTS / "cifar10.png", dpi=120, bbox_inches="tight")
 
 
 def main() -> None:
@@ -153,7 +195,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2_000)
     options = parser.parse_args()
     extractor, test = mobilenet(options.mobilenet, "clean"), source_set(TFDS("cifar10", split="test"))
-    path = RESULTS / "cifar10_gans.json"
+    path = RESULTS / "cifar10.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     if "pixel mixture" not in results:
         mixture = PixelMixture.fit(TFDS("cifar10").open().images, COMPONENTS, DIMENSIONS)
@@ -161,7 +203,7 @@ def main() -> None:
         results["pixel mixture"] = measure(images, test, extractor)
     for name in options.names:
         results[name] = trained(name, options.workdir, options.samples, test, extractor)
-        write_result("cifar10_gans", results)
+        write_result("cifar10", results)
         draw(results)
 
 

@@ -1,0 +1,91 @@
+"""Bits per dimension that a trained diffusion model gives to its test split, by the flow from data to noise.
+
+    python -m experiments.edm_mnist --workdir runs/edm_mnist
+    python benchmarks/flow_nll.py runs/edm_mnist --images 500
+
+The convention is that of `metrics.likelihood`: uniform noise of one level's width makes 8-bit images continuous, and
+the mean over images, which the standard error is of, bounds the bits of their levels from above in expectation. The
+density is that of the flow at `--sigma-min`: any of them is a density, so each bounds those bits; the higher it is, the
+smoother is what the network has to know, and the fewer details are left in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from machine import write_result
+
+import imagegen_jax as ig
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.model import Nets
+from imagegen_jax.diffusion.editing import denoising_model
+from imagegen_jax.diffusion.likelihood import FlowLikelihood
+from imagegen_jax.metrics.likelihood import dequantize, mean_and_standard_error
+
+
+def bits(
+    run: ig.Run, likelihood: FlowLikelihood, images: np.ndarray, labels: np.ndarray | None, batch: int
+) -> np.ndarray:
+    """Bits per dimension of each uint8 image [n h w c]; independent of `batch` but for the steps that are chosen."""
+    model = denoising_model(run.experiment.model)
+
+    def measure(nets: Nets, rows: jax.Array, conditions: dict[str, jax.Array], key: jax.Array) -> jax.Array:
+        noise_key, probe_key = jax.random.split(key)
+        x = dequantize(rows, jax.random.split(noise_key, len(rows)), (-1.0, 1.0))
+        return likelihood.bits_per_dim(model.denoiser(nets, conditions), x, probe_key)
+
+    compiled = compiling.jit(measure)
+    found = []
+    for start in range(0, len(images), batch):
+        rows = np.arange(start, start + batch) % len(images)  # the last batch is filled up, and cut again
+        conditions = {} if labels is None else {"label": jnp.asarray(labels[rows])}
+        made = compiled(run.nets, images[rows], conditions, jax.random.key(start))
+        found.append(np.asarray(made)[: len(images) - start])
+        print(f"{min(start + batch, len(images))} of {len(images)}: {np.concatenate(found).mean():.4f}", flush=True)
+    return np.concatenate(found)
+
+
+def main() -> None:
+    """Loads a run, measures, and writes what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="the run's folder")
+    parser.add_argument("--images", type=int, default=500, help="of the split, from its beginning (default: 500)")
+    parser.add_argument("--sigma-min", type=float, default=0.01, help="noise in the density (default: 0.01)")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="of the solver (default: 1e-4)")
+    parser.add_argument("--batch", type=int, default=50, help="images at a time")
+    parser.add_argument("--split", default="test", help="the split of the run's own source")
+    options = parser.parse_args()
+    run = ig.load(options.run)
+    source = dataclasses.replace(run.experiment.data, split=options.split)
+    data = source.open()
+    images = data.images[: options.images]
+    labels = data.labels[: options.images] if run.experiment.num_classes else None
+    likelihood = FlowLikelihood(options.sigma_min, relative=options.tolerance, absolute=options.tolerance)
+    start = time.perf_counter()
+    found = bits(run, likelihood, images, labels, min(options.batch, len(images)))
+    mean, error = mean_and_standard_error(found)
+    result: dict[str, Any] = {
+        "experiment": run.experiment.name,
+        "run": pathlib.Path(options.run).name,
+        "steps": run.step,
+        "source": str(source),
+        "images": len(images),
+        "sigma_min": options.sigma_min,
+        "tolerance": options.tolerance,
+        "bits_per_dim": round(mean, 4),
+        "standard_error": round(error, 4),
+        "given_the_class": labels is not None,
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    write_result(f"nll_{run.experiment.name}", result)
+
+
+if __name__ == "__main__":
+    main()
