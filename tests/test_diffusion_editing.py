@@ -37,7 +37,20 @@ def correlated(x, sigma):
 
 
 MASK = jnp.arange(16).reshape(4, 4, 1) % 3 == 0
-OPERATORS = {"masked": inverse.masked(MASK), "pooled": inverse.pooled(2), "grey": inverse.grey(3)}
+KERNEL = np.array([[0.1, 0.3], [0.2, 0.1], [0.05, 0.25]])
+OPERATORS = {
+    "masked": inverse.masked(MASK),
+    "pooled": inverse.pooled(2),
+    "grey": inverse.grey(3),
+    "blurred": inverse.blurred(KERNEL),
+    "blurred, with lost frequencies": inverse.blurred(np.full((2, 2), 0.25)),
+}
+
+
+def dense(operator):
+    """The matrix of an operator on images of 4x4x3."""
+    basis = jnp.eye(48).reshape(48, 4, 4, 3)
+    return np.asarray(operator.forward(basis), np.float64).reshape(48, -1).T
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -47,7 +60,35 @@ def test_adjoints_and_inverses(name):
     x, other = jax.random.normal(KEY, (2, 3, 4, 4, 3))
     y = operator.forward(other)
     assert float(jnp.vdot(operator.forward(x), y)) == pytest.approx(float(jnp.vdot(x, operator.adjoint(y))), rel=1e-4)
-    np.testing.assert_allclose(operator.forward(operator.inverse(y)), y, atol=1e-6)
+    np.testing.assert_allclose(operator.forward(operator.inverse(y)), y, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_solutions_are_those_of_linear_algebra(name):
+    operator, s = OPERATORS[name], np.array([0.0, 1e-3, 0.5])
+    a = dense(operator)
+    y = operator.forward(jax.random.normal(KEY, (3, 4, 4, 3)))
+    found = operator.solve(y, jnp.asarray(s, jnp.float32).reshape(-1, 1, 1, 1))
+    for row, one, of_row in zip(np.asarray(y), np.asarray(found), s, strict=True):
+        expected = np.linalg.pinv(a @ a.T + of_row * np.eye(len(a)), rcond=1e-6) @ row.ravel()
+        np.testing.assert_allclose(one.ravel(), expected, atol=2e-4 * abs(expected).max())
+    expected = np.linalg.pinv(a, rcond=1e-3) @ np.asarray(y[0]).ravel()
+    np.testing.assert_allclose(np.asarray(operator.inverse(y))[0].ravel(), expected, atol=1e-4)
+
+
+def test_blurring_is_a_sum_of_shifted_images():
+    x = np.asarray(jax.random.normal(KEY, (2, 5, 6, 3)))
+    expected = sum(np.roll(x, (i - 1, j - 1), axis=(1, 2)) * KERNEL[i, j] for i in range(3) for j in range(2))
+    np.testing.assert_allclose(inverse.blurred(KERNEL).forward(x), expected, atol=1e-6)
+
+
+def test_a_gaussian_damps_waves_as_its_transform_says():
+    """A wave of frequency f becomes exp(-2 (pi sigma f)^2) of itself."""
+    kernel, sigma, f = inverse.gaussian(1.5, 15), 1.5, np.array([1, 2, 4]) / 16
+    assert kernel.sum() == pytest.approx(1) and kernel[7, 7] == kernel.max()
+    waves = np.cos(2 * np.pi * f[:, None, None, None] * np.arange(16)[:, None, None]) * np.ones((16, 16, 1))
+    expected = waves * np.exp(-2 * (np.pi * sigma * f[:, None, None, None]) ** 2)
+    np.testing.assert_allclose(inverse.blurred(kernel).forward(jnp.asarray(waves)), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -55,13 +96,15 @@ def test_adjoints_and_inverses(name):
 def test_pseudoinverse_guidance_is_the_posteriors_mean_of_normal_data(name, deviation):
     """x_0 given x is N(D, r^2); y = A x_0 + noise makes of it D + r^2 A^T (r^2 A A^T + s^2)^-1 (y - A D)."""
     operator = OPERATORS[name]
+    a = dense(operator)
     x, sigma = jax.random.normal(KEY, (2, 4, 4, 3)), jnp.array([0.2, 3.0])
     y = operator.forward(jax.random.normal(jax.random.key(1), x.shape))
-    r = (sigma**2 * STD**2 / (sigma**2 + STD**2)).reshape(-1, 1, 1, 1)
-    d = plain(x, sigma)
-    expected = d + r * operator.adjoint(y - operator.forward(d)) / (r * operator.gram + deviation**2)
     found = inverse.pigdm(plain, y, operator, deviation, STD)(x, sigma)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for i, level in enumerate(np.asarray(sigma, np.float64)):
+        r2, d = level**2 * STD**2 / (level**2 + STD**2), np.asarray(plain(x, sigma)[i], np.float64).ravel()
+        weight = np.linalg.pinv(r2 * a @ a.T + deviation**2 * np.eye(len(a)), rcond=1e-6)
+        expected = d + r2 * a.T @ weight @ (np.asarray(y[i]).ravel() - a @ d)
+        np.testing.assert_allclose(np.asarray(found[i]).ravel(), expected, atol=1e-4)
     if not deviation:
         np.testing.assert_allclose(operator.forward(found), y, atol=1e-5)
 
@@ -191,3 +234,8 @@ def test_what_cannot_be_is_refused():
         editing.RePaint(0)
     with pytest.raises(ValueError, match="do not divide into squares of factor=3"):
         inverse.pooled(3).forward(jnp.zeros((1, 4, 4, 1)))
+    for settings in ((0.0, 3), (-1.0, 3), (1.0, 4)):
+        with pytest.raises(ValueError, match="sigma must be above 0, size odd"):
+            inverse.gaussian(*settings)
+    with pytest.raises(ValueError, match="a kernel of 3x2 is larger than the images of 2x4"):
+        inverse.blurred(KERNEL).forward(jnp.zeros((1, 2, 4, 1)))

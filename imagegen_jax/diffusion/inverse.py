@@ -1,17 +1,19 @@
 """Images of which something is known, y = A x_0: functions of denoisers that return a denoiser, as `guidance` has them.
 
-So every solver inpaints, enlarges and colourises with any trained model. Where the gradient of what is known is had
-through the network, `for_loops` makes it one that solvers, which are loops, can afford.
+So every solver inpaints, enlarges, colourises and deblurs with any trained model. Where the gradient of what is known
+is had through the network, `for_loops` makes it one that solvers, which are loops, can afford.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Complex, Float
 
 from imagegen_jax.core.loops import for_loops
 from imagegen_jax.diffusion.denoiser import Denoise
@@ -24,15 +26,19 @@ Sigmas = Float[Array, " b"]
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """y = A x with A A^T = `gram` times the identity, so that A^T y / gram is the pseudoinverse's answer."""
+    """y = A x, and what guidance asks of A.
+
+    `solve(y, s)` is (A A^T + s)^-1 y for s >= 0, a number or one that broadcasts to y with a value for each row; where
+    A A^T + s is 0, or counts as it, so is the answer.
+    """
 
     forward: Callable[[Images], Images]
     adjoint: Callable[[Images], Images]
-    gram: float = 1.0
+    solve: Callable[[Images, Number], Images]
 
     def inverse(self, y: Images) -> Images:
-        """The least x with A x = y."""
-        return self.adjoint(y) / self.gram
+        """A^+ y = A^T (A A^T)^-1 y, the least x with A x = y."""
+        return self.adjoint(self.solve(y, 0.0))
 
 
 def masked(mask: Bool[Array, "*s"]) -> Linear:
@@ -40,7 +46,7 @@ def masked(mask: Bool[Array, "*s"]) -> Linear:
 
     Here A A^T is the identity on what is known, which is all that y has.
     """
-    return Linear(lambda x: jnp.where(mask, x, 0), lambda y: jnp.where(mask, y, 0))
+    return _scaled(lambda x: jnp.where(mask, x, 0), lambda y: jnp.where(mask, y, 0), 1.0)
 
 
 def pooled(factor: int) -> Linear:
@@ -57,14 +63,51 @@ def pooled(factor: int) -> Linear:
     def adjoint(y: Images) -> Images:
         return y.repeat(factor, axis=1).repeat(factor, axis=2) / factor**2
 
-    return Linear(forward, adjoint, 1 / factor**2)
+    return _scaled(forward, adjoint, 1 / factor**2)
 
 
 def grey(channels: int = 3) -> Linear:
     """Means over the channels: [B H W C] -> [B H W 1]."""
-    return Linear(
+    return _scaled(
         lambda x: x.mean(axis=-1, keepdims=True), lambda y: y.repeat(channels, axis=-1) / channels, 1 / channels
     )
+
+
+def blurred(kernel: Float[Array, "k m"], least: float = 1e-3) -> Linear:
+    """Each channel convolved with `kernel`, whose centre is at [k // 2, m // 2]: [B H W C] -> [B H W C].
+
+    Images go on at their opposite edges, so that the Fourier transform diagonalises A: A A^T is |H|^2, H that of the
+    kernel. Frequencies at which |H|^2 + s is below (`least` max |H|)^2 count as lost, as singular values do in
+    `numpy.linalg.pinv`. Raises ValueError for a kernel that is larger than the images.
+    """
+
+    def transfer(x: Images) -> Complex[Array, "h w/2+1 1"]:
+        (high, wide), (h, w) = kernel.shape, x.shape[1:3]
+        if high > h or wide > w:
+            raise ValueError(f"a kernel of {high}x{wide} is larger than the images of {h}x{w}: use a smaller one")
+        padded = jnp.zeros((h, w), x.dtype).at[:high, :wide].set(kernel)
+        return jnp.fft.rfft2(jnp.roll(padded, (-(high // 2), -(wide // 2)), axis=(0, 1)))[..., None]
+
+    def filtered(x: Images, response: Array) -> Images:
+        return jnp.fft.irfft2(jnp.fft.rfft2(x, axes=(1, 2)) * response, x.shape[1:3], axes=(1, 2))
+
+    def solve(y: Images, s: Number) -> Images:
+        gram = jnp.abs(transfer(y)) ** 2
+        kept = gram + s >= least**2 * gram.max()
+        return filtered(y, jnp.where(kept, 1 / jnp.where(kept, gram + s, 1), 0))
+
+    return Linear(lambda x: filtered(x, transfer(x)), lambda y: filtered(y, transfer(y).conj()), solve)
+
+
+def gaussian(sigma: float, size: int) -> Float[np.ndarray, "size size"]:
+    """A kernel for `blurred`: exp(-r^2 / (2 sigma^2)) with the sum 1, r in pixels from the centre.
+
+    Beyond 3 sigma from there little is left of it. Raises ValueError for a sigma that is not above 0, or an even size.
+    """
+    if not 0 < sigma < math.inf or size % 2 != 1:
+        raise ValueError(f"sigma={sigma}, size={size}: sigma must be above 0, size odd")
+    along = np.exp(-((np.arange(size) - size // 2) ** 2) / (2 * sigma**2))
+    return np.outer(along, along) / along.sum() ** 2
 
 
 def replaced(denoise: Denoise, image: Images, mask: Bool[Array, "*s"], noise: Images) -> Denoise:
@@ -125,9 +168,10 @@ def pigdm(
     def guided(x: Images, sigma: Sigmas) -> Images:
         x_0, back = jax.vjp(lambda x: denoise(x, sigma), x)
         level = rows_of(sigma, x)
-        # sigma^2 / (r^2 gram + s^2), in which sigma cancels where s is 0
-        weight = 1 / (sigma_data**2 / (level**2 + sigma_data**2) * operator.gram + (deviation / level) ** 2)
-        (gradient,) = back(weight * operator.adjoint(y - operator.forward(x_0)))
+        # sigma^2 (r^2 A A^T + s^2)^-1 = ratio (A A^T + ratio s^2 / sigma^2)^-1
+        ratio = 1 + (level / sigma_data) ** 2  # sigma^2 / r^2
+        residual = operator.solve(y - operator.forward(x_0), ratio * (deviation / level) ** 2)
+        (gradient,) = back(ratio * operator.adjoint(residual))
         return x_0 + gradient
 
     return for_loops(guided)
@@ -136,3 +180,8 @@ def pigdm(
 def _part(operator: Linear, x: Images) -> Images:
     """A^+ A x: what A sees of x."""
     return operator.inverse(operator.forward(x))
+
+
+def _scaled(forward: Callable[[Images], Images], adjoint: Callable[[Images], Images], gram: float) -> Linear:
+    """A whose A A^T is `gram` times the identity."""
+    return Linear(forward, adjoint, lambda y, s: y / (gram + s))
