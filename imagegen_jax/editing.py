@@ -33,7 +33,11 @@ EXAMPLES = """examples:
   imagegen edit project runs/stylegan2 photo.png --steps 500
   imagegen edit inpaint runs/ddpm photo.png --mask mask.png    what is white in the mask is drawn anew
   imagegen edit redraw runs/ddpm sketch.png --strength 0.6
+  imagegen edit resemble runs/ddpm photo.png --factor 8
   imagegen edit enlarge runs/ddpm small.png --factor 4
+  imagegen edit colour runs/ddpm grey.png --method dps
+  imagegen edit deblur runs/ddpm blurred.png --sigma 1.5
+  imagegen edit morph runs/ddpm one.png other.png
   imagegen edit reclass runs/ddpm_digits three.png --from 3 --to 5,8
 
 imagegen edit EDIT --help shows an edit's options."""
@@ -110,7 +114,7 @@ def _add_directions(edits: Any) -> argparse.ArgumentParser:
 
 def _add_project(edits: Any) -> argparse.ArgumentParser:
     parser = sampling.add_edit(edits, "project", "the images of the model that are nearest to yours", _project)
-    parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
+    sampling.add_images(parser)
     parser.add_argument("--steps", type=int, default=1000, help="default: 1000")
     parser.add_argument("--rate", type=float, default=0.1, help="largest learning rate (default: 0.1)")
     parser.add_argument("--distance", default="pixels", help=f"{DISTANCES} (default: pixels)")
@@ -217,7 +221,7 @@ def _directions(options: argparse.Namespace, run: Run) -> str:
 def _project(options: argparse.Namespace, run: Run) -> str:
     model = latents.style_model(run.experiment.model)
     label = _one_label(options, run)
-    target = sampling.read_images(options.images, model.image_shape)
+    target = sampling.read_images(options.images, model.image_shape, options.fit)
     distance = distance_of(options.distance, model.image_shape, run.experiment.data)
     key = jax.random.key(options.seed)
     found = project(model, run.nets, to_float(jnp.asarray(target)), distance, key, label, options.steps, options.rate)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import functools
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,44 +14,55 @@ import numpy as np
 
 from imagegen_jax import sampling
 from imagegen_jax.core import program
-from imagegen_jax.core.model import Image, PRNGKey
 from imagegen_jax.data.grid import beside
 from imagegen_jax.data.image import to_float, to_uint8
-from imagegen_jax.diffusion import editing, inverse
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.solver import Path, Solver
+from imagegen_jax.diffusion import editing, inverse, restoration
+from imagegen_jax.diffusion.restoration import NOISE, Edit, Given
 from imagegen_jax.run import Run
-
-Restore = Callable[[Path, Denoise, Image, PRNGKey], Image]  # how it is drawn, by what, what is given
 
 
 def _add_inpaint(edits: Any) -> argparse.ArgumentParser:
     parser = _add(edits, "inpaint", "images with a part of them drawn anew", _inpaint)
     parser.add_argument(
-        "--mask", required=True, help="an image: what is white in it is drawn anew, what is black stays"
+        "--mask",
+        required=True,
+        help="a grey image of that size: what is white in it is drawn anew, what is black stays",
     )
-    parser.add_argument(
-        "--repeats", type=int, default=10,
-        help="how often each step is taken, so that both parts agree: RePaint (default: 10; 0: the run's own solver)",
-    )  # fmt: skip
-    return parser
+    parser.add_argument("--repeats", type=int, help="how often repaint takes each step (default: 10)")
+    return _add_method(parser, "repaint", "replacement")
 
 
 def _add_redraw(edits: Any) -> argparse.ArgumentParser:
-    parser = _add(edits, "redraw", "images with noise, and without again: SDEdit", _redraw)
+    parser = _add(edits, "redraw", "images with noise, and without again: SDEdit", _redraw, "sdedit")
     parser.add_argument("--strength", type=float, default=0.5, help="0 (nothing changes) to 1 (all) (default: 0.5)")
     return parser
 
 
-def _add_enlarge(edits: Any) -> argparse.ArgumentParser:
-    parser = _add(edits, "enlarge", "small images at the size of the model: super-resolution", _enlarge)
-    parser.add_argument("--factor", type=int, default=4, help="how many times smaller they are (default: 4)")
+def _add_resemble(edits: Any) -> argparse.ArgumentParser:
+    parser = _add(edits, "resemble", "other images with the same means of squares of pixels: ILVR", _resemble, "ilvr")
+    parser.add_argument("--factor", type=int, default=4, help="height and width of a square (default: 4)")
+    parser.add_argument("--low", type=float, default=0.0, help="noise level below which all is free (default: 0)")
     return parser
 
 
+def _add_enlarge(edits: Any) -> argparse.ArgumentParser:
+    what = "small images at the size of the model: super-resolution"
+    parser = _add(edits, "enlarge", what, _enlarge, "superres")
+    parser.add_argument("--factor", type=int, default=4, help="how many times smaller they are (default: 4)")
+    return _add_method(parser)
+
+
 def _add_colour(edits: Any) -> argparse.ArgumentParser:
-    return _add(edits, "colour", "grey images in colour", _colour)
+    return _add_method(_add(edits, "colour", "grey images in colour", _colour))
+
+
+def _add_deblur(edits: Any) -> argparse.ArgumentParser:
+    parser = _add(edits, "deblur", "blurred images made sharp", _deblur)
+    parser.add_argument(
+        "--sigma", type=float, required=True,
+        help="deviation in pixels of the Gaussian that they were blurred with, as if opposite edges met",
+    )  # fmt: skip
+    return _add_method(parser)
 
 
 def _add_morph(edits: Any) -> argparse.ArgumentParser:
@@ -59,7 +72,8 @@ def _add_morph(edits: Any) -> argparse.ArgumentParser:
 
 
 def _add_reclass(edits: Any) -> argparse.ArgumentParser:
-    parser = _add(edits, "reclass", "images as they would be in other classes, by way of their noise: DDIB", _reclass)
+    what = "images as they would be in other classes, by way of their noise: DDIB"
+    parser = _add(edits, "reclass", what, _reclass, "ddib")
     parser.add_argument(
         "--from", type=sampling.classes, required=True, dest="source", metavar="CLASSES",
         help="the class of the images, or that of each in turn, e.g. 3,3,5",
@@ -74,122 +88,181 @@ def _add_reclass(edits: Any) -> argparse.ArgumentParser:
     return parser
 
 
-EDITS = (_add_inpaint, _add_redraw, _add_enlarge, _add_colour, _add_morph, _add_reclass)
+EDITS = (
+    _add_inpaint, _add_redraw, _add_resemble, _add_enlarge, _add_colour, _add_deblur, _add_morph, _add_reclass
+)  # fmt: skip
 
 
-def _add(edits: Any, name: str, what: str, command: sampling.Command) -> argparse.ArgumentParser:
-    parser = sampling.add_edit(edits, name, what, command)
-    parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
+def _add(edits: Any, name: str, what: str, command: sampling.Command, *aliases: str) -> argparse.ArgumentParser:
+    parser = sampling.add_edit(edits, name, what, command, aliases=aliases)
+    sampling.add_images(parser)
     sampling.add_scalar(parser, "guidance")
     sampling.add_guide(parser)
     return parser
 
 
+def _add_method(parser: argparse.ArgumentParser, *first: str) -> argparse.ArgumentParser:
+    """The options of edits to which `NOISE` has methods; `first` are their own."""
+    methods = (*first, *NOISE)
+    parser.add_argument("--method", choices=methods, default=methods[0], help=f"default: {methods[0]}")
+    parser.add_argument(
+        "--noise", type=float, metavar="DEVIATION",
+        help="of the noise in what is given, where black is -1 and white 1 (default: "
+        + ", ".join(f"{noise:.2g} with {method}" for method, noise in NOISE.items()) + ")",
+    )  # fmt: skip
+    return parser
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
 def _inpaint(options: argparse.Namespace, run: Run) -> str:
-    shape = editing.denoising_model(run.experiment.model).image_shape
-    if options.repeats < 0:
-        raise ValueError(f"--repeats {options.repeats}: must be at least 0")
-    images = sampling.read_images(options.images, shape)
-    known = sampling.read_images([options.mask], (*shape[:2], 1))[0] < 128
+    images, noise, model = _read(options, run), _noise(options), run.experiment.model
+    repeats = 10 if options.repeats is None else options.repeats
+    if repeats < 1 or (options.repeats and options.method != "repaint"):
+        raise ValueError(f"--repeats {repeats}: must be at least 1, and is read by --method repaint alone")
+    known = sampling.read_images([options.mask], (*model.image_shape[:2], 1), options.fit)[0] < 128
     editing.check_mask(known)
-
-    def restore(path: Path, denoise: Denoise, given: Image, key: PRNGKey) -> Image:
-        solver: Solver = editing.RePaint(options.repeats) if options.repeats else path.solver
-        return editing.inpaint(solver, denoise, path.sigmas, given, known, key)
-
-    return _restored(options, run, images, np.where(known, images, 255).astype(np.uint8), restore)
+    shown = np.where(known, images, 255).astype(np.uint8)
+    if options.method in NOISE:
+        arrays = {"known": known, "noise": noise}
+        return _restored(options, run, restoration.filled, images, shown, arrays, method=options.method)
+    solver = editing.RePaint(repeats) if options.method == "repaint" else model.path.solver
+    return _restored(options, run, restoration.inpainted, images, shown, {"known": known}, solver=solver)
 
 
 def _redraw(options: argparse.Namespace, run: Run) -> str:
-    images = sampling.read_images(options.images, editing.denoising_model(run.experiment.model).image_shape)
+    images = _read(options, run)
+    return _restored(options, run, restoration.redrawn, images, images, {}, strength=options.strength)
 
-    def restore(path: Path, denoise: Denoise, given: Image, key: PRNGKey) -> Image:
-        return editing.sdedit(path.solver, denoise, path.sigmas, given, options.strength, key)
 
-    return _restored(options, run, images, images, restore)
+def _resemble(options: argparse.Namespace, run: Run) -> str:
+    images, factor = _read(options, run), _factor(options, run)
+    arrays = {"low": np.float32(options.low)}
+    return _restored(options, run, restoration.resembling, images, images, arrays, factor=factor)
 
 
 def _enlarge(options: argparse.Namespace, run: Run) -> str:
-    h, w, c = editing.denoising_model(run.experiment.model).image_shape
-    factor = options.factor
-    if factor < 2 or h % factor or w % factor:
-        raise ValueError(f"--factor {factor}: must be at least 2 and divide this model's images of {h}x{w}")
-    images = sampling.read_images(options.images, (h // factor, w // factor, c))
+    factor = _factor(options, run)
+    h, w, c = run.experiment.model.image_shape
+    images = _read(options, run, (h // factor, w // factor, c))
     shown = images.repeat(factor, axis=1).repeat(factor, axis=2)
-    return _restored(options, run, images, shown, _by_pseudoinverse(inverse.pooled(factor), (h, w, c)))
+    arrays = {"noise": _noise(options)}
+    return _restored(options, run, restoration.enlarged, images, shown, arrays, factor=factor, method=options.method)
 
 
 def _colour(options: argparse.Namespace, run: Run) -> str:
     h, w, c = editing.denoising_model(run.experiment.model).image_shape
     if c == 1:
         raise ValueError("this model's images are grey themselves: use a run of a model of colours")
-    images = sampling.read_images(options.images, (h, w, 1))
-    return _restored(options, run, images, images.repeat(c, axis=3), _by_pseudoinverse(inverse.grey(c), (h, w, c)))
+    images = _read(options, run, (h, w, 1))
+    arrays = {"noise": _noise(options)}
+    return _restored(
+        options, run, restoration.coloured, images, images.repeat(c, axis=3), arrays, method=options.method
+    )
+
+
+def _deblur(options: argparse.Namespace, run: Run) -> str:
+    images = _read(options, run)
+    odd = (min(images.shape[1:3]) - 1) // 2 * 2 + 1  # one size for every sigma
+    arrays = {"noise": _noise(options), "kernel": inverse.gaussian(options.sigma, odd).astype(np.float32)}
+    return _restored(options, run, restoration.deblurred, images, images, arrays, method=options.method)
 
 
 def _morph(options: argparse.Namespace, run: Run) -> str:
-    model = editing.denoising_model(run.experiment.model)
-    images = sampling.read_images(options.images, model.image_shape)
+    images = _read(options, run)
     if len(images) < 2 or options.columns < 2:
         raise ValueError(f"{len(images)} images, --columns {options.columns}: at least 2 of each are needed to morph")
     ways, steps = len(images) - 1, options.columns
-    shares = jnp.tile(jnp.linspace(0, 1, steps), ways)
-
-    @jax.jit
-    def rows(nets: Any, images: Image) -> Image:
-        sigmas = model.path.sigmas
-        noise = editing.invert(model.denoiser(nets, _conditions(options, run, len(images))), sigmas, images)
-        first, second = (jnp.repeat(part, steps, axis=0) for part in (noise[:-1], noise[1:]))
-        between = editing.interpolate(first, second, shares)
-        denoise = model.denoiser(nets, _conditions(options, run, len(between)))
-        return Euler()(denoise, sigmas, between, jax.random.key(options.seed))
-
-    found = rows(run.nets, to_float(jnp.asarray(images)))
-    return sampling.write_grid(options, np.asarray(to_uint8(jnp.clip(found, -1, 1))), steps)
+    rows = {"image": _floats(images), "conditions": _conditions(options, run, ways + 1)}
+    noise = _made(options, run, restoration.inverted, rows)
+    rows = {
+        "image": noise[:-1].repeat(steps, axis=0),
+        "other": noise[1:].repeat(steps, axis=0),
+        "share": np.tile(np.linspace(0, 1, steps, dtype=np.float32), ways),
+        "conditions": _conditions(options, run, ways * steps),
+    }
+    return sampling.write_grid(options, _bytes(_made(options, run, restoration.morphed, rows)), steps)
 
 
 def _reclass(options: argparse.Namespace, run: Run) -> str:
-    model = editing.denoising_model(run.experiment.model)
+    images, model = _read(options, run), run.experiment.model
     if not run.experiment.num_classes:
         raise ValueError("this model knows no classes to go between: use a run of one that does")
     if options.labels:
         raise ValueError(f"--labels {options.labels}: here classes have the names --from and --to")
-    images = sampling.read_images(options.images, model.image_shape)
     n, ways = len(images), len(options.to)
-    of_source = _conditions(options, run, n * ways, np.repeat(np.resize(options.source, n), ways))
-    of_target = _conditions(options, run, n * ways, options.to)
-    if "guidance" in of_source:
-        of_source["guidance"] = 1.0  # exaggerated on the way up, the noise would be none of the model's
-
-    @jax.jit
-    def drawn(nets: Any, images: Image) -> Image:
-        source, target = (model.denoiser(nets, conditions) for conditions in (of_source, of_target))
-        return editing.bridge(source, target, model.path.sigmas, images, options.strength)
-
-    found = drawn(run.nets, to_float(jnp.asarray(images.repeat(ways, axis=0))))
-    rows = np.asarray(to_uint8(jnp.clip(found, -1, 1))).reshape(n, ways, *model.image_shape)
-    pictures = np.concatenate([images[:, None], rows], axis=1).reshape(-1, *model.image_shape)
+    source = _conditions(options, run, n * ways, np.repeat(np.resize(options.source, n), ways))
+    target = _conditions(options, run, n * ways, options.to)
+    if "guidance" in source:
+        source["guidance"] = 1.0  # exaggerated on the way up, the noise would be none of the model's
+    rows = {"image": _floats(images.repeat(ways, axis=0)), "source": source, "conditions": target}
+    found = _bytes(_made(options, run, restoration.bridged, rows, strength=options.strength))
+    found = found.reshape(n, ways, *model.image_shape)
+    pictures = np.concatenate([images[:, None], found], axis=1).reshape(-1, *model.image_shape)
     return sampling.write_grid(options, pictures, ways + 1)
 
 
-def _by_pseudoinverse(operator: inverse.Linear, shape: tuple[int, int, int]) -> Restore:
-    def restore(path: Path, denoise: Denoise, given: Image, key: PRNGKey) -> Image:
-        return path.draw(inverse.pigdm(denoise, given, operator), (len(given), *shape), key)
-
-    return restore
-
-
-def _restored(options: argparse.Namespace, run: Run, images: np.ndarray, shown: np.ndarray, restore: Restore) -> str:
-    """Writes what `restore` makes of uint8 `images`, each beside what is `shown` of it."""
+def _read(options: argparse.Namespace, run: Run, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """The images given, which have the shape of the model's, or another."""
     model = editing.denoising_model(run.experiment.model)
-    conditions = _conditions(options, run, len(images))
+    return sampling.read_images(options.images, shape or model.image_shape, options.fit)
 
-    @jax.jit
-    def made(nets: Any, given: Image) -> Image:
-        return restore(model.path, model.denoiser(nets, conditions), given, jax.random.key(options.seed))
 
-    found = np.asarray(to_uint8(jnp.clip(made(run.nets, to_float(jnp.asarray(images))), -1, 1)))
+def _factor(options: argparse.Namespace, run: Run) -> int:
+    h, w, _ = editing.denoising_model(run.experiment.model).image_shape
+    if options.factor < 2 or h % options.factor or w % options.factor:
+        raise ValueError(f"--factor {options.factor}: must be at least 2 and divide this model's images of {h}x{w}")
+    return options.factor
+
+
+def _noise(options: argparse.Namespace) -> np.float32:
+    """The deviation of the noise in what is given, as --method has it."""
+    if options.noise is None:
+        return np.float32(NOISE.get(options.method, 0.0))
+    if options.method not in NOISE:
+        raise ValueError(f"--noise {options.noise}: read by --method {' or '.join(NOISE)} alone, not {options.method}")
+    if not 0 <= options.noise < math.inf or (options.method == "dps" and options.noise == 0):
+        raise ValueError(f"--noise {options.noise}: must be at least 0 and finite, for dps above 0")
+    return np.float32(options.noise)
+
+
+def _restored(
+    options: argparse.Namespace, run: Run, edit: Edit, images: np.ndarray, shown: np.ndarray, arrays: Given,
+    **settings: Any,
+) -> str:  # fmt: skip
+    """Writes what `edit` makes of uint8 `images`, each beside what is `shown` of it."""
+    rows = {"image": _floats(images), "conditions": _conditions(options, run, len(images))}
+    found = _bytes(_made(options, run, edit, rows, arrays, **settings))
     return sampling.write_grid(options, beside(shown, found), max(1, round(len(found) ** 0.5)))
+
+
+def _made(
+    options: argparse.Namespace, run: Run, edit: Edit, rows: Given, arrays: Given | None = None, **settings: Any
+) -> np.ndarray:
+    """What `edit` makes of `rows`, --chunk at a time, all with the same `arrays`."""
+    compiled = restoration.program(edit, run.experiment.model, **settings)
+    n = len(rows["image"])
+    chunk = min(options.chunk, n)
+    found = []
+    for start in range(0, n, chunk):
+        at = np.minimum(np.arange(start, start + chunk), n - 1)  # the last row fills up the last chunk
+        given = {**jax.tree.map(functools.partial(_rows, at), rows), **(arrays or {})}
+        found.append(np.asarray(compiled(run.nets, given, jax.random.fold_in(jax.random.key(options.seed), start))))
+    return np.concatenate(found)[:n]
+
+
+def _rows(at: np.ndarray, values: Any) -> Any:
+    """The rows `at` of an array; a scalar as it is."""
+    return np.asarray(values)[at] if np.ndim(values) else values
+
+
+def _floats(images: np.ndarray) -> np.ndarray:
+    return np.asarray(to_float(jnp.asarray(images)))
+
+
+def _bytes(images: np.ndarray) -> np.ndarray:
+    return np.asarray(to_uint8(jnp.asarray(images)))
 
 
 def _conditions(

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
 from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.data.decode import SUFFIXES, decode
-from imagegen_jax.data.folder import Folder
+from imagegen_jax.data.folder import Folder, may_be_image, open_files
 from imagegen_jax.data.grid import beside, grid, magnified, write_png
 from imagegen_jax.data.image import is_image
 from imagegen_jax.diffusion.editing import Denoising
@@ -23,6 +24,7 @@ from imagegen_jax.run import Run, load
 
 Command = Callable[[argparse.Namespace, Run], str]  # does an edit, and says what it did
 
+MODES = {1: "grey", 3: "RGB", 4: "RGBA"}  # channels -> what people call them
 IMAGES = 64  # drawn where nothing else is asked for
 SCALARS = {  # numbers that some models read: what the options of these names say of themselves
     "truncation": "0 (all alike) to 1 (default)",
@@ -83,15 +85,27 @@ def add_guide(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_edit(edits: Any, name: str, what: str, command: Command, out: str = "") -> argparse.ArgumentParser:
+def add_edit(
+    edits: Any, name: str, what: str, command: Command, out: str = "", aliases: Sequence[str] = ()
+) -> argparse.ArgumentParser:
     """Adds an edit, a command below `imagegen edit`, with the options that all have; `command` does it."""
-    parser = edits.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", allow_abbrev=False)
+    description = f"{what[0].upper()}{what[1:]}."
+    parser = edits.add_parser(name, aliases=aliases, help=what, description=description, allow_abbrev=False)
     add_run_options(parser)
     kind = "a .gif or an .mp4" if out else "a .png"
     parser.add_argument("--out", default=out or f"{name}.png", help=f"{kind} (default: {out or name + '.png'})")
     parser.add_argument("--chunk", type=int, default=64, help="images made at a time (default: 64)")
     parser.set_defaults(edit=command, parser=parser)
     return parser
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """The options of edits that begin with images."""
+    parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
+    parser.add_argument(
+        "--fit", action="store_true",
+        help="cut out the centre square of images of another size, resize and convert them (else they are refused)",
+    )  # fmt: skip
 
 
 def classes(text: str) -> list[int]:
@@ -101,6 +115,7 @@ def classes(text: str) -> list[int]:
 
 def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Sequence[str] = ()) -> Run:
     """The run that the options name, with the average that they choose; `overrides` are options of its model."""
+    compiling.use_persistent_cache()
     run = load(options.run, modules, step=options.step)
     prog = f"{options.parser.prog} {options.run}"
     run = dataclasses.replace(run, experiment=parse_overrides(run.experiment, overrides, prog, prefix=("model",)))
@@ -161,35 +176,59 @@ def translated(model: Model) -> str:
     return next((name for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)), "")
 
 
-def read_images(places: Sequence[str], shape: tuple[int, ...]) -> np.ndarray:
-    """The images of files, folders and .zip files, uint8 [n *shape], read as data sets are.
+def read_images(places: Sequence[str], shape: tuple[int, ...], fit: bool = True) -> np.ndarray:
+    """The images of files, folders and .zip files, uint8 [n *shape].
 
-    A square `shape` has the centre square of each, brought to its size. Raises ValueError where a file is no image, or
-    `shape` is not square and an image has another size.
+    With `fit` they are read as data sets are: of each the channels of `shape`, and where that is square, the centre
+    square brought to its size. Else each has to be of that shape. Raises ValueError where a file is no image, or its
+    size or mode is not what it has to be.
     """
+    return np.concatenate([_fitted(place, shape) if fit else _exact(place, shape) for place in places])
+
+
+def _fitted(place: str, shape: tuple[int, ...]) -> np.ndarray:
     height, width, channels = shape
     size = height if height == width else None
-    found = []
-    for place in places:
-        path = pathlib.Path(place).expanduser()
-        if path.suffix.lower() in SUFFIXES:
-            images = _decoded(path, size, channels)[None]
-        else:
-            images = np.asarray(Folder(place, size, channels).open().images)
-        if images.shape[1:] != shape:
-            raise ValueError(f"{place}: images of {images.shape[1:3]}, but the model wants {(height, width)} pixels")
-        found.append(images)
-    return np.concatenate(found)
+    path = pathlib.Path(place).expanduser()
+    if path.suffix.lower() in SUFFIXES:
+        images = _decoded(place, path.read_bytes(), size, channels)[None]
+    else:
+        images = np.asarray(Folder(place, size, channels).open().images)
+    if images.shape[1:] != shape:
+        raise ValueError(f"{place}: images of {images.shape[1:3]}, but the model wants {(height, width)} pixels")
+    return images
 
 
-def _decoded(path: pathlib.Path, size: int | None, channels: int) -> np.ndarray:
-    content = path.read_bytes()
+def _exact(place: str, shape: tuple[int, ...]) -> np.ndarray:
+    path = pathlib.Path(place).expanduser()
+    if path.suffix.lower() in SUFFIXES:
+        return _checked(place, path.read_bytes(), shape)[None]
+    with open_files(Folder(place), place) as files:
+        images = [_checked(f"{place}/{name}", files.read(name), shape) for name in files.stamps if may_be_image(name)]
+    if not images:
+        raise ValueError(f"{place}: no images in it")
+    return np.stack(images)
+
+
+def _checked(name: str, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    image = _decoded(name, content, None, None)
+    if image.shape == shape:
+        return image
+    found, wanted = (
+        "{}x{} pixels, {}".format(*s[:2], MODES.get(s[2], f"{s[2]} channels")) for s in (image.shape, shape)
+    )
+    could = shape[0] == shape[1] or image.shape[:2] == shape[:2]
+    fit = ", or add --fit, which cuts out the centre square, resizes and converts it" if could else ""
+    raise ValueError(f"{name}: an image of {found}, but here it must be {wanted} (height x width): make it that{fit}")
+
+
+def _decoded(name: str, content: bytes, size: int | None, channels: int | None) -> np.ndarray:
     try:
         return decode(content, size, channels)
     except MemoryError:
         raise
     except Exception as error:  # what Pillow's decoders raise on damaged input is not a closed list
-        raise ValueError(f"{path} is damaged or no image ({error})") from error
+        raise ValueError(f"{name} is damaged or no image ({error})") from error
 
 
 def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None, sources: np.ndarray | None = None) -> None:

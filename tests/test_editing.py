@@ -155,8 +155,10 @@ def test_directions(imagegen, model, more):
 
 def test_project(imagegen):
     Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10)).save("photo.png")
+    code, _, said = imagegen("edit", "project", "stylegan2", "photo.png", "--labels", 2)
+    assert code == 1 and "photo.png: an image of 10x10 pixels, grey, but here it must be 8x8 pixels" in said
     code, out, said = imagegen(
-        "edit", "project", "stylegan2", "photo.png", "--labels", 2, "--steps", 2, "--styles", "w.npz"
+        "edit", "project", "stylegan2", "photo.png", "--fit", "--labels", 2, "--steps", 2, "--styles", "w.npz"
     )
     assert code == 0 and "1 images in project.png; distance (pixels)" in out, said
     assert cells("project.png", 1, 1, 2 * CELL).shape[3] == 2 * CELL
@@ -194,7 +196,10 @@ def test_edits_refuse_bad_input(imagegen, tmp_path, arguments, words):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("edit", ["mix", "truncate", "interpolate", "directions", "project"])
+EDITS = "mix truncate interpolate directions project inpaint redraw resemble enlarge colour deblur morph reclass"
+
+
+@pytest.mark.parametrize("edit", EDITS.split())
 def test_every_edit_has_help_and_an_example(imagegen, edit):
     code, out, _ = imagegen("edit", edit, "--help")
     assert code == 0 and "--seed" in out and "--out" in out and "--module" in out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,7 @@ from imagegen_jax.run import Run
 from imagegen_jax.vae.vae import VAE
 
 SIZE, CELL = 8, 32  # of an image, and of one in a grid, where small ones are magnified
+TRACED = []  # grows each time that a network becomes part of a program
 
 
 class Silent(nn.Module):
@@ -27,6 +30,7 @@ class Silent(nn.Module):
 
     @nn.compact
     def __call__(self, x, t, labels, keys=None):
+        TRACED.append(x.shape)
         return x * self.param("nothing", nn.initializers.zeros, ())
 
 
@@ -35,6 +39,7 @@ class Means(nn.Module):
 
     @nn.compact
     def __call__(self, x, t, labels, keys=None):
+        TRACED.append(x.shape)
         nothing = self.param("nothing", nn.initializers.zeros, ())
         m, sigma = (labels @ (jnp.arange(10) - 4.5)) / 5, jnp.exp(4 * t)
         return nothing + jnp.zeros_like(x) + (m * sigma / (0.5 * jnp.sqrt(0.25 + sigma**2))).reshape(-1, 1, 1, 1)
@@ -95,13 +100,14 @@ def shown(name):
     return picture[:, :SIZE], picture[:, SIZE:]
 
 
-@pytest.mark.parametrize("repeats", [0, 2])
-def test_what_is_black_in_the_mask_stays(imagegen, repeats):
+@pytest.mark.parametrize("method", ["replacement", "repaint", "pigdm", "dps"])
+def test_what_is_black_in_the_mask_stays(imagegen, method):
     values = save("a.png")
     mask = np.zeros((SIZE, SIZE), np.uint8)
     mask[:, 4:] = 255
     Image.fromarray(mask).save("mask.png")
-    assert imagegen("inpaint", "grey", "a.png", "--mask", "mask.png", "--repeats", repeats)[0] == 0
+    repeats = ("--repeats", 2) if method == "repaint" else ()
+    assert imagegen("inpaint", "grey", "a.png", "--mask", "mask.png", "--method", method, *repeats)[0] == 0
     given, found = shown("inpaint.png")
     np.testing.assert_array_equal(found[:, :4], values[:, :4])
     assert (given[:, 4:] == 255).all() and np.abs(found - values)[:, 4:].mean() > 5
@@ -117,12 +123,14 @@ def test_strength_says_how_much_is_redrawn(imagegen):
     assert changes[0] == 0 < changes[1] < changes[2]
 
 
-def test_an_enlarged_image_has_the_means_that_were_given(imagegen):
+@pytest.mark.parametrize(("method", "tolerance"), [("pigdm", 12), ("dps", 60)])
+def test_an_enlarged_image_has_the_means_that_were_given(imagegen, method, tolerance):
+    """But for those in range that stay so; with `dps` but for the noise that it assumes."""
     small = save("a.png", size=2)
-    assert imagegen("enlarge", "grey", "a.png", "--factor", 4)[0] == 0
+    assert imagegen("enlarge", "grey", "a.png", "--factor", 4, "--method", method)[0] == 0
     given, found = shown("enlarge.png")
     np.testing.assert_array_equal(given, small.repeat(4, 0).repeat(4, 1))
-    np.testing.assert_allclose(found.reshape(2, 4, 2, 4).mean(axis=(1, 3)), small, atol=12)  # those in range stay so
+    np.testing.assert_allclose(found.reshape(2, 4, 2, 4).mean(axis=(1, 3)), small, atol=tolerance)
     assert found.std() > given.std()
 
 
@@ -134,6 +142,34 @@ def test_a_coloured_image_has_the_grey_that_was_given(imagegen):
     inside = ((found > 0) & (found < 255)).all(axis=-1)
     np.testing.assert_allclose(found.mean(axis=-1)[inside], grey[inside], atol=2)
     assert np.ptp(found, axis=-1).mean() > 20
+
+
+def blurred(image, sigma):
+    """By its Fourier transform, as if opposite edges met."""
+    f = np.fft.fftfreq(SIZE)
+    damping = np.exp(-2 * (np.pi * sigma) ** 2 * (f[:, None] ** 2 + f**2))
+    return np.fft.ifft2(np.fft.fft2(image) * damping).real
+
+
+def test_a_deblurred_image_blurs_to_the_one_given(imagegen):
+    sharp = save("sharp.png")
+    Image.fromarray(blurred(sharp, 0.8).round().astype(np.uint8)).save("a.png")
+    assert imagegen("deblur", "grey", "a.png", "--sigma", 0.8)[0] == 0
+    given, found = shown("deblur.png")
+    np.testing.assert_allclose(blurred(found, 0.8), given, atol=3)
+    assert np.abs(found - sharp).mean() < 0.6 * np.abs(given - sharp).mean()
+
+
+def test_what_resembles_an_image_has_its_means_and_is_another(imagegen):
+    values = save("a.png") // 4 + 96
+    Image.fromarray(values.astype(np.uint8)).save("a.png")
+    assert imagegen("resemble", "grey", "a.png", "--factor", 4)[0] == 0
+    given, found = shown("resemble.png")
+    means = [x.reshape(2, 4, 2, 4).mean(axis=(1, 3)) for x in (given, found)]
+    np.testing.assert_allclose(means[1], means[0], atol=12)
+    assert np.abs(found - given).mean() > 20
+    assert imagegen("ilvr", "grey", "a.png", "--factor", 4, "--low", 100, "--out", "free.png")[0] == 0
+    assert np.abs(shown("free.png")[1].reshape(2, 4, 2, 4).mean(axis=(1, 3)) - means[0]).max() > 5
 
 
 def test_morphing_begins_and_ends_at_the_images(imagegen):
@@ -174,6 +210,101 @@ def test_a_second_run_guides_an_edit(imagegen):
 
 
 @pytest.mark.parametrize(
+    "edit",
+    [
+        ("redraw", "a.png"),
+        ("inpaint", "a.png", "--mask", "mask.png", "--repeats", "1"),
+        ("inpaint", "a.png", "--mask", "mask.png", "--method", "pigdm"),
+        ("resemble", "a.png"),
+        ("enlarge", "small.png"),
+        ("deblur", "a.png", "--sigma", 1.0),
+        ("morph", "a.png", "mask.png"),
+    ],
+    ids=lambda edit: edit[0],
+)
+def test_seeds_labels_and_guidance_share_a_program(imagegen, edit):
+    save("a.png")
+    save("small.png", size=2)
+    save("mask.png", seed=1)
+    name, *rest = edit
+    untraced = len(TRACED)
+    few = ("--model.levels.steps", 7)  # no other test's
+    assert imagegen(name, "classes", *rest, "--labels", 3, "--guidance", 2.0, *few)[0] == 0
+    traced = len(TRACED)
+    rest = [2.0 if value == 1.0 else value for value in rest]  # the sigma of a blur as well
+    assert imagegen(name, "classes", *rest, "--labels", 5, "--guidance", 3.5, "--seed", 1, *few)[0] == 0
+    assert len(TRACED) == traced > untraced
+
+
+def test_classes_share_a_program(imagegen):
+    save("a.png")
+    untraced, few = len(TRACED), ("--model.levels.steps", 7)
+    assert imagegen("reclass", "means", "a.png", "--from", 3, "--to", "5,6", *few)[0] == 0
+    traced = len(TRACED)
+    assert imagegen("reclass", "means", "a.png", "--from", 4, "--to", "1,2", "--seed", 2, *few)[0] == 0
+    assert len(TRACED) == traced > untraced
+
+
+def test_chunks_make_no_difference(imagegen):
+    """Where no noise is drawn."""
+    for i in range(3):
+        save(f"{i}.png", seed=i)
+    edit = ("reclass", "means", "0.png", "1.png", "2.png", "--from", "3,4,5", "--to", 5)
+    assert imagegen(*edit, "--out", "whole.png")[0] == 0
+    assert imagegen(*edit, "--out", "parts.png", "--chunk", 2)[0] == 0
+    whole, parts = (np.asarray(Image.open(name)).astype(int) for name in ("whole.png", "parts.png"))
+    np.testing.assert_allclose(parts, whole, atol=1)
+
+
+@pytest.mark.parametrize(("name", "alias"), [("redraw", "sdedit"), ("enlarge", "superres")])
+def test_the_names_of_the_field_are_known(imagegen, name, alias):
+    save("a.png", size=2 if name == "enlarge" else SIZE)
+    assert imagegen(name, "grey", "a.png", "--out", "one.png")[0] == 0
+    code, said, _ = imagegen(alias, "grey", "a.png", "--out", "other.png")
+    assert code == 0 and "1 images in other.png" in said
+    np.testing.assert_array_equal(Image.open("one.png"), Image.open("other.png"))
+    assert f"{name} ({alias}" in imagegen("--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("redraw", "grey", "large.png"), "large.png: an image of 12x12 pixels, grey, but here it must be 8x8 pixels"),
+        (("redraw", "grey", "rgb.png"), "rgb.png: an image of 8x8 pixels, RGB, but here it must be 8x8 pixels, grey"),
+        (("redraw", "colour", "a.png"), "a.png: an image of 8x8 pixels, grey, but here it must be 8x8 pixels, RGB"),
+        (("redraw", "grey", "folder"), "folder/one/large.png: an image of 12x12 pixels"),
+        (("redraw", "grey", "photos.zip"), "photos.zip/rgb.png: an image of 8x8 pixels, RGB"),
+        (("enlarge", "grey", "a.png"), "a.png: an image of 8x8 pixels, grey, but here it must be 2x2 pixels, grey"),
+        (("colour", "colour", "rgb.png"), "rgb.png: an image of 8x8 pixels, RGB, but here it must be 8x8 pixels, grey"),
+        (("inpaint", "grey", "a.png", "--mask", "large.png"), "large.png: an image of 12x12 pixels"),
+        (("inpaint", "colour", "rgb.png", "--mask", "rgb.png"), "rgb.png: an image of 8x8 pixels, RGB"),
+        (("deblur", "grey", "large.png", "--sigma", "1"), "large.png: an image of 12x12 pixels"),
+        (("reclass", "means", "large.png", "--from", "1", "--to", "2"), "large.png: an image of 12x12 pixels"),
+    ],
+)
+def test_images_of_another_size_or_mode_are_refused(imagegen, tmp_path, arguments, words):
+    save("a.png")
+    save("rgb.png", mode="RGB")
+    save("large.png", size=12)
+    (tmp_path / "folder" / "one").mkdir(parents=True)
+    save("folder/one/large.png", size=12)
+    with zipfile.ZipFile("photos.zip", "w") as archive:
+        archive.write("rgb.png")
+    code, _, error = imagegen(*arguments)
+    assert code == 1 and words in error and "add --fit" in error
+    assert not (tmp_path / f"{arguments[0]}.png").exists()
+
+
+def test_images_that_are_made_to_fit(imagegen):
+    """The centre square, at the model's size and grey, as of a data set."""
+    Image.new("RGB", (20, 12), (100, 100, 100)).save("photo.png")
+    assert imagegen("redraw", "grey", "photo.png", "--strength", 0, "--fit")[0] == 0
+    assert (np.stack(shown("redraw.png")) == 100).all()
+    assert imagegen("enlarge", "grey", "photo.png", "--fit")[0] == 0
+    assert (shown("enlarge.png")[0] == 100).all()
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("reclass", "grey", "a.png", "--from", "3", "--to", "5"), "this model knows no classes to go between"),
@@ -189,7 +320,15 @@ def test_a_second_run_guides_an_edit(imagegen):
         (("redraw", "grey", "missing.png"), "missing.png"),
         (("inpaint", "grey", "a.png", "--mask", "white.png"), "the mask says that nothing is known"),
         (("inpaint", "grey", "a.png", "--mask", "black.png"), "the mask says that all is known"),
-        (("inpaint", "grey", "a.png", "--mask", "black.png", "--repeats", "-1"), "--repeats -1: must be at least 0"),
+        (("inpaint", "grey", "a.png", "--mask", "black.png", "--repeats", "-1"), "--repeats -1: must be at least 1"),
+        (
+            ("inpaint", "grey", "a.png", "--mask", "a.png", "--repeats", "2", "--method", "dps"),
+            "read by --method repaint",
+        ),
+        (("inpaint", "grey", "a.png", "--mask", "a.png", "--noise", "0.1"), "read by --method pigdm or dps alone"),
+        (("deblur", "grey", "a.png", "--sigma", "0"), "sigma=0.0"),
+        (("deblur", "grey", "a.png", "--sigma", "1", "--method", "dps", "--noise", "0"), "--noise 0.0: must be"),
+        (("resemble", "grey", "a.png", "--factor", "1"), "--factor 1: must be at least 2 and divide"),
         (("enlarge", "grey", "a.png", "--factor", "3"), "--factor 3: must be at least 2 and divide"),
         (("colour", "grey", "a.png"), "this model's images are grey themselves"),
         (("morph", "grey", "a.png"), "at least 2 of each are needed"),
