@@ -1,12 +1,13 @@
-"""Test images that a trained diffusion model restores: holes filled, enlarged four times, coloured, redrawn.
+"""Test images that a trained diffusion model restores: holes filled, enlarged four times, deblurred, coloured, redrawn.
 
     python benchmarks/restoring.py runs/ddpm_mnist --images 64
 
 For each task a grid of eight rows (the test image, what is given of it, what the model makes of that) and the mean PSNR
 and SSIM against the test image, with standard errors; beside them those of the plain answer: a grey hole, the means of
-4x4 pixels as squares, grey. A model does not know which of all possible images was meant, so its sharp answers may
-have less PSNR than blurred ones. Redrawing (SDEdit) is measured by how far it goes at each strength. Writes
-benchmarks/results/restoring_NAME.json and .png.
+4x4 pixels as squares, the blurred image as it is, grey. What is given is rounded to 8 bits, as a file would be. A model
+does not know which of all possible images was meant, so its sharp answers may have less PSNR than blurred ones.
+Redrawing (SDEdit) is measured by how far it goes at each strength. Writes benchmarks/results/restoring_NAME.json and
+.png.
 """
 
 from __future__ import annotations
@@ -18,31 +19,33 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from machine import RESULTS, write_result
 
 import imagegen_jax as ig
-from imagegen_jax.core.model import Image, PRNGKey
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.model import Image
 from imagegen_jax.data import to_float
 from imagegen_jax.data.grid import grid, write_png
 from imagegen_jax.data.image import to_uint8
-from imagegen_jax.diffusion import editing, inverse
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.solver import Path
+from imagegen_jax.diffusion import editing, inverse, restoration
 from imagegen_jax.metrics.similarity import psnr, ssim
 
 FACTOR = 4
+SIGMA = 1.5  # pixels, of the blur
 STRENGTHS = (0.2, 0.4, 0.6)
 SHOWN = 8  # images of each task in the picture
 CHUNK = 32  # images at a time
 
 
 class Task(NamedTuple):
-    """The plain answer to what is left of images, and the model's, which sees nothing else of them."""
+    """What is left of images, the plain answer to that, and the model's: `edit` given the one with `more` arrays."""
 
+    left: Callable[[Image], Image]
     plain: Callable[[Image], Image]
-    restore: Callable[[Path, Denoise, Image, PRNGKey], Image]
+    edit: restoration.Edit
+    settings: dict[str, Any]
+    more: dict[str, Any]
 
 
 def tasks(shape: tuple[int, int, int]) -> dict[str, Task]:
@@ -50,43 +53,39 @@ def tasks(shape: tuple[int, int, int]) -> dict[str, Task]:
     h, w, channels = shape
     known = np.ones((h, w, 1), bool)
     known[h // 4 : h - h // 4, w // 4 : w - w // 4] = False
-    pooled, grey = inverse.pooled(FACTOR), inverse.grey(channels)
+    hole, pooled, grey = inverse.masked(known), inverse.pooled(FACTOR), inverse.grey(channels)
+    kernel = inverse.gaussian(SIGMA, (min(h, w) - 1) // 2 * 2 + 1).astype(np.float32)
+    pigdm, noise = {"method": "pigdm"}, {"noise": np.float32(restoration.NOISE["pigdm"])}
 
-    def fill(path: Path, denoise: Denoise, x: Image, key: PRNGKey) -> Image:
-        return editing.inpaint(editing.RePaint(), denoise, path.sigmas, jnp.where(known, x, 0), known, key)
+    def same(x: Image) -> Image:
+        return x
 
-    def by_pseudoinverse(operator: inverse.Linear) -> Task:
-        def restore(path: Path, denoise: Denoise, x: Image, key: PRNGKey) -> Image:
-            return path.draw(inverse.pigdm(denoise, operator.forward(x), operator), x.shape, key)
-
-        return Task(lambda x: operator.inverse(operator.forward(x)), restore)
-
-    def redraw(strength: float) -> Task:
-        def restore(path: Path, denoise: Denoise, x: Image, key: PRNGKey) -> Image:
-            return jnp.clip(editing.sdedit(path.solver, denoise, path.sigmas, x, strength, key), -1, 1)
-
-        return Task(lambda x: x, restore)
-
-    found = {"inpainting": Task(lambda x: jnp.where(known, x, 0), fill), "super-resolution": by_pseudoinverse(pooled)}
+    found = {
+        "inpainting": Task(hole.forward, same, restoration.inpainted, {"solver": editing.RePaint()}, {"known": known}),
+        "super-resolution": Task(
+            pooled.forward, pooled.inverse, restoration.enlarged, {"factor": FACTOR, **pigdm}, noise
+        ),
+        "deblurring": Task(
+            inverse.blurred(kernel).forward, same, restoration.deblurred, pigdm, {"kernel": kernel, **noise}
+        ),
+    }
     if channels > 1:
-        found["colourisation"] = by_pseudoinverse(grey)
-    return found | {f"redrawn at {strength}": redraw(strength) for strength in STRENGTHS}
+        found["colourisation"] = Task(grey.forward, grey.inverse, restoration.coloured, pigdm, noise)
+    redrawn = {f"redrawn at {s}": Task(same, same, restoration.redrawn, {"strength": s}, {}) for s in STRENGTHS}
+    return found | redrawn
 
 
 def answers(run: ig.Run, task: Task, images: np.ndarray, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [N H W C] -> the plain answers and the model's, uint8."""
-    model = editing.denoising_model(run.experiment.model)
-
-    @jax.jit
-    def both(nets: Any, x: Image, label: jax.Array | None, key: PRNGKey) -> tuple[jax.Array, jax.Array]:
-        denoise = model.denoiser(nets, {} if label is None else {"label": label})
-        return to_uint8(task.plain(x)), to_uint8(task.restore(model.path, denoise, x, key))
-
+    """uint8 [N H W C] -> the plain answers and the model's to what is left of them at 8 bits, uint8."""
+    program = restoration.program(task.edit, editing.denoising_model(run.experiment.model), **task.settings)
+    look = compiling.jit(lambda x: to_float(to_uint8(task.left(to_float(x)))))
     found = []
     for i, start in enumerate(range(0, len(images), CHUNK)):
         rows = slice(start, start + CHUNK)
-        label = None if labels is None else jnp.asarray(labels[rows])
-        found.append(both(run.nets, to_float(jnp.asarray(images[rows])), label, jax.random.key(i)))
+        left = look(images[rows])
+        conditions = {} if labels is None else {"label": labels[rows]}
+        made = program(run.nets, {"image": left, "conditions": conditions, **task.more}, jax.random.key(i))
+        found.append((to_uint8(task.plain(left)), to_uint8(made)))
     plain, made = (np.concatenate([np.asarray(part) for part in parts]) for parts in zip(*found, strict=True))
     return plain, made
 
