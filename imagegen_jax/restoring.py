@@ -26,7 +26,7 @@ def _add_inpaint(edits: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--mask",
         required=True,
-        help="a grey image of that size: what is white in it is drawn anew, what is black stays",
+        help="a grey image of the model's size: what is white is drawn anew, what is black stays",
     )
     parser.add_argument("--repeats", type=int, help="how often repaint takes each step (default: 10)")
     return _add_method(parser, "repaint", "replacement")
