@@ -16,7 +16,7 @@ from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.data.decode import SUFFIXES, decode
 from imagegen_jax.data.folder import Folder, may_be_image, open_files
-from imagegen_jax.data.grid import beside, grid, magnified, write_png
+from imagegen_jax.data.grid import beside, grid, magnified, repeated, write_png
 from imagegen_jax.data.image import is_image
 from imagegen_jax.diffusion.editing import Denoising
 from imagegen_jax.main import step_word
@@ -41,6 +41,7 @@ EXAMPLES = """examples:
   imagegen sample runs/edm_digits --guide runs/edm_digits_guide --guidance 2        away from a weaker model
   imagegen sample runs/edm_digits --guide runs/noisy_classifier_digits --guidance 1    towards the labels
   imagegen sample runs/pix2pix --source facade.png other.jpg  your own images, translated
+  imagegen sample runs/upsampler --source small.png           enlarged, by a model that learned to
   imagegen sample runs/cyclegan --source zebras.zip --model.direction to_source"""
 
 
@@ -234,7 +235,7 @@ def _decoded(name: str, content: bytes, size: int | None, channels: int | None) 
 def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None, sources: np.ndarray | None = None) -> None:
     """Writes uint8 images [n h w c] as a grid, as a folder of PNGs, or as the .npz that ADM's evaluator reads.
 
-    In a grid, each image is beside its source, where these have the same height.
+    In a grid, each image is beside its source, where these have the same height or are magnified to it.
     """
     path = pathlib.Path(out)
     if path.suffix == ".npz":
@@ -243,6 +244,7 @@ def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None, sourc
         rows = 0 if labels is None else len(np.unique(labels))
         columns = max(1, round(len(images) / rows if rows else len(images) ** 0.5))
         path.parent.mkdir(parents=True, exist_ok=True)
+        sources = None if sources is None else repeated(sources, images.shape[1])
         if sources is not None and sources.shape[1] == images.shape[1]:
             images = beside(sources, images)
         write_png(path, magnified(grid(images, min(columns, 64)), images.shape[1]))

@@ -61,11 +61,12 @@ def test_grids_show_source_sample_and_image(run):
 
 
 def test_panels_are_of_what_fits():
-    """Sources of another height are left out; a model that makes images from nothing has the images alone."""
+    """Small sources are magnified, or else left out; a model that makes images from nothing has the images alone."""
     images = np.zeros((2, 8, 8, 3), np.uint8)
     batch = {"image": images, "source": np.zeros((2, 8, 8, 1), np.uint8)}
     assert panels(Negative(), images, batch).shape == (2, 8, 24, 3)
-    assert panels(Negative(), images, {**batch, "source": np.zeros((2, 4, 4, 1), np.uint8)}) is images
+    assert panels(Negative(), images, {**batch, "source": np.zeros((2, 4, 4, 1), np.uint8)}).shape == (2, 8, 24, 3)
+    assert panels(Negative(), images, {**batch, "source": np.zeros((2, 3, 4, 1), np.uint8)}) is images
     assert panels(Regression(), images, batch) is images
 
 

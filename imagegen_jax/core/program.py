@@ -19,7 +19,7 @@ from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, exampl
 from imagegen_jax.core.model import Batch, Generative, Model, Nets, Scalar, check_condition_rows, condition_rows
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, stage_at
-from imagegen_jax.data.grid import beside
+from imagegen_jax.data.grid import beside, repeated
 from imagegen_jax.data.image import images_to_float, is_image, to_uint8
 
 Conditions = Mapping[str, Any]  # what sampling is given beside a key: arrays with a row an image, or scalars
@@ -245,12 +245,14 @@ def completed(conditions: Conditions, model: Model, open_data: Callable[[], Any]
 def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
     """Each image between what it was made from and the data's own of that row [n h W c], as one picture.
 
-    `images` themselves for a model that makes them from nothing, or from no images of their height; of latents the
-    first three channels, as colours: a fourth would be taken for transparency.
+    Smaller sources are magnified, by a whole number. `images` themselves for a model that makes them from nothing, or
+    from no images that reach their height; of latents the first three channels, as colours: a fourth would be taken for
+    transparency.
     """
     if batch["image"].dtype != np.uint8:
         return images[..., :3]
     sources = [batch[name] for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)]
+    sources = [repeated(source, images.shape[1]) for source in sources]
     sources = [source for source in sources if source.shape[1] == images.shape[1]]
     return beside(*sources, images, batch["image"]) if sources else images
 

@@ -2,6 +2,7 @@
 
 from imagegen_jax.data.arrays import Arrays, from_arrays
 from imagegen_jax.data.augment import Jitter
+from imagegen_jax.data.derived import Erased, Greyed, Lowered
 from imagegen_jax.data.digits import Digits
 from imagegen_jax.data.folder import Folder
 from imagegen_jax.data.image import HorizontalFlip, to_float, to_uint8
@@ -17,10 +18,13 @@ __all__ = [
     "Dataset",
     "DigitPairs",
     "Digits",
+    "Erased",
     "Folder",
+    "Greyed",
     "HorizontalFlip",
     "Jitter",
     "Latents",
+    "Lowered",
     "Paired",
     "Posterior",
     "Source",

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
 
-from imagegen_jax.data.grid import beside, grid, write_png
+from imagegen_jax.data.grid import beside, grid, repeated, write_png
 from imagegen_jax.data.image import to_uint8
 from imagegen_jax.data.source import Dataset
 
@@ -85,7 +85,7 @@ def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     images, labels = dataset.images, dataset.labels
     if dataset.sources is not None:
         n = min(len(images), len(dataset.sources), _COLUMNS * _COLUMNS // 2)
-        pairs = beside(np.asarray(dataset.sources[:n]), np.asarray(images[:n]))
+        pairs = beside(repeated(np.asarray(dataset.sources[:n]), images.shape[1]), np.asarray(images[:n]))
         write_png(path, grid(pairs, _COLUMNS // 2))
         return
     if labels is None:

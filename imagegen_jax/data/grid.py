@@ -47,6 +47,12 @@ def beside(*pictures: UInt8[np.ndarray, "n h _ _"]) -> UInt8[np.ndarray, "n h W 
     return np.concatenate([_with_channels(images, channels) for images in pictures], axis=2)
 
 
+def repeated(images: UInt8[np.ndarray, "n h w c"], height: int) -> UInt8[np.ndarray, "n H W c"]:
+    """Small images with each pixel as a square of pixels, where that makes them of this `height`; else as they are."""
+    zoom = height // images.shape[1] if height % images.shape[1] == 0 else 1
+    return images.repeat(zoom, axis=1).repeat(zoom, axis=2)
+
+
 def _with_channels(images: UInt8[np.ndarray, "n h w _"], channels: int) -> UInt8[np.ndarray, "n h w c"]:
     if images.shape[-1] == 1 and channels > 1:
         images = images.repeat(3, axis=-1)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int, Int32, UInt8
+
+Derive = Callable[[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, " n"]], UInt8[np.ndarray, "n hh ww k"]]
 
 
 @runtime_checkable
@@ -17,6 +20,27 @@ class Source(Protocol):
     def open(self) -> Dataset:
         """Decodes the images, once for all runs, and maps them into memory."""
         ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Derived:
+    """Sources that are made of the images, as they are read: by `derive`, from images and their row numbers."""
+
+    images: UInt8[np.ndarray, "n h w c"]
+    derive: Derive
+
+    def __len__(self) -> int:
+        """As many as images."""
+        return len(self.images)
+
+    def __getitem__(self, rows: Any) -> UInt8[np.ndarray, "n hh ww k"]:
+        """Those of the `rows`, a slice or an array."""
+        return self.derive(np.asarray(self.images[rows]), np.arange(len(self))[rows])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N, height, width, channels."""
+        return (len(self), *self[:1].shape[1:])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +58,7 @@ class Dataset:
     images: UInt8[np.ndarray, "n h w c"] | Float[np.ndarray, "n h w c"]  # 0..255, mapped from disk
     labels: Int32[np.ndarray, " n"] | None = None
     class_names: tuple[str, ...] = ()  # the name of each label; () where there are no labels
-    sources: UInt8[np.ndarray, "m h w k"] | None = None  # 0..255, likewise
+    sources: UInt8[np.ndarray, "m hh ww k"] | Derived | None = None  # 0..255, likewise
     paired: bool = True  # whether source i is that of image i
     stds: Float[np.ndarray, "n h w c"] | None = None  # of latents' posteriors, of which `images` are then the means
     scale: float = 1.0  # of latents and their deviations
