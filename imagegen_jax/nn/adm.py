@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
@@ -24,7 +23,7 @@ from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_in_uniform
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.resample import upsample_nearest
+from imagegen_jax.nn.resample import upsample_nearest, with_source
 from imagegen_jax.nn.unet import check_halvings
 from imagegen_jax.nn.upfirdn import downsample
 
@@ -103,21 +102,22 @@ class ADM(nn.Module):
         keys: PRNGKeys | None = None,
         *,
         source: Float[Array, "b hh ww s"] | None = None,
+        span: Num[Array, " b"] | None = None,
     ) -> Float[Array, "b h w d"]:
         """A prediction in float32 for `x` at times `t` of 0 to 999, D = C, or 2 C with `learned_variance`.
 
         `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout.
-        `source` is an image to go by, such as one of low resolution, a greyscale or a masked one: it is enlarged to
-        the size of `x` bilinearly and seen beside it. Raises ValueError where it is larger than `x`.
+        `source` is an image to go by: see `with_source`. `span` is the second time of MeanFlow: see `DiT`.
         """
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         embedding = embed(t, self.width, dtype)
+        if span is not None:
+            embedding += embed(span, self.width, dtype, "span")
         if labels is not None:
             start = nn.initializers.normal(1.0)
             embedding += nn.Dense(4 * self.width, False, dtype=dtype, kernel_init=start, name="label")(labels)
-        h = x if source is None else jnp.concatenate([x, enlarged(source, x.shape)], axis=-1)
-        h, states = descend(self, h, embedding, keys)
+        h, states = descend(self, with_source(x, source), embedding, keys)
         for level, multiplier in reversed(tuple(enumerate(self.multipliers))):
             attention = h.shape[1] in self.attention_at
             for i in range(self.blocks + 1):
@@ -182,10 +182,10 @@ class AttentionPool(nn.Module):
 # --- parts that a network calls to build itself -----------------------------------------------------------------------
 
 
-def embed(t: Num[Array, " b"], width: int, dtype: jnp.dtype) -> Float[Array, "b e"]:
+def embed(t: Num[Array, " b"], width: int, dtype: jnp.dtype, name: str = "time") -> Float[Array, "b e"]:
     """[B] -> [B 4*width]. Sines come first, where the references have cosines: that names a layer's inputs anew."""
-    h = nn.swish(dense(sinusoidal(t, width, endpoint=False), 4 * width, dtype, "time_0"))
-    return dense(h, 4 * width, dtype, "time_1")
+    h = nn.swish(dense(sinusoidal(t, width, endpoint=False), 4 * width, dtype, f"{name}_0"))
+    return dense(h, 4 * width, dtype, f"{name}_1")
 
 
 def descend(
@@ -245,16 +245,6 @@ def resized(x: Float[Array, "b h w c"], change: Change | None) -> Float[Array, "
     if change is None:
         return x
     return upsample_nearest(x) if change == "up" else downsample(x, BOX)
-
-
-def enlarged(source: Float[Array, "b hh ww s"], shape: tuple[int, ...]) -> Float[Array, "b h w s"]:
-    """Bilinearly to the height and width of `shape`."""
-    if source.shape[1] > shape[1] or source.shape[2] > shape[2]:
-        raise ValueError(
-            f"a source of {source.shape[1]}x{source.shape[2]} is larger than the image of {shape[1]}x{shape[2]}: "
-            "shrink it first"
-        )
-    return jax.image.resize(source, (source.shape[0], *shape[1:3], source.shape[3]), "bilinear")
 
 
 def conv(x: Array, features: int, dtype: jnp.dtype, name: str, strides: int = 1, zero: bool = False) -> Array:

@@ -15,6 +15,7 @@ from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import positions, sinusoidal
 from imagegen_jax.nn.multihead import Implementation, MultiHeadAttention, check_heads, check_tokens
 from imagegen_jax.nn.precision import Dtype, compute_dtype
+from imagegen_jax.nn.resample import with_source
 
 # Blocks, width and heads of Table 1; M, between B and L, is MeanFlow's.
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "M": (16, 1024, 16), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
@@ -96,6 +97,7 @@ class DiT(nn.Module):
         span: Num[Array, " b"] | None = None,
         tokens: Float[Array, "b m e"] | None = None,
         token_mask: Bool[Array, "b m"] | None = None,
+        source: Float[Array, "b hh ww s"] | None = None,
     ) -> Float[Array, "b h w d"]:
         """A prediction in float32, at times `t` as DiT's code counts them: 0 to 999.
 
@@ -103,7 +105,8 @@ class DiT(nn.Module):
         own: K + 1 in all. None: unconditional, without those weights. `keys` hold one key a row, for dropout; None: no
         dropout. `span` is t - r on the scale of `t`, the second time of a mean velocity: with it this is MeanFlow's
         network (Geng et al. 2025, arXiv 2505.13447, section 4.3), where t is in [0, 1]. Where `token_mask` is False
-        tokens are not seen; None: all are. Raises ValueError where patches, heads or tokens do not fit.
+        tokens are not seen; None: all are. `source` is an image to go by: see `with_source`. Raises ValueError where
+        patches, heads or tokens do not fit.
         """
         check_tokens(self.cross_attention, tokens)
         check_heads(self.width, self.heads)
@@ -111,7 +114,8 @@ class DiT(nn.Module):
         rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
         dense = functools.partial(nn.Dense, dtype=compute_dtype(self.dtype))
         c = self._embed(t, labels, span)
-        h = dense(self.width, kernel_init=nn.initializers.xavier_uniform(), name="patch")(patches(x, self.patch))
+        h = patches(with_source(x, source), self.patch)
+        h = dense(self.width, kernel_init=nn.initializers.xavier_uniform(), name="patch")(h)
         h = h + positions(rows, columns, self.width).astype(h.dtype)
         h = self._blocks(h, c, keys, tokens, token_mask)
         modulation = dense(2 * self.width, kernel_init=zeros, name="modulation")(nn.silu(c))

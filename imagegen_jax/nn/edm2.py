@@ -22,7 +22,7 @@ from imagegen_jax.core.optim import unit_magnitude
 from imagegen_jax.nn.attention import attend
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.resample import upsample_nearest
+from imagegen_jax.nn.resample import upsample_nearest, with_source
 from imagegen_jax.nn.unet import check_halvings
 from imagegen_jax.nn.upfirdn import convolve, downsample
 
@@ -160,16 +160,20 @@ class EDM2UNet(nn.Module):
         t: Num[Array, " b"],
         labels: Float[Array, "b k"] | None = None,
         keys: PRNGKeys | None = None,
+        *,
+        source: Float[Array, "b hh ww s"] | None = None,
+        span: Num[Array, " b"] | None = None,
     ) -> Float[Array, "b h w c"]:
         """A prediction in float32 with the shape of `x`; EDM2 has x of unit magnitude and t = log(sigma) / 4.
 
-        `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout. What
+        `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout.
+        `source` is an image to go by: see `with_source`. `span` is the second time of MeanFlow: see `DiT`. What
         is put out starts as zero, by a learned gain.
         """
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
-        embedding = self._embed(t, labels)
+        embedding = self._embed(t, labels, span)
         block = functools.partial(MPBlock, kind="decoder", dropout=self.dropout, dtype=self.dtype)
-        h, states = self._descend(x, embedding, keys)
+        h, states = self._descend(with_source(x, source), embedding, keys)
         h = block(h.shape[-1], heads=self._heads(h.shape[-1]), name="middle_0")(h, embedding, keys)
         h = block(h.shape[-1], name="middle_1")(h, embedding, keys)
         for level, multiplier in reversed(tuple(enumerate(self.multipliers))):
@@ -202,9 +206,14 @@ class EDM2UNet(nn.Module):
                 states.append(h)
         return h, states
 
-    def _embed(self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None) -> Float[Array, "b e"]:
+    def _embed(
+        self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None, span: Num[Array, " b"] | None
+    ) -> Float[Array, "b e"]:
         dense = functools.partial(MPConv, self.width * max(self.multipliers), dtype=self.dtype)
-        h = dense(name="time")(MPFourier(self.width * self.multipliers[0], name="fourier")(t))
+        fourier = functools.partial(MPFourier, self.width * self.multipliers[0])
+        h = dense(name="time")(fourier(name="fourier")(t))
+        if span is not None:
+            h = mp_sum(h, dense(name="span")(fourier(name="fourier_span")(span)))
         if labels is not None:
             h = mp_sum(h, dense(name="label")(labels * math.sqrt(labels.shape[-1])))
         return mp_silu(h)

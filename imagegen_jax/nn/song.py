@@ -24,6 +24,7 @@ from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
+from imagegen_jax.nn.resample import with_source
 from imagegen_jax.nn.unet import check_halvings, conv
 from imagegen_jax.nn.upfirdn import Taps, convolve_down, downsample, upsample
 
@@ -97,19 +98,22 @@ class SongUNet(nn.Module):
         keys: PRNGKeys | None = None,
         *,
         augment_labels: Float[Array, "b a"] | None = None,
+        source: Float[Array, "b hh ww s"] | None = None,
+        span: Num[Array, " b"] | None = None,
     ) -> Float[Array, "b h w c"]:
         """A prediction in float32 with the shape of `x`; EDM has t = log(sigma) / 4.
 
         `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout.
         `augment_labels` tell how each image was augmented, 9 numbers in EDM; None is the same as zeros, not at all,
-        but a network that is to be told must be initialised with them. Raises ValueError where the levels cannot halve
+        but a network that is to be told must be initialised with them. `source` is an image to go by: see
+        `with_source`. `span` is the second time of MeanFlow: see `DiT`. Raises ValueError where the levels cannot halve
         the image.
         """
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
-        embedding = self._embed(t, labels, augment_labels)
+        embedding = self._embed(t, labels, augment_labels, span)
         block = functools.partial(SongBlock, taps=self.taps, dropout=self.dropout, dtype=self.dtype)
-        h, states = self._descend(x, block, embedding, keys)
+        h, states = self._descend(with_source(x, source), block, embedding, keys)
         h = block(h.shape[-1], attention=True, name="middle_0")(h, embedding, keys)
         h = block(h.shape[-1], name="middle_1")(h, embedding, keys)
         for level, multiplier in reversed(tuple(enumerate(self.multipliers))):
@@ -147,13 +151,20 @@ class SongUNet(nn.Module):
         return h, states
 
     def _embed(
-        self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None, augment_labels: Float[Array, "b a"] | None
+        self,
+        t: Num[Array, " b"],
+        labels: Float[Array, "b k"] | None,
+        augment_labels: Float[Array, "b a"] | None,
+        span: Num[Array, " b"] | None,
     ) -> Float[Array, "b e"]:
         dense = functools.partial(nn.Dense, dtype=compute_dtype(self.dtype), kernel_init=fan_avg_uniform())
-        if self.embedding == "fourier":
-            h = Fourier(self.width, name="fourier")(t)
-        else:
-            h = sinusoidal(t, self.width)
+
+        def waves(time: Num[Array, " b"], name: str) -> Float[Array, "b w"]:
+            return Fourier(self.width, name=name)(time) if self.embedding == "fourier" else sinusoidal(time, self.width)
+
+        h = waves(t, "fourier")
+        if span is not None:
+            h = h + dense(h.shape[-1], name="span")(waves(span, "fourier_span"))
         if labels is not None:
             h = h + dense(h.shape[-1], name="label")(labels * math.sqrt(labels.shape[-1]))
         if augment_labels is not None:

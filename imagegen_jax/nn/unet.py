@@ -17,7 +17,7 @@ from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.multihead import CrossAttention, check_tokens
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.resample import upsample_nearest
+from imagegen_jax.nn.resample import upsample_nearest, with_source
 
 
 class ResidualBlock(nn.Module):
@@ -82,19 +82,22 @@ class UNet(nn.Module):
         *,
         tokens: Float[Array, "b m e"] | None = None,
         token_mask: Bool[Array, "b m"] | None = None,
+        source: Float[Array, "b hh ww s"] | None = None,
+        span: Num[Array, " b"] | None = None,
     ) -> Float[Array, "b h w c"]:
         """A prediction in float32 with the shape of `x`, at times `t` as DDPM's code counts them: 0 to 999.
 
         `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout. Where
-        `token_mask` is False tokens are not seen; None: all are. Raises ValueError where the levels cannot halve the
-        image, and where there are tokens but no `cross_attention`, or the other way round.
+        `token_mask` is False tokens are not seen; None: all are. `source` is an image to go by: see `with_source`.
+        `span` is the second time of MeanFlow: see `DiT`. Raises ValueError where the levels cannot halve the image, and
+        where there are tokens but no `cross_attention`, or the other way round.
         """
         check_tokens(self.cross_attention, tokens)
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         block = functools.partial(ResidualBlock, dropout=self.dropout, dtype=self.dtype)
-        conditions = (self._embed(t, labels), keys, tokens, token_mask)
-        h = conv(self.width, dtype, name="conv_in")(x)
+        conditions = (self._embed(t, labels, span), keys, tokens, token_mask)
+        h = conv(self.width, dtype, name="conv_in")(with_source(x, source))
         skips = [h]
         for level, multiplier in enumerate(self.multipliers):
             if level > 0:
@@ -116,10 +119,16 @@ class UNet(nn.Module):
         h = nn.swish(group_norm(h.shape[-1], dtype, name="norm_out")(h))
         return conv(x.shape[-1], dtype, scale=0, name="conv_out")(h).astype(jnp.float32)
 
-    def _embed(self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None) -> Float[Array, "b e"]:
+    def _embed(
+        self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None, span: Num[Array, " b"] | None
+    ) -> Float[Array, "b e"]:
         dense = functools.partial(nn.Dense, 4 * self.width, dtype=compute_dtype(self.dtype))
-        h = nn.swish(dense(kernel_init=fan_avg_uniform(), name="time_0")(sinusoidal(t, self.width)))
-        h = dense(kernel_init=fan_avg_uniform(), name="time_1")(h)
+
+        def embedded(time: Num[Array, " b"], name: str) -> Float[Array, "b e"]:
+            h = nn.swish(dense(kernel_init=fan_avg_uniform(), name=f"{name}_0")(sinusoidal(time, self.width)))
+            return dense(kernel_init=fan_avg_uniform(), name=f"{name}_1")(h)
+
+        h = embedded(t, "time") if span is None else embedded(t, "time") + embedded(span, "span")
         if labels is None:
             return h
         # DDPM has no classes; improved DDPM (Nichol & Dhariwal 2021) adds a row for each, which starts from N(0, 1).
