@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.improved import HISTORY, ImprovedDDPM, Step, _log_prob_of_level
+from imagegen_jax.diffusion.improved import HISTORY, ImprovedDDPM, Step
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, posterior
+from imagegen_jax.metrics.likelihood import log_prob_of_level
 from imagegen_jax.nn.adm import ADM
 
 KEY = jax.random.key(0)
@@ -51,7 +52,7 @@ NETS = {"network": {"params": {}}}
 def test_probabilities_of_all_levels_add_up_to_one(std):
     x = jnp.linspace(-1, 1, 256)
     p = Step(jnp.full(256, 0.3), jnp.full(256, 2 * np.log(std)))
-    assert float(jnp.exp(_log_prob_of_level(x, p)).sum()) == pytest.approx(1, abs=2e-4)
+    assert float(jnp.exp(log_prob_of_level(x, *p)).sum()) == pytest.approx(1, abs=2e-4)
 
 
 def test_bound_of_a_known_image_is_its_prior_term():
@@ -59,7 +60,7 @@ def test_bound_of_a_known_image_is_its_prior_term():
     found = jax.jit(lambda key: model_of(Knows()).bits(NETS, {"image": IMAGE[None]}, key))(KEY)
     a = SCHEDULE.alpha_bar[-1]
     nats = 0.5 * np.sum(a * np.asarray(IMAGE, np.float64) ** 2 + (1 - a) - 1 - np.log(1 - a))
-    first = -np.sum(_log_prob_of_level(IMAGE, Step(IMAGE, jnp.full(SHAPE, np.log(SCHEDULE.betas[0] / 3)))))
+    first = -np.sum(log_prob_of_level(IMAGE, *Step(IMAGE, jnp.full(SHAPE, np.log(SCHEDULE.betas[0] / 3)))))
     assert float(found[0]) == pytest.approx(nats / (4 * np.log(2)), abs=max(0.01, float(first)))
 
 
@@ -73,7 +74,7 @@ def test_divergence_of_the_other_extreme_is_that_of_two_normals():
     expected = np.sum((r - 1 - np.log(r)) / 2) / np.log(2)  # the same in each dimension
     table = model_of(Knows())._table(None)
     ends = [
-        -np.sum(_log_prob_of_level(IMAGE, Step(IMAGE, jnp.full(SHAPE, column[0])))) / (4 * np.log(2))
+        -np.sum(log_prob_of_level(IMAGE, *Step(IMAGE, jnp.full(SHAPE, column[0])))) / (4 * np.log(2))
         for column in (table.log_least, table.log_most)
     ]
     assert bits[1] - bits[0] == pytest.approx(expected + float(ends[1] - ends[0]), rel=2e-3)

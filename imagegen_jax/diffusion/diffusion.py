@@ -45,20 +45,19 @@ from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels, of_conditions
 from imagegen_jax.diffusion.levels import AnyLevels, Karras
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, row, rows_of
-from imagegen_jax.diffusion.preserving import Cosine, Discrete, SubVP, VariancePreserving
+from imagegen_jax.diffusion.preserving import Cosine, Discrete, Gamma, SubVP, VariancePreserving
 from imagegen_jax.diffusion.process import EDM, RectifiedFlow, VarianceExploding, at
 from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.diffusion.solvers import AnySolver
+from imagegen_jax.diffusion.sources import check_source_shape, source_of, source_rows
 from imagegen_jax.diffusion.times import AnyTimes, LogNormal, WholeTimes
 from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
-from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.dit import DiT
-from imagegen_jax.nn.edm2 import EDM2UNet, Uncertainty
+from imagegen_jax.nn.denoising import AnyNetwork, check_channels
+from imagegen_jax.nn.edm2 import Uncertainty
 from imagegen_jax.nn.song import SongUNet
 from imagegen_jax.nn.unet import UNet
 
-AnyNetwork = UNet | ADM | SongUNet | EDM2UNet | DiT
-AnyProcess = EDM | VarianceExploding | RectifiedFlow | VariancePreserving | SubVP | Cosine | Discrete
+AnyProcess = EDM | VarianceExploding | RectifiedFlow | VariancePreserving | SubVP | Cosine | Gamma | Discrete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +82,7 @@ class Diffusion:
     solver: AnySolver = Heun()
     image_shape: tuple[int, int, int] = (32, 32, 3)
     num_classes: int = 0  # 0: unconditional
+    source_shape: tuple[int, int, int] | None = None  # of images to go by, at most as large; None: there are none
     label_dropout: float = 0.0  # share of images whose label is left out
     time_scale: float = 1.0  # of t, before the network sees it; 1000 where t is in [0, 1]
     sigma_data: float = SIGMA_DATA  # deviation of the data that "F" assumes
@@ -103,13 +103,27 @@ class Diffusion:
                 f"model.augment={self.augment}, but a {type(self.network).__name__} cannot be told how images were "
                 "augmented, and would draw augmented ones: use a SongUNet, or set augment to None"
             )
+        if self.augment is not None and self.source_shape is not None:
+            raise ValueError(
+                f"model.augment={self.augment}, model.source_shape={self.source_shape}: the source would stay as it "
+                "was while its image is moved; set augment to None, and use the experiment's, which changes both"
+            )
+
+    @property
+    def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The "source", where there is one."""
+        return source_rows(self.source_shape)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        """Raises ValueError where images, labels, sources or the levels of the network do not fit."""
         check_images(self, batch)
         check_labels(self, batch)
+        check_source_shape(self)
+        check_channels(self.network, self.image_shape)
         x, t = batch["image"], jnp.zeros(batch["image"].shape[:1])
-        told = {} if self.augment is None else {"augment_labels": jnp.zeros((len(x), LABELS))}
+        told = source_of(self, batch)
+        if self.augment is not None:
+            told |= {"augment_labels": jnp.zeros((len(x), LABELS))}
         nets = {"network": self.network.init(key, x, t, one_hot_labels(self, batch), **told)}
         if self.uncertainty is not None:
             nets["uncertainty"] = self.uncertainty.init(jax.random.fold_in(key, 1), t)
@@ -127,9 +141,9 @@ class Diffusion:
         """
         keys = jax.vmap(lambda key: jax.random.split(key, 5), out_axes=1)(inputs.keys)
         t_keys, epsilon_keys, label_keys, dropout_keys, augment_keys = keys
-        x_0, told = inputs.batch["image"], None
+        x_0, told = inputs.batch["image"], source_of(self, inputs.batch)
         if self.augment is not None:
-            x_0, told = self.augment(x_0, augment_keys)
+            x_0, told["augment_labels"] = self.augment(x_0, augment_keys)
         x_0 = self.gain * x_0
         t = self.times(t_keys)
         epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
@@ -165,27 +179,21 @@ class Diffusion:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and guidance see of the network; guided where `conditions` has "guidance"."""
-        return of_conditions(self, functools.partial(self._denoiser, nets), conditions)
+        told = source_of(self, conditions)
+        return of_conditions(self, functools.partial(self._denoiser, nets, told), conditions)
 
-    def _denoiser(self, nets: Nets, labels: Float[Array, "b k"] | None) -> Denoise:
+    def _denoiser(self, nets: Nets, told: Batch, labels: Float[Array, "b k"] | None) -> Denoise:
         """Of images in [-1, 1], that is of what the network knows over `gain`."""
-        predict = self._predict(nets, labels, None)
+        predict = self._predict(nets, labels, None, told)
         known = from_prediction(predict, self.process, self.prediction, sigma_data=self.sigma_data)
         denoise = with_gain(known, self.gain)
         return (lambda x, sigma: jnp.clip(denoise(x, sigma), -1.0, 1.0)) if self.clip else denoise
 
-    def _predict(
-        self,
-        nets: Nets,
-        labels: Float[Array, "b k"] | None,
-        keys: PRNGKeys | None,
-        told: Float[Array, "b a"] | None = None,
-    ) -> Predict:
-        """(x_t, t) -> the prediction, by a network that is `told` how images were augmented."""
-        augmented = {} if told is None else {"augment_labels": told}
+    def _predict(self, nets: Nets, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None, told: Batch) -> Predict:
+        """(x_t, t) -> the prediction, by a network that is `told` a source, or how images were augmented."""
 
         def network(x: Float[Array, "b h w c"], t: Float[Array, " b"]) -> Float[Array, "b h w c"]:
-            return self.network.apply(nets["network"], x, t * self.time_scale, labels, keys, **augmented)
+            return self.network.apply(nets["network"], x, t * self.time_scale, labels, keys, **told)
 
         if self.prediction != "F":
             return network

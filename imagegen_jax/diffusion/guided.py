@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Int
 
-from imagegen_jax.core.model import Batch, Image, Nets, Phase, PRNGKey, Variables, check_labels
+from imagegen_jax.core.model import Batch, Image, Nets, Phase, PRNGKey, Variables, check_labels, condition_rows
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.editing import Denoising
 from imagegen_jax.diffusion.guidance import LogProb, autoguidance, classifier
@@ -77,6 +77,11 @@ class Guided:
     def num_classes(self) -> int:
         """The guide's, which are the model's own where it has any."""
         return getattr(self.guide, "num_classes", 0)
+
+    @property
+    def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """What `model` makes images from."""
+        return condition_rows(self.model)
 
     @property
     def path(self) -> Path:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Hashable
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.model import (
@@ -38,15 +36,17 @@ from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dro
 from imagegen_jax.diffusion.levels import of_schedule, timesteps
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, posterior, signal_and_noise
+from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, StepTable, signal_and_noise, step_table
 from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.metrics.likelihood import bits_per_dim
+from imagegen_jax.diffusion.sources import check_source_shape, source_of, source_rows
+from imagegen_jax.metrics.likelihood import bits_per_dim, log_prob_of_level
 from imagegen_jax.nn.adm import ADM
 from imagegen_jax.nn.dit import DiT
 
 HISTORY = 10  # losses kept of each time, section 3.3
 UNIFORM = 0.001  # the share of times that are drawn evenly, whatever their losses
-LEVEL = 2 / 255  # between neighbouring values of an 8-bit image in [-1, 1]
+
+Predictor = Callable[..., tuple[Image, Image]]  # (x_t, t, labels, keys) -> the noise, and where the variance lies
 
 
 class Step(NamedTuple):
@@ -54,18 +54,6 @@ class Step(NamedTuple):
 
     mean: Image
     log_variance: Image
-
-
-class Table(NamedTuple):
-    """The numbers of steps between chosen times, float32 [S], from the least noisy on."""
-
-    t: Any
-    signal: Any
-    noise: Any
-    of_x_0: Any
-    of_x_t: Any
-    log_least: Any  # of the posterior's variance, beta~
-    log_most: Any  # of beta
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +75,7 @@ class ImprovedDDPM:
     schedule: CosineSchedule | LinearSchedule = CosineSchedule(4000)
     image_shape: tuple[int, int, int] = (32, 32, 3)
     num_classes: int = 0  # 0: unconditional
+    source_shape: tuple[int, int, int] | None = None  # of images to go by, at most as large; None: there are none
     objective: Literal["hybrid", "vlb"] = "hybrid"
     vlb_weight: float = 0.001  # lambda of L_hybrid
     importance: bool = False
@@ -116,12 +105,19 @@ class ImprovedDDPM:
         if not self.vlb_weight > 0:
             raise ValueError(f"model.vlb_weight={self.vlb_weight}: must be above 0, or the variance learns nothing")
 
+    @property
+    def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The "source", where there is one."""
+        return source_rows(self.source_shape)
+
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        """Raises ValueError where images, labels, sources or the levels of the network do not fit."""
         check_images(self, batch)
         check_labels(self, batch)
+        check_source_shape(self)
         x = batch["image"]
-        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))
+        t, labels, told = jnp.zeros(x.shape[:1]), one_hot_labels(self, batch), source_of(self, batch)
+        network = self.network.init(key, x, t, labels, **told)
         if self.importance:
             steps = self.schedule.steps
             network |= {"history": {"losses": jnp.zeros((steps, HISTORY)), "count": jnp.zeros(steps, jnp.int32)}}
@@ -144,7 +140,7 @@ class ImprovedDDPM:
         signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
         x_t = signal * x_0 + noise * epsilon
         labels = drop_labels(one_hot_labels(self, inputs.batch), self.label_dropout, label_keys)
-        predicted, between = self._predict(nets, x_t, t, labels, dropout_keys)
+        predicted, between = self._predictor(nets, inputs.batch)(x_t, t, labels, dropout_keys)
         hybrid = self.objective == "hybrid"
         table = _at(self._table(None), t, x_0)
         mean_of = jax.lax.stop_gradient(predicted) if hybrid else predicted
@@ -165,13 +161,14 @@ class ImprovedDDPM:
         if self.gain != 1:
             raise ValueError(f"model.gain={self.gain}: these are latents, and bits per dimension are of 8-bit images")
         x_0, labels, table = batch["image"], one_hot_labels(self, batch), self._table(None)
+        predict = self._predictor(nets, batch)
 
         def term(total: Float[Array, " b"], i: Int[Array, ""]) -> tuple[Float[Array, " b"], None]:
             epsilon = jax.random.normal(jax.random.fold_in(key, i), x_0.shape)
             t = jnp.full(x_0.shape[:1], i)
             row = _at(table, t, x_0)
             x_t = row.signal * x_0 + row.noise * epsilon
-            predicted, between = self._predict(nets, x_t, t, labels, None)
+            predicted, between = predict(x_t, t, labels)
             return total + self._bits(row, x_0, x_t, self._backward(row, x_t, predicted, between), t == 0), None
 
         total, _ = jax.lax.scan(term, jnp.zeros(x_0.shape[:1]), jnp.arange(self.schedule.steps))
@@ -184,15 +181,16 @@ class ImprovedDDPM:
         check_labels(self, conditions)
         self.check_conditions(conditions)
         labels, table = one_hot_labels(self, conditions), self._table(self.sampling_steps)
+        predict = self._predictor(nets, conditions)
         noise_key, step_key = jax.random.split(key)
         count = len(table.t)
 
         def step(x_t: Image, i: Int[Array, ""]) -> tuple[Image, None]:
             row = _at(table, jnp.full(n, i), x_t)
             t = jnp.full(n, table.t[i])
-            predicted, between = self._predict(nets, x_t, t, labels, None)
+            predicted, between = predict(x_t, t, labels)
             if labels is not None and "guidance" in conditions:
-                free, _ = self._predict(nets, x_t, t, jnp.zeros_like(labels), None)
+                free, _ = predict(x_t, t, jnp.zeros_like(labels))
                 predicted = free + conditions["guidance"] * (predicted - free)
             mean, log_variance = self._backward(row, x_t, predicted, between)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
@@ -210,11 +208,11 @@ class ImprovedDDPM:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers, edits and guides see of the network: x_0 by its noise; guided where there is "guidance"."""
-        return of_conditions(self, functools.partial(self._denoiser, nets), conditions)
+        return of_conditions(self, functools.partial(self._denoiser, self._predictor(nets, conditions)), conditions)
 
-    def _denoiser(self, nets: Nets, labels: Float[Array, "b k"] | None) -> Denoise:
+    def _denoiser(self, predict: Predictor, labels: Float[Array, "b k"] | None) -> Denoise:
         def noise(x_t: Image, t: Int[Array, " b"]) -> Image:
-            return self._predict(nets, x_t, t, labels, None)[0]
+            return predict(x_t, t, labels)[0]
 
         return with_gain(from_prediction(noise, Discrete(self.schedule), "epsilon", clip=self.gain == 1), self.gain)
 
@@ -222,29 +220,24 @@ class ImprovedDDPM:
         """Raises ValueError for guidance where there is no label, or none was ever left out in training."""
         check_guidance(self, conditions)
 
-    def _predict(
-        self, nets: Nets, x_t: Image, t: Int[Array, " b"], labels: Float[Array, "b k"] | None, keys: PRNGKeys | None
-    ) -> tuple[Image, Image]:
+    def _predictor(self, nets: Nets, batch: Batch) -> Predictor:
         """The noise, and v of Eq. 15, which lies in [0, 1] where the network puts out -1 to 1."""
-        out = self.network.apply(
-            {"params": nets["network"]["params"]}, x_t, t * 1000 / self.schedule.steps, labels, keys
-        )
-        epsilon, between = jnp.split(out, 2, axis=-1)
-        return epsilon, (between + 1) / 2
+        variables, told = {"params": nets["network"]["params"]}, source_of(self, batch)
 
-    def _table(self, steps: int | None) -> Table:
+        def predict(
+            x_t: Image, t: Int[Array, " b"], labels: Float[Array, "b k"] | None, keys: PRNGKeys | None = None
+        ) -> tuple[Image, Image]:
+            out = self.network.apply(variables, x_t, t * 1000 / self.schedule.steps, labels, keys, **told)
+            epsilon, between = jnp.split(out, 2, axis=-1)
+            return epsilon, (between + 1) / 2
+
+        return predict
+
+    def _table(self, steps: int | None) -> StepTable:
         """Steps from each of `steps` times (None: all) to the one before, and from the first to the image."""
-        t = timesteps(self.schedule.steps, steps, "linear")
-        alpha_bar = self.schedule.alpha_bar[t]
-        previous = np.append(1.0, alpha_bar[:-1])
-        q = posterior(alpha_bar, previous)
-        # To the image itself the posterior has no variance: the next step's stands for it, as in the authors' code.
-        least = np.append(q.variance[1:2] if len(t) > 1 else 1 - alpha_bar, q.variance[1:])
-        columns = [np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar), q.of_x_0, q.of_x_t]
-        columns += [np.log(least), np.log(1 - alpha_bar / previous)]
-        return Table(jnp.asarray(t), *(jnp.asarray(column, jnp.float32) for column in columns))
+        return step_table(self.schedule, timesteps(self.schedule.steps, steps, "linear"))
 
-    def _backward(self, row: Table, x_t: Image, epsilon: Image, between: Image) -> Step:
+    def _backward(self, row: StepTable, x_t: Image, epsilon: Image, between: Image) -> Step:
         """p(x_{t-1} | x_t): the mean by the x_0 of `epsilon`, log variance v log beta + (1 - v) log beta~.
 
         Eq. 9, 10 and 15. The x_0 of pixels is kept in [-1, 1].
@@ -253,12 +246,12 @@ class ImprovedDDPM:
         x_0 = jnp.clip(x_0, -1.0, 1.0) if self.gain == 1 else x_0
         return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)
 
-    def _bits(self, row: Table, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:
+    def _bits(self, row: StepTable, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:
         """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) and, at the first time, L_0 = -log p(x_0 | x_1)   (Eq. 4 to 7)."""
         q = Step(row.of_x_0 * x_0 + row.of_x_t * x_t, row.log_least)
         ratio = q.log_variance - p.log_variance
         divergence = 0.5 * (jnp.exp(ratio) - 1 - ratio + (q.mean - p.mean) ** 2 * jnp.exp(-p.log_variance))
-        nats = jnp.where(rows_of(first, x_0), -_log_prob_of_level(x_0, p), divergence)
+        nats = jnp.where(rows_of(first, x_0), -log_prob_of_level(x_0, *p), divergence)
         return bits_per_dim(jnp.sum(nats, axis=(1, 2, 3)), self.image_shape)
 
     def _times(self, nets: Nets, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
@@ -287,20 +280,6 @@ class ImprovedDDPM:
         return {"losses": jax.lax.stop_gradient(losses), "count": count}
 
 
-def _at(table: Table, i: Int[Array, " b"], x: Image) -> Table:
+def _at(table: StepTable, i: Int[Array, " b"], x: Image) -> StepTable:
     """A row of the table for each image, with as many axes."""
-    return Table(*(rows_of(column[i], x) for column in table))
-
-
-def _log_prob_of_level(x: Image, p: Step) -> Image:
-    """log P that a normal value rounds to that of the 8-bit image; the outermost levels have the tails.
-
-    Ho et al. (2020, arXiv 2006.11239, Eq. 13).
-    """
-    scale = jnp.exp(-p.log_variance / 2)
-    above, below = (x + LEVEL / 2 - p.mean) * scale, (x - LEVEL / 2 - p.mean) * scale
-    # log(cdf(above) - cdf(below)), on the side of the mean where neither is near 1
-    flip = above + below > 0
-    high, low = jnp.where(flip, -below, above), jnp.where(flip, -above, below)
-    inside = log_ndtr(high) + jnp.log1p(-jnp.exp(jnp.minimum(log_ndtr(low) - log_ndtr(high), -1e-7)))
-    return jnp.where(x < -0.999, log_ndtr(above), jnp.where(x > 0.999, log_ndtr(-below), inside))
+    return StepTable(*(rows_of(column[i], x) for column in table))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +83,11 @@ class Progressive:
     def num_classes(self) -> int:
         """How many labels there are; 0: unconditional."""
         return self.diffusion.num_classes
+
+    @property
+    def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """What the teacher makes images from."""
+        return self.diffusion.condition_rows
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""

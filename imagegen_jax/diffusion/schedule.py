@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -110,6 +110,30 @@ def posterior(alpha_bar: Float64[np.ndarray, "*s"], previous: Float64[np.ndarray
         of_x_t=np.sqrt(alpha) * (1 - previous) / (1 - alpha_bar),
         variance=(1 - previous) / (1 - alpha_bar) * beta,
     )
+
+
+class StepTable(NamedTuple):
+    """The numbers of steps between chosen times, float32 [S], from the least noisy on."""
+
+    t: Any
+    signal: Any
+    noise: Any
+    of_x_0: Any
+    of_x_t: Any
+    log_least: Any  # of the posterior's variance, beta~
+    log_most: Any  # of beta
+
+
+def step_table(schedule: Schedule, t: Int[np.ndarray, " S"]) -> StepTable:
+    """Steps from each of the increasing times `t` to the one before, and from the first to the image."""
+    alpha_bar = schedule.alpha_bar[t]
+    previous = np.append(1.0, alpha_bar[:-1])
+    q = posterior(alpha_bar, previous)
+    # To the image itself the posterior has no variance: the next step's stands for it, as in the authors' code.
+    least = np.append(q.variance[1:2] if len(t) > 1 else 1 - alpha_bar, q.variance[1:])
+    columns = [np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar), q.of_x_0, q.of_x_t]
+    columns += [np.log(least), np.log(1 - alpha_bar / previous)]
+    return StepTable(jnp.asarray(t), *(jnp.asarray(column, jnp.float32) for column in columns))
 
 
 def signal_and_noise(

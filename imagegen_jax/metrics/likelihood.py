@@ -13,11 +13,13 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.model import PRNGKeys
 
 LEVELS = 256
+STEP = 2 / (LEVELS - 1)  # between neighbouring values of an 8-bit image in [-1, 1]
 
 
 def dequantize(
@@ -49,6 +51,22 @@ def density_to_bits_per_dim(
     """
     low, high = _checked(data_range)
     return bits_per_dim(nats + math.prod(image_shape) * math.log(LEVELS / (high - low)), image_shape)
+
+
+def log_prob_of_level(
+    x: Float[Array, "*shape"], mean: Float[Array, "*shape"], log_variance: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """log P that a normal value rounds to that of the 8-bit image `x` in [-1, 1]; the outermost levels have the tails.
+
+    Ho et al. (2020, arXiv 2006.11239, Eq. 13).
+    """
+    scale = jnp.exp(-log_variance / 2)
+    above, below = (x + STEP / 2 - mean) * scale, (x - STEP / 2 - mean) * scale
+    # log(cdf(above) - cdf(below)), on the side of the mean where neither is near 1
+    flip = above + below > 0
+    high, low = jnp.where(flip, -below, above), jnp.where(flip, -above, below)
+    inside = log_ndtr(high) + jnp.log1p(-jnp.exp(jnp.minimum(log_ndtr(low) - log_ndtr(high), -1e-7)))
+    return jnp.where(x < -0.999, log_ndtr(above), jnp.where(x > 0.999, log_ndtr(-below), inside))
 
 
 def mean_and_standard_error(values: Float[Array | np.ndarray, " n"]) -> tuple[float, float]:
