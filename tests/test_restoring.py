@@ -18,6 +18,7 @@ from imagegen_jax.core.state import create
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import Karras
+from imagegen_jax.diffusion.meanflow import MeanFlow
 from imagegen_jax.run import Run
 from imagegen_jax.vae.vae import VAE
 
@@ -45,6 +46,16 @@ class Means(nn.Module):
         return nothing + jnp.zeros_like(x) + (m * sigma / (0.5 * jnp.sqrt(0.25 + sigma**2))).reshape(-1, 1, 1, 1)
 
 
+class Velocity(nn.Module):
+    """u(z, t, t) = (t - (1 - t) / 4) / ((1 - t)^2 / 4 + t^2) z, the velocity of N(0, 0.5^2)."""
+
+    @nn.compact
+    def __call__(self, z, t, labels, keys=None, *, span):
+        nothing = self.param("nothing", nn.initializers.zeros, ())
+        rate = (t - (1 - t) / 4) / ((1 - t) ** 2 / 4 + t**2)
+        return nothing + rate.reshape(-1, 1, 1, 1) * z
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Runs at step 0: of grey images, of colours, of classes, and of no denoiser."""
@@ -55,6 +66,7 @@ def runs(tmp_path_factory):
         "colour": Diffusion(silent, levels=levels, image_shape=(SIZE, SIZE, 3)),
         "classes": Diffusion(silent, levels=levels, image_shape=(SIZE, SIZE, 1), num_classes=10, label_dropout=0.1),
         "means": Diffusion(Means(), levels=levels, image_shape=(SIZE, SIZE, 1), num_classes=10),
+        "meanflow": MeanFlow(Velocity(), (SIZE, SIZE, 1), 0, 0.0, levels=levels),
         "vae": VAE(image_shape=(SIZE, SIZE, 1)),
     }
     found = {}
@@ -121,6 +133,17 @@ def test_strength_says_how_much_is_redrawn(imagegen):
         np.testing.assert_array_equal(given, values)
         changes.append(np.abs(found - values).mean())
     assert changes[0] == 0 < changes[1] < changes[2]
+
+
+def test_a_meanflow_redraws_as_the_denoiser_does_that_it_is(imagegen):
+    """Its velocity at one time is that of the same normal data."""
+    save("a.png")
+    found = []
+    for run in ("meanflow", "grey"):
+        assert imagegen("redraw", run, "a.png", "--strength", "0.5", "--out", f"{run}.png")[0] == 0
+        found.append(shown(f"{run}.png")[1])
+    np.testing.assert_allclose(found[0], found[1], atol=30)
+    assert np.abs(found[0] - found[1]).mean() < 12  # steps of Euler against Heun's
 
 
 @pytest.mark.parametrize(("method", "tolerance"), [("pigdm", 12), ("dps", 60)])

@@ -28,9 +28,16 @@ from imagegen_jax.core.model import (
     check_labels,
     one_hot_labels,
 )
+from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, with_gain
+from imagegen_jax.diffusion.levels import AnyLevels, ShiftedFlow
+from imagegen_jax.diffusion.multistep import Euler
 from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.process import RectifiedFlow
+from imagegen_jax.diffusion.solver import Path
+from imagegen_jax.diffusion.solvers import AnySolver
 from imagegen_jax.diffusion.times import AnyTimes, LogitNormal
-from imagegen_jax.nn.dit import DiT, dit
+from imagegen_jax.nn.denoising import AnyNetwork, check_channels, forward_differentiable
+from imagegen_jax.nn.dit import dit
 
 Times = Float[Array, " b"]
 MeanVelocity = Callable[[Image, Times, Times], Image]  # (z_t, t, t - r) -> u
@@ -45,7 +52,7 @@ class MeanFlow:
     of omega / (1 - kappa); 1 and 0 leave it out. Raises ValueError for fields out of range.
     """
 
-    network: DiT = dit("B/4")
+    network: AnyNetwork = dit("B/4")
     image_shape: tuple[int, int, int] = (32, 32, 4)
     num_classes: int = 1000  # 0: unconditional
     label_dropout: float = 0.1  # share of images whose label is left out
@@ -57,6 +64,8 @@ class MeanFlow:
     floor: float = 0.01  # c
     steps: int = 1  # evaluations of sampling, over equal spans of time
     gain: float = 1.0  # of images, before noise is added to them
+    solver: AnySolver = Euler()  # of edits, which follow the velocity itself, u(z, t, t), and
+    levels: AnyLevels = ShiftedFlow(50)  # along these levels
 
     def __post_init__(self) -> None:
         for name in ("same_share", "label_dropout"):
@@ -84,6 +93,7 @@ class MeanFlow:
         """Raises ValueError where images, labels or the patches of the network do not fit."""
         check_images(self, batch)
         check_labels(self, batch)
+        check_channels(self.network, self.image_shape)
         x = batch["image"]
         t = jnp.zeros(x.shape[:1])
         return {"network": self.network.init(key, x, t, one_hot_labels(self, batch), span=t)}
@@ -144,7 +154,22 @@ class MeanFlow:
         z, _ = jax.lax.scan(step, z, jnp.asarray(np.linspace(1, 0, self.steps, endpoint=False), jnp.float32))
         return jnp.clip(z / self.gain, -1.0, 1.0)
 
+    @property
+    def path(self) -> Path:
+        """How its images are edited."""
+        return Path(self.solver, self.levels() / self.gain)
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers, edits and guides see: the velocity itself, u(z, t, t), as an estimate of x_0.
+
+        Raises ValueError where the model has classes and `conditions` no "label".
+        """
+        check_labels(self, conditions)
+        mean_velocity = self._mean_velocity(nets, one_hot_labels(self, conditions), None)
+        known = from_prediction(lambda z, t: mean_velocity(z, t, 0 * t), RectifiedFlow(), "velocity")
+        return with_gain(known, self.gain)
+
     def _mean_velocity(self, nets: Nets, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None) -> MeanVelocity:
-        """u; in training by an attention that can be differentiated forward."""
-        network = self.network.clone(attention="xla") if keys is not None else self.network
+        """u; in training by a network that can be differentiated forward."""
+        network = self.network if keys is None else forward_differentiable(self.network)
         return lambda z, t, span: network.apply(nets["network"], z, t, labels, keys, span=span)
