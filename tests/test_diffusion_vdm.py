@@ -113,10 +113,31 @@ def test_the_ends_of_the_schedule_are_learned():
     assert all(float(jnp.abs(leaf)) > 1e-4 for leaf in jax.tree.leaves(gradient))
 
 
+def gamma_from(low, high):
+    """The variables of a `LearnedGamma` that has learned these ends."""
+    return {"params": {"b": jnp.float32(low), "w": jnp.float32(high - low)}}
+
+
 def test_samples_of_the_exact_network_have_the_datas_deviation():
-    model = dataclasses.replace(model_of(LearnedGamma(-10.0, 8.0)), steps=200)
-    drawn = jax.jit(lambda key: model.sample({"network": {}, "gamma": {}}, key, 4_000, {}))(KEY)
+    model = dataclasses.replace(model_of(LearnedGamma(-3.0, 1.0)), steps=200)
+    nets = {"network": {}, "gamma": gamma_from(-10.0, 8.0)}
+    drawn = jax.jit(lambda key: model.sample(nets, key, 4_000, {}))(KEY)
     assert float(drawn.std()) == pytest.approx(STD, rel=0.05)
+    edited = jax.jit(lambda key: model.path.draw(model.denoiser(nets, {}), (4_000, *SHAPE), key))(KEY)
+    assert float(edited.std()) == pytest.approx(STD, rel=0.3)  # from gamma = 1, as training began
+
+
+def test_samples_go_from_the_learned_end_to_the_other():
+    """A single step is a draw from q(z_0 | z_1, x_0) over alpha_0: its variance is known."""
+    model = dataclasses.replace(model_of(LearnedGamma(-10.0, 8.0)), steps=1)
+    low, high = -4.0, -1.0
+    drawn = jax.jit(lambda key: model.sample({"network": {}, "gamma": gamma_from(low, high)}, key, 20_000, {}))(KEY)
+    now, then = math.exp(high), math.exp(low)  # s^2 at gamma(1) and gamma(0)
+    kept = then / now
+    of_x = kept + (1 - kept) * STD**2 / (STD**2 + now)
+    inside = math.sqrt(of_x**2 * (1 + now) + kept * (now - then))
+    expected = jnp.clip(inside * jax.random.normal(jax.random.key(9), (200_000,)), -1, 1)
+    assert float(drawn.std()) == pytest.approx(float(expected.std()), rel=0.02)
 
 
 def test_times_of_their_own():

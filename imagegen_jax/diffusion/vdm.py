@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.model import (
     Aux,
@@ -30,7 +30,7 @@ from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.levels import PolyExponential
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.preserving import preserving_scale
-from imagegen_jax.diffusion.solver import Path
+from imagegen_jax.diffusion.solver import Path, noise
 from imagegen_jax.metrics.likelihood import LEVELS, bits_per_dim
 from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
 
@@ -48,7 +48,7 @@ class VDM:
     """The defaults are the paper's for CIFAR-10 (appendix B). Images are of 8 bits, and the loss in bits per dimension.
 
     gamma = log(sigma^2 / alpha^2), minus the logarithm of the signal-to-noise ratio, is a network of t in [0, 1] of its
-    own. Sampling is by `steps` ancestral steps of equal differences in gamma, between the ends that it starts from.
+    own. Sampling is by `steps` ancestral steps from gamma(1) to gamma(0), at equal differences of time.
     """
 
     network: VDMUNet = VDMUNet()
@@ -101,11 +101,26 @@ class VDM:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
-        return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+        denoise, (start_key, step_key) = self.denoiser(nets, conditions), jax.random.split(key)
+        levels = jnp.exp(self._gamma(nets, jnp.linspace(1.0, 0.0, self.steps + 1)) / 2)
+
+        def step(i: Int[Array, ""], x: Image) -> Image:
+            """A draw from q(z_s | z_t, x_0) over alpha_s: DDPM's with the posterior's variance   (appendix A)"""
+            now, then = levels[i], levels[i + 1]
+            kept = (then / now) ** 2
+            mean = kept * x + (1 - kept) * denoise(x, jnp.full(n, now))
+            return mean + jnp.sqrt(kept * (now**2 - then**2)) * noise(step_key, i, x)
+
+        x = jnp.sqrt(1 + levels[0] ** 2) * jax.random.normal(start_key, (n, *self.image_shape))
+        # This is z_0 over alpha_0. To round it to 8 bits is to take the likeliest level under p(x | z_0).
+        return jnp.clip(jax.lax.fori_loop(0, self.steps, step, x), -1.0, 1.0)
 
     @property
     def path(self) -> Path:
-        """How it samples: the paper's steps are DDPM's, with the posterior's variance (appendix A)."""
+        """How its images are edited: as it samples, but between the ends that gamma starts from, and on to 0.
+
+        Paths know no weights, and what gamma has learned is in them.
+        """
         low, high = (math.exp(end / 2) for end in (self.gamma.gamma_min, self.gamma.gamma_max))
         return Path(DDPMAncestral("small"), PolyExponential(self.steps, low, high)())
 
