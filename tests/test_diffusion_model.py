@@ -19,7 +19,7 @@ from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.label_dropout import drop_labels
 from imagegen_jax.diffusion.levels import Karras, Spaced
 from imagegen_jax.diffusion.prediction import convert, rows_of
-from imagegen_jax.diffusion.preserving import Cosine, Discrete, SubVP, VariancePreserving
+from imagegen_jax.diffusion.preserving import Cosine, Discrete, Gamma, GammaLine, SubVP, VariancePreserving
 from imagegen_jax.diffusion.process import EDM, Point, RectifiedFlow, VarianceExploding, at
 from imagegen_jax.diffusion.times import LogitNormal, LogNormal, Uniform, WholeTimes
 from imagegen_jax.diffusion.weighting import P2, MinSNR, Plain
@@ -58,6 +58,7 @@ PROCESSES = [
     (VariancePreserving(), Uniform(1e-3)),
     (SubVP(), Uniform(1e-3)),
     (Cosine(), Uniform(1e-3, 0.99)),
+    (Gamma(GammaLine(-9.0, 6.0)), Uniform(1e-3)),
     (Discrete(), WholeTimes()),
 ]
 
@@ -166,7 +167,7 @@ def test_guidance_of_1_is_the_class_and_of_0_no_class(conditional):
     x, sigma = jax.random.normal(KEY, (2, 4, 4, 1)), jnp.array([0.3, 2.0])
     label = jnp.array([1, 2])
     plain = model.denoiser(nets, {"label": label})(x, sigma)
-    free = model._denoiser(nets, jnp.zeros((2, 3)))(x, sigma)
+    free = model._denoiser(nets, {}, jnp.zeros((2, 3)))(x, sigma)
     assert float(jnp.abs(plain - free).max()) > 1e-3
     for guidance, expected in ((1.0, plain), (0.0, free), (3.0, free + 3 * (plain - free))):
         found = model.denoiser(nets, {"label": label, "guidance": guidance})(x, sigma)

@@ -40,20 +40,22 @@ from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
 from imagegen_jax.diffusion.process import EDM
 from imagegen_jax.diffusion.solver import Path, noise_estimate
 from imagegen_jax.diffusion.teacher import with_teacher
+from imagegen_jax.nn.denoising import AnyNetwork, check_channels
 from imagegen_jax.nn.unet import UNet
 
 
 @dataclasses.dataclass(frozen=True)
 class Consistency:
-    """A network that jumps to the end of the flow. The defaults are iCT's for CIFAR-10 (its Table 1).
+    """A network that jumps to the end of the flow. The levels, weights and distance are iCT's for CIFAR-10 (Table 1).
 
+    The network is not: theirs is an NCSN++ (`SongUNet`), the default the U-Net of DDPM.
     `levels` are those of sampling: one is a single jump, each further one makes the image noisy again and jumps anew.
     Where it is to `distil`, "network" starts from a network that was trained as in EDM (the defaults of `Diffusion`),
     by `Experiment.pretrained`; what it starts from is kept as the "teacher", and no more need be given. The paper's
     levels are then `first_levels` = `last_levels` = 17, its N - 1. Raises ValueError for fields out of range.
     """
 
-    network: UNet = UNet()
+    network: AnyNetwork = UNet()
     levels: Listed = Listed((80.0,))
     image_shape: tuple[int, int, int] = (32, 32, 3)
     num_classes: int = 0  # 0: unconditional
@@ -88,6 +90,7 @@ class Consistency:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_labels(self, batch)
+        check_channels(self.network, self.image_shape)
         x = batch["image"]
         network = self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))
         return with_teacher(network) if self.distil else {"network": network}

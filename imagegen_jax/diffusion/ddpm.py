@@ -27,6 +27,7 @@ from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.sampler import Ancestral, AnySampler
 from imagegen_jax.diffusion.schedule import LinearSchedule, signal_and_noise
 from imagegen_jax.diffusion.solver import Path
+from imagegen_jax.nn.denoising import AnyNetwork, check_channels
 from imagegen_jax.nn.unet import UNet
 
 
@@ -34,7 +35,7 @@ from imagegen_jax.nn.unet import UNet
 class DDPM:
     """Denoising diffusion probabilistic model with the simple loss; the defaults are the paper's for CIFAR-10."""
 
-    network: UNet = UNet()
+    network: AnyNetwork = UNet()
     schedule: LinearSchedule = LinearSchedule()
     sampler: AnySampler = Ancestral()
     image_shape: tuple[int, int, int] = (32, 32, 3)
@@ -44,6 +45,7 @@ class DDPM:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_labels(self, batch)
+        check_channels(self.network, self.image_shape)
         x = batch["image"]
         return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))}
 

@@ -165,14 +165,31 @@ class Cosine:
 
 
 @dataclasses.dataclass(frozen=True)
+class GammaLine:
+    """gamma(t) = low + (high - low) t, with the ends that VDM starts from. Raises ValueError unless `low` < `high`."""
+
+    low: float = -13.3
+    high: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf:
+            raise ValueError(f"gamma.low={self.low}, gamma.high={self.high}: must obey low < high")
+
+    def __call__(self, t: Any) -> Any:
+        """[...] -> [...]."""
+        return self.low + (self.high - self.low) * t
+
+
+@dataclasses.dataclass(frozen=True)
 class Gamma:
     """alpha^2 = sigmoid(-gamma(t)), sigma^2 = sigmoid(gamma(t)) for t in [0, 1]: VDM (Kingma et al. 2021, 2107.00630).
 
     `gamma` is any increasing function, minus the logarithm of the signal-to-noise ratio (Eq. 4), such as a learned
-    network's. It is of JAX arrays; its slope is had by forward differentiation, its inverse by bisection.
+    network's; in an experiment, which is stored, a dataclass. It is of JAX arrays; its slope is had by forward
+    differentiation, its inverse by bisection.
     """
 
-    gamma: Callable[[Any], Any]
+    gamma: Callable[[Any], Any] = GammaLine()
 
     def alpha(self, t: Value) -> Any:
         """sqrt(sigmoid(-gamma))."""

@@ -40,6 +40,7 @@ from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
 from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.diffusion.teacher import with_teacher
 from imagegen_jax.diffusion.times import LogNormal
+from imagegen_jax.nn.denoising import AnyNetwork, check_channels, forward_differentiable
 from imagegen_jax.nn.edm2 import MPFourier
 from imagegen_jax.nn.unet import UNet
 
@@ -60,18 +61,19 @@ class LearnedWeight(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class SCM:
-    """Consistency training (sCT) or, with `distil`, distillation (sCD). The defaults are the paper's for CIFAR-10.
+    """Consistency training (sCT) or, with `distil`, distillation (sCD); times, weight and norm are the paper's.
 
-    The network sees x_t / sigma_d and t itself. `times` are those of sigma_d tan(t), EDM's noise level. `levels` are
-    the levels of sampling: one is a single jump, each further one makes the image noisy again and jumps anew; the
-    paper's second time, 1.1, is `sigma_data` tan(1.1): 0.98 for 0.5.
+    These are its for CIFAR-10; the network is not, where it has a DDPM++ (`SongUNet`), but the U-Net of DDPM. It sees
+    x_t / sigma_d and t itself. `times` are those of sigma_d tan(t), EDM's noise level. `levels` are the levels of
+    sampling: one is a single jump, each further one makes the image noisy again and jumps anew; the paper's second
+    time, 1.1, is `sigma_data` tan(1.1): 0.98 for 0.5.
 
     Where it is to distil, "network" starts from a trained F, by `Experiment.pretrained`, and what it starts from is
     kept as the "teacher". A `Diffusion` with prediction "v", process `Cosine(0.0)` and `time_scale` pi/2 is one for a
     `sigma_data` of 1. Raises ValueError for fields out of range.
     """
 
-    network: UNet = UNet()
+    network: AnyNetwork = UNet()
     weight: LearnedWeight = LearnedWeight()
     times: LogNormal = LogNormal(-1.0, 1.4)
     levels: Listed = Listed((80.0,))
@@ -93,6 +95,7 @@ class SCM:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_labels(self, batch)
+        check_channels(self.network, self.image_shape)
         x, (network_key, weight_key) = batch["image"], jax.random.split(key)
         t = jnp.zeros(x.shape[:1])
         network = self.network.init(network_key, x, t, one_hot_labels(self, batch))
@@ -168,7 +171,9 @@ class SCM:
         return jump
 
     def _field(self, network: Variables, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None) -> Field:
-        return lambda x, t: self.network.apply(network, x, t, labels, keys)
+        """F; in training by a network that can be differentiated forward."""
+        called = self.network if keys is None else forward_differentiable(self.network)
+        return lambda x, t: called.apply(network, x, t, labels, keys)
 
 
 def _sum(x: Image) -> Float[Array, " b"]:
