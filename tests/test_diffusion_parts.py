@@ -86,6 +86,20 @@ def test_a_second_time_has_weights_of_its_own(network):
     assert new and all(name.startswith("span") for name in new)
 
 
+@pytest.mark.parametrize("model", [SCM, MeanFlow])
+def test_losses_by_forward_mode_have_no_fused_attention(model):
+    """It would refuse, and here, without a GPU, it cannot even be asked for."""
+    model = model(NETWORKS["dit"].clone(attention="cudnn"), image_shape=SHAPE, num_classes=2)
+    batch = {"image": jnp.zeros((4, *SHAPE)), "label": jnp.zeros(4, jnp.int32)}
+    plain = dataclasses.replace(model, network=NETWORKS["dit"])
+    nets = jax.eval_shape(plain.init, KEY, batch)
+
+    def loss(nets, keys):
+        return model.loss(nets, Inputs(batch, KEY, keys, jnp.int32(0), {}))[0]
+
+    assert jax.eval_shape(loss, nets, jax.random.split(KEY, 4)).shape == ()
+
+
 def test_only_transformers_have_an_attention_that_forward_mode_refuses():
     assert forward_differentiable(NETWORKS["dit"]).attention == "xla"
     assert forward_differentiable(NETWORKS["unet"]) is NETWORKS["unet"]
