@@ -140,8 +140,8 @@ def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
     for leaf, row in condition_rows(model).items():
         if leaf not in batch:
             raise ValueError(
-                f"a {name} makes images from {leaf!r}, which is not given: train on data that have it, such as Paired, "
-                f"and sample with {leaf}=..., an array with a row an image"
+                f"a {name} makes images from {leaf!r}, which is not given: train on data that have it, such as Paired "
+                f"or Lowered, and sample with {leaf}=..., an array with a row an image"
             )
         given = tuple(batch[leaf].shape[1:])
         if given != row.shape:
