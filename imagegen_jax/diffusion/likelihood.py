@@ -33,7 +33,8 @@ class FlowLikelihood:
     not change. At `sigma_max` noise is taken to be all there is: data whose mean is m away from 0 are off by about
     m / sigma_max nats, either way. `trace` is "exact", at the price
     of an evaluation for each value of a row, or "hutchinson": unbiased, by `probes` random signs (Eq. 40). Both need
-    denoisers that can be differentiated forwards. Raises ValueError for fields out of range.
+    denoisers that can be differentiated forwards: on GPUs, those of networks that are made so by
+    `nn.denoising.forward_differentiable`. Raises ValueError for fields out of range.
     """
 
     sigma_min: float = 0.002

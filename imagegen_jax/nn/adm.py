@@ -17,10 +17,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.model import PRNGKeys
-from imagegen_jax.nn.attention import SelfAttention, attend
+from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_in_uniform
+from imagegen_jax.nn.multihead import Implementation, attend, in_heads
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest, with_source
@@ -46,6 +47,7 @@ class Block(nn.Module):
     change: Change | None = None
     scale_shift: bool = True
     dropout: float = 0.0
+    implementation: Implementation = "auto"  # of attention
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -68,9 +70,10 @@ class Block(nn.Module):
         h = h + (x if x.shape[-1] == channels else dense(x, channels, dtype, "shortcut"))
         if not self.heads:
             return h
-        start = fan_in_uniform(channels)
-        zeros = nn.initializers.zeros_init()
-        return SelfAttention(self.dtype, self.heads, EPSILON, **start, out_init=zeros, name="attention")(h)
+        start = {**fan_in_uniform(channels), "out_init": nn.initializers.zeros_init()}
+        return SelfAttention(
+            self.dtype, self.heads, EPSILON, **start, implementation=self.implementation, name="attention"
+        )(h)
 
 
 class ADM(nn.Module):
@@ -91,6 +94,7 @@ class ADM(nn.Module):
     resample: Literal["block", "conv"] = "block"  # what changes the resolution
     learned_variance: bool = True  # whether there are as many channels more for the variance
     dropout: float = 0.0
+    attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -147,6 +151,7 @@ class ADMClassifier(nn.Module):
     scale_shift: bool = True
     resample: Literal["block", "conv"] = "block"
     dropout: float = 0.0
+    attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -175,8 +180,10 @@ class AttentionPool(nn.Module):
         x = x.reshape(b, h * w, c)
         x = jnp.concatenate([x.mean(axis=1, keepdims=True), x], axis=1)
         x = x + self.param("position", nn.initializers.normal(c**-0.5), (h * w + 1, c)).astype(dtype)
-        q, k, v = (dense(y, c, dtype, n) for y, n in ((x[:, :1], "query"), (x, "key"), (x, "value")))
-        return dense(attend(q, k, v, self.heads)[:, 0], self.features, dtype, "out").astype(jnp.float32)
+        seen = {"query": x[:, :1], "key": x, "value": x}
+        q, k, v = (in_heads(dense(y, c, dtype, name), self.heads) for name, y in seen.items())
+        mixed = attend(q, k, v, "xla").reshape(b, c)  # a single query: there is nothing to be saved
+        return dense(mixed, self.features, dtype, "out").astype(jnp.float32)
 
 
 # --- parts that a network calls to build itself -----------------------------------------------------------------------
@@ -211,7 +218,8 @@ def block(
 ) -> Block:
     """A block as the fields of `network` say."""
     heads = heads_of(network, channels) if attention else 0
-    return Block(channels, heads, change, network.scale_shift, network.dropout, network.dtype, name=name)
+    shared = (network.scale_shift, network.dropout, network.attention, network.dtype)
+    return Block(channels, heads, change, *shared, name=name)
 
 
 def heads_of(network: ADM | ADMClassifier, channels: int) -> int:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from flax.typing import Initializer
 from jaxtyping import Array, Float
 
 from imagegen_jax.nn.init import fan_avg_uniform
+from imagegen_jax.nn.multihead import Implementation, attend, in_heads
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
@@ -24,6 +23,7 @@ class SelfAttention(nn.Module):
     kernel_init: Initializer = fan_avg_uniform()  # of queries, keys and values
     bias_init: Initializer = nn.initializers.zeros_init()
     out_init: Initializer = fan_avg_uniform(0)
+    implementation: Implementation = "auto"  # see `multihead.attend`
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -33,19 +33,8 @@ class SelfAttention(nn.Module):
         dense = functools.partial(nn.Dense, c, dtype=dtype)
         normed = group_norm(c, dtype, "norm", self.epsilon)(x).reshape(b, h * w, c)
         q, k, v = (
-            dense(kernel_init=self.kernel_init, bias_init=self.bias_init, name=name)(normed)
+            in_heads(dense(kernel_init=self.kernel_init, bias_init=self.bias_init, name=name)(normed), self.heads)
             for name in ("query", "key", "value")
         )
-        mixed = attend(q, k, v, self.heads).reshape(b, h, w, c)
+        mixed = attend(q, k, v, self.implementation).reshape(b, h, w, c)
         return x + dense(kernel_init=self.out_init, name="out")(mixed)
-
-
-def attend(
-    q: Float[Array, "b q c"], k: Float[Array, "b k c"], v: Float[Array, "b k c"], heads: int = 1
-) -> Float[Array, "b q c"]:
-    """softmax(q k^T / sqrt(c)) v in each of `heads` slices of c = C / heads channels; the softmax is in float32."""
-    q, k, v = (x.reshape(*x.shape[:2], heads, -1) for x in (q, k, v))
-    logits = jnp.einsum("bqnc,bknc->bnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(logits).astype(v.dtype)
-    mixed = jnp.einsum("bnqk,bknc->bqnc", weights, v)
-    return mixed.reshape(*mixed.shape[:2], -1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import flax.linen as nn
+
 from imagegen_jax.nn.adm import ADM
 from imagegen_jax.nn.dit import DiT
 from imagegen_jax.nn.edm2 import EDM2UNet
@@ -12,7 +14,7 @@ from imagegen_jax.nn.unet import UNet
 
 AnyNetwork = UNet | ADM | SongUNet | EDM2UNet | DiT
 
-Network = TypeVar("Network")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def check_channels(network: AnyNetwork, image_shape: tuple[int, int, int]) -> None:
@@ -34,4 +36,4 @@ def check_channels(network: AnyNetwork, image_shape: tuple[int, int, int]) -> No
 
 def forward_differentiable(network: Network) -> Network:
     """`network` with an attention that forward mode goes through, which fused kernels refuse."""
-    return network.clone(attention="xla") if isinstance(network, DiT) else network
+    return network.clone(attention="xla") if hasattr(network, "attention") else network

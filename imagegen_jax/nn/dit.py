@@ -70,7 +70,7 @@ class DiT(nn.Module):
     The defaults are DiT-XL/2's; `dit` makes the other sizes by name. A prediction of noise and variance has twice as
     many `out_channels` as the image (the official networks: 8, for 4). With `skips` the last blocks also see what their
     mirror images put out, as in U-ViT (Bao et al. 2022, arXiv 2209.12152, section 3.1). `remat` computes each block
-    again in the backward pass, where only its input is then kept. See `MultiHeadAttention` for `attention`.
+    again in the backward pass, where only its input is then kept. See `multihead.attend` for `attention`.
     """
 
     patch: int = 2  # height and width of a patch, in pixels

@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.core.optim import unit_magnitude
-from imagegen_jax.nn.attention import attend
 from imagegen_jax.nn.dropout import Dropout
+from imagegen_jax.nn.multihead import Implementation, attend
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest, with_source
 from imagegen_jax.nn.unet import check_halvings
@@ -96,6 +96,7 @@ class MPBlock(nn.Module):
     change: Literal["up", "down"] | None = None
     balance: float = 0.3  # t of the sums with the convolutions and with attention
     dropout: float = 0.0
+    implementation: Implementation = "auto"  # of attention
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -127,10 +128,10 @@ class MPBlock(nn.Module):
         b, h, w, c = x.shape
         heads = (b, h * w, self.heads, c // self.heads)
         q, k, v = (
-            pixel_norm(MPConv(c, dtype=self.dtype, name=name)(x).reshape(heads)).reshape(b, h * w, c)
-            for name in ("query", "key", "value")
+            pixel_norm(MPConv(c, dtype=self.dtype, name=name)(x).reshape(heads)) for name in ("query", "key", "value")
         )
-        return MPConv(c, dtype=self.dtype, name="out")(attend(q, k, v, self.heads).reshape(x.shape))
+        mixed = attend(q, k, v, self.implementation).reshape(x.shape)
+        return MPConv(c, dtype=self.dtype, name="out")(mixed)
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
@@ -151,6 +152,7 @@ class EDM2UNet(nn.Module):
     attention_at: tuple[int, ...] = (16, 8)
     head_channels: int = 64
     dropout: float = 0.0
+    attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -172,7 +174,7 @@ class EDM2UNet(nn.Module):
         """
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         embedding = self._embed(t, labels, span)
-        block = functools.partial(MPBlock, kind="decoder", dropout=self.dropout, dtype=self.dtype)
+        block = self._block("decoder")
         h, states = self._descend(with_source(x, source), embedding, keys)
         h = block(h.shape[-1], heads=self._heads(h.shape[-1]), name="middle_0")(h, embedding, keys)
         h = block(h.shape[-1], name="middle_1")(h, embedding, keys)
@@ -190,7 +192,7 @@ class EDM2UNet(nn.Module):
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], keys: PRNGKeys | None
     ) -> tuple[Float[Array, "b hh ww d"], list[Array]]:
         """The way down: what comes out of it, and what was left on the way for the way up."""
-        block = functools.partial(MPBlock, kind="encoder", dropout=self.dropout, dtype=self.dtype)
+        block = self._block("encoder")
         # A channel of ones does what biases did.
         h = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
         h = MPConv(self.width * self.multipliers[0], 3, self.dtype, name="conv_in")(h)
@@ -217,6 +219,10 @@ class EDM2UNet(nn.Module):
         if labels is not None:
             h = mp_sum(h, dense(name="label")(labels * math.sqrt(labels.shape[-1])))
         return mp_silu(h)
+
+    def _block(self, kind: Literal["encoder", "decoder"]) -> functools.partial[MPBlock]:
+        fields = {"dropout": self.dropout, "implementation": self.attention, "dtype": self.dtype}
+        return functools.partial(MPBlock, kind=kind, **fields)
 
     def _heads(self, channels: int) -> int:
         if channels % self.head_channels:

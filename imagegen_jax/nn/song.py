@@ -22,6 +22,7 @@ from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_avg_uniform
+from imagegen_jax.nn.multihead import Implementation
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import with_source
@@ -42,6 +43,7 @@ class SongBlock(nn.Module):
     change: Literal["up", "down"] | None = None
     taps: Taps = (1.0, 1.0)
     dropout: float = 0.0
+    implementation: Implementation = "auto"  # of attention
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -62,7 +64,8 @@ class SongBlock(nn.Module):
         if not self.attention:
             return h
         start = fan_avg_uniform(0.1)
-        return SelfAttention(self.dtype, kernel_init=start, name="attention")(h) * HALF
+        attend = SelfAttention(self.dtype, kernel_init=start, implementation=self.implementation, name="attention")
+        return attend(h) * HALF
 
     def _resized(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
         if self.change is None:
@@ -87,6 +90,7 @@ class SongUNet(nn.Module):
     encoder: Literal["standard", "residual"] = "standard"
     taps: Taps = (1.0, 1.0)  # of the filter that changes the resolution
     dropout: float = 0.13
+    attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -112,7 +116,9 @@ class SongUNet(nn.Module):
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         embedding = self._embed(t, labels, augment_labels, span)
-        block = functools.partial(SongBlock, taps=self.taps, dropout=self.dropout, dtype=self.dtype)
+        block = functools.partial(
+            SongBlock, taps=self.taps, dropout=self.dropout, implementation=self.attention, dtype=self.dtype
+        )
         h, states = self._descend(with_source(x, source), block, embedding, keys)
         h = block(h.shape[-1], attention=True, name="middle_0")(h, embedding, keys)
         h = block(h.shape[-1], name="middle_1")(h, embedding, keys)

@@ -14,7 +14,7 @@ from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_avg_uniform
-from imagegen_jax.nn.multihead import CrossAttention, check_tokens
+from imagegen_jax.nn.multihead import CrossAttention, Implementation, check_tokens
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest, with_source
@@ -29,6 +29,7 @@ class ResidualBlock(nn.Module):
     channels: int
     attention: bool = False
     dropout: float = 0.0
+    implementation: Implementation = "auto"  # of attention
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -51,7 +52,7 @@ class ResidualBlock(nn.Module):
         h = h + (x if x.shape[-1] == self.channels else dense(name="shortcut")(x))
         if not self.attention:
             return h
-        h = SelfAttention(self.dtype, name="attention")(h)
+        h = SelfAttention(self.dtype, implementation=self.implementation, name="attention")(h)
         return h if tokens is None else CrossAttention(self.dtype, name="cross_attention")(h, tokens, token_mask)
 
 
@@ -70,6 +71,7 @@ class UNet(nn.Module):
     attention_at: tuple[int, ...] = (16,)
     dropout: float = 0.1
     cross_attention: bool = False
+    attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -95,7 +97,7 @@ class UNet(nn.Module):
         check_tokens(self.cross_attention, tokens)
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
-        block = functools.partial(ResidualBlock, dropout=self.dropout, dtype=self.dtype)
+        block = functools.partial(ResidualBlock, dropout=self.dropout, implementation=self.attention, dtype=self.dtype)
         conditions = (self._embed(t, labels, span), keys, tokens, token_mask)
         h = conv(self.width, dtype, name="conv_in")(with_source(x, source))
         skips = [h]

@@ -12,6 +12,7 @@ from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
+from imagegen_jax.nn.multihead import Implementation
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
@@ -54,6 +55,7 @@ class VDMUNet(nn.Module):
     gamma_min: float = -13.3  # at t = 0, and
     gamma_max: float = 5.0  # at t = 1, where training starts; they only set the scale of `gamma`
     dropout: float = 0.1
+    attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -78,8 +80,8 @@ class VDMUNet(nn.Module):
             h = block(name=f"down_{i}")(h, embedding, keys)
             states.append(h)
         h = block(name="middle_0")(h, embedding, keys)
-        start = nn.initializers.lecun_normal()
-        h = SelfAttention(self.dtype, kernel_init=start, out_init=ZEROS, name="attention")(h)
+        start = {"kernel_init": nn.initializers.lecun_normal(), "out_init": ZEROS}
+        h = SelfAttention(self.dtype, **start, implementation=self.attention, name="attention")(h)
         h = block(name="middle_1")(h, embedding, keys)
         for i in range(self.layers + 1):
             h = block(name=f"up_{i}")(jnp.concatenate([h, states.pop()], axis=-1), embedding, keys)
