@@ -20,6 +20,7 @@ from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.loop import train
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
+from imagegen_jax.diffusion.guidances import ClassifierFree
 from imagegen_jax.diffusion.guided import Guided
 
 Path = str | os.PathLike[str]
@@ -92,10 +93,12 @@ class Run:
         """This run with its samples guided by the networks of another: `sample(n, labels, guidance=2.0)`.
 
         `guide` is a run of a classifier of noisy images, or of a denoiser that is weaker than this one, such as a
-        smaller one that was trained less; see `diffusion.guided.Guided` for what guidance of 0 and 1 are. It counts
+        smaller one that was trained less; see `diffusion.guided.Guided` for what guidance of 0 and 1 are. What the
+        scale does is this model's own `guidance` where it has that field, and else classifier-free. The guide counts
         with the average that its own sampling reads. Raises ValueError where the two do not go together.
         """
-        model = Guided(self.experiment.model, guide.experiment.model)
+        own = getattr(self.experiment.model, "guidance", ClassifierFree())
+        model = Guided(self.experiment.model, guide.experiment.model, own)
         nets = jax.device_put(guide.nets, state_sharding(mesh_of(self.nets), guide.nets))
         params, stats = split(model.joined({}, nets))
         state = self.state.replace(params=self.state.params | params, stats=self.state.stats | stats)

@@ -106,13 +106,24 @@ def test_guidances_commute_where_they_are_linear():
     same(inner, outer)
 
 
-def test_rescaling_restores_the_conditionals_deviation():
+def output_of(kind, x_0):
+    """What a network puts out whose process preserves variance: alpha^2 = 1 / (1 + s^2), s being sigma / alpha."""
+    s = SIGMA[:, None]
+    epsilon = (X - x_0) / s
+    return {"x0": x_0, "epsilon": epsilon, "v": (epsilon - s * x_0) / jnp.sqrt(1 + s**2)}[kind]
+
+
+@pytest.mark.parametrize("kind", ["v", "epsilon", "x0"])
+def test_rescaling_is_the_papers_of_what_a_network_puts_out(kind):
+    """Eq. 15 and 16, and `rescale_noise_cfg` of diffusers."""
     free = classifier_free(conditional, unconditional, 5.0)
-    same(rescaled(free, conditional, 0.0), free)
-    whole = rescaled(free, conditional, 1.0)(X, SIGMA)
-    np.testing.assert_allclose(whole.std(axis=1), conditional(X, SIGMA).std(axis=1), rtol=1e-5)
-    same(rescaled(free, conditional, 0.3), lambda x, s: 0.3 * whole + 0.7 * free(x, s))
-    assert jnp.all(rescaled(lambda x, s: 0 * x, conditional)(X, SIGMA) == 0)
+    same(rescaled(free, conditional, 0.0, kind), free, atol=2e-6)
+    cfg, positive = (output_of(kind, one(X, SIGMA)) for one in (free, conditional))
+    scaled = cfg * positive.std(axis=1, keepdims=True) / cfg.std(axis=1, keepdims=True)
+    for phi in (0.7, 1.0):
+        found = output_of(kind, rescaled(free, conditional, phi, kind)(X, SIGMA))
+        np.testing.assert_allclose(found, phi * scaled + (1 - phi) * cfg, rtol=1e-3, atol=1e-4)
+    assert jnp.all(rescaled(lambda x, s: 0 * x, conditional, 0.7, "x0")(X, SIGMA) == 0)
 
 
 def flow(denoise):
@@ -126,6 +137,8 @@ def test_cfg_zero_star_is_the_papers_in_velocities():
     guided = cfg_zero_star(conditional, unconditional, 3.0)
     np.testing.assert_allclose(flow(guided), (1 - 3) * s * v_u + 3 * v_c, rtol=1e-3, atol=1e-4)
     same(cfg_zero_star(conditional, unconditional, 1.0), conditional, rtol=1e-4)
+    np.testing.assert_allclose(flow(cfg_zero_star(conditional, unconditional, 0.0)), s * v_u, rtol=1e-3, atol=1e-4)
+    assert jnp.abs(s - 1).max() > 0.1  # so that a scale of 0 is not the unconditional denoiser
     still = cfg_zero_star(conditional, unconditional, 3.0, still_above=0.5)
     np.testing.assert_allclose(flow(still)[2:], 0, atol=1e-5)
     np.testing.assert_allclose(flow(still)[:2], flow(guided)[:2], rtol=1e-5)
@@ -135,6 +148,10 @@ def test_projection_leaves_the_estimates_length_and_shortens_the_difference():
     guided = projected(conditional, unconditional, 4.0)(X, SIGMA)
     c, u = conditional(X, SIGMA), unconditional(X, SIGMA)
     np.testing.assert_allclose(jnp.sum((guided - c) * c, axis=1), 0, atol=1e-5)
+    along = jnp.sum((c - u) * c, axis=1, keepdims=True) / jnp.sum(c**2, axis=1, keepdims=True) * c
+    np.testing.assert_allclose(projected(conditional, unconditional, 0.0)(X, SIGMA), u + along, rtol=1e-4, atol=1e-6)
+    assert jnp.abs(along).max() > 0.1  # so that a scale of 0 is not the unconditional denoiser
+    same(projected(conditional, unconditional, 1.0), conditional)
     short = projected(conditional, unconditional, 4.0, along=1.0, radius=0.05)(X, SIGMA)
     length = np.minimum(np.linalg.norm(c - u, axis=1), 0.05)
     np.testing.assert_allclose(np.linalg.norm(short - c, axis=1), 3 * length, rtol=1e-4, atol=1e-6)

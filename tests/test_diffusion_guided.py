@@ -22,6 +22,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
+from imagegen_jax.diffusion.guidances import Interval
 from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
@@ -115,6 +116,8 @@ def test_away_from_a_weaker_twin():
     np.testing.assert_allclose(draw(guided, nets, 0.0), bad, atol=1e-5)
     np.testing.assert_allclose(bad - good, 0.25, atol=0.01)
     np.testing.assert_allclose(draw(guided, nets, 2.0) - good, -0.25, atol=0.01)
+    still = dataclasses.replace(guided, guidance=Interval(30.0, 40.0))  # above all levels
+    np.testing.assert_allclose(draw(still, nets, 2.0), good, atol=1e-5)
 
 
 @pytest.mark.parametrize("guided", [Guided(Exact(3), Exact(3)), Guided(Exact(), Parts())], ids=["twin", "classifier"])
@@ -255,6 +258,21 @@ def test_the_command_draws_by_a_guide(imagegen):
     with np.load("a.npz") as arrays:
         dark, bright = (arrays["arr_0"][arrays["arr_1"] == label].mean() for label in (0, 9))
     assert bright > dark + 5
+
+
+def test_the_command_chooses_the_guidance(imagegen):
+    """In an interval without a level the model is alone, in spite of the guide."""
+
+    def drawn(words):
+        code, said = imagegen(*f"{words} --labels 0,9 --n 8 --out a.npz".split())
+        assert code == 0, said
+        with np.load("a.npz") as arrays:
+            return arrays["arr_0"].astype(int)
+
+    led = "classes --guide classifier --guidance 3 --model.guidance interval --model.guidance.low"
+    alone = drawn("classes")
+    np.testing.assert_allclose(drawn(f"{led} 30"), alone, atol=1)
+    assert np.abs(drawn(f"{led} 0.1") - alone).max() > 5
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ from imagegen_jax.core.model import (
 from imagegen_jax.diffusion.augment import LABELS, EDMAugment
 from imagegen_jax.diffusion.coupling import optimal_order
 from imagegen_jax.diffusion.denoiser import Denoise, Predict, from_prediction, preconditioned, with_gain
+from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels, of_conditions
 from imagegen_jax.diffusion.levels import AnyLevels, Karras
@@ -66,7 +67,8 @@ class Diffusion:
 
     `prediction` "F" has EDM's preconditioning around the network; with any other the network sees x_t and t *
     `time_scale`. With `label_dropout` above 0 the network also learns to do without a label, and samples can be guided:
-    `conditions["guidance"]`, a scalar of which 1 is the class itself (classifier-free, Ho & Salimans 2022, 2207.12598).
+    `conditions["guidance"]`, a scalar of which 1 is the class itself (classifier-free, Ho & Salimans 2022, 2207.12598),
+    in the way that `guidance` says.
     `gain` is for latents, whose values exceed those of pixels many times: what noise is added to, and what `levels` are
     made for, are images times `gain`. What goes in and comes out is in [-1, 1] all the same. Raises ValueError for
     choices that do not go together.
@@ -84,6 +86,7 @@ class Diffusion:
     num_classes: int = 0  # 0: unconditional
     source_shape: tuple[int, int, int] | None = None  # of images to go by, at most as large; None: there are none
     label_dropout: float = 0.0  # share of images whose label is left out
+    guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
     time_scale: float = 1.0  # of t, before the network sees it; 1000 where t is in [0, 1]
     sigma_data: float = SIGMA_DATA  # deviation of the data that "F" assumes
     clip: bool = False  # whether estimates of x_0 are kept in [-1, 1] while sampling

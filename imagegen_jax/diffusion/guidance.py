@@ -1,13 +1,16 @@
 """Guidance: functions of denoisers that return a denoiser, so that they compose, and every solver can use them.
 
 The convention: a scale of 1 is the conditional denoiser itself, 0 the unconditional one, and above 1 it is guided, as
-in Imagen, EDM2 and `diffusers`; Ho & Salimans's own w is the scale less 1. A scale may be a number, an array (so that
-no other value compiles again), one for each row, or a function of sigma [B], such as `interval` makes.
+in Imagen, EDM2 and `diffusers`; Ho & Salimans's own w is the scale less 1. Two keep the first half of it alone: at 0
+`cfg_zero_star` gives the unconditional velocity times s*, and `projected` the conditional estimate less what of the
+difference is kept. A scale may be a number, an array (so that no other value compiles again), one for each row, or a
+function of sigma [B], such as `interval` makes. As fields of a model they are in `guidances`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +18,14 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.loops import for_loops
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import coefficients, rows_of
+from imagegen_jax.diffusion.process import Point
 
 Images = Float[Array, "b ..."]
 Sigmas = Float[Array, " b"]
 Number = Float[Array, ""] | Float[Array, " b"] | float
 Scale = Number | Callable[[Sigmas], Number]
+Output = Literal["v", "epsilon", "x0"]
 LogProb = Callable[[Images, Sigmas], Float[Array, " b"]]
 
 
@@ -56,18 +61,22 @@ def interval(scale: Scale, low: Number, high: Number) -> Callable[[Sigmas], Floa
     return of_sigma
 
 
-def rescaled(guided: Denoise, conditional: Denoise, share: Number = 0.7) -> Denoise:
-    """Brings the deviation of guided estimates to the conditional's, by `share`: 0 leaves `guided`, 1 is all the way.
+def rescaled(guided: Denoise, conditional: Denoise, share: Number = 0.7, output: Output = "v") -> Denoise:
+    """Brings the deviation of what is guided to the conditional's, by `share`: 0 leaves `guided`, 1 is all the way.
 
-    Lin et al. (2023, arXiv 2305.08891, Eq. 15 and 16, with phi for the share). The deviations are
-    those of each image's estimate of x_0.
+    Lin et al. (2023, arXiv 2305.08891, Eq. 15 and 16, with phi for the share). It is the `output` of a network that is
+    rescaled, each image's by itself: theirs predict v, and `diffusers` takes what its network predicts, often epsilon;
+    both of a process that preserves variance. "x0", the estimates themselves, is in neither.
     """
 
     def denoise(x: Images, sigma: Sigmas) -> Images:
-        cfg, positive = guided(x, sigma), conditional(x, sigma)
+        alpha = (1 + sigma**2) ** -0.5
+        point, x_t = Point(alpha, sigma * alpha, 0.0, 0.0), rows_of(alpha, x) * x
+        to, back = (tuple(rows_of(c, x) for c in coefficients(*way, point)) for way in (("x0", output), (output, "x0")))
+        cfg, positive = (to[0] * x_t + to[1] * one(x, sigma) for one in (guided, conditional))
         factor = _deviation(positive) / jnp.maximum(_deviation(cfg), jnp.finfo(cfg.dtype).tiny)
         phi = rows_of(jnp.asarray(share), x)
-        return phi * factor * cfg + (1 - phi) * cfg
+        return back[0] * x_t + back[1] * (phi * factor * cfg + (1 - phi) * cfg)
 
     return denoise
 
@@ -89,8 +98,8 @@ def classifier(denoise: Denoise, log_prob: LogProb, scale: Scale) -> Denoise:
 def cfg_zero_star(conditional: Denoise, unconditional: Denoise, scale: Scale, still_above: Number = jnp.inf) -> Denoise:
     """CFG-Zero* for rectified flows (Fan et al. 2025, arXiv 2503.18886, Eq. 9, Algorithm 1).
 
-    The unconditional velocity is first scaled by s* = <v_c, v_u> / |v_u|^2. Above the level `still_above` the velocity
-    is zero ("zero-init"): there x_t stays what it is.
+    The unconditional velocity is first scaled by s* = <v_c, v_u> / |v_u|^2: a scale of 0 leaves s* v_u. Above the level
+    `still_above` the velocity is zero ("zero-init") at any scale: there x_t stays what it is.
     """
 
     def denoise(x: Images, sigma: Sigmas) -> Images:
@@ -111,8 +120,9 @@ def projected(
     """APG: guidance mostly across the estimate (Sadat et al. 2024, arXiv 2410.02416, Algorithm 1).
 
     The difference D_c - D_u is shortened to the length `radius`, and its part along D_c, which saturates images,
-    weighted by `along`; 1 with an infinite radius is `classifier_free`. The paper's momentum, a state from step to
-    step, is left out (its beta is 0).
+    weighted by `along`; 1 with an infinite radius is `classifier_free`, and with any other a scale of 0 is not the
+    unconditional denoiser. The paper's momentum is left out (its beta is 0): a denoiser remembers nothing of the step
+    before, and solvers may ask it twice in a step, or a step again.
     """
 
     def denoise(x: Images, sigma: Sigmas) -> Images:
@@ -141,6 +151,11 @@ def thresholded(denoise: Denoise, percentile: Number = 0.995, most: Number = jnp
         return jnp.clip(x_0, -s, s) / s
 
     return within
+
+
+def known(x_0: Images) -> Denoise:
+    """An estimate that is there already, as the denoiser of the one place that it was made at."""
+    return lambda x, sigma: x_0
 
 
 def _scale(scale: Scale, sigma: Sigmas, x: Images) -> Float[Array, "b ..."]:

@@ -7,12 +7,13 @@ from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.model import Batch, Image, Nets, Phase, PRNGKey, Variables, check_labels, condition_rows
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.editing import Denoising
-from imagegen_jax.diffusion.guidance import LogProb, autoguidance, classifier
+from imagegen_jax.diffusion.guidance import LogProb, classifier, known
+from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.solver import Path
 
 GUIDE = "guide."  # what the names of the guide's networks begin with
@@ -36,13 +37,15 @@ class Guided:
 
     A classifier leads towards the labels (`guidance.classifier`): 0 is `model` alone, and 1 Bayes's rule where `model`
     itself knows no classes; where it does, it is given the labels as well. A denoiser of the same images and classes,
-    a weaker one, is led away from (`guidance.autoguidance`): 1 is `model` alone, 0 the guide. Guidance by labels that
-    `model` may have of its own is off. The networks are those of both, the guide's with "guide." before their names;
-    training leaves these as they are. Raises ValueError for two that do not go together.
+    a weaker one, is led away from (`guidance.autoguidance`): 1 is `model` alone, 0 the guide. The field `guidance` may
+    change either, such as leave it out at some levels; guidance by labels that `model` may have of its own is off. The
+    networks are those of both, the guide's with "guide." before their names; training leaves these as they are. Raises
+    ValueError for two that do not go together.
     """
 
     model: Any  # Denoising
     guide: Any  # Classifying, or Denoising
+    guidance: AnyGuidance = ClassifierFree()
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
 
@@ -119,6 +122,13 @@ class Guided:
         of_guide = {name.removeprefix(GUIDE): nets[name] for name in nets if name.startswith(GUIDE)}
         scale, rest = conditions["guidance"], {name: conditions[name] for name in conditions if name != "guidance"}
         denoise = self.model.denoiser(nets, rest)
-        if isinstance(self.guide, Classifying):
-            return classifier(denoise, self.guide.log_probability(of_guide, rest["label"]), scale)
-        return autoguidance(denoise, self.guide.denoiser(of_guide, rest), scale)
+        if not isinstance(self.guide, Classifying):
+            return self.guidance(denoise, self.guide.denoiser(of_guide, rest), scale)
+        log_prob = self.guide.log_probability(of_guide, rest["label"])
+
+        def guided(x: Image, sigma: Float[Array, " b"]) -> Image:
+            # A twin that knows the labels less than `model` does, by as much as the classifier knows of them.
+            plain = known(denoise(x, sigma))
+            return self.guidance(plain, classifier(plain, log_prob, -1.0), 1 + scale)(x, sigma)
+
+        return guided

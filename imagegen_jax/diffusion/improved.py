@@ -32,7 +32,14 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, with_gain
-from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels, of_conditions
+from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.label_dropout import (
+    check_guidance,
+    check_label_dropout,
+    drop_labels,
+    guided_noise,
+    of_conditions,
+)
 from imagegen_jax.diffusion.levels import of_schedule, timesteps
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.preserving import Discrete
@@ -81,6 +88,7 @@ class ImprovedDDPM:
     importance: bool = False
     sampling_steps: int | None = None
     label_dropout: float = 0.0  # share of images whose label is left out
+    guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
     gain: float = 1.0  # of images, before noise is added to them; other than 1 for latents
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
@@ -191,7 +199,8 @@ class ImprovedDDPM:
             predicted, between = predict(x_t, t, labels)
             if labels is not None and "guidance" in conditions:
                 free, _ = predict(x_t, t, jnp.zeros_like(labels))
-                predicted = free + conditions["guidance"] * (predicted - free)
+                x, sigma = (value / (row.signal * self.gain) for value in (x_t, row.noise))
+                predicted = guided_noise(self.guidance, x, sigma, predicted, free, conditions["guidance"])
             mean, log_variance = self._backward(row, x_t, predicted, between)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
             return mean + (i > 0) * jnp.exp(log_variance / 2) * z, None

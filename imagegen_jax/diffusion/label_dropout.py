@@ -14,7 +14,8 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.model import Batch, PRNGKeys, check_labels, one_hot_labels
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guidance import classifier_free
+from imagegen_jax.diffusion.guidance import Images, Number, known
+from imagegen_jax.diffusion.guidances import AnyGuidance
 
 Labels = Float[Array, "b k"] | None  # one-hot
 
@@ -50,7 +51,8 @@ def drop_labels(labels: Labels, share: float, keys: PRNGKeys) -> Labels:
 def of_conditions(model: Any, denoiser: Callable[[Labels], Denoise], conditions: Batch) -> Denoise:
     """What solvers see of `model`: the `denoiser` of the labels, guided where `conditions` has "guidance".
 
-    Raises ValueError where the label is missing, or guidance cannot be.
+    That is the scale of the guidance `model.guidance`. Raises ValueError where the label is missing, or guidance cannot
+    be.
     """
     check_labels(model, conditions)
     check_guidance(model, conditions)
@@ -58,4 +60,12 @@ def of_conditions(model: Any, denoiser: Callable[[Labels], Denoise], conditions:
     conditional = denoiser(labels)
     if labels is None or "guidance" not in conditions:
         return conditional
-    return classifier_free(conditional, denoiser(jnp.zeros_like(labels)), conditions["guidance"])
+    return model.guidance(conditional, denoiser(jnp.zeros_like(labels)), conditions["guidance"])
+
+
+def guided_noise(
+    guidance: AnyGuidance, x: Images, sigma: Float[Array, "b ..."], conditional: Images, free: Images, scale: Number
+) -> Images:
+    """The noise in x = x_0 + `sigma` epsilon by two estimates of it: guidance speaks of the images that they leave."""
+    denoise = guidance(known(x - sigma * conditional), known(x - sigma * free), scale)
+    return (x - denoise(x, sigma.reshape(-1))) / sigma
