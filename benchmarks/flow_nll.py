@@ -28,6 +28,7 @@ from imagegen_jax.core.model import Nets
 from imagegen_jax.diffusion.editing import denoising_model
 from imagegen_jax.diffusion.likelihood import FlowLikelihood
 from imagegen_jax.metrics.likelihood import dequantize, mean_and_standard_error
+from imagegen_jax.nn.denoising import forward_differentiable
 
 
 def bits(
@@ -35,6 +36,7 @@ def bits(
 ) -> np.ndarray:
     """Bits per dimension of each uint8 image [n h w c]; independent of `batch` but for the steps that are chosen."""
     model = denoising_model(run.experiment.model)
+    model = dataclasses.replace(model, network=forward_differentiable(model.network))
 
     def measure(nets: Nets, rows: jax.Array, conditions: dict[str, jax.Array], key: jax.Array) -> jax.Array:
         noise_key, probe_key = jax.random.split(key)
