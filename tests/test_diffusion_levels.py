@@ -40,6 +40,13 @@ def test_levels_are_those_of_k_diffusion(root, name, levels):
         np.testing.assert_allclose(levels(), reference[f"levels/{name}"], rtol=1e-12)
 
 
+def test_a_shifted_flow_is_that_of_diffusers(root):
+    """FlowMatchEulerDiscreteScheduler(shift=3.0), whose times are float32 and were told to begin at 0.96."""
+    with np.load(root / "tests/reference/solver_trajectories.npz") as reference:
+        levels = ShiftedFlow(8, shift=3.0, margin=0.04)()
+        np.testing.assert_allclose(levels / (1 + levels), reference["levels/shifted_flow"], rtol=1e-7)
+
+
 ALL = [Karras(), PolyExponential(), EqualTimes(), Spaced(), Spaced(CosineSchedule(), None), ShiftedFlow(shift=3.0)]
 
 

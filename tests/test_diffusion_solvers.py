@@ -13,6 +13,7 @@ import pytest
 from programs import counted
 
 from imagegen_jax.diffusion import heun, solver
+from imagegen_jax.diffusion.levels import ShiftedFlow
 from imagegen_jax.diffusion.ode import Tolerance, integrate
 from imagegen_jax.diffusion.preserving import VariancePreserving
 from imagegen_jax.diffusion.process import EDM, RectifiedFlow
@@ -64,9 +65,10 @@ def way(solve, denoise, sigmas, x):
 
 # k-diffusion's 2M and 2M SDE, and the 2M of `diffusers`, are "midpoint"; the second step of k-diffusion's 3M is
 # "exact", that of `diffusers` midpoint, and both give the third difference half of its weight. `diffusers` was told to
-# keep its order to the end (`lower_order_final` off), as is done here. Of its schedulers in discrete time, DDPM's and
-# DDIM's are these solvers at the levels of their times. FlowMatch* are ours along `RectifiedFlow`, where Euler's steps
-# are the same.
+# keep its order to the end (`lower_order_final` off), as is done here. Its DEIS and UniPC then end above 0: a step to 0
+# is NaN there, but for UniPC's "bh2" that lowers its order, for orders 1 and 2 no sooner than is done here. Of its
+# schedulers in discrete time, DDPM's and DDIM's are these solvers at the levels of their times. FlowMatch* are ours
+# along `RectifiedFlow`, where Euler's steps are the same.
 REFERENCES = {
     "k/euler": Euler(),
     "k/euler_ancestral": EulerAncestral(),
@@ -91,6 +93,8 @@ REFERENCES = {
     "d/unipc_2_bh2": UniPC(2),
     "d/unipc_3_bh1": UniPC(3, "bh1"),
     "d/unipc_3_bh2": UniPC(3),
+    "d/unipc_1_to_0": UniPC(1),
+    "d/unipc_2_to_0": UniPC(2),
     "d/pndm": PNDM(),
     "d/ddim": EulerAncestral(0.0),
     "d/ddim_eta": EulerAncestral(0.7),
@@ -98,10 +102,20 @@ REFERENCES = {
     "d/ddpm_large": DDPMAncestral(),
     "d/consistency": ConsistencyMultistep(),
     "f/euler": Euler(),
+    "f/euler_shifted": Euler(),
     "f/heun": Heun(path=RectifiedFlow()),
 }
 IN_FLOAT32 = ("f/", "d/dpm")  # these make float32 of what they are given
-TO_THE_LAST_BUT_ZERO = ("d/deis", "d/unipc")  # those of `diffusers` cannot end at 0 without lowering their order before
+SHIFTED = ShiftedFlow(8, shift=3.0, margin=0.04)()
+
+
+def levels_of(name, reference):
+    if name == "f/euler_shifted":
+        return SHIFTED
+    if name.startswith("f/"):
+        return reference["flow_sigmas"]
+    ends_above_0 = name.startswith(("d/deis", "d/unipc")) and not name.endswith("to_0")
+    return reference["sigmas"][: -1 if ends_above_0 else None]
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -112,9 +126,7 @@ def test_way_is_that_of_k_diffusion_or_diffusers(reference, monkeypatch, in_floa
 
     monkeypatch.setattr(solver, "noise", replayed)
     monkeypatch.setattr(heun, "noise", replayed)
-    sigmas = reference["flow_sigmas" if name.startswith("f/") else "sigmas"]
-    sigmas = sigmas[:-1] if name.startswith(TO_THE_LAST_BUT_ZERO) else sigmas
-    found = way(REFERENCES[name], mixture.denoise, sigmas, jnp.asarray(reference["start"], dtype))
+    found = way(REFERENCES[name], mixture.denoise, levels_of(name, reference), jnp.asarray(reference["start"], dtype))
     assert found.dtype == dtype and found.shape == reference[name].shape
     tolerance = 1e-10 if dtype == "float64" and not name.startswith(IN_FLOAT32) else 1e-5
     size = np.abs(reference[name]).max(axis=(1, 2), keepdims=True)
@@ -125,7 +137,7 @@ def test_every_reference_is_compared(reference):
     assert {name for name in reference if name[:2] in ("k/", "d/", "f/")} == set(REFERENCES)
 
 
-HIGH, LOW = 5.0, 0.2
+HIGH, LOW, STD = 5.0, 0.2, 0.5
 
 
 def geometric(n):
@@ -157,6 +169,7 @@ def flowed():
         (LMS(4), 4, geometric),
         (DEIS(2), 2, geometric),
         (DEIS(3), 3, geometric),
+        (DEIS(4), 4, geometric),
         (DPMSolver(1), 1, geometric),
         (DPMSolver(2), 2, geometric),
         (DPMSolver(2, second="exact"), 2, geometric),
@@ -183,6 +196,55 @@ def test_order_of_convergence(in_float64, flowed, solve, order, levels):
         y = jit(lambda x, n=n: solve(mixture.denoise, levels(n), x, KEY))(x)
         errors.append(jnp.sqrt(jnp.mean((y - end) ** 2)))
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
+
+
+def of_normal_data(x, sigma):
+    """The best denoiser for data from N(0, STD^2)."""
+    return x * (STD**2 / (STD**2 + sigma**2))[:, None]
+
+
+@pytest.mark.parametrize(
+    ("solve", "order"),
+    [
+        (EulerAncestral(), 1),
+        (EulerAncestral(0.5), 1),
+        (DDPMAncestral(), 1),
+        (DPMSolver(2, eta=1.0), 2),
+        (DPMSolver(2, eta=0.5, second="exact"), 2),
+        (DPMSolver(3, eta=1.0), 2),  # not more: no estimate knows of the noise that its step adds
+        (DPMSolver(3, eta=0.5), 2),
+        (Heun(churn=10.0), 2),
+        (Restart, 2),
+    ],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_weak_order_of_convergence(monkeypatch, in_float64, solve, order):
+    """Of the variance of normal data, without drawing any: all is linear, so what each noise ends as adds its square.
+
+    The first row is the start without noise; each row behind it starts at 0 and meets the noise of one step alone.
+    """
+
+    def in_its_row(key, i, x):
+        return jnp.zeros_like(x).at[i + 1].set(1.0)
+
+    monkeypatch.setattr(solver, "noise", in_its_row)
+    monkeypatch.setattr(heun, "noise", in_its_row)
+    errors = []
+    for n in (512, 1024):
+        of_n = Restart((heun.Interval(1.0, 3.0, steps=n // 8),)) if solve is Restart else solve
+        x = jnp.zeros((2 * n, 1)).at[0].set(math.sqrt(STD**2 + HIGH**2))
+        found = jit(lambda x, n=n, of_n=of_n: of_n(of_normal_data, np.geomspace(HIGH, LOW, n + 1), x, KEY))(x)
+        errors.append(abs(jnp.sum(found**2) - (STD**2 + LOW**2)))
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
+
+
+def test_error_of_adaptive_steps_falls_with_their_tolerance(in_float64):
+    """On normal data, whose flow keeps x / sqrt(STD^2 + sigma^2)."""
+    x = HIGH * jax.random.normal(KEY, (16, 2))
+    end = x * math.sqrt((STD**2 + LOW**2) / (STD**2 + HIGH**2))
+    for tolerance in (1e-3, 1e-6, 1e-9):
+        found = jit(lambda x, r=tolerance: RK45(r, r)(of_normal_data, [HIGH, LOW], x, KEY))(x)
+        assert 0 < jnp.abs(found - end).max() < 3 * tolerance * jnp.abs(x).max()
 
 
 STOCHASTIC = [

@@ -119,13 +119,25 @@ def of_schedule(kind: type, **options: object) -> np.ndarray:
 
 
 def of_flow(kind: type) -> np.ndarray:
-    """A scheduler of flow matching, which computes in float32 whatever it is given."""
-    scheduler, model, times = kind(), Recorded(), torch.from_numpy(flow_times)
+    """A scheduler of flow matching at given times, which computes in float32 whatever it is given."""
+    scheduler, times = kind(), torch.from_numpy(flow_times)
     scheduler.set_timesteps(len(times) - 1)
     if len(scheduler.timesteps) > len(times) - 1:  # Heun's, which meets each level but the ends twice
         times = torch.cat([times[:1], times[1:-1].repeat_interleave(2), times[-1:]])
     scheduler.sigmas = times
-    x = torch.from_numpy(START / (1 + FLOW_SIGMAS[0]))
+    return along_flow(scheduler)
+
+
+def shifted_flow() -> object:
+    """One that shifts equal times itself, but for the first, which would be 1 and have an infinite level."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(sigmas=[0.96, *np.linspace(0.875, 0.125, 7)])
+    return scheduler
+
+
+def along_flow(scheduler: object) -> np.ndarray:
+    model, times = Recorded(), scheduler.sigmas.double()
+    x = torch.from_numpy(START) * (1 - times[0])
     for t, at in zip(scheduler.timesteps, times[:-1], strict=True):
         whole = x / (1 - at)
         x = scheduler.step((x - model(whole, at / (1 - at))) / at, t, x).prev_sample
@@ -174,7 +186,10 @@ def ways() -> dict[str, np.ndarray]:
         "d/ddpm_large": of_schedule(diffusers.DDPMScheduler, clip_sample=False, variance_type="fixed_large"),
         "d/consistency": of_consistency(),
         "f/euler": of_flow(diffusers.FlowMatchEulerDiscreteScheduler),
+        "f/euler_shifted": along_flow(shifted_flow()),
         "f/heun": of_flow(diffusers.FlowMatchHeunDiscreteScheduler),
+        "d/unipc_1_to_0": of_levels(unipc, SIGMAS, solver_order=1),
+        "d/unipc_2_to_0": of_levels(unipc, SIGMAS, solver_order=2),
     }
     for order in (1, 2, 3):
         for variant in ("bh1", "bh2"):
@@ -192,6 +207,7 @@ def levels() -> dict[str, np.ndarray]:
         "exponential": sampling.get_sigmas_exponential(10, 0.02, 50.0),
         "polyexponential": sampling.get_sigmas_polyexponential(10, 0.02, 50.0, rho=1.5),
         "vp": sampling.get_sigmas_vp(10),
+        "shifted_flow": shifted_flow().sigmas,
     }
     return {f"levels/{name}": value.numpy() for name, value in found.items()}
 
