@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.diffusion.denoiser import from_prediction, preconditioned
-from imagegen_jax.diffusion.prediction import Kind, coefficients, convert
+from imagegen_jax.diffusion.prediction import Kind, coefficients, convert, row
 from imagegen_jax.diffusion.preserving import Cosine, Discrete, Gamma, SubVP, VariancePreserving
 from imagegen_jax.diffusion.process import EDM, Point, RectifiedFlow, VarianceExploding, at
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule
@@ -95,31 +95,53 @@ def parts(point, kind, x_0, epsilon):
     """Each prediction as its paper defines it."""
     alpha, sigma, alpha_rate, sigma_rate = point
     level = sigma / alpha
-    c_skip, c_out = 0.25 / (level**2 + 0.25), level * 0.5 / np.sqrt(level**2 + 0.25)
+    c_skip, rest = 0.25 / (level**2 + 0.25), level**2 / (level**2 + 0.25)  # rest is 1 - c_skip, without rounding
+    c_out = level * 0.5 / np.sqrt(level**2 + 0.25)
     return {
         "x0": x_0,
         "epsilon": epsilon,
         "v": alpha * epsilon - sigma * x_0,
         "score": -epsilon / sigma,
         "velocity": alpha_rate * x_0 + sigma_rate * epsilon,
-        "F": (x_0 - c_skip * (x_0 + level * epsilon)) / c_out,
+        "F": (rest * x_0 - c_skip * level * epsilon) / c_out,
     }[kind]
 
 
+def magnitudes(point, source, target):
+    """Those of the terms that the two coefficients of a conversion are sums of: what their rounding is relative to."""
+    p, q = row(source, point), row(target, point)
+    divisor = np.abs((point.alpha * p.of_epsilon - point.sigma * p.of_x_0) * q.divisor)
+    of_x_t = np.abs(q.of_x_0 * p.of_epsilon) + np.abs(q.of_epsilon * p.of_x_0)
+    return of_x_t / divisor, (np.abs(q.of_epsilon * point.alpha) + np.abs(q.of_x_0 * point.sigma)) * p.divisor / divisor
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: type(process).__name__)
-def test_every_prediction_becomes_every_other(process):
-    rng = np.random.default_rng(0)
-    t = times(process)[1:4]
+def test_every_prediction_becomes_every_other(process, dtype):
+    """And back, to a few roundings of what is added up; those of gamma, numbers up to 13, grow by its exponential."""
+    rng, ulp = np.random.default_rng(0), np.finfo(dtype).eps * (16 if isinstance(process, Gamma) else 5)
+    t = np.asarray(times(process)[1:4], dtype)
     x_0, epsilon = rng.standard_normal((2, 3, 4))
-    point = Point(*(np.asarray(value)[:, None] for value in at(process, t)))
+    point = Point(*(np.asarray(value)[:, None] for value in at(process, np.float64(t))))
     x_t = point.alpha * x_0 + point.sigma * epsilon
+
+    def converted(prediction, source, target):
+        """By NumPy in float64, which is fast, and by JAX in float32."""
+        if dtype == "float64":
+            return convert(prediction, x_t, t, process, source, target)
+        with jax.enable_x64(False):
+            found = convert(jnp.asarray(prediction), jnp.asarray(x_t, dtype), jnp.asarray(t), process, source, target)
+        assert found.dtype == dtype
+        return np.asarray(found)
+
     for source, target in itertools.product(KINDS, KINDS):
         given, wanted = parts(point, source, x_0, epsilon), parts(point, target, x_0, epsilon)
-        found = convert(given, x_t, t, process, source, target)
-        size = np.abs(x_t).max() / point.sigma.min() ** 2  # conversions of x_0 divide by the noise
-        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-14 * size, err_msg=f"{source} to {target}")
-        back = convert(found, x_t, t, process, target, source)
-        np.testing.assert_allclose(back, given, rtol=1e-9, atol=1e-14 * size, err_msg=f"{source} to {target} and back")
+        there, back = magnitudes(point, source, target), magnitudes(point, target, source)
+        error = ulp * (there[0] * np.abs(x_t) + there[1] * np.abs(given))
+        found = converted(np.asarray(given, dtype), source, target)
+        assert np.all(np.abs(found - wanted) <= error), f"{source} to {target}"
+        error = ulp * back[0] * np.abs(x_t) + back[1] * (ulp * np.abs(wanted) + error)
+        assert np.all(np.abs(converted(found, target, source) - given) <= error), f"{source} to {target} and back"
 
 
 def test_f_of_edm_with_unit_data_is_minus_v():
