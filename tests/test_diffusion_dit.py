@@ -69,21 +69,41 @@ def initial(inputs):
     return jit(lambda key: TINY.init(key, *arrays, **conditions))(jax.random.key(0, impl="unsafe_rbg"))
 
 
+def slow(*size):
+    """Not by itself, but all of them together."""
+    return pytest.param(*size, marks=pytest.mark.slow)
+
+
+def definition(network, classes=1000, channels=4):
+    """What models.py of the authors adds up to: embeddings of patches, times and labels, blocks, and the last layer."""
+    w, patch = network.width, network.patch**2
+    embeddings = (channels * patch + 1) * w + (256 + 1) * w + (w + 1) * w + (classes + 1) * w
+    block = (w + 1) * 3 * w + (w + 1) * w + (w + 1) * 4 * w + (4 * w + 1) * w + (w + 1) * 6 * w
+    return embeddings + network.depth * block + (w + 1) * 2 * w + (w + 1) * patch * network.out_channels
+
+
 @pytest.mark.parametrize(
     ("size", "parameters"),
     [
         ("S/2", 32_865_056),
+        slow("S/4", 32_920_448),
         ("S/8", 33_142_016),
+        slow("B/2", 130_315_808),
         ("B/4", 130_426_496),
+        slow("B/8", 130_869_248),
         ("L/2", 457_840_672),
-        ("L/8", 458_578_432),
+        slow("L/4", 457_988_224),
+        slow("L/8", 458_578_432),
         ("XL/2", 674_834_720),
-        ("XL/8", 675_664_640),
+        slow("XL/4", 675_000_704),
+        slow("XL/8", 675_664_640),
     ],
 )
 def test_parameter_count_is_the_papers(size, parameters):
     """For ImageNet's latents at 256x256, with a learned variance; the fixed position embedding is none."""
-    assert count(dit(size, out_channels=8), jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), jnp.zeros((1, 1000))) == parameters
+    network = dit(size, out_channels=8)
+    assert definition(network) == parameters
+    assert count(network, jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), jnp.zeros((1, 1000))) == parameters
 
 
 @pytest.mark.parametrize(
