@@ -111,6 +111,7 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
             "steps": 6_000,
             "batch_size": 32,
             "model.network": DiT(patch=4, depth=6, width=128, heads=4),
+            "model.time_scale": 1000.0,
             "model.num_classes": 10,
             "model.coupling": "independent",
             "model.times": LogitNormal(),

@@ -3,11 +3,13 @@
     imagegen data prepare tfds:imagenet2012        # downloads nothing: put the archives where its error says
     python -m experiments.adm_imagenet256 --workdir runs/adm_imagenet256
     imagegen sample runs/adm_imagenet256 --n 16
+    imagegen sample runs/adm_imagenet256 --n 16 --guide runs/adm_classifier_imagenet256 --guidance 1
 
 The authors' recipe (appendix of the paper, README of openai/guided-diffusion): L_hybrid of improved DDPM over 1,000
 steps of the linear schedule, 1,980,000 steps of batch 256, Adam with rate 1e-4, no dropout, mirrored images, averages
-of decay 0.9999; samples of 250 steps. The authors then guide them by a classifier of noisy images, of 54,096,360
-parameters (`nn.adm.ADMClassifier`).
+of decay 0.9999; samples of 250 steps. The authors then guide them by a classifier of noisy images
+(`adm_classifier_imagenet256`). Guided samples are drawn by the model's `path`, whose variance is the posterior's: the
+learned one, which the authors keep, is not used there.
 
 Cost: 252 GB of disk for the images as uint8; made for a rack of accelerators. Expected: 553,838,086 parameters, as
 published; FID 10.94 without guidance and 4.59 with it, as the authors report.

@@ -8,8 +8,12 @@ The authors' recipe (appendix of the paper, README of openai/guided-diffusion): 
 steps of the cosine schedule, 540,000 steps of batch 2,048, Adam with rate 3e-4, dropout 0.1, mirrored images, averages
 of decay 0.9999; samples of 250 steps.
 
+The data differ: `imagenet_resized` holds the images of Chrabaszcz et al. (2017, arXiv 1707.08819), resized by box; the
+authors halve by box, resize by cubic interpolation and crop the centre.
+
 Cost: made for a rack of accelerators. Expected: 295,904,454 parameters, which are the 295,899,267 that EDM publishes of
-this network and 5,187 more for the variance; FID 2.07 without guidance, as the authors report.
+this network and 5,187 more for the variance; FID 2.07 without guidance, as the authors report
+(Table 5, "ADM (dropout)").
 """
 
 from imagegen_jax import Experiment, main

@@ -2,15 +2,18 @@
 
     imagegen data prepare tfds:imagenet_resized/64x64
     python -m experiments.edm2_imagenet64 --workdir runs/edm2_imagenet64
-    imagegen sample runs/edm2_imagenet64 --n 64 --std 0.05
+    imagegen sample runs/edm2_imagenet64 --n 64 --std 0.075
 
 The authors' recipe (preset edm2-img64-s of NVlabs/edm2): 1,074 million images in batches of 2,048, Adam with beta2 0.99
 and a rate of 0.01 that is reached after 10 million images and falls as 1 / sqrt(t) after 35,000 steps, weights
 normalised after each, a loss weighted by its learned uncertainty, no dropout; averages of two widths, of which any
 other is reconstructed after training; 32 steps of Heun's method.
 
+The data differ: `imagenet_resized` holds the images of Chrabaszcz et al. (2017, arXiv 1707.08819), resized by box; the
+authors crop the centre as ADM does (`center-crop-dhariwal` of their dataset_tool.py).
+
 Cost: made for a rack of accelerators. Expected: 280,209,381 parameters, as published, 128 of them the uncertainty's;
-FID 1.58 without guidance, as the authors report, at the width that gives the least.
+FID 1.58 without guidance at a width of 0.075, as the authors report (`config_presets` of their generate_images.py).
 """
 
 from imagegen_jax import Experiment, main

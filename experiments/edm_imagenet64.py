@@ -7,6 +7,9 @@
 The authors' recipe (Tables 5 and 7): 2,500 million images in batches of 4,096, Adam with a rate of 1e-4 that is reached
 after 10 million images, averages of half-life 50 million images, dropout 0.1, no mirroring; 256 stochastic steps.
 
+The data differ: `imagenet_resized` holds the images of Chrabaszcz et al. (2017, arXiv 1707.08819), resized by box; the
+authors crop the centre (`center-crop` of their dataset_tool.py).
+
 Cost: made for 32 accelerators. Expected: 295,899,267 parameters, as published; FID 1.36, as the authors report.
 """
 

@@ -11,8 +11,8 @@ Samples are latents in [-1, 1]; to decode them, ask the model for float32 and gi
 
     run.experiment.model.sample(run.nets, key, n, {"label": labels}) / run.experiment.data.scale
 
-Cost: made for an accelerator. Expected: 131,165,248 parameters, as published; FID 61.09 by one evaluation without
-guidance, as the authors report, and 60.75 by their repository.
+Cost: made for an accelerator. Expected: 131,165,248 parameters, as published; FID by one evaluation
+without guidance: 61.09 in the paper and 60.75 by the authors' code, both as its README gives them.
 """
 
 from imagegen_jax import Experiment, main

@@ -184,8 +184,8 @@ class GammaLine:
 class Gamma:
     """alpha^2 = sigmoid(-gamma(t)), sigma^2 = sigmoid(gamma(t)) for t in [0, 1]: VDM (Kingma et al. 2021, 2107.00630).
 
-    `gamma` is any increasing function, minus the logarithm of the signal-to-noise ratio (Eq. 4), such as a learned
-    network's; in an experiment, which is stored, a dataclass. It is of JAX arrays; its slope is had by forward
+    `gamma` is any increasing function, minus the logarithm of the signal-to-noise ratio (section 3.2), such as that of
+    a learned network; in an experiment, which is stored, a dataclass. It is of JAX arrays; its slope is had by forward
     differentiation, its inverse by bisection.
     """
 

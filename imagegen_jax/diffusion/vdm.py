@@ -36,7 +36,7 @@ from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
 
 
 class Bound(NamedTuple):
-    """The terms of the variational bound on -log P(x), in nats, for each image (Eq. 11)."""
+    """The terms of the variational bound on -log P(x), in nats, for each image (section 3.5)."""
 
     prior: Float[Array, " b"]
     reconstruction: Float[Array, " b"]
@@ -74,7 +74,7 @@ class VDM:
         return (Phase(trains=("network", "gamma"), loss=self.loss, name="bound"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """The bound of Eq. 11 with the diffusion loss in continuous time (section 4)."""
+        """The bound, with the diffusion loss in continuous time (section 5)."""
         keys = jax.vmap(lambda key: jax.random.split(key, 2), out_axes=1)(inputs.keys)
         bound = self.bound(nets, inputs.batch, self._times(inputs), keys[0], keys[1])
         terms = {name: jnp.mean(bits_per_dim(term, self.image_shape)) for name, term in bound._asdict().items()}

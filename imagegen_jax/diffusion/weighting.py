@@ -49,7 +49,7 @@ class MinSNR:
 
 @dataclasses.dataclass(frozen=True)
 class P2:
-    """1 / (k + SNR)^gamma for the error of epsilon (Choi et al. 2022, arXiv 2204.00227, Eq. 9)."""
+    """1 / (k + SNR)^gamma for the error of epsilon (Choi et al. 2022, arXiv 2204.00227)."""
 
     k: float = 1.0
     gamma: float = 1.0

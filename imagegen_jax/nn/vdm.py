@@ -45,7 +45,7 @@ class VDMUNet(nn.Module):
     """A U-Net that stays at full resolution, for likelihood (appendix B); the defaults are the paper's for CIFAR-10.
 
     `layers` blocks, two in the middle with attention between them, and `layers` + 1 that see what their mirror image
-    left. The image comes with its Fourier features of section 5.4, sin(2^n 2 pi z) and cos(2^n 2 pi z), which tell
+    left. The image comes with its Fourier features of section 3.4, sin(2^n 2 pi z) and cos(2^n 2 pi z), which tell
     neighbouring values of 8 bits apart.
     """
 
