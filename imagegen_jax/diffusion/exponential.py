@@ -29,8 +29,8 @@ class DPMSolver:
     first steps are of lower order, and that to 0 returns the estimate. `second` says how a difference of two estimates
     is weighted: "exact", as their line's integral is, or "midpoint", the paper's 2M, with half the step's whole weight.
     `halve_third` gives the third difference half its weight, as the authors' code, `diffusers` and k-diffusion do, who
-    take a divided difference for a second derivative; their 3M then converges with second order only, as in distribution
-    every 3M with noise does. Raises ValueError for an `order` not 1, 2 or 3, `eta` below 0, and fewer steps than
+    take a divided difference for a second derivative; their 3M then converges with second order only, as every 3M with
+    noise does in distribution. Raises ValueError for an `order` not 1, 2 or 3, `eta` below 0, and fewer steps than
     `order`.
     """
 
