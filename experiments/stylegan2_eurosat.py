@@ -51,7 +51,7 @@ smoke = {
     "model.discriminator": Discriminator(channel_base=32, channel_max=6),
     "model.latent_dim": 8,
     "model.path_every": 2,
-    "model.r1_every": 4,
+    "model.r1_every": 2,
     "optim.generator.lr": 2e-4,  # weights of N(0, 1): at full rates, rounding differs by more than 2e-7
     "optim.discriminator.lr": 2e-4,
     "batch_size": 8,
