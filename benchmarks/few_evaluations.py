@@ -1,6 +1,7 @@
 """Handwritten digits by 1 to 64 evaluations of the network: which objective and solver wins at which budget.
 
     python benchmarks/few_evaluations.py --workdir runs edm_digits flow_digits ddpm_digits consistency_digits
+    python benchmarks/few_evaluations.py --workdir runs --seeds 1 v_digits progressive_digits scm_digits meanflow_digits
 
 Each recipe is trained once a seed, for as long as STEPS has it, about 5 minutes on 2 CPU cores (runs/NAME_SEED: there,
 or gone on with), and draws 1,000 digits of all classes alike by each number of evaluations. They are scored against the
@@ -38,7 +39,14 @@ from imagegen_jax.metrics.sets import SampleSet, source_set
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)
 SCORES = {"fid": "FD-classifier", "prdc": "coverage", "agreement": "agreement"}  # metric -> the card that is kept
-STEPS = {"ddpm_digits": 2_500, "edm_digits": 2_500, "flow_digits": 2_500, "consistency_digits": 1_900}
+STEPS = {
+    "ddpm_digits": 2_500,
+    "edm_digits": 2_500,
+    "flow_digits": 2_500,
+    "v_digits": 2_500,
+    "consistency_digits": 1_900,
+}
+TEACHER = {"progressive_digits": "v_digits"}  # trained with the same seed
 
 
 class Line(NamedTuple):
@@ -52,6 +60,11 @@ class Line(NamedTuple):
 def second_order(changes: dict[str, Any], n: int) -> dict[str, Any] | None:
     """`changes` to DPM-Solver++ 2M, which takes at least two steps."""
     return changes if n > 1 else None
+
+
+def listed(n: int) -> dict[str, Any]:
+    """`changes` to n levels of EDM's, from which a consistency model goes to the image and back."""
+    return {"model.levels": Listed(tuple(karras(n + 1, 0.002, 80.0)[:-1].tolist()))}
 
 
 def heun(**changes: Any) -> dict[str, Any]:
@@ -74,19 +87,23 @@ LINES = {
     ),
     "flow, Euler": Line("flow_digits", lambda n: {"model.levels.steps": n}),
     "flow, Heun": Line("flow_digits", **heun(**{"model.solver": Heun(path=RectifiedFlow())})),
-    "consistency": Line(
-        "consistency_digits", lambda n: {"model.levels": Listed(tuple(karras(n + 1, 0.002, 80.0)[:-1].tolist()))}
-    ),
+    "v, DDIM": Line("v_digits", lambda n: {"model.levels.schedule.steps": n}),
+    "distilled from v": Line("progressive_digits", lambda n: {} if n == 1 else None),
+    "consistency": Line("consistency_digits", listed),
+    "sCM": Line("scm_digits", listed),
     "MeanFlow (a DiT)": Line("meanflow_digits", lambda n: {"model.steps": n}),
 }
 
 
 def trained(recipe: str, seed: int, workdir: pathlib.Path) -> ig.Run:
-    """The recipe's run of that seed."""
+    """The recipe's run of that seed, after its teacher's where it has one."""
     experiment = importlib.import_module(f"experiments.{recipe}").experiment
     steps = STEPS.get(recipe, experiment.steps)
     name = f"{recipe}_{seed}"
-    quick = {"name": name, "seed": seed, "steps": steps, "sample_every": steps, "checkpoint_every": steps}
+    quick: dict[str, Any] = {"name": name, "seed": seed, "steps": steps}
+    quick |= {"sample_every": steps, "checkpoint_every": steps}
+    if recipe in TEACHER:
+        quick["pretrained"] = {"network": str(trained(TEACHER[recipe], seed, workdir).workdir)}
     return ig.fit(ig.override(experiment, quick), workdir / name, quiet=True)
 
 
