@@ -61,6 +61,16 @@ def by_bound(model: ImprovedDDPM | VDM) -> Measure:
     return measure
 
 
+def measure_of(model: Any, options: argparse.Namespace) -> Measure:
+    """What the options ask for. Raises ValueError for a model without a bound, or without a denoiser."""
+    if options.by == "flow":
+        likelihood = FlowLikelihood(options.sigma_min, relative=options.tolerance, absolute=options.tolerance)
+        return by_flow(denoising_model(model), likelihood)
+    if isinstance(model, ImprovedDDPM | VDM):
+        return by_bound(model)
+    raise ValueError(f"a {type(model).__name__} has no bound: use --by flow")
+
+
 def bits(measure: Measure, nets: Nets, images: np.ndarray, labels: np.ndarray | None, batch: int) -> np.ndarray:
     """Bits per dimension of each uint8 image [n h w c], `batch` of them at a time."""
     compiled = compiling.jit(measure)
@@ -90,14 +100,7 @@ def main() -> None:
     data = source.open()
     images = data.images[: options.images]
     labels = data.labels[: options.images] if run.experiment.num_classes else None
-    flow = {"sigma_min": options.sigma_min, "tolerance": options.tolerance} if options.by == "flow" else {}
-    if options.by == "flow":
-        likelihood = FlowLikelihood(options.sigma_min, relative=options.tolerance, absolute=options.tolerance)
-        measure = by_flow(denoising_model(run.experiment.model), likelihood)
-    elif isinstance(run.experiment.model, ImprovedDDPM | VDM):
-        measure = by_bound(run.experiment.model)
-    else:
-        parser.error(f"a {type(run.experiment.model).__name__} has no bound: use --by flow")
+    measure = measure_of(run.experiment.model, options)
     start = time.perf_counter()
     found = bits(measure, run.nets, images, labels, min(options.batch, len(images)))
     mean, error = mean_and_standard_error(found)
@@ -108,13 +111,13 @@ def main() -> None:
         "source": str(source),
         "images": len(images),
         "by": options.by,
-        **flow,
+        **({"sigma_min": options.sigma_min, "tolerance": options.tolerance} if options.by == "flow" else {}),
         "bits_per_dim": round(mean, 4),
         "standard_error": round(error, 4),
         "given_the_class": labels is not None,
         "seconds": round(time.perf_counter() - start, 1),
     }
-    write_result(f"nll_{run.experiment.name}" + ("" if flow else "_bound"), result)
+    write_result(f"nll_{options.by}_{run.experiment.name}", result)
 
 
 if __name__ == "__main__":
