@@ -116,7 +116,13 @@ def classes(text: str) -> list[int]:
 
 
 def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Sequence[str] = ()) -> Run:
-    """The run that the options name, with the average that they choose; `overrides` are options of its model."""
+    """The run that the options name, with the average that they choose; `overrides` are options of its model.
+
+    Raises ValueError for options of the model's guidance where no scale is given, without which there is none.
+    """
+    idle = next((word for word in overrides if word.startswith("--model.guidance")), None)
+    if idle and getattr(options, "guidance", None) is None:
+        raise ValueError(f"{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2")
     compiling.use_persistent_cache()
     run = load(options.run, modules, step=options.step)
     prog = f"{options.parser.prog} {options.run}"

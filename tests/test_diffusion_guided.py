@@ -282,6 +282,7 @@ def test_the_command_chooses_the_guidance(imagegen):
         ("vae --guidance 2", "a VAE has none\n"),
         ("classes --guide classes", "guided by a Diffusion, but how strongly"),
         ("classes --guide vae --guidance 2", "a VAE cannot guide a Diffusion"),
+        ("classes --model.guidance interval", "none is given: add one, such as --guidance 2"),
     ],
 )
 def test_the_command_refuses_what_cannot_be(imagegen, arguments, words):
