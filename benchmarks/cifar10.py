@@ -29,6 +29,7 @@ from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.core.summary import parameter_summary
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.data.grid import grid, write_png
+from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.process import RectifiedFlow
 from imagegen_jax.diffusion.times import LogitNormal
@@ -103,19 +104,21 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
             "optim.network": Adam(Cosine(2e-3, warmup=200)),
             "averages": {"ema": HalfLife(20_000)},
             "clip_norm": 1.0,
+            "model.levels.steps": 16,
+            "model.solver": DPMSolver(2),
         },
     ),
     "dit": (  # by flow matching, as SiT (2401.08740)
         "otcfm_cifar10",
         {
-            "steps": 6_000,
+            "steps": 8_000,
             "batch_size": 32,
             "model.network": DiT(patch=4, depth=6, width=128, heads=4),
             "model.time_scale": 1000.0,
             "model.num_classes": 10,
             "model.coupling": "independent",
             "model.times": LogitNormal(),
-            "model.levels.steps": 25,
+            "model.levels.steps": 10,
             "model.solver": Heun(path=RectifiedFlow()),
             "optim.network": Adam(Cosine(1e-3, warmup=200)),
             "averages": {"ema": HalfLife(20_000)},

@@ -129,7 +129,7 @@ class Run:
         ema = {
             network: of | {first: reconstruct([tree[network][a] for tree in trees for a in names], weights)}
             for network, of in self.state.ema.items()
-            if of
+            if names.keys() <= of.keys()
         }
         return dataclasses.replace(self, state=self.state.replace(ema={**self.state.ema, **ema}))
 

@@ -127,7 +127,9 @@ def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Seq
     run = load(options.run, modules, step=options.step)
     prog = f"{options.parser.prog} {options.run}"
     run = dataclasses.replace(run, experiment=parse_overrides(run.experiment, overrides, prog, prefix=("model",)))
-    run = run.reconstruct(options.std) if options.std else run.with_average(options.average)
+    if options.std is not None and options.average:
+        raise ValueError(f"--std {options.std}, --average {options.average}: give one of the two")
+    run = run.with_average(options.average) if options.std is None else run.reconstruct(options.std)
     guide = getattr(options, "guide", None)
     return run.guided_by(load(guide, modules)) if guide else run
 

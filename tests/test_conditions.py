@@ -92,6 +92,18 @@ def test_what_is_missing_or_does_not_fit_is_refused(run):
         ig.Program(dataclasses.replace(run.experiment, data=Digits()))
 
 
+def test_what_the_model_does_not_read_is_refused(run):
+    """Such as a guidance that it has none of, or one that is misspelt."""
+    with pytest.raises(ValueError, match=r"'guidence' given, but a Negative reads \['label', 'source'\] alone"):
+        run.sample(10, guidence=2.0)
+
+
+@pytest.mark.parametrize("chunk", [0, -5])
+def test_chunks_without_an_image_are_refused(run, chunk):
+    with pytest.raises(ValueError, match=f"n=8, chunk={chunk}: both must be at least 1"):
+        run.sample(8, chunk=chunk)
+
+
 def test_rows_of_a_model_include_them(run):
     """So that `imagegen info` counts parameters without data."""
     assert rows_of_model(run.experiment)["source"].shape == (8, 8, 1)

@@ -13,6 +13,7 @@ from programs import counted
 
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.serial import from_dict, to_dict
+from imagegen_jax.diffusion.denoiser import with_gain
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.guidance import (
     cfg_zero_star,
@@ -104,9 +105,10 @@ class Improved(ImprovedDDPM):
         pass
 
 
-def improved(guidance=PLAIN):
+def improved(guidance=PLAIN, gain=1.0):
     schedule = LinearSchedule(20, 0.01, 0.3)
-    return Improved(Network(copies=2), schedule, SHAPE, num_classes=3, label_dropout=0.1, guidance=guidance)
+    known = {"num_classes": 3, "label_dropout": 0.1, "guidance": guidance, "gain": gain}
+    return Improved(Network(copies=2), schedule, SHAPE, **known)
 
 
 def nets_of(model):
@@ -123,11 +125,11 @@ def same(a, b, tolerance=1e-5):
 
 @every
 def test_a_models_denoiser_is_guided_as_its_field_says(guidance):
-    for make in (diffusion, improved):
+    """In units of what the network knows, images times the gain."""
+    for make in (diffusion, functools.partial(improved, gain=2.0)):
         plain = make()
-        conditional = functools.partial(estimate, plain)
-        unconditional = functools.partial(estimate, plain, guidance=0.0)
-        expected = BY_HAND[guidance](lambda x, s, c=conditional: c(x, s), lambda x, s, u=unconditional: u(x, s), 3.0)
+        known = [with_gain(functools.partial(estimate, plain, guidance=s), 1 / plain.gain) for s in (1.0, 0.0)]
+        expected = with_gain(BY_HAND[guidance](*known, 3.0), plain.gain)
         found = estimate(make(guidance), guidance=3.0)
         same(found, expected(X, SIGMA))
         same(estimate(make(guidance)), estimate(plain), 0)
@@ -148,6 +150,12 @@ def test_one_program_serves_all_scales_labels_and_seeds(guidance):
         assert float(jnp.abs(before - after).max()) > 1e-3
 
 
+def test_estimates_are_guided_before_they_are_clipped():
+    free = estimate(diffusion(), guidance=3.0)
+    assert float(jnp.abs(free).max()) > 1.5
+    same(estimate(dataclasses.replace(diffusion(), clip=True), guidance=3.0), jnp.clip(free, -1, 1))
+
+
 def test_an_interval_may_be_anywhere_among_the_others():
     for change in (CFGZeroStar, Projected, Rescaled, Thresholded):
         inside, outside = change(), Interval(0.2, 1.0, change())
@@ -161,12 +169,17 @@ def test_an_interval_may_be_anywhere_among_the_others():
         same(found[::2], estimate(diffusion(inside), guidance=1.0)[::2])
 
 
-def test_improved_ddpm_draws_by_its_guidance():
-    """Its own steps guide the noise, by way of the image and back: a single step gives what its denoiser does."""
-    models = [dataclasses.replace(improved(guidance), sampling_steps=1, gain=2.0) for guidance in BY_HAND]
+@pytest.mark.parametrize("gain", [1.0, 2.0])
+def test_improved_ddpm_draws_by_its_guidance(gain):
+    """Its own steps guide the noise, by way of the image and back: a single step gives what its denoiser does.
+
+    Estimates of pixels are guided before they are clipped.
+    """
+    models = [dataclasses.replace(improved(guidance, gain), sampling_steps=1) for guidance in BY_HAND]
     nets, conditions = nets_of(models[0]), {"label": LABELS, "guidance": 3.0}
     sigma = float(models[0].path.sigmas[0])
-    x = jax.random.normal(jax.random.split(KEY)[0], (3, *SHAPE)) * (sigma**2 + 0.25) ** 0.5  # x_T over alpha and gain
+    x_T = jax.random.normal(jax.random.split(KEY)[0], (3, *SHAPE))
+    x = x_T * (sigma**2 + gain**-2) ** 0.5  # over alpha and gain
 
     @jit
     def both():

@@ -90,6 +90,17 @@ def test_the_bound_moves_the_mean_only_where_it_is_all_that_there_is(objective, 
     assert (abs(float(jax.grad(vlb)(0.9))) > 1e-3) == moves
 
 
+def test_the_bound_alone_moves_the_mean_of_images_out_of_range_too():
+    """Each divergence is quadratic in the error of the noise, also where images are cut off; L_0 is almost."""
+    given = inputs(64)
+
+    def vlb(share):
+        return model_of(Knows(0.5, share), objective="vlb").loss(NETS, given)[1].metrics["vlb"]
+
+    slopes = [float(jax.grad(vlb)(share)) for share in (-1.0, -3.0, -9.0)]
+    np.testing.assert_allclose(np.divide(slopes, slopes[0]), [1, 2, 5], rtol=0.01)
+
+
 def test_hybrid_is_the_simple_loss_and_a_thousandth_of_the_bound():
     model = model_of(Knows(0.3, 0.8))
     loss, aux = model.loss(NETS, inputs(512))

@@ -13,6 +13,7 @@ import scipy.stats
 from programs import counted
 
 from imagegen_jax.core.model import Inputs
+from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.coupling import optimal_order
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
@@ -185,7 +186,21 @@ def test_another_guidance_is_the_same_program(conditional):
 def test_optimal_pairs_are_scipys():
     image, noise = jax.random.normal(KEY, (2, 16, *SHAPE))
     cost = np.sum((np.asarray(image)[:, None] - np.asarray(noise)) ** 2, axis=(2, 3, 4))
-    np.testing.assert_array_equal(optimal_order(image, noise), scipy.optimize.linear_sum_assignment(cost)[1])
+    one = jnp.zeros(16, jnp.int32)
+    np.testing.assert_array_equal(optimal_order(image, noise, one), scipy.optimize.linear_sum_assignment(cost)[1])
+
+
+def test_noise_stays_in_its_class_and_is_paired_best_there():
+    """So it is as normal given the class as what samples begin with, though the classes lie apart."""
+    label = jnp.arange(16) % 2
+    noise = jax.random.normal(KEY, (16, *SHAPE))
+    image = 5.0 * (2 * label - 1).reshape(-1, 1, 1, 1) + jax.random.normal(jax.random.key(1), noise.shape)
+    order = np.asarray(optimal_order(image, noise, label))
+    np.testing.assert_array_equal(label[order], label)
+    for c in (0, 1):
+        rows = np.flatnonzero(label == c)
+        cost = np.sum((np.asarray(image)[rows][:, None] - np.asarray(noise)[rows]) ** 2, axis=(2, 3, 4))
+        np.testing.assert_array_equal(order[rows], rows[scipy.optimize.linear_sum_assignment(cost)[1]])
 
 
 def test_optimally_paired_paths_are_shorter():
@@ -202,7 +217,33 @@ def test_optimally_paired_paths_are_shorter():
     assert losses[1] < 0.6 * losses[0]
 
 
+def test_a_time_of_0_gives_a_finite_loss():
+    """There the flow begins, and c_noise would be the logarithm of nothing."""
+    model = Diffusion(Silent(), "F", RectifiedFlow(), Uniform(0, 1e-30), image_shape=SHAPE)
+    loss, _ = model.loss({"network": {}}, inputs({"image": jnp.ones((4, *SHAPE))}, 4))
+    assert np.isfinite(float(loss))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"process": RectifiedFlow()}, "t of a RectifiedFlow is in"),
+        ({"process": Cosine(), "times": Uniform(0, 2)}, "t of a Cosine is in"),
+        ({"coupling": "optimal", "source_shape": SHAPE}, "model.coupling='optimal', model.source_shape"),
+        ({"gain": 8.0, "solver": DDPMAncestral()}, "model.solver.variance='large', model.gain=8.0"),
+    ],
+    ids=str,
+)
+def test_what_does_not_go_together_is_refused_before_training(fields, words):
+    model = Diffusion(Silent(), image_shape=SHAPE, **fields)
+    batch = {"image": jnp.zeros((2, *SHAPE)), "source": jnp.zeros((2, *SHAPE))}
+    with pytest.raises(ValueError, match=words):
+        model.init(KEY, batch)
+
+
 def test_what_does_not_go_together_is_refused():
+    with pytest.raises(ValueError, match="model.coupling='optimum': must be one of 'independent', 'optimal'"):
+        Diffusion(coupling="optimum")
     with pytest.raises(ValueError, match="model.process is a Discrete, but model.times a LogNormal"):
         Diffusion(process=Discrete())
     with pytest.raises(ValueError, match="model.times.steps=10"):

@@ -12,8 +12,8 @@ import mixture
 import numpy as np
 import pytest
 
-from imagegen_jax.diffusion.denoiser import from_prediction, preconditioned
-from imagegen_jax.diffusion.prediction import Kind, coefficients, convert, row
+from imagegen_jax.diffusion.denoiser import clipped, from_prediction, preconditioned
+from imagegen_jax.diffusion.prediction import Kind, coefficients, convert, row, rows_of
 from imagegen_jax.diffusion.preserving import Cosine, Discrete, Gamma, SubVP, VariancePreserving
 from imagegen_jax.diffusion.process import EDM, Point, RectifiedFlow, VarianceExploding, at
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule
@@ -206,11 +206,30 @@ def test_whole_times_are_the_nearest_and_clipping_is_to_the_range_of_images():
     x = jnp.array([[0.5], [-3.0]])
     sigma = jnp.asarray([levels[3] * 1.05, levels[8]])
     np.testing.assert_allclose(from_prediction(predict, process)(x, sigma), x)
-    np.testing.assert_allclose(from_prediction(predict, process, clip=True)(x, sigma), [[0.5], [-1.0]])
+    np.testing.assert_allclose(clipped(from_prediction(predict, process))(x, sigma), [[0.5], [-1.0]])
     assert seen[0].dtype == jnp.int32
     np.testing.assert_array_equal(seen[0], [3, 8])
     from_prediction(predict, process, whole_times=False)(x, sigma)
     assert 3 < seen[-1][0] < 4
+
+
+def test_a_discrete_velocity_between_whole_times_is_that_of_the_nearest():
+    """The network there has learned the rates of the whole time, which begins another interval than lies before it."""
+    process = Discrete(LinearSchedule(10, 0.01, 0.3))
+    x_0, epsilon = jnp.array([[0.5], [-0.3]]), jnp.array([[1.0], [2.0]])
+    sigma = jnp.asarray(np.exp(process.log_levels[[3, 8]] - 0.01))  # whole times 3 and 8 are the nearest, from above
+
+    def predict(x_t, t):
+        point = at(process, t)
+        return rows_of(point.alpha_rate, x_t) * x_0 + rows_of(point.sigma_rate, x_t) * epsilon
+
+    found = from_prediction(predict, process, "velocity")(x_0 + rows_of(sigma, x_0) * epsilon, sigma)
+    np.testing.assert_allclose(found, x_0, atol=0.01)
+
+
+@pytest.mark.parametrize(("level", "time"), [(0.002, 0.0), (0.01, 0.0), (50.0, 1.0), (80.0, 1.0)])
+def test_levels_that_an_exploding_process_never_has_are_at_its_ends(level, time):
+    assert VarianceExploding().time(np.array(level)) == pytest.approx(time, abs=1e-12)
 
 
 def test_preconditioning_is_edms():

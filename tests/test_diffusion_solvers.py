@@ -199,6 +199,24 @@ def test_a_few_steps_are_enough_for_most(steps):
     for solve in (Euler(), Heun(), EulerAncestral(), DPMSolver(min(steps, 3)), UniPC(min(steps, 3)), RK45()):
         x = jit(lambda x, solve=solve: solve(mixture.denoise, karras(steps), x, KEY))(jnp.ones((2, 2)))
         assert jnp.isfinite(x).all(), solve
+        if steps == 1:  # from the highest level to 0, where all take the estimate
+            np.testing.assert_allclose(
+                x, mixture.denoise(jnp.ones((2, 2)), jnp.full(2, float(karras(1)[0]))), atol=1e-6
+            )
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: DDPMAncestral("Small"), "solver.variance='Small': must be one of 'large', 'small'"),
+        (lambda: DPMSolver(second="Midpoint"), "solver.second='Midpoint': must be one of"),
+        (lambda: UniPC(variant="BH2"), "solver.variant='BH2': must be one of"),
+        (lambda: RK45(relative=0), "relative and absolute must be above 0"),
+    ],
+)
+def test_fields_that_no_solver_has_are_refused_when_it_is_made(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 def test_levels_far_above_the_data_do_no_harm():

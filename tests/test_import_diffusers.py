@@ -22,7 +22,7 @@ from imagegen_jax import cli
 from imagegen_jax.core.summary import count
 from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.denoiser import from_prediction
+from imagegen_jax.diffusion.denoiser import clipped, from_prediction
 from imagegen_jax.diffusion.diffusers_config import abstract_parameters, model_of, network_of
 from imagegen_jax.diffusion.diffusers_weights import find_weights, parameters_of, read_tensors
 from imagegen_jax.diffusion.diffusion import Diffusion
@@ -157,7 +157,8 @@ def test_estimates_are_those_of_each_scheduler(reference, schedule, prediction):
 
     x_t = jnp.asarray(reference["estimate/x"])
     alpha, sigma = process.alpha(300.0), process.sigma(300.0)
-    denoise = from_prediction(predict, process, kind, clip)
+    denoise = from_prediction(predict, process, kind)
+    denoise = clipped(denoise) if clip else denoise
     x_0 = denoise(x_t / alpha, jnp.full(x_t.shape, sigma / alpha))
     np.testing.assert_allclose(x_0, reference[f"estimate/{schedule}/{prediction}"], atol=2e-6)
 

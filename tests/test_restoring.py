@@ -366,5 +366,25 @@ def test_what_cannot_be_is_refused(imagegen, arguments, words):
 
 
 def test_guidance_and_labels_reach_the_network(imagegen):
+    """Class m is (m - 4.5) / 5 x 127.5 away from grey, and by a guidance of 2 twice as far."""
     save("a.png")
-    assert imagegen("redraw", "classes", "a.png", "--labels", "3", "--guidance", "2")[0] == 0
+    found = []
+    for label, guidance in ((3, 1), (6, 1), (6, 2)):
+        options = ("--strength", 1, "--labels", label, "--guidance", guidance, "--model.label_dropout", 0.1)
+        assert imagegen("redraw", "means", "a.png", *options)[0] == 0
+        found.append(shown("redraw.png")[1].mean())
+    np.testing.assert_allclose(found, [89, 166, 196], atol=16)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("redraw", "grey", "--strength", 0.04), "strength=0.04 of 12 step(s) is none"),
+        (("redraw", "grey", "--model.levels.steps", 1), "strength=0.5 of 1 step(s) is none"),
+        (("reclass", "means", "--from", 3, "--to", 4, "--model.levels.steps", 1), "from one level above 0 alone"),
+    ],
+)
+def test_edits_without_a_step_to_take_are_refused(imagegen, arguments, words):
+    save("a.png")
+    code, _, error = imagegen(*arguments[:2], "a.png", *arguments[2:])
+    assert code == 1 and words in error

@@ -1,6 +1,7 @@
 """Runs as a library sees them: averages chosen and reconstructed, weights handed on, steps by hand."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
+from experiments import ddpm_digits
 from imagegen_jax.core import loop
 from imagegen_jax.core.checkpoint import CheckpointError
 from imagegen_jax.core.ema import HalfLife, PowerFunction
@@ -23,6 +25,7 @@ from imagegen_jax.core.pending import PendingMetrics
 from imagegen_jax.core.program import label_conditions, sample, sample_chunks
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.state import networks
+from imagegen_jax.diffusion.sampler import DDIM
 
 TOY = ig.Experiment(
     name="toy", model=Regression(), data=ToyData(), optim={"network": Adam(3e-3)}, batch_size=16, steps=400,
@@ -45,6 +48,23 @@ def test_a_reconstructed_average_equals_one_kept_directly(tmp_path):
     assert np.abs(found - wanted).max() < 0.01 * between
     earlier = run.reconstruct(0.07, step=300)
     assert np.abs(kernel(earlier) - wanted).max() > 0.1 * between
+
+
+def test_only_networks_with_all_such_averages_are_reconstructed(tmp_path):
+    averages = {"ema": HalfLife(16.0, ramp=None), "narrow": PowerFunction(0.05, networks=("generator",))}
+    optim = {"generator": SGD(0.1), "critic": SGD(0.1)}
+    run = ig.fit(dataclasses.replace(TOY, model=Game(), optim=optim, averages=averages, steps=4), tmp_path, quiet=True)
+    found = run.reconstruct(0.05)
+    assert_same = functools.partial(jax.tree.map, np.testing.assert_array_equal)
+    assert_same(found.state.ema["critic"], run.state.ema["critic"])
+    assert_same(found.state.ema["generator"]["ema"], run.state.ema["generator"]["narrow"])
+
+
+def test_a_sampler_that_cannot_be_is_refused_before_training(tmp_path):
+    experiment = ig.override(ddpm_digits.experiment, {"steps": 2, "model.sampler": DDIM(2_000)})
+    with pytest.raises(ValueError, match="steps=2000 is not between 1 and the 1000 steps of the schedule"):
+        ig.fit(experiment, tmp_path, quiet=True)
+    assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_reconstruction_without_snapshots_is_refused(tmp_path):

@@ -99,6 +99,9 @@ class Run:
         if not finished:
             self.say("compiling the training step")
             compiled = self.program.compile_ahead(newest)
+            if isinstance(self.experiment.model, Generative):
+                labels, _, n = self._samples()
+                self.program.check_sampling(newest + 1, n, label_conditions(labels))
         found = self.checkpoints.restore(self.program.abstract_state, repair=True)
         step, state = found or (0, None)
         if state is None:
@@ -212,8 +215,7 @@ class Run:
         self.write_metrics(step)
         if not isinstance(self.experiment.model, Generative):
             return
-        labels, columns = class_rows(self.experiment.num_classes, self.experiment.samples)
-        n = self.experiment.samples if labels is None else len(labels)
+        labels, columns, n = self._samples()
         images = self.program.sample(state, n, seed=0, conditions=label_conditions(labels))
         batch = self.program.dataset.batch(0, n)
         data = prepare((), batch, self.program.constants.key)["image"]
@@ -224,6 +226,11 @@ class Run:
             write_png(self.workdir / "samples" / f"{step:08d}.png", picture)
             self.log.image(step, picture)
         self.pending.restart(step)
+
+    def _samples(self) -> tuple[np.ndarray | None, int, int]:
+        """Of a grid of samples: the labels, how many columns it has, and how many images."""
+        labels, columns = class_rows(self.experiment.num_classes, self.experiment.samples)
+        return labels, columns, self.experiment.samples if labels is None else len(labels)
 
     def close(self) -> None:
         """Ends all that is open; what is being saved is waited for."""

@@ -102,6 +102,12 @@ class Generative(Model, Protocol):
         ...
 
 
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError for a value that is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: must be one of {', '.join(map(repr, choices))}")
+
+
 def check_images(model: Model, batch: Batch) -> None:
     """Raises ValueError where the images of `batch` have not the shape that `model` was made for."""
     given, wanted = tuple(batch["image"].shape[1:]), tuple(model.image_shape)

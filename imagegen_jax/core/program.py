@@ -98,6 +98,13 @@ class Program:
         given = completed(conditions or {}, model, lambda: self.dataset, n, seed)
         return sample(model, nets, n, seed, given, chunk)
 
+    def check_sampling(self, step: int, n: int, conditions: Conditions | None = None, chunk: int = 256) -> None:
+        """Traces what `sample` is to run after `step` steps, and so raises what that would, before time is spent."""
+        nets, model = networks(self.abstract_state(step), self.spec.average), self.experiment.model
+        given = completed(conditions or {}, model, lambda: self.dataset, n, 0)
+        draw, chunk = _drawing(model, nets, n, given, chunk)
+        draw.eval_shape(nets, np.uint32(0), np.uint32(0), _rows(given, 0, chunk))
+
 
 def _constants(mesh: Mesh, seed: int, steps: int) -> RunConstants:
     """Made by a program over all devices: no process can put an array on another's."""
@@ -173,27 +180,37 @@ def sample_chunks(
     start: int = 0,
 ) -> Iterator[np.ndarray]:
     """The images of `sample` from row `start` on, a chunk at a time; `start` is a whole number of chunks."""
-    if not isinstance(model, Generative):
-        raise TypeError(f"a {type(model).__name__} draws no images: it has no method `sample`")
-    mesh = shard.mesh_of(nets)
     conditions = dict(conditions or {})
-    check_conditions(model, n, conditions)
-    chunk = -(-min(chunk, n) // mesh.size) * mesh.size  # a whole number of rows on each device
+    draw, chunk = _drawing(model, nets, n, conditions, chunk)
     if start % chunk:
         raise ValueError(f"start={start}: must be a whole number of chunks of {chunk}")
-    draw = _sampler(model, mesh, chunk)
     for at in range(start, n, chunk):
-        rows = {name: _rows(np.asarray(a), at, chunk) for name, a in conditions.items()}
-        yield _to_host(draw(nets, np.uint32(seed), np.uint32(at // chunk), rows))[: n - at]
+        yield _to_host(draw(nets, np.uint32(seed), np.uint32(at // chunk), _rows(conditions, at, chunk)))[: n - at]
+
+
+def _drawing(model: Model, nets: Nets, n: int, conditions: Conditions, chunk: int) -> tuple[Any, int]:
+    """What draws a chunk, to be compiled when it is called, and how many images that is; raises as `sample` does."""
+    if not isinstance(model, Generative):
+        raise TypeError(f"a {type(model).__name__} draws no images: it has no method `sample`")
+    if n < 1 or chunk < 1:
+        raise ValueError(f"n={n}, chunk={chunk}: both must be at least 1")
+    check_conditions(model, n, conditions)
+    mesh = shard.mesh_of(nets)
+    chunk = -(-min(chunk, n) // mesh.size) * mesh.size  # a whole number of rows on each device
+    return _sampler(model, mesh, chunk), chunk
 
 
 def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
     """Raises ValueError where labels are missing, not wanted, of another number than `n`, or out of range.
 
-    Likewise where what else the model makes images from is missing, of another number or shape.
+    Likewise where what else the model makes images from is missing, of another number or shape, and for conditions
+    that it does not read.
     """
     if hasattr(model, "check_conditions"):
         model.check_conditions(conditions)
+    known = {"label", *condition_rows(model), *getattr(model, "optional_conditions", ())}
+    for name in sorted(set(conditions) - known):
+        raise ValueError(f"{name!r} given, but a {type(model).__name__} reads {sorted(known)} alone: leave it out")
     check_condition_rows(model, {name: np.asarray(values) for name, values in conditions.items()})
     for name in condition_rows(model):
         if len(conditions[name]) != n:
@@ -222,9 +239,11 @@ def _sampler(model: Generative, mesh: Mesh, n: int) -> Any:
     return compiling.jit(draw, out_shardings=shard.batch_sharding(mesh))
 
 
-def _rows(values: np.ndarray, start: int, n: int) -> np.ndarray:
-    """Rows [start, start + n), the last one repeated past the end; a scalar as it is."""
-    return values[np.minimum(np.arange(start, start + n), len(values) - 1)] if values.ndim else values
+def _rows(conditions: Conditions, start: int, n: int) -> dict[str, np.ndarray]:
+    """Rows [start, start + n) of each, the last one repeated past the end; a scalar as it is."""
+    arrays = {name: np.asarray(values) for name, values in conditions.items()}
+    rows = np.arange(start, start + n)
+    return {name: a[np.minimum(rows, len(a) - 1)] if a.ndim else a for name, a in arrays.items()}
 
 
 def _to_host(images: Any) -> np.ndarray:

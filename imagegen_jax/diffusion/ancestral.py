@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from imagegen_jax.core.model import PRNGKey
+from imagegen_jax.core.model import PRNGKey, check_choice
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.solver import Levels, Samples, Table, check_levels, walk
 
@@ -51,6 +51,9 @@ class DDPMAncestral:
     """
 
     variance: Literal["large", "small"] = "large"
+
+    def __post_init__(self) -> None:
+        check_choice("solver.variance", self.variance, ("large", "small"))
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
         """See `solver`."""

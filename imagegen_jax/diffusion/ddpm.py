@@ -22,7 +22,7 @@ from imagegen_jax.core.model import (
     check_labels,
     one_hot_labels,
 )
-from imagegen_jax.diffusion.denoiser import Denoise, from_prediction
+from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction
 from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.sampler import Ancestral, AnySampler
 from imagegen_jax.diffusion.schedule import LinearSchedule, signal_and_noise
@@ -85,4 +85,4 @@ class DDPM:
         def predict(x_t: Image, t: Int[Array, " b"]) -> Image:
             return self.network.apply(nets["network"], x_t, t, labels)
 
-        return from_prediction(predict, Discrete(self.schedule), "epsilon", clip=True)
+        return clipped(from_prediction(predict, Discrete(self.schedule), "epsilon"))

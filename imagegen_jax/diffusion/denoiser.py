@@ -25,29 +25,31 @@ def from_prediction(
     predict: Predict,
     process: Process,
     kind: Kind = "epsilon",
-    clip: bool = False,
     whole_times: bool = True,
     sigma_data: float = SIGMA_DATA,
 ) -> Denoise:
     """The denoiser of a network that takes x_t [B ...] and t [B] of `process` and predicts `kind`.
 
-    `clip` keeps estimates in [-1, 1], the range of images; it needs to be off for data that leave this range. In a
-    `Discrete` process, t is the nearest whole time, as int32, unless `whole_times` is off: then it lies between.
+    In a `Discrete` process, t is the nearest whole time, as int32, unless `whole_times` is off: then it lies between.
     Raises ValueError for a `kind` that is none.
     """
 
     def denoise(x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
         t = process.time(sigma)
+        if whole_times and isinstance(process, Discrete):
+            t = jnp.round(t).astype(jnp.int32)
         alpha = process.scale(sigma)
         rates = (process.alpha_rate(t), process.sigma_rate(t)) if kind == "velocity" else (0.0, 0.0)
         of_x_t, of_prediction = coefficients(kind, "x0", Point(alpha, sigma * alpha, *rates), sigma_data)
-        whole = whole_times and isinstance(process, Discrete)
         x_t = rows_of(alpha, x) * x
-        predicted = predict(x_t, jnp.round(t).astype(jnp.int32) if whole else t)
-        x_0 = rows_of(of_x_t, x) * x_t + rows_of(of_prediction, x) * predicted
-        return jnp.clip(x_0, -1.0, 1.0) if clip else x_0
+        return rows_of(of_x_t, x) * x_t + rows_of(of_prediction, x) * predict(x_t, t)
 
     return denoise
+
+
+def clipped(denoise: Denoise) -> Denoise:
+    """Estimates kept in [-1, 1], the range of images; not for data that leave this range. Guide first, then clip."""
+    return lambda x, sigma: jnp.clip(denoise(x, sigma), -1.0, 1.0)
 
 
 def preconditioned(network: Predict, sigma_data: float = SIGMA_DATA) -> Predict:
@@ -57,9 +59,14 @@ def preconditioned(network: Predict, sigma_data: float = SIGMA_DATA) -> Predict:
     """
 
     def predict(x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
-        return network(x * rows_of((sigma**2 + sigma_data**2) ** -0.5, x), jnp.log(sigma) / 4)
+        return network(x * rows_of((sigma**2 + sigma_data**2) ** -0.5, x), c_noise(sigma))
 
     return predict
+
+
+def c_noise(sigma: Float[Array, " b"]) -> Float[Array, " b"]:
+    """log(sigma) / 4, finite also at 0, where a process may begin."""
+    return jnp.log(jnp.maximum(sigma, 1e-20)) / 4
 
 
 def with_gain(denoise: Denoise, gain: float) -> Denoise:

@@ -34,13 +34,15 @@ from imagegen_jax.core.model import (
     PRNGKey,
     PRNGKeys,
     Scalar,
+    check_choice,
     check_images,
     check_labels,
     one_hot_labels,
 )
+from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.augment import LABELS, EDMAugment
 from imagegen_jax.diffusion.coupling import optimal_order
-from imagegen_jax.diffusion.denoiser import Denoise, Predict, from_prediction, preconditioned, with_gain
+from imagegen_jax.diffusion.denoiser import Denoise, Predict, c_noise, clipped, from_prediction, preconditioned
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels, of_conditions
@@ -51,7 +53,7 @@ from imagegen_jax.diffusion.process import EDM, RectifiedFlow, VarianceExploding
 from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.diffusion.solvers import AnySolver
 from imagegen_jax.diffusion.sources import check_source_shape, source_of, source_rows
-from imagegen_jax.diffusion.times import AnyTimes, LogNormal, WholeTimes
+from imagegen_jax.diffusion.times import AnyTimes, LogNormal, Uniform, WholeTimes
 from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
 from imagegen_jax.nn.denoising import AnyNetwork, check_channels
 from imagegen_jax.nn.edm2 import Uncertainty
@@ -79,7 +81,7 @@ class Diffusion:
     process: AnyProcess = EDM()
     times: AnyTimes = LogNormal()
     weighting: AnyWeighting = Plain()
-    coupling: Literal["independent", "optimal"] = "independent"  # which noise goes with which image of a batch
+    coupling: Literal["independent", "optimal"] = "independent"  # which noise goes with which image of a class
     levels: AnyLevels = Karras(18)
     solver: AnySolver = Heun()
     image_shape: tuple[int, int, int] = (32, 32, 3)
@@ -99,6 +101,7 @@ class Diffusion:
     def __post_init__(self) -> None:
         check_times(self.process, self.times)
         check_label_dropout(self)
+        check_choice("model.coupling", self.coupling, ("independent", "optimal"))
         if not 0 < self.gain < math.inf:
             raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
         if self.augment is not None and not isinstance(self.network, SongUNet):
@@ -123,6 +126,8 @@ class Diffusion:
         check_labels(self, batch)
         check_source_shape(self)
         check_channels(self.network, self.image_shape)
+        check_range(self.process, self.times)
+        self._check_together()
         x, t = batch["image"], jnp.zeros(batch["image"].shape[:1])
         told = source_of(self, batch)
         if self.augment is not None:
@@ -151,7 +156,8 @@ class Diffusion:
         t = self.times(t_keys)
         epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
         if self.coupling == "optimal":
-            epsilon = epsilon[optimal_order(x_0, epsilon)]
+            label = inputs.batch["label"] if self.num_classes else jnp.zeros(len(x_0), jnp.int32)
+            epsilon = epsilon[optimal_order(x_0, epsilon, label)]
         point = at(self.process, t)
         x_t = rows_of(point.alpha, x_0) * x_0 + rows_of(point.sigma, x_0) * epsilon
         of_x_0, of_epsilon, divisor = (rows_of(c, x_0) for c in row(self.prediction, point, self.sigma_data))
@@ -163,7 +169,7 @@ class Diffusion:
         if self.uncertainty is None:
             loss = jnp.mean(rows)
             return loss, Aux({"loss": loss})
-        u = self.uncertainty.apply(nets["uncertainty"], jnp.log(point.sigma / point.alpha) / 4)
+        u = self.uncertainty.apply(nets["uncertainty"], c_noise(point.sigma / point.alpha))
         loss = jnp.mean(rows / jnp.exp(u) + u)
         return loss, Aux({"loss": loss, "error": jnp.mean(rows)})
 
@@ -183,14 +189,13 @@ class Diffusion:
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and guidance see of the network; guided where `conditions` has "guidance"."""
         told = source_of(self, conditions)
-        return of_conditions(self, functools.partial(self._denoiser, nets, told), conditions)
+        denoise = of_conditions(self, functools.partial(self._denoiser, nets, told), conditions)
+        return clipped(denoise) if self.clip else denoise
 
     def _denoiser(self, nets: Nets, told: Batch, labels: Float[Array, "b k"] | None) -> Denoise:
-        """Of images in [-1, 1], that is of what the network knows over `gain`."""
+        """Of images times `gain`."""
         predict = self._predict(nets, labels, None, told)
-        known = from_prediction(predict, self.process, self.prediction, sigma_data=self.sigma_data)
-        denoise = with_gain(known, self.gain)
-        return (lambda x, sigma: jnp.clip(denoise(x, sigma), -1.0, 1.0)) if self.clip else denoise
+        return from_prediction(predict, self.process, self.prediction, sigma_data=self.sigma_data)
 
     def _predict(self, nets: Nets, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None, told: Batch) -> Predict:
         """(x_t, t) -> the prediction, by a network that is `told` a source, or how images were augmented."""
@@ -207,6 +212,28 @@ class Diffusion:
             return inner(x_t / rows_of(alpha, x_t), self.process.sigma(t) / alpha)
 
         return predict
+
+    def _check_together(self) -> None:
+        """Of fields either of which may be set before the other."""
+        if self.coupling == "optimal" and self.source_shape is not None:
+            raise ValueError(
+                f"model.coupling='optimal', model.source_shape={self.source_shape}: with a source of its own for each "
+                "image, noise chosen by image would not be normal given the source; use 'independent'"
+            )
+        if self.gain != 1 and isinstance(self.solver, DDPMAncestral) and self.solver.variance == "large":
+            raise ValueError(
+                f"model.solver.variance='large', model.gain={self.gain}: that variance is not of levels over a gain; "
+                "use 'small'"
+            )
+
+
+def check_range(process: AnyProcess, times: AnyTimes) -> None:
+    """Raises ValueError where `times` leave the [0, 1] of `process`. For `init`: either may be set before the other."""
+    beyond = isinstance(times, LogNormal) or (isinstance(times, Uniform) and times.high > 1)
+    if beyond and not isinstance(process, EDM | Discrete):
+        raise ValueError(
+            f"model.times={times}, but t of a {type(process).__name__} is in [0, 1]: use Uniform() or LogitNormal()"
+        )
 
 
 def check_times(process: AnyProcess, times: AnyTimes) -> None:

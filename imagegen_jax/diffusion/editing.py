@@ -60,7 +60,19 @@ def _lowest(sigmas: Levels, strength: float) -> Levels:
     if not 0 <= strength <= 1:
         raise ValueError(f"strength={strength}: must be from 0, which leaves the image, to 1, the highest noise")
     steps = len(sigmas) - 1
-    return sigmas[steps - round(strength * steps) :]
+    taken = round(strength * steps)
+    if strength > 0 and not taken:
+        raise ValueError(f"strength={strength} of {steps} step(s) is none: raise it, or the number of steps")
+    return sigmas[steps - taken :]
+
+
+def _check_flow(sigmas: Levels) -> None:
+    """Raises ValueError where no step lies between two levels above 0, so that nothing leads to noise and back."""
+    if np.count_nonzero(sigmas) < 2:
+        raise ValueError(
+            f"sigmas={np.asarray(sigmas)}: from one level above 0 alone no step leads to noise; take more steps, or a "
+            "greater strength"
+        )
 
 
 def inpaint(
@@ -68,7 +80,8 @@ def inpaint(
 ) -> Samples:
     """`image` where `mask` is True, bit for bit, and drawn anew elsewhere; see `inverse.replaced`.
 
-    With `RePaint` as the solver it is that paper's method. `mask` has the shape of an image, or one that broadcasts to
+    With `RePaint` as the solver it is that paper's method, but that the noise of what is known is drawn once, and not
+    at every step. `mask` has the shape of an image, or one that broadcasts to
     it. Raises ValueError where all is known, or nothing.
     """
     if not isinstance(mask, jax.core.Tracer):
@@ -129,9 +142,11 @@ def invert(denoise: Denoise, sigmas: Levels, image: Samples) -> Samples:
     """The noise of which `Euler` would make `image` at these levels: DDIM's inversion (Song et al. 2020, section 4.3).
 
     Euler's steps the other way, from the last level above 0 to `sigmas[0]`, each with the slope where it starts; the
-    image is taken to be at that last level. Exact in the limit of many steps.
+    image is taken to be at that last level. Exact in the limit of many steps. Raises ValueError where less than two
+    levels are above 0.
     """
     levels = check_levels("invert", sigmas)
+    _check_flow(levels)
     levels = levels[levels > 0][::-1]
     slope = noise_estimate(denoise)
 

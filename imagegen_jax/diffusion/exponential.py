@@ -1,8 +1,7 @@
 """Exponential integrators of the flow and of the diffusion in lambda = -log(sigma): DPM-Solver++ and UniPC.
 
 Both solve x(lambda') = sigma'/sigma x + sigma' int e^lambda D dlambda with a polynomial for the estimates D (Lu et al.
-2022, arXiv 2211.01095, Proposition 4.1). A place in a step is s = (lambda - lambda_i) / h, so the newest estimate is at
-0 and the step ends at 1.
+2022, arXiv 2211.01095, Proposition 4.1), which goes through them at their `places` in a step.
 """
 
 from __future__ import annotations
@@ -14,11 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
-from imagegen_jax.core.model import PRNGKey
+from imagegen_jax.core.model import PRNGKey, check_choice
 from imagegen_jax.diffusion.ancestral import check_noise_scale
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.multistep import GAUSS, check_order
-from imagegen_jax.diffusion.solver import Levels, Samples, Table, check_levels, padded, scan, walk, weights
+from imagegen_jax.diffusion.multistep import check_order
+from imagegen_jax.diffusion.solver import (
+    Levels,
+    Samples,
+    Table,
+    check_levels,
+    log_steps,
+    moments,
+    padded,
+    places,
+    scan,
+    walk,
+    weights,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +53,7 @@ class DPMSolver:
 
     def __post_init__(self) -> None:
         check_order(self.order, 3)
+        check_choice("solver.second", self.second, ("midpoint", "exact"))
         check_noise_scale(self.noise_scale)
         if not 0 <= self.eta < np.inf:
             raise ValueError(f"solver.eta={self.eta}: must be 0 (the flow) or above; 1 is the diffusion in reverse")
@@ -73,8 +85,9 @@ class UniPC:
     """Unified predictor-corrector (Zhao et al. 2023, arXiv 2302.04867, Algorithms 1, 2) on estimates of x_0.
 
     Each estimate corrects the step that led to it before it is used for the next, so `order` p converges with p + 1
-    for one evaluation a step. `variant` is B(h) of its Eq. 3: h ("bh1") or e^h - 1 ("bh2"), which only matters to the
-    first corrector and to predictors of order 2, as it cancels elsewhere. The step to 0 returns the estimate. Raises
+    for one evaluation a step. `variant` is B(h) of its Eq. 3: h ("bh1") or e^h - 1 ("bh2"), which only matters where
+    two estimates are all there is, to the first corrector, those of order 1 and predictors of order 2, as it cancels
+    elsewhere. The step to 0 returns the estimate. Raises
     ValueError unless 1 <= `order` <= 3, and for fewer steps than that.
     """
 
@@ -83,6 +96,7 @@ class UniPC:
 
     def __post_init__(self) -> None:
         check_order(self.order, 3)
+        check_choice("solver.variant", self.variant, ("bh1", "bh2"))
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
         """See `solver`; the key is not used."""
@@ -122,23 +136,3 @@ class UniPC:
         if len(m) == 2:
             m[1] = (m[0] if self.variant == "bh2" else h) / 2
         return weights(nodes, m)
-
-
-def log_steps(sigmas: Levels) -> Float64[np.ndarray, " S"]:
-    """lambda' - lambda of each step, infinite where it ends at 0."""
-    with np.errstate(divide="ignore"):
-        return np.log(sigmas[:-1]) - np.log(sigmas[1:])
-
-
-def places(sigmas: Levels, i: int, order: int) -> Float64[np.ndarray, " k"]:
-    """s of the estimates that the i-th step has, the newest first: 0, and at most `order` - 1 behind it."""
-    known = np.log(sigmas[i::-1][: order if sigmas[i + 1] > 0 else 1])
-    return (known[0] - known) / np.log(sigmas[i] / sigmas[i + 1]) if len(known) > 1 else np.zeros(1)
-
-
-def moments(h: float, count: int) -> Float64[np.ndarray, " k"]:
-    """h int_0^1 e^{-(1-s) h} s^k ds, that is h k! phi_{k+1}(-h), of k from 0 on."""
-    if np.isinf(h):
-        return np.ones(count)
-    points, share = (GAUSS[0] + 1) / 2, GAUSS[1] / 2
-    return np.array([h * share @ (np.exp((points - 1) * h) * points**k) for k in range(count)])

@@ -82,10 +82,11 @@ def rescaled(guided: Denoise, conditional: Denoise, share: Number = 0.7, output:
 
 
 def classifier(denoise: Denoise, log_prob: LogProb, scale: Scale) -> Denoise:
-    """D + scale sigma^2 grad_x log p(y | x; sigma) (Dhariwal & Nichol 2021, arXiv 2105.05233, Algorithm 1).
+    """D + scale sigma^2 grad_x log p(y | x; sigma) (Dhariwal & Nichol 2021, arXiv 2105.05233, Algorithm 2).
 
-    `log_prob(x, sigma)` is a noisy classifier's, of the labels asked for, with x as denoisers see it. A scale of 0 is
-    `denoise` alone, and 1 the posterior by Bayes's rule.
+    That is their noise less its gradient; their Algorithm 1 moves the mean of a step instead. `log_prob(x, sigma)` is
+    a noisy classifier's, of the labels asked for, with x as denoisers see it. A scale of 0 is `denoise` alone, and 1
+    the posterior by Bayes's rule.
     """
 
     def guided(x: Images, sigma: Sigmas) -> Images:

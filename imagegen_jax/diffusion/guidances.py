@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import get_args
 
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion import guidance
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.guidance import Images, Output, Scale, Sigmas, known
@@ -65,7 +67,8 @@ class Projected:
 class Interval:
     """`of` at `low` < sigma <= `high` alone (`guidance.interval`).
 
-    What is best depends on the data's scale: the authors' code guides EDM2-XXL, of latents, from 1.61 to 0.28.
+    In units of the model's `levels`, which are made for images times its gain: the authors' code guides EDM2-XXL, of
+    latents, from 1.61 to 0.28.
     """
 
     low: float = 0.0
@@ -92,6 +95,7 @@ class Rescaled:
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
             raise ValueError(f"guidance.share={self.share}: must be from 0 to 1")
+        check_choice("guidance.output", self.output, get_args(Output))
 
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
         """The conditional is evaluated once."""
@@ -106,7 +110,7 @@ class Rescaled:
 
 @dataclasses.dataclass(frozen=True)
 class Thresholded:
-    """`of`, kept in the range of images by dynamic thresholds (`guidance.thresholded`)."""
+    """`of`, kept in the range of images by dynamic thresholds (`guidance.thresholded`); for pixels, of gain 1."""
 
     percentile: float = 0.995  # of an image's absolute values
     most: float = math.inf  # that a threshold may be; with 1 estimates are clipped

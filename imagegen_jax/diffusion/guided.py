@@ -10,9 +10,9 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.model import Batch, Image, Nets, Phase, PRNGKey, Variables, check_labels, condition_rows
-from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.denoiser import Denoise, with_gain
 from imagegen_jax.diffusion.editing import Denoising
-from imagegen_jax.diffusion.guidance import LogProb, classifier, known
+from imagegen_jax.diffusion.guidance import LogProb, Scale, classifier, known
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.solver import Path
 
@@ -33,14 +33,15 @@ class Classifying(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Guided:
-    """A model that draws as `model` does, led by `guide`; `conditions["guidance"]`, a scalar, says how strongly.
+    """A model that draws along the `path` of `model`, led by `guide`; `conditions["guidance"]` says how strongly.
 
     A classifier leads towards the labels (`guidance.classifier`): 0 is `model` alone, and 1 Bayes's rule where `model`
     itself knows no classes; where it does, it is given the labels as well. A denoiser of the same images and classes,
     a weaker one, is led away from (`guidance.autoguidance`): 1 is `model` alone, 0 the guide. The field `guidance` may
-    change either, such as leave it out at some levels; guidance by labels that `model` may have of its own is off. The
-    networks are those of both, the guide's with "guide." before their names; training leaves these as they are. Raises
-    ValueError for two that do not go together.
+    change either, such as leave it out at some levels; guidance by labels that `model` may have of its own is off.
+    What `model` clips is clipped before it is led, and steps of its own beside its path (the learned variance of
+    `ImprovedDDPM`, the learned schedule of `VDM`) are not taken. The networks are those of both, the guide's with
+    "guide." before their names; training leaves these as they are. Raises ValueError for two that do not go together.
     """
 
     model: Any  # Denoising
@@ -88,7 +89,7 @@ class Guided:
 
     @property
     def path(self) -> Path:
-        """How `model` samples."""
+        """That of `model`, which its images are edited by, too."""
         return self.model.path
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
@@ -123,12 +124,18 @@ class Guided:
         scale, rest = conditions["guidance"], {name: conditions[name] for name in conditions if name != "guidance"}
         denoise = self.model.denoiser(nets, rest)
         if not isinstance(self.guide, Classifying):
-            return self.guidance(denoise, self.guide.denoiser(of_guide, rest), scale)
+            return self._guided(denoise, self.guide.denoiser(of_guide, rest), scale)
         log_prob = self.guide.log_probability(of_guide, rest["label"])
 
         def guided(x: Image, sigma: Float[Array, " b"]) -> Image:
             # A twin that knows the labels less than `model` does, by as much as the classifier knows of them.
             plain = known(denoise(x, sigma))
-            return self.guidance(plain, classifier(plain, log_prob, -1.0), 1 + scale)(x, sigma)
+            return self._guided(plain, classifier(plain, log_prob, -1.0), 1 + scale)(x, sigma)
 
         return guided
+
+    def _guided(self, good: Denoise, bad: Denoise, scale: Scale) -> Denoise:
+        """By `guidance`, which is made for what `model` knows: images times its gain, where it has one."""
+        gain = getattr(self.model, "gain", 1.0)
+        led = self.guidance(with_gain(good, 1 / gain), with_gain(bad, 1 / gain), scale)
+        return with_gain(led, gain)

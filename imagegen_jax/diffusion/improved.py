@@ -26,12 +26,13 @@ from imagegen_jax.core.model import (
     PRNGKey,
     PRNGKeys,
     Scalar,
+    check_choice,
     check_images,
     check_labels,
     one_hot_labels,
 )
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, with_gain
+from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.label_dropout import (
     check_guidance,
@@ -108,6 +109,7 @@ class ImprovedDDPM:
         elif not self.network.learned_variance:
             raise ValueError("model.network.learned_variance=False: improved DDPM learns it, so leave it on")
         check_label_dropout(self)
+        check_choice("model.objective", self.objective, ("hybrid", "vlb"))
         if not 0 < self.gain < math.inf:
             raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
         if not self.vlb_weight > 0:
@@ -152,7 +154,8 @@ class ImprovedDDPM:
         hybrid = self.objective == "hybrid"
         table = _at(self._table(None), t, x_0)
         mean_of = jax.lax.stop_gradient(predicted) if hybrid else predicted
-        terms = self._bits(table, x_0, x_t, self._backward(table, x_t, mean_of, between), t == 0)
+        p = self._backward(table, x_t, mean_of, between, clip=False)  # what is cut off would have no gradient
+        terms = self._bits(table, x_0, x_t, p, t == 0)
         vlb = self.schedule.steps * terms
         rows = vlb
         if hybrid:
@@ -199,7 +202,7 @@ class ImprovedDDPM:
             predicted, between = predict(x_t, t, labels)
             if labels is not None and "guidance" in conditions:
                 free, _ = predict(x_t, t, jnp.zeros_like(labels))
-                x, sigma = (value / (row.signal * self.gain) for value in (x_t, row.noise))
+                x, sigma = x_t / row.signal, row.noise / row.signal
                 predicted = guided_noise(self.guidance, x, sigma, predicted, free, conditions["guidance"])
             mean, log_variance = self._backward(row, x_t, predicted, between)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
@@ -217,13 +220,15 @@ class ImprovedDDPM:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers, edits and guides see of the network: x_0 by its noise; guided where there is "guidance"."""
-        return of_conditions(self, functools.partial(self._denoiser, self._predictor(nets, conditions)), conditions)
+        denoiser = functools.partial(self._denoiser, self._predictor(nets, conditions))
+        denoise = of_conditions(self, denoiser, conditions)
+        return clipped(denoise) if self.gain == 1 else denoise
 
     def _denoiser(self, predict: Predictor, labels: Float[Array, "b k"] | None) -> Denoise:
         def noise(x_t: Image, t: Int[Array, " b"]) -> Image:
             return predict(x_t, t, labels)[0]
 
-        return with_gain(from_prediction(noise, Discrete(self.schedule), "epsilon", clip=self.gain == 1), self.gain)
+        return from_prediction(noise, Discrete(self.schedule), "epsilon")
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for guidance where there is no label, or none was ever left out in training."""
@@ -246,13 +251,13 @@ class ImprovedDDPM:
         """Steps from each of `steps` times (None: all) to the one before, and from the first to the image."""
         return step_table(self.schedule, timesteps(self.schedule.steps, steps, "linear"))
 
-    def _backward(self, row: StepTable, x_t: Image, epsilon: Image, between: Image) -> Step:
+    def _backward(self, row: StepTable, x_t: Image, epsilon: Image, between: Image, clip: bool = True) -> Step:
         """p(x_{t-1} | x_t): the mean by the x_0 of `epsilon`, log variance v log beta + (1 - v) log beta~.
 
-        Eq. 9, 10 and 15. The x_0 of pixels is kept in [-1, 1].
+        Eq. 9, 10 and 15. The x_0 of pixels is kept in [-1, 1], unless `clip` is off.
         """
         x_0 = (x_t - row.noise * epsilon) / row.signal
-        x_0 = jnp.clip(x_0, -1.0, 1.0) if self.gain == 1 else x_0
+        x_0 = jnp.clip(x_0, -1.0, 1.0) if clip and self.gain == 1 else x_0
         return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)
 
     def _bits(self, row: StepTable, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.model import Batch, PRNGKeys, check_labels, one_hot_labels
-from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.denoiser import Denoise, with_gain
 from imagegen_jax.diffusion.guidance import Images, Number, known
 from imagegen_jax.diffusion.guidances import AnyGuidance
 
@@ -51,16 +51,17 @@ def drop_labels(labels: Labels, share: float, keys: PRNGKeys) -> Labels:
 def of_conditions(model: Any, denoiser: Callable[[Labels], Denoise], conditions: Batch) -> Denoise:
     """What solvers see of `model`: the `denoiser` of the labels, guided where `conditions` has "guidance".
 
-    That is the scale of the guidance `model.guidance`. Raises ValueError where the label is missing, or guidance cannot
-    be.
+    That is the scale of the guidance `model.guidance`. The `denoiser` knows images times `model.gain`, and is guided as
+    such, since guidance like levels is made for what the network knows. Raises ValueError where the label is missing,
+    or guidance cannot be.
     """
     check_labels(model, conditions)
     check_guidance(model, conditions)
     labels = one_hot_labels(model, conditions)
-    conditional = denoiser(labels)
-    if labels is None or "guidance" not in conditions:
-        return conditional
-    return model.guidance(conditional, denoiser(jnp.zeros_like(labels)), conditions["guidance"])
+    denoise = denoiser(labels)
+    if labels is not None and "guidance" in conditions:
+        denoise = model.guidance(denoise, denoiser(jnp.zeros_like(labels)), conditions["guidance"])
+    return with_gain(denoise, model.gain)
 
 
 def guided_noise(

@@ -10,11 +10,12 @@ import dataclasses
 import json
 import math
 import pathlib
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int
 
+from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion.preserving import VariancePreserving
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
 
@@ -125,11 +126,14 @@ def timesteps(total: int, steps: int | None, spacing: Spacing) -> Int[np.ndarray
     squares of equal distances up to 0.8 total, its choice for CIFAR-10, dense where little noise is left (equal times
     are taken once); "linear", with both ends 0 and total - 1; "trailing", from total - 1 down, best for few steps,
     since it starts where x is noise alone (Lin et al. 2023, arXiv 2305.08891, Table 2). Raises ValueError unless
-    1 <= `steps` <= `total`.
+    1 <= `steps` <= `total`, and for a single step of a spacing whose first time is 0.
     """
+    check_choice("spacing", spacing, get_args(Spacing))
     steps = total if steps is None else steps
     if not 1 <= steps <= total:
-        raise ValueError(f"sampler.steps={steps} is not between 1 and the {total} steps of the schedule")
+        raise ValueError(f"steps={steps} is not between 1 and the {total} steps of the schedule")
+    if steps == 1 < total and spacing in ("leading", "quadratic"):
+        raise ValueError(f"steps=1, spacing={spacing!r}: that is time 0 alone, almost without noise; use 'trailing'")
     if spacing == "linear":
         times = np.asarray(np.linspace(total - 1, 0, steps))
     elif spacing == "leading":

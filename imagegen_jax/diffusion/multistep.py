@@ -6,6 +6,7 @@ The flow in these coordinates is Eq. 1 of Karras et al. (2022, arXiv 2206.00364)
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -16,15 +17,15 @@ from imagegen_jax.diffusion.solver import (
     Samples,
     Table,
     check_levels,
+    moments,
     noise_estimate,
     padded,
+    places,
     walk,
     weights,
 )
 
-GAUSS = np.polynomial.legendre.leggauss(40)  # on [-1, 1], more than enough for exponentials over any step
-ADAMS_BASHFORTH = tuple(map(np.array, ([1.0], [3 / 2, -1 / 2], [23 / 12, -16 / 12, 5 / 12])))
-ADAMS_BASHFORTH_4 = np.array([55.0, -59.0, 37.0, -9.0]) / 24
+ADAMS_BASHFORTH = ((3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))  # orders 2 to 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,16 +90,11 @@ class DEIS:
     def table(self, sigmas: Levels) -> Table:
         """C_ij = int L_j dsigma, where L_j are Lagrange's polynomials in log(sigma)."""
         sigmas = check_levels(self, sigmas, self.order)
-        points, share = (GAUSS[0] + 1) / 2, GAUSS[1] / 2
         rows = []
-        for i, then in enumerate(sigmas[1:]):
-            known = np.log(sigmas[i::-1][: self.order if then > 0 else 1])
-            if then == 0:
-                rows.append(np.array([-sigmas[i]]))
-                continue
-            step = np.log(then / sigmas[i])
-            moments = [share @ (points**k * sigmas[i] * step * np.exp(step * points)) for k in range(len(known))]
-            rows.append(weights((known - known[0]) / step, np.array(moments)))
+        for i, (now, then) in enumerate(itertools.pairwise(sigmas)):
+            nodes = places(sigmas, i, self.order)
+            integrals = then * moments(np.log(then / now), len(nodes)) if then > 0 else np.array([-now])
+            rows.append(weights(nodes, integrals))
         return _of_noise(sigmas[:-1], rows, self.order)
 
 
@@ -121,7 +117,7 @@ class PNDM:
         steps = np.diff(sigmas)
         rows = [np.array([steps[0]]), steps[0] * np.array([0.5, -0.5])]
         for i, step in enumerate(steps[1:], 1):
-            row = ADAMS_BASHFORTH[i] if i < 3 else ADAMS_BASHFORTH_4
+            row = np.array(ADAMS_BASHFORTH[min(i, 3) - 1])
             rows.append(step * (np.insert(row, i, 0.0) if i < 4 else row))
         return _of_noise(np.insert(sigmas[:-1], 1, sigmas[1]), rows, 5)
 

@@ -23,7 +23,7 @@ from imagegen_jax.core.model import (
     one_hot_labels,
 )
 from imagegen_jax.diffusion.denoiser import preconditioned
-from imagegen_jax.diffusion.diffusion import AnyProcess, check_times
+from imagegen_jax.diffusion.diffusion import AnyProcess, check_range, check_times
 from imagegen_jax.diffusion.guidance import LogProb
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
 from imagegen_jax.diffusion.preserving import Discrete
@@ -66,6 +66,7 @@ class NoisyClassifier:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_labels(self, batch)
+        check_range(self.process, self.times)
         x = batch["image"]
         return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]))}
 

@@ -39,6 +39,11 @@ class Tolerance(NamedTuple):
     absolute: float = 1e-5
     most_steps: int = 1000  # of one call, refused ones included
 
+    def check(self) -> None:
+        """Raises ValueError for what is not positive."""
+        if not (self.relative > 0 and self.absolute > 0 and self.most_steps >= 1):
+            raise ValueError(f"{self}: relative and absolute must be above 0, and most_steps at least 1")
+
 
 class _Carry(NamedTuple):
     t: Float[Array, " b"]
@@ -56,8 +61,7 @@ def integrate(
     Each row has steps of its own, and does not depend on the others. Rows that do not arrive within the tolerance's
     steps are NaN. Raises ValueError for tolerances that are not positive.
     """
-    if not (tolerance.relative > 0 and tolerance.absolute > 0 and tolerance.most_steps >= 1):
-        raise ValueError(f"{tolerance}: relative and absolute must be above 0, and most_steps at least 1")
+    tolerance.check()
     dtype, rows = state[0].dtype, state[0].shape[:1]
     end = jnp.full(rows, t1, dtype)
 
@@ -126,6 +130,13 @@ class RK45:
     most_steps: int = 1000
     path: EDM | RectifiedFlow = EDM()
 
+    def __post_init__(self) -> None:
+        self._tolerance.check()
+
+    @property
+    def _tolerance(self) -> Tolerance:
+        return Tolerance(self.relative, self.absolute, self.most_steps)
+
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
         """See `solver`; the key is not used. NaN where `most_steps` were not enough."""
         return self.solve(denoise, sigmas, x)[0]
@@ -137,8 +148,8 @@ class RK45:
         evaluations = jnp.array(0)
         if last < sigmas[0]:
             t0, t1 = (float(self.path.time(np.asarray(level))) for level in (sigmas[0], last))
-            field, tolerance = flow(denoise, self.path), Tolerance(self.relative, self.absolute, self.most_steps)
-            scaled, evaluations = integrate(field, t0, t1, (x * float(self.path.scale(sigmas[0])),), tolerance)
+            start = (x * float(self.path.scale(sigmas[0])),)
+            scaled, evaluations = integrate(flow(denoise, self.path), t0, t1, start, self._tolerance)
             x = scaled[0] / float(self.path.scale(last))
         return (denoise(x, jnp.full(x.shape[:1], last, x.dtype)) if ends else x), evaluations + int(ends)
 

@@ -134,8 +134,9 @@ class VarianceExploding:
         return self.sigma(t) * math.log(self.sigma_max / self.sigma_min)
 
     def time(self, level: Value) -> Any:
-        """The share of the logarithm's range."""
-        return numpy_of(level).log(level / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
+        """The share of the logarithm's range; the nearer end for levels outside of it."""
+        share = numpy_of(level).log(level / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
+        return numpy_of(level).clip(share, 0.0, 1.0)
 
     def scale(self, level: Value) -> Any:
         """1 for every level."""

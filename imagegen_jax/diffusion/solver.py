@@ -23,6 +23,7 @@ from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.prediction import rows_of
 
+GAUSS = np.polynomial.legendre.leggauss(40)  # on [-1, 1], more than enough for exponentials over any step
 Levels = Float64[np.ndarray, " S+1"]
 Samples = Float[Array, "b ..."]
 
@@ -107,7 +108,7 @@ def velocity(denoise: Denoise, x: Samples, sigma: Float[Array, " b"], alpha_rate
 def check_levels(solver: Any, sigmas: Levels, least_steps: int = 1) -> Levels:
     """`sigmas` as float64. Raises ValueError where they are not decreasing to 0 or more, or fewer than needed."""
     sigmas = np.asarray(sigmas, np.float64)
-    name = type(solver).__name__
+    name = solver if isinstance(solver, str) else type(solver).__name__
     if sigmas.ndim != 1 or len(sigmas) < least_steps + 1:
         raise ValueError(
             f"{name} needs at least {least_steps} steps, that is {least_steps + 1} noise levels in a row, but sigmas "
@@ -127,6 +128,29 @@ def weights(nodes: Float64[np.ndarray, " K"], moments: Float64[np.ndarray, " K"]
     their coefficients from.
     """
     return np.linalg.solve(np.vander(nodes, increasing=True).T, moments)
+
+
+def log_steps(sigmas: Levels) -> Float64[np.ndarray, " S"]:
+    """lambda' - lambda of each step, infinite where it ends at 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(sigmas[:-1]) - np.log(sigmas[1:])
+
+
+def places(sigmas: Levels, i: int, order: int) -> Float64[np.ndarray, " k"]:
+    """Of the estimates that the i-th step has, the newest first: 0, and at most `order` - 1 behind it.
+
+    A place is s = (lambda - lambda_i) / h in lambda = -log(sigma), so that the step of length h ends at 1.
+    """
+    known = np.log(sigmas[i::-1][: order if sigmas[i + 1] > 0 else 1])
+    return (known[0] - known) / np.log(sigmas[i] / sigmas[i + 1]) if len(known) > 1 else np.zeros(1)
+
+
+def moments(h: float, count: int) -> Float64[np.ndarray, " k"]:
+    """h int_0^1 e^{-(1-s) h} s^k ds, that is h k! phi_{k+1}(-h), of k from 0 on."""
+    if np.isinf(h):
+        return np.ones(count)
+    points, share = (GAUSS[0] + 1) / 2, GAUSS[1] / 2
+    return np.array([h * share @ (np.exp((points - 1) * h) * points**k) for k in range(count)])
 
 
 def padded(rows: Sequence[Float64[np.ndarray, " k"]], width: int) -> Float64[np.ndarray, "S K"]:
