@@ -18,7 +18,7 @@ help:  ## this list
 	@echo "PYTHON=/path/to/python chooses the Python, VENV=folder its environment (default: the newest, $(VENV))"
 
 demo: run-env  ## train a small diffusion model on handwritten digits, draw 100 and write the report (runs/demo)
-	$(BIN)/python -m experiments.ddpm_digits --workdir $(RUN) $(if $(DEMO_STEPS),--steps $(DEMO_STEPS))
+	$(BIN)/python -m experiments.edm_digits --workdir $(RUN) $(if $(DEMO_STEPS),--steps $(DEMO_STEPS))
 	$(BIN)/imagegen sample $(RUN) --n 100 --out $(RUN)/grid.png
 	$(BIN)/imagegen report $(RUN)
 	@echo "the picture: $(RUN)/grid.png"

@@ -81,10 +81,8 @@ LINES = {
         "ddpm_digits",
         lambda n: second_order({"model.sampler": Solve(DPMSolver(2), Spaced(steps=n, spacing="trailing"))}, n),
     ),
-    "EDM, Heun": Line("edm_digits", **heun()),
-    "EDM, DPM-Solver++ 2M": Line(
-        "edm_digits", lambda n: second_order({"model.levels.steps": n, "model.solver": DPMSolver(2)}, n)
-    ),
+    "EDM, Heun": Line("edm_digits", **heun(**{"model.solver": Heun()})),
+    "EDM, DPM-Solver++ 2M": Line("edm_digits", lambda n: second_order({"model.levels.steps": n}, n)),
     "flow, Euler": Line("flow_digits", lambda n: {"model.levels.steps": n}),
     "flow, Heun": Line("flow_digits", **heun(**{"model.solver": Heun(path=RectifiedFlow())})),
     "v, DDIM": Line("v_digits", lambda n: {"model.levels.schedule.steps": n}),
@@ -136,9 +134,10 @@ def measure(line: Line, runs: list[ig.Run], samples: int) -> list[dict[str, Any]
 
 
 def draw(lines: dict[str, Any]) -> None:
-    """FD-classifier and agreement against evaluations."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.2))
-    for axes, score, scale in ((panels[0], "FD-classifier", "log"), (panels[1], "agreement", "linear")):
+    """The three scores against evaluations."""
+    figure, panels = plt.subplots(1, 3, figsize=(16, 4.2))
+    scales = {"FD-classifier": "log", "coverage": "linear", "agreement": "linear"}
+    for axes, (score, scale) in zip(panels, scales.items(), strict=True):
         for name in (name for name in LINES if name in lines):
             points = lines[name]["points"]
             at = [point["evaluations"] for point in points]

@@ -6,7 +6,10 @@
 Needs no download. The network and its optimizer are those of `ddpm_digits`, to be compared with it; images are drawn in
 one evaluation, or two as above.
 
-Cost: not measured yet. Expected: not measured yet; there is no published score for this size.
+Cost: 0.24 s a step on one CPU core, so 8 minutes. Expected: after 1,900 steps, 1,000 samples against the 1,500 training
+digits have FD-classifier 0.20, coverage 0.95 and 98.1 % of the class asked for by a single evaluation, and 0.11, 0.97
+and 98.5 % by 8: of the recipes of digits compared (`benchmarks/few_evaluations.py`), the best up to there. There is no
+published score for this size.
 """
 
 from imagegen_jax import Experiment, main

@@ -1,10 +1,11 @@
-"""The demo: a class-conditional DDPM (after Ho et al. 2020, arXiv 2006.11239) on scikit-learn's handwritten digits.
+"""DDPM (Ho et al. 2020, arXiv 2006.11239) on scikit-learn's handwritten digits, class-conditional, for a CPU.
 
     python -m experiments.ddpm_digits --workdir runs/ddpm_digits
     imagegen sample runs/ddpm_digits --n 20 --labels 3,7
 
-Needs no download. Cost: about 2 minutes on 2 CPU cores (0.7 million parameters, 128,000 images of 8x8). Expected: a
-classifier trained on the real digits agrees with at least 95 % of the requested classes (benchmarks/demo_agreement.py).
+Needs no download. Cost: about 2 minutes on 2 CPU cores (0.7 million parameters, 128,000 images of 8x8). Expected: with
+`--steps 2500`, 1,000 samples against the 1,500 training digits have FD-classifier 0.13, coverage 0.97 and 97.7 % of the
+class asked for by 64 evaluations of DDIM (`benchmarks/few_evaluations.py`). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main

@@ -35,7 +35,7 @@ EXAMPLES = """examples:
   imagegen sample runs/demo --n 100
   imagegen sample runs/demo --n 20 --labels 3,7 --out grid.png
   imagegen sample runs/demo --n 50000 --out samples.npz       arr_0 images uint8, arr_1 labels
-  imagegen sample runs/demo --model.sampler.steps 50 --out folder/
+  imagegen sample runs/demo --model.levels.steps 32 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
   imagegen sample runs/edm_digits --guidance 4 --model.guidance interval --model.guidance.high 2
