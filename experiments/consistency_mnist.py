@@ -22,15 +22,15 @@ experiment = Experiment(
         image_shape=(28, 28, 1),
         num_classes=10,
         last_levels=160,
-        double_every=1_200,
+        double_every=900,
     ),
     data=TFDS("mnist"),
     optim={"network": Adam(Cosine(1e-3, warmup=200))},
     averages={"ema": HalfLife(images=20_000)},
     clip_norm=1.0,
     batch_size=32,
-    steps=6_000,
-    sample_every=1_200,
+    steps=4_500,
+    sample_every=900,
 )
 
 smoke = {
