@@ -7,8 +7,8 @@ Needs no download. The network, optimizer and length are those of `ddpm_digits`,
 
 Cost: 0.1 s a step on 2 CPU cores, so 2 minutes. Expected: with `--steps 2500`, 1,000 samples without guidance against
 the 1,500 training digits have FD-classifier 0.10, coverage 0.97 and 96 % of the class asked for, by 16 evaluations of
-DPM-Solver++ 2M; Heun's method needs 31 for that. Of the recipes of digits compared (`benchmarks/few_evaluations.py`), it
-is the best from 16 evaluations on. There is no published score for this size.
+DPM-Solver++ 2M; Heun's method needs 31 for that. It is the best from 16 evaluations on of the recipes of digits that
+`benchmarks/few_evaluations.py` compares. There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main

@@ -7,9 +7,9 @@ Lipman et al. (2023, arXiv 2210.02747), on the straight lines of Liu et al. (202
 
 Needs no download. The network, optimizer and length are those of `ddpm_digits`, to be compared with it.
 
-Cost: 0.18 s a step on one CPU core, so 3 minutes. Expected: with `--steps 2500`, 1,000 samples against the 1,500 training
-digits have FD-classifier 0.18, coverage 0.98 and 98.7 % of the class asked for by 8 evaluations of Euler's, and 0.11,
-0.97 and 97.9 % by 32 (`benchmarks/few_evaluations.py`). There is no published score for this size.
+Cost: 0.18 s a step on one CPU core, so 3 minutes. Expected: with `--steps 2500`, 1,000 samples against the 1,500
+training digits have FD-classifier 0.18, coverage 0.98 and 98.7 % of the class asked for by 8 steps of Euler's, and
+0.11, 0.97 and 97.9 % by 32 (`benchmarks/few_evaluations.py`). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main

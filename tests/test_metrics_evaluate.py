@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 import imagegen_jax as ig
 from experiments import dcgan_mnist
+from imagegen_jax.core.folder import Lock, make_folder
 from imagegen_jax.data import Digits
+from imagegen_jax.metrics import classifier
 from imagegen_jax.metrics.card import Card, leaderboard, text_table
 from imagegen_jax.metrics.classifier import ClassifierFeatures, classifier_experiment
 from imagegen_jax.metrics.evaluate import evaluate
@@ -168,6 +171,24 @@ def test_the_classifier_learns_by_the_loop_and_draws_nothing(tmp_path):
         run.sample(4)
     with pytest.raises(ValueError, match="trained on"):
         extractor(DARK)
+
+
+def test_a_classifier_that_another_process_trains_is_waited_for(monkeypatch):
+    """Two evaluations side by side train it once."""
+    monkeypatch.setattr(classifier, "TRAINING_IMAGES", classifier.BATCH)
+    source = Digits()
+    folder = classifier._folder(classifier_experiment(source, source.open()), source.open())
+    make_folder(folder)
+    lock, looks = Lock(folder), []
+
+    def wait(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            lock.release()
+
+    monkeypatch.setattr(classifier, "time", SimpleNamespace(sleep=wait))
+    assert classifier.trained_classifier(source, quiet=True).model.num_classes == 10
+    assert looks == [classifier.WAIT_S] * 2
 
 
 # --- the command line ------------------------------------------------------------------------------------------------

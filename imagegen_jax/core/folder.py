@@ -28,11 +28,15 @@ class RunFolderError(RuntimeError):
     """A run folder that cannot be used as asked."""
 
 
+class LiveRunError(RunFolderError):
+    """A run folder that another process writes to now."""
+
+
 class Lock:
     """Held while a run writes to a folder; the kernel releases it when the process ends, however it ends."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        """Raises RunFolderError where another process holds it."""
+        """Raises LiveRunError where another process holds it."""
         path = folder / "lock"
         self._file: IO[str] = path.open("a+")
         try:
@@ -41,7 +45,7 @@ class Lock:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
-            raise RunFolderError(
+            raise LiveRunError(
                 f"a live run ({holder}) writes to {folder}: wait for it, end it, or give another --workdir"
             ) from None
         self._file.truncate(0)

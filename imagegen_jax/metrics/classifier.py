@@ -11,7 +11,9 @@ import functools
 import hashlib
 import json
 import pathlib
+import time
 from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
@@ -22,6 +24,7 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.compile import jit
 from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.folder import LiveRunError
 from imagegen_jax.core.model import Aux, Batch, Inputs, Nets, Phase, PRNGKey, Scalar, check_labels
 from imagegen_jax.core.model import check_images as check_shapes
 from imagegen_jax.core.optim import AdamW, Cosine
@@ -34,9 +37,13 @@ from imagegen_jax.metrics.blocks import local_mesh
 from imagegen_jax.metrics.extractor import Features, Images, check_images, hash_tree, split_rows
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
+if TYPE_CHECKING:
+    from imagegen_jax.run import Run
+
 TRAINING_IMAGES = 200_000  # seen in all, with repetitions
 BATCH = 128
 SCALING_IMAGES = 2_000  # that the size of the features is measured on
+WAIT_S = 1.0  # between two looks at a classifier that another process trains
 
 
 class ClassifierNet(nn.Module):
@@ -109,16 +116,26 @@ def classifier_experiment(source: Source, dataset: Dataset) -> Experiment:
 def trained_classifier(source: Source, quiet: bool = False) -> ClassifierFeatures:
     """The classifier of a source as extractor: trained now where the cache has none; a stopped training goes on.
 
-    Raises ValueError where the source has no labels.
+    One that another process trains now is waited for. Raises ValueError where the source has no labels.
     """
-    from imagegen_jax.run import fit
-
     dataset = source.open()
     experiment = classifier_experiment(source, dataset)
-    run = fit(experiment, _folder(experiment, dataset), quiet=quiet)
+    folder = _folder(experiment, dataset)
+    while (run := _fitted(experiment, folder, quiet)) is None:
+        time.sleep(WAIT_S)
     unscaled = ClassifierFeatures(experiment.model, jax.device_get(run.nets))
     features = np.asarray(unscaled(dataset.batch(0, SCALING_IMAGES)["image"])["features"])
     return dataclasses.replace(unscaled, scale=float(1 / np.sqrt(np.mean(features**2))))
+
+
+def _fitted(experiment: Experiment, folder: pathlib.Path, quiet: bool) -> Run | None:
+    """The finished run, or None while another process is at it."""
+    from imagegen_jax.run import fit
+
+    try:
+        return fit(experiment, folder, quiet=quiet)
+    except LiveRunError:
+        return None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
