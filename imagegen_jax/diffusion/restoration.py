@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.model import Image, Nets, PRNGKey
 from imagegen_jax.diffusion import editing, inverse
+from imagegen_jax.diffusion.denoiser import clipped
 from imagegen_jax.diffusion.editing import Denoising
 from imagegen_jax.diffusion.multistep import Euler
 from imagegen_jax.diffusion.solver import Solver
@@ -86,7 +87,8 @@ def _solved(model: Denoising, nets: Nets, given: Given, key: PRNGKey, operator: 
         guided = inverse.dps(denoise, y, operator.forward, given["noise"])
     else:
         guided = inverse.pigdm(denoise, y, operator, given["noise"])
-    return model.path.draw(guided, (len(y), *model.image_shape), key)
+    # Near pure noise, as where flows begin, sigma^2 times a gradient multiplies the errors of the network's slope.
+    return model.path.draw(clipped(guided), (len(y), *model.image_shape), key)
 
 
 def inverted(model: Denoising, nets: Nets, given: Given, key: PRNGKey) -> Image:
