@@ -17,8 +17,10 @@ from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Karras
+from imagegen_jax.diffusion.levels import Karras, ShiftedFlow
 from imagegen_jax.diffusion.meanflow import MeanFlow
+from imagegen_jax.diffusion.process import RectifiedFlow
+from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.run import Run
 from imagegen_jax.vae.vae import VAE
 
@@ -46,6 +48,16 @@ class Means(nn.Module):
         return nothing + jnp.zeros_like(x) + (m * sigma / (0.5 * jnp.sqrt(0.25 + sigma**2))).reshape(-1, 1, 1, 1)
 
 
+class Rough(nn.Module):
+    """The velocity epsilon - x_0 of N(0, 0.5^2), with a slope that is a little wrong."""
+
+    @nn.compact
+    def __call__(self, z, t, labels, keys=None):
+        nothing = self.param("nothing", nn.initializers.zeros, ())
+        rate = (t - (1 - t) / 4) / ((1 - t) ** 2 / 4 + t**2)
+        return nothing + rate.reshape(-1, 1, 1, 1) * z + 0.01 * jnp.sin(5 * z)
+
+
 class Velocity(nn.Module):
     """u(z, t, t) = (t - (1 - t) / 4) / ((1 - t)^2 / 4 + t^2) z, the velocity of N(0, 0.5^2)."""
 
@@ -67,6 +79,9 @@ def runs(tmp_path_factory):
         "classes": Diffusion(silent, levels=levels, image_shape=(SIZE, SIZE, 1), num_classes=10, label_dropout=0.1),
         "means": Diffusion(Means(), levels=levels, image_shape=(SIZE, SIZE, 1), num_classes=10),
         "meanflow": MeanFlow(Velocity(), (SIZE, SIZE, 1), 0, 0.0, levels=levels),
+        "flow": Diffusion(
+            Rough(), "velocity", RectifiedFlow(), Uniform(), levels=ShiftedFlow(40), image_shape=(SIZE, SIZE, 1)
+        ),
         "vae": VAE(image_shape=(SIZE, SIZE, 1)),
     }
     found = {}
@@ -374,6 +389,13 @@ def test_guidance_and_labels_reach_the_network(imagegen):
         assert imagegen("redraw", "means", "a.png", *options)[0] == 0
         found.append(shown("redraw.png")[1].mean())
     np.testing.assert_allclose(found, [89, 166, 196], atol=16)
+
+
+def test_a_flow_begins_at_pure_noise_and_still_finds_the_image(imagegen):
+    """At sigma 99,999 its network's errors are multiplied by sigma^2, in the gradient of an inverse problem."""
+    values = save("a.png")
+    assert imagegen("deblur", "flow", "a.png", "--sigma", 0.3)[0] == 0
+    assert np.abs(shown("deblur.png")[1] - values).mean() < 8
 
 
 @pytest.mark.parametrize(
