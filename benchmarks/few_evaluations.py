@@ -67,10 +67,10 @@ def listed(n: int) -> dict[str, Any]:
     return {"model.levels": Listed(tuple(karras(n + 1, 0.002, 80.0)[:-1].tolist()))}
 
 
-def heun(**changes: Any) -> dict[str, Any]:
+def heun(solver: Heun) -> dict[str, Any]:
     """Line fields of a solver of two evaluations a step, but for the last."""
     return {
-        "changes": lambda n: {"model.levels.steps": n // 2} | changes if n > 1 else None,
+        "changes": lambda n: {"model.levels.steps": n // 2, "model.solver": solver} if n > 1 else None,
         "evaluations": lambda n: n - 1,
     }
 
@@ -81,10 +81,10 @@ LINES = {
         "ddpm_digits",
         lambda n: second_order({"model.sampler": Solve(DPMSolver(2), Spaced(steps=n, spacing="trailing"))}, n),
     ),
-    "EDM, Heun": Line("edm_digits", **heun(**{"model.solver": Heun()})),
+    "EDM, Heun": Line("edm_digits", **heun(Heun())),
     "EDM, DPM-Solver++ 2M": Line("edm_digits", lambda n: second_order({"model.levels.steps": n}, n)),
     "flow, Euler": Line("flow_digits", lambda n: {"model.levels.steps": n}),
-    "flow, Heun": Line("flow_digits", **heun(**{"model.solver": Heun(path=RectifiedFlow())})),
+    "flow, Heun": Line("flow_digits", **heun(Heun(path=RectifiedFlow()))),
     "v, DDIM": Line("v_digits", lambda n: {"model.levels.schedule.steps": n}),
     "distilled from v": Line("progressive_digits", lambda n: {} if n == 1 else None),
     "consistency": Line("consistency_digits", listed),
