@@ -16,12 +16,13 @@ RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """The processor, the devices and the versions that timings depend on."""
+    """The processor, the devices, the allocator's settings and the versions that timings depend on."""
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
+        "allocator": os.environ.get("GLIBC_TUNABLES", "defaults"),
         "devices": [device.device_kind for device in jax.devices()],
         "python": platform.python_version(),
         "jax": version("jax"),

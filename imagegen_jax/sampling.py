@@ -118,19 +118,21 @@ def classes(text: str) -> list[int]:
 def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Sequence[str] = ()) -> Run:
     """The run that the options name, with the average that they choose; `overrides` are options of its model.
 
-    Raises ValueError for options of the model's guidance where no scale is given, without which there is none.
+    Raises ValueError for options of the model's guidance where nothing would read them.
     """
-    idle = next((word for word in overrides if word.startswith("--model.guidance")), None)
-    if idle and getattr(options, "guidance", None) is None:
-        raise ValueError(f"{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2")
     compiling.use_persistent_cache()
     run = load(options.run, modules, step=options.step)
     prog = f"{options.parser.prog} {options.run}"
     run = dataclasses.replace(run, experiment=parse_overrides(run.experiment, overrides, prog, prefix=("model",)))
+    guide = getattr(options, "guide", None)
+    idle = next((word for word in overrides if word.startswith("--model.guidance")), None)
+    if idle and not guide and "guidance" not in getattr(run.experiment.model, "optional_conditions", ()):
+        raise ValueError(f"{idle}: a {type(run.experiment.model).__name__} reads it in training alone: leave it out")
+    if idle and getattr(options, "guidance", None) is None:
+        raise ValueError(f"{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2")
     if options.std is not None and options.average:
         raise ValueError(f"--std {options.std}, --average {options.average}: give one of the two")
     run = run.with_average(options.average) if options.std is None else run.reconstruct(options.std)
-    guide = getattr(options, "guide", None)
     return run.guided_by(load(guide, modules)) if guide else run
 
 

@@ -370,6 +370,7 @@ def test_images_that_are_made_to_fit(imagegen):
         (("enlarge", "grey", "a.png", "--factor", "3"), "--factor 3: must be at least 2 and divide"),
         (("colour", "grey", "a.png"), "this model's images are grey themselves"),
         (("morph", "grey", "a.png"), "at least 2 of each are needed"),
+        (("redraw", "meanflow", "a.png", "--model.guidance", "1"), "a MeanFlow reads it in training alone: leave it"),
     ],
 )
 def test_what_cannot_be_is_refused(imagegen, arguments, words):
