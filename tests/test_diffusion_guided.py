@@ -24,8 +24,10 @@ from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.guidances import Interval
 from imagegen_jax.diffusion.guided import Guided
+from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
+from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.run import Run
 from imagegen_jax.vae.vae import VAE
@@ -118,6 +120,39 @@ def test_away_from_a_weaker_twin():
     np.testing.assert_allclose(draw(guided, nets, 2.0) - good, -0.25, atol=0.01)
     still = dataclasses.replace(guided, guidance=Interval(30.0, 40.0))  # above all levels
     np.testing.assert_allclose(draw(still, nets, 2.0), good, atol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """Puts out the best estimate of the mixture's noise at times of `schedule`, and `v` for the variance."""
+
+    schedule: LinearSchedule
+    v: float
+    learned_variance: bool = True
+
+    def apply(self, variables, x_t, t, labels, keys):
+        alpha_bar = jnp.asarray(self.schedule.alpha_bar)[(t * self.schedule.steps / 1000).round().astype(int)]
+        signal, noise = jnp.sqrt(alpha_bar)[:, None], jnp.sqrt(1 - alpha_bar)[:, None]
+        points = x_t.reshape(-1, 2)
+        x_0 = mixture.denoise(points / signal, (noise / signal)[:, 0])
+        epsilon = ((points - signal * x_0) / noise).reshape(x_t.shape)
+        return jnp.concatenate([epsilon, jnp.full_like(x_t, 2 * self.v - 1)], axis=-1)
+
+
+@pytest.mark.parametrize("v", [0.0, 1.0])
+def test_learned_variances_are_kept_when_led(v):
+    schedule = LinearSchedule(200, 5e-4, 0.1)
+    model = ImprovedDDPM(Noise(schedule, v), schedule, (1, 1, 2))
+    guided, nets, labels = Guided(model, Parts()), {"network": {"params": {}}}, jnp.arange(3600) % 3
+    nets["guide.network"] = {"params": {}}
+    sample = jit(lambda scale: guided.sample(nets, KEY, len(labels), {"label": labels, "guidance": scale}))
+    alone = jit(lambda: model.sample(nets, KEY, len(labels), {}))()
+    np.testing.assert_allclose(sample(0.0), alone, atol=2e-3)
+    classes = np.asarray(sample(1.0)).reshape(-1, 3, 2)
+    np.testing.assert_allclose(classes.mean(axis=0), mixture.MEANS, atol=0.03)
+    nearest = np.linalg.norm(np.reshape(alone, (-1, 1, 2)) - mixture.MEANS, axis=-1).argmin(axis=1)
+    spread = [np.reshape(alone, (-1, 2))[nearest == label].std(axis=0) for label in range(3)]
+    np.testing.assert_allclose(classes.std(axis=0), spread, rtol=0.1)  # of 720 samples or more
 
 
 @pytest.mark.parametrize("guided", [Guided(Exact(3), Exact(3)), Guided(Exact(), Parts())], ids=["twin", "classifier"])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.improved import HISTORY, ImprovedDDPM, Step
+from imagegen_jax.diffusion.importance import HISTORY, remembered
+from imagegen_jax.diffusion.improved import ImprovedDDPM, Step
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, posterior
 from imagegen_jax.metrics.likelihood import log_prob_of_level
 from imagegen_jax.nn.adm import ADM
@@ -138,9 +139,8 @@ def test_times_are_uniform_until_all_are_known(history):
 
 
 def test_history_keeps_the_last_losses_of_each_time(history):
-    model = model_of(Knows(), importance=True)
     t, rows = jnp.array([2, 2, 4]), jnp.array([5.0, 6.0, 8.0])
-    found = model._remembered(history, t, rows)
+    found = remembered(history["network"]["history"], t, rows)
     np.testing.assert_array_equal(found["count"][jnp.array([2, 3, 4])], [HISTORY + 2, HISTORY, HISTORY + 1])
     np.testing.assert_array_equal(found["losses"][2], [5, 6] + [1] * 8)
     np.testing.assert_array_equal(found["losses"][4], [8] + [1] * 9)

@@ -27,6 +27,7 @@ Number = Float[Array, ""] | Float[Array, " b"] | float
 Scale = Number | Callable[[Sigmas], Number]
 Output = Literal["v", "epsilon", "x0"]
 LogProb = Callable[[Images, Sigmas], Float[Array, " b"]]
+Lead = Callable[[Denoise], Denoise]  # a guidance whose second denoiser and scale are there
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from imagegen_jax.core.model import Batch, Image, Nets, Phase, PRNGKey, Variables, check_labels, condition_rows
 from imagegen_jax.diffusion.denoiser import Denoise, with_gain
 from imagegen_jax.diffusion.editing import Denoising
-from imagegen_jax.diffusion.guidance import LogProb, Scale, classifier, known
+from imagegen_jax.diffusion.guidance import Lead, LogProb, Scale, classifier, known
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.solver import Path
 
@@ -31,17 +31,27 @@ class Classifying(Protocol):
         ...
 
 
+@runtime_checkable
+class OwnSteps(Protocol):
+    """A model that takes steps of its own, not those of its path, and does so led as well."""
+
+    def sample_led(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, lead: Lead) -> Image:
+        """What `sample` draws, by the estimates that `lead` makes of the denoiser's."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Guided:
-    """A model that draws along the `path` of `model`, led by `guide`; `conditions["guidance"]` says how strongly.
+    """A model that draws as `model` does, led by `guide`; `conditions["guidance"]` says how strongly.
 
     A classifier leads towards the labels (`guidance.classifier`): 0 is `model` alone, and 1 Bayes's rule where `model`
     itself knows no classes; where it does, it is given the labels as well. A denoiser of the same images and classes,
     a weaker one, is led away from (`guidance.autoguidance`): 1 is `model` alone, 0 the guide. The field `guidance` may
     change either, such as leave it out at some levels; guidance by labels that `model` may have of its own is off.
-    What `model` clips is clipped before it is led, and steps of its own beside its path (the learned variance of
-    `ImprovedDDPM`, the learned schedule of `VDM`) are not taken. The networks are those of both, the guide's with
-    "guide." before their names; training leaves these as they are. Raises ValueError for two that do not go together.
+    What `model` clips is clipped before it is led. Samples follow the `path` of `model`, or the steps of its own where
+    these are `OwnSteps` (the learned variance of `ImprovedDDPM`, the learned schedule of `VDM`). The networks are those
+    of both, the guide's with "guide." before their names; training leaves these as they are. Raises ValueError for two
+    that do not go together.
     """
 
     model: Any  # Denoising
@@ -114,25 +124,36 @@ class Guided:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where there are any (else ValueError)."""
+        if isinstance(self.model, OwnSteps):
+            lead, rest = self._lead(nets, conditions)
+            return self.model.sample_led(nets, key, n, rest, lead)
         return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and edits see."""
+        lead, rest = self._lead(nets, conditions)
+        return lead(self.model.denoiser(nets, rest))
+
+    def _lead(self, nets: Nets, conditions: Batch) -> tuple[Lead, Batch]:
+        """What `guide` makes of an estimate of `model`, and the conditions less the scale that this takes."""
         check_labels(self, conditions)
         self.check_conditions(conditions)
         of_guide = {name.removeprefix(GUIDE): nets[name] for name in nets if name.startswith(GUIDE)}
         scale, rest = conditions["guidance"], {name: conditions[name] for name in conditions if name != "guidance"}
-        denoise = self.model.denoiser(nets, rest)
         if not isinstance(self.guide, Classifying):
-            return self._guided(denoise, self.guide.denoiser(of_guide, rest), scale)
+            bad = self.guide.denoiser(of_guide, rest)
+            return lambda denoise: self._guided(denoise, bad, scale), rest
         log_prob = self.guide.log_probability(of_guide, rest["label"])
 
-        def guided(x: Image, sigma: Float[Array, " b"]) -> Image:
-            # A twin that knows the labels less than `model` does, by as much as the classifier knows of them.
-            plain = known(denoise(x, sigma))
-            return self._guided(plain, classifier(plain, log_prob, -1.0), 1 + scale)(x, sigma)
+        def lead(denoise: Denoise) -> Denoise:
+            def guided(x: Image, sigma: Float[Array, " b"]) -> Image:
+                # A twin that knows the labels less than `model` does, by as much as the classifier knows of them.
+                plain = known(denoise(x, sigma))
+                return self._guided(plain, classifier(plain, log_prob, -1.0), 1 + scale)(x, sigma)
 
-        return guided
+            return guided
+
+        return lead, rest
 
     def _guided(self, good: Denoise, bad: Denoise, scale: Scale) -> Denoise:
         """By `guidance`, which is made for what `model` knows: images times its gain, where it has one."""

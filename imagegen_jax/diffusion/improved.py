@@ -33,7 +33,9 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction
+from imagegen_jax.diffusion.guidance import Lead, known
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.importance import important_times, no_losses, remembered
 from imagegen_jax.diffusion.label_dropout import (
     check_guidance,
     check_label_dropout,
@@ -50,9 +52,6 @@ from imagegen_jax.diffusion.sources import check_source_shape, source_of, source
 from imagegen_jax.metrics.likelihood import bits_per_dim, log_prob_of_level
 from imagegen_jax.nn.adm import ADM
 from imagegen_jax.nn.dit import DiT
-
-HISTORY = 10  # losses kept of each time, section 3.3
-UNIFORM = 0.001  # the share of times that are drawn evenly, whatever their losses
 
 Predictor = Callable[..., tuple[Image, Image]]  # (x_t, t, labels, keys) -> the noise, and where the variance lies
 
@@ -129,8 +128,7 @@ class ImprovedDDPM:
         t, labels, told = jnp.zeros(x.shape[:1]), one_hot_labels(self, batch), source_of(self, batch)
         network = self.network.init(key, x, t, labels, **told)
         if self.importance:
-            steps = self.schedule.steps
-            network |= {"history": {"losses": jnp.zeros((steps, HISTORY)), "count": jnp.zeros(steps, jnp.int32)}}
+            network |= {"history": no_losses(self.schedule.steps)}
         return {"network": network}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
@@ -161,7 +159,7 @@ class ImprovedDDPM:
         if hybrid:
             rows = jnp.mean((epsilon - predicted) ** 2, axis=(1, 2, 3)) + self.vlb_weight * vlb
         loss = jnp.mean(weight * rows)
-        stats = {"network": {"history": self._remembered(nets, t, rows)}} if self.importance else {}
+        stats = {"network": {"history": remembered(nets["network"]["history"], t, rows)}} if self.importance else {}
         return loss, Aux({"loss": loss, "vlb": jnp.mean(weight * vlb)}, stats)
 
     def bits(self, nets: Nets, batch: Batch, key: PRNGKey) -> Float[Array, " b"]:
@@ -189,6 +187,10 @@ class ImprovedDDPM:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        return self.sample_led(nets, key, n, conditions, None)
+
+    def sample_led(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, lead: Lead | None) -> Image:
+        """What `sample` draws, by the estimates that `lead` makes: it moves means, and leaves the variances."""
         check_labels(self, conditions)
         self.check_conditions(conditions)
         labels, table = one_hot_labels(self, conditions), self._table(self.sampling_steps)
@@ -200,17 +202,25 @@ class ImprovedDDPM:
             row = _at(table, jnp.full(n, i), x_t)
             t = jnp.full(n, table.t[i])
             predicted, between = predict(x_t, t, labels)
+            x, sigma = x_t / row.signal, row.noise / row.signal
             if labels is not None and "guidance" in conditions:
                 free, _ = predict(x_t, t, jnp.zeros_like(labels))
-                x, sigma = x_t / row.signal, row.noise / row.signal
                 predicted = guided_noise(self.guidance, x, sigma, predicted, free, conditions["guidance"])
-            mean, log_variance = self._backward(row, x_t, predicted, between)
+            if lead:
+                predicted = self._led_noise(lead, x, sigma, predicted)
+            mean, log_variance = self._backward(row, x_t, predicted, between, clip=not lead)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
             return mean + (i > 0) * jnp.exp(log_variance / 2) * z, None
 
         x_T = jax.random.normal(noise_key, (n, *self.image_shape))
         x_0, _ = jax.lax.scan(step, x_T, jnp.arange(count - 1, -1, -1))
         return jnp.clip(x_0 / self.gain, -1.0, 1.0)
+
+    def _led_noise(self, lead: Lead, x: Image, sigma: Array, epsilon: Image) -> Image:
+        """The noise in x = x_0 + sigma epsilon by what `lead` makes of the x_0 of `epsilon`, which is clipped first."""
+        x_0 = (x - sigma * epsilon) / self.gain
+        estimate = known(jnp.clip(x_0, -1.0, 1.0) if self.gain == 1 else x_0)
+        return (x - self.gain * lead(estimate)(x / self.gain, sigma.reshape(-1) / self.gain)) / sigma
 
     @property
     def path(self) -> Path:
@@ -269,29 +279,11 @@ class ImprovedDDPM:
         return bits_per_dim(jnp.sum(nats, axis=(1, 2, 3)), self.image_shape)
 
     def _times(self, nets: Nets, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
-        """Times and the weights that leave the mean what it is: p_t ~ sqrt(E[L_t^2]) once all are known (Eq. 18)."""
-        steps = self.schedule.steps
-        if not self.importance:
-            t = jax.vmap(lambda key: jax.random.randint(key, (), 0, steps))(keys)
-            return t, jnp.ones(t.shape)
-        history = nets["network"]["history"]
-        size = jnp.sqrt(jnp.mean(history["losses"] ** 2, axis=1))
-        p = (1 - UNIFORM) * size / jnp.maximum(jnp.sum(size), jnp.finfo(jnp.float32).tiny) + UNIFORM / steps
-        p = jnp.where(jnp.all(history["count"] >= HISTORY), p, 1 / steps)
-        t = jax.vmap(lambda key: jax.random.categorical(key, jnp.log(p)))(keys)
-        return t, 1 / (steps * p[t])
-
-    def _remembered(self, nets: Nets, t: Int[Array, " b"], rows: Float[Array, " b"]) -> dict[str, Array]:
-        """The history with a batch more: row by row, since a time may come twice."""
-
-        def add(i: Int[Array, ""], history: tuple[Array, Array]) -> tuple[Array, Array]:
-            losses, count = history
-            at = count[t[i]] % HISTORY
-            return losses.at[t[i], at].set(rows[i]), count.at[t[i]].add(1)
-
-        before = nets["network"]["history"]
-        losses, count = jax.lax.fori_loop(0, len(t), add, (before["losses"], before["count"]))
-        return {"losses": jax.lax.stop_gradient(losses), "count": count}
+        """Times of a batch, and what their losses weigh."""
+        if self.importance:
+            return important_times(nets["network"]["history"], keys)
+        t = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.schedule.steps))(keys)
+        return t, jnp.ones(t.shape)
 
 
 def _at(table: StepTable, i: Int[Array, " b"], x: Image) -> StepTable:

@@ -27,6 +27,7 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.guidance import Lead
 from imagegen_jax.diffusion.levels import PolyExponential
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.preserving import preserving_scale
@@ -116,7 +117,11 @@ class VDM:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
-        denoise, (start_key, step_key) = self.denoiser(nets, conditions), jax.random.split(key)
+        return self.sample_led(nets, key, n, conditions, lambda denoise: denoise)
+
+    def sample_led(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, lead: Lead) -> Image:
+        """What `sample` draws, between the levels that were learned, by the estimates that `lead` makes."""
+        denoise, (start_key, step_key) = lead(self.denoiser(nets, conditions)), jax.random.split(key)
         levels = jnp.exp(self._gamma(nets, jnp.linspace(1.0, 0.0, self.steps + 1)) / 2)
 
         def step(i: Int[Array, ""], x: Image) -> Image:
