@@ -18,8 +18,9 @@ The parts:
 A step is the draw of noise, times and dropped labels, the loss of the noise with dropout where the recipe has it, the
 gradient, clipping by norm, Adam and a moving average of the weights. Networks have as many parameters on all sides,
 which is checked. The sides take turns, each in a process of its own that only the one at work wakes up: this project's
-with the compiler options that the core uses, without them ("plain", on a CPU), and PyTorch's, whose Adam is fused. Two
-threads each on a CPU. Medians over all rounds; a run of `ddim` is timed once a turn, and so is a first image.
+with the compiler options that the core uses, without them ("plain", on a CPU), and PyTorch's, whose Adam is fused. On a
+CPU each has two threads and memory in pages of 2 MiB (GLIBC_TUNABLES); `unet` also says what pages of 4 KiB cost.
+Medians over all rounds; a run of `ddim` is timed once a turn, and so is a first image.
 """
 
 from __future__ import annotations
@@ -38,13 +39,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sides import PARTS, Side, described, platform_of, same_parameters, take_turns
+from sides import PARTS, SMALL_PAGES, Side, described, platform_of, same_allocator, same_parameters, take_turns
 
 UNET = {"width": 128, "multipliers": (1, 2, 2, 2), "blocks": 2}
 DIT_S = {"depth": 12, "width": 384, "heads": 6}
 DIT_B = {"depth": 12, "width": 768, "heads": 12}
 TINY = {"width": 32, "multipliers": (1, 2), "blocks": 1}, {"depth": 2, "width": 48, "heads": 3}
 ALL, HERE = ("here", "plain", "torch"), ("here",)
+SMALL = ", small pages"  # what the names of sides with such memory end with
 FOLDER = pathlib.Path(__file__).resolve().parent
 
 
@@ -58,7 +60,7 @@ class Part(NamedTuple):
 
 
 BENCHMARKS = {
-    "unet": Part(UNET, 16, {"step": ALL}),
+    "unet": Part(UNET, 16, {"step": (*ALL, f"here{SMALL}", f"torch{SMALL}")}),
     "dit": Part(DIT_S, 32, {"step": ALL}),
     "ddim": Part(UNET, 8, {"run": ALL, "run step by step": HERE}, once=True),
     "first_image": Part(UNET, 1, {}),
@@ -97,11 +99,13 @@ def setup_of(part: str, options: argparse.Namespace, compiler_options: bool) -> 
 
 def commands(part: str, options: argparse.Namespace) -> dict[str, list[str]]:
     """What starts each side of a part."""
-    names = HERE if part == "remat" else [name for name in ALL if name != "plain" or options.device == "cpu"]
+    names = dict.fromkeys(name for names in BENCHMARKS[part].cases.values() for name in names) or ALL
     found = {}
     for name in names:
-        setup = json.dumps(dataclasses.asdict(setup_of(part, options, compiler_options=name == "here")))
-        if name == "torch":
+        if options.device != "cpu" and name not in ("here", "torch"):
+            continue
+        setup = json.dumps(dataclasses.asdict(setup_of(part, options, compiler_options=name != "plain")))
+        if name.startswith("torch"):
             found[name] = [options.torch_python, str(FOLDER / "diffusion_torch.py"), setup]
         else:
             found[name] = [sys.executable, str(FOLDER / "diffusion_here.py"), setup]
@@ -111,7 +115,8 @@ def commands(part: str, options: argparse.Namespace) -> dict[str, list[str]]:
 def compared(part: str, options: argparse.Namespace) -> dict[str, Any]:
     """Medians of all cases of a part, and their ratios to PyTorch's."""
     of = BENCHMARKS[part]
-    sides = {name: Side(command) for name, command in commands(part, options).items()}
+    starts = commands(part, options).items()
+    sides = {name: Side(command, SMALL_PAGES if name.endswith(SMALL) else None) for name, command in starts}
     parameters = same_parameters(sides)
     counts = [side.about.pop("convolutions", {}) for side in sides.values()][0]
     cases = of.cases or {json.dumps([kind, *json.loads(layer)]): ALL for layer in counts for kind in PARTS}
@@ -226,6 +231,7 @@ def main() -> None:
     options.dtype = options.dtype or ("float32" if options.device == "cpu" else "bfloat16")
     os.environ["JAX_PLATFORMS"] = platform_of(options.device)
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the sides share a GPU
+    same_allocator()
     found = {
         part: first_images(options) if part == "first_image" else compared(part, options) for part in options.parts
     }

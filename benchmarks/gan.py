@@ -10,8 +10,8 @@ all sides, which is checked. Then single convolutions, one for each model, show 
 
 The sides take turns, each in a process of its own that only the one at work wakes up: this project's step with the
 compiler options that the core uses, without them ("plain", on a CPU), and PyTorch's, of which StyleGAN2 has two, with
-scaled features and with "grouped" convolutions. Two threads each on a CPU, in float32; on a GPU both compute in
-bfloat16. Medians over all rounds.
+scaled features and with "grouped" convolutions. Two threads each on a CPU, in float32, with memory in pages of 2 MiB
+(GLIBC_TUNABLES); on a GPU both compute in bfloat16. Medians over all rounds.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import statistics
 import sys
 from typing import Any
 
-from sides import PARTS, Side, Step, described, platform_of, respond, same_parameters, take_turns
+from sides import PARTS, Side, Step, described, platform_of, respond, same_allocator, same_parameters, take_turns
 
 SIDES = ("here", "plain", "torch", "grouped")
 STYLEGAN2 = {"channel_base": 2048, "channel_max": 256}
@@ -174,6 +174,7 @@ def main() -> None:
         parser.error("--torch-python is needed: an interpreter that has torch")
     os.environ["JAX_PLATFORMS"] = platform_of(options.device)
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the sides share a GPU
+    same_allocator()
     from machine import write_result  # imports jax, which the side of torch does not have
 
     write_result(f"gan_{options.device}", compare(options.torch_python, options))
