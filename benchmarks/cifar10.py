@@ -170,7 +170,7 @@ def trained(name: str, workdir: pathlib.Path, samples: int, test: ImageSet, extr
         "recipe": NARROW[name][0],
         "parameters": {network: found["count"] for network, found in parameter_summary(run.state).items()},
         "batch_size": experiment.batch_size,
-        "minutes": round(seconds_of(folder) / 60, 1),
+        "minutes": round(seconds_of(folder, experiment.batch_size) / 60, 1),
         "curve": curve,
     }
 

@@ -186,7 +186,7 @@ def main() -> None:
         training = {
             "recipe": recipe,
             "steps": runs[0].step,
-            "minutes": [round(seconds_of(run.workdir) / 60, 1) for run in runs],
+            "minutes": [round(seconds_of(run.workdir, run.experiment.batch_size) / 60, 1) for run in runs],
         }
         for name, line in LINES.items():
             if line.recipe == recipe:

@@ -49,10 +49,12 @@ def triples(images: np.ndarray) -> np.ndarray:
     return np.argmax(logits, axis=1).astype(np.int32).reshape(-1, 3)
 
 
-def seconds_of(workdir: pathlib.Path) -> float:
-    """Training time by the run's log, between the first line and the last, scaled to the whole run."""
+def seconds_of(workdir: pathlib.Path, batch_size: int) -> float:
+    """Training time by the images per second in the run's log: stops in between do not count."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return (lines[-1]["time"] - lines[0]["time"]) * lines[-1]["step"] / (lines[-1]["step"] - lines[0]["step"])
+    speeds = [(line["step"], line["images_per_second"]) for line in lines if "images_per_second" in line]
+    steps = np.diff([0, *(step for step, _ in speeds)])
+    return float(sum(batch_size * steps / [speed for _, speed in speeds]))
 
 
 def main() -> None:
@@ -77,7 +79,7 @@ def main() -> None:
         frequencies = class_frequencies(triples(run.sample(options.samples, seed=1)), CLASSES)
         result[name] = {
             "steps": experiment.steps,
-            "minutes": round(seconds_of(workdir) / 60, 1),
+            "minutes": round(seconds_of(workdir, experiment.batch_size) / 60, 1),
             "modes": modes_covered(frequencies),
             "reverse_kl_nats": round(reverse_kl(frequencies, uniform), 3),
         }
