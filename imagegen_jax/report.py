@@ -56,6 +56,8 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
     step = max([*rows, *grids], default=0)
     curves = _curves(rows.values())
     changes = _read_lines(folder / "changes.jsonl")
+    if origin := _read_json(folder / "origin.json"):
+        environment = {"imported": origin, **environment}
     return {
         "title": text(experiment.get("name") or folder.resolve().name),
         "progress": _progress(step, experiment.get("steps")),

@@ -219,6 +219,13 @@ def test_evaluations_and_changes_have_tables(run: pathlib.Path) -> None:
     assert "Changed on resuming field was became steps 400,000 800,000" in words
 
 
+def test_a_run_that_was_imported_says_from_where(run: pathlib.Path) -> None:
+    assert "imported" not in Page(write_report(run)).text
+    write_json(run / "origin.json", {"library": "diffusers", "weights": "unet/a.safetensors", "sha256": "0123abcd"})
+    page = Page(write_report(run))
+    assert all(part in page.text for part in ("imported", "unet/a.safetensors", "0123abcd"))
+
+
 def test_nothing_in_the_folder_can_break_the_page(run: pathlib.Path) -> None:
     evil = '</script><script>alert("&")</script>'
     expected = Page(write_report(run)).tags.count("script")
