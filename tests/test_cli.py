@@ -48,6 +48,7 @@ def test_a_run_folder_holds_what_a_reader_needs(run):
     assert environment["versions"]["jax"] and environment["devices"]
 
 
+@pytest.mark.slow
 def test_train_says_where_it_is(imagegen, tmp_path):
     code, _, said = imagegen("train", "tests/toy_experiment.py", "--workdir", tmp_path / "run")
     assert code == 0, said
@@ -126,6 +127,7 @@ def test_train_refuses_bad_input(imagegen, tmp_path, arguments, words):
     assert not (tmp_path / "run" / "checkpoints").exists() or not list((tmp_path / "run" / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_a_schedule_is_chosen_by_name(imagegen, tmp_path):
     code, _, said = imagegen(
         "train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path, "--optim.generator.lr", "Cosine",

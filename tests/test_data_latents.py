@@ -149,6 +149,7 @@ def test_wrong_files(root: pathlib.Path) -> None:
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_posteriors_are_drawn_anew_by_the_key_of_the_row() -> None:
     """Mean and deviation are those given; another key gives another draw, and the same rows the same."""
     n = 4000

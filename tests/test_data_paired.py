@@ -235,6 +235,7 @@ def gradients(side: int = 16) -> dict[str, jax.Array]:
     return {"image": image, "source": image, "label": jnp.arange(64)}
 
 
+@pytest.mark.slow
 def test_jitter_treats_partners_alike() -> None:
     """And rows not; where they are not together, image and source get their own."""
     found = jax.jit(Jitter(scale=1.25))(gradients(), KEYS)
@@ -248,6 +249,7 @@ def test_jitter_treats_partners_alike() -> None:
     np.testing.assert_allclose(again["image"], found["image"][10:20], atol=1e-6)  # the key of the row decides
 
 
+@pytest.mark.slow
 def test_jitter_is_a_window_of_the_enlarged_image() -> None:
     """All places occur, about half are mirrored, and the range of pixels is kept."""
     side, grown = 16, 20
@@ -330,6 +332,7 @@ def test_parse_source(text: str, source: Paired | Unpaired) -> None:
         parse_source("unpaired:photos")
 
 
+@pytest.mark.slow
 def test_real_pairs(shared: pathlib.Path) -> None:
     """The facades: 400 pairs of a photo and of labels in pure colours."""
     place = shared / "data" / "facades" / "facades_128.zip" / "train"
@@ -342,6 +345,7 @@ def test_real_pairs(shared: pathlib.Path) -> None:
     assert saturation(dataset.sources) > 2 * saturation(dataset.images)
 
 
+@pytest.mark.slow
 def test_real_sets(shared: pathlib.Path) -> None:
     """Horses and zebras."""
     place = shared / "data" / "horse2zebra" / "horse2zebra_64_all.zip"

@@ -138,6 +138,7 @@ def test_the_teacher_leads_by_a_step_of_heun():
     np.testing.assert_allclose(found, flow, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_the_exact_jump_agrees_with_itself_along_the_flow_alone():
     """Along the teacher's flow it ends where it ended, but not on the straight line to another image."""
     given = inputs(STD * jax.random.normal(KEY, (256, *SHAPE)))
@@ -148,6 +149,7 @@ def test_the_exact_jump_agrees_with_itself_along_the_flow_alone():
     assert float(distilled) < 0.02 * float(trained)
 
 
+@pytest.mark.slow
 def test_what_the_network_starts_from_is_the_teacher():
     small = UNet(width=8, multipliers=(1,), blocks=1, attention_at=(), dropout=0.0)
     model = Consistency(small, image_shape=(4, 4, 1), distil=True)

@@ -58,6 +58,7 @@ def flowed():
         return x, end
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solve", "order", "levels"),
     [
@@ -140,6 +141,7 @@ def test_weak_order_of_convergence(monkeypatch, in_float64, solve, order):
     assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
 
 
+@pytest.mark.slow
 def test_error_of_adaptive_steps_falls_with_their_tolerance(in_float64):
     """On normal data, whose flow keeps x / sqrt(STD^2 + sigma^2)."""
     x = HIGH * jax.random.normal(KEY, (16, 2))

@@ -51,6 +51,7 @@ def test_initial_loss_is_the_noises_variance(nets, batch):
     assert aux.metrics["loss"] == loss
 
 
+@pytest.mark.slow
 def test_loss_of_a_batch_is_the_mean_of_its_rows(nets, batch):
     """So accumulated gradients are those of the batch: time, noise and dropout follow the row's own key."""
     nets = jax.tree.map(lambda leaf: leaf + 0.1, nets)

@@ -127,6 +127,7 @@ def test_the_defaults_are_xl_2_and_go_to_a_file_and_back():
     assert from_dict(to_dict(network)) == network
 
 
+@pytest.mark.slow
 def test_at_the_start_the_output_is_zero_and_blocks_are_identities(initial, inputs):
     arrays, conditions = inputs
     np.testing.assert_array_equal(apply(initial, *arrays, **conditions), jnp.zeros((3, 4, 6, 2)))
@@ -138,6 +139,7 @@ def test_at_the_start_the_output_is_zero_and_blocks_are_identities(initial, inpu
         np.testing.assert_array_equal(moved, x)
 
 
+@pytest.mark.slow
 def test_initial_weights_are_the_references(initial):
     """Zeros in what modulates, gates and ends; N(0, 0.02) in embeddings; elsewhere uniform on +-sqrt(6 / fans)."""
     for path, leaf in jax.tree.leaves_with_path(initial["params"]):
@@ -156,6 +158,7 @@ def test_initial_weights_are_the_references(initial):
             assert 0.9 * bound < jnp.abs(leaf).max() <= bound, path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["plain", "extras"])
 def test_output_and_gradient_are_those_of_torch(root, case):
     """A network with the weights that tests/reference/make_dit.py drew from the parameters' names."""
@@ -248,6 +251,7 @@ def test_patches_are_squares_row_by_row_and_make_the_image_again():
     np.testing.assert_array_equal(image(cut, 2, 3, 2), x)
 
 
+@pytest.mark.slow
 def test_remat_changes_neither_output_nor_gradient(variables, inputs):
     arrays, conditions = inputs
 
@@ -264,6 +268,7 @@ def test_remat_changes_neither_output_nor_gradient(variables, inputs):
     assert "remat" in str(program)
 
 
+@pytest.mark.slow
 def test_forward_mode_agrees_with_reverse_mode(variables, inputs):
     """<w, J v> = <J^T w, v>, for the image and both times."""
     (x, t, labels, _), conditions = inputs
@@ -280,6 +285,7 @@ def test_forward_mode_agrees_with_reverse_mode(variables, inputs):
     np.testing.assert_allclose(jnp.sum(w * forward), sum(products), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [TINY, UNet(8, (1, 2), 1, (4,), cross_attention=True)], ids=["DiT", "UNet"])
 def test_masked_tokens_change_nothing(network, inputs):
     (x, t, labels, _), conditions = inputs
@@ -293,6 +299,7 @@ def test_masked_tokens_change_nothing(network, inputs):
     np.testing.assert_array_equal(apply(tokens, jnp.ones_like(mask))[1], y[1])
 
 
+@pytest.mark.slow
 def test_a_row_does_not_depend_on_the_others(variables, inputs):
     arrays, conditions = inputs
     together = apply(variables, *arrays, **conditions)
@@ -314,6 +321,7 @@ def test_output_depends_on_all_that_is_given(variables, inputs):
         assert jnp.all(jnp.abs(other - y).max(axis=(1, 2, 3)) > 1e-3)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32(variables, inputs):
     arrays, conditions = inputs
     exact = apply(variables, *arrays, **conditions)
@@ -322,6 +330,7 @@ def test_bfloat16_is_near_float32(variables, inputs):
     assert 1e-5 < jnp.abs(rough - exact).max() / jnp.abs(exact).max() < 0.05
 
 
+@pytest.mark.slow
 def test_cross_attention_of_the_unet_adds_weights_and_starts_as_the_identity():
     x, t, tokens = jax.random.normal(jax.random.key(0), (1, 8, 8, 1)), jnp.zeros(1), jnp.ones((1, 2, 3))
     plain = UNet(8, (1, 2), 1, (4,), dropout=0.0)

@@ -76,6 +76,7 @@ def test_solutions_are_those_of_linear_algebra(name):
     np.testing.assert_allclose(np.asarray(operator.inverse(y))[0].ravel(), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_blurring_is_a_sum_of_shifted_images():
     x = np.asarray(jax.random.normal(KEY, (2, 5, 6, 3)))
     expected = sum(np.roll(x, (i - 1, j - 1), axis=(1, 2)) * KERNEL[i, j] for i in range(3) for j in range(2))
@@ -109,6 +110,7 @@ def test_pseudoinverse_guidance_is_the_posteriors_mean_of_normal_data(name, devi
         np.testing.assert_allclose(operator.forward(found), y, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_posterior_sampling_adds_the_gradient_of_the_likelihood():
     x, y, sigma = jax.random.normal(KEY, (3, 2)), jnp.ones((3, 1)), jnp.array([0.1, 1.0, 4.0])
 
@@ -122,6 +124,7 @@ def test_posterior_sampling_adds_the_gradient_of_the_likelihood():
     np.testing.assert_allclose(inverse.dps(correlated, y, forward, 0.7)(x, sigma), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [Euler(), Heun(), DPMSolver(2), DDPMAncestral(), editing.RePaint(2)], ids=str)
 def test_known_values_stay_bit_for_bit(solver):
     image, mask = jax.random.normal(KEY, (8, 2)), jnp.array([True, False])
@@ -130,6 +133,7 @@ def test_known_values_stay_bit_for_bit(solver):
     assert jnp.isfinite(found).all() and not np.allclose(found[:, 1], image[:, 1], atol=0.05)
 
 
+@pytest.mark.slow
 def test_the_rest_follows_what_is_known():
     """x_2 given x_1 is normal with mean 0.8 x_1 and variance 0.09; replacement alone sees too little of x_1."""
     known, n = 0.6, 4_000
@@ -164,6 +168,7 @@ def test_a_reference_gives_what_the_operator_sees_of_it():
     np.testing.assert_array_equal(free(found, jnp.array([1.0, 1.0])), plain(found, jnp.array([1.0, 1.0])))
 
 
+@pytest.mark.slow
 def test_strength_0_is_the_image_and_more_goes_further_from_it():
     image = jnp.asarray(mixture.draw(np.random.default_rng(0), 500), jnp.float32)
 
@@ -177,6 +182,7 @@ def test_strength_0_is_the_image_and_more_goes_further_from_it():
     assert float(final) == pytest.approx(float(mixture.log_density(image).mean()), abs=0.25)
 
 
+@pytest.mark.slow
 def test_inversion_leads_back_and_its_error_is_of_first_order():
     image = jnp.asarray(mixture.draw(np.random.default_rng(0), 64), jnp.float32)
     errors = []
@@ -213,6 +219,7 @@ def test_a_bridge_leads_from_class_to_class():
     assert 0.02 < half < 0.9 * np.linalg.norm(mixture.MEANS[2] - mixture.MEANS[0])
 
 
+@pytest.mark.slow
 def test_between_two_noises_is_noise():
     first, second = jax.random.normal(KEY, (2, 3, 8, 8, 3))
     for share, end in ((0.0, first), (1.0, second)):

@@ -44,6 +44,7 @@ def inputs(image):
     return Inputs({"image": image}, KEY, jax.random.split(KEY, len(image)), jnp.int32(0), {})
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_images_times_the_gain():
     """And so the same for latents over 8 with a gain of 8 as for the latents."""
     latents = STD * jax.random.normal(KEY, (16, *SHAPE))
@@ -97,6 +98,7 @@ class Table:
         return variables["u"] + variables["slope"] * t
 
 
+@pytest.mark.slow
 def test_the_loss_with_an_uncertainty():
     """mean(error / exp(u) + u), with u of log(sigma) / 4: least where exp(u) is the error to be expected."""
     plain = Diffusion(Constant(), image_shape=SHAPE)
@@ -127,6 +129,7 @@ class Pixelwise(nn.Module):
         return nn.Dense(1, name="dense")(x)
 
 
+@pytest.mark.slow
 def test_it_is_trained_with_the_network():
     """One phase for both; sampling does not need it."""
     model = Diffusion(Pixelwise(), image_shape=(4, 4, 1), levels=Karras(2), uncertainty=Uncertainty())

@@ -136,6 +136,7 @@ def test_a_models_denoiser_is_guided_as_its_field_says(guidance):
         assert guidance == PLAIN or float(jnp.abs(found - estimate(plain, guidance=3.0)).max()) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [PLAIN, CFGZeroStar(2.0), list(BY_HAND)[-1]], ids=str)
 def test_one_program_serves_all_scales_labels_and_seeds(guidance):
     model = diffusion(guidance)
@@ -169,6 +170,7 @@ def test_an_interval_may_be_anywhere_among_the_others():
         same(found[::2], estimate(diffusion(inside), guidance=1.0)[::2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [1.0, 2.0])
 def test_improved_ddpm_draws_by_its_guidance(gain):
     """Its own steps guide the noise, by way of the image and back: a single step gives what its denoiser does.
@@ -191,6 +193,7 @@ def test_improved_ddpm_draws_by_its_guidance(gain):
     assert len(np.unique(np.round(drawn, 3), axis=0)) >= 5
 
 
+@pytest.mark.slow
 def test_two_models_are_guided_by_it():
     """Outside of an interval a model is alone, whatever guides it; inside it is what it is without."""
     model, twin = diffusion(), diffusion(shift=0.5)

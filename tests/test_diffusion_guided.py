@@ -97,6 +97,7 @@ def draw(model, nets, scale=None, labels=LABELS):
     return jit(lambda c: path.draw(model.denoiser(nets, c), (len(labels), *model.image_shape), KEY))(conditions)
 
 
+@pytest.mark.slow
 def test_led_by_the_exact_classifier_the_model_of_all_is_that_of_each_class():
     guided = Guided(Exact(), Parts())
     assert guided.num_classes == 3 and guided.image_shape == (1, 1, 2)

@@ -102,6 +102,7 @@ def test_the_bound_alone_moves_the_mean_of_images_out_of_range_too():
     np.testing.assert_allclose(np.divide(slopes, slopes[0]), [1, 2, 5], rtol=0.01)
 
 
+@pytest.mark.slow
 def test_hybrid_is_the_simple_loss_and_a_thousandth_of_the_bound():
     model = model_of(Knows(0.3, 0.8))
     loss, aux = model.loss(NETS, inputs(512))
@@ -146,6 +147,7 @@ def test_history_keeps_the_last_losses_of_each_time(history):
     np.testing.assert_array_equal(found["losses"][4], [8] + [1] * 9)
 
 
+@pytest.mark.slow
 def test_a_step_remembers_what_it_saw():
     model = ImprovedDDPM(
         ADM(8, (1,), 1, (), learned_variance=True, head_channels=4), CosineSchedule(10), (4, 4, 1), importance=True

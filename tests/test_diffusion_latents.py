@@ -58,6 +58,7 @@ def loss(model, image, nets=NETS):
 # --- improved DDPM ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_images_times_the_gain():
     """Which may leave [-1, 1]: at gains other than 1 nothing is clipped."""
     latents = STD * jax.random.normal(KEY, (32, *SHAPE))
@@ -121,6 +122,7 @@ def test_networks_and_choices_that_do_not_go_together():
 # --- MeanFlow --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mean_flow():
     """Its loss and its samples are those of images times the gain; what is drawn is divided by it, then clipped."""
     network = DiT(patch=2, depth=1, width=16, heads=2)

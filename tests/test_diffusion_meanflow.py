@@ -109,6 +109,7 @@ def small():
     return model, jax.tree.unflatten(tree, moved)
 
 
+@pytest.mark.slow
 def test_guided_velocity_is_the_papers(small):
     """omega v + kappa u(c) + (1 - omega - kappa) u(), both at r = t."""
     model, nets = small
@@ -122,6 +123,7 @@ def test_guided_velocity_is_the_papers(small):
     assert float(jnp.abs(conditional - free).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_gradient_reaches_every_weight(small):
     model, nets = small
     batch = inputs(jnp.tile(normal(8), (1, 2, 2, 1)), label=jnp.arange(8) % 3)

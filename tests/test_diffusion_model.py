@@ -78,6 +78,7 @@ def test_whoever_knows_the_image_has_no_loss_and_draws_it(kind, process, times):
     np.testing.assert_allclose(drawn, jnp.broadcast_to(IMAGE, drawn.shape), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_network_that_says_nothing_pays_for_the_target():
     """E|epsilon|^2 = 1; for F, E|x_0 - c_skip x|^2 / c_out^2 of an image with the deviation that EDM assumes is 1."""
     rows = 20_000
@@ -171,6 +172,7 @@ def test_a_quarter_of_the_labels_is_left_out():
     assert float(rows.mean(axis=0)[0]) == pytest.approx(0.75, abs=0.03)
 
 
+@pytest.mark.slow
 def test_guidance_of_1_is_the_class_and_of_0_no_class(conditional):
     model, nets = conditional
     x, sigma = jax.random.normal(KEY, (2, 4, 4, 1)), jnp.array([0.3, 2.0])
@@ -183,6 +185,7 @@ def test_guidance_of_1_is_the_class_and_of_0_no_class(conditional):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_another_guidance_is_the_same_program(conditional):
     model, nets = conditional
     sample, traces = counted(lambda scale, label: model.sample(nets, KEY, 2, {"label": label, "guidance": scale}))
@@ -191,6 +194,7 @@ def test_another_guidance_is_the_same_program(conditional):
     assert len(traces) == 1
 
 
+@pytest.mark.slow
 def test_optimal_pairs_are_scipys():
     image, noise = jax.random.normal(KEY, (2, 16, *SHAPE))
     cost = np.sum((np.asarray(image)[:, None] - np.asarray(noise)) ** 2, axis=(2, 3, 4))
@@ -211,6 +215,7 @@ def test_noise_stays_in_its_class_and_is_paired_best_there():
         np.testing.assert_array_equal(order[rows], rows[scipy.optimize.linear_sum_assignment(cost)[1]])
 
 
+@pytest.mark.slow
 def test_optimally_paired_paths_are_shorter():
     """The target is a path's length; a network that is silent pays for it."""
     image = inputs({"image": jax.random.normal(jax.random.key(5), (64, *SHAPE))}, 64)
@@ -225,6 +230,7 @@ def test_optimally_paired_paths_are_shorter():
     assert losses[1] < 0.6 * losses[0]
 
 
+@pytest.mark.slow
 def test_a_time_of_0_gives_a_finite_loss():
     """There the flow begins, and c_noise would be the logarithm of nothing."""
     model = Diffusion(Tells(), "F", RectifiedFlow(), Uniform(0, 1e-50), image_shape=SHAPE)  # 0 in float32

@@ -109,6 +109,7 @@ def shapes(case, **changes):
 # --- of all ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_output_and_slope_are_those_of_torch(case):
     """The slope by forward mode, along torch's gradient."""
     assert jax.tree.map(jnp.shape, case.variables) == shapes(case)
@@ -232,6 +233,7 @@ def test_parts_of_edm2_preserve_magnitude():
     assert jnp.sum(both[:, 16:] ** 2) / jnp.sum(both[:, :16] ** 2) == pytest.approx((0.3 / 0.7) ** 2, rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["edm2"], indirect=True)
 def test_edm2_preserves_magnitude_from_end_to_end(case):
     """Unit magnitude in, about as much out, whatever the size of the weights, which forced normalisation sets.

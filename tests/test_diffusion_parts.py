@@ -52,6 +52,7 @@ PAIRS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "network"), PAIRS)
 def test_a_model_trains_any_network(model, network):
     """A gradient of its loss, finite, reaches every weight; forward mode goes through where a model needs it."""

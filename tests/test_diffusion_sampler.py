@@ -72,6 +72,7 @@ def test_any_solver_at_the_levels_of_whole_times(eta):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [10, 50])
 def test_ddim_with_eta_1_is_ancestral_sampling(steps):
     start = jax.random.normal(jax.random.key(1), (64, 2))
@@ -112,6 +113,7 @@ def test_a_single_image_is_found_exactly(sampler):
     np.testing.assert_allclose(x, jnp.broadcast_to(image, x.shape), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [Ancestral(), Ancestral(variance="small"), DDIM(500), DDIM(100, 0.0, "quadratic")])
 def test_samples_of_a_gaussian_have_its_mean_and_deviation(sampler):
     """The best denoiser of data from N(m, s^2) is m + s^2 / (s^2 + sigma^2) (x - m); m = 0.5, s = 0.2."""

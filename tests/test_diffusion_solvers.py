@@ -219,6 +219,7 @@ def test_fields_that_no_solver_has_are_refused_when_it_is_made(make, words):
         make()
 
 
+@pytest.mark.slow
 def test_levels_far_above_the_data_do_no_harm():
     """A rectified flow begins at t = 1 - 1e-5, so sigma = 99,999: in float32 its image is still found."""
     sigmas = (t := np.append(1 - 1e-5, np.linspace(0.9, 0, 10))) / (1 - t)
@@ -247,6 +248,7 @@ def test_restarts_go_up_and_down_again():
     np.testing.assert_allclose(rows, [[0, 1, 0.5], [0, 0.5, 0.1], *again, *again, [0, 0.1, 0]])
 
 
+@pytest.mark.slow
 def test_dormand_prince_is_of_its_order_and_keeps_its_tolerance(in_float64):
     """y' = -y with a rate of each row's own: errors follow the tolerance, rows do not depend on one another."""
     rate, y = jnp.array([1.0, 30.0]), jnp.ones((2, 1))
@@ -264,6 +266,7 @@ def test_dormand_prince_is_of_its_order_and_keeps_its_tolerance(in_float64):
     assert jnp.isnan(lost[1, 0]) and count == 121
 
 
+@pytest.mark.slow
 def test_adaptive_steps_are_counted_whatever_the_path(in_float64):
     x = jax.random.normal(KEY, (8, 2))
     for path in (EDM(), RectifiedFlow()):

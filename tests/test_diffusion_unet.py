@@ -77,6 +77,7 @@ def test_initial_weights_are_the_references(initial):
             assert jnp.all(leaf == (kind == "scale")), path
 
 
+@pytest.mark.slow
 def test_output_and_gradient_are_those_of_diffusers(root):
     """UNet2DModel with the weights that tests/reference/make_diffusers.py drew from the parameters' names."""
     with np.load(root / "tests/reference/diffusers_unet.npz") as arrays:
@@ -142,6 +143,7 @@ def our(name):
     return name.replace(".", "/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dropout", [False, True])
 def test_a_row_does_not_depend_on_the_others(tiny, dropout):
     variables, inputs, keys = tiny

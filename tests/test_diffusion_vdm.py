@@ -104,6 +104,7 @@ def test_probabilities_of_levels():
     np.testing.assert_allclose(jnp.exp(sure), 1, atol=0.02)
 
 
+@pytest.mark.slow
 def test_loss_is_the_bound_in_bits_at_evenly_spread_times():
     model = model_of(LearnedGamma(*ENDS))
     x = STD * jax.random.normal(jax.random.key(1), (8, *SHAPE))

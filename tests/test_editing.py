@@ -215,6 +215,7 @@ def picture(value, size=(12, 20), kind="PNG"):
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_own_images_are_translated(imagegen, runs, tmp_path):
     """Files, folders and zips, in their order, as centre squares of the model's size and channels."""
     (tmp_path / "in").mkdir()
@@ -255,6 +256,7 @@ def test_samples_of_the_data_are_beside_their_sources(imagegen, runs):
     np.testing.assert_array_equal(cells("grid.png", 1, 1, 2 * CELL)[0, 0, ::4, :CELL:4], source[0, :, :, 0])
 
 
+@pytest.mark.slow
 def test_truncated_samples(imagegen, runs):
     assert imagegen("sample", "stylegan2", "--n", 3, "--truncation", 0.25, "--out", "t.npz", "--labels", "4")[0] == 0
     with np.load("t.npz") as arrays:

@@ -98,6 +98,7 @@ def test_a_resumed_run_measures_and_keeps_the_same(whole, tmp_path, stop):
         ig.load(tmp_path, experiment=EXPERIMENT, step="best")
 
 
+@pytest.mark.slow
 def test_an_evaluation_gives_the_cards_of_the_command_line(tmp_path):
     settings = Evaluate(every=4, metrics=("kid", "prdc"), samples=20, extractor="pixels", best="coverage")
     recipe = override(dcgan_mnist.experiment, {**dcgan_mnist.smoke, "evaluation": settings, "log_every": 4})

@@ -142,6 +142,7 @@ def test_a_changed_experiment_is_refused_by_field(at_eight):
         ig.fit(EXPERIMENT, at_eight, quiet=True)
 
 
+@pytest.mark.slow
 def test_another_kind_of_optimizer_is_refused_another_schedule_is_not(at_eight):
     other = change(EXPERIMENT, optim={"generator": SGD(1e-2), "critic": Adam(1e-2)})
     with pytest.raises(RunFolderError, match=r"optim\.generator\.class"):
@@ -216,6 +217,7 @@ def test_the_check_precedes_every_save(tmp_path):
     assert not any((tmp_path / "checkpoints").glob("[0-9]*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_at_the_next_step_and_leaves_with_its_code(tmp_path, signum, whole):
     program = textwrap.dedent("""
@@ -246,6 +248,7 @@ def test_an_unwritable_folder_is_refused_at_once(tmp_path):
         ig.fit(EXPERIMENT, tmp_path / "file" / "run", quiet=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_is_an_error_and_the_last_checkpoint_stays(tmp_path):
     """A file-size limit stands in for the full disk: the write of the second checkpoint fails in the middle."""
     program = textwrap.dedent("""

@@ -29,6 +29,7 @@ def many(image, n):
 # --- affine ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_identity_gives_the_image_back():
     """The filter is orthogonal to its shifts, so doubling and halving lose nothing, at the border either."""
     taps = np.asarray(affine.SYM6)
@@ -51,6 +52,7 @@ def test_shifts_by_whole_pixels_are_exact(rows, columns):
     np.testing.assert_allclose(found[inner, inner], moved(IMAGE, rows, columns)[inner, inner], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_lies_beyond_the_border_is_mirrored():
     image = smooth(24, 24)
     for rows, columns in ((9, 0), (0, -30), (-5, 60)):
@@ -63,6 +65,7 @@ def smooth(height, width):
     return jnp.stack([jnp.sin(0.4 * row), jnp.cos(0.3 * column), jnp.sin(0.3 * (row + column))], axis=-1)
 
 
+@pytest.mark.slow
 def test_flips_quarter_turns_and_scales_of_a_smooth_image():
     image = smooth(16, 16)
     inner = slice(3, -3)
@@ -98,6 +101,7 @@ def test_colours():
 # --- ADA -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [IMAGE, IMAGE[..., :1]])
 def test_nothing_happens_at_p_0_and_nearly_all_changes_at_p_1(image):
     augment, images = ADA(), many(image, 32)
@@ -107,6 +111,7 @@ def test_nothing_happens_at_p_0_and_nearly_all_changes_at_p_1(image):
     assert (abs(changed - images).mean(axis=(1, 2, 3)) > 0.05).all() and jnp.isfinite(changed).all()
 
 
+@pytest.mark.slow
 def test_each_group_of_transforms_is_done_with_probability_p():
     """Of 3 blits the identity of each has 1/2, 1/4 and about 1/16; of 5 colours only the luma flip, 1/2."""
     images = many(SQUARE, 2000)
@@ -121,6 +126,7 @@ def test_each_group_of_transforms_is_done_with_probability_p():
         np.testing.assert_allclose(share, unchanged, atol=0.04, err_msg=name)
 
 
+@pytest.mark.slow
 def test_transforms_follow_the_key_of_the_row():
     augment, images = ADA(), many(SQUARE, 6)
     augment = jax.jit(augment)
@@ -149,6 +155,7 @@ def test_p_stays_within_0_and_1():
         ADA(p=1.5)
 
 
+@pytest.mark.slow
 def test_what_is_rare_enough_does_not_leak():
     """Four orientations of one image, in shares that a generator must match. Turned with probability p by a quarter
     turn or more, shares q become T q with T = (1 - p) I + p / 4: two generators that look alike to the discriminator
@@ -181,6 +188,7 @@ def test_what_is_rare_enough_does_not_leak():
 # --- DiffAugment -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cutout_is_a_square_of_half_the_side():
     only = DiffAugment(colour=False, translation=0.0)
     found = only(jnp.ones((500, 16, 12, 2)), keys(500))
@@ -201,6 +209,7 @@ def test_translation_is_by_whole_pixels_and_brings_zeros():
     assert sum(counts.values()) == 400 and min(counts.values()) > 2
 
 
+@pytest.mark.slow
 def test_colour_keeps_what_it_should():
     """Brightness is uniform with width 1; a grey image stays grey; without colour the image is as it was."""
     only = DiffAugment(translation=0.0, cutout=0.0)

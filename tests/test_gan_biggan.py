@@ -106,6 +106,7 @@ def test_every_size(shape, deep):
         assert (loss.shape, loss.dtype) == ((), jnp.float32)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="num_classes=0"):
         tiny(num_classes=0)
@@ -121,6 +122,7 @@ def test_what_cannot_be_is_refused():
         tiny(generator=Generator(4, (1, 1))).init(KEY, batch())
 
 
+@pytest.mark.slow
 def test_kernels_start_orthogonal():
     """And the embedding of the classes: rows or columns of length 1 at right angles."""
     model = tiny(generator=Generator(4, (2, 1), shared_dim=4, attention=0))
@@ -143,6 +145,7 @@ def silenced(block, *arguments):
     return block.apply({"params": params}, *arguments)
 
 
+@pytest.mark.slow
 def test_deep_shortcuts_drop_channels_or_make_the_missing_ones():
     x = jax.random.normal(KEY, (2, 4, 4, 8))
     doubled = silenced(DeepUpBlock(4, plain("float32"), lambda name: lambda x: x), x, (8, 8))
@@ -168,6 +171,7 @@ def test_each_part_of_the_latent_reaches_the_image(nets):
 # --- losses ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_orthogonal_regularisation_is_of_the_generator_without_the_embedding(nets):
     given = Inputs(batch(), KEY, jax.random.split(KEY, 4), jnp.int32(0), {})
     without, _ = jax.jit(tiny(orthogonal_weight=0.0).generator_loss)(nets, given)
@@ -222,6 +226,7 @@ def test_truncation_in_range_is_accepted():
         tiny().check_conditions(given)
 
 
+@pytest.mark.slow
 def test_standing_statistics_are_those_of_the_batches(nets):
     """With one batch, its own images are as in training; with two, the statistics are the mean of both."""
     model, n, share = tiny(standing_batches=1), 8, 0.5

@@ -80,6 +80,7 @@ def test_both_networks_read_the_class(nets):
     assert len(np.unique(model.discriminator.apply(nets["discriminator"], image, jnp.eye(3), train=False))) == 3
 
 
+@pytest.mark.slow
 def test_the_papers_own_networks():
     """Their parameters, and maxout as the largest of its pieces."""
     model = CGAN((28, 28, 1), MLPGenerator(), MLPDiscriminator())
@@ -148,6 +149,7 @@ def test_what_cannot_be_is_refused(nets):
         tiny().init(KEY, {"image": jnp.zeros((2, 16, 16, 1)), "label": jnp.zeros(2, jnp.int32)})
 
 
+@pytest.mark.slow
 def test_the_class_starts_small_beside_the_latent():
     """With as large an embedding as the latent, each class soon has one image alone."""
     model = CGAN((16, 16, 1), Generator(8), Discriminator(3))

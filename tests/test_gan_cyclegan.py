@@ -39,6 +39,7 @@ def nets():
 # --- networks --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_generator_equals_torch(root):
     """The output, and the gradient of its squared sum by the input."""
     with np.load(root / "tests/reference/torch_translation.npz") as arrays:
@@ -165,6 +166,7 @@ def judge(nets, name, y):
     return network.apply({"params": nets[name]["params"]}, y).ravel()
 
 
+@pytest.mark.slow
 def test_the_generators_loss_is_the_papers(nets):
     """Least squares in both domains, 10 times the cycles, 5 times the identities."""
     given = inputs()
@@ -189,6 +191,7 @@ def test_the_generators_loss_is_the_papers(nets):
     assert aux.metrics["identity"] == 0
 
 
+@pytest.mark.slow
 def test_the_discriminators_loss_is_the_papers_on_what_the_pools_give(nets):
     """Halved least squares; both pools take what their generator made, and nothing else changes."""
     given = inputs()
@@ -217,6 +220,7 @@ def test_the_discriminators_loss_is_the_papers_on_what_the_pools_give(nets):
     assert not aux.stats
 
 
+@pytest.mark.slow
 def test_phases_train_generators_together_and_discriminators_together(nets):
     """By `trains`; and gradients reach all of a phase's networks."""
     model, given = tiny(objective=RelativisticPairing()), inputs()

@@ -108,6 +108,7 @@ def test_networks_equal_torch(same):
     np.testing.assert_allclose(discriminate(nhwc(torch["at/fake"])), torch["at/fake_logits"], atol=5e-6)
 
 
+@pytest.mark.slow
 def test_generator_by_running_statistics_equals_torch(same):
     model, nets, _, torch = same
     variables = {**nets["generator"], "batch_stats": running(torch, "generator_after")}
@@ -115,6 +116,7 @@ def test_generator_by_running_statistics_equals_torch(same):
     np.testing.assert_allclose(found, nhwc(torch["at/fake_by_running"]), atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("latents")
 @pytest.mark.parametrize("name", ["generator", "discriminator"])
 def test_losses_and_gradients_equal_torch(same, name):
@@ -131,6 +133,7 @@ def test_losses_and_gradients_equal_torch(same, name):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max() + 1e-7), gradient, wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("latents")
 @pytest.mark.parametrize(("name", "passes"), [("generator", 1), ("discriminator", 2)])
 def test_running_statistics_equal_torch_but_for_bessels_correction(same, name, passes):
@@ -198,6 +201,7 @@ def test_sizes_that_cannot_be_are_refused():
         tiny().init(KEY, {"image": jnp.zeros((2, 32, 32, 1))})
 
 
+@pytest.mark.slow
 def test_weights_start_as_in_the_paper():
     """N(0, 0.02) weights and N(1, 0.02) scales; the bounds are five standard errors and more."""
     model = DCGAN((32, 32, 3), Generator(32), Discriminator(32))
@@ -216,6 +220,7 @@ def test_weights_start_as_in_the_paper():
 # --- phases ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_latents_follow_the_key_of_the_row():
     model = tiny()
     keys = jax.random.split(KEY, 4)
@@ -223,6 +228,7 @@ def test_latents_follow_the_key_of_the_row():
     assert abs(model._latents(jax.random.split(KEY, 5000)).std() - 1) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torch_dcgan", [21], indirect=True)
 def test_real_and_generated_images_are_normalised_apart(same):
     """Logits of real images do not depend on what the generator makes."""
@@ -234,6 +240,7 @@ def test_real_and_generated_images_are_normalised_apart(same):
     assert one["fake_logit"] != two["fake_logit"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torch_dcgan", [21], indirect=True)
 def test_sampling_reads_the_running_statistics(same):
     """An image does not depend on the others drawn with it, but on the statistics."""
@@ -247,6 +254,7 @@ def test_sampling_reads_the_running_statistics(same):
     assert (sample(nets, KEY, 4, {}) != found).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torch_dcgan", [21], indirect=True)
 @pytest.mark.parametrize(("name", "sign"), [("discriminator", 1), ("generator", -1)])
 def test_a_gradient_step_moves_the_logits(same, name, sign):

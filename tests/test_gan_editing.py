@@ -78,6 +78,7 @@ def test_frames_of_several_loops_side_by_side():
     np.testing.assert_allclose(value, z[:, :, 0] + np.array([0.0, 0.2]), atol=0.005)
 
 
+@pytest.mark.slow
 def test_lines_between_styles():
     model, nets = styled()
     styles, images = methods()
@@ -259,6 +260,7 @@ def test_bad_targets_and_settings_are_refused():
             project(model, nets, jnp.zeros((1, 8, 8, 3)), distance, KEY, **wrong)
 
 
+@pytest.mark.slow
 def test_distances_by_name():
     """Each is 0 of equal images, positive of others, and has a gradient; grey is taken for colour."""
     a, b = jax.random.uniform(KEY, (2, 3, 8, 8, 1), minval=-1)

@@ -33,6 +33,7 @@ def torch(root):
 # --- the logistic losses ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_equal_torch_bce_with_logits(torch):
     logits, objective = jnp.asarray(torch["at/logits"]).ravel(), NonSaturating()
     np.testing.assert_allclose(objective.generator(logits), torch["at/bce_ones"][0], rtol=1e-6)
@@ -49,6 +50,7 @@ def test_closed_forms():
     np.testing.assert_allclose(objective.generator(-third), -math.log(0.25), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_finite_and_unsaturated_at_large_logits():
     """The generator's gradient stays -1 where the discriminator is certain, where log(1 - D) has none."""
     certain, objective = jnp.array([-200.0]), NonSaturating()
@@ -83,6 +85,7 @@ def check_optimum(objective, optimal, minimum):
             assert loss(lambda x, c=change, s=sign: optimal(x) + s * c(x)) > loss(optimal)
 
 
+@pytest.mark.slow
 def test_logistic_loss_is_the_jensen_shannon_divergence():
     """2 log 2 - 2 JSD(p, q), at logit log p/q, here 2x (Goodfellow et al. 2014, Theorem 1)."""
     p, q, cell = densities()
@@ -114,6 +117,7 @@ def test_wasserstein_loss_is_the_distance_for_the_identity():
 # --- details ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hinge_has_no_gradient_beyond_its_margins():
     gradient = jax.grad(Hinge().discriminator, (0, 1))
     real, fake = gradient(jnp.array([1.5, 0.5]), jnp.array([-1.5, -0.5]))
@@ -121,6 +125,7 @@ def test_hinge_has_no_gradient_beyond_its_margins():
     np.testing.assert_array_equal(fake, [0, 0.5])
 
 
+@pytest.mark.slow
 def test_relativistic_pairing_compares_rows():
     real, fake, objective = jnp.array([2.0, -1.0]), jnp.array([1.0, -4.0]), RelativisticPairing()
     wanted = np.mean(np.log1p(np.exp([-1.0, -3.0])))

@@ -98,6 +98,7 @@ def check_against(torch, name: str, apply, fresh, params) -> None:
     np.testing.assert_allclose(found, wanted, atol=2e-4 * float(jnp.abs(wanted).max()))
 
 
+@pytest.mark.slow
 def test_generator_equals_torch(torch):
     network = Generator(2, levels=5)
     x = nhwc(torch["at/unet_in"])
@@ -135,6 +136,7 @@ def test_published_parameter_counts():
     assert found == {"generator": 54_413_955, "discriminator": 2_768_705}  # pytorch-CycleGAN-and-pix2pix
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("halvings", "patch"), [(1, 16), (2, 34), (3, 70)])
 def test_a_logit_sees_a_patch_of_the_papers_size(halvings, patch):
     network = PatchDiscriminator(1, halvings)
@@ -159,6 +161,7 @@ def test_every_size(shape, levels):
     assert (sample.shape, sample.dtype) == ((2, *shape), jnp.float32)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused():
     batch = batch_of(tiny(), 2)
     with pytest.raises(ValueError, match="levels=5: images of 16x16 can be halved 4 times.*set it to 4"):
@@ -176,6 +179,7 @@ def test_what_cannot_be_is_refused():
 # --- phases ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [NonSaturating(), LeastSquares(), RelativisticPairing()])
 def test_losses_are_those_of_the_paper(made, objective):
     """Eq. 4 with any objective, computed anew from the networks."""
@@ -214,6 +218,7 @@ def test_the_only_noise_is_dropout_of_the_rows_keys(made):
     np.testing.assert_array_equal(make(one), make(other))
 
 
+@pytest.mark.slow
 def test_samples_have_noise_and_their_own_statistics(made):
     """Each as in a batch of one, whatever is drawn beside it; with the switches, without noise or by running ones."""
     model, nets, batch = made

@@ -87,6 +87,7 @@ def counts(model: ProGAN) -> dict[str, int]:
     return {name: sum(math.prod(p.shape) for p in jax.tree.leaves(nets[name]["params"])) for name in nets}
 
 
+@pytest.mark.slow
 def test_published_parameter_counts():
     assert counts(ProGAN()) == {"generator": 23_079_115, "discriminator": 23_087_249}
     assert ProGAN().levels == 9
@@ -155,6 +156,7 @@ def test_optimizers_restart_at_each_change():
     assert entry.nets is nets and entry.fresh_optimizers == ("generator", "discriminator") and not entry.fresh_averages
 
 
+@pytest.mark.slow
 def test_data_are_averaged_down_and_faded():
     x = jax.random.normal(KEY, (2, 16, 16, 3))
     of_4 = np.asarray(x).reshape(2, 4, 4, 4, 4, 3).mean(axis=(2, 4))
@@ -166,6 +168,7 @@ def test_data_are_averaged_down_and_faded():
     np.testing.assert_array_equal(enlarged(x, Stage(0, False), 3), x.repeat(4, 1).repeat(4, 2))
 
 
+@pytest.mark.slow
 def test_fading_is_exact_at_both_ends():
     coarse, fine = jax.random.normal(KEY, (2, 1, 4, 4, 1))
     np.testing.assert_array_equal(fade(coarse, fine, jnp.float32(2), 3), coarse)
@@ -180,6 +183,7 @@ def test_fading_is_exact_at_both_ends():
 CHANGES = pytest.mark.parametrize(("before", "after", "step"), [(HELD, FADING, 2), (FADING, GROWN, 6)])
 
 
+@pytest.mark.slow
 @CHANGES
 @pytest.mark.parametrize("phase", [0, 1])
 def test_a_change_of_stage_changes_no_loss(phase, before, after, step):
@@ -208,6 +212,7 @@ def test_within_a_fade_the_loss_moves():
     assert len(set(found)) == 3
 
 
+@pytest.mark.slow
 def test_samples_show_the_level_of_the_last_step():
     """Square pixels at level 0, a mixture between levels, and the images of the last level at the end."""
     model = tiny()
@@ -220,6 +225,7 @@ def test_samples_show_the_level_of_the_last_step():
     assert abs(coarse - fine).mean() > 0.01
 
 
+@pytest.mark.slow
 def test_sampling_is_compiled_once_for_all_levels():
     model = tiny()
     sample, traces = counted(model.sample, static_argnums=2)
@@ -254,6 +260,7 @@ def test_layers_that_a_level_does_not_use_stay_where_they_are():
 # --- losses ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_drift_and_penalty_reach_the_discriminator_alone():
     model = tiny(objective=losses.Wasserstein(drift=0.0), penalty_weight=0.0)
     heavy = tiny(objective=losses.Wasserstein(drift=0.5), penalty_weight=3.0)
@@ -266,6 +273,7 @@ def test_drift_and_penalty_reach_the_discriminator_alone():
     assert "penalty" not in aux.metrics
 
 
+@pytest.mark.slow
 def test_the_penalty_is_of_gradients_by_the_full_image():
     """lambda E[(|grad| / gamma - 1)^2], taken through the averaging of the image."""
     model = tiny(penalty_target=0.1)
@@ -294,6 +302,7 @@ def test_any_objective(objective):
             assert (value.shape, value.dtype) == ((), jnp.float32)
 
 
+@pytest.mark.slow
 def test_labels_change_images_and_are_guessed():
     model = tiny(num_classes=3)
     nets, z = fresh(model), jnp.broadcast_to(jax.random.normal(KEY, (1, 5)), (3, 5))
@@ -325,6 +334,7 @@ def test_deviation_is_appended_as_a_feature():
     np.testing.assert_allclose(found[2:, ..., 3], 1e-4, atol=1e-6)  # the root of the epsilon
 
 
+@pytest.mark.slow
 def test_upsampling_convolution_is_nearest_neighbours_and_a_convolution():
     x, conv = jax.random.normal(KEY, (2, 4, 6, 3)), Conv(5, up=True)
     variables = conv.init(KEY, x)
@@ -332,6 +342,7 @@ def test_upsampling_convolution_is_nearest_neighbours_and_a_convolution():
     np.testing.assert_allclose(found, Conv(5).apply(variables, upsample_nearest(x)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_are_scaled_by_their_fan_in():
     x = jax.random.normal(KEY, (64, 8, 8, 32))
     assert float(jnp.std(Conv(32).apply(Conv(32).init(KEY, x), x)[:, 1:-1, 1:-1])) == pytest.approx(1, abs=0.1)

@@ -187,6 +187,7 @@ def labels(name, k=0):
     return {"label": jnp.full(4, k)} if name in CONDITIONAL else {}
 
 
+@pytest.mark.slow
 @every_gan
 def test_latents_change_the_image_and_the_key_decides_them(name):
     sample, nets = sampler(name), networks(name)
@@ -197,6 +198,7 @@ def test_latents_change_the_image_and_the_key_decides_them(name):
     assert abs(one[0] - one[1]).max() > 1e-6
 
 
+@pytest.mark.slow
 @every_conditional_gan
 def test_label_changes_the_image(name):
     """Once scales and biases have left the start, at which SNGAN's are the same for all classes."""
@@ -215,6 +217,7 @@ def test_labels_are_asked_for(name):
         GANS[name].init(KEY, {"image": jnp.zeros((2, *SHAPE))})
 
 
+@pytest.mark.slow
 @every_gan
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
 def test_a_phase_changes_its_own_network_alone(name, phase):

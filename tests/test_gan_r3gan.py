@@ -59,6 +59,7 @@ def test_grouped_convolutions_equal_xla(groups):
     np.testing.assert_allclose(grouped_convolve(x, kernel, groups), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_start_as_the_identity_with_scaled_weights():
     """Fixup: N(0, gain^2 / fan in) with gain sqrt(2 / 1.04) / depth^(1/4), and zeros in the last layer."""
     x = jax.random.normal(KEY, (1, 4, 4, 64))
@@ -77,6 +78,7 @@ def test_gamma_falls_along_half_a_cosine():
     np.testing.assert_allclose(found, [2.0, 1.1, 0.2, 0.2], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_discriminators_loss_has_both_penalties():
     model = small(gamma=(0.5, 0.5))
     batch = batch_of(model)

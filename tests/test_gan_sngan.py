@@ -85,6 +85,7 @@ def test_every_size(shape):
         assert (loss.shape, loss.dtype) == ((), jnp.float32)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="latent_dim=0"):
         tiny(latent_dim=0)
@@ -118,6 +119,7 @@ def test_projection_adds_the_product_with_the_labels_row():
     assert alone.classes is None
 
 
+@pytest.mark.slow
 def test_self_attention_is_nothing_at_first_and_then_what_the_paper_says():
     layer, x = SelfAttention(), jax.random.normal(KEY, (2, 4, 6, 16))
     variables = layer.init(KEY, x)
@@ -138,6 +140,7 @@ def test_self_attention_is_nothing_at_first_and_then_what_the_paper_says():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_attention_of_narrow_and_odd_features():
     x = jnp.ones((1, 5, 3, 2))
     assert SelfAttention().init_with_output(KEY, x)[0].shape == x.shape
@@ -154,6 +157,7 @@ def test_rows_joined_are_parted_again():
 # --- losses ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_auxiliary_classifiers_losses():
     """With equal logits for 4 classes each image costs log 4, real and generated alike."""
     even = Judgement(jnp.zeros(3), jnp.zeros((3, 4)))
@@ -171,6 +175,7 @@ def test_generator_is_due_after_the_discriminators_steps():
     assert due.count(("discriminator",)) == 8 and due[4] == due[9] == ("discriminator", "generator")
 
 
+@pytest.mark.slow
 def test_latents_and_classes_follow_the_key_of_the_row():
     keys = jax.random.split(KEY, 3000)
     z, labels = conditional.draw(keys, 2, 3)
@@ -181,6 +186,7 @@ def test_latents_and_classes_follow_the_key_of_the_row():
     assert conditional.draw(keys[:2], 2, 0)[1] is None
 
 
+@pytest.mark.slow
 def test_discriminator_iterates_once_a_step_and_the_generators_step_leaves_it():
     model, given = tiny(), inputs()
     nets = model.init(KEY, given.batch)

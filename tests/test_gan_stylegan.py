@@ -89,6 +89,7 @@ def count(tree) -> int:
     return sum(math.prod(p.shape) for p in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_published_parameter_counts():
     """The generator's is published; the discriminator is ProGAN's. Stored noise and means are no parameters."""
     nets, found = counts(StyleGAN())
@@ -134,6 +135,7 @@ def test_what_cannot_be_is_refused():
 CHANGES = pytest.mark.parametrize(("before", "after", "step"), [(HELD, FADING, 2), (FADING, GROWN, 6)])
 
 
+@pytest.mark.slow
 @CHANGES
 @pytest.mark.parametrize("phase", [0, 1])
 def test_a_change_of_stage_changes_no_loss(phase, before, after, step):
@@ -156,6 +158,7 @@ def test_a_change_of_stage_changes_no_gradient(phase, before, after, step):
         np.testing.assert_allclose(a, b, atol=1e-4 * float(abs(b).max()) + 1e-6, err_msg=jax.tree_util.keystr(path))
 
 
+@pytest.mark.slow
 def test_samples_show_the_level_of_the_last_step():
     model, nets = tiny(), fresh(tiny())
     w = model.styles(nets, jax.random.normal(KEY, (2, 3)))
@@ -170,6 +173,7 @@ def test_samples_show_the_level_of_the_last_step():
     assert abs(coarse - fine).mean() > 0.01
 
 
+@pytest.mark.slow
 def test_r1_is_of_gradients_by_the_full_image():
     model = tiny()
     total, aux = loss(model, 0, HELD)(jnp.int32(0))
@@ -185,6 +189,7 @@ def test_r1_is_of_gradients_by_the_full_image():
     np.testing.assert_allclose(total - without, 5 * penalty, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_statistics_move_as_they_should():
     model, nets = tiny(mixing=0.0), fresh(tiny())
     _, aux = loss(model, 1, FADING)(jnp.int32(4))
@@ -219,6 +224,7 @@ def test_a_gradient_reaches_all_that_a_phase_trains(phase):
 # --- styles ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_each_layer_reads_its_own_style():
     model, nets = tiny(), fresh(tiny())
     w = model.styles(nets, jax.random.normal(KEY, (1, 3)))
@@ -227,6 +233,7 @@ def test_each_layer_reads_its_own_style():
         assert abs(synthesise(model)(nets, w.at[:, layer].add(1.0)) - plain).max() > 1e-4, layer
 
 
+@pytest.mark.slow
 def test_noise_is_by_channel_and_follows_the_keys():
     """Of other keys the images are others, of none always the same; a strength is of one channel alone."""
     model, nets = tiny(), fresh(tiny())
@@ -239,6 +246,7 @@ def test_noise_is_by_channel_and_follows_the_keys():
     assert sorted(s.shape for s in strengths) == [(2,), (2,), (4,), (4,)]
 
 
+@pytest.mark.slow
 def test_truncation():
     """At 0 all styles are the mean, at 1 all is as it was, and 1/2 lies between; one psi for all, or one a row."""
     model, nets = tiny(), fresh(tiny())
@@ -253,6 +261,7 @@ def test_truncation():
     assert spreads[0] < spreads[1] < spreads[2] and len(traces) == 1
 
 
+@pytest.mark.slow
 def test_style_mixing_swaps_later_layers():
     """A tenth of the images keep one style; the others change to a second one at layers that are all as likely."""
     first, second = jnp.zeros((4000, 1)), jnp.ones((4000, 1))
@@ -263,6 +272,7 @@ def test_style_mixing_swaps_later_layers():
     assert (styles.mix(first, second, jax.random.split(KEY, 4000), 0.0, 4) == 0).all()
 
 
+@pytest.mark.slow
 def test_styles_serve_grids_of_mixtures_and_truncation():
     model, nets = tiny(), fresh(tiny())
     assert isinstance(model, StyleBased) and isinstance(model, FromLatents)
@@ -277,6 +287,7 @@ def test_styles_serve_grids_of_mixtures_and_truncation():
     np.testing.assert_allclose(sweep[:, 1], model.generate(nets, rows, {}), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_labels_choose_styles_and_logits():
     model = tiny(num_classes=3)
     nets = fresh(model)
@@ -291,6 +302,7 @@ def test_labels_choose_styles_and_logits():
     assert logits[0] == logits[2] != logits[1]
 
 
+@pytest.mark.slow
 def test_upsampling_is_by_nearest_neighbours_a_convolution_and_a_blur():
     """As in the authors' code, but at the border."""
     x, conv = jax.random.normal(KEY, (2, 6, 6, 3)), Conv(5, True, BINOMIAL)

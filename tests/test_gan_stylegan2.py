@@ -120,6 +120,7 @@ def test_parameters_have_the_structure_that_torch_was_given(torch):
         assert of_both[0] == of_both[1]
 
 
+@pytest.mark.slow
 def test_images_and_logits_equal_torch(torch):
     model, nets, at, _ = torch
     nets["generator"]["averages"] = {"w": jnp.zeros(6), "path_length": jnp.zeros(())}
@@ -130,6 +131,7 @@ def test_images_and_logits_equal_torch(torch):
     close([logits], [at["logits"]])
 
 
+@pytest.mark.slow
 def test_gradients_of_path_lengths_equal_torch(torch):
     """A second derivative, through the mapping too."""
     model, nets, at, found = torch
@@ -146,6 +148,7 @@ def test_gradients_of_path_lengths_equal_torch(torch):
     close(gradient, tree(found, "path_gradient"))
 
 
+@pytest.mark.slow
 def test_gradients_of_r1_equal_torch(torch):
     model, nets, at, found = torch
 
@@ -250,6 +253,7 @@ def test_each_layer_reads_its_own_style():
         assert abs(moved - model.synthesise(nets, w)).max() > 1e-4, layer
 
 
+@pytest.mark.slow
 def test_truncation():
     """At 0 all styles are the mean, at 1 all is as it was, and 1/2 lies between; one psi for all, or one a row."""
     model, nets = plain()
@@ -263,6 +267,7 @@ def test_truncation():
     np.testing.assert_allclose(images[1:], images[:-1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_truncation_is_a_condition_of_sampling():
     """One compilation serves all values."""
     model, nets = plain()
@@ -283,6 +288,7 @@ def test_labels_choose_styles():
     assert images.shape == (3, 8, 8, 3) and abs(images).max() <= 1
 
 
+@pytest.mark.slow
 def test_mixing_grid_and_truncation_sweep():
     model, nets = plain()
     rows, columns = jax.random.normal(KEY, (2, 4)), jax.random.normal(jax.random.key(1), (3, 4))
@@ -388,6 +394,7 @@ def test_statistics_move_as_they_should():
     np.testing.assert_allclose(abs(moved), 8 / 500_000, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_penalties_carry_the_weight_of_the_steps_that_lack_them():
     model, nets, given, found = losses()
     for name, every in (("path", 4), ("r1", 16)):

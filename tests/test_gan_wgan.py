@@ -96,12 +96,14 @@ def same(torch, monkeypatch):
     return model, {name: {**nets[name], "params": ported(torch, name)} for name in nets}, given
 
 
+@pytest.mark.slow
 def test_parameters_have_the_structure_that_is_ported(torch):
     fresh = jax.eval_shape(tiny().init, KEY, {"image": images()})
     for name, variables in fresh.items():
         assert jax.tree.map(jnp.shape, variables["params"]) == jax.tree.map(jnp.shape, ported(torch, name))
 
 
+@pytest.mark.slow
 def test_networks_equal_torch(same, torch):
     model, nets, given = same
     np.testing.assert_allclose(model._generate(nets["generator"], torch["at/z"])[0], nhwc(torch["at/fake"]), atol=1e-5)
@@ -109,6 +111,7 @@ def test_networks_equal_torch(same, torch):
         np.testing.assert_allclose(model._judge(nets["critic"], image)[0], torch[f"at/{name}_logits"], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["generator", "critic"])
 def test_losses_and_gradients_equal_torch(same, torch, name):
     """The penalty's second derivatives included."""
@@ -174,6 +177,7 @@ def test_resampling_of_odd_sizes():
     np.testing.assert_array_equal(halve(x)[0, :, :, 0], [[1.5], [4.5]])
 
 
+@pytest.mark.slow
 def test_blocks_start_with_the_variance_of_the_authors_code():
     """He's 4 / (fan in + fan out) on the residual branch, Glorot's 2 / (...) on the shortcut; biases at 0."""
     x = jnp.zeros((1, 8, 8, 64))
@@ -196,6 +200,7 @@ def test_the_generator_is_due_at_every_fifth_step():
     assert len(tiny(critic_steps=1).phases(None)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiny, strided])
 @pytest.mark.parametrize("penalty", [GradientPenalty(), GradientPenalty(1.0, 0.0), DRAGAN(), None])
 def test_the_critics_loss_is_the_distance_and_the_penalty(make, penalty):
@@ -210,6 +215,7 @@ def test_the_critics_loss_is_the_distance_and_the_penalty(make, penalty):
     assert set(aux.stats) == {"critic"}
 
 
+@pytest.mark.slow
 def test_the_penalty_is_weighed_and_drawn_apart_from_the_latents():
     """Each row's key is split in two."""
     model, given = strided(), inputs(images())
@@ -221,6 +227,7 @@ def test_the_penalty_is_weighed_and_drawn_apart_from_the_latents():
     np.testing.assert_allclose(found, 10 * by_hand, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_generator_may_draw_more_images_than_the_batch_has():
     model, given = tiny(generator_batches=2), inputs(images())
     nets = jax.jit(model.init)(KEY, given.batch)
@@ -232,6 +239,7 @@ def test_the_generator_may_draw_more_images_than_the_batch_has():
     assert np.isfinite(jax.jit(paired.generator_loss)(nets, given)[0])
 
 
+@pytest.mark.slow
 def test_other_objectives_report_their_signs():
     """DRAGAN has the objective of the first GAN."""
     model, given = strided(penalty=DRAGAN(), objective=NonSaturating(), critic_steps=1), inputs(images())
@@ -239,6 +247,7 @@ def test_other_objectives_report_their_signs():
     assert "real_sign" in jax.jit(model.critic_loss)(nets, given)[1].metrics
 
 
+@pytest.mark.slow
 def test_an_image_of_a_sample_does_not_depend_on_the_others():
     model = tiny()
     nets = jax.jit(model.init)(KEY, {"image": images()})
@@ -251,6 +260,7 @@ def test_an_image_of_a_sample_does_not_depend_on_the_others():
 # --- what is learnt --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_trained_critic_measures_the_distance_of_two_points():
     """Of real images all alike and generated ones all alike, at distance d: d (1 + d / (2 lambda)).
 

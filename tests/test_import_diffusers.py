@@ -116,6 +116,7 @@ def test_the_folder_is_the_one_that_diffusers_saved(folder, reference):
     assert hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest() == reference["sha256"]
 
 
+@pytest.mark.slow
 def test_output_is_that_of_diffusers(run, reference):
     model = run.experiment.model
     assert model == DDPM(NETWORK, LinearSchedule(end=0.002), Ancestral(variance="large"), SHAPE)
@@ -125,6 +126,7 @@ def test_output_is_that_of_diffusers(run, reference):
     assert np.abs(y - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_images_of_ddim_are_those_of_the_pipeline(run, reference):
     model = dataclasses.replace(run.experiment.model, sampler=DDIM(5))
     nets, path = jax.device_get(run.nets), model.path
@@ -442,6 +444,7 @@ def test_a_run_says_where_it_came_from(run_folder, folder, reference):
     assert json.loads((run_folder / "parameters.json").read_text())["network"]["count"] == 4_509_571
 
 
+@pytest.mark.slow
 def test_a_run_is_sampled(run_folder, capsys, tmp_path):
     out = tmp_path / "samples.npz"
     options = ("--n", 4, "--out", out, "--model.sampler", "DDIM", "--model.sampler.steps", 5)

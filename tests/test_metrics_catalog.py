@@ -144,6 +144,7 @@ def test_samples_of_a_class_that_the_data_lacks_are_infinitely_far(tiny):
     assert json.loads(json.dumps(card.to_dict(), allow_nan=False))["value"] is None
 
 
+@pytest.mark.slow
 def test_copies_are_told_from_fresh_data():
     held_out = ArraySet("test", FRESH)
     metrics = ["authpct", "c_t", "nearest"]
@@ -171,6 +172,7 @@ def test_c_t_is_the_mann_whitney_z_score_of_nearest_distances():
     assert card.value == pytest.approx((u - 120**2 / 2) / np.sqrt(120**2 * 241 / 12), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_pairs_of_images_are_compared_without_an_extractor(tiny):
     large = RANDOM.integers(20, 230, (6, 161, 161, 1), np.uint8)
     noisy = (large + RANDOM.integers(-20, 21, large.shape)).astype(np.uint8)
@@ -331,6 +333,7 @@ def test_pairs_of_images_need_no_weights(command, tmp_path):
     assert [card["metric"] for card in cards] == ["PSNR"] and cards[0]["weights"] == ""
 
 
+@pytest.mark.slow
 def test_digits_have_their_test_split_as_held_out_data(command):
     options = "--extractor", "pixels", "--metrics", "nearest,authpct"
     cards, _ = command("digits", "digits", "--split", "all,train", *options)

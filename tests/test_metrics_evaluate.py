@@ -173,6 +173,7 @@ def test_the_classifier_learns_by_the_loop_and_draws_nothing(tmp_path):
         extractor(DARK)
 
 
+@pytest.mark.slow
 def test_a_classifier_that_another_process_trains_is_waited_for(monkeypatch):
     """Two evaluations side by side train it once."""
     monkeypatch.setattr(classifier, "TRAINING_IMAGES", classifier.BATCH)

@@ -262,6 +262,7 @@ def test_kernel_distances_do_not_depend_on_the_devices(reference, use, devices):
     np.testing.assert_allclose((kernel_distance(*pair), gaussian_mmd(*pair)), found, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_gaussian_mmd_of_known_gaussians():
     """E k = (1 + 2 / sigma^2)^(-d/2) within, and exp(-|m|^2 / (2 (sigma^2 + 2))) times that between."""
     x, y = normal(4000, 2), normal(4000, 2, seed=1) + [1.5, 0]

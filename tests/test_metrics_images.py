@@ -187,6 +187,7 @@ def test_authenticity_by_hand():
     assert authenticity(np.array([[-1.0]]), train) == 0
 
 
+@pytest.mark.slow
 def test_c_t_of_copies_and_of_samples_off_the_data():
     """Each pair decided alike gives U = 0 or m n, so z = -+ sqrt(3 m n / (m + n + 1))."""
     random = np.random.RandomState(2)
@@ -408,6 +409,7 @@ def test_bits_per_dim_of_a_known_density():
     np.testing.assert_allclose(density_to_bits_per_dim(0.0, (2, 2, 1), (-1, 1)), 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data_range", [(0, 1), (-1, 1)])
 def test_dequantised_levels_fill_their_intervals(data_range):
     """Each level's interval is found again, with uniform noise in it that depends on the row's key alone."""

@@ -33,6 +33,7 @@ def test_equals_a_loop_over_images_with_their_own_weights(up, demodulate):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("up", [False, True])
 def test_first_and_second_derivatives_equal_finite_differences(up):
     """Of inputs, weights and styles: path lengths need all three."""
@@ -45,6 +46,7 @@ def test_first_and_second_derivatives_equal_finite_differences(up):
         check_grads(value, (x[:1, :3, :3], kernel[..., :2], style[:1]), order=2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_demodulation_keeps_unit_variance_whatever_the_style():
     """Section 2.2: unit variance in, unit variance out, also for styles that are a thousand times as large."""
     x = jax.random.normal(KEY, (4, 64, 64, 8))
@@ -70,6 +72,7 @@ def styled():
     return layer, layer.init(KEY, x, w, None), x, w
 
 
+@pytest.mark.slow
 def test_noise_is_constant_without_keys_and_follows_the_row_with_them():
     layer, variables, x, w = styled()
     assert jax.tree.map(jnp.shape, variables["noise"]) == {"constant": (4, 4, 1)}
@@ -106,6 +109,7 @@ def test_to_image_is_float32_and_scaled_by_the_style():
     np.testing.assert_allclose(layer.apply(variables, x, w), 3 * plain, atol=0.05)
 
 
+@pytest.mark.slow
 def test_equalised_layers_keep_unit_variance():
     x = jax.random.normal(KEY, (2000, 50))
     dense = EqualDense(40)

@@ -92,6 +92,7 @@ def iterated(layer, variables, x, times):
     return variables
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAYERS)
 def test_kernel_has_largest_singular_value_one(name):
     layer, x = LAYERS[name], inputs(name)
@@ -109,6 +110,7 @@ def test_kernel_has_largest_singular_value_one(name):
         assert abs(np.linalg.norm(layer.apply(variables, jnp.arange(6)), 2) - 1) < 1e-5
 
 
+@pytest.mark.slow
 def test_first_vectors_are_near_the_singular_ones():
     """From a random kernel, 15 iterations leave sigma a few per cent short at most."""
     layer = SpectralDense(64)
@@ -125,6 +127,7 @@ def test_scale_of_the_kernel_does_not_matter():
     np.testing.assert_allclose(layer.apply(variables, x), layer.apply(scaled, x), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradient_equals_finite_differences_with_the_vectors_held():
     """Through sigma = u^T W v, but not through the iteration that makes u and v."""
     layer, x = LAYERS["dense"], jax.random.normal(KEY, (3, 7))
@@ -168,6 +171,7 @@ def test_mixed_precision_keeps_the_norm_exact():
 # --- conditional batch norm ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_class_batch_norm_scales_each_row_by_its_class():
     norm, x, labels = ClassBatchNorm(3), jax.random.normal(KEY, (6, 4, 4, 2)), jnp.array([0, 1, 2, 2, 1, 0])
     variables = norm.init(KEY, x, labels, train=False)
@@ -182,6 +186,7 @@ def test_class_batch_norm_scales_each_row_by_its_class():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vector_batch_norm_is_linear_in_its_vector():
     norm = VectorBatchNorm(lambda features, name: SpectralDense(features, use_bias=False, name=name))
     x, y = jax.random.normal(KEY, (5, 4, 4, 3)), jax.random.normal(jax.random.key(1), (5, 4))

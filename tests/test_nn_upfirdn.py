@@ -49,6 +49,7 @@ def test_nothing_left_is_an_error():
         upfirdn(jnp.zeros((1, 2, 2, 1)), BINOMIAL)
 
 
+@pytest.mark.slow
 def test_a_line_stays_a_line_at_new_sizes():
     """New pixels lie at quarters beside the old ones, and halved ones between two: no shift by parts of pixels."""
     ramp = jnp.broadcast_to(jnp.arange(8.0)[None, :, None, None], (1, 8, 8, 1))
@@ -76,6 +77,7 @@ def correlated(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.asarray(found), 1, -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taps", [BINOMIAL, (1.0, 2.0, 1.0), (1.0, 1.0), (0.1, -0.3, 0.5, 2.0, 1.0, 0.2)])
 def test_convolutions_that_resample_equal_their_definitions(taps):
     x, kernel = RNG.standard_normal((2, 6, 4, 3)), RNG.standard_normal((3, 3, 3, 2))
@@ -92,6 +94,7 @@ def test_convolutions_that_resample_equal_their_definitions(taps):
     np.testing.assert_allclose(convolve_down(given[0], given[2], taps), wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_convolving_up_is_upsampling_then_convolving():
     """But for a border of one pixel, where the latter has already cut what lies beyond."""
     x, kernel = (jnp.asarray(RNG.standard_normal(s), jnp.float32) for s in ((2, 5, 6, 3), (3, 3, 3, 4)))
@@ -99,6 +102,7 @@ def test_convolving_up_is_upsampling_then_convolving():
     np.testing.assert_allclose(found[:, 1:-1, 1:-1], wanted[:, 1:-1, 1:-1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [convolve, _up_filtered, _up_at_once, convolve_down])
 def test_first_and_second_derivatives_equal_finite_differences(function):
     with jax.enable_x64(True):
@@ -107,6 +111,7 @@ def test_first_and_second_derivatives_equal_finite_differences(function):
         check_grads(lambda x, k: jnp.sum(jnp.sin(function(jnp.sin(x), k**2, *taps))), (x, kernel), order=2, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [upsample, downsample])
 def test_derivatives_of_plain_resampling(function):
     with jax.enable_x64(True):
@@ -114,6 +119,7 @@ def test_derivatives_of_plain_resampling(function):
         check_grads(lambda x: jnp.sum(jnp.sin(function(x))), (x,), order=2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_stays():
     x = jnp.ones((1, 4, 4, 2), jnp.bfloat16)
     assert upsample(x).dtype == downsample(x).dtype == jnp.bfloat16

@@ -74,6 +74,7 @@ def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     assert b"imagegen = imagegen_jax.cli:main" in wheel.read(f"{info}/entry_points.txt")
 
 
+@pytest.mark.slow
 def test_import_is_quick_and_leaves_tensorflow_alone() -> None:
     code = (
         "import sys, time; start = time.process_time(); import imagegen_jax; took = time.process_time() - start\n"

@@ -140,6 +140,7 @@ def test_what_is_black_in_the_mask_stays(imagegen, method):
     assert (given[:, 4:] == 255).all() and np.abs(found - values)[:, 4:].mean() > 5
 
 
+@pytest.mark.slow
 def test_strength_says_how_much_is_redrawn(imagegen):
     values, changes = save("a.png"), []
     for strength in (0, 0.4, 1):
@@ -172,6 +173,7 @@ def test_an_enlarged_image_has_the_means_that_were_given(imagegen, method, toler
     assert found.std() > given.std()
 
 
+@pytest.mark.slow
 def test_a_coloured_image_has_the_grey_that_was_given(imagegen):
     grey = save("a.png")
     assert imagegen("colour", "colour", "a.png")[0] == 0
@@ -198,6 +200,7 @@ def test_a_deblurred_image_blurs_to_the_one_given(imagegen):
     assert np.abs(found - sharp).mean() < 0.6 * np.abs(given - sharp).mean()
 
 
+@pytest.mark.slow
 def test_what_resembles_an_image_has_its_means_and_is_another(imagegen):
     values = save("a.png") // 4 + 96
     Image.fromarray(values.astype(np.uint8)).save("a.png")
@@ -247,6 +250,7 @@ def test_a_second_run_guides_an_edit(imagegen):
     np.testing.assert_allclose(shown("guided.png")[1], shown("alone.png")[1], atol=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edit",
     [
@@ -392,6 +396,7 @@ def test_guidance_and_labels_reach_the_network(imagegen):
     np.testing.assert_allclose(found, [89, 166, 196], atol=16)
 
 
+@pytest.mark.slow
 def test_a_flow_begins_at_pure_noise_and_still_finds_the_image(imagegen):
     """At sigma 99,999 its network's errors are multiplied by sigma^2, in the gradient of an inverse problem."""
     values = save("a.png")

@@ -50,6 +50,7 @@ def test_a_reconstructed_average_equals_one_kept_directly(tmp_path):
     assert np.abs(kernel(earlier) - wanted).max() > 0.1 * between
 
 
+@pytest.mark.slow
 def test_only_networks_with_all_such_averages_are_reconstructed(tmp_path):
     averages = {"ema": HalfLife(16.0, ramp=None), "narrow": PowerFunction(0.05, networks=("generator",))}
     optim = {"generator": SGD(0.1), "critic": SGD(0.1)}
@@ -60,6 +61,7 @@ def test_only_networks_with_all_such_averages_are_reconstructed(tmp_path):
     assert_same(found.state.ema["generator"]["ema"], run.state.ema["generator"]["narrow"])
 
 
+@pytest.mark.slow
 def test_a_sampler_that_cannot_be_is_refused_before_training(tmp_path):
     experiment = ig.override(ddpm_digits.experiment, {"steps": 2, "model.sampler": DDIM(2_000)})
     with pytest.raises(ValueError, match="steps=2000 is not between 1 and the 1000 steps of the schedule"):
@@ -67,6 +69,7 @@ def test_a_sampler_that_cannot_be_is_refused_before_training(tmp_path):
     assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
 def test_reconstruction_without_snapshots_is_refused(tmp_path):
     run = ig.fit(dataclasses.replace(TOY, steps=2), tmp_path, quiet=True)
     with pytest.raises(CheckpointError, match="PowerFunction"):
@@ -84,6 +87,7 @@ def test_any_average_may_be_drawn_from(tmp_path):
         run.with_average("quick")
 
 
+@pytest.mark.slow
 def test_pretrained_weights_start_a_network_and_frozen_ones_stay(tmp_path):
     game = dataclasses.replace(TOY, model=Game(), optim={"generator": SGD(0.1), "critic": SGD(0.1)}, steps=3)
     other = ig.Program(dataclasses.replace(game, seed=5)).init()

@@ -60,6 +60,7 @@ def test_one_step_of_sgd_by_hand():
     assert int(after.step) == 1 and int(state.step) == 0  # the state that was handed in remains usable
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("microbatches", [2, 4])
 @pytest.mark.parametrize("value", [REGRESSION, GAME], ids=["regression", "game"])
 def test_accumulated_gradients_equal_plain_ones(value, microbatches):
@@ -72,12 +73,14 @@ def test_accumulated_gradients_equal_plain_ones(value, microbatches):
             assert parts_metrics[name] == pytest.approx(plain_metrics[name], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_statistics_are_threaded_through_microbatches():
     state, _ = trained(dataclasses.replace(GAME, microbatches=4), 3)
     assert state.stats["critic"]["pool"]["count"] == 12
     assert state.stats["critic"]["pool"]["count"].dtype == np.int32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [REGRESSION, GAME], ids=["regression", "game"])
 def test_one_device_equals_eight(value):
     one, _ = trained(value, 4)
@@ -125,6 +128,7 @@ class Reporting(Regression):
         return loss, Aux({"first": drawn[0], "last": drawn[-1], "batch": jax.random.uniform(inputs.key), "gap": gap})
 
 
+@pytest.mark.slow
 def test_every_row_phase_step_and_seed_draws_numbers_of_its_own():
     drawn = []
     for seed in (0, 1):
@@ -136,6 +140,7 @@ def test_every_row_phase_step_and_seed_draws_numbers_of_its_own():
     assert len(set(drawn)) == 24
 
 
+@pytest.mark.slow
 def test_a_phase_starts_where_the_one_before_it_ended_and_sees_the_averages():
     value = experiment(Reporting(noise=0.0), {"network": SGD(0.1)}, averages={"ema": FixedDecay(0.9)})
     (before, _), (_, metrics) = trained(value, 1), trained(value, 2)
@@ -163,6 +168,7 @@ def moved(before, after):
     return np.sqrt(sum(jax.tree.leaves(jax.tree.map(lambda a, b: np.sum((a - b) ** 2), before, after))))
 
 
+@pytest.mark.slow
 def test_the_rate_of_a_network_with_a_lazy_phase_is_corrected():
     """A penalty at every fourth step: 4/5 of the rate (`lazy_correction`), also where it is not due."""
     program = Program(experiment(Game(), {"generator": SGD(1.0), "critic": SGD(1.0)}))
@@ -172,6 +178,7 @@ def test_the_rate_of_a_network_with_a_lazy_phase_is_corrected():
     assert distance == pytest.approx(0.8 * float(metrics["critic/grad_norm"]), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_schedules_follow_the_steps_of_the_run():
     """A generator that is updated every second step reads its rate at the step, not at its own count."""
     rate = Cosine(1.0, steps=8)
@@ -187,6 +194,7 @@ def test_schedules_follow_the_steps_of_the_run():
     assert moved / float(metrics["generator/grad_norm"]) == pytest.approx(wanted, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_are_clipped_by_their_global_norm():
     value = dataclasses.replace(REGRESSION, optim={"network": SGD(1.0)}, clip_norm=0.01)
     program = Program(value)
@@ -197,6 +205,7 @@ def test_gradients_are_clipped_by_their_global_norm():
     assert float(jnp.sqrt(sum(jax.tree.leaves(moved)))) == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_norm_below_the_limit_is_left_alone_and_reported_as_it_was():
     plain, wanted = trained(REGRESSION, 1)
     loose, _ = trained(dataclasses.replace(REGRESSION, clip_norm=1e3), 1)
@@ -205,6 +214,7 @@ def test_a_norm_below_the_limit_is_left_alone_and_reported_as_it_was():
     assert metrics["regress/grad_norm"] == pytest.approx(wanted["regress/grad_norm"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_averages_include_the_step_just_taken():
     state, _ = trained(dataclasses.replace(GAME, averages={"ema": HalfLife(1000.0)}), 1)
     kernel = state.ema["critic"]["ema"]["params"]["Dense_0"]["kernel"]
@@ -212,6 +222,7 @@ def test_averages_include_the_step_just_taken():
     assert networks(state, "ema")["critic"]["pool"]["count"] == 1  # other collections are taken as they are
 
 
+@pytest.mark.slow
 def test_a_step_is_compiled_once_for_each_stage_and_due():
     value = dataclasses.replace(GAME, optim={"generator": SGD(0.123), "critic": SGD(0.1)})
     before = compiling.compilations()
@@ -221,6 +232,7 @@ def test_a_step_is_compiled_once_for_each_stage_and_due():
     assert compiling.compilations() - before == 3  # of these, none is part of the compiled step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "value", [GAME, experiment(Growing(), {"network": Adam(1e-2)}, averages={"ema": FixedDecay(0.5)})]
 )
@@ -233,6 +245,7 @@ def test_a_step_compiled_ahead_from_shapes_is_the_step_that_the_state_needs(valu
     assert compiling.compilations() == before and int(state.step) == 1
 
 
+@pytest.mark.slow
 def test_a_new_stage_restarts_what_the_model_names():
     value = experiment(Growing(), {"network": Adam(1e-2)}, averages={"ema": FixedDecay(0.5)})
     four, _ = trained(value, 4)
@@ -312,6 +325,7 @@ def test_a_counter_turned_float_is_refused():
         trained(experiment(Careless(), {"generator": SGD(0.1), "critic": SGD(0.1)}), 1)
 
 
+@pytest.mark.slow
 def test_state_is_sharded_over_fsdp():
     @dataclasses.dataclass(frozen=True)
     class Wide(Regression):

@@ -57,12 +57,14 @@ def inexact(linear):
     return {**nets, "encoder": {"params": moved}}
 
 
+@pytest.mark.slow
 def test_the_exact_posterior_gives_the_likelihood_in_one_draw(linear):
     x, log_p, nets = linear
     keys = jax.random.split(KEY, len(x))
     np.testing.assert_allclose(LINEAR.nll(nets, x, keys, samples=1), -log_p, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_bound_is_tight_on_average_for_the_exact_posterior(linear):
     """-E[log p(x|z)] + KL is -log p(x) where q(z|x) is p(z|x)."""
     x, log_p, nets = linear
@@ -70,6 +72,7 @@ def test_the_bound_is_tight_on_average_for_the_exact_posterior(linear):
     np.testing.assert_allclose(jnp.mean(many.reconstruction + many.kl, axis=0), -log_p, atol=0.12)
 
 
+@pytest.mark.slow
 def test_the_estimate_converges_to_the_likelihood(linear, inexact):
     x, log_p, _ = linear
     keys = jax.random.split(KEY, len(x))
@@ -79,6 +82,7 @@ def test_the_estimate_converges_to_the_likelihood(linear, inexact):
     assert bound > estimate.mean() + 0.2
 
 
+@pytest.mark.slow
 def test_the_estimate_tightens_with_samples(linear, inexact):
     """From above, monotonically in expectation (Burda et al. 2016, Theorem 1); S = 1 is the bound itself."""
     x, log_p, _ = linear
@@ -97,6 +101,7 @@ def test_the_estimate_tightens_with_samples(linear, inexact):
 # --- the bound's terms -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_kl_by_hand_and_against_torch(root):
     """KL(N(1, 4) || N(0, 1)) = 2 - log 2; zero for the prior itself."""
     np.testing.assert_allclose(kl_to_prior(jnp.ones((1, 1)), jnp.log(4.0 * jnp.ones((1, 1)))), [2 - math.log(2)])
@@ -106,6 +111,7 @@ def test_kl_by_hand_and_against_torch(root):
         np.testing.assert_allclose(found, torch["at/kl"].sum(1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_kl_against_monte_carlo():
     mu, log_var = jnp.array([[0.5, -1.0]]), jnp.array([[0.3, -1.5]])
     epsilon = jax.random.normal(KEY, (200_000, 2))
@@ -131,6 +137,7 @@ def test_loss_and_metrics(linear):
     np.testing.assert_allclose(loss, wanted["loss"], rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(SIGMA)])
 def test_noise_follows_the_key_of_the_row(linear, likelihood):
     x, _, nets = linear
@@ -155,6 +162,7 @@ def test_reconstruction_is_the_mean_at_the_posterior_mean(linear):
     np.testing.assert_allclose(LINEAR.reconstruct(nets, x), wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_interpolation_goes_from_one_reconstruction_to_the_other_in_equal_steps(linear):
     x, _, nets = linear
     x = 0.3 * x  # so that nothing is clipped and the path in images is straight
@@ -165,6 +173,7 @@ def test_interpolation_goes_from_one_reconstruction_to_the_other_in_equal_steps(
         np.testing.assert_allclose(path[:, at], (1 - share) * first + share * last, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_have_the_moments_of_the_prior_s_image(linear):
     """W z + b: mean b and covariance W W^T."""
     _, _, nets = linear
@@ -185,6 +194,7 @@ def test_published_parameter_count():
     assert sum(counts(nets).values()) == 820_004
 
 
+@pytest.mark.slow
 def test_weights_start_as_torch_s():
     """Uniform within 1 / sqrt(fan in), biases too."""
     nets = jax.jit(VAE(latent_dim=8).init)(KEY, {"image": jnp.zeros((2, 28, 28, 1))})
@@ -196,6 +206,7 @@ def test_weights_start_as_torch_s():
         np.testing.assert_allclose(layers[name]["kernel"].std(), limit / 3**0.5, rtol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "function"), [("relu", lambda a: np.maximum(a, 0)), ("tanh", np.tanh)])
 def test_perceptrons_by_hand(activation, function):
     model = VAE((2, 2, 1), MLPEncoder((5,), activation), MLPDecoder((5,), activation), latent_dim=3)
