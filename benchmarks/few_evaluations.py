@@ -138,6 +138,7 @@ def draw(lines: dict[str, Any]) -> None:
     figure, panels = plt.subplots(1, 3, figsize=(16, 4.2))
     scales = {"FD-classifier": "log", "coverage": "linear", "agreement": "linear"}
     for axes, (score, scale) in zip(panels, scales.items(), strict=True):
+        axes.set_prop_cycle(color=plt.get_cmap("tab20").colors)
         for name in (name for name in LINES if name in lines):
             points = lines[name]["points"]
             at = [point["evaluations"] for point in points]
@@ -147,7 +148,7 @@ def draw(lines: dict[str, Any]) -> None:
                 axes.fill_between(at, np.maximum(ends[0], 1e-3), ends[1], alpha=0.15, color=drawn.get_color())
         axes.set(xlabel="evaluations of the network", ylabel=score, xscale="log", yscale=scale)
         axes.set_xticks(BUDGETS, [str(n) for n in BUDGETS])
-    panels[0].legend(fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=6, bbox_to_anchor=(0.5, -0.12))
     figure.savefig(RESULTS / "few_evaluations.png", dpi=120, bbox_inches="tight")
 
 

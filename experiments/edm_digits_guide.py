@@ -8,7 +8,9 @@ Needs no download. The paper guides best by a smaller network that was trained f
 EDM2-XS after a sixteenth of the steps, Table 1). Here it has half the channels and an eighth of the steps; all else is
 as in `edm_digits`, labels included: the guide knows the classes as well.
 
-Cost: not measured yet. Expected: not measured yet; there is no published score for this size.
+Cost: 5 s on 2 CPU cores. Expected: it does not pay on these digits, of which the network has enough: `edm_digits` of
+2,500 steps has FD-classifier 0.10 and 97.2 % of the class asked for alone, 0.23 and 98.3 % at a guidance of 1.5, 0.44
+and 98.4 % at 2. There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main

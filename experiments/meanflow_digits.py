@@ -5,7 +5,9 @@
 
 Needs no download. A small DiT on patches of 2x2, with guidance trained in; images are drawn in one evaluation.
 
-Cost: not measured yet. Expected: not measured yet; there is no published score for this size.
+Cost: 0.25 s a step on 2 CPU cores, so 8 minutes. Expected: 1,000 samples against the 1,500 training digits have
+FD-classifier 0.65, coverage 0.89 and 99.9 % of the class asked for by a single evaluation, and 0.54 by 64: guidance
+costs variety (`benchmarks/few_evaluations.py`, one seed). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main

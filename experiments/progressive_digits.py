@@ -8,7 +8,9 @@ The first command trains the teacher, the second halves its 64 steps six times, 
 teacher is `--pretrained.network FOLDER`. Grids of samples on the way have as many steps as the student of that time.
 Needs no download.
 
-Cost: not measured yet. Expected: not measured yet; there is no published score for this size.
+Cost: 0.22 s a step on 2 CPU cores, so 6 minutes. Expected: of a teacher with 2,500 steps, one evaluation for each of
+1,000 samples has FD-classifier 0.24, coverage 0.98 and 98.8 % of the class asked for, against the 1,500 training digits
+(`benchmarks/few_evaluations.py`, one seed). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main

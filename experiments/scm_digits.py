@@ -6,7 +6,9 @@
 Needs no download. The network is that of `ddpm_digits`, to be compared with it; images are drawn in one evaluation, or
 two as above.
 
-Cost: not measured yet. Expected: not measured yet; there is no published score for this size.
+Cost: 0.22 s a step on 2 CPU cores, so 5 minutes. Expected: 1,000 samples against the 1,500 training digits have
+FD-classifier 0.35, coverage 0.91 and 97 % of the class asked for by a single evaluation; more do not help
+(`benchmarks/few_evaluations.py`, one seed). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main

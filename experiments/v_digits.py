@@ -6,7 +6,9 @@
 Needs no download. The network, optimizer and length are those of `ddpm_digits`, to be compared with it. It is the
 teacher of `progressive_digits`; its 64 steps are DDIM's, at equal times.
 
-Cost: not measured yet. Expected: not measured yet; there is no published score for this size.
+Cost: 0.08 s a step on 2 CPU cores, so 90 s. Expected: with `--steps 2500`, 1,000 samples against the 1,500 training
+digits have FD-classifier 0.10, coverage 0.98 and 97.7 % of the class asked for by 64 evaluations, and 0.20, 0.98 and
+98.5 % by 8 (`benchmarks/few_evaluations.py`, one seed). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main
