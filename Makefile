@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadfile
-# glibc's memory in pages of 2 MiB: a training step on a CPU spends up to half its time asking for pages of 4 KiB.
+# glibc's memory in pages of 2 MiB: small networks on a CPU otherwise spend much of a training step on page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 unexport PYTHONDONTWRITEBYTECODE  # scripts/environment leaves compiling to the first import, which must then be kept
 

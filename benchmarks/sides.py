@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # memory by 2 MiB, on Linux; by 4 KiB is slow to ask for
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # memory by 2 MiB, on Linux; else by 4 KiB
 SMALL_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
 PARTS = ("forward", "input gradient", "weight gradient")  # of a convolution in a training step
 Step = Callable[[], Any]  # does once what is timed, and waits until it is done
