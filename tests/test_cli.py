@@ -175,6 +175,7 @@ def test_what_is_no_target_is_named(imagegen, tmp_path):
     assert code == 1 and "no run folder" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [(), ("train",), ("sample",), ("edit",), ("info",), ("report",), ("data",)])
 def test_help_has_examples(imagegen, command):
     code, out, _ = imagegen(*command, "--help")
@@ -182,6 +183,7 @@ def test_help_has_examples(imagegen, command):
     assert "example" in out or not command
 
 
+@pytest.mark.slow
 def test_experiments_list_every_field_in_their_help(root):
     command = [sys.executable, "-m", "experiments.ddpm_cifar10", "--help"]
     out = subprocess.run(command, cwd=root, env=ENV, capture_output=True, text=True, timeout=120).stdout

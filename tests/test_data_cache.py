@@ -156,6 +156,7 @@ cached(sys.argv[1], {}, hang)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_process(own_cache: pathlib.Path) -> None:
     """SIGKILL releases its lock; what it left is deleted by the next build of that key or of any other."""
     children = [

@@ -233,6 +233,7 @@ def test_links_are_followed_once(root: pathlib.Path) -> None:
     assert len(Folder(str(root)).open()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count", "shape", "classes"),
     [

@@ -197,6 +197,7 @@ def test_a_model_trains_on_latents(root: pathlib.Path, tmp_path: pathlib.Path) -
 # --- figures and pictures --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_figures_and_pictures(root: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the scale of batches, in chunks; three channels are drawn, a class a row."""
     put(root / "a.npz", mean=MEAN, std=STD, label=LABEL)

@@ -281,6 +281,7 @@ def test_a_flip_mirrors_source_and_image() -> None:
 # --- digits, figures, names ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_digit_pairs() -> None:
     """Each source is a blurred negative: it predicts its image; unpaired, no digit is on both sides."""
     dataset = DigitPairs(size=16).open()

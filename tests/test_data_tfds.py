@@ -63,6 +63,7 @@ def test_size_channels_and_slices(data_dir: str) -> None:
     assert len(dataset) == 100 and dataset.image_shape == (16, 16, 3)
 
 
+@pytest.mark.slow
 def test_tensorflow_is_not_imported(data_dir: str) -> None:
     """Nor TFDS or scikit-learn by importing the package; TensorFlow not by reading a set either."""
     program = (

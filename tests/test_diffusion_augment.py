@@ -81,6 +81,7 @@ def test_a_turn_of_a_right_angle_is_that_of_pixels():
     np.testing.assert_allclose(changed(image, done)[2:-2], expected[2:-2], atol=0.02)
 
 
+@pytest.mark.slow
 def test_how_often_each_takes_place():
     """Within four deviations of what Table 6 says; draws of one image do not depend on those of another."""
     n, p = 20_000, 0.3

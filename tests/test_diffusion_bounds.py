@@ -78,6 +78,7 @@ def test_bound_of_improved_ddpm_falls_to_the_entropy_with_more_steps():
     assert above[0] / above[1] == pytest.approx(2, abs=0.6)
 
 
+@pytest.mark.slow
 def test_bound_of_vdm_is_the_entropy():
     """In continuous time, for the best network and between ends that leave nothing out; else it is above."""
     bound_between = bound_of(VDM(OfGamma(), image_shape=SHAPE), times=64)

@@ -43,6 +43,7 @@ def test_the_number_of_levels_doubles_to_its_end():
     assert [int(model.levels_at(jnp.int32(k))) for k in steps] == [11, 11, 21, 41, 641, 1281, 1281]
 
 
+@pytest.mark.slow
 def test_neighbours_are_those_of_the_levels_with_the_papers_shares():
     model = Consistency(first_levels=10)
     low, high = jax.vmap(lambda key: model.neighbours(key[None], jnp.int32(0)))(jax.random.split(KEY, 20_000))
@@ -82,6 +83,7 @@ def test_loss_is_the_pseudo_huber_distance_of_neighbours_over_their_gap(step):
     assert int(aux.metrics["levels"]) == {0: 11, 300: 81}[step]
 
 
+@pytest.mark.slow
 def test_only_the_estimate_at_the_higher_level_is_trained():
     """As F = slope c_in x, the slope's gradient is that of the one side, to which the other is a constant."""
     model = Consistency(image_shape=SHAPE)

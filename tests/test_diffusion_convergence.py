@@ -106,6 +106,7 @@ def of_normal_data(x, sigma):
     return x * (STD**2 / (STD**2 + sigma**2))[:, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solve", "order"),
     [

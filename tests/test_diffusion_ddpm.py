@@ -44,6 +44,7 @@ def test_it_is_a_model_with_the_papers_network():
     assert sum(leaf.size for leaf in jax.tree.leaves(nets)) == 35_746_307
 
 
+@pytest.mark.slow
 def test_initial_loss_is_the_noises_variance(nets, batch):
     """The first network puts out zero, so the loss is the mean of epsilon^2: 1, here within 4 of its deviations."""
     loss, aux = jit(MODEL.loss)(nets, inputs(batch))
@@ -78,6 +79,7 @@ def test_loss_of_a_network_that_knows_the_noise_is_zero(batch):
     assert loss < 1e-8
 
 
+@pytest.mark.slow
 def test_samples(nets):
     nets = jax.tree.map(lambda leaf: leaf + 0.05, nets)
     sample = jit(lambda key, label: MODEL.sample(nets, key, 6, {"label": label}))

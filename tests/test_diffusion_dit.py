@@ -106,6 +106,7 @@ def test_parameter_count_is_the_papers(size, parameters):
     assert count(network, jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), jnp.zeros((1, 1000))) == parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "parameters"),
     [
@@ -308,6 +309,7 @@ def test_a_row_does_not_depend_on_the_others(variables, inputs):
         np.testing.assert_allclose(apply(variables, *row, **its)[0], together[i], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_output_depends_on_all_that_is_given(variables, inputs):
     (x, t, labels, keys), conditions = inputs
     y = apply(variables, x, t, labels, keys, **conditions)

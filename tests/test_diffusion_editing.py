@@ -53,6 +53,7 @@ def dense(operator):
     return np.asarray(operator.forward(basis), np.float64).reshape(48, -1).T
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATORS)
 def test_adjoints_and_inverses(name):
     """<A x, y> = <x, A^T y>, and A A^+ y = y for every y that there can be."""
@@ -63,6 +64,7 @@ def test_adjoints_and_inverses(name):
     np.testing.assert_allclose(operator.forward(operator.inverse(y)), y, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATORS)
 def test_solutions_are_those_of_linear_algebra(name):
     operator, s = OPERATORS[name], np.array([0.0, 1e-3, 0.5])
@@ -157,6 +159,7 @@ def test_repaint_once_is_ddpm():
     np.testing.assert_allclose(again[1, 0] ** 2, LEVELS[0] ** 2 - LEVELS[1] ** 2)
 
 
+@pytest.mark.slow
 def test_a_reference_gives_what_the_operator_sees_of_it():
     reference = jax.random.normal(KEY, (2, 4, 4, 1))
     noise = jax.random.normal(jax.random.key(1), reference.shape)
@@ -204,6 +207,7 @@ def part(i):
     return denoise
 
 
+@pytest.mark.slow
 def test_a_bridge_leads_from_class_to_class():
     """Between parts that differ in their means alone, everything moves by the difference of these."""
     image = jnp.asarray(mixture.MEANS[0] + mixture.STD * np.random.default_rng(0).standard_normal((64, 2)), jnp.float32)

@@ -55,6 +55,7 @@ def test_the_loss_is_that_of_images_times_the_gain():
     assert abs(float(other) - float(plain)) > 0.05
 
 
+@pytest.mark.slow
 def test_denoiser_and_levels_are_those_of_images():
     """D(x; s) = D_latent(8 x; 8 s) / 8, at levels over 8; clipping, too, is that of images."""
     x, sigma = jax.random.normal(KEY, (3, *SHAPE)), jnp.array([0.01, 0.4, 6.0])

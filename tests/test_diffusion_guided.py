@@ -109,6 +109,7 @@ def test_led_by_the_exact_classifier_the_model_of_all_is_that_of_each_class():
     np.testing.assert_allclose(draw(guided, nets, 0.0), draw(Exact(), nets), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_away_from_a_weaker_twin():
     """1 is the model, 0 the twin, 2 as far beyond the model as the twin is before it."""
     guided, exact = Guided(Exact(3), Exact(3)), Exact(3)
@@ -229,6 +230,7 @@ def test_a_guided_run_has_the_averages_of_both():
     assert weights(last) == pytest.approx({"network": 0.2, "guide.network": 0.2})
 
 
+@pytest.mark.slow
 def test_a_run_draws_by_its_guide():
     run, guide, labels = run_of("classes"), run_of("classes", -0.1), np.array([0, 0, 9, 9])
     alone = run.sample(4, labels, chunk=8)
@@ -296,6 +298,7 @@ def test_the_command_draws_by_a_guide(imagegen):
     assert bright > dark + 5
 
 
+@pytest.mark.slow
 def test_the_command_chooses_the_guidance(imagegen):
     """In an interval without a level the model is alone, in spite of the guide."""
 

@@ -56,6 +56,7 @@ def test_probabilities_of_all_levels_add_up_to_one(std):
     assert float(jnp.exp(log_prob_of_level(x, *p)).sum()) == pytest.approx(1, abs=2e-4)
 
 
+@pytest.mark.slow
 def test_bound_of_a_known_image_is_its_prior_term():
     """With the true noise and the posterior's variance every divergence is 0, and the last step is certain."""
     found = jax.jit(lambda key: model_of(Knows()).bits(NETS, {"image": IMAGE[None]}, key))(KEY)
@@ -81,6 +82,7 @@ def test_divergence_of_the_other_extreme_is_that_of_two_normals():
     assert bits[1] - bits[0] == pytest.approx(expected + float(ends[1] - ends[0]), rel=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("objective", "moves"), [("hybrid", False), ("vlb", True)])
 def test_the_bound_moves_the_mean_only_where_it_is_all_that_there_is(objective, moves):
     given = inputs(64)
@@ -133,6 +135,7 @@ def test_times_of_great_losses_come_more_often_and_weigh_less(history):
     assert float(jnp.mean(weight)) == pytest.approx(1, abs=0.02)  # so the loss keeps its mean
 
 
+@pytest.mark.slow
 def test_times_are_uniform_until_all_are_known(history):
     history["network"]["history"]["count"] = history["network"]["history"]["count"].at[3].set(HISTORY - 1)
     t, weight = model_of(Knows(), importance=True)._times(history, jax.random.split(KEY, 5_000))
@@ -172,6 +175,7 @@ def test_what_does_not_go_together_is_refused():
         ImprovedDDPM(vlb_weight=0.0)
 
 
+@pytest.mark.slow
 def test_its_denoiser_is_had_from_the_noise():
     """So solvers and edits see what its own sampler sees, at the levels of the times that it samples at."""
     model = model_of(Knows(), sampling_steps=5)

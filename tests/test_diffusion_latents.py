@@ -90,6 +90,7 @@ def test_guidance_extrapolates_the_noise():
     assert float(jnp.abs(sample(3) - sample(0)).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_labels_are_left_out():
     """Of the share that is asked for: label 100 adds 1 to the noise, and so 1 to the loss of a row that has it."""
     label, keys = jnp.full(400, 100), jax.random.split(KEY, 400)

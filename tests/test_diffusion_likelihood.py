@@ -20,6 +20,7 @@ def points():
     return jnp.asarray(mixture.draw(np.random.default_rng(0), 64), jnp.float32)
 
 
+@pytest.mark.slow
 def test_exact_likelihood_is_the_known_density(points):
     """At the small level it is the density there, and all but that of the data: 1e-3 nats, at every point."""
     likelihood = FlowLikelihood(0.001, 2000.0, "exact")
@@ -29,6 +30,7 @@ def test_exact_likelihood_is_the_known_density(points):
     assert found.latent.shape == points.shape and 50 < found.evaluations < 2000
 
 
+@pytest.mark.slow
 def test_latents_are_noise():
     points = jnp.asarray(mixture.draw(np.random.default_rng(1), 2000), jnp.float32)
     latent = jax.jit(lambda x: FlowLikelihood(relative=1e-3)(mixture.denoise, x, KEY))(points).latent

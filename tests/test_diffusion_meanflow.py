@@ -48,6 +48,7 @@ def normal(rows):
     return STD * jax.random.normal(jax.random.key(5), (rows, *SHAPE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same_share", [0.0, 1.0])
 def test_the_exact_mean_velocity_is_where_the_gradient_vanishes(same_share):
     """Without the adaptive weight the target's mean is u itself, so that no other scale of u is better."""

@@ -148,6 +148,7 @@ def test_logits_of_logit_normal_times_are_normal():
     assert scipy.stats.kstest(np.log(t / (1 - t)), scipy.stats.norm(0.5, 2.0).cdf).pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_whole_times_are_all_of_the_schedules():
     t = WholeTimes(7)(jax.random.split(KEY, 7_000))
     assert t.dtype == jnp.int32
@@ -166,6 +167,7 @@ def conditional():
     )
 
 
+@pytest.mark.slow
 def test_a_quarter_of_the_labels_is_left_out():
     rows = drop_labels(jax.nn.one_hot(jnp.zeros(4_000, int), 3), 0.25, jax.random.split(KEY, 4_000))
     assert set(np.unique(rows.sum(axis=1))) == {0, 1}
@@ -202,6 +204,7 @@ def test_optimal_pairs_are_scipys():
     np.testing.assert_array_equal(optimal_order(image, noise, one), scipy.optimize.linear_sum_assignment(cost)[1])
 
 
+@pytest.mark.slow
 def test_noise_stays_in_its_class_and_is_paired_best_there():
     """So it is as normal given the class as what samples begin with, though the classes lie apart."""
     label = jnp.arange(16) % 2

@@ -218,6 +218,7 @@ def test_gamma_of_vdm_is_a_line_that_rises():
     np.testing.assert_allclose(network.apply(falling, t), 1 + 2 * t)
 
 
+@pytest.mark.slow
 def test_parts_of_edm2_preserve_magnitude():
     """On independent N(0, 1) inputs the root mean square stays 1; a sum and a concatenation keep their shares."""
     a, b = np.random.default_rng(0).standard_normal((2, 4096, 16), np.float32)
@@ -258,6 +259,7 @@ def test_edm2_preserves_magnitude_from_end_to_end(case):
     assert normalised["gain"] == 1
 
 
+@pytest.mark.slow
 def test_a_pixel_of_zeros_has_a_gradient_in_edm2():
     """The root of its mean square has none."""
     gradient = jax.grad(lambda x: jnp.sum(NormaliseWeights()({"w": x})["w"]))(jnp.zeros((3, 2)))

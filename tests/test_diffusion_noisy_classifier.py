@@ -81,6 +81,7 @@ def test_the_class_is_that_of_x_whatever_the_process(name):
     np.testing.assert_allclose(found, expected[jnp.arange(len(parts)), parts], rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_guided_by_its_gradient_the_estimate_is_the_classes():
     """Bayes's rule: E[x_0 | x] becomes E[x_0 | x, part]."""
     x, sigma, parts = noisy()
@@ -102,6 +103,7 @@ def evaluated(model, gain, n=4_000):
     return float(loss), {name: float(value) for name, value in aux.metrics.items()}
 
 
+@pytest.mark.slow
 def test_the_loss_is_cross_entropy_and_least_at_the_posterior():
     model = MODELS["EDM"]
     loss, metrics = evaluated(model, 1.0)

@@ -195,6 +195,7 @@ def test_a_network_of_any_process_and_prediction_is_the_same_denoiser(process):
         np.testing.assert_allclose(found, mixture.denoise(x, sigma), rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_whole_times_are_the_nearest_and_clipping_is_to_the_range_of_images():
     process, seen = Discrete(LinearSchedule(10, 0.01, 0.3)), []
 
@@ -232,6 +233,7 @@ def test_levels_that_an_exploding_process_never_has_are_at_its_ends(level, time)
     assert VarianceExploding().time(np.array(level)) == pytest.approx(time, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_preconditioning_is_edms():
     """D = c_skip x + c_out F(c_in x, c_noise) (Karras et al. 2022, Eq. 7 and Table 1)."""
     x, sigma = jnp.array([[0.4, -1.0], [3.0, 2.0]]), jnp.array([0.3, 5.0])

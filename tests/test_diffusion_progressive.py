@@ -235,6 +235,7 @@ def same(one, other):
     return jax.tree.all(jax.tree.map(np.array_equal, one, other))
 
 
+@pytest.mark.slow
 def test_a_run_goes_from_teacher_to_teacher(taught):
     first, experiment = taught
     program = ig.Program(experiment)

@@ -42,6 +42,7 @@ def samples(sampler, denoise, latent):
     return jax.jit(lambda x: solve(denoise, sigmas, x * np.sqrt(1 + sigmas[0] ** 2), KEY))(latent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "sampler", "clip"),
     [
@@ -63,6 +64,7 @@ def test_a_whole_run_is_that_of_diffusers(monkeypatch, reference, run, sampler, 
     np.testing.assert_allclose(x, reference[f"{run}/x"][-1], atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_any_solver_at_the_levels_of_whole_times(eta):
     """`Solve` with the parts that `DDIM` is made of is `DDIM`."""
@@ -105,6 +107,7 @@ SAMPLERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_single_image_is_found_exactly(sampler):
     """All noise is gone at the end: what comes out is the last estimate."""

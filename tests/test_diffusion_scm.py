@@ -98,6 +98,7 @@ def small():
     return network, nets, x_0, z, np.array([0.2, 0.8, 1.4])
 
 
+@pytest.mark.slow
 def test_the_tangent_is_that_of_differences_along_the_path(small):
     """cos(t) df/dt, f = cos(t) x_t - sin(t) sigma_d F; with r, a share of what goes through F and x_t."""
     network, nets, x_0, z, t = small
@@ -135,6 +136,7 @@ def test_no_gradient_goes_through_the_tangent(small):
     assert not jnp.any(jax.jit(jax.grad(total))(jnp.float32(x_0)))
 
 
+@pytest.mark.slow
 def test_the_exact_consistency_function_does_not_change_along_the_teachers_flow():
     tangents = [float(metrics_of(exact(distil=distil), False, inputs(256))["tangent"]) for distil in (True, False)]
     assert tangents[0] < 1e-4 < 0.1 < tangents[1]
@@ -163,6 +165,7 @@ def test_until_the_warmup_is_over_the_tangent_is_that_of_a_denoiser():
 # --- the loss --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_papers():
     """e^w / D |g / (|g| + c)|^2 - w, since F and its own value cancel."""
     given = inputs(16)
@@ -222,6 +225,7 @@ def test_the_jump_in_the_solvers_coordinates():
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_v_prediction_of_equal_angles_is_a_teacher():
     """For `sigma_data` 1 its network is F, of t itself; a run's network and its teacher start from it."""
     times = {"process": Cosine(0.0), "times": Uniform(), "time_scale": math.pi / 2}

@@ -112,6 +112,7 @@ SCHEDULE = LinearSchedule(20, 1e-3, 0.3)
 NOISY = ImprovedDDPM(CopiesNoise(SCHEDULE), SCHEDULE, (8, 8, 1), source_shape=(8, 8, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [COPIES, NOISY], ids=["Diffusion", "ImprovedDDPM"])
 def test_whoever_copies_the_source_has_no_loss_and_draws_it(model):
     """Where each image is its own source: in the loss, by `sample`, and by the denoiser along the path."""

@@ -65,6 +65,7 @@ def test_initial_output_is_zero(tiny, initial):
     assert 0 < jnp.abs(jit(TINY.apply)(initial, *inputs)).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_initial_weights_are_the_references(initial):
     """Uniform on +-sqrt(3 / mean fan), 1e-5 of that in the last layer of each residual sum; biases 0, scales 1."""
     for path, leaf in jax.tree.leaves_with_path(initial["params"]):
@@ -166,6 +167,7 @@ def test_output_depends_on_time_label_and_dropout(tiny):
         assert jnp.all(jnp.abs(other - y).max(axis=(1, 2, 3)) > 1e-3)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32(tiny):
     variables, inputs, _ = tiny
     exact = jit(TINY.apply)(variables, *inputs)

@@ -90,6 +90,7 @@ def cells(path, rows, columns, width=CELL):
 # --- edits -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_mix(imagegen):
     code, out, said = imagegen(
         "edit", "mix", "stylegan2", "--rows", 2, "--columns", 3, "--labels", "3", "--layers", "all"
@@ -127,6 +128,7 @@ def test_truncate(imagegen):
     assert abs(found[0, 0] - found[1, 0]).max() > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "space"), [("stylegan2", "w"), ("dcgan", "z")])
 def test_interpolate(imagegen, model, space):
     n = ("--labels", "2,5") if model == "stylegan2" else ("--n", 2)
@@ -153,6 +155,7 @@ def test_directions(imagegen, model, more):
     assert (found[0, 0] != found[0, 2]).any()
 
 
+@pytest.mark.slow
 def test_project(imagegen):
     Image.fromarray(np.arange(100, dtype=np.uint8).reshape(10, 10)).save("photo.png")
     code, _, said = imagegen("edit", "project", "stylegan2", "photo.png", "--labels", 2)

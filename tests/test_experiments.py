@@ -143,6 +143,7 @@ def test_a_step_is_compiled_once_for_each_stage_and_due(finished):
     assert compiled <= len({(stage, due_at(model.phases(stage), step)) for step, stage in enumerate(stages)})
 
 
+@pytest.mark.slow
 @pytest.mark.of(DRAWING)
 def test_samples_are_images_and_follow_their_key(finished):
     run, _ = finished

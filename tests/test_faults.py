@@ -152,6 +152,7 @@ def test_another_kind_of_optimizer_is_refused_another_schedule_is_not(at_eight):
     assert "Cosine" in (at_eight / "changes.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_live_run_is_refused_and_a_kill_frees_the_folder(tmp_path):
     ig.fit(change(EXPERIMENT, steps=1), tmp_path, quiet=True)
     holder = subprocess.Popen(

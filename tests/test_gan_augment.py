@@ -200,6 +200,7 @@ def test_cutout_is_a_square_of_half_the_side():
     assert gone.mean(axis=0).min() > 0.05  # each pixel is covered by some
 
 
+@pytest.mark.slow
 def test_translation_is_by_whole_pixels_and_brings_zeros():
     only = DiffAugment(colour=False, cutout=0.0)
     found = np.asarray(only(many(SQUARE, 400), keys(400)))

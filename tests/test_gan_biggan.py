@@ -245,6 +245,7 @@ def test_standing_statistics_are_those_of_the_batches(nets):
     assert abs(images(nets["generator"], False) - images(standing, False)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_sampling_takes_standing_statistics_where_they_are_asked_for(nets):
     labels = jnp.zeros(4, jnp.int32)
     plain, standing = (

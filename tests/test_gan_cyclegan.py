@@ -141,6 +141,7 @@ def test_later_half_of_those_shown_are_old():
     assert 70 < np.median(ages) < 130  # of a pool of 50 with every second new: geometric with mean 100, plus order
 
 
+@pytest.mark.slow
 def test_the_pool_follows_from_the_keys():
     """The same for the same keys, however the rows are cut into batches."""
     keys = jax.random.split(KEY, 12)
@@ -240,6 +241,7 @@ def test_phases_train_generators_together_and_discriminators_together(nets):
         assert all(jnp.abs(kernel).max() > 0 for found in kernels.values() for kernel in found)
 
 
+@pytest.mark.slow
 def test_sampling_goes_from_source_to_image(nets):
     model, x = tiny(), inputs().batch["source"]
     found = model.sample(nets, KEY, 3, {"source": x})

@@ -99,6 +99,7 @@ def test_parameters_have_the_structure_that_is_ported(same):
     assert jax.tree.map(jnp.shape, fresh) == jax.tree.map(jnp.shape, nets)
 
 
+@pytest.mark.slow
 def test_networks_equal_torch(same):
     model, nets, given, torch = same
     generate = jax.jit(lambda variables: model._generate(variables, torch["at/z"])[0])

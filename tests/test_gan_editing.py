@@ -69,6 +69,7 @@ def test_an_arc_keeps_the_length():
     assert np.linalg.norm(loop(jnp.asarray(points), 10, lerp), axis=1).min() < 0.95
 
 
+@pytest.mark.slow
 def test_frames_of_several_loops_side_by_side():
     """Each video has its own latents and its label, in one compilation, whatever the chunk."""
     model, z = Painter(), jnp.asarray(NUMPY.uniform(-0.4, 0.4, (3, 2, 3)), jnp.float32)
@@ -132,6 +133,7 @@ class LinearModel:
         return self.network.apply(nets["network"], z, conditions["label"]).reshape(-1, 4, 4, 1)
 
 
+@pytest.mark.slow
 def test_the_first_direction_changes_the_image_the_most():
     """Of a generator that is one matrix: by the root of its eigenvalue, more than 200 random directions."""
     model = LinearModel()
@@ -222,6 +224,7 @@ def test_an_image_of_the_model_is_recovered(recovered):
     assert found.w.shape == (2, 4, 6) and (found.w == found.w[:, :1]).all()
 
 
+@pytest.mark.slow
 def test_each_image_is_searched_for_by_itself(recovered):
     target, found = recovered
     model, nets = styled()
@@ -231,6 +234,7 @@ def test_each_image_is_searched_for_by_itself(recovered):
     assert (other.distance < 1e-3 * other.start).all()
 
 
+@pytest.mark.slow
 def test_the_search_begins_at_the_mean_of_the_class():
     (model, nets), (styles, _) = styled(3), methods(3)
     z = jax.random.normal(jax.random.key(9), (4000, 4))

@@ -42,6 +42,7 @@ def test_equal_torch_bce_with_logits(torch):
     np.testing.assert_allclose(Saturating().generator(logits), -torch["at/bce_zeros"][0], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_closed_forms():
     """At D = 1/2 the discriminator's loss is 2 log 2; at D(x) = 3/4, D(G(z)) = 1/4 it is -2 log(3/4)."""
     zeros, third, objective = jnp.zeros(5), jnp.full(5, math.log(3)), NonSaturating()
@@ -102,6 +103,7 @@ def test_least_squares_optimum(a, b):
     check_optimum(LeastSquares(b, a), lambda x: a + (b - a) * jax.nn.sigmoid(2 * x), minimum)
 
 
+@pytest.mark.slow
 def test_hinge_loss_is_the_total_variation():
     """2 - 2 TV(p, q), at the sign of p - q; the total variation of these two is erf(1 / sqrt(2))."""
     check_optimum(Hinge(), jnp.sign, 2 - 2 * math.erf(1 / math.sqrt(2)))
@@ -137,6 +139,7 @@ def test_relativistic_pairing_compares_rows():
         objective.generator(fake)
 
 
+@pytest.mark.slow
 @every_objective
 def test_gradients_push_apart_and_pull_up(objective):
     """The discriminator raises real logits and lowers generated ones; the generator raises its own; by differences."""

@@ -131,6 +131,7 @@ def test_what_cannot_be_is_refused():
 # --- the schedule ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_levels_are_held_and_faded_in():
     growth = Growth(hold=2, fade=4)
     wanted = [0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1, 1.25, 1.5, 1.75, 2, 2, 2, 2, 2, 2, 2]
@@ -150,6 +151,7 @@ def test_the_papers_schedule_reaches_the_full_size_after_9_6_million_images():
     assert float(Growth(first=1).progress(jnp.int32(0), 9)) == 1
 
 
+@pytest.mark.slow
 def test_optimizers_restart_at_each_change():
     nets = fresh(tiny())
     entry = tiny().enter(FADING, nets)
@@ -293,6 +295,7 @@ def test_the_penalty_is_of_gradients_by_the_full_image():
     assert stretch(HELD, 2) == 2 and stretch(FADING, 2) == stretch(GROWN, 2) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", losses.Objective.__args__)
 def test_any_objective(objective):
     model = tiny(objective=objective())
@@ -317,6 +320,7 @@ def test_labels_change_images_and_are_guessed():
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pixel_norm():
     x = jnp.array([[[[3.0, 4.0], [0.0, 0.0], [-2.0, 2.0]]]])
     root = math.sqrt(12.5)
@@ -324,6 +328,7 @@ def test_pixel_norm():
     assert pixel_norm(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 def test_deviation_is_appended_as_a_feature():
     """Rows 0 and 2 around 1 in one group, and equal rows in the other: deviations 1 and 0."""
     x = jnp.stack([jnp.full((4, 4, 3), value) for value in (0.0, 2.0, 5.0, 5.0)])

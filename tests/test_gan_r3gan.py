@@ -49,6 +49,7 @@ def test_sizes_are_the_published_ones(model, generator, discriminator):
     assert count == {"generator": generator, "discriminator": discriminator}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [1, 2, 6])
 def test_grouped_convolutions_equal_xla(groups):
     x, kernel = jax.random.normal(KEY, (2, 5, 7, 12)), jax.random.normal(KEY, (3, 3, 12 // groups, 6))

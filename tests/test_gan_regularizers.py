@@ -72,6 +72,7 @@ def test_gradient_penalty_is_taken_uniformly_between_the_rows():
     )
 
 
+@pytest.mark.slow
 def test_dragan_penalty_is_taken_around_real_images():
     """Of images of -1 and of 1, whose deviation is 1: delta = u alpha / 2, E delta = 1/8 and E delta^2 = 1/36.
 
@@ -186,6 +187,7 @@ def test_path_lengths_through_stylegan2s_generator_equal_finite_differences(doub
     check_derivative(penalty, variables["params"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PENALTIES)
 def test_penalties_through_spectral_norms_equal_finite_differences(name):
     """Kernels divided by u^T W v, u and v held: the penalty's gradient goes through W in both places."""

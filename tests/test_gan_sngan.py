@@ -60,6 +60,7 @@ def test_published_parameter_counts(settings, published):
     assert counts(SNGAN(**settings)) == published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wide", "discriminator"), [(True, 39_443_137), (False, 30_041_857)])
 def test_published_parameter_counts_at_128(wide, discriminator):
     """As StudioGAN logs them; within blocks, the discriminator of sngan_projection is narrower: counted by hand."""
@@ -73,6 +74,7 @@ def test_auxiliary_classifier_has_a_row_and_a_bias_for_each_class():
     assert counts(SNGAN(num_classes=10, discriminator=Discriminator(labels="none")))[1] == 1_053_825
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (33, 70, 4), (48, 48, 3)])
 def test_every_size(shape):
     model = tiny(image_shape=shape, generator=Generator(4, (2, 2, 1)), discriminator=Discriminator(4, (1, 2, 2)))
@@ -106,6 +108,7 @@ def test_what_cannot_be_is_refused():
 # --- layers ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_projection_adds_the_product_with_the_labels_row():
     head, h = Head(), jax.random.normal(KEY, (5, 7))
     variables = head.init(KEY, h, jnp.zeros(5, jnp.int32), 3)
@@ -146,6 +149,7 @@ def test_attention_of_narrow_and_odd_features():
     assert SelfAttention().init_with_output(KEY, x)[0].shape == x.shape
 
 
+@pytest.mark.slow
 def test_rows_joined_are_parted_again():
     real, fake = jnp.arange(12.0).reshape(4, 3), -jnp.arange(12.0).reshape(4, 3)
     both = Judgement(conditional.together(real, fake), conditional.together(fake, real))

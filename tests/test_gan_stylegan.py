@@ -202,6 +202,7 @@ def test_statistics_move_as_they_should():
     assert jax.eval_shape(lambda: model.discriminator_loss(FADING, nets, inputs(model)))[1].stats == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", losses.Objective.__args__)
 def test_any_objective(objective):
     model = tiny(objective=objective())

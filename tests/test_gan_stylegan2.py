@@ -192,6 +192,7 @@ def test_published_parameter_counts(name):
         assert model.layers == 18
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "base", "levels"), [((28, 28, 1), (7, 7), 3), ((48, 80, 4), (6, 10), 4)])
 def test_rectangles_and_other_sizes(shape, base, levels):
     model = tiny(image_shape=shape)
@@ -220,6 +221,7 @@ def test_what_cannot_be_is_refused():
         tiny(num_classes=3).init(KEY, {"image": jnp.zeros((2, 8, 8, 3))})
 
 
+@pytest.mark.slow
 def test_minibatch_deviation_is_of_groups():
     x = jax.random.normal(KEY, (6, 4, 4, 3))
     for group, size in ((4, 3), (2, 2), (1, 1), (32, 6)):  # 4 does not divide 6
@@ -307,6 +309,7 @@ def test_mixing_grid_and_truncation_sweep():
     np.testing.assert_allclose(sweep[:, 1], of_rows, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_style_mixing_swaps_later_layers():
     """A tenth of the images keep one style; the others change to a second one at layers that are all as likely."""
     model, nets = plain()

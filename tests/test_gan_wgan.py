@@ -170,6 +170,7 @@ def test_what_cannot_be_is_refused():
         tiny().init(KEY, {"image": jnp.zeros((2, 16, 16, 1))})
 
 
+@pytest.mark.slow
 def test_resampling_of_odd_sizes():
     """Doubling leaves the last row out; halving takes the mean of what there is."""
     x = jnp.arange(6.0).reshape(1, 3, 2, 1)

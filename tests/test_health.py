@@ -81,6 +81,7 @@ EXPERIMENT = ig.Experiment(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_warns_of_a_collapse_and_names_the_step(tmp_path, capsys):
     ig.fit(dataclasses.replace(EXPERIMENT, steps=10), tmp_path)
     said = capsys.readouterr().err

@@ -199,6 +199,7 @@ def published(reference, model):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config", "total"),
     [("ddpm-cifar10-32", CIFAR10, 35_746_307), ("ddpm-celebahq-256", CELEBAHQ, 113_673_219)],
@@ -355,6 +356,7 @@ def copied(folder, tmp_path):
     return copy
 
 
+@pytest.mark.slow
 def test_everything_may_lie_side_by_side(copied, run, tmp_path):
     found = import_diffusers(copied, tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, found.nets, run.nets)
@@ -477,6 +479,7 @@ def test_a_run_is_edited_and_evaluated(copied, capsys, tmp_path):
     assert code == 1 and "imported, and nothing is known of the data" in error and "imagegen evaluate RUN DATA" in error
 
 
+@pytest.mark.slow
 def test_training_may_go_on_from_a_run(run_folder, run):
     """As `pretrained` of an experiment with the same network: its fresh weights have these names and shapes."""
     model = DDPM(NETWORK.clone(dropout=0.1), image_shape=SHAPE)

@@ -313,6 +313,7 @@ def command(tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_all_names_what_it_leaves_out_and_held_out_data_are_read(command, tmp_path):
     files = tmp_path / "samples.npz", tmp_path / "train.npz"
     options = "--extractor", "pixels", "--metrics"

@@ -87,6 +87,7 @@ def test_legacy_tf_by_its_definition(height, width, size):
     np.testing.assert_allclose(resize(image, size, "legacy_tf")[0], expected, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_none_leaves_the_images_and_all_kinds_work_under_jit():
     image = images(2, 6, 5, 3)
     np.testing.assert_array_equal(resize(image, 99, "none"), image)
@@ -113,6 +114,7 @@ ALL = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extractor", ALL, ids=lambda e: e.name)
 def test_extractors_stream_with_one_batch_size(extractor):
     assert isinstance(extractor, Extractor) and len(extractor.fingerprint) == 64
@@ -292,6 +294,7 @@ def test_lpips_equals_the_reference(reference, shared, tmp_path, tower):
     np.testing.assert_allclose(metric(pairs[:2], pairs[:2]), 0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_lpips_has_a_gradient_where_features_are_zero():
     weights = {name: np.zeros(shape, np.float32) for name, shape in lpips.shapes("alex").items()}
     x = jnp.ones((1, 31, 31, 3))

@@ -254,6 +254,7 @@ def test_kernel_distances_over_several_tiles(reference, small_tiles, use, device
     np.testing.assert_allclose(gaussian_mmd(x, y, sigma=3), 1000 * biased, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 8])
 def test_kernel_distances_do_not_depend_on_the_devices(reference, use, devices):
     pair = reference["fake"], reference["real"]

@@ -165,6 +165,7 @@ def test_nearest_in_blocks_equals_all_differences(monkeypatch):
     assert (index[7], distance[7]) == (4, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("draw", "mutual"), [(circle, 2 / 3), (torus, math.pi / (4 * math.pi / 3 + math.sqrt(3) / 2))])
 def test_authenticity_of_copies_and_fresh_draws(draw, mutual):
     """Fresh draws fail where sample and point are mutual nearest neighbours.
@@ -198,6 +199,7 @@ def test_c_t_of_copies_and_of_samples_off_the_data():
     assert c_t_score(test, train, test, cells=1) == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_c_t_of_fresh_draws_is_about_zero():
     random = np.random.RandomState(3)
     train, test, fresh = (torus(random, 2000) for _ in range(3))
@@ -314,6 +316,7 @@ class Normal:
         return np.concatenate(self.drawn[::2]), np.concatenate(self.drawn[1::2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["full", "end"])
 def test_path_length_of_a_linear_generator_along_lines(sampling):
     """|(b - a) A|^2 for every pair, whatever t; with 200 pairs one at each end is trimmed."""
@@ -344,6 +347,7 @@ def test_path_length_along_arcs_of_changing_length():
     assert found == pytest.approx(((angle * length_a) ** 2 + (length_b - length_a) ** 2).mean(), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_full_paths_are_taken_at_times_from_0_to_1():
     """From 0 to 1 along the line, the squared latent changes by 2 t per step: the mean of its square is 4/3."""
 
@@ -358,6 +362,7 @@ def test_full_paths_are_taken_at_times_from_0_to_1():
     assert found == pytest.approx(4 / 3, abs=0.1)  # five standard errors
 
 
+@pytest.mark.slow
 def test_the_last_batch_is_cut_to_the_number_of_samples():
     latents = Normal()
     found = path_length(linear, squared, latents, jax.random.key(4), "w", "end", samples=5, batch_size=4, trim=0)
@@ -365,6 +370,7 @@ def test_the_last_batch_is_cut_to_the_number_of_samples():
     assert found == pytest.approx((((b - a) @ MATRIX) ** 2).sum(1)[:5].mean(), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_faces_are_cropped():
     """Of 16 x 16 pixels, rows 6 to 13 and columns 4 to 11."""
     image = jnp.arange(256.0).reshape(1, 16, 16, 1)

@@ -40,6 +40,7 @@ def test_scale_and_mean_of_the_input_are_forgotten():
     np.testing.assert_allclose(AdaIN().apply(variables, 5 * X + 3, W), AdaIN().apply(variables, X, W), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_constant_channels_and_their_gradients_are_finite():
     """As those of a learned constant are before the first step."""
     variables, flat = AdaIN().init(KEY, X, W), jnp.ones((1, 4, 4, 3))

@@ -87,6 +87,7 @@ def test_noise_is_constant_without_keys_and_follows_the_row_with_them():
     assert (other != own).any()
 
 
+@pytest.mark.slow
 def test_noise_has_unit_variance_times_its_strength():
     layer = StyledConv(1, salt=0)
     x, w = jnp.zeros((1, 64, 64, 5)), jnp.zeros((1, 3))
@@ -122,6 +123,7 @@ def test_equalised_layers_keep_unit_variance():
     np.testing.assert_allclose(jnp.mean(normalise(7 * x) ** 2, axis=1), 1, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_rate_scales_what_a_step_of_adam_does():
     """The weights that are used start the same, and move by `rate` times as much."""
     x = jax.random.normal(KEY, (4, 10))
@@ -138,6 +140,7 @@ def test_rate_scales_what_a_step_of_adam_does():
     np.testing.assert_allclose(0.01 * moved[0][1], moved[1][1], rtol=0.05)
 
 
+@pytest.mark.slow
 def test_gain_and_halving():
     image = jax.random.normal(KEY, (1, 6, 8, 2))
     one, half = EqualConv(3, down=True), EqualConv(3, down=True, gain=0.5)

@@ -120,6 +120,7 @@ def test_first_vectors_are_near_the_singular_ones():
         assert 0.999 < np.linalg.norm(normed, 2) < 1.05
 
 
+@pytest.mark.slow
 def test_scale_of_the_kernel_does_not_matter():
     layer, x = LAYERS["dense"], jax.random.normal(KEY, (3, 7))
     variables = layer.init(KEY, x)
@@ -159,6 +160,7 @@ def test_only_calls_that_may_change_the_vectors_iterate():
     assert unchanged == {}
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_the_norm_exact():
     layer = SpectralDense(4, dtype="bfloat16")
     variables = layer.init(KEY, jnp.eye(7))

@@ -25,6 +25,7 @@ def test_pyramid_of_published_sizes_and_of_rectangles():
         pyramid(7, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_bias", [True, False])
 def test_double_equals_the_transposed_convolution_with_gradients(use_bias):
     x = jax.random.normal(jax.random.key(0), (2, 5, 7, 3))

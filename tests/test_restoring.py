@@ -127,6 +127,7 @@ def shown(name):
     return picture[:, :SIZE], picture[:, SIZE:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["replacement", "repaint", "pigdm", "dps"])
 def test_what_is_black_in_the_mask_stays(imagegen, method):
     values = save("a.png")
@@ -151,6 +152,7 @@ def test_strength_says_how_much_is_redrawn(imagegen):
     assert changes[0] == 0 < changes[1] < changes[2]
 
 
+@pytest.mark.slow
 def test_a_meanflow_redraws_as_the_denoiser_does_that_it_is(imagegen):
     """Its velocity at one time is that of the same normal data."""
     save("a.png")
@@ -162,6 +164,7 @@ def test_a_meanflow_redraws_as_the_denoiser_does_that_it_is(imagegen):
     assert np.abs(found[0] - found[1]).mean() < 12  # steps of Euler against Heun's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "tolerance"), [("pigdm", 12), ("dps", 60)])
 def test_an_enlarged_image_has_the_means_that_were_given(imagegen, method, tolerance):
     """But for those in range that stay so; with `dps` but for the noise that it assumes."""
@@ -191,6 +194,7 @@ def blurred(image, sigma):
     return np.fft.ifft2(np.fft.fft2(image) * damping).real
 
 
+@pytest.mark.slow
 def test_a_deblurred_image_blurs_to_the_one_given(imagegen):
     sharp = save("sharp.png")
     Image.fromarray(blurred(sharp, 0.8).round().astype(np.uint8)).save("a.png")
@@ -213,6 +217,7 @@ def test_what_resembles_an_image_has_its_means_and_is_another(imagegen):
     assert np.abs(shown("free.png")[1].reshape(2, 4, 2, 4).mean(axis=(1, 3)) - means[0]).max() > 5
 
 
+@pytest.mark.slow
 def test_morphing_begins_and_ends_at_the_images(imagegen):
     values = [save(f"{i}.png", seed=i) for i in range(2)]
     assert imagegen("morph", "grey", "0.png", "1.png", "--columns", 3, "--model.levels.steps", 200)[0] == 0
@@ -223,6 +228,7 @@ def test_morphing_begins_and_ends_at_the_images(imagegen):
         np.testing.assert_allclose(found, wanted, atol=4)
 
 
+@pytest.mark.slow
 def test_another_class_has_what_is_its_own(imagegen):
     """Classes that differ in their mean alone: a picture comes out brighter or darker by that, and else the same."""
     values = save("a.png") // 4 + 96  # far from black and white
@@ -242,6 +248,7 @@ def test_another_class_has_what_is_its_own(imagegen):
     np.testing.assert_array_equal(found, given)
 
 
+@pytest.mark.slow
 def test_a_second_run_guides_an_edit(imagegen):
     """A guide that is the model itself changes nothing, however strong."""
     save("a.png")
@@ -278,6 +285,7 @@ def test_seeds_labels_and_guidance_share_a_program(imagegen, edit):
     assert len(TRACED) == traced > untraced
 
 
+@pytest.mark.slow
 def test_classes_share_a_program(imagegen):
     save("a.png")
     untraced, few = len(TRACED), ("--model.levels.steps", 7)
@@ -287,6 +295,7 @@ def test_classes_share_a_program(imagegen):
     assert len(TRACED) == traced > untraced
 
 
+@pytest.mark.slow
 def test_chunks_make_no_difference(imagegen):
     """Where no noise is drawn."""
     for i in range(3):
@@ -385,6 +394,7 @@ def test_what_cannot_be_is_refused(imagegen, arguments, words):
     assert code == 1 and words in error and not out
 
 
+@pytest.mark.slow
 def test_guidance_and_labels_reach_the_network(imagegen):
     """Class m is (m - 4.5) / 5 x 127.5 away from grey, and by a guidance of 2 twice as far."""
     save("a.png")

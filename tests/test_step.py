@@ -46,6 +46,7 @@ GAME = experiment(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_one_step_of_sgd_by_hand():
     program = Program(experiment(Regression(noise=0.0), {"network": SGD(0.1)}))
     state = program.init()
@@ -150,6 +151,7 @@ def test_a_phase_starts_where_the_one_before_it_ended_and_sees_the_averages():
     assert metrics["two/gap"] > metrics["one/gap"] > 0
 
 
+@pytest.mark.slow
 def test_augmentations_follow_one_another_with_keys_of_their_own():
     def noisy(batch, keys):
         return {**batch, "image": batch["image"] + jax.vmap(lambda key: jax.random.uniform(key, (1, 1, 1)))(keys)}
@@ -256,6 +258,7 @@ def test_a_new_stage_restarts_what_the_model_names():
     assert jax.tree.structure(Program(value).abstract_state(5)) == jax.tree.structure(five)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [True, False])
 def test_averages_go_on_where_the_model_does_not_name_them(fresh):
     """With a rate of 0 the weights are w until step 4 and w / 2 from then on; an average has all of either, or half."""
@@ -272,6 +275,7 @@ def test_averages_go_on_where_the_model_does_not_name_them(fresh):
     assert largest_difference(expected, five.ema["network"]["ema"]["params"]) < 1e-7
 
 
+@pytest.mark.slow
 def test_the_first_stage_is_entered_too():
     @dataclasses.dataclass(frozen=True)
     class FromZero(Growing):
@@ -282,6 +286,7 @@ def test_the_first_stage_is_entered_too():
     assert not any(leaf.any() for leaf in jax.tree.leaves(state.params))
 
 
+@pytest.mark.slow
 def test_the_first_step_of_a_stage_is_compiled_for_the_networks_that_it_begins_with():
     @dataclasses.dataclass(frozen=True)
     class Gaining(Growing):
