@@ -1,0 +1,58 @@
+"""Types of command-line options: what a number has to be is said where the option is defined, and checked there."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+from imagegen_jax.core.given import SEEDS, check_seed
+
+LARGEST = 2**31 - 1  # of counts: what an index of an array may be everywhere
+
+
+def integer(low: int = 1, high: int = LARGEST) -> Callable[[str], int]:
+    """Makes the type of an option that takes an integer from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        value = int(text) if text.strip().lstrip("+-").isdecimal() and len(text) < 100 else None
+        if value is None or not low <= value <= high:
+            upper = f"from {low} to {high}" if high != LARGEST else f"of {low} or more"
+            raise argparse.ArgumentTypeError(f"{text!r} must be an integer {upper}")
+        return value
+
+    return parse
+
+
+def number(low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
+    """Makes the type of an option that takes a finite number from `low` (with `above`, above it) to `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
+            raise argparse.ArgumentTypeError(f"{text!r} must be a finite number{_range_words(low, high, above)}")
+        return value
+
+    return parse
+
+
+def _range_words(low: float, high: float, above: bool) -> str:
+    if math.isinf(low) and math.isinf(high):
+        return ""
+    if math.isinf(low):
+        return f" of {high:g} or less"
+    lower = f" above {low:g}" if above else f" of {low:g} or more"
+    if math.isinf(high):
+        return lower
+    return f" above {low:g} and up to {high:g}" if above else f" from {low:g} to {high:g}"
+
+
+def seed(text: str) -> int:
+    """Parses a seed, an integer from 0 to 2**32 - 1."""
+    try:
+        return check_seed(integer(0, SEEDS - 1)(text))
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a seed: an integer from 0 to {SEEDS - 1}") from error
