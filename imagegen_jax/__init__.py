@@ -1,9 +1,13 @@
 """Image generation in JAX and Flax: every family of models under one contract and one loop."""
 
-from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.override import override
-from imagegen_jax.core.program import Program
-from imagegen_jax.main import main
-from imagegen_jax.run import Run, fit, load, load_network, save_network
+from imagegen_jax.core.simulated import give_threads
+
+give_threads()  # before anything below starts jax's devices
+
+from imagegen_jax.core.experiment import Experiment  # noqa: E402
+from imagegen_jax.core.override import override  # noqa: E402
+from imagegen_jax.core.program import Program  # noqa: E402
+from imagegen_jax.main import main  # noqa: E402
+from imagegen_jax.run import Run, fit, load, load_network, save_network  # noqa: E402
 
 __all__ = ["Experiment", "Program", "Run", "fit", "load", "load_network", "main", "override", "save_network"]

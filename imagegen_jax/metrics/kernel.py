@@ -118,10 +118,14 @@ def _masked_sum(tile: Float[Anywhere, "r c"], x: Block, y: Block) -> Float[Anywh
 
 
 def _total(kernel_sum: KernelSum, x: np.ndarray, y: np.ndarray, gamma: float, place: Place) -> float:
-    """The kernel's sum over all pairs."""
+    """Returns the kernel's sum over all pairs, added up on the host, so that one tile at a time is in flight.
+
+    Sums over several devices that are left on these, tile after tile, can use up the threads of a CPU that simulates
+    them: each then waits for another, until XLA ends the process.
+    """
     with jax.enable_x64(True):
         kernel_sum = place.compiled(kernel_sum)
         if x is y:
-            return float(sum(times * kernel_sum(a, b, gamma) for a, b, times in place.pairs(x)))
+            return sum(times * float(kernel_sum(a, b, gamma)) for a, b, times in place.pairs(x))
         columns = place.columns(y)
-        return float(sum(kernel_sum(rows, block, gamma) for rows in place.rows(x) for block in columns))
+        return sum(float(kernel_sum(rows, block, gamma)) for rows in place.rows(x) for block in columns)

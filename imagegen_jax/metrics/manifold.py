@@ -91,11 +91,11 @@ def _scores(
     reached = [Reached(np.zeros(len(block.mask), bool), np.full(len(block.mask), np.inf)) for block in columns]
     balls = []
     for rows in place.rows(x):
-        inside, row_radii = 0, _cut(x_radii, rows)
+        inside, row_radii = np.zeros(len(rows.mask), np.int64), _cut(x_radii, rows)
         for i, block in enumerate(columns):
             hits, reached[i] = compare(reached[i], rows, row_radii, block, column_radii[i])
-            inside = inside + hits
-        balls.append(np.asarray(inside))
+            inside += np.asarray(hits)
+        balls.append(inside)
     inside_balls = np.concatenate(balls)[: len(x)]
     recalled, nearest = (
         np.concatenate([np.asarray(x) for x in parts])[: len(y)] for parts in zip(*reached, strict=True)
