@@ -19,6 +19,7 @@ Weights, first inputs and directions follow from their names (tests/drawn_weight
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 import pathlib
@@ -69,57 +70,45 @@ def one_hot(rows: int = ROWS) -> Tensor:
 
 
 def stylegan2(wide: bool) -> Cases:
-    """Generators at a truncation and with the stored noise, and discriminators, with labels and without."""
+    """The generator at a truncation and with the stored noise, and discriminators with and without residuals."""
     networks = importlib.import_module("training.networks")
-    width, style = (64, 48) if wide else (8, 7)
+    latent, style, width = (16, 48, 64) if wide else (5, 7, 8)
+    shape = {"channel_base": 12 * width, "channel_max": width}
+    layers = {"num_layers": 2}
 
     def scale(name: str, shape: tuple[int, ...]) -> float:
-        rate = 0.01 if re.search(r"fc\d", name) and "mapping" in name else 1.0  # learning rates are equalised
+        rate = 0.01 if "mapping.fc" in name else 1.0  # learning rates are equalised
         return (1.0 if len(shape) != 1 or "w_avg" in name else 0.3) / rate
 
-    def generator(classes: int) -> Case:
-        layers, channels = {"num_layers": 2}, {"channel_base": 12 * width, "channel_max": width}
-        network = networks.Generator(5 * (1 + wide), classes, style, SIDE, 3, layers, channels).eval()
-        inputs = {"z": torch.empty(ROWS, 5 * (1 + wide))} | ({"labels": one_hot()} if classes else {})
-
-        def run(z: Tensor, labels: Tensor | None = None) -> Tensor:
-            return network(z, labels, truncation_psi=0.6, noise_mode="const")
-
-        return Case(network, inputs, run, scale)
-
     def discriminator(classes: int, architecture: str) -> Case:
-        shape = {"architecture": architecture, "channel_base": 12 * width, "channel_max": width}
-        options = {"mapping_kwargs": {"num_layers": 2}, "epilogue_kwargs": {"mbstd_group_size": 2}}
-        network = networks.Discriminator(classes, SIDE, 3, **shape, **options)
+        options = {"mapping_kwargs": layers, "epilogue_kwargs": {"mbstd_group_size": 2}}
+        network = networks.Discriminator(classes, SIDE, 3, architecture, **shape, **options)
         inputs = {"x": torch.empty(ROWS, 3, SIDE, SIDE)} | ({"labels": one_hot()} if classes else {})
         return Case(network, inputs, lambda x, labels=None: network(x, labels)[:, 0], scale)
 
+    generator = networks.Generator(latent, CLASSES, style, SIDE, 3, layers, shape).eval()
+    made = functools.partial(generator, truncation_psi=0.6, noise_mode="const")
     return {
-        "generator": generator(0),
-        "generator_classes": generator(CLASSES),
-        "discriminator": discriminator(0, "resnet"),
+        "generator": Case(generator, {"z": torch.empty(ROWS, latent), "c": one_hot()}, made, scale),
+        "discriminator": discriminator(CLASSES, "resnet"),
         "discriminator_plain": discriminator(0, "orig"),
-        "discriminator_classes": discriminator(CLASSES, "resnet"),
     }
 
 
 def r3gan(wide: bool) -> Cases:
-    """Three stages, of which two have a width of their own, with labels and without."""
+    """Two stages of different widths, with labels."""
     networks = importlib.import_module("R3GAN.Networks")
-    widths, blocks, groups = ((96, 48, 48) if wide else (12, 8, 8)), (2, 1, 1), (3, 2, 2)
-    cases = {}
-    for name, condition in (("", {}), ("_classes", {"ConditionDimension": CLASSES})):
-        embedding = (64 if wide else 4) if condition else 0
-        options = {"ConditionEmbeddingDimension": embedding, **condition}
-        latent = 32 if wide else 5
-        generator = networks.Generator(latent, widths, groups, blocks, 2, **options)
-        upside_down = (widths[::-1], groups[::-1], blocks[::-1])
-        discriminator = networks.Discriminator(*upside_down, 2, **options)
-        labels = {"y": one_hot()} if condition else {}
-        z, x = {"x": torch.empty(ROWS, latent)}, {"x": torch.empty(ROWS, 3, SIDE, SIDE)}
-        cases[f"generator{name}"] = Case(generator, z | labels, generator, by_fan_in)
-        cases[f"discriminator{name}"] = Case(discriminator, x | labels, discriminator, by_fan_in)
-    return cases
+    widths, groups, blocks = ((96, 48) if wide else (12, 8)), (3, 2), (2, 1)
+    latent, embedding = (32, 64) if wide else (5, 4)
+    classes = {"ConditionDimension": CLASSES, "ConditionEmbeddingDimension": embedding}
+    generator = networks.Generator(latent, widths, groups, blocks, 2, **classes)
+    discriminator = networks.Discriminator(widths[::-1], groups[::-1], blocks[::-1], 2, **classes)
+    return {
+        "generator": Case(generator, {"x": torch.empty(ROWS, latent), "y": one_hot()}, generator, by_fan_in),
+        "discriminator": Case(
+            discriminator, {"x": torch.empty(ROWS, 3, 8, 8), "y": one_hot()}, discriminator, by_fan_in
+        ),
+    }
 
 
 def biggan(wide: bool) -> Cases:
