@@ -57,7 +57,9 @@ def attention(ours: str, qkv: str, heads: int) -> official.Names:
     found = {}
     for which, name in enumerate(("query", "key", "value")):
         form = functools.partial(part, which=which, heads=heads)
-        found |= {f"params/{ours}/{name}/{leaf}": (f"{qkv}.{x}", form) for leaf, x in (("kernel", "weight"), ("bias",) * 2)}
+        found |= {
+            f"params/{ours}/{name}/{leaf}": (f"{qkv}.{x}", form) for leaf, x in (("kernel", "weight"), ("bias",) * 2)
+        }
     return found
 
 

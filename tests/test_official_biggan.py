@@ -129,7 +129,9 @@ def variables(found: official.Names, theirs: official.Case, converged: bool) -> 
             matrix = leaf if path.endswith("embedding") else leaf.reshape(-1, leaf.shape[-1]).T
             u = pixels_first(u[0]) if path == "params/project/kernel" else u[0]
             u = np.linalg.svd(matrix)[0][:, 0] if converged else u
-            spectral |= {f"{path.rpartition('/')[0].removeprefix('params/')}/{k}": w for k, w in singular(matrix, u).items()}
+            spectral |= {
+                f"{path.rpartition('/')[0].removeprefix('params/')}/{k}": w for k, w in singular(matrix, u).items()
+            }
     return ours | {"spectral": official.tree(spectral)}
 
 

@@ -60,6 +60,4 @@ def test_output_and_gradients_are_the_authors(theirs):
 @pytest.mark.slow
 def test_weights_start_as_the_authors(theirs):
     ours, labels = DiT(2, 2, 96, 3, out_channels=8), jnp.zeros((1, CLASSES))
-    official.check_start(
-        theirs, names(), lambda key: ours.init(key, jnp.zeros((1, 8, 8, 4)), jnp.zeros(1), labels)
-    )
+    official.check_start(theirs, names(), lambda key: ours.init(key, jnp.zeros((1, 8, 8, 4)), jnp.zeros(1), labels))

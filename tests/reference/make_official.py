@@ -38,7 +38,9 @@ FOLDER = pathlib.Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 import drawn_weights  # noqa: E402
 
-FIXED = re.compile(r"resample_filter|Kernel$|\.sv0$|accumulation_counter|pos_embed")  # buffers that are kept as they are
+FIXED = re.compile(
+    r"resample_filter|Kernel$|\.sv0$|accumulation_counter|pos_embed"
+)  # buffers that are kept as they are
 ROWS, SIDE, CLASSES = 4, 16, 3
 LABELS = torch.tensor([2, 0, 1, 1])  # of as many rows as there are, the first ones
 
