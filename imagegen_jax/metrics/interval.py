@@ -84,8 +84,9 @@ def distance_interval(
     error = math.sqrt(max(of_both - 2 * quadratic, quadratic))
     if value <= 0:
         return Interval(value, 0.0, 4 * error)
-    factor = math.exp(statistics.NormalDist().inv_cdf((1 + level) / 2) * error / value)
-    return Interval(value, value / factor, min(value * factor, value + 4 * error))
+    exponent = statistics.NormalDist().inv_cdf((1 + level) / 2) * error / value
+    above = value * math.exp(min(exponent, 700.0))  # beyond, it overflows, and the other end is the lower one
+    return Interval(value, value * math.exp(-exponent), min(above, value + 4 * error))
 
 
 def subset_interval(
