@@ -120,36 +120,58 @@ class _Score:
     value: float
     low: float | None
     high: float | None
-    runs: int
+    runs: int  # that it is the mean of
 
 
 def leaderboard(results: Mapping[str, Sequence[Sequence[Card]]]) -> str:
     """A Markdown table with a line an entry: entry -> the cards of each of its runs (seeds).
 
-    Over several runs of an entry: their mean with Student's 95 % interval; of one, its card's own interval. Sorted by
-    the first metric. The best of a column is bold where its interval lies apart from all others'.
+    Over several runs of an entry: their mean with Student's 95 % interval, cut where no value of the score can be; of
+    one, its card's own interval. Sorted by the first metric. The best of a column is bold where its interval lies apart
+    from all others', and all were measured against the same data by the same features; where not, a line below says so.
     """
     metrics = list(dict.fromkeys(card.metric for runs in results.values() for cards in runs for card in cards))
     scores = {entry: {m: _over_runs(runs, m) for m in metrics} for entry, runs in results.items()}
     ordered = sorted(scores, key=lambda entry: _rank(scores[entry][metrics[0]], metrics[0]))
     bold = {metric: _apart({entry: scores[entry][metric] for entry in ordered}, metric) for metric in metrics}
+    notes = {metric: note for metric in metrics if (note := _unlike(results, metric))}
     lines = ["| model | runs | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 2) + "|"]
     for entry in ordered:
-        cells = [_cell(scores[entry][metric], bold[metric] == entry) for metric in metrics]
-        lines.append(f"| {entry} | {len(results[entry])} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        runs = len(results[entry])
+        cells = [_cell(scores[entry][m], bold[m] == entry and m not in notes, runs) for m in metrics]
+        lines.append(f"| {entry} | {runs} | " + " | ".join(cells) + " |")
+    said = list(dict.fromkeys([*notes.values(), *_failures(results)]))
+    return "\n".join([*lines, *([""] if said else []), *said]) + "\n"
+
+
+def _unlike(results: Mapping[str, Sequence[Sequence[Card]]], metric: str) -> str | None:
+    """What is to be said where the values of a column cannot be compared."""
+    cards = [card for runs in results.values() for cards in runs for card in cards if card.metric == metric]
+    against = dict.fromkeys((card.reference, card.weights, card.resize) for card in cards)
+    if len(against) < 2:
+        return None
+    named = dict.fromkeys(f"{reference} (features {weights or '-'})" for reference, weights, _ in against)
+    return f"Not to be ranked: measured against different data or by different features, {'; '.join(named)}"
+
+
+def _failures(results: Mapping[str, Sequence[Sequence[Card]]]) -> list[str]:
+    cards = (card for runs in results.values() for cards in runs for card in cards)
+    return [f"{card.metric} of {card.images} failed: {card.failed}" for card in cards if card.failed]
 
 
 def _over_runs(runs: Sequence[Sequence[Card]], metric: str) -> _Score | None:
-    cards = [card for cards in runs for card in cards if card.metric == metric]
+    cards = [card for cards in runs for card in cards if card.metric == metric and not card.failed]
     if not cards:
         return None
     if len(cards) == 1:
         return _Score(cards[0].value, cards[0].low, cards[0].high, 1)
     values = [card.value for card in cards]
+    if not all(map(math.isfinite, values)):
+        return _Score(max(values), None, None, len(values))
     mean, degrees = statistics.mean(values), len(values) - 1
     half = (_T[degrees - 1] if degrees <= len(_T) else 1.96) * statistics.stdev(values) / math.sqrt(len(values))
-    return _Score(mean, mean - half, mean + half, len(values))
+    low, high = bounds_of(metric)
+    return _Score(mean, max(mean - half, low), min(mean + half, high), len(values))
 
 
 def higher_is_better(metric: str) -> bool:
@@ -185,8 +207,9 @@ def _apart(scores: Mapping[str, _Score | None], metric: str) -> str | None:
     return entry if apart else None
 
 
-def _cell(score: _Score | None, bold: bool) -> str:
+def _cell(score: _Score | None, bold: bool, runs: int) -> str:
     if score is None:
         return "-"
     value = f"**{score.value:.4g}**" if bold else f"{score.value:.4g}"
-    return value if score.low is None else f"{value} [{score.low:.4g}, {score.high:.4g}]"
+    interval = "" if score.low is None else f" [{score.low:.4g}, {score.high:.4g}]"
+    return value + interval + (f" ({score.runs} of {runs} runs)" if score.runs < runs else "")

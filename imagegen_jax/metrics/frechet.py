@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 from jaxtyping import Array, Shaped
 
+from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.metrics.blocks import check_widths, checked, checked_pair
 from imagegen_jax.metrics.moments import Moments
 
@@ -43,7 +44,9 @@ def fid_infinity(
     """
     rows = checked(features, "features")
     check_widths(rows.shape[1], len(reference.mean), ("features", "reference"))
-    least = max(2, min(5000, len(rows) // 10)) if least is None else least
+    least = max(2, min(5000, len(rows) // 10)) if least is None else check_integer(least, "least")
+    check_integer(points, "points")
+    check_seed(seed)
     if points < 2 or not 2 <= least < len(rows):
         raise ValueError(
             f"points={points}, least={least}: a line needs at least 2 points, from at least 2 samples "

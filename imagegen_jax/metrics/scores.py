@@ -189,7 +189,7 @@ def agreement(pair: Pair) -> list[Score]:
     logits = rows_of(pair, "samples", "logits")
     if logits.shape[1] != (count := _count(of_reference, pair.reference_names)):
         raise ValueError(
-            f"agreement: logits of {logits.shape[1]} classes, and the reference has {count}: use the classifier"
+            f"logits of {logits.shape[1]} classes, and the reference has {count}: use the classifier"
         )
     compared = classes.samples >= 0
     place = np.full(count, -1)
