@@ -127,7 +127,8 @@ def proportion_interval(share: float, count: int, *, level: float = 0.95) -> Int
     z = statistics.NormalDist().inv_cdf((1 + level) / 2)
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return Interval(share, float(max(centre - half, 0)), float(min(centre + half, 1)))
+    low, high = max(centre - half, 0.0), min(centre + half, 1.0)
+    return Interval(share, float(min(low, share)), float(max(high, share)))  # rounding moves ends of 0 and 1 by 1e-17
 
 
 def _check_level(level: float) -> None:
