@@ -91,9 +91,10 @@ class ArraySet:
 
 def source_set(source: Source, most: int | None = None) -> ArraySet:
     """The images of a source, or the first `most` of those that its seeded order gives (seed 0, epoch 0)."""
+    most = None if most is None else check_integer(most, "most")
     dataset = source.open()
     names = dataset.class_names
-    if most is None or check_integer(most, "most") >= len(dataset):
+    if most is None or most >= len(dataset):
         return ArraySet(str(source), dataset.images, dataset.labels, class_names=names)
     batch = dataset.batch(0, most)
     name = f"{source}, {most:,} of {len(dataset):,}"
