@@ -6,14 +6,13 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from imagegen_jax.data import TFDS, Digits, Source, parse_source
-from imagegen_jax.main import step_word
+from imagegen_jax.main import EXPECTED_ERRORS, step_word
 from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, check_names
 from imagegen_jax.metrics.choose import EXTRACTORS, extractor_of
@@ -22,6 +21,7 @@ from imagegen_jax.metrics.extractor import Extractor, Pixels
 from imagegen_jax.metrics.features import features_of
 from imagegen_jax.metrics.moments import Moments
 from imagegen_jax.metrics.resize import KINDS
+from imagegen_jax.metrics.seeds import entries_of
 from imagegen_jax.metrics.sets import ImageSet, SampleSet, source_set
 from imagegen_jax.report import write_report
 from imagegen_jax.run import load
@@ -74,9 +74,7 @@ def run_command(options: argparse.Namespace, modules: Sequence[str]) -> None:
     if options.samples < 2:
         raise ValueError(f"--samples {options.samples}: must be at least 2")
     if options.leaderboard:
-        results = {target: _of_run(target, metrics, options, modules) for target in options.targets}
-        options.leaderboard.write_text(leaderboard(_by_experiment(results)))
-        print(options.leaderboard.read_text(), end="")
+        _leaderboard(metrics, options, modules)
         return
     if len(options.targets) > 2:
         raise ValueError(f"{len(options.targets)} arguments: give one or two, or runs with --leaderboard")
@@ -89,14 +87,41 @@ def run_command(options: argparse.Namespace, modules: Sequence[str]) -> None:
 
 
 def _print(cards: Sequence[Card], as_json: bool) -> None:
+    """Prints the cards. Raises SystemExit(1) where a metric failed, which its row says."""
     print("\n".join(json.dumps(card.to_dict()) for card in cards) if as_json else text_table(cards))
+    if any(card.failed for card in cards):
+        raise SystemExit(1)
+
+
+def _leaderboard(metrics: Sequence[str], options: argparse.Namespace, modules: Sequence[str]) -> None:
+    """Writes and prints the table. Raises SystemExit(1) where a run or a metric failed, after all others are told."""
+    for target in options.targets:
+        _check_run(target)
+    results: dict[str, list[Card]] = {}
+    for target in options.targets:
+        try:
+            results[target] = _of_run(target, metrics, options, modules)
+        except EXPECTED_ERRORS as error:
+            if len(options.targets) == 1:
+                raise
+            print(f"error: {target}: {error}", file=sys.stderr)
+    if not results:
+        raise SystemExit(1)
+    options.leaderboard.write_text(leaderboard(entries_of(results, modules)))
+    print(options.leaderboard.read_text(), end="")
+    if len(results) < len(options.targets) or any(card.failed for cards in results.values() for card in cards):
+        raise SystemExit(1)
+
+
+def _check_run(target: str) -> None:
+    if not _is_run(pathlib.Path(target)):
+        raise ValueError(f"{target} is no run folder: say what to compare it with as a second argument")
 
 
 def _of_run(target: str, metrics: Sequence[str], options: argparse.Namespace, modules: Sequence[str]) -> list[Card]:
     """A run against the data that it was trained on."""
+    _check_run(target)
     folder = pathlib.Path(target)
-    if not _is_run(folder):
-        raise ValueError(f"{target} is no run folder: say what to compare it with as a second argument")
     samples = _samples(folder, options, modules)
     source = samples.run.experiment.data
     cards = _cards(samples, source_set(source), source, metrics, options, _splits(options)[2])
@@ -177,15 +202,6 @@ def _write_statistics(options: argparse.Namespace, modules: Sequence[str]) -> No
     features = features_of(images, extractor, options.quiet)["features"]
     Moments.of(features, fingerprint=extractor.fingerprint).save(options.statistics)
     print(f"mean and covariance of {len(images):,} images ({extractor.name}) in {options.statistics}")
-
-
-def _by_experiment(results: Mapping[str, list[Card]]) -> dict[str, list[list[Card]]]:
-    """Runs that differ in nothing but a trailing number are seeds of one entry: runs/a_seed1, runs/a_seed2."""
-    entries: dict[str, list[list[Card]]] = {}
-    for target, cards in results.items():
-        entry = re.sub(r"[-_]?(seed)?[-_]?\d+$", "", pathlib.Path(target).name) or pathlib.Path(target).name
-        entries.setdefault(entry, []).append(cards)
-    return entries
 
 
 # --- words to things -------------------------------------------------------------------------------------------------

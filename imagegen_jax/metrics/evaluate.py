@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from imagegen_jax.core.given import check_seed
 from imagegen_jax.core.log import version
 from imagegen_jax.metrics.card import Card
-from imagegen_jax.metrics.catalog import METRICS, Offer, Pair, Score, check_names, refusal
+from imagegen_jax.metrics.catalog import METRICS, Offer, check_names, printed_names, refusal
 from imagegen_jax.metrics.classifier import ClassifierFeatures
 from imagegen_jax.metrics.extractor import Extractor, Network, Pixels
 from imagegen_jax.metrics.features import features_of
+from imagegen_jax.metrics.measure import measured
 from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.metrics.pair import Pair, Score
 from imagegen_jax.metrics.scores import distance_to
 from imagegen_jax.metrics.sets import ArraySet, ImageSet
 
@@ -30,14 +34,17 @@ def evaluate(
     """Cards of `metrics`, by their names in METRICS, of `images` against `reference`.
 
     `held_out` is data like the reference that was not trained on, which tests of copying compare with. Saved
-    statistics as reference allow "fid" alone, and those of another extractor are refused. Raises ValueError for
-    a metric that there is none of, or that the features or the sets do not allow, before anything is extracted.
+    statistics as reference allow "fid" alone, and those of another extractor are refused. A metric that fails does not
+    take the others with it: its cards say why (`Card.failed`), and their value is NaN. Raises ValueError for a metric
+    that there is none of, or that the features or the sets do not allow, before anything is extracted.
     """
+    check_seed(seed)
     check_metrics(metrics, images, reference, extractor, held_out)
     shared = _details(images, reference, extractor, seed)
     if isinstance(reference, Moments):
         rows = features_of(images, extractor, quiet)["features"]
-        return [_card(distance_to(reference, rows, extractor.name, seed), shared)]
+        found = measured([extractor.name], lambda: [distance_to(reference, rows, extractor.name, seed)])
+        return [_card(score, shared) for score in found]
     pair = _pair(images, reference, extractor, metrics, seed, quiet, held_out)
     cards = []
     for name in metrics:
@@ -47,10 +54,13 @@ def evaluate(
             details |= {"extractor": "none: the pixels", "weights": "", "resize": "none"}
         if metric.wants_held_out and held_out is not None:
             details["held_out"] = held_out.name
-        for score in metric.compute(pair):
-            of: dict[str, Any] = {"samples": score.samples or len(images)}
+        for score in measured(printed_names([name], extractor.name), functools.partial(metric.compute, pair)):
+            of: dict[str, Any] = {
+                "samples": score.samples or len(images),
+                "references": score.references or len(reference),
+            }
             if score.of_held_out and held_out is not None:
-                of = {"samples": len(held_out), "images": held_out.name}
+                of |= {"samples": len(held_out), "images": held_out.name}
             cards.append(_card(score, details | of))
     return cards
 
@@ -142,6 +152,8 @@ def _offer(images: ImageSet, reference: ImageSet, extractor: Extractor | None, h
         gives=_gives(extractor),
         labels=images.labels,
         reference_labels=reference.labels,
+        class_names=images.class_names,
+        reference_names=reference.class_names,
         held_out=0 if held_out is None else len(held_out),
         shape=images.image_shape,
         reference_shape=reference.image_shape,
@@ -181,6 +193,8 @@ def _pair(
         held_out=features_of(held_out, extractor, quiet) if held_out is not None and compares else None,
         images=images.images if isinstance(images, ArraySet) else None,
         reference_images=reference.images if isinstance(reference, ArraySet) else None,
+        class_names=images.class_names,
+        reference_names=reference.class_names,
     )
 
 
@@ -207,4 +221,5 @@ def _details(images: ImageSet, reference: ImageSet | Moments, extractor: Extract
 
 def _card(score: Score, details: Mapping[str, Any]) -> Card:
     low, high = (score.interval.low, score.interval.high) if score.interval else (None, None)
-    return Card(metric=score.metric, value=score.value, low=low, high=high, interval=score.how, **details)
+    said = {"interval": score.how, "note": score.note, "failed": score.failed}
+    return Card(metric=score.metric, value=score.value, low=low, high=high, **said, **details)

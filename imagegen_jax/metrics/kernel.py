@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from imagegen_jax.core.given import check_integer, check_number, check_seed
 from imagegen_jax.metrics.blocks import (
     Anywhere,
     Block,
@@ -55,7 +56,9 @@ def kid(
     this. Raises ValueError where `kernel_distance` does, and for subsets larger than the samples.
     """
     x, y = checked_pair(features, reference, ("features", "reference"))
-    if subsets < 1 or not 2 <= subset_size <= min(len(x), len(y)):
+    check_integer(subsets, "subsets")
+    check_seed(seed)
+    if check_integer(subset_size, "subset_size", low=-1) < 2 or subset_size > min(len(x), len(y)):
         raise ValueError(
             f"subsets={subsets}, subset_size={subset_size}: at least 1 and 2, "
             f"and no more than the {len(x)} features and {len(y)} references"
@@ -82,8 +85,8 @@ def gaussian_mmd(
     code: never below zero. Raises ValueError for NaN, different widths, fewer than two samples and sigma <= 0.
     """
     x, y = checked_pair(features, reference, ("features", "reference"))
-    if not sigma > 0:
-        raise ValueError(f"sigma={sigma}: the kernel's width must be above zero; the paper's is 10")
+    check_number(sigma, "sigma, the kernel's width, which is 10 in the paper", 0, above=True)
+    check_number(scale, "scale")
     gamma, place = 1 / (2 * sigma**2), default_place()
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:
