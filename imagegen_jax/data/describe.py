@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,8 @@ from imagegen_jax.data.grid import beside, grid, repeated, write_png
 from imagegen_jax.data.image import to_uint8
 from imagegen_jax.data.source import Dataset
 
+_SPLITS = frozenset("train training val valid validation dev test testing eval".split())  # usual names of folders
+_NAMED = 5  # classes that a note names at most
 _CHUNK_BYTES = 1 << 24
 _ROWS, _COLUMNS = 20, 10
 
@@ -45,7 +48,33 @@ def describe(dataset: Dataset, name: str) -> str:
         f"  {label:>4}  {class_name:<{longest}}  {count:,}"
         for label, (class_name, count) in enumerate(zip(dataset.class_names, counts, strict=True))
     ]
-    return "\n".join([*lines, f"classes             {dataset.num_classes}", *classes])
+    notes = [f"note: {note}" for note in class_notes(dataset.class_names)]
+    return "\n".join([*lines, f"classes             {dataset.num_classes}", *classes, *notes])
+
+
+def class_notes(class_names: Sequence[str]) -> list[str]:
+    """Returns what may surprise about classes of these names: numbers out of order, and splits taken for classes."""
+    notes = []
+    moved = [(label, name) for label, name in enumerate(class_names) if name.isdecimal() and int(name) != label]
+    if moved and all(name.isdecimal() for name in class_names):
+        examples = ", ".join(f'"{name}" has label {label}' for label, name in moved[:_NAMED])
+        why = "names are sorted as text" if _unsorted(class_names) else "labels count from 0"
+        notes.append(
+            f"class names are numbers, but not those of their labels, since {why}: {examples}. For labels that equal "
+            "the names, number the folders from 0 with as many digits each (00, 01, ...)"
+        )
+    splits = [name for name in class_names if name.lower() in _SPLITS]
+    if len(splits) > 1 or (splits and len(splits) == len(class_names)):
+        notes.append(
+            f"{', '.join(splits)} are taken for classes: if they are splits, choose one by its path, such as "
+            f"FOLDER/{splits[0]} (or FILE.zip/{splits[0]})"
+        )
+    return notes
+
+
+def _unsorted(class_names: Sequence[str]) -> bool:
+    numbers = [int(name) for name in class_names]
+    return numbers != sorted(numbers)
 
 
 def channel_statistics(dataset: Dataset) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
