@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
 
-from imagegen_jax.data.grid import beside, grid, repeated, write_png
+from imagegen_jax.data.grid import beside, grid, repeated
 from imagegen_jax.data.image import to_uint8
 from imagegen_jax.data.source import Dataset
+from imagegen_jax.output import write_picture
 
 _SPLITS = frozenset("train training val valid validation dev test testing eval".split())  # usual names of folders
 _NAMED = 5  # classes that a note names at most
@@ -106,7 +107,7 @@ def _statistics_of_latents(dataset: Dataset, rows: int) -> tuple[Float64[np.ndar
 
 
 def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Writes a PNG of the first images, one row for each of the first classes where there are labels.
+    """Writes a picture of the first images, of the kind that its suffix names; with labels, one row for each class.
 
     In translation a source is to the left of each: its own, or any other where they are not paired. Of latents three
     channels are drawn as colours, on the scale -1 to 1.
@@ -115,17 +116,17 @@ def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     if dataset.sources is not None:
         n = min(len(images), len(dataset.sources), _COLUMNS * _COLUMNS // 2)
         pairs = beside(repeated(np.asarray(dataset.sources[:n]), images.shape[1]), np.asarray(images[:n]))
-        write_png(path, grid(pairs, _COLUMNS // 2))
+        write_picture(path, grid(pairs, _COLUMNS // 2))
         return
     if labels is None:
-        write_png(path, grid(_drawn(dataset, slice(_COLUMNS * _COLUMNS)), _COLUMNS))
+        write_picture(path, grid(_drawn(dataset, slice(_COLUMNS * _COLUMNS)), _COLUMNS))
         return
     shape = _drawn(dataset, slice(1)).shape[1:]
     picture = np.full((min(dataset.num_classes, _ROWS), _COLUMNS, *shape), 255, np.uint8)
     for label, row in enumerate(picture):
         of_class = np.flatnonzero(labels == label)[:_COLUMNS]
         row[: len(of_class)] = _drawn(dataset, of_class)
-    write_png(path, grid(picture.reshape(-1, *shape), _COLUMNS))
+    write_picture(path, grid(picture.reshape(-1, *shape), _COLUMNS))
 
 
 def _drawn(dataset: Dataset, rows: slice | np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from imagegen_jax.data.decode import decode
 from imagegen_jax.data.digits import Digits
 from imagegen_jax.data.folder import Files, Folder, fingerprint, is_beside, may_be_image, open_files
 from imagegen_jax.data.prepare import Item, Listing, damage_error, prepare
-from imagegen_jax.data.remedy import Remedy, SettingError
+from imagegen_jax.data.remedy import Remedy, SettingError, remedies_of
 from imagegen_jax.data.source import Dataset, Source
 
 Side = Literal["left", "right"]
@@ -110,10 +110,11 @@ class Unpaired:
 
     def open(self) -> Dataset:
         """The images and the sources. Raises ValueError where they differ in size, and what `Folder` raises."""
-        images, sources = (
-            Folder(path, self.size, self.channels, self.skip_damaged).open().images
-            for path in (self.images, self.sources)
-        )
+        with remedies_of(self):
+            images, sources = (
+                Folder(path, self.size, self.channels, self.skip_damaged).open().images
+                for path in (self.images, self.sources)
+            )
         return Dataset(images, sources=_of_one_size(self, images, sources), paired=False)
 
 

@@ -24,10 +24,13 @@ class Remedy(NamedTuple):
 class SettingError(ValueError):
     """What other settings of `owner` would mend. Remedies that the place at hand has no settings for are left out."""
 
-    def __init__(self, owner: Any, problem: str, remedies: Sequence[Remedy], spell: Spell | None = None) -> None:
-        self.owner, self.problem, self.remedies, self.spelled = owner, problem, tuple(remedies), spell is not None
+    def __init__(
+        self, owner: Any, problem: str, remedies: Sequence[Remedy], between: str = ", or ", spell: Spell | None = None
+    ) -> None:
+        self.owner, self.problem, self.remedies, self.between = owner, problem, tuple(remedies), between
+        self.spelled = spell is not None
         words = [_words(owner, remedy, spell or _in_python) for remedy in remedies]
-        super().__init__(problem + ", or ".join(word for word in words if word))
+        super().__init__(problem + between.join(word for word in words if word))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -43,7 +46,16 @@ def remedies_spelled(spell: Spell) -> Iterator[None]:
     except SettingError as error:
         if error.spelled:
             raise
-        raise SettingError(error.owner, error.problem, error.remedies, spell) from error
+        raise SettingError(error.owner, error.problem, error.remedies, error.between, spell) from error
+
+
+@contextlib.contextmanager
+def remedies_of(owner: Any) -> Iterator[None]:
+    """Makes `owner` the one whose settings remedy an error: of what it made of its own settings, such as a Folder."""
+    try:
+        yield
+    except SettingError as error:
+        raise SettingError(owner, error.problem, error.remedies, error.between) from error
 
 
 def nowhere(owner: Any, name: str, value: Any) -> None:
@@ -59,12 +71,15 @@ def as_options(names: Collection[str], prefix: str = "--") -> Spell:
     return spell
 
 
-def within(root: Any, prefix: str) -> Spell:
-    """Spells settings as options of an experiment, whose data is `root`: by the fields that lead to the owner."""
+def within(**roots: Any) -> Spell:
+    """Spells settings as options of an experiment: by the fields that lead to the owner from those named here."""
 
     def spell(owner: Any, name: str, value: Any) -> str | None:
-        path = _path_to(owner, root)
-        return None if path is None else option_words(prefix + "".join(f"{field}." for field in path), name, value)
+        for field, root in roots.items():
+            path = _path_to(owner, root)
+            if path is not None:
+                return option_words("--" + "".join(f"{step}." for step in (field, *path)), name, value)
+        return None
 
     return spell
 

@@ -188,9 +188,7 @@ def agreement(pair: Pair) -> list[Score]:
     classes, of_reference = classes_of(pair), there(pair.reference_labels, "reference_labels")
     logits = rows_of(pair, "samples", "logits")
     if logits.shape[1] != (count := _count(of_reference, pair.reference_names)):
-        raise ValueError(
-            f"logits of {logits.shape[1]} classes, and the reference has {count}: use the classifier"
-        )
+        raise ValueError(f"logits of {logits.shape[1]} classes, and the reference has {count}: use the classifier")
     compared = classes.samples >= 0
     place = np.full(count, -1)
     place[of_reference] = classes.references
