@@ -168,6 +168,8 @@ def _pairs(options: argparse.Namespace, targets: Sequence[Target], modules: Sequ
         return []
     if not options.leaderboard and len(targets) > 2:
         raise ValueError(f"{len(targets)} arguments: give one or two, or runs with --leaderboard")
+    if not options.leaderboard and targets[0].saved:
+        raise ValueError(f"{targets[0].word} holds statistics, no images: give it as the second of two arguments")
     if not options.leaderboard and len(targets) == 2:
         return [(targets[0], targets[1])]
     pairs = []
