@@ -107,7 +107,7 @@ def _statistics_of_latents(dataset: Dataset, rows: int) -> tuple[Float64[np.ndar
 
 
 def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Writes a picture of the first images, of the kind that its suffix names; with labels, one row for each class.
+    """Writes a picture of the first images, one row for each of the first classes where there are labels.
 
     In translation a source is to the left of each: its own, or any other where they are not paired. Of latents three
     channels are drawn as colours, on the scale -1 to 1.

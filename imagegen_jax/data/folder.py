@@ -16,9 +16,9 @@ from imagegen_jax.data.decode import SUFFIXES
 from imagegen_jax.data.prepare import Item, Listing, damage_error, numbered, prepare
 from imagegen_jax.data.source import Dataset, Source
 
+_BESIDE = frozenset(".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .caption".split())
 _LABELS = "dataset.json"
 _LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
-_BESIDE = frozenset(".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .caption".split())
 _LARGEST_FILE = 1 << 30  # bytes of one image in a zip: more is a decompression bomb
 
 
