@@ -97,8 +97,9 @@ def _missing(reads: Sequence[str], least: int, offer: Offer) -> str | None:
         return reason
     if "held_out" in reads and not offer.held_out:
         return (
-            "there are no held-out data: name some with --held-out (in Python, `held_out`); the test split of a data "
-            "set is taken by itself where its split 'train' is the reference and the test split is not what is measured"
+            "there are no held-out data: name some with `imagegen evaluate --held-out` (in Python, `held_out` of "
+            "`evaluate`); the test split of a data set is taken by itself where its split 'train' is the reference and "
+            "the test split is not what is measured"
         )
     return _unpaired(offer) if "images" in reads else None
 

@@ -13,6 +13,7 @@ import numpy as np
 from imagegen_jax.core.checkpoint import Best
 from imagegen_jax.core.experiment import Draw, Experiment
 from imagegen_jax.core.given import check_integer, check_seed
+from imagegen_jax.data.remedy import remedies_of
 from imagegen_jax.metrics.card import append, higher_is_better
 from imagegen_jax.metrics.catalog import METRICS, check_names, printed_names
 from imagegen_jax.metrics.choose import extractor_of
@@ -59,7 +60,9 @@ class Measurement:
         self._reference = source_set(experiment.data)
         blank = np.zeros((settings.samples, *experiment.model.image_shape), np.uint8)
         check_metrics(settings.metrics, self._set(blank, 0), self._reference, None)
-        self._extractor = extractor_of(settings.extractor, settings.resize, experiment.data, quiet)
+        spatial = any("spatial" in METRICS[name].reads for name in settings.metrics)
+        with remedies_of(settings):
+            self._extractor = extractor_of(settings.extractor, settings.resize, experiment.data, quiet, spatial)
         check_metrics(settings.metrics, self._set(blank, 0), self._reference, self._extractor)
         names = printed_names(settings.metrics, self._extractor.name)
         best = settings.best or names[0]

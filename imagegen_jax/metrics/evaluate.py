@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import datetime
 import functools
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from imagegen_jax.core.given import check_seed
 from imagegen_jax.core.log import version
+from imagegen_jax.data.remedy import Remedy, SettingError
 from imagegen_jax.metrics.card import Card
 from imagegen_jax.metrics.catalog import METRICS, Offer, check_names, printed_names, refusal
 from imagegen_jax.metrics.classifier import ClassifierFeatures
@@ -19,7 +24,7 @@ from imagegen_jax.metrics.measure import measured
 from imagegen_jax.metrics.moments import Moments
 from imagegen_jax.metrics.pair import Pair, Score
 from imagegen_jax.metrics.scores import distance_to
-from imagegen_jax.metrics.sets import ArraySet, ImageSet
+from imagegen_jax.metrics.sets import ArraySet, ImageSet, SampleSet
 
 
 def evaluate(
@@ -121,6 +126,23 @@ def _check_statistics(
             f"({extractor.name}, resize {extractor.resize}): another extractor, weights or resize cannot be compared"
         )
     _check_shapes([images], images.image_shape, extractor)
+    width = _width(extractor, images.image_shape)
+    if width not in (None, len(reference.mean)):
+        raise ValueError(
+            f"the saved statistics are of {len(reference.mean)} features, but {extractor.name} gives {width}: compare "
+            "with the extractor that they were computed with"
+        )
+
+
+def _width(extractor: Extractor, shape: tuple[int, int, int]) -> int | None:
+    """How many features an extractor gives of images of this shape, without a run of it; None: that is not known."""
+    if isinstance(extractor, Network):
+        side = (extractor.size, extractor.size) if extractor.resize != "none" else shape[:2]
+        image = jax.ShapeDtypeStruct((1, *side, 3), np.float32)
+        return int(jax.eval_shape(extractor.forward, extractor.weights, image)["features"].shape[-1])
+    if isinstance(extractor, Pixels) and extractor.resize == "none":
+        return math.prod(shape)
+    return extractor.model.network.features if isinstance(extractor, ClassifierFeatures) else None
 
 
 def _check_shapes(sets: Sequence[ImageSet], wanted: tuple[int, int, int], extractor: Extractor) -> None:
@@ -130,13 +152,26 @@ def _check_shapes(sets: Sequence[ImageSet], wanted: tuple[int, int, int], extrac
     for images in sets:
         shape = images.image_shape
         if isinstance(extractor, Network) and shape[2] not in (1, 3):
-            raise ValueError(f"{images.name}: images of {shape[2]} channels: {extractor.name} takes 1 (grey) or 3")
+            problem = f"{images.name}: images of {shape[2]} channels: {extractor.name} takes 1 (grey) or 3: "
+            remedies = [Remedy("take pixels as extractor"), Remedy("have them converted with {}", {"channels": 3})]
+            raise SettingError(None, problem, remedies)
         of_one_shape = isinstance(extractor, (ClassifierFeatures, Pixels))
         if of_one_shape and not _comparable(shape, wanted, extractor):
-            raise ValueError(
-                f"{images.name}: images of {shape}, but {extractor.name} compares with {wanted} (height, width, "
-                "channels): give images of one shape, or choose a network that resizes them, inception or random"
-            )
+            raise _shape_error(sets, images, wanted, extractor)
+
+
+def _shape_error(
+    sets: Sequence[ImageSet], images: ImageSet, wanted: tuple[int, int, int], extractor: Extractor
+) -> SettingError:
+    """What is drawn stays as it is, so stored images are to be brought to its shape; else all are to `wanted`."""
+    height, width, channels = next((found.image_shape for found in sets if isinstance(found, SampleSet)), wanted)
+    settings = {"size": height} if images.image_shape[:2] != wanted[:2] else {}
+    settings |= {"channels": channels} if images.image_shape[2] != wanted[2] else {}
+    remedies = [Remedy("choose a network that resizes them, inception or random")]
+    if height == width or "size" not in settings:  # sources cut out squares alone
+        remedies.insert(0, Remedy("have all brought to one with {}", settings))
+    problem = f"{images.name}: images of {images.image_shape}, but {extractor.name} compares with {wanted} "
+    return SettingError(None, problem + "(height, width, channels): give images of one shape, or ", remedies)
 
 
 def _comparable(shape: Sequence[int], wanted: Sequence[int], extractor: Extractor) -> bool:
