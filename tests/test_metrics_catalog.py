@@ -307,6 +307,7 @@ def command(tmp_path, capsys):
     def run(*arguments):
         parser = argparse.ArgumentParser()
         add_options(parser)
+        parser.set_defaults(module=[])  # an option of all commands
         run_command(parser.parse_args([*map(str, arguments), "--json", "--quiet"]), [])
         said = capsys.readouterr()
         return [json.loads(line) for line in said.out.splitlines()], said.err

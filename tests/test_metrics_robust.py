@@ -318,17 +318,22 @@ def test_a_metric_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_p
     assert [json.loads(line)["metric"] for line in (tmp_path / "kept.jsonl").open()] == [cards[-1].metric]
 
 
+def run_command(*words):
+    parser = argparse.ArgumentParser()
+    evaluation.add_options(parser)
+    parser.set_defaults(module=[])  # an option of all commands
+    evaluation.run_command(parser.parse_args(words), ["toys"])
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_command_prints_the_others_and_exits_with_one(monkeypatch, tmp_path, capsys, as_json):
     failing(monkeypatch, "kid", OverflowError("math range error"))
     for name in ("a", "b"):
         np.savez(tmp_path / f"{name}.npz", drawn(name, 8, seed=ord(name)).images)
-    parser = argparse.ArgumentParser()
-    evaluation.add_options(parser)
     files = [str(tmp_path / f"{name}.npz") for name in ("a", "b")]
     options = [*files, "--extractor", "pixels", "--metrics", "kid,cmmd", "--quiet", *(["--json"] if as_json else [])]
     with pytest.raises(SystemExit) as stopped:
-        evaluation.run_command(parser.parse_args(options), [])
+        run_command(*options)
     said = capsys.readouterr().out
     assert stopped.value.code == 1 and "OverflowError: math range error" in said and "MMD-Gaussian" in said
     if as_json:
@@ -439,17 +444,14 @@ def test_a_leaderboard_says_what_failed():
 def test_a_run_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_path, capsys):
     results = stored(tmp_path, {"a": {}, "b": {"seed": 3}})
 
-    def of_run(target, *rest):
-        if target.endswith("a"):
+    def cards_of(pair, *rest):
+        if pair[0].word.endswith("a"):
             raise ValueError("no checkpoint yet")
-        return results[target]
+        return drawn("b", 8), results[pair[0].word]
 
-    monkeypatch.setattr(evaluation, "_of_run", of_run)
-    parser = argparse.ArgumentParser()
-    evaluation.add_options(parser)
-    options = parser.parse_args([*results, "--leaderboard", str(tmp_path / "table.md")])
+    monkeypatch.setattr(evaluation, "_cards", cards_of)
     with pytest.raises(SystemExit, match="1"):
-        evaluation.run_command(options, ["toys"])
+        run_command(*results, "--extractor", "random", "--leaderboard", str(tmp_path / "table.md"))
     assert "| b | 1 | 1 |" in (tmp_path / "table.md").read_text()
     assert f"{tmp_path / 'a'}: no checkpoint yet" in capsys.readouterr().err
 
