@@ -86,7 +86,7 @@ def run_command(options: argparse.Namespace, modules: Sequence[str]) -> None:
     _check_outputs(options)
     targets, held_out = targets_of(options)
     stored = any(target.source for target in targets) or held_out is not None
-    with remedies_spelled(as_options({"extractor", *(SETTINGS if stored else ())})):
+    with remedies_spelled(as_options({"extractor", "resize", *(SETTINGS if stored else ())})):
         pairs = _pairs(options, targets, modules)
         _check_options(options, targets, pairs, metrics)
         if options.statistics:
