@@ -14,7 +14,7 @@ from PIL import Image
 from toys import Regression
 
 import imagegen_jax as ig
-from imagegen_jax import cli, evaluation, evaluation_sets
+from imagegen_jax import cli, evaluation, evaluation_options, evaluation_sets
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Digits, Folder
 from imagegen_jax.data.decode import Whole, decode
@@ -425,7 +425,7 @@ def test_a_run_that_cannot_be_written_is_said_before(imagegen, run, monkeypatch)
     def refuses(path, kinds, option):
         raise ValueError(f"{option} {path}: cannot be written (Read-only file system)")
 
-    monkeypatch.setattr(evaluation, "check_output", refuses)
+    monkeypatch.setattr(evaluation_options, "check_output", refuses)
     toy = (run, "--module", "toys", *PIXELS, "--metrics", "kid", "--samples", 16, "--quiet")
     code, out, said = imagegen("evaluate", *toy)
     assert "note: scores are printed, but not kept" in said and "KID" in out
