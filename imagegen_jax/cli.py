@@ -84,11 +84,11 @@ def _add_edit(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    from imagegen_jax import evaluation
+    from imagegen_jax import evaluation_options
 
-    EXAMPLES["evaluate"] = evaluation.EXAMPLES
+    EXAMPLES["evaluate"] = evaluation_options.EXAMPLES
     parser = _command(commands, "evaluate", "compare images with a data set, by the metrics of the field", _evaluate)
-    evaluation.add_options(parser)
+    evaluation_options.add_options(parser)
     _module_option(parser)
 
 

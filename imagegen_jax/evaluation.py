@@ -7,75 +7,38 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 
-from imagegen_jax import options as types
 from imagegen_jax.core import folder
-from imagegen_jax.data import Source
-from imagegen_jax.data.remedy import as_options, option_words, remedies_spelled
-from imagegen_jax.data_command import SETTINGS, add_source_options
+from imagegen_jax.data.remedy import as_options, remedies_spelled
+from imagegen_jax.data_command import SETTINGS
+from imagegen_jax.evaluation_options import (
+    ALL,
+    DEFAULT,
+    Pair,
+    check_options,
+    check_outputs,
+    labelled,
+    names_of,
+    say_what_is_not_kept,
+)
 from imagegen_jax.evaluation_sets import (
-    SAMPLES,
     Target,
     held_out_of,
     open_target,
     targets_of,
     with_like_channels,
 )
-from imagegen_jax.main import EXPECTED_ERRORS, step_word
+from imagegen_jax.main import EXPECTED_ERRORS
 from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, check_names
-from imagegen_jax.metrics.choose import EXTRACTORS, extractor_of, kind_of
+from imagegen_jax.metrics.choose import extractor_of, kind_of
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, evaluate
 from imagegen_jax.metrics.extractor import Extractor, Pixels
 from imagegen_jax.metrics.features import features_of
 from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.resize import KINDS
 from imagegen_jax.metrics.seeds import entries_of
 from imagegen_jax.metrics.sets import ImageSet, SampleSet
-from imagegen_jax.output import check_output, whole
+from imagegen_jax.output import whole
 from imagegen_jax.report import write_report
-
-ALL = "all"
-DEFAULT = "fid,kid,prdc"
-Pair = tuple[Target, Target]  # what is measured, and what against
-
-EXAMPLES = """examples:
-  imagegen evaluate runs/demo --metrics fid,kid,is,prdc --samples 10000
-  imagegen evaluate samples.npz tfds:cifar10 --extractor inception
-  imagegen evaluate tfds:mnist tfds:mnist --split test,train      the floor: real images against real ones
-  imagegen evaluate tfds:cifar10 --extractor inception --statistics cifar10.npz
-  imagegen evaluate samples.npz train.npz --held-out test.npz --metrics authpct,c_t
-  imagegen evaluate decoded.npz originals.npz --metrics psnr,ssim
-  imagegen evaluate runs/* --leaderboard table.md
-
-Each argument is a run's folder, a folder or .zip of images, an .npz of images or of saved statistics (mu, sigma),
-`digits`, or a TFDS name. One run alone is compared with the data that it was trained on. Images of several sizes are
-resized as --resize says; --size cuts squares out instead. Options that would change nothing are refused.
-
-metrics:
-""" + "\n".join(f"  {name:14} {metric.about}" for name, metric in METRICS.items())
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `imagegen evaluate`."""
-    parser.add_argument("targets", nargs="+", help="what to evaluate, and what against; see below")
-    parser.add_argument(
-        "--metrics", help=f"names from the list below, with commas, or all that apply: {ALL} (default: {DEFAULT})"
-    )
-    parser.add_argument(
-        "--samples", type=types.integer(2), help=f"images drawn from a run (default: {SAMPLES:,})"
-    )  # fmt: skip
-    parser.add_argument("--extractor", help=f"auto, {EXTRACTORS} (default: auto)")
-    parser.add_argument("--resize", choices=KINDS, help="how images come to the extractor's size (default: clean)")
-    parser.add_argument("--held-out", metavar="WORD", help="images not trained on (default: the data's test split)")
-    parser.add_argument("--split", help="splits of TFDS sets and digits, in the order of arguments, --held-out last")
-    add_source_options(parser)
-    parser.add_argument("--step", type=step_word, help="which checkpoint of a run, or 'best' (default: the newest)")
-    parser.add_argument("--average", help="which moving average of a run; 'none' for the last weights")
-    parser.add_argument("--seed", type=types.seed, help="of samples, subsets and bootstrap (default: 0)")
-    parser.add_argument("--statistics", help="write mean and covariance of the first to this .npz")
-    parser.add_argument("--leaderboard", help="evaluate each run on its own; a Markdown table in this .md")
-    parser.add_argument("--json", action="store_true", default=None, help="a card a line, for machines")
-    parser.add_argument("--quiet", action="store_true", help="no progress line")
 
 
 def run_command(options: argparse.Namespace, modules: Sequence[str]) -> None:
@@ -83,18 +46,18 @@ def run_command(options: argparse.Namespace, modules: Sequence[str]) -> None:
     metrics = [name.strip() for name in (options.metrics or DEFAULT).split(",")]
     if metrics != [ALL]:
         check_names(metrics)
-    _check_outputs(options)
+    check_outputs(options)
     targets, held_out = targets_of(options)
     stored = any(target.source for target in targets) or held_out is not None
-    with remedies_spelled(as_options({"extractor", *(SETTINGS if stored else ())})):
+    with remedies_spelled(as_options({"extractor", "resize", *(SETTINGS if stored else ())})):
         pairs = _pairs(options, targets, modules)
-        _check_options(options, targets, pairs, metrics)
+        check_options(options, targets, pairs, metrics)
         if options.statistics:
             _write_statistics(options, targets[0], modules)
             return
         # Before anything is drawn, of all runs: weights that are missing are said.
-        extractors = [_extractor_before(_names(metrics), pair, options) for pair in pairs]
-        _say_what_is_not_kept(targets)
+        extractors = [_extractor_before(names_of(metrics), pair, options) for pair in pairs]
+        say_what_is_not_kept(targets)
         results: dict[str, list[Card]] = {}
         unkept: list[str] = []
         for pair, extractor in zip(pairs, extractors, strict=True):
@@ -109,20 +72,23 @@ def run_command(options: argparse.Namespace, modules: Sequence[str]) -> None:
             if not options.leaderboard:
                 _print(cards, options.json)
             unkept += _keep(cards, images)
-        if options.leaderboard and results:
-            _write_leaderboard(results, options.leaderboard, modules)
-        if unkept:
-            raise OSError(f"the scores above are not kept: {'; '.join(unkept)}")
-        if len(results) < len(pairs) or any(card.failed for cards in results.values() for card in cards):
-            raise SystemExit(1)  # what failed was said, and nothing else lost
+        _finish(results, unkept, len(pairs), options.leaderboard, modules)
+
+
+def _finish(
+    results: Mapping[str, list[Card]], unkept: Sequence[str], asked: int, table: str | None, modules: Sequence[str]
+) -> None:
+    """Writes the leaderboard, and ends with an error where something failed, which costs nothing else."""
+    if table and results:
+        _write_leaderboard(results, table, modules)
+    if unkept:
+        raise OSError(f"the scores above are not kept: {'; '.join(unkept)}")
+    if len(results) < asked or any(card.failed for cards in results.values() for card in cards):
+        raise SystemExit(1)
 
 
 def _print(cards: Sequence[Card], as_json: bool) -> None:
     print("\n".join(json.dumps(card.to_dict()) for card in cards) if as_json else text_table(cards))
-
-
-def _names(metrics: Sequence[str]) -> list[str]:
-    return list(METRICS) if metrics == [ALL] else list(metrics)
 
 
 def _keep(cards: Sequence[Card], images: ImageSet) -> list[str]:
@@ -185,12 +151,6 @@ def _remedy(options: argparse.Namespace) -> str:
     return "give runs alone" if options.leaderboard else "say what to compare it with as a second argument"
 
 
-def _labelled(pair: Pair) -> Source | None:
-    """The data that a classifier is trained on."""
-    first, second = pair
-    return first.source if second.saved else second.source
-
-
 def _extractor_before(names: Sequence[str], pair: Pair, options: argparse.Namespace) -> Extractor | None:
     """The extractor, before any image is read or drawn; None for a classifier, which is trained when all else is known.
 
@@ -198,7 +158,7 @@ def _extractor_before(names: Sequence[str], pair: Pair, options: argparse.Namesp
     """
     if all(METRICS[name].of_pixels for name in names):
         return Pixels()  # which is not asked for any features
-    word, source = options.extractor or "auto", _labelled(pair)
+    word, source = options.extractor or "auto", labelled(pair)
     if kind_of(word, source) == "classifier" and source is not None:
         return None
     spatial = not pair[1].saved and any("spatial" in METRICS[name].reads for name in names)
@@ -219,7 +179,7 @@ def _cards(
     sides = with_like_channels(sides, extractor, fixed)
     images, reference, source = sides[0].images, pair[1].saved or sides[-1].images, sides[-1].target.source
     held = None
-    if not isinstance(reference, Moments) and any(METRICS[name].wants_held_out for name in _names(metrics)):
+    if not isinstance(reference, Moments) and any(METRICS[name].wants_held_out for name in names_of(metrics)):
         if (target := held_out_of(held_out, images, source)) is not None:
             side = open_target(target, extractor, options, modules)
             held = with_like_channels([side, sides[-1]], extractor, fixed)[0].images
@@ -240,60 +200,3 @@ def _plan(images: ImageSet, reference: ImageSet | Moments, extractor: Extractor,
     how = "drawn from" if isinstance(images, SampleSet) else "of"
     against = "saved statistics" if isinstance(reference, Moments) else f"{len(reference):,} of {reference.name}"
     return f"{', '.join(metrics)} by {extractor.name}: {len(images):,} images {how} {images.name} against {against}"
-
-
-# --- checks before any work ------------------------------------------------------------------------------------------
-
-
-def _check_outputs(options: argparse.Namespace) -> None:
-    for name, kind in (("statistics", ".npz"), ("leaderboard", ".md")):
-        if (path := getattr(options, name)) is not None:
-            check_output(path, (kind,), f"--{name}")
-
-
-def _say_what_is_not_kept(targets: Sequence[Target]) -> None:
-    """Tells of runs whose folder cannot be written, such as on a read-only mount: their scores are printed alone."""
-    for target in targets:
-        if target.run is not None:
-            try:
-                check_output(target.run / "evaluations.jsonl", (".jsonl",), "keeping scores in")
-            except ValueError as error:
-                print(f"note: scores are printed, but not kept: {error}", file=sys.stderr)
-
-
-def _check_options(
-    options: argparse.Namespace, targets: Sequence[Target], pairs: Sequence[Pair], metrics: Sequence[str]
-) -> None:
-    """Raises ValueError for an option that is given, but would change nothing."""
-    for name, why in _idle(options, targets, pairs, _names(metrics)).items():
-        value = getattr(options, name)
-        if value not in (None, []):
-            words = option_words("--", name, ",".join(value) if isinstance(value, list) else value)
-            raise ValueError(f"{words}: {why}: leave it out")
-
-
-def _idle(
-    options: argparse.Namespace, targets: Sequence[Target], pairs: Sequence[Pair], names: Sequence[str]
-) -> dict[str, str]:
-    """Option -> why it would change nothing."""
-    found: dict[str, str] = {}
-    word = options.extractor or "auto"
-    kinds = {kind_of(word, _labelled(pair)) for pair in pairs} or {kind_of(word, targets[0].source)}
-    if kinds <= {"classifier", "pixels"}:
-        found["resize"] = f"the extractor ({', '.join(sorted(kinds))}) takes images as they are"
-    if pairs and all(METRICS[name].of_pixels for name in names):
-        found |= dict.fromkeys(("extractor", "resize"), f"{', '.join(names)} compare pixels, without an extractor")
-    if not any(METRICS[name].wants_held_out for name in names):
-        readers = ", ".join(name for name, metric in METRICS.items() if metric.wants_held_out)
-        found["held_out"] = f"of all metrics only {readers} compare with such images"
-    if pairs and all(second.saved for _, second in pairs):
-        found["held_out"] = "saved statistics allow fid alone, which compares with no such images"
-    if not any(target.run for target in targets):
-        found |= dict.fromkeys(("samples", "step", "average", "module"), "no argument is a run, so nothing is drawn")
-        if options.statistics:
-            found["seed"] = "nothing is drawn"
-    if options.statistics:
-        found |= dict.fromkeys(("metrics", "held_out", "leaderboard", "json"), "--statistics measures nothing")
-    if options.leaderboard:
-        found["json"] = "--leaderboard prints a table"
-    return found

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from imagegen_jax.data import TFDS, Digits, Source, parse_source
 from imagegen_jax.data.decode import Whole
-from imagegen_jax.data.remedy import SettingError, has_setting, option_words
+from imagegen_jax.data.remedy import Remedy, SettingError, has_setting, option_words
 from imagegen_jax.data_command import given
 from imagegen_jax.metrics.extractor import Extractor, Network
 from imagegen_jax.metrics.moments import Moments
@@ -140,7 +140,8 @@ def open_target(
         if "size" not in error.settings or not isinstance(extractor, Network) or extractor.resize == "none":
             raise
         if extractor.resize != "clean":
-            raise ValueError(f"{error}; images of several sizes are resized by --resize clean alone") from error
+            clean = Remedy("have each resized to the extractor's size with {}", {"resize": "clean"})
+            raise SettingError(error.owner, error.problem, [*error.remedies, clean]) from error
         _say(
             f"{target.word}: images of several sizes: each is resized to {extractor.size}x{extractor.size} for "
             f"{extractor.name}, as --resize {extractor.resize} does; --size would cut out squares"

@@ -16,9 +16,10 @@ _REDUCING_GAP = 3.0  # Pillow reduces by an integer factor down to 3 times the s
 
 
 class Whole(int):
-    """A size that images are brought to whole, whatever their proportions, by the rule "clean" of `metrics.resize`.
+    """A size that images are brought to whole, whatever their proportions, by Pillow's bicubic filter.
 
-    It is taken in place of an int, by which a square is cut out: for evaluations of images of several sizes.
+    That is the rule "clean" of `metrics.resize`, for evaluations of images of several sizes; of an int instead, a
+    square is cut out.
     """
 
     def __repr__(self) -> str:
