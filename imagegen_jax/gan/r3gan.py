@@ -3,6 +3,9 @@
 The loss is locally convergent (Proposition 1), so StyleGAN's devices are gone: no normalisation, no modulation, no
 minibatch statistics, no lazy penalties. Networks are residual stages of inverted bottlenecks with grouped 3x3
 convolutions, weights from N(0, gain^2 / fan in) scaled as Fixup has it, and the last layer of each block from zero.
+
+A difference from the authors' code: in a step both networks see the same real images, where theirs draws a batch for
+each.
 """
 
 from __future__ import annotations
