@@ -1,9 +1,17 @@
 """Image generation in JAX and Flax: every family of models under one contract and one loop."""
 
-from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.override import override
-from imagegen_jax.core.program import Program
-from imagegen_jax.main import main
-from imagegen_jax.run import Run, fit, load, load_network, save_network
+import os
+
+from imagegen_jax.core.signals import one_line_for_interrupted_imports
+
+# Of XLA's own log only what ends the process: it logs as errors that it is slow, and raises what is one.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+one_line_for_interrupted_imports()
+
+from imagegen_jax.core.experiment import Experiment  # noqa: E402  (after the settings above)
+from imagegen_jax.core.override import override  # noqa: E402
+from imagegen_jax.core.program import Program  # noqa: E402
+from imagegen_jax.main import main  # noqa: E402
+from imagegen_jax.run import Run, fit, load, load_network, save_network  # noqa: E402
 
 __all__ = ["Experiment", "Program", "Run", "fit", "load", "load_network", "main", "override", "save_network"]

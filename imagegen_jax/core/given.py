@@ -1,4 +1,4 @@
-"""Seeds and classes as users give them, checked here for every command and every Python method."""
+"""Seeds, counts and classes as users give them, checked here for every command and every Python method."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+LARGEST = 2**31 - 1  # of counts: they are int32 in compiled programs
 SEEDS = 2**32  # seeds are uint32 in compiled programs
 
 
@@ -21,6 +22,18 @@ def check_seed(value: Any, name: str = "seed") -> int:
     if isinstance(value, (bool, np.bool_)) or not 0 <= seed < SEEDS:
         raise ValueError(f"{name}={value!r}: a seed is an integer from 0 to {SEEDS - 1}")
     return seed
+
+
+def check_integer(value: Any, name: str, low: int, high: int = LARGEST) -> int:
+    """Returns an integer from `low` to `high` as an int. Raises ValueError, naming `name`, for anything else."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = low - 1
+    if isinstance(value, (bool, np.bool_)) or not low <= number <= high:
+        upper = "2**31 - 1" if high == LARGEST else high
+        raise ValueError(f"{name}={value!r}: must be an integer from {low} to {upper}")
+    return number
 
 
 def check_labels(values: Any, num_classes: int, class_names: Sequence[str] = (), name: str = "labels") -> np.ndarray:

@@ -73,5 +73,9 @@ def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "h w c"]) -
 
     target = pathlib.Path(path)
     partial = target.with_name(f".{target.name}.{os.getpid()}")
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(partial, format="PNG")
-    partial.replace(target)
+    try:
+        Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(partial, format="PNG")
+        partial.replace(target)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
