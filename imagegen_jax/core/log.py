@@ -115,8 +115,8 @@ class Progress:
     def say(self, text: str) -> None:
         """Writes a line of its own, above the live one."""
         self._last = time.monotonic()
-        self._write(f"\r{text}{CLEAR}\n" if self._live else text + "\n")
-        self._draw()
+        below = f"\r{self.line()}" if self._live else ""
+        self._write(f"\r{text}{CLEAR}\n{below.rstrip()}" if self._live else text + "\n")
 
     def _draw(self) -> None:
         if self._live and not self._closed.is_set():
