@@ -5,7 +5,7 @@
     imagegen sample runs/iddpm_cifar10 --n 64 --model.sampling_steps 250
 
 The authors' recipe: 4,000 steps of the cosine schedule, batch 128, Adam with rate 1e-4, dropout 0.3, 500,000 steps,
-averages of decay 0.9999. For the likelihood, `--model.objective vlb --model.importance True`.
+averages of decay 0.9999. For the likelihood, `--model.objective vlb --model.importance`.
 
 Cost: made for an accelerator. Expected: 52,546,438 parameters, as published; FID 3.19 with L_hybrid, and 2.94 bits per
 dimension with L_vlb, as the authors report.

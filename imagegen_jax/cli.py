@@ -16,12 +16,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from imagegen_jax import editing, importing, sampling
+from imagegen_jax import data_command, editing, importing, sampling
 from imagegen_jax.core import folder, program, summary
 from imagegen_jax.core.experiment import Experiment, Rows
 from imagegen_jax.core.model import condition_rows
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.data.remedy import nowhere, remedies_spelled
 from imagegen_jax.main import main as train_main
 from imagegen_jax.main import readable_errors
 
@@ -40,19 +41,14 @@ EXAMPLES = {
   imagegen info experiments.ddpm_cifar10 --model.network.width 256 --arrays
   imagegen info runs/demo --json""",
     "import": importing.EXAMPLES,
-    "data": """examples:
-  imagegen data info digits
-  imagegen data info photos.zip --size 64 --channels 3 --out photos.png
-  imagegen data info paired:facades.zip/train
-  imagegen data info unpaired:horse2zebra.zip/trainB,horse2zebra.zip/trainA
-  imagegen data prepare tfds:cifar10""",
+    "data": data_command.EXAMPLES,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     options, rest = _parser().parse_known_args(arguments)
-    with readable_errors():
+    with readable_errors(), remedies_spelled(nowhere):
         options.run_command(options, rest)
 
 
@@ -117,15 +113,7 @@ def _add_import(commands: Any) -> None:
 
 def _add_data(commands: Any) -> None:
     data = _command(commands, "data", "look at a data set, or prepare it", _data)
-    data.add_argument("action", choices=("info", "prepare"))
-    data.add_argument("source", help="digits, a TFDS name such as mnist or tfds:cifar10, a folder, a .zip, an .npz")
-    data.add_argument("--size", type=int, help="training size in pixels (default: as they are)")
-    data.add_argument("--channels", type=int, choices=(1, 3, 4), help="1 grey, 3 RGB, 4 RGBA (default: as they are)")
-    data.add_argument("--split", help="split of a TFDS set (default: train)")
-    data.add_argument("--data-dir", help="where TFDS keeps its data")
-    data.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("data.png"), help="picture grid (default: data.png)"
-    )
+    data_command.add_options(data)
 
 
 def _command(commands: Any, name: str, what: str, function: Any, **settings: Any) -> argparse.ArgumentParser:
@@ -222,18 +210,8 @@ def _import(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _data(options: argparse.Namespace, rest: list[str]) -> None:
-    from imagegen_jax.data import parse_source
-    from imagegen_jax.data.describe import describe, picture_grid
-    from imagegen_jax.data.tfds import TFDS, prepare_tfds
-
     _no_more(options, rest)
-    source = parse_source(options.source, options.size, options.channels, options.split, options.data_dir)
-    if options.action == "prepare" and isinstance(source, TFDS):
-        prepare_tfds(source.name, source.data_dir)
-    dataset = source.open()
-    print(describe(dataset, options.source))
-    picture_grid(dataset, options.out)
-    print(f"pictures: {options.out}")
+    data_command.run_command(options)
 
 
 # --- modules ---------------------------------------------------------------------------------------------------------

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-import pathlib
-import re
 import sys
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from imagegen_jax.data import TFDS, Digits, Source, parse_source
-from imagegen_jax.main import step_word
+from imagegen_jax import options as types
+from imagegen_jax.core import folder
+from imagegen_jax.data import Source
+from imagegen_jax.data.remedy import as_options, option_words, remedies_spelled
+from imagegen_jax.data_command import SETTINGS, add_source_options
+from imagegen_jax.evaluation_sets import (
+    SAMPLES,
+    Target,
+    held_out_of,
+    open_target,
+    targets_of,
+    with_like_channels,
+)
+from imagegen_jax.main import EXPECTED_ERRORS, step_word
 from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, check_names
-from imagegen_jax.metrics.choose import EXTRACTORS, extractor_of
+from imagegen_jax.metrics.choose import EXTRACTORS, extractor_of, kind_of
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, evaluate
 from imagegen_jax.metrics.extractor import Extractor, Pixels
 from imagegen_jax.metrics.features import features_of
 from imagegen_jax.metrics.moments import Moments
 from imagegen_jax.metrics.resize import KINDS
-from imagegen_jax.metrics.sets import ImageSet, SampleSet, source_set
+from imagegen_jax.metrics.seeds import entries_of
+from imagegen_jax.metrics.sets import ImageSet, SampleSet
+from imagegen_jax.output import check_output, whole
 from imagegen_jax.report import write_report
-from imagegen_jax.run import load
 
 ALL = "all"
+DEFAULT = "fid,kid,prdc"
+Pair = tuple[Target, Target]  # what is measured, and what against
 
 EXAMPLES = """examples:
   imagegen evaluate runs/demo --metrics fid,kid,is,prdc --samples 10000
@@ -38,7 +48,8 @@ EXAMPLES = """examples:
   imagegen evaluate runs/* --leaderboard table.md
 
 Each argument is a run's folder, a folder or .zip of images, an .npz of images or of saved statistics (mu, sigma),
-`digits`, or a TFDS name. One run alone is compared with the data that it was trained on.
+`digits`, or a TFDS name. One run alone is compared with the data that it was trained on. Images of several sizes are
+resized as --resize says; --size cuts squares out instead. Options that would change nothing are refused.
 
 metrics:
 """ + "\n".join(f"  {name:14} {metric.about}" for name, metric in METRICS.items())
@@ -48,194 +59,241 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `imagegen evaluate`."""
     parser.add_argument("targets", nargs="+", help="what to evaluate, and what against; see below")
     parser.add_argument(
-        "--metrics",
-        default="fid,kid,prdc",
-        help="names from the list below, with commas, or all that apply: all (default: fid,kid,prdc)",
+        "--metrics", help=f"names from the list below, with commas, or all that apply: {ALL} (default: {DEFAULT})"
     )
-    parser.add_argument("--samples", type=int, default=10_000, help="images drawn from a run (default: 10,000)")
-    parser.add_argument("--extractor", default="auto", help=f"auto, {EXTRACTORS} (default: auto)")
+    parser.add_argument(
+        "--samples", type=types.integer(2), help=f"images drawn from a run (default: {SAMPLES:,})"
+    )  # fmt: skip
+    parser.add_argument("--extractor", help=f"auto, {EXTRACTORS} (default: auto)")
     parser.add_argument("--resize", choices=KINDS, help="how images come to the extractor's size (default: clean)")
     parser.add_argument("--held-out", metavar="WORD", help="images not trained on (default: the data's test split)")
     parser.add_argument("--split", help="splits of TFDS sets and digits, in the order of arguments, --held-out last")
+    add_source_options(parser)
     parser.add_argument("--step", type=step_word, help="which checkpoint of a run, or 'best' (default: the newest)")
     parser.add_argument("--average", help="which moving average of a run; 'none' for the last weights")
-    parser.add_argument("--seed", type=int, default=0, help="of samples, subsets and bootstrap (default: 0)")
-    parser.add_argument("--statistics", type=pathlib.Path, help="write mean and covariance of the first to this .npz")
-    parser.add_argument("--leaderboard", type=pathlib.Path, help="evaluate each run on its own; a Markdown table here")
-    parser.add_argument("--json", action="store_true", help="a card a line, for machines")
+    parser.add_argument("--seed", type=types.seed, help="of samples, subsets and bootstrap (default: 0)")
+    parser.add_argument("--statistics", help="write mean and covariance of the first to this .npz")
+    parser.add_argument("--leaderboard", help="evaluate each run on its own; a Markdown table in this .md")
+    parser.add_argument("--json", action="store_true", default=None, help="a card a line, for machines")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
 
 
 def run_command(options: argparse.Namespace, modules: Sequence[str]) -> None:
-    """Evaluates what the command line names; prints, and stores with a run what was measured of it."""
-    metrics = [name.strip() for name in options.metrics.split(",")]
+    """Evaluates what the command line names; prints, and then stores with a run what was measured of it."""
+    metrics = [name.strip() for name in (options.metrics or DEFAULT).split(",")]
     if metrics != [ALL]:
         check_names(metrics)
-    if options.samples < 2:
-        raise ValueError(f"--samples {options.samples}: must be at least 2")
-    if options.leaderboard:
-        results = {target: _of_run(target, metrics, options, modules) for target in options.targets}
-        options.leaderboard.write_text(leaderboard(_by_experiment(results)))
-        print(options.leaderboard.read_text(), end="")
-        return
-    if len(options.targets) > 2:
-        raise ValueError(f"{len(options.targets)} arguments: give one or two, or runs with --leaderboard")
-    if options.statistics:
-        _write_statistics(options, modules)
-    elif len(options.targets) == 1:
-        _print(_of_run(options.targets[0], metrics, options, modules), options.json)
-    else:
-        _print(_of_two(options, metrics, modules), options.json)
+    _check_outputs(options)
+    targets, held_out = targets_of(options)
+    stored = any(target.source for target in targets) or held_out is not None
+    with remedies_spelled(as_options({"extractor", *(SETTINGS if stored else ())})):
+        pairs = _pairs(options, targets, modules)
+        _check_options(options, targets, pairs, metrics)
+        if options.statistics:
+            _write_statistics(options, targets[0], modules)
+            return
+        # Before anything is drawn, of all runs: weights that are missing are said.
+        extractors = [_extractor_before(_names(metrics), pair, options) for pair in pairs]
+        _say_what_is_not_kept(targets)
+        results: dict[str, list[Card]] = {}
+        unkept: list[str] = []
+        for pair, extractor in zip(pairs, extractors, strict=True):
+            try:
+                images, cards = _cards(pair, held_out, extractor, metrics, options, modules)
+            except EXPECTED_ERRORS as error:
+                if len(pairs) == 1:
+                    raise
+                print(f"error: {pair[0].word}: {error}", file=sys.stderr)
+                continue
+            results[pair[0].word] = cards
+            if not options.leaderboard:
+                _print(cards, options.json)
+            unkept += _keep(cards, images)
+        if options.leaderboard and results:
+            _write_leaderboard(results, options.leaderboard, modules)
+        if unkept:
+            raise OSError(f"the scores above are not kept: {'; '.join(unkept)}")
+        if len(results) < len(pairs) or any(card.failed for cards in results.values() for card in cards):
+            raise SystemExit(1)  # what failed was said, and nothing else lost
 
 
 def _print(cards: Sequence[Card], as_json: bool) -> None:
     print("\n".join(json.dumps(card.to_dict()) for card in cards) if as_json else text_table(cards))
 
 
-def _of_run(target: str, metrics: Sequence[str], options: argparse.Namespace, modules: Sequence[str]) -> list[Card]:
-    """A run against the data that it was trained on."""
-    folder = pathlib.Path(target)
-    if not _is_run(folder):
-        raise ValueError(f"{target} is no run folder: say what to compare it with as a second argument")
-    samples = _samples(folder, options, modules)
-    source = samples.run.experiment.data
-    cards = _cards(samples, source_set(source), source, metrics, options, _splits(options)[2])
-    print(f"report: {folder / 'report.html'}", file=sys.stderr)
-    return cards
+def _names(metrics: Sequence[str]) -> list[str]:
+    return list(METRICS) if metrics == [ALL] else list(metrics)
 
 
-def _of_two(options: argparse.Namespace, metrics: Sequence[str], modules: Sequence[str]) -> list[Card]:
-    splits = _splits(options)
-    images, first = _set_of(options.targets[0], options, modules, splits[0])
-    saved = _saved_statistics(options.targets[1])
-    if saved is not None:
-        return _cards(images, saved, first, metrics, options, splits[2])
-    reference, second = _set_of(options.targets[1], options, modules, splits[1])
-    return _cards(images, reference, second, metrics, options, splits[2])
+def _keep(cards: Sequence[Card], images: ImageSet) -> list[str]:
+    """Adds cards of a run to its folder, and a report of it; returns what went wrong, in words."""
+    if not isinstance(images, SampleSet):
+        return []
+    workdir = images.run.workdir
+    try:
+        append(cards, workdir / "evaluations.jsonl")
+        print(f"report: {write_report(workdir)}", file=sys.stderr)
+    except OSError as error:
+        return [f"{workdir} cannot be written ({error.strerror or error})"]
+    return []
+
+
+def _write_leaderboard(results: Mapping[str, list[Card]], path: str, modules: Sequence[str]) -> None:
+    table = leaderboard(entries_of(results, modules))
+    print(table, end="")
+    with whole(path) as partial:
+        partial.write_text(table)
+
+
+def _write_statistics(options: argparse.Namespace, target: Target, modules: Sequence[str]) -> None:
+    word = options.extractor or "auto"
+    early = None if kind_of(word, target.source) == "classifier" else extractor_of(word, options.resize, target.source)
+    side = open_target(target, early, options, modules)
+    (side,) = with_like_channels([side], early, fixed=options.channels is not None)
+    extractor = early or extractor_of(word, options.resize, side.target.source, options.quiet)
+    features = features_of(side.images, extractor, options.quiet)["features"]
+    with whole(options.statistics) as partial:
+        Moments.of(features, fingerprint=extractor.fingerprint).save(partial)
+    print(f"mean and covariance of {len(side.images):,} images ({extractor.name}) in {options.statistics}")
+
+
+# --- one comparison --------------------------------------------------------------------------------------------------
+
+
+def _pairs(options: argparse.Namespace, targets: Sequence[Target], modules: Sequence[str]) -> list[Pair]:
+    """What is compared with what: two arguments, or runs each with the data that it was trained on."""
+    if options.statistics:
+        if len(targets) > 1:
+            raise ValueError(f"--statistics: {len(targets)} arguments: give the one whose statistics are to be written")
+        return []
+    if not options.leaderboard and len(targets) > 2:
+        raise ValueError(f"{len(targets)} arguments: give one or two, or runs with --leaderboard")
+    if not options.leaderboard and targets[0].saved:
+        raise ValueError(f"{targets[0].word} holds statistics, no images: give it as the second of two arguments")
+    if not options.leaderboard and len(targets) == 2:
+        return [(targets[0], targets[1])]
+    pairs = []
+    for target in targets:
+        if target.run is None:
+            raise ValueError(f"{target.word} is no run folder: {_remedy(options)}")
+        data = folder.load_experiment(target.run, modules).data
+        pairs.append((target, Target(str(data), source=data)))
+    return pairs
+
+
+def _remedy(options: argparse.Namespace) -> str:
+    return "give runs alone" if options.leaderboard else "say what to compare it with as a second argument"
+
+
+def _labelled(pair: Pair) -> Source | None:
+    """The data that a classifier is trained on."""
+    first, second = pair
+    return first.source if second.saved else second.source
+
+
+def _extractor_before(names: Sequence[str], pair: Pair, options: argparse.Namespace) -> Extractor | None:
+    """The extractor, before any image is read or drawn; None for a classifier, which is trained when all else is known.
+
+    Features beside spatial ones are kept apart from those without, so these are taken only where they are wanted.
+    """
+    if all(METRICS[name].of_pixels for name in names):
+        return Pixels()  # which is not asked for any features
+    word, source = options.extractor or "auto", _labelled(pair)
+    if kind_of(word, source) == "classifier" and source is not None:
+        return None
+    spatial = not pair[1].saved and any("spatial" in METRICS[name].reads for name in names)
+    return extractor_of(word, options.resize, source, options.quiet, spatial)
 
 
 def _cards(
-    images: ImageSet,
-    reference: ImageSet | Moments,
-    source: Source | None,
+    pair: Pair,
+    held_out: Target | None,
+    extractor: Extractor | None,
     metrics: Sequence[str],
     options: argparse.Namespace,
-    held_out_split: str | None,
-) -> list[Card]:
-    """The cards, kept with the run where a run drew the images. `source` is the labelled data for a classifier."""
-    names = list(METRICS) if metrics == [ALL] else metrics
-    held_out = None
-    if not isinstance(reference, Moments) and any(METRICS[name].wants_held_out for name in names):
-        held_out = _held_out(options, source, images, held_out_split)
-    elif options.held_out:
-        readers = ", ".join(name for name, metric in METRICS.items() if metric.wants_held_out)
-        raise ValueError(f"--held-out {options.held_out}: of all metrics only {readers} compare with such images")
+    modules: Sequence[str],
+) -> tuple[ImageSet, list[Card]]:
+    """The images that were measured, and their cards."""
+    fixed = options.channels is not None
+    sides = [open_target(target, extractor, options, modules) for target in pair if not target.saved]
+    sides = with_like_channels(sides, extractor, fixed)
+    images, reference, source = sides[0].images, pair[1].saved or sides[-1].images, sides[-1].target.source
+    held = None
+    if not isinstance(reference, Moments) and any(METRICS[name].wants_held_out for name in _names(metrics)):
+        if (target := held_out_of(held_out, images, source)) is not None:
+            side = open_target(target, extractor, options, modules)
+            held = with_like_channels([side, sides[-1]], extractor, fixed)[0].images
     if metrics != [ALL]:
-        check_metrics(metrics, images, reference, None, held_out)  # before a classifier is trained
-    extractor = _extractor_for(names, reference, options, source)
+        check_metrics(metrics, images, reference, extractor, held)  # before a classifier is trained
+    extractor = extractor or extractor_of(options.extractor or "auto", None, source, options.quiet)
     if metrics == [ALL]:
-        metrics, skipped = applicable(images, reference, extractor, held_out)
+        metrics, skipped = applicable(images, reference, extractor, held)
         for name, reason in skipped.items():
             print(f"without {name}: {reason}", file=sys.stderr)
-    cards = evaluate(images, reference, extractor, metrics, options.seed, options.quiet, held_out)
-    if isinstance(images, SampleSet):
-        append(cards, images.run.workdir / "evaluations.jsonl")
-        write_report(images.run.workdir)
-    return cards
+    if not options.quiet:
+        print(_plan(images, reference, extractor, metrics), file=sys.stderr)
+    return images, evaluate(images, reference, extractor, metrics, options.seed or 0, options.quiet, held)
 
 
-def _extractor_for(
-    metrics: Sequence[str], reference: ImageSet | Moments, options: argparse.Namespace, source: Source | None
-) -> Extractor:
-    if all(METRICS[name].of_pixels for name in metrics):
-        return Pixels()  # which is not asked for any features
-    # Features beside spatial ones are kept apart from those without, so these are taken only where they are wanted.
-    spatial = not isinstance(reference, Moments) and any("spatial" in METRICS[name].reads for name in metrics)
-    return extractor_of(options.extractor, options.resize, source, options.quiet, spatial)
+def _plan(images: ImageSet, reference: ImageSet | Moments, extractor: Extractor, metrics: Sequence[str]) -> str:
+    """What is going to be done, in words."""
+    how = "drawn from" if isinstance(images, SampleSet) else "of"
+    against = "saved statistics" if isinstance(reference, Moments) else f"{len(reference):,} of {reference.name}"
+    return f"{', '.join(metrics)} by {extractor.name}: {len(images):,} images {how} {images.name} against {against}"
 
 
-def _held_out(
-    options: argparse.Namespace, source: Source | None, images: ImageSet, split: str | None
-) -> ImageSet | None:
-    """Images that were not trained on: `--held-out`, else the test split beside a source's split "train"."""
-    if options.held_out:
-        chosen = parse_source(options.held_out)
-        has_splits = isinstance(chosen, (TFDS, Digits))
-        return source_set(_with_split(chosen, options.held_out, split or ("test" if has_splits else None)))
-    if not isinstance(source, (TFDS, Digits)) or "train" not in source.split or "test" in source.split:
-        return None
-    try:
-        found = source_set(dataclasses.replace(source, split="test"))
-    except (ValueError, FileNotFoundError):  # it has no such split
-        return None
-    return None if found.fingerprint == images.fingerprint else found
+# --- checks before any work ------------------------------------------------------------------------------------------
 
 
-def _write_statistics(options: argparse.Namespace, modules: Sequence[str]) -> None:
-    images, source = _set_of(options.targets[0], options, modules, _splits(options)[0])
-    extractor = extractor_of(options.extractor, options.resize, source, options.quiet)
-    features = features_of(images, extractor, options.quiet)["features"]
-    Moments.of(features, fingerprint=extractor.fingerprint).save(options.statistics)
-    print(f"mean and covariance of {len(images):,} images ({extractor.name}) in {options.statistics}")
+def _check_outputs(options: argparse.Namespace) -> None:
+    for name, kind in (("statistics", ".npz"), ("leaderboard", ".md")):
+        if (path := getattr(options, name)) is not None:
+            check_output(path, (kind,), f"--{name}")
 
 
-def _by_experiment(results: Mapping[str, list[Card]]) -> dict[str, list[list[Card]]]:
-    """Runs that differ in nothing but a trailing number are seeds of one entry: runs/a_seed1, runs/a_seed2."""
-    entries: dict[str, list[list[Card]]] = {}
-    for target, cards in results.items():
-        entry = re.sub(r"[-_]?(seed)?[-_]?\d+$", "", pathlib.Path(target).name) or pathlib.Path(target).name
-        entries.setdefault(entry, []).append(cards)
-    return entries
+def _say_what_is_not_kept(targets: Sequence[Target]) -> None:
+    """Tells of runs whose folder cannot be written, such as on a read-only mount: their scores are printed alone."""
+    for target in targets:
+        if target.run is not None:
+            try:
+                check_output(target.run / "evaluations.jsonl", (".jsonl",), "keeping scores in")
+            except ValueError as error:
+                print(f"note: scores are printed, but not kept: {error}", file=sys.stderr)
 
 
-# --- words to things -------------------------------------------------------------------------------------------------
+def _check_options(
+    options: argparse.Namespace, targets: Sequence[Target], pairs: Sequence[Pair], metrics: Sequence[str]
+) -> None:
+    """Raises ValueError for an option that is given, but would change nothing."""
+    for name, why in _idle(options, targets, pairs, _names(metrics)).items():
+        value = getattr(options, name)
+        if value not in (None, []):
+            words = option_words("--", name, ",".join(value) if isinstance(value, list) else value)
+            raise ValueError(f"{words}: {why}: leave it out")
 
 
-def _splits(options: argparse.Namespace) -> list[str | None]:
-    """The split of the first set, of the second and of the held-out one; one word is that of both sets."""
-    given: list[str | None] = options.split.split(",") if options.split else []
-    sets = 2 if len(options.targets) == 2 and not options.leaderboard else 1
-    if len(given) > sets + bool(options.held_out):
-        raise ValueError(f"--split {options.split}: one for each argument, at most {sets + bool(options.held_out)}")
-    if sets == 2:
-        given = given * 2 if len(given) == 1 else given
-    elif options.held_out and not options.statistics:  # a run's own data has its split already
-        given = [None, None, *given[-1:]]
-    return [*given, None, None, None][:3]
-
-
-def _is_run(folder: pathlib.Path) -> bool:
-    return (folder / "experiment.json").is_file()
-
-
-def _samples(folder: pathlib.Path, options: argparse.Namespace, modules: Sequence[str]) -> SampleSet:
-    return SampleSet(
-        load(folder, modules, step=options.step).with_average(options.average), options.samples, options.seed
-    )
-
-
-def _set_of(
-    word: str, options: argparse.Namespace, modules: Sequence[str], split: str | None
-) -> tuple[ImageSet, Source | None]:
-    """The images that a word names, and their source where it is one."""
-    if _is_run(pathlib.Path(word)):
-        return _samples(pathlib.Path(word), options, modules), None
-    source = _with_split(parse_source(word), word, split)
-    return source_set(source), source
-
-
-def _with_split(source: Source, word: str, split: str | None) -> Source:
-    if split is None:
-        return source
-    if "split" not in {field.name for field in dataclasses.fields(source)}:  # type: ignore[arg-type]
-        raise ValueError(f"--split {split}: {word} has no splits")
-    return dataclasses.replace(source, split=split)  # type: ignore[type-var]
-
-
-def _saved_statistics(word: str) -> Moments | None:
-    path = pathlib.Path(word)
-    if path.suffix != ".npz" or not path.is_file():
-        return None
-    with np.load(path) as arrays:
-        is_statistics = {"mu", "sigma"} <= set(arrays.files)
-    return Moments.load(path) if is_statistics else None
+def _idle(
+    options: argparse.Namespace, targets: Sequence[Target], pairs: Sequence[Pair], names: Sequence[str]
+) -> dict[str, str]:
+    """Option -> why it would change nothing."""
+    found: dict[str, str] = {}
+    word = options.extractor or "auto"
+    kinds = {kind_of(word, _labelled(pair)) for pair in pairs} or {kind_of(word, targets[0].source)}
+    if kinds <= {"classifier", "pixels"}:
+        found["resize"] = f"the extractor ({', '.join(sorted(kinds))}) takes images as they are"
+    if pairs and all(METRICS[name].of_pixels for name in names):
+        found |= dict.fromkeys(("extractor", "resize"), f"{', '.join(names)} compare pixels, without an extractor")
+    if not any(METRICS[name].wants_held_out for name in names):
+        readers = ", ".join(name for name, metric in METRICS.items() if metric.wants_held_out)
+        found["held_out"] = f"of all metrics only {readers} compare with such images"
+    if pairs and all(second.saved for _, second in pairs):
+        found["held_out"] = "saved statistics allow fid alone, which compares with no such images"
+    if not any(target.run for target in targets):
+        found |= dict.fromkeys(("samples", "step", "average", "module"), "no argument is a run, so nothing is drawn")
+        if options.statistics:
+            found["seed"] = "nothing is drawn"
+    if options.statistics:
+        found |= dict.fromkeys(("metrics", "held_out", "leaderboard", "json"), "--statistics measures nothing")
+    if options.leaderboard:
+        found["json"] = "--leaderboard prints a table"
+    return found

@@ -31,7 +31,9 @@ EXAMPLES = """examples:
 
 The folder is one that diffusers' `save_pretrained` wrote, or a copy of a published one such as google/ddpm-cifar10-32:
 model_index.json, unet/ and scheduler/, or what is in these side by side; weights as .safetensors. Its network must be
-the U-Net of DDPM, and its scheduler a DDPMScheduler or a DDIMScheduler.
+the U-Net of DDPM, and its scheduler a DDPMScheduler or a DDIMScheduler. Samples of the latter equal those of diffusers'
+own pipeline, which keeps the noise of estimates before they are clipped; --model.sampler.clipped_noise takes that
+of the clipped ones, as a DDIM of this package does where it is not told otherwise.
 
 The run has no optimizer. To train on from its weights, name it in an experiment with the same network:
   pretrained={"network": "runs/ddpm_cifar10"}"""

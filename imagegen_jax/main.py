@@ -19,6 +19,7 @@ from imagegen_jax.core.folder import RunFolderError
 from imagegen_jax.core.loop import Stopped
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.pending import NonFiniteError
+from imagegen_jax.data.remedy import remedies_spelled, within
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, RunFolderError, CheckpointError, NonFiniteError)
 
@@ -42,7 +43,8 @@ def main(
         if options.smoke:
             experiment = override(experiment, smoke or {})
         experiment = parse_overrides(experiment, rest, prog, _parser(prog).format_help())
-        train(experiment, options.workdir or pathlib.Path("runs") / experiment.name, options.resume_with_changes)
+        with remedies_spelled(within(data=experiment.data, evaluation=experiment.evaluation)):
+            train(experiment, options.workdir or pathlib.Path("runs") / experiment.name, options.resume_with_changes)
 
 
 def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bool) -> None:

@@ -121,10 +121,10 @@ def test_size_and_channels(root: pathlib.Path) -> None:
     put(root, "b.png", size=(12, 10))
     said = message(Folder(str(root)))
     assert "a.png is 8x8x3" in said and "b.png is 10x12x3" in said
-    assert said.endswith("by setting size, e.g. size=8")
+    assert said.endswith("bring the files to one shape, or have it done with size=8")
     put(root, "b.png", size=(8, 8), mode="L")
     said = message(Folder(str(root)))
-    assert "b.png is 8x8x1" in said and said.endswith("by setting channels, e.g. channels=1")
+    assert "b.png is 8x8x1" in said and said.endswith("have it done with channels=3")
     assert Folder(str(root), size=4, channels=3).open().image_shape == (4, 4, 3)
 
 
@@ -158,10 +158,29 @@ def test_other_files_are_refused_before_decoding(root: pathlib.Path) -> None:
     """By the end of their names; with leave they are left out, also of the classes."""
     put(root, "cat/1.png")
     put(root, "dog/1.png")
-    (root / "captions.csv").write_text("1, a cat")
-    assert "captions.csv" in message(Folder(str(root)))
+    (root / "song.mp3").write_text("la la")
+    assert "song.mp3" in message(Folder(str(root)))
     assert not (root.parent / "cache").exists()
     assert Folder(str(root), skip_damaged=True).open().class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+@pytest.mark.parametrize("name", ["1.txt", "captions.csv", "meta.JSON", "1.json", "list.jsonl", "README.md", "a.xml"])
+def test_what_data_sets_keep_beside_images_is_not_damaged(root: pathlib.Path, form: str, name: str) -> None:
+    """Captions and tables are no classes either."""
+    put(root, "cat/1.png")
+    put(root, "dog/1.png")
+    for folder in (root, root / "cat"):
+        (folder / name).write_text("a cat")
+    place = root if form == "folder" else zipped(root)
+    dataset = Folder(str(place)).open()
+    assert len(dataset) == 2 and dataset.class_names == ("cat", "dog")
+
+
+def test_captions_alone_are_no_images(root: pathlib.Path) -> None:
+    """The error names one of them."""
+    (root / "1.txt").write_text("a cat")
+    assert "no images in it, only 1.txt and the like" in message(Folder(str(root)))
 
 
 @pytest.mark.parametrize("skip_damaged", [False, True])

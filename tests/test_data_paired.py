@@ -108,7 +108,7 @@ def test_unpaired(root: pathlib.Path) -> None:
         assert dataset.images.min() == 100 and dataset.sources.max() == 4
     put(root, "other/0.png", size=(12, 10))
     said = message(Unpaired(str(root / "trainB"), str(root / "other")))
-    assert "images are 8x8" in said and "sources 10x12" in said and said.endswith("by setting size, e.g. size=8")
+    assert "images are 8x8" in said and "sources 10x12" in said and said.endswith("have it done with size=8")
     with pytest.raises(FileNotFoundError, match="there is no folder trainC/ in .*only other, trainA, trainB"):
         Unpaired(str(zipped(root) / "trainC"), str(root / "trainA")).open()
 
@@ -134,10 +134,10 @@ def test_wrong_shapes(root: pathlib.Path) -> None:
     assert "b.png is 8x20 (height x width)" in said and "twice as wide as high" in said
     put_pair(root, "b.png", 1, 2, size=12)
     said = message(Paired(str(root)))
-    assert "a.png is 8x8x3" in said and "b.png is 12x12x3" in said and said.endswith("by setting size, e.g. size=8")
+    assert "a.png is 8x8x3" in said and "b.png is 12x12x3" in said and said.endswith("have it done with size=8")
     put(root, "b.png", size=(16, 8), mode="L")
     said = message(Paired(str(root)))
-    assert "b.png is 8x8x1" in said and said.endswith("by setting channels, e.g. channels=1")
+    assert "b.png is 8x8x1" in said and said.endswith("have it done with channels=3")
     assert Paired(str(root), channels=3).open().sources.shape == (2, 8, 8, 3)
     put(root.parent / "labels", "a.png", size=(4, 4))
     put(root.parent / "labels", "b.png", size=(4, 4))
@@ -152,9 +152,11 @@ def test_damaged_and_other_files(root: pathlib.Path) -> None:
     said = message(Paired(str(root)))
     assert "b.png (not an image)" in said and "skip_damaged" not in said
     (root / "b.png").unlink()
-    (root / "notes.txt").write_text("of the maker")
-    assert "notes.txt" in message(Paired(str(root)))
-    (root / "notes.txt").unlink()
+    (root / "notes.mp3").write_text("of the maker")
+    assert "notes.mp3" in message(Paired(str(root)))
+    (root / "notes.mp3").rename(root / "a.txt")  # a caption is no image of the same name
+    assert len(Paired(str(root)).open()) == 1
+    (root / "a.txt").unlink()
     assert "image_side must be left or right" in message(Paired(str(root), image_side="top"))  # type: ignore[arg-type]
     (root / "a.png").unlink()
     assert "no images in" in message(Paired(str(root)))

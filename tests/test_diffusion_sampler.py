@@ -53,6 +53,9 @@ def samples(sampler, denoise, latent):
         ("ddim_leading_50", DDIM(50), True),
         ("ddim_trailing_20", DDIM(20, spacing="trailing"), False),
         ("ddim_leading_50_eta1", DDIM(50, eta=1.0), True),
+        ("ddim_leading_50_whole", DDIM(50, clipped_noise=False), True),
+        ("ddim_leading_50_eta1_whole", DDIM(50, eta=1.0, clipped_noise=False), True),
+        ("ddim_trailing_20_eta05_whole", DDIM(20, 0.5, "trailing", clipped_noise=False), True),
     ],
 )
 def test_a_whole_run_is_that_of_diffusers(monkeypatch, reference, run, sampler, clip):
@@ -62,6 +65,12 @@ def test_a_whole_run_is_that_of_diffusers(monkeypatch, reference, run, sampler, 
     np.testing.assert_allclose(times, reference[f"{run}/t"], atol=1e-9)
     x = samples(sampler, denoiser(clip), reference["start"])
     np.testing.assert_allclose(x, reference[f"{run}/x"][-1], atol=2e-3)
+
+
+def test_without_clipping_both_noises_are_one():
+    start = jax.random.normal(jax.random.key(1), (3, 2))
+    found, expected = (samples(DDIM(5, 0.5, clipped_noise=way), denoiser(False), start) for way in (False, True))
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.slow

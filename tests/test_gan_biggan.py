@@ -253,3 +253,13 @@ def test_sampling_takes_standing_statistics_where_they_are_asked_for(nets):
         for model in (tiny(), tiny(standing_batches=2))
     )
     assert abs(plain - standing).max() > 1e-2
+
+
+@pytest.mark.slow
+def test_tables_of_norms_start_around_one_and_zero():
+    """N(0, 0.02) around them, as BigGAN-PyTorch's embeddings, not at them as SNGAN's."""
+    generator = Generator(16, (1, 1), shared_dim=0, hierarchical=False, attention=0, start="normal")
+    labels = jnp.zeros(1, jnp.int32)
+    norm = generator.init(KEY, jnp.zeros((1, 4)), labels, (8, 8, 3), 40, train=False)["params"]["block_0"]["norm_1"]
+    for name, mean in (("scale", 1.0), ("bias", 0.0)):
+        np.testing.assert_allclose([norm[name].mean(), norm[name].std()], [mean, 0.02], atol=3e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +72,27 @@ def test_blocks_start_as_the_identity_with_scaled_weights():
     params = variables["params"]
     np.testing.assert_allclose(jnp.std(params["kernel"]), gain / np.sqrt(9 * 8), rtol=0.05)
     np.testing.assert_allclose(jnp.std(params["Linear_0"]["kernel"]), gain / np.sqrt(64), rtol=0.05)
+
+
+@pytest.mark.slow
+def test_initial_gains_are_those_of_the_authors_code():
+    """Standard deviations: 1 / sqrt(fan in), but for the generator's basis and the discriminator's embedding."""
+    stages, classes = Stages((64, 64), (8, 8), (1, 1)), 32
+    model = R3GAN((8, 8, 3), classes, Generator(stages, 48), Discriminator(stages, 80), 40)
+    nets = model.init(KEY, {**batch_of(model), "label": jnp.arange(4)})
+    wanted = {
+        "generator": {"label/kernel": classes**-0.5, "basis": 1.0, "Linear_0/kernel": (40 + 48) ** -0.5},
+        "discriminator": {
+            "label/kernel": (classes * 80) ** -0.5,
+            "basis": 1 / 4,
+            "Linear_0/kernel": 3**-0.5,
+            "Linear_1/kernel": 64**-0.5,
+        },
+    }
+    for network, deviations in wanted.items():
+        for name, deviation in deviations.items():
+            leaf = functools.reduce(lambda node, part: node[part], name.split("/"), nets[network]["params"])
+            np.testing.assert_allclose(jnp.std(leaf), deviation, rtol=0.12, err_msg=f"{network}/{name}")
 
 
 def test_gamma_falls_along_half_a_cosine():

@@ -409,6 +409,23 @@ def test_penalties_carry_the_weight_of_the_steps_that_lack_them():
 
 
 @pytest.mark.slow
+def test_the_mean_path_length_has_a_gradient_too():
+    """With a mean of 0 before, the loss is of degree 2 in the weights of all image layers together (Euler's theorem).
+
+    Without the gradient of the batch's share of the mean, it would seem 1 % steeper.
+    """
+    _, nets, _, found = losses()
+    loss, _, grads = found["path"]
+    assert nets["generator"]["averages"]["path_length"] == 0
+    slope = sum(
+        jnp.vdot(grads["generator"]["synthesis"][name]["kernel"], layer["kernel"])
+        for name, layer in nets["generator"]["params"]["synthesis"].items()
+        if name.startswith("image_")
+    )
+    np.testing.assert_allclose(slope, 2 * loss, rtol=1e-3)
+
+
+@pytest.mark.slow
 def test_microbatches_see_the_latents_of_their_rows():
     """A row's styles and noise do not depend on what else is in the batch."""
     model, nets = plain()

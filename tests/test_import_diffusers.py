@@ -127,8 +127,14 @@ def test_output_is_that_of_diffusers(run, reference):
 
 
 @pytest.mark.slow
-def test_images_of_ddim_are_those_of_the_pipeline(run, reference):
-    model = dataclasses.replace(run.experiment.model, sampler=DDIM(5))
+@pytest.mark.parametrize(("images", "clipped_noise"), [("images", True), ("images_by_default", False)])
+def test_images_of_ddim_are_those_of_the_pipeline(run, reference, images, clipped_noise):
+    """With `use_clipped_model_output`, and as the folder of a DDIMScheduler is imported, without."""
+    scheduler = json.loads(str(reference["scheduler/scheduler_config.json"])) | {"_class_name": "DDIMScheduler"}
+    model = model_of(run.experiment.model.network, SHAPE, scheduler, "scheduler_config.json")
+    assert model.sampler.clipped_noise is False
+    sampler = dataclasses.replace(model.sampler, steps=5, clipped_noise=clipped_noise)
+    model = dataclasses.replace(model, sampler=sampler)
     nets, path = jax.device_get(run.nets), model.path
 
     @jax.jit
@@ -136,10 +142,10 @@ def test_images_of_ddim_are_those_of_the_pipeline(run, reference):
         start = noise * math.sqrt(1 + path.sigmas[0] ** 2)
         return path.solver(model.denoiser(nets, {}), path.sigmas, start, jax.random.key(0))
 
-    images = jnp.clip(draw(jnp.moveaxis(reference["x"], 1, -1)) / 2 + 0.5, 0, 1)
-    expected = reference["images"]
+    found = jnp.clip(draw(jnp.moveaxis(reference["x"], 1, -1)) / 2 + 0.5, 0, 1)
+    expected = reference[images]
     assert 0.3 < np.mean((expected > 0) & (expected < 1))  # or nothing would be seen of the network
-    np.testing.assert_allclose(images, expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
@@ -170,9 +176,12 @@ def test_estimates_are_those_of_each_scheduler(reference, schedule, prediction):
     [
         ({}, Ancestral(variance="large")),
         ({"variance_type": "fixed_small"}, Ancestral(variance="small")),
-        ({"_class_name": "DDIMScheduler"}, DDIM(50, spacing="leading")),
-        ({"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"}, DDIM(50, spacing="trailing")),
-        ({"_class_name": "DDIMScheduler", "num_train_timesteps": 20}, DDIM(20)),
+        ({"_class_name": "DDIMScheduler"}, DDIM(50, spacing="leading", clipped_noise=False)),
+        (
+            {"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"},
+            DDIM(50, spacing="trailing", clipped_noise=False),
+        ),
+        ({"_class_name": "DDIMScheduler", "num_train_timesteps": 20}, DDIM(20, clipped_noise=False)),
     ],
 )
 def test_the_scheduler_says_how_it_samples(changes, sampler):
@@ -465,7 +474,7 @@ def test_a_run_is_edited_and_evaluated(copied, capsys, tmp_path):
     few = config | {"_class_name": "DDIMScheduler", "num_train_timesteps": 3, "beta_start": 0.1, "beta_end": 0.5}
     (copied / "scheduler_config.json").write_text(json.dumps(few))
     run = import_diffusers(copied, tmp_path / "run")
-    assert run.experiment.model.sampler == DDIM(3)
+    assert run.experiment.model.sampler == DDIM(3, clipped_noise=False)
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / "photo.png")
     out = tmp_path / "new.png"

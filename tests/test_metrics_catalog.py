@@ -1,6 +1,7 @@
 """The metrics by name: each against its value in NumPy, its needs before any extraction, and `all` that apply."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -129,9 +130,11 @@ def test_agreement_is_the_share_in_the_class_asked_for(tiny):
         ArraySet("samples", OTHER, asked), ArraySet("train", TRAIN, LABELS), tiny, ["agreement"], quiet=True
     )[0]
     assert card.value == 0.75 and 0.6 < card.low < 0.75 < card.high < 0.9
-    with pytest.raises(ValueError, match="logits of 3 classes, and the reference has 2"):
-        reference = ArraySet("train", TRAIN[LABELS < 2], LABELS[LABELS < 2])
-        evaluate(ArraySet("samples", OTHER, asked), reference, tiny, ["agreement"], quiet=True)
+    few = [ArraySet(name, x[LABELS < 2], LABELS[LABELS < 2]) for name, x in (("samples", OTHER), ("train", TRAIN))]
+    failed = evaluate(*few, tiny, ["agreement"], quiet=True)[0].failed
+    assert "logits of 3 classes, and the reference has 2" in failed
+    with pytest.raises(ValueError, match="agreement: class 2 has 0 references"):
+        evaluate(ArraySet("samples", OTHER, asked), few[1], tiny, ["agreement"], quiet=True)
     with pytest.raises(ValueError, match="agreement: the samples have no labels"):
         evaluate(ArraySet("samples", OTHER), ArraySet("train", TRAIN, LABELS), tiny, ["agreement"], quiet=True)
 
@@ -244,8 +247,8 @@ def test_features_that_an_extractor_lacks_are_named(metric, message):
     with pytest.raises(ValueError, match=message):
         evaluate(GREY, BARE, Pixels(), [metric], quiet=True)
     function = Function("FD-mean", lambda x: np.asarray(x, np.float32).mean((1, 2)), "1")
-    with pytest.raises(ValueError, match="FD-mean gives no (spatial|logits), only features"):  # known once it ran
-        evaluate(GREY, BARE, function, [metric], quiet=True)
+    (card, *_) = evaluate(GREY, BARE, function, [metric], quiet=True)  # known once it ran
+    assert re.search("FD-mean gives no (spatial|logits), only features", card.failed) and np.isnan(card.value)
 
 
 def test_images_that_cannot_be_compared_are_named(tiny):

@@ -142,9 +142,9 @@ def test_a_leaderboard_is_sorted_and_bold_where_intervals_lie_apart():
 
 
 def test_a_leaderboard_takes_means_over_seeds():
-    line = leaderboard({"a": [[card(1, 0, 9)], [card(2, 0, 9)], [card(3, 0, 9)]]}).splitlines()[2]
+    line = leaderboard({"a": [[card(11, 0, 9)], [card(12, 0, 9)], [card(13, 0, 9)]]}).splitlines()[2]
     half = 4.303 / np.sqrt(3)  # Student's t with 2 degrees of freedom, times a deviation of 1
-    assert line == f"| a | 3 | 2 [{2 - half:.4g}, {2 + half:.4g}] |"
+    assert line == f"| a | 3 | 12 [{12 - half:.4g}, {12 + half:.4g}] |"
 
 
 def test_a_share_has_wilsons_interval():

@@ -78,7 +78,7 @@ def correlated(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("taps", [BINOMIAL, (1.0, 2.0, 1.0), (1.0, 1.0), (0.1, -0.3, 0.5, 2.0, 1.0, 0.2)])
+@pytest.mark.parametrize("taps", [BINOMIAL, (1.0, 1.0), (0.1, -0.3, 0.5, 2.0, 1.0, 0.2)])
 def test_convolutions_that_resample_equal_their_definitions(taps):
     x, kernel = RNG.standard_normal((2, 6, 4, 3)), RNG.standard_normal((3, 3, 3, 2))
     k, single = len(taps), kernel[1:2, 1:2]

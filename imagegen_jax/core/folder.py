@@ -149,3 +149,8 @@ def load_rows(folder: pathlib.Path) -> Rows:
     """What one row of a run's batches looks like."""
     stored = read_json(folder / "data.json")["rows"]
     return {name: jax.ShapeDtypeStruct(tuple(row["shape"]), row["dtype"]) for name, row in stored.items()}
+
+
+def load_class_names(folder: pathlib.Path) -> tuple[str, ...]:
+    """Returns the names of the classes that a run was trained on; () where its data have none."""
+    return tuple(read_json(folder / "data.json").get("class_names", ()))

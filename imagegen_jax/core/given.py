@@ -1,15 +1,15 @@
-"""Seeds, counts and classes as users give them, checked here for every command and every Python method."""
+"""Seeds and classes as users give them, checked here for every command and every Python method."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-LARGEST = 2**31 - 1  # of counts: they are int32 in compiled programs
 SEEDS = 2**32  # seeds are uint32 in compiled programs
 
 
@@ -24,16 +24,28 @@ def check_seed(value: Any, name: str = "seed") -> int:
     return seed
 
 
-def check_integer(value: Any, name: str, low: int, high: int = LARGEST) -> int:
-    """Returns an integer from `low` to `high` as an int. Raises ValueError, naming `name`, for anything else."""
+def check_integer(value: Any, name: str, low: int = 1, high: int = 2**31 - 1) -> int:
+    """Returns an integer from `low` to `high` as an int. Raises ValueError, naming `name` and the value, for others."""
     try:
-        number = operator.index(value)
+        found = operator.index(value)
     except TypeError:
-        number = low - 1
-    if isinstance(value, (bool, np.bool_)) or not low <= number <= high:
-        upper = "2**31 - 1" if high == LARGEST else high
-        raise ValueError(f"{name}={value!r}: must be an integer from {low} to {upper}")
-    return number
+        found = low - 1
+    if isinstance(value, (bool, np.bool_)) or not low <= found <= high:
+        raise ValueError(f"{name}={value!r}: must be an integer from {low} to {high}")
+    return found
+
+
+def check_number(value: Any, name: str, low: float = -math.inf, high: float = math.inf, above: bool = False) -> float:
+    """Returns a finite number from `low` (with `above`, above it) to `high` as a float.
+
+    Raises ValueError, naming `name` and the value, for NaN, infinity and what is no number or out of that range.
+    """
+    is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or not low <= value <= high or (above and value == low):
+        lower = "" if math.isinf(low) else f" above {low:g}" if above else f" from {low:g}"
+        upper = "" if math.isinf(high) else f" to {high:g}"
+        raise ValueError(f"{name}={value!r}: must be a finite number{lower}{upper}")
+    return float(value)
 
 
 def check_labels(values: Any, num_classes: int, class_names: Sequence[str] = (), name: str = "labels") -> np.ndarray:

@@ -15,6 +15,16 @@ _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _REDUCING_GAP = 3.0  # Pillow reduces by an integer factor down to 3 times the size, then filters: as good, and faster
 
 
+class Whole(int):
+    """A size that images are brought to whole, whatever their proportions, by the rule "clean" of `metrics.resize`.
+
+    It is taken in place of an int, by which a square is cut out: for evaluations of images of several sizes.
+    """
+
+    def __repr__(self) -> str:
+        return f"Whole({int(self)})"
+
+
 def decode(
     image: bytes | UInt8[np.ndarray, "h w c"], size: int | None, channels: int | None
 ) -> UInt8[np.ndarray, "h w c"]:
@@ -23,7 +33,8 @@ def decode(
     Args:
       image: the bytes of an image file (of an animation the first frame is taken, the orientation that a camera
         recorded is applied, 16 bits become 8), or pixels with 1, 3 or 4 channels.
-      size: the centre square is brought to this height and width, with antialiasing (Lanczos); None keeps the size.
+      size: the centre square is brought to this height and width, with antialiasing (Lanczos); of a `Whole` size
+        the whole image is; None keeps the size.
       channels: 1 grey, 3 RGB, 4 RGBA, or None for what the image has. What is transparent turns white where there is
         no alpha channel to hold it.
 
@@ -34,7 +45,7 @@ def decode(
         opened = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     else:
         opened = Image.open(io.BytesIO(image), formats=_FORMATS)
-        if size is not None:
+        if size is not None and not isinstance(size, Whole):
             opened.draft(None, (int(size * _REDUCING_GAP), int(size * _REDUCING_GAP)))  # JPEG: decodes at 1/2 to 1/8
         ImageOps.exif_transpose(opened, in_place=True)
     pixels = np.asarray(_resized(_converted(opened, channels), size))
@@ -66,6 +77,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 def _resized(image: Image.Image, size: int | None) -> Image.Image:
     if size is None or image.size == (size, size):
         return image
+    if isinstance(size, Whole):
+        return image.resize((size, size), Image.Resampling.BICUBIC)
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = (left, top, left + side, top + side)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
 
-from imagegen_jax.data.grid import beside, grid, repeated, write_png
+from imagegen_jax.data.grid import beside, grid, repeated
 from imagegen_jax.data.image import to_uint8
 from imagegen_jax.data.source import Dataset
+from imagegen_jax.output import write_picture
 
+_SPLITS = frozenset("train training val valid validation dev test testing eval".split())  # usual names of folders
+_NAMED = 5  # classes that a note names at most
 _CHUNK_BYTES = 1 << 24
 _ROWS, _COLUMNS = 20, 10
 
@@ -45,7 +49,33 @@ def describe(dataset: Dataset, name: str) -> str:
         f"  {label:>4}  {class_name:<{longest}}  {count:,}"
         for label, (class_name, count) in enumerate(zip(dataset.class_names, counts, strict=True))
     ]
-    return "\n".join([*lines, f"classes             {dataset.num_classes}", *classes])
+    notes = [f"note: {note}" for note in class_notes(dataset.class_names)]
+    return "\n".join([*lines, f"classes             {dataset.num_classes}", *classes, *notes])
+
+
+def class_notes(class_names: Sequence[str]) -> list[str]:
+    """Returns what may surprise about classes of these names: numbers out of order, and splits taken for classes."""
+    notes = []
+    moved = [(label, name) for label, name in enumerate(class_names) if name.isdecimal() and int(name) != label]
+    if moved and all(name.isdecimal() for name in class_names):
+        examples = ", ".join(f'"{name}" has label {label}' for label, name in moved[:_NAMED])
+        why = "names are sorted as text" if _unsorted(class_names) else "labels count from 0"
+        notes.append(
+            f"class names are numbers, but not those of their labels, since {why}: {examples}. For labels that equal "
+            "the names, number the folders from 0 with as many digits each (00, 01, ...)"
+        )
+    splits = [name for name in class_names if name.lower() in _SPLITS]
+    if len(splits) > 1 or (splits and len(splits) == len(class_names)):
+        notes.append(
+            f"{', '.join(splits)} are taken for classes: if they are splits, choose one by its path, such as "
+            f"FOLDER/{splits[0]} (or FILE.zip/{splits[0]})"
+        )
+    return notes
+
+
+def _unsorted(class_names: Sequence[str]) -> bool:
+    numbers = [int(name) for name in class_names]
+    return numbers != sorted(numbers)
 
 
 def channel_statistics(dataset: Dataset) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
@@ -77,7 +107,7 @@ def _statistics_of_latents(dataset: Dataset, rows: int) -> tuple[Float64[np.ndar
 
 
 def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Writes a PNG of the first images, one row for each of the first classes where there are labels.
+    """Writes a picture of the first images, one row for each of the first classes where there are labels.
 
     In translation a source is to the left of each: its own, or any other where they are not paired. Of latents three
     channels are drawn as colours, on the scale -1 to 1.
@@ -86,17 +116,17 @@ def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     if dataset.sources is not None:
         n = min(len(images), len(dataset.sources), _COLUMNS * _COLUMNS // 2)
         pairs = beside(repeated(np.asarray(dataset.sources[:n]), images.shape[1]), np.asarray(images[:n]))
-        write_png(path, grid(pairs, _COLUMNS // 2))
+        write_picture(path, grid(pairs, _COLUMNS // 2))
         return
     if labels is None:
-        write_png(path, grid(_drawn(dataset, slice(_COLUMNS * _COLUMNS)), _COLUMNS))
+        write_picture(path, grid(_drawn(dataset, slice(_COLUMNS * _COLUMNS)), _COLUMNS))
         return
     shape = _drawn(dataset, slice(1)).shape[1:]
     picture = np.full((min(dataset.num_classes, _ROWS), _COLUMNS, *shape), 255, np.uint8)
     for label, row in enumerate(picture):
         of_class = np.flatnonzero(labels == label)[:_COLUMNS]
         row[: len(of_class)] = _drawn(dataset, of_class)
-    write_png(path, grid(picture.reshape(-1, *shape), _COLUMNS))
+    write_picture(path, grid(picture.reshape(-1, *shape), _COLUMNS))
 
 
 def _drawn(dataset: Dataset, rows: slice | np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from imagegen_jax.data.decode import SUFFIXES
 from imagegen_jax.data.prepare import Item, Listing, damage_error, numbered, prepare
 from imagegen_jax.data.source import Dataset, Source
 
+_BESIDE = frozenset(".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .caption".split())
 _LABELS = "dataset.json"
 _LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
 _LARGEST_FILE = 1 << 30  # bytes of one image in a zip: more is a decompression bomb
@@ -49,11 +50,12 @@ class Folder:
         stamps = files.stamps
         images = [name for name in stamps if may_be_image(name)]
         labelled = [name for name in stamps if name.split("/")[-1] == _LABELS]
-        others = [name for name in stamps if not may_be_image(name) and name not in labelled]
+        others = [name for name in stamps if not may_be_image(name) and not is_beside(name)]
         if others and not self.skip_damaged:
             raise damage_error(self, others)
         if not images:
-            raise ValueError(f"{self}: no images in it" + (f", only {others[0]} and the like" if others else ""))
+            only = next(iter(others or stamps), None)
+            raise ValueError(f"{self}: no images in it" + (f", only {only} and the like" if only else ""))
         given = _given_labels(self, min(labelled, key=len), files.read) if labelled else None
         if given is not None:
             names, class_names, labels = _with_given(self, images, given)
@@ -171,6 +173,11 @@ def may_be_image(name: str) -> bool:
     """By the end of its name; a name without one may be."""
     suffix = os.path.splitext(name)[1].lower()
     return not suffix or suffix in SUFFIXES
+
+
+def is_beside(name: str) -> bool:
+    """Tells, by the end of its name, whether a file is what data sets keep beside images, such as captions."""
+    return os.path.splitext(name)[1].lower() in _BESIDE
 
 
 def _given_labels(source: Folder, path: str, read: Callable[[str], bytes]) -> dict[str, int] | None:

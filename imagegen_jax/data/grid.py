@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import pathlib
 
 import numpy as np
 from jaxtyping import UInt8
+
+from imagegen_jax.output import whole
 
 CELL = 32  # pixels: smaller images are magnified in a picture, by a whole number, up to this height
 
@@ -71,11 +72,5 @@ def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "h w c"]) -
     """Writes an image of 1, 3 or 4 channels as a PNG file, whole or not at all."""
     from PIL import Image
 
-    target = pathlib.Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with whole(path) as partial:
         Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(partial, format="PNG")
-        partial.replace(target)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

@@ -11,8 +11,9 @@ from jaxtyping import UInt8
 
 from imagegen_jax.data.decode import decode
 from imagegen_jax.data.digits import Digits
-from imagegen_jax.data.folder import Files, Folder, fingerprint, may_be_image, open_files
+from imagegen_jax.data.folder import Files, Folder, fingerprint, is_beside, may_be_image, open_files
 from imagegen_jax.data.prepare import Item, Listing, damage_error, prepare
+from imagegen_jax.data.remedy import Remedy, SettingError, remedies_of
 from imagegen_jax.data.source import Dataset, Source
 
 Side = Literal["left", "right"]
@@ -109,10 +110,11 @@ class Unpaired:
 
     def open(self) -> Dataset:
         """The images and the sources. Raises ValueError where they differ in size, and what `Folder` raises."""
-        images, sources = (
-            Folder(path, self.size, self.channels, self.skip_damaged).open().images
-            for path in (self.images, self.sources)
-        )
+        with remedies_of(self):
+            images, sources = (
+                Folder(path, self.size, self.channels, self.skip_damaged).open().images
+                for path in (self.images, self.sources)
+            )
         return Dataset(images, sources=_of_one_size(self, images, sources), paired=False)
 
 
@@ -147,13 +149,14 @@ def _blurred(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w c
 
 def _by_stem(source: Source, files: Files) -> dict[str, str]:
     """The names of the images among `files`, in order, by what they are without their ends."""
-    others = [name for name in files.stamps if not may_be_image(name)]
+    others = [name for name in files.stamps if not may_be_image(name) and not is_beside(name)]
     if others:
         raise damage_error(source, others)
-    if not files.stamps:
+    names = [name for name in files.stamps if may_be_image(name)]
+    if not names:
         raise ValueError(f"{source}: no images in {files.title}")
     found: dict[str, str] = {}
-    for name in files.stamps:
+    for name in names:
         folder, slash, last = name.rpartition("/")
         stem = folder + slash + (last.rpartition(".")[0] or last)
         if stem in found:
@@ -184,8 +187,7 @@ def _of_one_size(source: Source, images: np.ndarray, sources: np.ndarray) -> np.
     """`sources`, if they have the height and width of `images`."""
     ours, theirs = images.shape[1:3], sources.shape[1:3]
     if ours != theirs:
-        raise ValueError(
-            f"{source}: images are {ours[0]}x{ours[1]} (height x width), but sources {theirs[0]}x{theirs[1]}: bring "
-            f"them to one size by setting size, e.g. size={min(*ours, *theirs)}"
-        )
+        problem = f"{source}: images are {ours[0]}x{ours[1]} (height x width), but sources {theirs[0]}x{theirs[1]}: "
+        with_size = Remedy("have it done with {}", {"size": min(*ours, *theirs)})
+        raise SettingError(source, problem, [Remedy("bring the files to one size"), with_size])
     return sources

@@ -27,6 +27,7 @@ def parse_source(
     channels: int | None = None,
     split: str | None = None,
     data_dir: str | None = None,
+    skip_damaged: bool | None = None,
 ) -> Source:
     """The source that `text` names: "digits", "tfds:NAME", the path of a folder, a .zip or an .npz, else NAME.
 
@@ -36,11 +37,18 @@ def parse_source(
     """
     kind, fixed = _kind(text)
     given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
+    given["skip_damaged"] = skip_damaged
     given = {name: value for name, value in given.items() if value is not None}
     for name in given:
         if name not in kind.__dataclass_fields__:
             raise ValueError(f"{name}={given[name]!r}: {text} ({kind.__name__}) has no {name}")
     return kind(**fixed, **given)
+
+
+def settings_of(text: str) -> tuple[str, ...]:
+    """Returns the names of the settings that the source which `text` names has. Raises ValueError as `parse_source`."""
+    kind, fixed = _kind(text)
+    return tuple(name for name in kind.__dataclass_fields__ if name not in fixed)
 
 
 def _kind(text: str) -> tuple[Any, dict[str, str]]:

@@ -20,7 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from imagegen_jax.data.cache import cached
-from imagegen_jax.data.decode import MODES, decode
+from imagegen_jax.data.decode import MODES, Whole, decode
+from imagegen_jax.data.remedy import Remedy, SettingError, has_setting
 from imagegen_jax.data.source import Dataset, Source
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ def prepare(
     if channels is not None and channels not in MODES:
         raise ValueError(f"{source}: channels={channels} must be 1 (grey), 3 (RGB), 4 (RGBA), or None for the images'")
     key = {"format": _FORMAT, "size": size, "channels": channels, **listing._asdict()}
+    key |= {"whole": True} if isinstance(size, Whole) else {}  # which JSON would store as it stores an int
     del key["name"], key["start"]
 
     def build(folder: pathlib.Path) -> None:
@@ -121,14 +123,15 @@ def numbered(source: object, highest: int) -> tuple[str, ...]:
     return tuple(str(label) for label in range(highest + 1))
 
 
-def damage_error(source: Source, damaged: Sequence[str]) -> ValueError:
-    """The error that names and counts `damaged` files."""
+def damage_error(source: Source, damaged: Sequence[str]) -> SettingError:
+    """Makes the error that names and counts `damaged` files."""
     named = "".join(f"\n  {name}" for name in damaged[:_NAMED])
     more = f"\n  and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""
-    remedy = "repair or remove them"
-    if hasattr(source, "skip_damaged"):
-        remedy += ", or set skip_damaged=True to leave them out"
-    return ValueError(f"{source}: {len(damaged)} damaged files or files that are no images:{named}{more}\n{remedy}")
+    remedies = [Remedy("repair or remove them")]
+    if has_setting(source, "skip_damaged"):
+        remedies.append(Remedy("leave them out with {}", {"skip_damaged": True}))
+    problem = f"{source}: {len(damaged)} damaged files or files that are no images:{named}{more}\n"
+    return SettingError(source, problem, remedies)
 
 
 def _info(folder: pathlib.Path) -> dict[str, Any]:
@@ -223,24 +226,24 @@ def _header(count: int, shape: tuple[int, ...]) -> bytes:
     return head.getvalue()
 
 
-def _shape_error(source: Source, first: str, shape: tuple[int, ...], name: str, other: tuple[int, ...]) -> ValueError:
-    wanted = " and ".join(
-        [f"size, e.g. size={min(shape[:2])}"] * (shape[:2] != other[:2])
-        + [f"channels, e.g. channels={min(shape[2], other[2])}"] * (shape[2] != other[2])
-    )
+def _shape_error(source: Source, first: str, shape: tuple[int, ...], name: str, other: tuple[int, ...]) -> SettingError:
+    wanted = {"size": min(*shape[:2], *other[:2])} if shape[:2] != other[:2] else {}
+    wanted |= {"channels": 3} if shape[2] != other[2] else {}  # one grey file among colour ones costs no colours
+    remedies = [Remedy("bring the files to one shape")]
+    if all(has_setting(source, setting) for setting in wanted):
+        remedies.append(Remedy("have it done with {}", wanted))
     given, differs = "x".join(map(str, shape)), "x".join(map(str, other))
-    return ValueError(
-        f"{source}: {first} is {given} (height x width x channels), but {name} is {differs}: "
-        f"bring them to one shape by setting {wanted}"
-    )
+    problem = f"{source}: {first} is {given} (height x width x channels), but {name} is {differs}: "
+    return SettingError(source, problem, remedies)
 
 
 def _checked_labels(source: Source, labels: list[int], num_classes: int) -> np.ndarray:
     array = np.asarray(labels, np.int64)
     wrong = (array < 0) | (array >= num_classes)
     if wrong.any():
+        split = "choose another split, or " if has_setting(source, "split") else ""
         raise ValueError(
             f"{source}: {wrong.sum()} labels are not in 0..{num_classes - 1}, the first is {array[wrong.argmax()]}: "
-            "choose another split, or correct the labels"
+            f"{split}correct the labels"
         )
     return array.astype(np.int32)

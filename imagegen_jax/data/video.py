@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import UInt8
 
+from imagegen_jax.output import kind_of, opaque, whole
+
 Frame = UInt8[np.ndarray, "h w c"]
 FASTEST = {".gif": 50, ".mp4": 120}  # frames a second; viewers slow a GIF down that asks for more
 QUALITY = 17  # H.264's constant rate factor: 0 without loss, 51 the worst
@@ -20,7 +22,7 @@ QUALITY = 17  # H.264's constant rate factor: 0 without loss, 51 the worst
 
 def check_video(path: str | os.PathLike[str], fps: int) -> None:
     """Raises ValueError where `path` is neither .gif nor .mp4, `fps` out of range, or there is no ffmpeg for it."""
-    suffix = pathlib.Path(path).suffix
+    suffix = kind_of(path)
     if suffix not in FASTEST:
         raise ValueError(f"{path}: a video is a .gif or an .mp4")
     if not 1 <= fps <= FASTEST[suffix]:
@@ -40,18 +42,13 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int)
     Raises as `check_video`, and ValueError without frames.
     """
     check_video(path, fps)
-    target = pathlib.Path(path)
-    partial = target.with_name(f".{os.getpid()}.{target.name}")
-    write = _write_gif if target.suffix == ".gif" else _write_mp4
-    opaque = (_opaque(frame) for frame in frames)
-    first = next(opaque, None)
+    write = _write_gif if kind_of(path) == ".gif" else _write_mp4
+    rest = (opaque(frame) for frame in frames)
+    first = next(rest, None)
     if first is None:
         raise ValueError(f"{path}: a video without frames")
-    try:
-        write(partial, first, opaque, fps)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(path) as partial:
+        write(partial, first, rest, fps)
 
 
 def _write_gif(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int) -> None:
@@ -87,10 +84,3 @@ def _ffmpeg() -> str:
     import imageio_ffmpeg
 
     return imageio_ffmpeg.get_ffmpeg_exe()
-
-
-def _opaque(frame: Frame) -> Frame:
-    if frame.shape[2] != 4:
-        return frame
-    colour, alpha = frame[..., :3].astype(np.uint16), frame[..., 3:].astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)

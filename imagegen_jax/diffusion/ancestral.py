@@ -6,11 +6,14 @@ import dataclasses
 import math
 from typing import Literal
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.model import PRNGKey, check_choice
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.solver import Levels, Samples, Table, check_levels, walk
+from imagegen_jax.diffusion import solver
+from imagegen_jax.diffusion.denoiser import Clipped, Denoise
+from imagegen_jax.diffusion.solver import Levels, Samples, Table, check_levels, scan, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,11 +21,15 @@ class EulerAncestral:
     """A step down along the flow, and noise back up (k-diffusion); with `eta` as in DDIM, whose solver this is.
 
     DDIM's Eq. 12 and 16 (Song et al. 2020, arXiv 2010.02502) divided by alpha are these steps: `eta` 0 is `Euler`, 1 is
-    `DDPMAncestral` with the small variance. Raises ValueError unless 0 <= `eta` <= 1 and `noise_scale` >= 0.
+    `DDPMAncestral` with the small variance. Where estimates are clipped, the noise that stays is (x - estimate) / sigma
+    of the clipped one, as in ADM's code; with `clipped_noise` off it is that of the estimate before, as in DDIM's code
+    and in diffusers' (`use_clipped_model_output=False`). Raises ValueError unless 0 <= `eta` <= 1 and `noise_scale` >=
+    0.
     """
 
     eta: float = 1.0
     noise_scale: float = 1.0
+    clipped_noise: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
@@ -31,7 +38,18 @@ class EulerAncestral:
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
         """See `solver`."""
-        return walk(self.table(sigmas), denoise, x, key)
+        if self.clipped_noise or not isinstance(denoise, Clipped):
+            return walk(self.table(sigmas), denoise, x, key)
+        table = self.table(sigmas)
+        noisy = bool(table.of_noise.any())
+
+        def step(x: Samples, i: Int[Array, ""], row: Float[Array, " 3"]) -> Samples:
+            sigma, of_x, of_noise = row
+            whole = denoise.whole(x, jnp.full(x.shape[:1], sigma))
+            x = jnp.clip(whole, -1.0, 1.0) + of_x * (x - whole)
+            return x + of_noise * solver.noise(key, i, x) if noisy else x
+
+        return scan(step, x, np.column_stack([table.sigma, table.of_x, table.of_noise]), x.dtype)
 
     def table(self, sigmas: Levels) -> Table:
         """sigma_up^2 = eta^2 sigma'^2 (sigma^2 - sigma'^2) / sigma^2, sigma_down^2 = sigma'^2 - sigma_up^2."""

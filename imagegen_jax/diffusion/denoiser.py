@@ -7,6 +7,7 @@ returns its estimate of x_0. With exact estimates it is E[x_0 | x], and (D(x; si
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -47,9 +48,20 @@ def from_prediction(
     return denoise
 
 
+@dataclasses.dataclass(frozen=True)
+class Clipped:
+    """A denoiser whose estimates are kept in the range of images, and the one whose are not."""
+
+    whole: Denoise
+
+    def __call__(self, x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
+        """The estimate, in [-1, 1]."""
+        return jnp.clip(self.whole(x, sigma), -1.0, 1.0)
+
+
 def clipped(denoise: Denoise) -> Denoise:
     """Estimates kept in [-1, 1], the range of images; not for data that leave this range. Guide first, then clip."""
-    return lambda x, sigma: jnp.clip(denoise(x, sigma), -1.0, 1.0)
+    return Clipped(denoise)
 
 
 def preconditioned(network: Predict, sigma_data: float = SIGMA_DATA) -> Predict:

@@ -115,7 +115,9 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
     """The model of a network and of a scheduler's configuration, which was read at `place`.
 
     A `DDPM` where it says what that class has: the noise is predicted, in a linear schedule, and estimates of the image
-    are clipped; a `Diffusion` otherwise. Raises ValueError as `network_of` does.
+    are clipped; a `Diffusion` otherwise. A DDIMScheduler's steps keep the noise of estimates before they are clipped,
+    as the pipelines of diffusers do (`use_clipped_model_output=False`); `clipped_noise` of the sampler, or of the
+    solver, set to true is the other way. Raises ValueError as `network_of` does.
     """
     _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler"), place)
     found = _complete(scheduler, SCHEDULER, place)
@@ -124,7 +126,8 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
     steps = min(DDIM_STEPS, schedule.steps)
     ancestral = scheduler["_class_name"] == "DDPMScheduler"
     if found["prediction_type"] == "epsilon" and found["clip_sample"] and isinstance(schedule, LinearSchedule):
-        sampler: AnySampler = Ancestral(variance=variance) if ancestral else DDIM(steps, spacing=spacing)
+        ddim = DDIM(steps, spacing=spacing, clipped_noise=False)
+        sampler: AnySampler = Ancestral(variance=variance) if ancestral else ddim
         return DDPM(network, schedule, sampler, image_shape)
     return Diffusion(
         network=network,
@@ -132,7 +135,7 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
         process=Discrete(schedule),
         times=WholeTimes(schedule.steps),
         levels=Spaced(schedule, None if ancestral else steps, spacing),
-        solver=DDPMAncestral(variance) if ancestral else EulerAncestral(eta=0.0),
+        solver=DDPMAncestral(variance) if ancestral else EulerAncestral(eta=0.0, clipped_noise=False),
         image_shape=image_shape,
         clip=found["clip_sample"],
     )

@@ -37,12 +37,15 @@ class DDIM:
     """Denoising diffusion implicit models (Song et al. 2020, arXiv 2010.02502): deterministic for `eta` 0.
 
     `eta` 1 is `Ancestral` with the small variance. `spacing` says which of the schedule's times the `steps` are; see
-    `levels.timesteps`. Raises ValueError unless 0 <= `eta` <= 1.
+    `levels.timesteps`. Estimates are clipped, and what of the noise stays follows from the clipped ones, as in ADM's
+    code; with `clipped_noise` off, from the estimates before, as in the authors' code and, by default, in diffusers:
+    samplers of folders that are imported from there have it off. Raises ValueError unless 0 <= `eta` <= 1.
     """
 
     steps: int = 50
     eta: float = 0.0
     spacing: Spacing = "leading"
+    clipped_noise: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
@@ -50,7 +53,8 @@ class DDIM:
 
     def path(self, schedule: AnySchedule) -> Path:
         """The solver, and the levels that it goes along. Raises ValueError where `steps` exceeds the schedule's."""
-        return Path(EulerAncestral(self.eta), _levels(schedule, self.steps, self.spacing))
+        solver = EulerAncestral(self.eta, clipped_noise=self.clipped_noise)
+        return Path(solver, _levels(schedule, self.steps, self.spacing))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,7 +79,7 @@ class Generator(nn.Module):
                 condition = jnp.concatenate([y, *conditions[i : i + 1]], axis=-1)
                 norm = vector_norm(condition, dense, train, self.dtype)
             else:
-                norm = class_norm(labels, num_classes, train, self.dtype)
+                norm = class_norm(labels, num_classes, train, self.dtype, init)  # as BigGAN-PyTorch
             x = UpBlock(features[i], conv, norm, name=f"block_{i}")(x, size)
             if size[0] == self.attention:
                 x = SelfAttention(init, self.epsilon, self.dtype, name="attention")(x)

@@ -94,13 +94,15 @@ class SelfAttention(nn.Module):
         return x + self.param("gamma", nn.initializers.zeros_init(), ()).astype(x.dtype) * o  # (Eq. 3)
 
 
-def class_norm(labels: Labels, num_classes: int, train: bool, dtype: Dtype) -> Norm:
-    """What blocks make their batch norms with: by the class, or plain where there are no labels."""
+def class_norm(
+    labels: Labels, num_classes: int, train: bool, dtype: Dtype, start: Initializer = nn.initializers.zeros
+) -> Norm:
+    """What blocks make their batch norms with: by the class (see `ClassBatchNorm`), or plain without labels."""
     if labels is None:
         return functools.partial(batch_norm, train, compute_dtype(dtype))
 
     def make(name: str) -> Layer:
-        norm = ClassBatchNorm(num_classes, dtype, name=name)
+        norm = ClassBatchNorm(num_classes, dtype, start, name=name)
         return lambda x: norm(x, labels, train)
 
     return make

@@ -39,7 +39,6 @@ from imagegen_jax.nn.upfirdn import downsample, upsample
 
 SLOPE = 0.2  # of the leaky rectifier
 GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through it
-TAPS = (1.0, 2.0, 1.0)  # of the filter between resolutions
 BASE = 4  # pixels that the generator starts from
 
 Labels = Int[Array, " b"] | None
@@ -135,7 +134,7 @@ class Generator(nn.Module):
         x = basis.astype(compute_dtype(self.dtype)) * Linear(widths[0], dtype=self.dtype)(z)[:, None, None]
         for i, width in enumerate(widths):
             if i > 0:
-                x = upsample(_to_width(x, width, self.dtype), TAPS)
+                x = upsample(_to_width(x, width, self.dtype))
             x = self.stages.apply(i, x, self.dtype)
         return Linear(channels, dtype=self.dtype)(x).astype(jnp.float32)
 
@@ -155,16 +154,18 @@ class Discriminator(nn.Module):
         for i in reversed(range(len(widths))):
             x = self.stages.apply(i, x, self.dtype)
             if i > 0:
-                x = _to_width(downsample(x, TAPS), widths[i - 1], self.dtype)
+                x = _to_width(downsample(x), widths[i - 1], self.dtype)
         basis = self.param("basis", scaled_normal(1.0, BASE**2), (BASE, BASE, widths[0]))
         x = jnp.sum(x * basis.astype(x.dtype), axis=(1, 2))
         x = Linear(self.embedding if num_classes else 1, dtype=self.dtype)(x).astype(jnp.float32)
-        return jnp.sum(x * _embed(label, num_classes, self.embedding), axis=1) if num_classes else x[:, 0]
+        if not num_classes:
+            return x[:, 0]
+        return jnp.sum(x * _embed(label, num_classes, self.embedding, 1 / math.sqrt(self.embedding)), axis=1)
 
 
-def _embed(label: Labels, num_classes: int, features: int) -> Float[Array, "b d"]:
+def _embed(label: Labels, num_classes: int, features: int, gain: float = 1.0) -> Float[Array, "b d"]:
     """A linear map of the one-hot label, inside a module; float32."""
-    return nn.Dense(features, use_bias=False, kernel_init=scaled_normal(1.0, num_classes), name="label")(
+    return nn.Dense(features, use_bias=False, kernel_init=scaled_normal(gain, num_classes), name="label")(
         jax.nn.one_hot(label, num_classes)
     )
 

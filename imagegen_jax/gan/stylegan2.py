@@ -134,14 +134,16 @@ class StyleGAN2:
         return loss, Aux(metrics, {"generator": {"averages": {**averages, "w": mean}}}, fake)
 
     def path_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """E[(|J_w^T y| - a)^2], a the moving mean of these lengths   (Eq. 4)"""
+        """E[(|J_w^T y| - a)^2], a the moving mean of these lengths with this batch's in it   (Eq. 4)
+
+        As in the authors' code, the gradient also goes through the batch's share of a.
+        """
         latent_keys, noise_keys, pixel_keys = split_keys(inputs.keys[:: self.path_shrink], 3)
         w, _ = self._training_styles(nets, latent_keys, self._labels(inputs.batch, self.path_shrink))
         y = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(pixel_keys)
         lengths = path_lengths(lambda w: self.synthesise(nets, w, noise_keys), w, y)
         averages = nets["generator"]["averages"]
         a = averages["path_length"] + self.path_decay * (jnp.mean(lengths) - averages["path_length"])
-        a = jax.lax.stop_gradient(a)
         loss = self.path_weight * jnp.mean((lengths - a) ** 2)
         metrics = {"loss": loss, "path_length": jnp.mean(lengths), "mean_path_length": a}
         return self.path_every * loss, Aux(metrics, {"generator": {"averages": {**averages, "path_length": a}}})

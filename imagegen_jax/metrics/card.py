@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # The 97.5 % quantile of Student's t for 1 to 30 degrees of freedom, for means over seeds; beyond, the normal's.
@@ -20,6 +20,9 @@ _T = (
 # By the first word of the printed name.
 HIGHER_IS_BETTER = {"IS", "precision", "recall", "density", "coverage", "modes", "agreement", "PSNR", "SSIM", "MS-SSIM"}
 UNRANKED = {"AuthPct", "C_T", "nearest"}  # neither high nor low is good: fresh data have a value of their own
+# The least and the greatest value; distances that are not named are from 0 up, but for estimates that may be below.
+SHARES = {"precision": 1.0, "recall": 1.0, "coverage": 1.0, "agreement": 1.0, "MS-SSIM": 1.0, "AuthPct": 100.0}
+UNBOUNDED = {"KID", "C_T"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +34,9 @@ class Card:
     low: float | None
     high: float | None
     interval: str  # how it was made; "none" with the reason
-    samples: int
+    samples: int  # that the value was computed of
     images: str  # what was measured
-    references: int | None  # None: saved statistics do not say
+    references: int | None  # likewise; None: saved statistics do not say
     reference: str  # what it was compared with, the split included
     extractor: str
     weights: str  # 16 digits of the SHA-256 over weights, resize, range and taps
@@ -42,6 +45,8 @@ class Card:
     versions: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     time: str = ""  # UTC
     held_out: str | None = None  # what was compared with besides; None: nothing
+    note: str = ""  # what else has to be known of it, such as rows that were left out
+    failed: str = ""  # why there is no value, which is then NaN
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON, which has no infinity and no NaN: such a value is None, as in a run's metrics."""
@@ -49,8 +54,8 @@ class Card:
 
 
 def append(cards: Sequence[Card], path: pathlib.Path) -> None:
-    """Adds a line a card to a JSON lines file, in place of older ones of the same measurement."""
-    new = [json.dumps(card.to_dict()) for card in cards]
+    """Adds a line a card to a JSON lines file, in place of older ones of the same measurement; none of failed ones."""
+    new = [json.dumps(card.to_dict()) for card in cards if not card.failed]
     measured = {_measurement(json.loads(line)) for line in new}
     old = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in old if line.endswith("}") and _measurement(json.loads(line)) not in measured]
@@ -68,22 +73,35 @@ def _measurement(line: Mapping[str, Any]) -> tuple[Any, ...]:
 def text_table(cards: Sequence[Card]) -> str:
     """The values, and under them once what they share."""
     width = max(len(card.metric) for card in cards)
-    how: dict[str, list[str]] = {}
-    for card in cards:
-        how.setdefault(card.interval, []).append(card.metric)
-    lines = [f"{'metric':{width}}  {'value':>10}  {'95 % interval':>22}  samples"]
-    lines += [f"{c.metric:{width}}  {c.value:10.4f}  {_interval(c):>22}  {c.samples:,}" for c in cards]
+    lines = [f"{'metric':{width}}  {'value':>10}  {'95 % interval':>22}  samples", *(_row(c, width) for c in cards)]
     first = next((card for card in cards if card.weights), cards[0])
-    references = "" if first.references is None else f" ({first.references:,} images)"
+    counts = [card.references for card in cards if card.references is not None]
+    references = f" ({max(counts):,} images)" if counts else ""
     lines += [
         f"images:     {first.images}",
         f"reference:  {first.reference}{references}",
         *dict.fromkeys(f"held out:   {card.held_out}" for card in cards if card.held_out),
         f"features:   {first.extractor}, weights {first.weights or '-'}, resize {first.resize}, seed {first.seed}",
-        *(f"{'' if i else 'intervals:':11} {_listed(of)}: {text}" for i, (text, of) in enumerate(how.items())),
+        *_grouped("intervals:", cards, lambda card: "" if card.failed else card.interval),
+        *_grouped("notes:", cards, lambda card: card.note),
         f"versions:   {', '.join(f'{name} {version}' for name, version in first.versions.items() if version)}",
     ]
     return "\n".join(lines)
+
+
+def _row(card: Card, width: int) -> str:
+    if card.failed:
+        return f"{card.metric:{width}}  failed: {card.failed}"
+    return f"{card.metric:{width}}  {card.value:10.4f}  {_interval(card):>22}  {card.samples:,}"
+
+
+def _grouped(title: str, cards: Sequence[Card], text_of: Callable[[Card], str]) -> list[str]:
+    """A line for each text, after the metrics that it is of."""
+    metrics: dict[str, list[str]] = {}
+    for card in cards:
+        if text := text_of(card):
+            metrics.setdefault(text, []).append(card.metric)
+    return [f"{'' if i else title:11} {_listed(of)}: {text}" for i, (text, of) in enumerate(metrics.items())]
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
@@ -102,41 +120,73 @@ class _Score:
     value: float
     low: float | None
     high: float | None
-    runs: int
+    runs: int  # that it is the mean of
 
 
 def leaderboard(results: Mapping[str, Sequence[Sequence[Card]]]) -> str:
     """A Markdown table with a line an entry: entry -> the cards of each of its runs (seeds).
 
-    Over several runs of an entry: their mean with Student's 95 % interval; of one, its card's own interval. Sorted by
-    the first metric. The best of a column is bold where its interval lies apart from all others'.
+    Over several runs of an entry: their mean with Student's 95 % interval, cut where no value of the score can be; of
+    one, its card's own interval. Sorted by the first metric. The best of a column is bold where its interval lies apart
+    from all others', and all were measured against the same data by the same features; where not, a line below says so.
     """
     metrics = list(dict.fromkeys(card.metric for runs in results.values() for cards in runs for card in cards))
     scores = {entry: {m: _over_runs(runs, m) for m in metrics} for entry, runs in results.items()}
     ordered = sorted(scores, key=lambda entry: _rank(scores[entry][metrics[0]], metrics[0]))
     bold = {metric: _apart({entry: scores[entry][metric] for entry in ordered}, metric) for metric in metrics}
+    notes = {metric: note for metric in metrics if (note := _unlike(results, metric))}
     lines = ["| model | runs | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 2) + "|"]
     for entry in ordered:
-        cells = [_cell(scores[entry][metric], bold[metric] == entry) for metric in metrics]
-        lines.append(f"| {entry} | {len(results[entry])} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        runs = len(results[entry])
+        cells = [_cell(scores[entry][m], bold[m] == entry and m not in notes, runs) for m in metrics]
+        lines.append(f"| {entry} | {runs} | " + " | ".join(cells) + " |")
+    said = list(dict.fromkeys([*notes.values(), *_failures(results)]))
+    return "\n".join([*lines, *([""] if said else []), *said]) + "\n"
+
+
+def _unlike(results: Mapping[str, Sequence[Sequence[Card]]], metric: str) -> str | None:
+    """What is to be said where the values of a column cannot be compared."""
+    cards = [card for runs in results.values() for cards in runs for card in cards if card.metric == metric]
+    against = dict.fromkeys((card.reference, card.weights, card.resize) for card in cards)
+    if len(against) < 2:
+        return None
+    named = dict.fromkeys(f"{reference} (features {weights or '-'})" for reference, weights, _ in against)
+    return f"Not to be ranked: measured against different data or by different features, {'; '.join(named)}"
+
+
+def _failures(results: Mapping[str, Sequence[Sequence[Card]]]) -> list[str]:
+    cards = (card for runs in results.values() for cards in runs for card in cards)
+    return [f"{card.metric} of {card.images} failed: {card.failed}" for card in cards if card.failed]
 
 
 def _over_runs(runs: Sequence[Sequence[Card]], metric: str) -> _Score | None:
-    cards = [card for cards in runs for card in cards if card.metric == metric]
+    cards = [card for cards in runs for card in cards if card.metric == metric and not card.failed]
     if not cards:
         return None
     if len(cards) == 1:
         return _Score(cards[0].value, cards[0].low, cards[0].high, 1)
     values = [card.value for card in cards]
+    if not all(map(math.isfinite, values)):
+        return _Score(max(values), None, None, len(values))
     mean, degrees = statistics.mean(values), len(values) - 1
     half = (_T[degrees - 1] if degrees <= len(_T) else 1.96) * statistics.stdev(values) / math.sqrt(len(values))
-    return _Score(mean, mean - half, mean + half, len(values))
+    low, high = bounds_of(metric)
+    return _Score(mean, max(mean - half, low), min(mean + half, high), len(values))
 
 
 def higher_is_better(metric: str) -> bool:
     """Whether a score is better the higher it is, by its printed name; False for all distances."""
     return _first_word(metric) in HIGHER_IS_BETTER
+
+
+def bounds_of(metric: str) -> tuple[float, float]:
+    """Returns the least and the greatest value that a score can have, by its printed name."""
+    word = _first_word(metric)
+    if word in UNBOUNDED or metric.endswith(" infinity"):  # estimates of a distance that may end below zero
+        return -math.inf, math.inf
+    if word == "SSIM":
+        return -1.0, 1.0
+    return (1.0 if word == "IS" else 0.0), SHARES.get(word, math.inf)
 
 
 def _first_word(metric: str) -> str:
@@ -157,8 +207,9 @@ def _apart(scores: Mapping[str, _Score | None], metric: str) -> str | None:
     return entry if apart else None
 
 
-def _cell(score: _Score | None, bold: bool) -> str:
+def _cell(score: _Score | None, bold: bool, runs: int) -> str:
     if score is None:
         return "-"
     value = f"**{score.value:.4g}**" if bold else f"{score.value:.4g}"
-    return value if score.low is None else f"{value} [{score.low:.4g}, {score.high:.4g}]"
+    interval = "" if score.low is None else f" [{score.low:.4g}, {score.high:.4g}]"
+    return value + interval + (f" ({score.runs} of {runs} runs)" if score.runs < runs else "")

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from imagegen_jax.metrics import scores
-from imagegen_jax.metrics.scores import Pair, Score
+from imagegen_jax.metrics.classes import Classes, listed, paired_classes
+from imagegen_jax.metrics.pair import Pair, Score
 from imagegen_jax.metrics.similarity import SMALLEST_MS_SSIM, WINDOW, ms_ssim, psnr, ssim
 
 Shape = tuple[int, int, int]  # height, width, channels
@@ -27,6 +28,8 @@ class Offer(NamedTuple):
     gives: tuple[str, ...] | None = None  # the names of its features; None: it does not say
     labels: np.ndarray | None = None  # int [samples]
     reference_labels: np.ndarray | None = None  # int [references]
+    class_names: tuple[str, ...] = ()  # of the samples' labels; () where they have no names
+    reference_names: tuple[str, ...] = ()
     held_out: int = 0  # images that were not trained on
     shape: Shape | None = None
     reference_shape: Shape | None = None
@@ -94,8 +97,9 @@ def _missing(reads: Sequence[str], least: int, offer: Offer) -> str | None:
         return reason
     if "held_out" in reads and not offer.held_out:
         return (
-            "there are no held-out data: name some with --held-out (in Python, `held_out`); the test split of a data "
-            "set is taken by itself where its split 'train' is the reference and the test split is not what is measured"
+            "there are no held-out data: name some with `imagegen evaluate --held-out` (in Python, `held_out` of "
+            "`evaluate`); the test split of a data set is taken by itself where its split 'train' is the reference and "
+            "the test split is not what is measured"
         )
     return _unpaired(offer) if "images" in reads else None
 
@@ -113,14 +117,36 @@ def _unlabelled(offer: Offer) -> str | None:
     return None
 
 
+def _classes(offer: Offer) -> Classes | str:
+    """The classes that both sides have, or why there are none to compare, with the remedy."""
+    if reason := _unlabelled(offer):
+        return reason
+    assert offer.labels is not None and offer.reference_labels is not None
+    found = paired_classes(offer.labels, offer.reference_labels, offer.class_names, offer.reference_names)
+    if not found.names:
+        return (
+            f"no class of the samples ({listed(found.alone)}) is one of the reference's ({listed(found.unused)}): "
+            "give both the same class names"
+        )
+    if found.numbered and found.alone:  # by number, it is no evidence that the others are the same classes
+        return f"class {found.alone[0]} has 0 references: give labels of the same classes on both sides"
+    return found
+
+
+def _without_shared(offer: Offer) -> str | None:
+    found = _classes(offer)
+    return found if isinstance(found, str) else None
+
+
 def _without_classes(offer: Offer) -> str | None:
     """Why there is no distance class by class; None: there is one."""
-    if (reason := _unlabelled(offer)) or offer.labels is None:
-        return reason
-    for label in np.unique(offer.labels):
-        for side, labels in (("samples", offer.labels), ("references", offer.reference_labels)):
-            if (count := int((labels == label).sum())) < 2:
-                return f"class {label} has {count} {side}: a covariance needs at least 2 on each side"
+    found = _classes(offer)
+    if isinstance(found, str):
+        return found
+    for place, name in enumerate(found.names):
+        for side, labels in (("samples", found.samples), ("references", found.references)):
+            if (count := int((labels == place).sum())) < 2:
+                return f"class {name} has {count} {side}: a covariance needs at least 2 on each side"
     return None
 
 
@@ -169,7 +195,7 @@ METRICS: dict[str, Metric] = {
     ),
     "agreement": Metric(
         ("agreement",), scores.agreement, "share that the classifier puts in the class asked for (labels)",
-        ("logits",), reason=_unlabelled,
+        ("logits",), reason=_without_shared,
     ),
     "authpct": Metric(
         ("AuthPct",), scores.authentic_share, "share that is no copy, beside that of held-out data",

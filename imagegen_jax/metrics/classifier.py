@@ -125,7 +125,13 @@ def trained_classifier(source: Source, quiet: bool = False) -> ClassifierFeature
         time.sleep(WAIT_S)
     unscaled = ClassifierFeatures(experiment.model, jax.device_get(run.nets))
     features = np.asarray(unscaled(dataset.batch(0, SCALING_IMAGES)["image"])["features"])
-    return dataclasses.replace(unscaled, scale=float(1 / np.sqrt(np.mean(features**2))))
+    square = float(np.mean(features**2))
+    if not 0 < square < np.inf:
+        raise ValueError(
+            f"the classifier of {source} gives features whose mean square is {square}: are its images all alike? "
+            "Choose another extractor, such as pixels"
+        )
+    return dataclasses.replace(unscaled, scale=float(1 / np.sqrt(square)))
 
 
 def _fitted(experiment: Experiment, folder: pathlib.Path, quiet: bool) -> Run | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Mapping
 
 import jax
@@ -11,11 +12,13 @@ import numpy as np
 
 from imagegen_jax.core.checkpoint import Best
 from imagegen_jax.core.experiment import Draw, Experiment
+from imagegen_jax.core.given import check_integer, check_seed
+from imagegen_jax.data.remedy import remedies_of
 from imagegen_jax.metrics.card import append, higher_is_better
 from imagegen_jax.metrics.catalog import METRICS, check_names, printed_names
 from imagegen_jax.metrics.choose import extractor_of
 from imagegen_jax.metrics.evaluate import check_metrics, evaluate
-from imagegen_jax.metrics.sets import ArraySet, source_set
+from imagegen_jax.metrics.sets import ArraySet, balanced_labels, source_set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +34,9 @@ class Evaluate:
     seed: int = 0  # of the samples
 
     def __post_init__(self) -> None:
-        if self.every < 1 or self.samples < 2:
-            raise ValueError(f"every={self.every}, samples={self.samples}: must be at least 1 and 2")
+        check_integer(self.every, "every")
+        check_integer(self.samples, "samples", low=2)
+        check_seed(self.seed)
         check_names(self.metrics)
         if pixels := [name for name in self.metrics if METRICS[name].of_pixels]:
             raise ValueError(
@@ -56,7 +60,9 @@ class Measurement:
         self._reference = source_set(experiment.data)
         blank = np.zeros((settings.samples, *experiment.model.image_shape), np.uint8)
         check_metrics(settings.metrics, self._set(blank, 0), self._reference, None)
-        self._extractor = extractor_of(settings.extractor, settings.resize, experiment.data, quiet)
+        spatial = any("spatial" in METRICS[name].reads for name in settings.metrics)
+        with remedies_of(settings):
+            self._extractor = extractor_of(settings.extractor, settings.resize, experiment.data, quiet, spatial)
         check_metrics(settings.metrics, self._set(blank, 0), self._reference, self._extractor)
         names = printed_names(settings.metrics, self._extractor.name)
         best = settings.best or names[0]
@@ -65,17 +71,22 @@ class Measurement:
         self.best = Best(best, higher_is_better(best))
 
     def _set(self, images: np.ndarray, step: int) -> ArraySet:
-        return ArraySet(f"{self._workdir} at step {step:,}", images, self._labels, keep=False)
+        name = f"{self._workdir} at step {step:,}"
+        return ArraySet(name, images, self._labels, keep=False, class_names=self._reference.class_names)
 
     @property
     def _labels(self) -> np.ndarray | None:
-        return np.arange(self._settings.samples, dtype=np.int32) % self._classes if self._classes else None
+        settings = self._settings
+        return balanced_labels(settings.samples, self._classes, settings.seed) if self._classes else None
 
     def __call__(self, draw: Draw, step: int) -> Mapping[str, float]:
-        """Scores by their printed names; their cards are added to the run's evaluations.jsonl."""
+        """Scores by their printed names, NaN where one failed; cards are added to the run's evaluations.jsonl."""
         settings = self._settings
         images = self._set(draw(settings.samples, self._labels, settings.seed), step)
         cards = evaluate(images, self._reference, self._extractor, settings.metrics, settings.seed, quiet=True)
         if jax.process_index() == 0:
             append(cards, self._workdir / "evaluations.jsonl")
+            for card in cards:
+                if card.failed:
+                    print(f"step {step:,}: {card.metric} failed: {card.failed}", file=sys.stderr)
         return {card.metric: card.value for card in cards}

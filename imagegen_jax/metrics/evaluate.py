@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
+from imagegen_jax.core.given import check_seed
 from imagegen_jax.core.log import version
+from imagegen_jax.data.remedy import Remedy, SettingError
 from imagegen_jax.metrics.card import Card
-from imagegen_jax.metrics.catalog import METRICS, Offer, Pair, Score, check_names, refusal
+from imagegen_jax.metrics.catalog import METRICS, Offer, check_names, printed_names, refusal
 from imagegen_jax.metrics.classifier import ClassifierFeatures
 from imagegen_jax.metrics.extractor import Extractor, Network, Pixels
 from imagegen_jax.metrics.features import features_of
+from imagegen_jax.metrics.measure import measured
 from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.metrics.pair import Pair, Score
 from imagegen_jax.metrics.scores import distance_to
-from imagegen_jax.metrics.sets import ArraySet, ImageSet
+from imagegen_jax.metrics.sets import ArraySet, ImageSet, SampleSet
 
 
 def evaluate(
@@ -30,14 +39,17 @@ def evaluate(
     """Cards of `metrics`, by their names in METRICS, of `images` against `reference`.
 
     `held_out` is data like the reference that was not trained on, which tests of copying compare with. Saved
-    statistics as reference allow "fid" alone, and those of another extractor are refused. Raises ValueError for
-    a metric that there is none of, or that the features or the sets do not allow, before anything is extracted.
+    statistics as reference allow "fid" alone, and those of another extractor are refused. A metric that fails does not
+    take the others with it: its cards say why (`Card.failed`), and their value is NaN. Raises ValueError for a metric
+    that there is none of, or that the features or the sets do not allow, before anything is extracted.
     """
+    check_seed(seed)
     check_metrics(metrics, images, reference, extractor, held_out)
     shared = _details(images, reference, extractor, seed)
     if isinstance(reference, Moments):
         rows = features_of(images, extractor, quiet)["features"]
-        return [_card(distance_to(reference, rows, extractor.name, seed), shared)]
+        found = measured([extractor.name], lambda: [distance_to(reference, rows, extractor.name, seed)])
+        return [_card(score, shared) for score in found]
     pair = _pair(images, reference, extractor, metrics, seed, quiet, held_out)
     cards = []
     for name in metrics:
@@ -47,10 +59,13 @@ def evaluate(
             details |= {"extractor": "none: the pixels", "weights": "", "resize": "none"}
         if metric.wants_held_out and held_out is not None:
             details["held_out"] = held_out.name
-        for score in metric.compute(pair):
-            of: dict[str, Any] = {"samples": score.samples or len(images)}
+        for score in measured(printed_names([name], extractor.name), functools.partial(metric.compute, pair)):
+            of: dict[str, Any] = {
+                "samples": score.samples or len(images),
+                "references": score.references or len(reference),
+            }
             if score.of_held_out and held_out is not None:
-                of = {"samples": len(held_out), "images": held_out.name}
+                of |= {"samples": len(held_out), "images": held_out.name}
             cards.append(_card(score, details | of))
     return cards
 
@@ -111,6 +126,23 @@ def _check_statistics(
             f"({extractor.name}, resize {extractor.resize}): another extractor, weights or resize cannot be compared"
         )
     _check_shapes([images], images.image_shape, extractor)
+    width = _width(extractor, images.image_shape)
+    if width not in (None, len(reference.mean)):
+        raise ValueError(
+            f"the saved statistics are of {len(reference.mean)} features, but {extractor.name} gives {width}: compare "
+            "with the extractor that they were computed with"
+        )
+
+
+def _width(extractor: Extractor, shape: tuple[int, int, int]) -> int | None:
+    """How many features an extractor gives of images of this shape, without a run of it; None: that is not known."""
+    if isinstance(extractor, Network):
+        side = (extractor.size, extractor.size) if extractor.resize != "none" else shape[:2]
+        image = jax.ShapeDtypeStruct((1, *side, 3), np.float32)
+        return int(jax.eval_shape(extractor.forward, extractor.weights, image)["features"].shape[-1])
+    if isinstance(extractor, Pixels) and extractor.resize == "none":
+        return math.prod(shape)
+    return extractor.model.network.features if isinstance(extractor, ClassifierFeatures) else None
 
 
 def _check_shapes(sets: Sequence[ImageSet], wanted: tuple[int, int, int], extractor: Extractor) -> None:
@@ -120,13 +152,26 @@ def _check_shapes(sets: Sequence[ImageSet], wanted: tuple[int, int, int], extrac
     for images in sets:
         shape = images.image_shape
         if isinstance(extractor, Network) and shape[2] not in (1, 3):
-            raise ValueError(f"{images.name}: images of {shape[2]} channels: {extractor.name} takes 1 (grey) or 3")
+            problem = f"{images.name}: images of {shape[2]} channels: {extractor.name} takes 1 (grey) or 3: "
+            remedies = [Remedy("take pixels as extractor"), Remedy("have them converted with {}", {"channels": 3})]
+            raise SettingError(None, problem, remedies)
         of_one_shape = isinstance(extractor, (ClassifierFeatures, Pixels))
         if of_one_shape and not _comparable(shape, wanted, extractor):
-            raise ValueError(
-                f"{images.name}: images of {shape}, but {extractor.name} compares with {wanted} (height, width, "
-                "channels): give images of one shape, or choose a network that resizes them, inception or random"
-            )
+            raise _shape_error(sets, images, wanted, extractor)
+
+
+def _shape_error(
+    sets: Sequence[ImageSet], images: ImageSet, wanted: tuple[int, int, int], extractor: Extractor
+) -> SettingError:
+    """What is drawn stays as it is, so stored images are to be brought to its shape; else all are to `wanted`."""
+    height, width, channels = next((found.image_shape for found in sets if isinstance(found, SampleSet)), wanted)
+    settings = {"size": height} if images.image_shape[:2] != wanted[:2] else {}
+    settings |= {"channels": channels} if images.image_shape[2] != wanted[2] else {}
+    remedies = [Remedy("choose a network that resizes them, inception or random")]
+    if height == width or "size" not in settings:  # sources cut out squares alone
+        remedies.insert(0, Remedy("have all brought to one with {}", settings))
+    problem = f"{images.name}: images of {images.image_shape}, but {extractor.name} compares with {wanted} "
+    return SettingError(None, problem + "(height, width, channels): give images of one shape, or ", remedies)
 
 
 def _comparable(shape: Sequence[int], wanted: Sequence[int], extractor: Extractor) -> bool:
@@ -142,6 +187,8 @@ def _offer(images: ImageSet, reference: ImageSet, extractor: Extractor | None, h
         gives=_gives(extractor),
         labels=images.labels,
         reference_labels=reference.labels,
+        class_names=images.class_names,
+        reference_names=reference.class_names,
         held_out=0 if held_out is None else len(held_out),
         shape=images.image_shape,
         reference_shape=reference.image_shape,
@@ -181,6 +228,8 @@ def _pair(
         held_out=features_of(held_out, extractor, quiet) if held_out is not None and compares else None,
         images=images.images if isinstance(images, ArraySet) else None,
         reference_images=reference.images if isinstance(reference, ArraySet) else None,
+        class_names=images.class_names,
+        reference_names=reference.class_names,
     )
 
 
@@ -207,4 +256,5 @@ def _details(images: ImageSet, reference: ImageSet | Moments, extractor: Extract
 
 def _card(score: Score, details: Mapping[str, Any]) -> Card:
     low, high = (score.interval.low, score.interval.high) if score.interval else (None, None)
-    return Card(metric=score.metric, value=score.value, low=low, high=high, interval=score.how, **details)
+    said = {"interval": score.how, "note": score.note, "failed": score.failed}
+    return Card(metric=score.metric, value=score.value, low=low, high=high, **said, **details)

@@ -16,6 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.compile import jit
+from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.shard import batch_sharding, replicated
 from imagegen_jax.data.image import to_float
 from imagegen_jax.metrics.blocks import local_mesh
@@ -178,7 +179,9 @@ def random_network(seed: int = 0, size: int = 32, resize: str = "clean", width: 
     A distance between such features (`features`: float32 [N 8*width]) needs no file, and tells distributions apart
     that differ in colour and texture (Naeem et al. 2020, arXiv 2002.09797); it says nothing of objects.
     """
-    generator = np.random.default_rng(seed)
+    check_integer(size, "size")
+    check_integer(width, "width")
+    generator = np.random.default_rng(check_seed(seed))
     shapes = [(3, 3, width * 2**i // 2 if i else 3, width * 2**i) for i in range(4)]
     kernels = [generator.normal(0, math.sqrt(2 / math.prod(s[:3])), s).astype(np.float32) for s in shapes]
 

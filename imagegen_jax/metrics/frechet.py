@@ -7,21 +7,24 @@ import warnings
 import numpy as np
 from jaxtyping import Array, Shaped
 
+from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.metrics.blocks import check_widths, checked, checked_pair
 from imagegen_jax.metrics.moments import Moments
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+def frechet_distance(a: Moments, b: Moments, names: tuple[str, str] = ("a", "b")) -> float:
     """|mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), Eq. 6, in the features' squared unit.
 
-    Warns where there are too few samples for covariances of full rank: the value is then the distance of the degenerate
-    Gaussians, and far above that of more samples. Raises ValueError for different widths and for moments with NaN.
+    Never below zero. Warns where there are too few samples for covariances of full rank: the value is then the distance
+    of the degenerate Gaussians, and far above that of more samples. Raises ValueError for different widths and for
+    moments with NaN. `names` is what messages call the two.
     """
-    check_widths(len(a.mean), len(b.mean), ("a", "b"))
-    for name, moments in (("a", a), ("b", b)):
+    check_widths(len(a.mean), len(b.mean), names)
+    named = list(zip(names, (a, b), strict=True))
+    for name, moments in named:
         if not (np.isfinite(moments.mean).all() and np.isfinite(moments.scatter).all()):
             raise ValueError(f"{name} holds NaN or infinity: compute these moments again from finite features")
-    _warn_of_rank([("a", a), ("b", b)])
+    _warn_of_rank(named)
     return _distance(a, b)
 
 
@@ -41,7 +44,9 @@ def fid_infinity(
     """
     rows = checked(features, "features")
     check_widths(rows.shape[1], len(reference.mean), ("features", "reference"))
-    least = max(2, min(5000, len(rows) // 10)) if least is None else least
+    least = max(2, min(5000, len(rows) // 10)) if least is None else check_integer(least, "least")
+    check_integer(points, "points")
+    check_seed(seed)
     if points < 2 or not 2 <= least < len(rows):
         raise ValueError(
             f"points={points}, least={least}: a line needs at least 2 points, from at least 2 samples "
@@ -108,7 +113,7 @@ def _distance(a: Moments, b: Moments) -> float:
     product = np.linalg.eigvalsh(factor.T @ b.covariance @ factor)
     trace = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(np.maximum(product, 0)).sum()
     difference = a.mean - b.mean
-    return float(difference @ difference + trace)
+    return max(0.0, float(difference @ difference + trace))  # rounding can leave -1e-15 of equal distributions
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:

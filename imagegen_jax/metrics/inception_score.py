@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.metrics.blocks import checked
 
 
@@ -27,7 +28,8 @@ def inception_score(
     and for fewer samples than splits.
     """
     rows = checked(logits, "logits")
-    if not 1 <= splits <= len(rows):
+    check_seed(seed)
+    if check_integer(splits, "splits") > len(rows):
         raise ValueError(f"splits={splits}: must be from 1 to the number of samples, {len(rows)}")
     order = np.random.RandomState(seed).permutation(len(rows)) if shuffle else np.arange(len(rows))
     scores = [

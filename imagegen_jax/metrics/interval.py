@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from imagegen_jax.core.given import check_integer, check_number, check_seed
+
 
 class Interval(NamedTuple):
     """A score with the ends of its confidence interval, in the score's unit."""
@@ -37,7 +39,8 @@ def bootstrap(
     level outside (0, 1), for too few draws to find its quantiles, and for fewer than two samples.
     """
     _check_level(level)
-    if draws * (1 - level) < 2:
+    check_seed(seed)
+    if check_integer(draws, "draws") * (1 - level) < 2:
         raise ValueError(
             f"draws={draws} cannot show the quantiles of level={level}: give at least {int(np.ceil(2 / (1 - level)))}"
         )
@@ -72,7 +75,8 @@ def distance_interval(
     where there are fewer. Raises ValueError for a level outside (0, 1), fewer than 20 draws and two samples.
     """
     _check_level(level)
-    if draws < 20 or len(samples) < 2:
+    check_seed(seed)
+    if check_integer(draws, "draws") < 20 or len(samples) < 2:
         raise ValueError(f"draws={draws}, {len(samples)} samples: must be at least 20 and 2")
     random = np.random.default_rng(seed)
     value = float(distance(samples))
@@ -84,8 +88,9 @@ def distance_interval(
     error = math.sqrt(max(of_both - 2 * quadratic, quadratic))
     if value <= 0:
         return Interval(value, 0.0, 4 * error)
-    factor = math.exp(statistics.NormalDist().inv_cdf((1 + level) / 2) * error / value)
-    return Interval(value, value / factor, min(value * factor, value + 4 * error))
+    exponent = statistics.NormalDist().inv_cdf((1 + level) / 2) * error / value
+    above = value * math.exp(min(exponent, 700.0))  # beyond, it overflows, and the other end is the lower one
+    return Interval(value, value * math.exp(-exponent), min(above, value + 4 * error))
 
 
 def subset_interval(
@@ -103,7 +108,7 @@ def subset_interval(
     _check_level(level)
     if len(values) < 20:
         raise ValueError(f"{len(values)} subset values: their spread needs at least 20; raise `subsets`")
-    if not 1 <= subset_size < count:
+    if not check_integer(subset_size, "subset_size") < check_integer(count, "count"):
         raise ValueError(f"subset_size={subset_size}, count={count}: subsets must be smaller than the samples")
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
     error = spread * math.sqrt(subset_size / (count - subset_size) + 1 / len(values))
@@ -117,14 +122,15 @@ def proportion_interval(share: float, count: int, *, level: float = 0.95) -> Int
     Raises ValueError for a share outside [0, 1] and a count below 1.
     """
     _check_level(level)
-    if not 0 <= share <= 1 or count < 1:
+    if not 0 <= share <= 1 or check_integer(count, "count") < 1:
         raise ValueError(f"share={share} of count={count}: must be from 0 to 1, of at least 1")
     z = statistics.NormalDist().inv_cdf((1 + level) / 2)
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return Interval(share, float(max(centre - half, 0)), float(min(centre + half, 1)))
+    low, high = max(centre - half, 0.0), min(centre + half, 1.0)
+    return Interval(share, float(min(low, share)), float(max(high, share)))  # rounding moves ends of 0 and 1 by 1e-17
 
 
 def _check_level(level: float) -> None:
-    if not 0 < level < 1:
+    if not 0 < check_number(level, "level") < 1:
         raise ValueError(f"level={level}: must be between 0 and 1, such as 0.95")

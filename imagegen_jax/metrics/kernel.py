@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
+from imagegen_jax.core.given import check_integer, check_number, check_seed
 from imagegen_jax.metrics.blocks import (
     Anywhere,
     Block,
@@ -55,7 +56,9 @@ def kid(
     this. Raises ValueError where `kernel_distance` does, and for subsets larger than the samples.
     """
     x, y = checked_pair(features, reference, ("features", "reference"))
-    if subsets < 1 or not 2 <= subset_size <= min(len(x), len(y)):
+    check_integer(subsets, "subsets")
+    check_seed(seed)
+    if check_integer(subset_size, "subset_size", low=-1) < 2 or subset_size > min(len(x), len(y)):
         raise ValueError(
             f"subsets={subsets}, subset_size={subset_size}: at least 1 and 2, "
             f"and no more than the {len(x)} features and {len(y)} references"
@@ -82,8 +85,8 @@ def gaussian_mmd(
     code: never below zero. Raises ValueError for NaN, different widths, fewer than two samples and sigma <= 0.
     """
     x, y = checked_pair(features, reference, ("features", "reference"))
-    if not sigma > 0:
-        raise ValueError(f"sigma={sigma}: the kernel's width must be above zero; the paper's is 10")
+    check_number(sigma, "sigma, the kernel's width, which is 10 in the paper", 0, above=True)
+    check_number(scale, "scale")
     gamma, place = 1 / (2 * sigma**2), default_place()
 
     def mean(a: np.ndarray, b: np.ndarray) -> float:
@@ -118,10 +121,14 @@ def _masked_sum(tile: Float[Anywhere, "r c"], x: Block, y: Block) -> Float[Anywh
 
 
 def _total(kernel_sum: KernelSum, x: np.ndarray, y: np.ndarray, gamma: float, place: Place) -> float:
-    """The kernel's sum over all pairs."""
+    """Returns the kernel's sum over all pairs, added up on the host, so that one tile at a time is in flight.
+
+    Sums over several devices that are left on these, tile after tile, can use up the threads of a CPU that simulates
+    them: each then waits for another, until XLA ends the process.
+    """
     with jax.enable_x64(True):
         kernel_sum = place.compiled(kernel_sum)
         if x is y:
-            return float(sum(times * kernel_sum(a, b, gamma) for a, b, times in place.pairs(x)))
+            return sum(times * float(kernel_sum(a, b, gamma)) for a, b, times in place.pairs(x))
         columns = place.columns(y)
-        return float(sum(kernel_sum(rows, block, gamma) for rows in place.rows(x) for block in columns))
+        return sum(float(kernel_sum(rows, block, gamma)) for rows in place.rows(x) for block in columns)

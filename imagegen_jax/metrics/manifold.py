@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from imagegen_jax.core.given import check_integer
 from imagegen_jax.metrics.blocks import Anywhere, Block, Place, checked_pair, default_place, squared_distances
 
 
@@ -33,8 +36,10 @@ def manifold_scores(
     and a few tiles of 64 MiB: below 1 GiB for 50,000 x 50,000 float32 features of width 2,048. On a CPU it is a float64
     copy of one set and a few tiles of 8 MiB.
 
-    Raises ValueError for NaN, different widths, and fewer than `neighbours` + 1 samples on a side.
+    Warns of balls of radius zero, around rows that are repeated: nothing is inside them, so that a set scores 0 against
+    its own duplicates. Raises ValueError for NaN, different widths, and fewer than `neighbours` + 1 samples on a side.
     """
+    check_integer(neighbours, "neighbours")
     x, y = checked_pair(features, reference, ("features", "reference"))
     for name, rows in (("features", x), ("reference", y)):
         if not 1 <= neighbours < len(rows):
@@ -44,7 +49,22 @@ def manifold_scores(
     with jax.enable_x64(True):
         place = default_place()
         x_radii, y_radii = _radii(x, neighbours, place), _radii(y, neighbours, place)
+        _warn_of_repeated((("samples", x, x_radii), ("references", y, y_radii)), neighbours)
         return _scores(x, x_radii, y, y_radii, neighbours, place)
+
+
+def _warn_of_repeated(sides: Sequence[tuple[str, np.ndarray, np.ndarray]], neighbours: int) -> None:
+    repeated = []
+    for name, rows, radii in sides:
+        length = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64).max())
+        if count := int((radii <= 1e-7 * length).sum()):  # equal rows can come out 1e-8 of their length apart
+            repeated.append(f"{count:,} of {len(rows):,} {name}")
+    if repeated:
+        warnings.warn(
+            f"{' and '.join(repeated)} have {neighbours} equal rows or more beside them: their balls have no radius "
+            "and hold nothing, not even equal rows, which lowers these scores; remove the duplicates",
+            stacklevel=3,
+        )
 
 
 def _radii(x: np.ndarray, neighbours: int, place: Place) -> Float[np.ndarray, " n"]:
@@ -91,11 +111,11 @@ def _scores(
     reached = [Reached(np.zeros(len(block.mask), bool), np.full(len(block.mask), np.inf)) for block in columns]
     balls = []
     for rows in place.rows(x):
-        inside, row_radii = 0, _cut(x_radii, rows)
+        inside, row_radii = np.zeros(len(rows.mask), np.int64), _cut(x_radii, rows)
         for i, block in enumerate(columns):
             hits, reached[i] = compare(reached[i], rows, row_radii, block, column_radii[i])
-            inside = inside + hits
-        balls.append(np.asarray(inside))
+            inside += np.asarray(hits)
+        balls.append(inside)
     inside_balls = np.concatenate(balls)[: len(x)]
     recalled, nearest = (
         np.concatenate([np.asarray(x) for x in parts])[: len(y)] for parts in zip(*reached, strict=True)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.shard import batch_sharding, replicated
 from imagegen_jax.metrics.blocks import local_mesh
 
@@ -69,7 +70,9 @@ def c_t_score(
     Raises ValueError as `nearest` does, for fewer training points than cells, and where no cell holds enough.
     """
     samples, train, test = (_checked(x, name) for x, name in ((samples, "samples"), (train, "train"), (test, "test")))
-    if not 1 <= cells <= len(train):
+    check_integer(min_samples, "min_samples")
+    check_seed(seed)
+    if check_integer(cells, "cells") > len(train):
         raise ValueError(f"cells={cells}: must be from 1 to the number of training points, {len(train)}")
     from sklearn.cluster import KMeans  # here: the import takes a second, and the other functions do without
 

@@ -72,20 +72,45 @@ class Moments:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Moments:
         """Reads what `save`, pytorch-fid or EDM wrote. Raises ValueError for other files, naming what is wrong."""
-        with np.load(path) as file:
-            if missing := {"mu", "sigma"} - set(file.files):
-                raise ValueError(
-                    f"{path} has no {' and no '.join(sorted(missing))}, only {', '.join(file.files)}: "
-                    "give an .npz of pytorch-fid, EDM or Moments.save"
-                )
-            mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
-            count = int(file["count"]) if "count" in file.files else None
-            fingerprint = str(file["fingerprint"]) if "fingerprint" in file.files else None
-        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-            raise ValueError(f"{path} has mu {mean.shape} and sigma {covariance.shape}: expected [d] and [d d]")
-        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-            raise ValueError(f"{path} holds NaN or infinity: compute these statistics again")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                found = {name: file[name] for name in ("mu", "sigma", "count", "fingerprint") if name in file.files}
+                names = ", ".join(file.files)
+        except Exception as error:  # zipfile, zlib and NumPy have no common one for what is damaged
+            raise ValueError(f"{path} holds no statistics, or is damaged ({error}): write it again") from error
+        if missing := {"mu", "sigma"} - set(found):
+            raise ValueError(
+                f"{path} has no {' and no '.join(sorted(missing))}, only {names}: "
+                "give an .npz of pytorch-fid, EDM or Moments.save"
+            )
+        _check_statistics(path, **found)
+        mean, covariance = (np.asarray(found[name], np.float64) for name in ("mu", "sigma"))
+        count = int(found["count"]) if "count" in found else None
+        fingerprint = str(found["fingerprint"]) if "fingerprint" in found else None
         return cls(count, mean, covariance * (count - 1 if count else 1), fingerprint)
+
+
+def _check_statistics(
+    path: str | os.PathLike[str],
+    mu: np.ndarray,
+    sigma: np.ndarray,
+    count: np.ndarray | None = None,
+    fingerprint: np.ndarray | None = None,
+) -> None:
+    """Raises ValueError where these cannot be the mean and the covariance of anything."""
+    if mu.ndim != 1 or not len(mu) or sigma.shape != (len(mu), len(mu)):
+        raise ValueError(f"{path} has mu {mu.shape} and sigma {sigma.shape}: expected [d] and [d d]")
+    if not {mu.dtype.kind, sigma.dtype.kind} <= set("fiu"):
+        raise ValueError(f"{path} has mu of {mu.dtype} and sigma of {sigma.dtype}: expected numbers")
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise ValueError(f"{path} holds NaN or infinity: compute these statistics again")
+    scale = np.abs(sigma).max(initial=0)
+    if np.abs(sigma - sigma.T).max() > 1e-3 * scale or np.diag(sigma).min() < -1e-3 * scale:
+        raise ValueError(f"{path}: sigma is no covariance, which is symmetric, with variances of 0 or more")
+    if count is not None and (count.ndim or count.dtype.kind not in "iu" or count < 2):
+        raise ValueError(f"{path}: count {count!r} is not the number of at least 2 samples")
+    if fingerprint is not None and (fingerprint.ndim or fingerprint.dtype.kind not in "US"):
+        raise ValueError(f"{path}: fingerprint {fingerprint!r} is no text")
 
 
 def merge(a: Moments, b: Moments) -> Moments:

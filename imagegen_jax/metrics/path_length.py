@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.given import check_integer
 from imagegen_jax.core.model import PRNGKey
 
 Latents = Float[Array, "n *d"]
@@ -47,8 +48,8 @@ def path_length(
     """
     if space not in ("z", "w") or sampling not in ("full", "end"):
         raise ValueError(f"space={space!r}, sampling={sampling!r}: must be 'z' or 'w', and 'full' or 'end'")
-    if samples < 1 or batch_size < 1:
-        raise ValueError(f"samples={samples}, batch_size={batch_size}: must be at least 1")
+    check_integer(samples, "samples")
+    check_integer(batch_size, "batch_size")
     if not 0 < epsilon < math.inf or not 0 <= trim < 0.5:
         raise ValueError(f"epsilon={epsilon}, trim={trim}: must be above 0, and from 0 to below 0.5")
     interpolate = slerp if space == "z" else lerp

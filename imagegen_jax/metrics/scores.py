@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from imagegen_jax.metrics.extractor import Extractor
+from imagegen_jax.metrics.classes import has_names
 from imagegen_jax.metrics.frechet import fid_infinity, frechet_distance, per_class
 from imagegen_jax.metrics.inception_score import inception_score
 from imagegen_jax.metrics.interval import Interval, bootstrap, distance_interval, proportion_interval, subset_interval
@@ -17,6 +16,7 @@ from imagegen_jax.metrics.manifold import manifold_scores
 from imagegen_jax.metrics.memorization import authenticity, c_t_score, nearest
 from imagegen_jax.metrics.modes import class_frequencies, modes_covered, reverse_kl
 from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.metrics.pair import Pair, Score, Side, classes_of, logits_of, rows_of, there
 
 DRAWS = 200  # of the bootstrap
 WIDEST = 512  # features that a bootstrap of the Fréchet distance is affordable for: its time grows with their cube
@@ -28,41 +28,14 @@ CELLS, CELL_SAMPLES = 10, 20  # of C_T at most, and the fewest samples of a cell
 
 BOOTSTRAP = f"bootstrap over samples, {DRAWS} draws, for this number of samples"
 
-T = TypeVar("T")
-
-
-class Score(NamedTuple):
-    """A value under its printed name, with the interval (None: none) and how that was made."""
-
-    metric: str
-    value: float
-    interval: Interval | None
-    how: str
-    of_held_out: bool = False  # measured of the held-out data: what the same score of the samples is compared with
-    samples: int | None = None  # that it was measured of; None: all
-
-
-class Pair(NamedTuple):
-    """What a metric sees of both sides: features by name, float32 [n d], and what else there is."""
-
-    features: Mapping[str, np.ndarray]
-    reference: Mapping[str, np.ndarray]
-    extractor: Extractor
-    seed: int
-    labels: np.ndarray | None = None  # int [n], of the samples
-    reference_labels: np.ndarray | None = None  # int [m]
-    held_out: Mapping[str, np.ndarray] | None = None  # features of data like the reference that was not trained on
-    images: np.ndarray | None = None  # uint8 [n h w c]; row i is compared with row i of the reference's
-    reference_images: np.ndarray | None = None
-
-
 # --- distances of distributions --------------------------------------------------------------------------------------
 
 
 def distance_to(reference: Moments, rows: np.ndarray, name: str, seed: int) -> Score:
     """The Fréchet distance of features [n d] to a reference taken as it is: the interval is that of the samples."""
     interval, how = _interval(reference, np.asarray(rows), seed)
-    return Score(name, frechet_distance(Moments.of(rows), reference), interval, how)
+    value = frechet_distance(Moments.of(rows), reference, ("samples", "reference"))
+    return Score(name, value, interval, how)
 
 
 def _interval(reference: Moments, rows: np.ndarray, seed: int) -> tuple[Interval | None, str]:
@@ -87,51 +60,57 @@ def _distance(rows: np.ndarray, reference: Moments) -> float:
 
 
 def frechet(pair: Pair) -> list[Score]:
-    return [
-        distance_to(Moments.of(pair.reference["features"]), pair.features["features"], pair.extractor.name, pair.seed)
-    ]
+    reference = Moments.of(rows_of(pair, "references"))
+    return [distance_to(reference, rows_of(pair, "samples"), pair.extractor.name, pair.seed)]
 
 
 def spatial_frechet(pair: Pair) -> list[Score]:
-    name = f"s{pair.extractor.name}"
-    reference = Moments.of(_tap(pair.reference, "spatial", pair))
-    return [distance_to(reference, _tap(pair.features, "spatial", pair), name, pair.seed)]
+    reference = Moments.of(rows_of(pair, "references", "spatial"))
+    return [distance_to(reference, rows_of(pair, "samples", "spatial"), f"s{pair.extractor.name}", pair.seed)]
 
 
 def frechet_at_infinity(pair: Pair) -> list[Score]:
     """Where there are samples enough, from a size at which the covariance has full rank: below, there is no line."""
-    rows = np.asarray(pair.features["features"])
+    rows = rows_of(pair, "samples")
     least = max(2, min(5000, len(rows) // 10), min(2 * rows.shape[1], len(rows) // 2))
-    reference = Moments.of(pair.reference["features"])
+    reference = Moments.of(rows_of(pair, "references"))
     value = fid_infinity(rows, reference, points=SIZES, least=least, seed=pair.seed)
     how = f"none: a line through overlapping subsets, {SIZES} sizes from {least} to {len(rows)}"
-    return [Score(f"{pair.extractor.name} infinity", value, None, how)]
+    note = "below zero, as a line may end where the distributions are nearly equal" if value < 0 else ""
+    return [Score(f"{pair.extractor.name} infinity", value, None, how, note=note)]
 
 
 def frechet_per_class(pair: Pair) -> list[Score]:
-    labels, of_reference = _there(pair.labels, "labels"), _there(pair.reference_labels, "reference_labels")
-    x, y, name = np.asarray(pair.features["features"]), np.asarray(pair.reference["features"]), pair.extractor.name
+    """Of the classes that both sides have, by their names where they have names."""
+    classes, name = classes_of(pair), pair.extractor.name
+    x, y = rows_of(pair, "samples"), rows_of(pair, "references")
+    there, shared = classes.samples >= 0, classes.references >= 0
+    found = per_class(x[there], classes.samples[there], y[shared], classes.references[shared])
+    note = classes.note(has_names(pair.class_names) or has_names(pair.reference_names))
     scores = []
-    for label, value in per_class(x, labels, y, of_reference).items():
-        rows = x[labels == label]
-        interval, how = _interval(Moments.of(y[of_reference == label]), rows, pair.seed)
-        scores.append(Score(f"{name}, class {label}", value, interval, how, samples=len(rows)))
+    for label, value in found.items():
+        rows, of_reference = x[classes.samples == label], y[classes.references == label]
+        interval, how = _interval(Moments.of(of_reference), rows, pair.seed)
+        title = f"{name}, class {classes.names[label]}"
+        scores.append(Score(title, value, interval, how, samples=len(rows), references=len(of_reference)))
+    return [_mean_of_classes(scores, f"{name}, mean of classes", note), *scores]
+
+
+def _mean_of_classes(scores: Sequence[Score], title: str, note: str) -> Score:
     mean = float(np.mean([score.value for score in scores]))
+    counts = {"samples": sum(x.samples or 0 for x in scores), "references": sum(x.references or 0 for x in scores)}
     found = [score.interval for score in scores if score.interval]
-    title = f"{name}, mean of classes"
     if len(found) < len(scores):
-        return [Score(title, mean, None, "none: some classes have none"), *scores]
+        return Score(title, mean, None, "none: some classes have none", note=note, **counts)
     # Classes are independent samples, so the errors of their distances add in squares.
     below = math.hypot(*(x.value - x.low for x in found)) / len(found)
     above = math.hypot(*(x.high - x.value for x in found)) / len(found)
-    return [
-        Score(title, mean, Interval(mean, mean - below, mean + above), "of the classes', added in squares"),
-        *scores,
-    ]
+    interval = Interval(mean, mean - below, mean + above)
+    return Score(title, mean, interval, "of the classes', added in squares", note=note, **counts)
 
 
 def kernel(pair: Pair) -> list[Score]:
-    x, y = pair.features["features"], pair.reference["features"]
+    x, y = rows_of(pair, "samples"), rows_of(pair, "references")
     fewer = min(len(x), len(y))
     size = min(KID_SIZE, fewer // 2)
     found = kid(x, y, subsets=KID_SUBSETS, subset_size=size, seed=KID_SEED)
@@ -142,29 +121,32 @@ def kernel(pair: Pair) -> list[Score]:
 
 def gaussian_kernel(pair: Pair) -> list[Score]:
     """Of all samples; its error from that of subsets, since a bootstrap would sum over all pairs hundreds of times."""
-    x, y = np.asarray(pair.features["features"]), np.asarray(pair.reference["features"])
+    x, y = rows_of(pair, "samples"), rows_of(pair, "references")
     value = gaussian_mmd(x, y)
     fewer = min(len(x), len(y))
     size = min(KID_SIZE, fewer // 2)
     random = np.random.default_rng(pair.seed)
     chosen = [[random.permutation(len(side))[:size] for side in (x, y)] for _ in range(KID_SUBSETS)]
     found = subset_interval(np.array([gaussian_mmd(x[i], y[j]) for i, j in chosen]), size, fewer)
-    interval = Interval(value, max(0.0, value + found.low - found.value), value + found.high - found.value)
+    interval = Interval(value, value + found.low - found.value, value + found.high - found.value)
     how = f"the spread of {KID_SUBSETS} subsets of {size}; kernel of width 10"
     return [Score(f"MMD-Gaussian x 1000 ({pair.extractor.name})", value, interval, how)]
 
 
 def manifold(pair: Pair) -> list[Score]:
-    """Against as many references as there are samples, as the scores depend on both counts."""
-    x, y = np.asarray(pair.features["features"]), pair.reference["features"]
-    fewer = min(len(x), len(y))
-    chosen = np.sort(np.random.default_rng(pair.seed).permutation(len(y))[:fewer])
-    found = manifold_scores(x[:fewer], np.asarray(y[chosen]), neighbours=NEIGHBOURS)
+    """Of as many samples as references, as the scores depend on both counts: the longer side's are drawn by seed."""
+    sides = rows_of(pair, "samples"), rows_of(pair, "references")
+    fewer, random = min(map(len, sides)), np.random.default_rng(pair.seed)
+    x, y = (side[np.sort(random.permutation(len(side))[:fewer])] if len(side) > fewer else side for side in sides)
+    found = manifold_scores(x, y, neighbours=NEIGHBOURS)
+    cut = (("samples", sides[0]), ("references", sides[1]))
+    note = "; ".join(f"{fewer:,} of {len(x):,} {name}, drawn by seed {pair.seed}" for name, x in cut if len(x) > fewer)
     scores = []
     for name, value in found._asdict().items():
         share = name != "density"
         how = "Wilson's, the balls taken as they are" if share else "none: not a share"
-        scores.append(Score(name, value, proportion_interval(value, fewer) if share else None, how))
+        interval = proportion_interval(value, fewer) if share else None
+        scores.append(Score(name, value, interval, how, samples=fewer, references=fewer, note=note))
     return scores
 
 
@@ -172,9 +154,7 @@ def manifold(pair: Pair) -> list[Score]:
 
 
 def inception(pair: Pair) -> list[Score]:
-    logits = np.asarray(
-        _tap(pair.features, "logits_unbiased" if "logits_unbiased" in pair.features else "logits", pair)
-    )
+    logits = logits_of(pair, "samples", "logits_unbiased", "logits")
     found = bootstrap(
         lambda x: inception_score(x, splits=IS_SPLITS).mean, logits, draws=DRAWS, seed=pair.seed, of_limit=False
     )
@@ -183,12 +163,12 @@ def inception(pair: Pair) -> list[Score]:
 
 def modes(pair: Pair) -> list[Score]:
     """Against the labels of the reference where they are the classes that the logits are of, else its predictions."""
-    key = next((name for name in ("logits", "logits_unbiased") if name in pair.features), "logits")
-    logits = _tap(pair.features, key, pair)
+    keys = "logits", "logits_unbiased"
+    logits = logits_of(pair, "samples", *keys)
     predicted, classes = np.argmax(logits, axis=1), logits.shape[1]
     labels = pair.reference_labels
-    of_labels = labels is not None and int(labels.max()) + 1 == classes
-    truth = np.asarray(labels) if of_labels else np.argmax(_tap(pair.reference, key, pair), axis=1)
+    of_labels = labels is not None and _count(labels, pair.reference_names) == classes
+    truth = np.asarray(labels) if of_labels else np.argmax(logits_of(pair, "references", *keys), axis=1)
     data = class_frequencies(truth, (classes,))
     covered = modes_covered(class_frequencies(predicted, (classes,)))
     against = f"against the reference's {'labels' if of_labels else 'predicted classes'}"
@@ -200,40 +180,48 @@ def modes(pair: Pair) -> list[Score]:
         lambda x: reverse_kl(class_frequencies(x, (classes,)), data),
         predicted, draws=DRAWS, seed=pair.seed, of_limit=False,
     )  # fmt: skip
-    interval = found._replace(low=max(0.0, found.low))
-    return [*scores, Score("reverse KL", divergence, interval, f"{BOOTSTRAP}, {against}")]
+    return [*scores, Score("reverse KL", divergence, found, f"{BOOTSTRAP}, {against}")]
 
 
 def agreement(pair: Pair) -> list[Score]:
-    """The share of samples that the classifier puts in the class that was asked for."""
-    labels, of_reference = _there(pair.labels, "labels"), _there(pair.reference_labels, "reference_labels")
-    logits = _tap(pair.features, "logits", pair)
-    if logits.shape[1] != (classes := int(of_reference.max()) + 1):
-        raise ValueError(
-            f"agreement: logits of {logits.shape[1]} classes, and the reference has {classes}: use the classifier"
-        )
-    predicted = np.argmax(logits, axis=1)
-    value = float(np.mean(predicted == labels))
-    return [Score("agreement", value, proportion_interval(value, len(labels)), "Wilson's")]
+    """The share of samples that the classifier, whose classes are the reference's, puts in the class asked for."""
+    classes, of_reference = classes_of(pair), there(pair.reference_labels, "reference_labels")
+    logits = rows_of(pair, "samples", "logits")
+    if logits.shape[1] != (count := _count(of_reference, pair.reference_names)):
+        raise ValueError(f"logits of {logits.shape[1]} classes, and the reference has {count}: use the classifier")
+    compared = classes.samples >= 0
+    place = np.full(count, -1)
+    place[of_reference] = classes.references
+    right = place[np.argmax(logits, axis=1)] == classes.samples
+    value, n = float(np.mean(right[compared])), int(compared.sum())
+    note = classes.note(has_names(pair.class_names) or has_names(pair.reference_names))
+    return [Score("agreement", value, proportion_interval(value, n), "Wilson's", samples=n, note=note)]
+
+
+def _count(labels: np.ndarray, names: Sequence[str]) -> int:
+    """How many classes there are: some may have no images."""
+    return max(len(names), int(np.max(labels)) + 1)
 
 
 # --- copies of training data -----------------------------------------------------------------------------------------
 
 
 def authentic_share(pair: Pair) -> list[Score]:
-    sides = {"AuthPct": pair.features} | ({} if pair.held_out is None else {"AuthPct of held-out data": pair.held_out})
-    scores = []
+    sides: dict[str, Side] = {"AuthPct": "samples"}
+    if pair.held_out is not None:
+        sides["AuthPct of held-out data"] = "held-out images"
+    train, scores = rows_of(pair, "references"), []
     for name, side in sides.items():
-        value = authenticity(side["features"], pair.reference["features"])
-        interval = Interval(*(100 * x for x in proportion_interval(value, len(side["features"]))))
+        rows = rows_of(pair, side)
+        value = authenticity(rows, train)
+        interval = Interval(*(100 * x for x in proportion_interval(value, len(rows))))
         how = "Wilson's" if pair.held_out else "Wilson's; there are no held-out data to compare it with"
-        scores.append(Score(name, 100 * value, interval, how, of_held_out=side is pair.held_out))
+        scores.append(Score(name, 100 * value, interval, how, of_held_out=side != "samples"))
     return scores
 
 
 def copying(pair: Pair) -> list[Score]:
-    samples, train = np.asarray(pair.features["features"]), np.asarray(pair.reference["features"])
-    test = np.asarray(_there(pair.held_out, "held_out")["features"])
+    samples, train, test = (rows_of(pair, side) for side in ("samples", "references", "held-out images"))
     cells = max(1, min(CELLS, min(len(samples), len(test)) // 100, len(train)))
 
     def score(cells: int) -> float:
@@ -248,9 +236,9 @@ def copying(pair: Pair) -> list[Score]:
 
 
 def nearest_ratio(pair: Pair) -> list[Score]:
-    train = pair.reference["features"]
-    _, samples = nearest(pair.features["features"], train)
-    _, fresh = nearest(_there(pair.held_out, "held_out")["features"], train)
+    train = rows_of(pair, "references")
+    _, samples = nearest(rows_of(pair, "samples"), train)
+    _, fresh = nearest(rows_of(pair, "held-out images"), train)
     name = "nearest distance ratio"
     if not np.median(fresh):
         return [Score(name, math.inf, None, "none: half of the held-out images are in the training data")]
@@ -265,7 +253,7 @@ def nearest_ratio(pair: Pair) -> list[Score]:
 
 def by_image(name: str, measure: Callable[..., np.ndarray]) -> Callable[[Pair], list[Score]]:
     def compute(pair: Pair) -> list[Score]:
-        images, reference = _there(pair.images, "images"), _there(pair.reference_images, "reference_images")
+        images, reference = there(pair.images, "images"), there(pair.reference_images, "reference_images")
         values = measure(images, reference, (0, 255))
         mean = float(values.mean())
         if not math.isfinite(mean):
@@ -274,15 +262,3 @@ def by_image(name: str, measure: Callable[..., np.ndarray]) -> Callable[[Pair], 
         return [Score(name, mean, Interval(mean, mean - half, mean + half), "normal, of the mean over images")]
 
     return compute
-
-
-def _tap(features: Mapping[str, np.ndarray], key: str, pair: Pair) -> np.ndarray:
-    if key not in features:
-        raise ValueError(f"{pair.extractor.name} gives no {key}, only {', '.join(features)}")
-    return features[key]
-
-
-def _there(value: T | None, name: str) -> T:
-    if value is None:
-        raise ValueError(f"this pair has no `{name}`, which the metric reads")
-    return value

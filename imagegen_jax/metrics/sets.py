@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from imagegen_jax.core.folder import load_class_names
+from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.data.source import Source
 from imagegen_jax.metrics.extractor import hash_tree
@@ -28,6 +30,11 @@ class ImageSet(Protocol):
 
     @property
     def labels(self) -> np.ndarray | None: ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label; () where they have none."""
+        ...
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -49,6 +56,7 @@ class ArraySet:
     images: np.ndarray
     labels: np.ndarray | None = None
     keep: bool = True  # whether its features are kept on the disk; not those of images that are measured once
+    class_names: tuple[str, ...] = ()  # the name of each label, where they have names
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
@@ -58,6 +66,8 @@ class ArraySet:
             )
         if not len(self.images):
             raise ValueError(f"{self.name} has no images")
+        if self.labels is not None and len(self.labels) != len(self.images):
+            raise ValueError(f"{self.name}: {len(self.labels)} labels for {len(self.images)} images: give each one")
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -81,11 +91,24 @@ class ArraySet:
 
 def source_set(source: Source, most: int | None = None) -> ArraySet:
     """The images of a source, or the first `most` of those that its seeded order gives (seed 0, epoch 0)."""
+    most = None if most is None else check_integer(most, "most")
     dataset = source.open()
+    names = dataset.class_names
     if most is None or most >= len(dataset):
-        return ArraySet(str(source), dataset.images, dataset.labels)
+        return ArraySet(str(source), dataset.images, dataset.labels, class_names=names)
     batch = dataset.batch(0, most)
-    return ArraySet(f"{source}, {most:,} of {len(dataset):,}", batch["image"], batch.get("label"))
+    name = f"{source}, {most:,} of {len(dataset):,}"
+    return ArraySet(name, batch["image"], batch.get("label"), class_names=names)
+
+
+def balanced_labels(n: int, classes: int, seed: int) -> np.ndarray:
+    """Returns labels of all `classes` alike, int32 [n], in turn; the classes of a last round that is cut are drawn.
+
+    So fewer labels than classes are not those of the first classes only.
+    """
+    whole = n // classes * classes
+    last = np.random.default_rng(seed).permutation(classes)[: n - whole]
+    return np.concatenate([np.arange(whole) % classes, np.sort(last)]).astype(np.int32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,6 +120,11 @@ class SampleSet:
     seed: int = 0
     chunk: int = 256  # images drawn at a time: part of what the images follow from
 
+    def __post_init__(self) -> None:
+        check_integer(self.n, "n")
+        check_seed(self.seed)
+        check_integer(self.chunk, "chunk")
+
     @property
     def name(self) -> str:
         return f"{self.run.workdir} at step {self.run.step:,}"
@@ -104,7 +132,12 @@ class SampleSet:
     @property
     def labels(self) -> np.ndarray | None:
         classes = self.run.experiment.num_classes
-        return np.arange(self.n, dtype=np.int32) % classes if classes else None
+        return balanced_labels(self.n, classes, self.seed) if classes else None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the data that the run was trained on."""
+        return load_class_names(self.run.workdir)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -114,6 +147,8 @@ class SampleSet:
     def fingerprint(self) -> str:
         asked = {"model": to_dict(self.run.experiment)["model"], "n": self.n, "seed": self.seed, "chunk": self.chunk}
         digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
+        if self.labels is not None:
+            digest.update(self.labels.data)
         return hash_tree(self.run.nets, digest)
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import flax.linen as nn
+from flax.typing import Initializer
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -20,17 +21,21 @@ Linear = Callable[[int, str], Callable[[Float[Array, "b d"]], Float[Array, "b c"
 
 
 class ClassBatchNorm(nn.Module):
-    """A scale and a bias for each class and channel, from 1 and 0 on, as in SNGAN's conditional generator."""
+    """A scale and a bias for each class and channel, from 1 and 0 on, as in SNGAN's conditional generator.
+
+    `start` is of how far from these they begin.
+    """
 
     num_classes: int
     dtype: Dtype = "auto"
+    start: Initializer = nn.initializers.zeros_init()
 
     @nn.compact
     def __call__(self, x: Feature, labels: Int[Array, " b"], train: bool) -> Feature:
         """[B H W C], [B] -> [B H W C], by the batch's statistics in training and the running ones otherwise."""
         shape = (self.num_classes, x.shape[-1])
-        scale = self.param("scale", nn.initializers.ones_init(), shape)[labels]
-        bias = self.param("bias", nn.initializers.zeros_init(), shape)[labels]
+        scale = self.param("scale", lambda *given: 1 + self.start(*given), shape)[labels]
+        bias = self.param("bias", self.start, shape)[labels]
         return modulated(plain_norm(train, self.dtype)(x), scale, bias)
 
 

@@ -3,6 +3,9 @@
 Plain slices, sums and convolutions, so that derivatives of any order are right. A filter of taps (1, 3, 3, 1) removes
 what a change of resolution would fold back, which shows as checkerboards (Zhang 2019, arXiv 1904.11486; Karras et al.
 2020, arXiv 1912.04958, section 2).
+
+Twice and half the size take an even number of taps. The pixels of both sizes then share the borders of the image, and
+taps that read the same both ways commute with mirroring it.
 """
 
 from __future__ import annotations
@@ -69,14 +72,28 @@ def normalised(taps: Taps, gain: float = 1.0) -> Taps:
     return tuple(gain * tap / sum(taps) for tap in taps)
 
 
+def check_taps(taps: Taps) -> None:
+    """Raises ValueError for an odd number of taps, or none."""
+    if not taps or len(taps) % 2:
+        raise ValueError(
+            f"taps={taps}: an odd number of taps moves the image by half a pixel wherever its resolution changes; give "
+            "an even number, such as (1, 3, 3, 1), which is (1, 2, 1) convolved with (1, 1)"
+        )
+
+
 def upsample(x: Float[Array, "b h w c"], taps: Taps = BINOMIAL) -> Float[Array, "b 2*h 2*w c"]:
-    """Twice the size, of the same mean: each new pixel lies a quarter of a pixel beside an old one."""
-    return upfirdn(x, normalised(taps, 2.0), up=2, pad=((len(taps) + 1) // 2, (len(taps) - 2) // 2))
+    """Twice the size, of the same mean: each new pixel lies a quarter of a pixel beside an old one.
+
+    Raises ValueError, as all of these do, for an odd number of taps.
+    """
+    check_taps(taps)
+    return upfirdn(x, normalised(taps, 2.0), up=2, pad=(len(taps) // 2, len(taps) // 2 - 1))
 
 
 def downsample(x: Float[Array, "b h w c"], taps: Taps = BINOMIAL) -> Float[Array, "b h//2 w//2 c"]:
     """Half the size, for even sides."""
-    return upfirdn(x, normalised(taps), down=2, pad=((len(taps) - 1) // 2, (len(taps) - 2) // 2))
+    check_taps(taps)
+    return upfirdn(x, normalised(taps), down=2, pad=(len(taps) // 2 - 1, len(taps) // 2 - 1))
 
 
 # --- with weights ----------------------------------------------------------------------------------------------------
@@ -95,6 +112,7 @@ def convolve_up(
     First convolved and then filtered, it takes a quarter of the products. A CPU does not gain by that: there, filter
     and kernel become one, which with its gradients takes a quarter of the time (16 images of 32x32x32: 20 ms for 94).
     """
+    check_taps(taps)
     return (_up_at_once if jax.default_backend() == "cpu" else _up_filtered)(x, kernel, taps)
 
 
@@ -125,9 +143,10 @@ def convolve_down(
     x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], taps: Taps = BINOMIAL
 ) -> Float[Array, "b h//2 w//2 o"]:
     """Filtered, then convolved at every second row and column; k is 1 or 3, and sides are even."""
+    check_taps(taps)
     if kernel.shape[0] == 1:
         return _convolve(downsample(x, taps), kernel, [(0, 0)] * 2)
-    x = upfirdn(x, normalised(taps), pad=((len(taps) + 1) // 2, len(taps) // 2))
+    x = upfirdn(x, normalised(taps), pad=(len(taps) // 2, len(taps) // 2))
     return _convolve(x, kernel, [(0, 0)] * 2, stride=2)
 
 

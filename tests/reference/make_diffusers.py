@@ -40,15 +40,20 @@ def ddpm(start: torch.Tensor, variance: str, timesteps: list[int] | None, clip: 
     return {"t": scheduler.timesteps.numpy(), "noise": torch.stack(noises).numpy(), "x": torch.stack(states).numpy()}
 
 
-def ddim(start: torch.Tensor, steps: int, spacing: str, eta: float, clip: bool) -> dict[str, np.ndarray]:
-    """A trajectory of DDIM, with the noise direction that follows from the clipped estimate, and its noise."""
+def ddim(
+    start: torch.Tensor, steps: int, spacing: str, eta: float, clip: bool, whole: bool = False
+) -> dict[str, np.ndarray]:
+    """A trajectory of DDIM and its noise. What stays is the noise of the clipped estimate, or of the `whole` one.
+
+    The latter is what the pipelines take unless they are told otherwise.
+    """
     scheduler = DDIMScheduler(**LINEAR, timestep_spacing=spacing, clip_sample=clip)
     scheduler.set_timesteps(steps)
     generator = torch.Generator().manual_seed(2)
     x, states, noises = start, [], []
     for t in scheduler.timesteps.tolist():
         noises.append(torch.randn(x.shape, generator=generator))
-        options = {"eta": eta, "variance_noise": noises[-1], "use_clipped_model_output": True}
+        options = {"eta": eta, "variance_noise": noises[-1], "use_clipped_model_output": not whole}
         x = scheduler.step(toy(x, t), t, x, **options).prev_sample
         states.append(x)
     return {"t": scheduler.timesteps.numpy(), "noise": torch.stack(noises).numpy(), "x": torch.stack(states).numpy()}
@@ -66,6 +71,9 @@ def samplers() -> dict[str, np.ndarray]:
         "ddim_leading_50": ddim(start, 50, "leading", eta=0.0, clip=True),
         "ddim_trailing_20": ddim(start, 20, "trailing", eta=0.0, clip=False),
         "ddim_leading_50_eta1": ddim(start, 50, "leading", eta=1.0, clip=True),
+        "ddim_leading_50_whole": ddim(start, 50, "leading", eta=0.0, clip=True, whole=True),
+        "ddim_leading_50_eta1_whole": ddim(start, 50, "leading", eta=1.0, clip=True, whole=True),
+        "ddim_trailing_20_eta05_whole": ddim(start, 20, "trailing", eta=0.5, clip=True, whole=True),
     }
     return {"start": start.numpy(), **{f"{run}/{k}": v for run, arrays in runs.items() for k, v in arrays.items()}}
 

@@ -69,15 +69,19 @@ def saved(pipe: DDPMPipeline) -> dict[str, np.ndarray]:
 
 
 def drawn(pipe: DDPMPipeline) -> dict[str, np.ndarray]:
-    """The network's output, and images of 5 steps of DDIM from the same noise."""
+    """The network's output, and images of 5 steps of DDIM from the same noise, both ways of clipping."""
     x = torch.randn((2, 3, 8, 8), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         y = pipe.unet(x, torch.tensor([3, 700])).sample
     ddim = DDIMPipeline(pipe.unet, DDIMScheduler.from_config(pipe.scheduler.config))
     ddim.set_progress_bar_config(disable=True)
-    options = {"num_inference_steps": 5, "use_clipped_model_output": True, "output_type": "np"}
-    images = ddim(batch_size=2, generator=torch.Generator().manual_seed(0), **options).images
-    return {"x": x.numpy(), "t": np.array([3, 700]), "y": y.numpy(), "images": images}
+
+    def images(**options: bool) -> np.ndarray:
+        generator = torch.Generator().manual_seed(0)
+        return ddim(batch_size=2, generator=generator, num_inference_steps=5, output_type="np", **options).images
+
+    both = {"images": images(use_clipped_model_output=True), "images_by_default": images()}
+    return {"x": x.numpy(), "t": np.array([3, 700]), "y": y.numpy(), **both}
 
 
 def tensors() -> dict[str, np.ndarray]:

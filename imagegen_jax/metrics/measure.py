@@ -1,0 +1,51 @@
+"""A metric that fails gives its reason in place of its value, so that the others are not lost with it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from imagegen_jax.metrics.card import bounds_of
+from imagegen_jax.metrics.interval import Interval
+from imagegen_jax.metrics.pair import Score
+
+
+def measured(names: Sequence[str], compute: Callable[[], list[Score]]) -> list[Score]:
+    """Returns the scores of `compute`, none of them NaN; where it raises, failed scores under `names`.
+
+    What it warns of is noted with its scores. NumPy's warnings are left out, as the values are looked at here.
+    """
+    with warnings.catch_warnings(record=True) as said, np.errstate(all="ignore"):
+        warnings.simplefilter("always")
+        try:
+            found = compute()
+        except Exception as error:  # whatever it is, the other metrics' scores are worth more
+            return [_failed(name, _reason(error)) for name in names]
+    notes = dict.fromkeys(str(warning.message) for warning in said if issubclass(warning.category, UserWarning))
+    return [_sound(score._replace(note="; ".join([*filter(None, [score.note]), *notes]))) for score in found]
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+
+
+def _failed(name: str, reason: str) -> Score:
+    return Score(name, math.nan, None, "none", failed=reason)
+
+
+def _sound(score: Score) -> Score:
+    """The score with its interval inside the score's own range; failed where the value is none."""
+    explained = score.interval is None and score.how.startswith("none:")
+    if math.isnan(score.value) or (math.isinf(score.value) and not explained):
+        return _failed(score.metric, f"its value is {score.value}")
+    if score.interval is None:
+        return score
+    if not (math.isfinite(score.interval.low) and math.isfinite(score.interval.high)):
+        return score._replace(interval=None, how="none: its ends are not finite")
+    low, high = bounds_of(score.metric)
+    ends = min(max(score.interval.low, low), high), min(max(score.interval.high, low), high)
+    return score._replace(interval=Interval(score.value, *ends))

@@ -1,0 +1,192 @@
+"""Our networks with the weights that the authors' classes had, beside what those gave (reference/make_official.py)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import drawn_weights
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# To compile takes nearly all of the time.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+Transform = Callable[[np.ndarray], np.ndarray]  # from torch's layout to ours
+Names = Mapping[str, tuple[str, Transform]]  # path of our weight, "params/a/b" -> its name there, and the way from it
+
+
+class Gradient(NamedTuple):
+    """Of half the squared sum of the output, to one weight."""
+
+    along: float  # a random direction, drawn by the weight's name
+    length: float
+
+
+class Start(NamedTuple):
+    """Of a weight at the start."""
+
+    size: int
+    mean: float
+    deviation: float
+    mean_size: float  # of the absolute values; over the deviation it tells distributions apart
+
+
+class Case(NamedTuple):
+    """A network of the authors, and what it gave."""
+
+    weights: dict[str, np.ndarray]  # and statistics
+    first: str  # name of the first input
+    inputs: dict[str, np.ndarray]
+    output: np.ndarray
+    gradients: dict[str, Gradient]  # by weight, and "input NAME" of the first input
+    after: dict[str, np.ndarray]  # statistics that the call changed
+    start: dict[str, Start]  # of a wide network
+
+
+@functools.cache
+def load(path: str, name: str) -> Case:
+    """Returns a case of one of the files."""
+    with np.load(path) as arrays:
+        found = {key.removeprefix(f"{name}/"): arrays[key] for key in arrays if key.startswith(f"{name}/")}
+    weights = {n: drawn_weights.weight(n, *rest) for n, *rest in map(parsed, found["weights"])}
+    first, shape, _ = parsed(str(found["first"]))
+    inputs = {first: drawn_weights.normal(f"input {first}", shape)}
+    inputs |= {key.removeprefix("input/"): a for key, a in found.items() if key.startswith("input/")}
+    gradients = dict(zip(found["gradients"].tolist(), map(Gradient, found["along"], found["lengths"]), strict=True))
+    after = {key.removeprefix("after/"): a for key, a in found.items() if key.startswith("after/")}
+    lines = (parsed(f"{line}|1") for line in found["start/weights"])
+    start = {n: Start(int(np.prod(s)), *row) for (n, s, _), row in zip(lines, found["start/statistics"], strict=True)}
+    return Case(weights, first, inputs, found["output"], gradients, after, start)
+
+
+def parsed(line: str) -> tuple[str, tuple[int, ...], float]:
+    """Returns name, shape and scale of a weight."""
+    name, shape, scale = line.split("|")
+    return name, tuple(map(int, shape.split(","))) if shape else (), float(scale)
+
+
+# --- names and layouts ------------------------------------------------------------------------------------------------
+
+
+def same(weight: np.ndarray) -> np.ndarray:
+    """As it is."""
+    return weight
+
+
+def kernel(weight: np.ndarray) -> np.ndarray:
+    """[O I H W] -> [H W I O]"""
+    return weight.transpose(2, 3, 1, 0)
+
+
+def linear(weight: np.ndarray) -> np.ndarray:
+    """[O I], or a convolution of single pixels -> [I O]"""
+    return weight.reshape(len(weight), -1).T
+
+
+def channels_last(weight: np.ndarray) -> np.ndarray:
+    """[... C H W] -> [... H W C]"""
+    return np.moveaxis(weight, -3, -1)
+
+
+def last(image: jax.Array) -> jax.Array:
+    """[B C H W] -> [B H W C]"""
+    return image.transpose(0, 2, 3, 1)
+
+
+def first(image: jax.Array) -> jax.Array:
+    """[B H W C] -> [B C H W]"""
+    return image.transpose(0, 3, 1, 2)
+
+
+def layer(ours: str, theirs: str, form: Transform = kernel, bias: bool = True) -> dict[str, tuple[str, Transform]]:
+    """Names of a layer of ours, under "params"."""
+    names = {f"params/{ours}/kernel": (f"{theirs}.weight", form)}
+    return names | ({f"params/{ours}/bias": (f"{theirs}.bias", same)} if bias else {})
+
+
+def norm(ours: str, theirs: str) -> dict[str, tuple[str, Transform]]:
+    """Names of a norm of ours."""
+    return {f"params/{ours}/scale": (f"{theirs}.weight", same), f"params/{ours}/bias": (f"{theirs}.bias", same)}
+
+
+def tree(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested dicts."""
+    root: dict[str, Any] = {}
+    for path, value in flat.items():
+        *modules, leaf = path.split("/")
+        functools.reduce(lambda node, module: node.setdefault(module, {}), modules, root)[leaf] = value
+    return root
+
+
+def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the leaves by their paths."""
+    return {"/".join(key.key for key in path): leaf for path, leaf in jax.tree.leaves_with_path(nested)}
+
+
+def renamed(names: Names, weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Returns our variables; every one of their weights has a place in them."""
+    assert {theirs for theirs, _ in names.values()} >= weights.keys()
+    return tree({ours: form(weights[theirs]) for ours, (theirs, form) in names.items()})
+
+
+# --- comparisons ------------------------------------------------------------------------------------------------------
+
+
+def check_shapes(variables: Mapping[str, Any], init: Callable[..., Any]) -> None:
+    """Checks that `init` of a key makes variables of the same names and shapes."""
+    found = flat(jax.eval_shape(init, jax.random.key(0)))
+    assert {path: leaf.shape for path, leaf in flat(variables).items()} == {n: leaf.shape for n, leaf in found.items()}
+
+
+def check(
+    case: Case,
+    names: Names,
+    variables: dict[str, Any],
+    apply: Callable[..., tuple[Any, Any]],
+    near: float,
+    first_only: bool = False,
+) -> Any:
+    """Checks output and gradients; returns what else `apply`, of variables and the first input, puts out.
+
+    The output may differ by `near` of its largest value, and a gradient by `near` of its length. With `first_only`,
+    gradients to weights are left out.
+    """
+
+    def objective(params, x):
+        out, others = apply({**variables, "params": params}, x)
+        return jnp.sum(out**2) / 2, (out, others)
+
+    with jax.enable_x64(True):
+        gradient = jax.grad(objective, argnums=(1,) if first_only else (1, 0), has_aux=True)
+        (of_first, *of_params), (out, others) = jit(gradient)(variables["params"], case.inputs[case.first])
+    np.testing.assert_allclose(out, case.output, rtol=0, atol=near * np.abs(case.output).max())
+    name = f"input {case.first}"
+    found = {name: np.vdot(of_first, drawn_weights.direction(name, of_first.shape))}
+    for ours, gradient in flat({"params": of_params[0]} if of_params else {}).items():
+        theirs, form = names[ours]
+        shape = case.weights[theirs].shape
+        along = form(drawn_weights.direction(theirs, shape)) - form(np.zeros(shape))  # without what a form adds
+        found[theirs] = found.get(theirs, 0.0) + np.vdot(gradient, along)
+    assert first_only or found.keys() == case.gradients.keys()
+    least = 1e-6 * max(gradient.length for gradient in case.gradients.values())  # of rounding noise, where norms cancel
+    for name, value in found.items():
+        wanted = case.gradients[name]
+        np.testing.assert_allclose(value, wanted.along, rtol=0, atol=near * wanted.length + least * near, err_msg=name)
+    return others
+
+
+def check_start(case: Case, names: Names, init: Callable[..., Any]) -> None:
+    """Checks that weights start as theirs do: mean, deviation and mean size, to 5 standard errors of a normal's."""
+    params = jit(init)(jax.random.key(0, impl="unsafe_rbg"))["params"]  # it takes less time to compile
+    for ours, leaf in flat({"params": params}).items():
+        theirs, form = names[ours]
+        wanted = case.start[theirs]
+        found = np.asarray(leaf, np.float64) - form(np.zeros_like(case.weights[theirs])).flat[0]
+        error = 5 * (1 / found.size + 1 / wanted.size) ** 0.5
+        values = (found.mean(), found.std(), np.abs(found).mean())
+        limits = (error * wanted.deviation, error * wanted.deviation / 2**0.5, 0.6 * error * wanted.deviation)
+        for value, target, limit in zip(values, wanted[1:], limits, strict=True):
+            np.testing.assert_allclose(value, target, rtol=1e-6, atol=limit, err_msg=f"{ours}: {values}, {wanted}")
