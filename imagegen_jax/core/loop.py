@@ -154,10 +154,10 @@ class Run:
         """Says of an OSError what could not be written, and what is kept."""
 
         def kept() -> str:
+            with contextlib.suppress(Exception):  # the disk may be full for it, too
+                self.checkpoints.wait()
             steps = [int(path.name) for path in (self.workdir / "checkpoints").glob("*") if path.name.isdecimal()]
-            return (
-                f"the newest complete checkpoint is of step {max(steps):,}" if steps else "there is no checkpoint yet"
-            )
+            return f"the newest complete checkpoint is of step {max(steps):,}" if steps else "there is no checkpoint"
 
         return writing(self.workdir, what, step, kept)
 
