@@ -1,8 +1,14 @@
 """Image generation in JAX and Flax: every family of models under one contract and one loop."""
 
+import os
+
+from imagegen_jax.core.signals import one_line_for_interrupted_imports
 from imagegen_jax.core.simulated import give_threads
 
+one_line_for_interrupted_imports()
 give_threads()  # before anything below starts jax's devices
+# Of XLA's own log only what ends the process: it logs as errors that it is slow, and raises what is one.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from imagegen_jax.core.experiment import Experiment  # noqa: E402
 from imagegen_jax.core.override import override  # noqa: E402

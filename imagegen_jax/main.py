@@ -7,10 +7,12 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import jax
 
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core import signals
 from imagegen_jax.core.checkpoint import CheckpointError
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.folder import RunFolderError
@@ -55,7 +57,10 @@ def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bo
         fit(experiment, workdir, resume_with_changes)
     finally:
         if jax.process_index() == 0 and (workdir / "metrics.jsonl").exists():
-            print(f"report: {write_report(workdir)}", file=sys.stderr)
+            try:
+                print(f"report: {write_report(workdir)}", file=sys.stderr)
+            except OSError as error:  # the disk is full: that is no reason to hide why the run ended
+                print(f"no report: {error}", file=sys.stderr)
 
 
 def step_word(text: str) -> int | Literal["best"]:
@@ -68,15 +73,29 @@ def step_word(text: str) -> int | Literal["best"]:
 class readable_errors:  # noqa: N801  (used like a function)
     """Ends the process with a message instead of a traceback for errors that a user can mend."""
 
-    def __enter__(self) -> None: ...
+    def __enter__(self) -> None:
+        self._interruptible = signals.interruptible()
+        self._interruptible.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        self._interruptible.__exit__(None, None, None)
+        if isinstance(error, KeyboardInterrupt) and not os.environ.get("IMAGEGEN_TRACEBACK"):
+            print("interrupted", file=sys.stderr)
+            leave(130)
         if isinstance(error, Stopped):
             print(error, file=sys.stderr)
-            raise SystemExit(128 + error.signum) from None
+            leave(128 + error.signum)
         if isinstance(error, EXPECTED_ERRORS) and not os.environ.get("IMAGEGEN_TRACEBACK"):
             print(f"error: {error}\n(IMAGEGEN_TRACEBACK=1 shows where)", file=sys.stderr)
-            raise SystemExit(1) from None
+            leave(1)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process with a code, and does not wait for compilations that are under way and of no use any more."""
+    if compiling.busy():
+        sys.stdout.flush()
+        os._exit(code)
+    raise SystemExit(code) from None
 
 
 def initialize_distributed() -> None:

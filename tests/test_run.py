@@ -3,10 +3,7 @@
 import dataclasses
 import functools
 import json
-import os
-import signal
 import time
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +16,6 @@ from experiments import ddpm_digits
 from imagegen_jax.core import loop
 from imagegen_jax.core.checkpoint import CheckpointError
 from imagegen_jax.core.ema import HalfLife, PowerFunction
-from imagegen_jax.core.loop import stop_signal
 from imagegen_jax.core.optim import SGD, Adam
 from imagegen_jax.core.pending import PendingMetrics
 from imagegen_jax.core.program import label_conditions, sample, sample_chunks
@@ -117,17 +113,6 @@ def test_pretrained_weights_come_from_a_run_too(tmp_path):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="no network 'generator'.*decoder.*encoder"):
         ig.load_network(tmp_path / "first", "generator")
-
-
-def test_a_second_interrupt_is_left_to_the_system():
-    """The first Ctrl-C asks for a save; from then on the next one ends the process, whatever it is doing."""
-    before = signal.getsignal(signal.SIGINT)
-    with stop_signal(SimpleNamespace()) as asked:
-        assert asked(1) == 0
-        os.kill(os.getpid(), signal.SIGINT)
-        assert asked(2) == signal.SIGINT
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def numbers(folder):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -20,7 +23,15 @@ _FUSIONS = ("LIBRARY_FUSION_TYPE_DOT", "LIBRARY_FUSION_TYPE_REDUCE")
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ",".join(_FUSIONS)}
 
 _steps: dict[Hashable, Future[Any]] = {}  # compiled steps of this process
-_compiler = ThreadPoolExecutor(1, thread_name_prefix="compile")
+# The first program is needed first: two at a time only where they do not take each other's cores.
+_compiler = ThreadPoolExecutor(2 if (os.cpu_count() or 1) >= 8 else 1, thread_name_prefix="compile")
+
+During = Callable[[str], AbstractContextManager[None]]  # shows what is done ("tracing", "compiling") while it is
+
+
+def silently(verb: str) -> AbstractContextManager[None]:
+    """Shows nothing."""
+    return contextlib.nullcontext()
 
 
 def use_persistent_cache() -> None:
@@ -51,7 +62,14 @@ def jit(function: Callable[..., Any], **settings: Any) -> Any:
 
 
 def compiled_step(
-    spec: StepSpec, mesh: Mesh, stage: Hashable, due: tuple[str, ...], state: Any, batch: Any, run: Any
+    spec: StepSpec,
+    mesh: Mesh,
+    stage: Hashable,
+    due: tuple[str, ...],
+    state: Any,
+    batch: Any,
+    run: Any,
+    during: During = silently,
 ) -> Future[Callable[[Any, Any, Any], Any]]:
     """The compiled training step of one (stage, due phases): (state, batch, run) -> (state, metrics).
 
@@ -70,8 +88,27 @@ def compiled_step(
             in_shardings=(sharding, batch_sharding(mesh), replicated(mesh)),
             out_shardings=(sharding, replicated(mesh)),
         )
-        _steps[key] = _compiler.submit(step.lower(state, batch, run).compile)
+        with during("tracing"):
+            traced = step.lower(state, batch, run)
+        _steps[key] = _compiler.submit(_compile, traced, during)
     return _steps[key]
+
+
+def _compile(traced: Any, during: During) -> Any:
+    with during("compiling"):
+        return traced.compile()
+
+
+def busy() -> bool:
+    """Whether a training step is being compiled: the process cannot end by itself before that has ended."""
+    return not all(future.done() for future in _steps.values())
+
+
+def drop_waiting() -> None:
+    """Drops the compilations that have not begun yet."""
+    for key, future in list(_steps.items()):
+        if future.cancel():
+            del _steps[key]
 
 
 def compilations() -> int:

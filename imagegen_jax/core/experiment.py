@@ -14,12 +14,17 @@ import numpy as np
 from imagegen_jax.core.checkpoint import Best
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys
 from imagegen_jax.core.optim import Optimizer, check_rates
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.step import StepSpec, stage_at
 from imagegen_jax.data.image import is_image
 
+COUNTS = {  # the fields that are whole numbers, and the least that they can be
+    "microbatches": 1, "batch_size": 1, "steps": 1, "log_every": 1, "sample_every": 0, "samples": 1,
+    "checkpoint_every": 1, "keep_checkpoints": 1, "snapshots": 1,
+}  # fmt: skip
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c]
 
 
@@ -75,10 +80,9 @@ class Experiment:
     def __post_init__(self) -> None:
         for name in ("optim", "averages", "pretrained"):
             object.__setattr__(self, name, FrozenMap(getattr(self, name)))
-        for name in ("steps", "log_every", "samples", "checkpoint_every", "keep_checkpoints", "snapshots"):
-            _require(self, name, getattr(self, name) >= 1, "must be at least 1")
-        _require(self, "sample_every", self.sample_every >= 0, "must be at least 0 (0: only at the end)")
-        _require(self, "seed", 0 <= self.seed < 2**32, "must be from 0 to 2**32 - 1")
+        for name, least in COUNTS.items():
+            check_integer(getattr(self, name), name, least)
+        check_seed(self.seed)
         if self.clip_norm is not None:
             _require(self, "clip_norm", 0 < self.clip_norm < float("inf"), "must be a number above 0, or None")
         if self.evaluation is not None:

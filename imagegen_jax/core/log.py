@@ -1,7 +1,8 @@
-"""What a run writes while it goes on: a live line, metrics.jsonl, TensorBoard events, facts about the machine."""
+"""What a run says while it goes on, on a live line or in plain ones, and facts about the machine."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -11,87 +12,62 @@ import pathlib
 import platform
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
+from tqdm import tqdm
+
+from imagegen_jax.core.signals import let_go
+
+LONG = 5.0  # seconds: what took longer is said to have
+CLEAR = "\x1b[K"  # wipes the rest of a terminal's line
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file whole or not at all. Raises OSError, naming it."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
-    partial.replace(path)
-
-
-class MetricsLog:
-    """metrics.jsonl and TensorBoard events of a run, from the step on that it resumes at."""
-
-    def __init__(self, folder: pathlib.Path, step: int) -> None:
-        """Lines after `step`, of a stopped attempt whose steps will be done again, are dropped."""
-        from tensorboardX import SummaryWriter
-
-        self.path = folder / "metrics.jsonl"
-        self.lines: list[dict[str, Any]] = []  # of the steps up to the one that the run goes on from
-        if self.path.exists():
-            self.lines = [line for line in _whole_lines(self.path) if line["step"] <= step]
-            partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(map(self._text, self.lines)))
-            partial.replace(self.path)
-        self._file = self.path.open("a")
-        self._line: dict[str, Any] = self.lines[-1] if self.lines else {}
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1 if step else None)
-
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One line of metrics; what a step adds to its line later replaces it."""
-        # JSON has no NaN: a value that is not finite is written as null
-        found = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        if self._line.get("step") == step:
-            self._file.truncate(self._file.tell() - len(self._text(self._line).encode()))
-            self._file.seek(0, os.SEEK_END)
-            self._line |= found
-        else:
-            self._line = {"step": step, "time": time.time(), **found}
-        self._file.write(self._text(self._line))
-        self._file.flush()
-        for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
-
-    @staticmethod
-    def _text(line: Mapping[str, Any]) -> str:
-        return json.dumps(line) + "\n"
-
-    def image(self, step: int, grid: np.ndarray) -> None:
-        """A grid of samples [H W c], for TensorBoard."""
-        self._events.add_image("samples", grid, step, dataformats="HWC")
-
-    def close(self) -> None:
-        """Ends both files."""
-        self._file.close()
-        self._events.close()
-
-
-def _whole_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of a JSON lines file; what a killed run left half written is dropped."""
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            continue
-    return lines
+    try:
+        partial.write_text(json.dumps(value, indent=1) + "\n")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(
+            error.errno, f"{path} could not be written: {error.strerror}; make room or make it writable"
+        ) from error
 
 
 class Progress:
-    """A line that is redrawn on a terminal, and plain lines elsewhere."""
+    """A line that is redrawn each second on a terminal, and plain lines elsewhere.
 
-    def __init__(self, steps: int, stream: Any = None, every: float = 10.0) -> None:
+    Any thread may use it. A stream that can no longer be written to, such as a closed terminal, ends nothing.
+    """
+
+    def __init__(self, steps: int, stream: Any = None, every: float = 10.0, quiet: bool = False) -> None:
         """`every`: seconds between two plain lines at least."""
-        self._steps, self._stream, self._every = steps, stream or sys.stderr, every
-        self._live = self._stream.isatty()
-        self._last, self._width = -math.inf, 0
+        self._steps, self._stream, self._every, self._quiet = steps, stream or sys.stderr, every, quiet
+        self._live = not quiet and self._stream.isatty()
+        self._last, self._lock, self._closed = -math.inf, threading.RLock(), threading.Event()
+        self._activities: dict[object, tuple[str, float]] = {}  # what is done now, and since when
+        self._begun, self._first, self._step = time.monotonic(), 0, 0
+        self._measured = ""  # what the last line of metrics said
+        self._training = False
+        if self._live:
+            threading.Thread(target=self._tick, daemon=True, name="progress").start()
+
+    def _tick(self) -> None:
+        while not self._closed.wait(1.0):
+            self._draw()
+
+    def begin(self, step: int) -> None:
+        """Begins the line of training, which goes on from `step`."""
+        self._begun, self._first, self._step, self._training = time.monotonic(), step, step, True
+
+    def at(self, step: int) -> None:
+        """Notes a step that was just given to the devices."""
+        self._step = step
 
     def update(
         self, step: int, images_per_second: float, steps_per_second: float, metrics: Mapping[str, float]
@@ -99,23 +75,101 @@ class Progress:
         """Shows where the run is; the losses are shown, other metrics are left to the files."""
         losses = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name.endswith("/loss"))
         left = duration((self._steps - step) / max(steps_per_second, 1e-9))
-        done = f"step {step:,} of {self._steps:,} ({100 * step / self._steps:3.0f} %)"
-        text = f"{done}  {images_per_second:,.0f} images/s  {left} left  {losses}"
-        self._show(text, last=step >= self._steps)
+        self._measured = f"{speed(images_per_second, steps_per_second)}  {left} left  {losses}"
+        last = step >= self._steps
+        self._step, self._training = max(step, self._step), not last
+        if last or (not self._live and time.monotonic() - self._last >= self._every):
+            self.say(self._done(step))
+        else:
+            self._draw()
 
-    def _show(self, text: str, last: bool) -> None:
-        if self._live:
-            self._stream.write("\r" + text.ljust(self._width) + ("\n" if last else ""))
-            self._width = len(text)
-        elif last or time.monotonic() - self._last >= self._every:
-            self._last = time.monotonic()
-            self._stream.write(text + "\n")
-        self._stream.flush()
+    def _done(self, step: int) -> str:
+        done = f"step {step:,} of {self._steps:,} ({100 * step / self._steps:3.0f} %)"
+        if self._measured:
+            return f"{done}  {self._measured}"
+        rate = (step - self._first) / max(time.monotonic() - self._begun, 1e-9)
+        return f"{done}  {1 / rate:.1f} s/step" if rate else done
+
+    @contextlib.contextmanager
+    def activity(self, text: str, announce: bool = False) -> Iterator[None]:
+        """Shows with a running clock what is done beside training; afterwards says how long it took, if that was long.
+
+        With `announce`, plain lines say it when it begins, too.
+        """
+        key, since = object(), time.monotonic()
+        with self._lock:
+            self._activities[key] = text, since
+        if announce and not self._live:
+            self.say(text)
+        self._draw()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._activities[key]
+            took = time.monotonic() - since
+            if took >= LONG:
+                self.say(f"{text}: {duration(took)}")
+            self._draw()
 
     def say(self, text: str) -> None:
-        """A line of its own, above the live one."""
-        self._stream.write(("\r" + text.ljust(self._width) if self._live else text) + "\n")
-        self._stream.flush()
+        """Writes a line of its own, above the live one."""
+        self._last = time.monotonic()
+        below = f"\r{self.line()}" if self._live else ""
+        self._write(f"\r{text}{CLEAR}\n{below.rstrip()}" if self._live else text + "\n")
+
+    def _draw(self) -> None:
+        if self._live and not self._closed.is_set():
+            self._write(f"\r{self.line()}{CLEAR}")
+
+    def line(self) -> str:
+        """The live line now, of at most the terminal's width; its clocks change each second."""
+        with contextlib.suppress(OSError, ValueError):
+            columns = os.get_terminal_size(self._stream.fileno()).columns or 80
+            return self._line(columns - 1)
+        return self._line(200)
+
+    def _line(self, width: int) -> str:
+        now = time.monotonic()
+        with self._lock:
+            doing = [(text, clock(now - since)) for text, since in reversed(self._activities.values())]
+        parts = [f"{text[: width - len(time) - 1]} {time}" for text, time in doing]
+        if not self._training:
+            return " | ".join(parts)[:width]
+        training, running = self._done(self._step), clock(now - self._begun)
+        if parts:
+            return " | ".join([*parts, training])[:width]
+        return f"{training[: width - len(running) - 2]}  {running}"
+
+    def _write(self, text: str) -> None:
+        """Writes, around the bars that a part of the work may show meanwhile; these then run on too."""
+        if self._quiet:
+            return
+        try:
+            with self._lock, tqdm.external_write_mode(self._stream):
+                self._stream.write(text)
+                self._stream.flush()
+        except (OSError, ValueError):
+            self._quiet = True
+            let_go(self._stream)
+
+    def close(self) -> None:
+        """Ends the live line; its text is wiped."""
+        self._closed.set()
+        if self._live:
+            self._write(f"\r{CLEAR}")
+
+
+def speed(images_per_second: float, steps_per_second: float) -> str:
+    """Images a second, and seconds a step where a step takes longer than one; below an image a second only these."""
+    parts = [f"{images_per_second:,.0f} images/s"] if images_per_second >= 1 else []
+    return "  ".join(parts + ([f"{1 / max(steps_per_second, 1e-9):.1f} s/step"] if steps_per_second < 1 else []))
+
+
+def clock(seconds: float) -> str:
+    """0:34, 12:05 or 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def duration(seconds: float) -> str:

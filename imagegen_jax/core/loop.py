@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 import pathlib
 import signal
-import threading
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import folder as folders
 from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.experiment import Experiment, Measurement, power_averages
-from imagegen_jax.core.health import Watch, image_health
-from imagegen_jax.core.log import MetricsLog, Progress, environment, write_json
+from imagegen_jax.core.health import Watch
+from imagegen_jax.core.log import Progress, environment, write_json
+from imagegen_jax.core.metrics_log import MetricsLog, writing
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.pending import PendingMetrics
-from imagegen_jax.core.program import Program, class_rows, label_conditions, panels
+from imagegen_jax.core.program import Program, label_conditions
+from imagegen_jax.core.samples import draw_grid, rows_of_grid
+from imagegen_jax.core.signals import stopping
 from imagegen_jax.core.state import State
-from imagegen_jax.core.step import prepare
+from imagegen_jax.core.step import stage_at
 from imagegen_jax.core.summary import parameter_summary
-from imagegen_jax.data.grid import grid, write_png
-from imagegen_jax.data.image import to_float
+from imagegen_jax.data.grid import write_png
 
 
 class Stopped(Exception):
@@ -49,21 +52,24 @@ def train(
 
     Every array at each step follows from the experiment alone, however often the run was stopped. Raises
     RunFolderError, CheckpointError or ValueError before anything is compiled where the folder or the experiment
-    cannot be used, Stopped after a signal, and NonFiniteError.
+    cannot be used, Stopped after a signal, NonFiniteError, and LogError or CheckpointError where the disk is full.
     """
     first = jax.process_index() == 0
     if first:
         folders.make_folder(workdir)
     lock = folders.Lock(workdir) if first else None
+    progress = Progress(experiment.steps, quiet=quiet or not first)
     try:
         changed = folders.compare_experiment(workdir, experiment, resume_with_changes)
-        program = Program(experiment)
+        with progress.activity("opening the data"):
+            program = Program(experiment)
         if first:
             folders.store_experiment(workdir, experiment, changed)
             folders.store_data(workdir, program.dataset)
-        with contextlib.closing(Run(program, workdir, quiet)) as run:
+        with Run(program, workdir, progress, quiet) as run:
             return program, run.to_the_end(run.start(pretrained))
     finally:
+        progress.close()
         if lock is not None:
             lock.release()
 
@@ -71,111 +77,170 @@ def train(
 class Run:
     """What a live run holds beside its state: files, checkpoints, metrics not yet written."""
 
-    def __init__(self, program: Program, workdir: pathlib.Path, quiet: bool) -> None:
+    def __init__(self, program: Program, workdir: pathlib.Path, progress: Progress, quiet: bool) -> None:
         """Opens the checkpoints of a folder that is this run's own."""
         self.program, self.workdir, self.experiment = program, workdir, program.experiment
-        self.first = jax.process_index() == 0
+        self.first, self.progress, self.quiet = jax.process_index() == 0, progress, quiet
         self.measure: Measurement | None = None
         self.snapshots = Checkpoints(workdir / "snapshots") if power_averages(self.experiment) else None
-        self.progress = Progress(self.experiment.steps) if self.first and not quiet else None
         self.log: MetricsLog | None = None
         self.pending, self.watch = PendingMetrics(), Watch()
+        self.doing = ""  # for who asks it to stop
         self.checkpoints = self._open_checkpoints()
 
     def _open_checkpoints(self) -> Checkpoints:
         best = None
         if self.experiment.evaluation is not None:
-            self.measure = self.experiment.evaluation.open(self.experiment, self.workdir, self.progress is None)
+            with self.progress.activity("preparing the evaluation"):
+                quiet = self.quiet or not self.first
+                self.measure = self.experiment.evaluation.open(self.experiment, self.workdir, quiet)
             best = self.measure.best
             if self.first:
                 folders.store_best(self.workdir, best)
         return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best)
 
     def start(self, pretrained: Mapping[str, Any] | None) -> State:
-        """The state to go on from: the newest good checkpoint's, or a fresh one. Its step is compiled meanwhile."""
+        """The state to go on from: the newest good checkpoint's, or a fresh one. Steps are compiled meanwhile."""
         begun = time.perf_counter()
         newest = max(self.checkpoints.steps(), default=0)
         finished = newest >= self.experiment.steps
         if not finished:
-            self.say("compiling the training step")
-            compiled = self.program.compile_ahead(newest)
+            self.compile_stage(newest)
             if isinstance(self.experiment.model, Generative):
-                labels, _, n = self._samples()
-                self.program.check_sampling(newest + 1, n, label_conditions(labels))
-        found = self.checkpoints.restore(self.program.abstract_state, repair=True)
-        step, state = found or (0, None)
+                labels, _, n = rows_of_grid(self.experiment)
+                with self.progress.activity("checking what is to be drawn"):
+                    self.program.check_sampling(newest + 1, n, label_conditions(labels))
+        step, state = self._restored() or (0, None)
         if state is None:
-            state = self.program.init(pretrained)
+            with self.progress.activity("making the networks"):
+                state = self.program.init(pretrained)
         else:
-            self.say(f"resumed at step {step:,}")
+            self.progress.say(f"resumed at step {step:,}")
         if self.first:
+            self.open_log(step, state)
+        if not finished:
+            self.compile_stage(step)  # of a checkpoint before the newest
+            self.program.compile_ahead(step).result()
+            self.progress.say(f"training begins, after {time.perf_counter() - begun:.1f} s")
+        return state
+
+    def _restored(self) -> tuple[int, State] | None:
+        if not self.checkpoints.steps():
+            return None
+        with self.progress.activity("reading the newest checkpoint"):
+            return self.checkpoints.restore(self.program.abstract_state, repair=True)
+
+    def compile_stage(self, step: int) -> None:
+        """Begins to compile what comes due from `step` on in its stage, and shows it."""
+
+        def show(text: str) -> AbstractContextManager[None]:
+            return self.progress.activity(text, announce=text.startswith("compiling"))
+
+        self.program.compile_stage(step, show)
+
+    def open_log(self, step: int, state: State) -> None:
+        """Opens the files of a run that goes on from `step`, and says which lines of them are damaged."""
+        with self.writing("the log", step):
             write_json(self.workdir / "environment.json", environment())
             write_json(self.workdir / "parameters.json", parameter_summary(state))
             self.log = MetricsLog(self.workdir, step)
-            for line in self.log.lines:
-                self.watch.look(line["step"], line)  # what was said of them is not said again
-        if not finished:
-            compiled.result()
-            self.say(f"training begins, after {time.perf_counter() - begun:.1f} s")
-        return state
+        if damaged := self.log.damaged:
+            which = ", ".join(map(str, damaged[:10])) + (", ..." if len(damaged) > 10 else "")
+            self.progress.say(f"metrics.jsonl: {len(damaged)} damaged lines were dropped (number {which})")
+        for line in self.log.lines:
+            self.watch.look(line["step"], line)  # what was said of them is not said again
 
-    def say(self, text: str) -> None:
-        """A line for the user, from the first process alone."""
-        if self.progress:
-            self.progress.say(text)
+    def writing(self, what: str, step: int) -> AbstractContextManager[None]:
+        """Says of an OSError what could not be written, and what is kept."""
+
+        def kept() -> str:
+            with contextlib.suppress(Exception):  # the disk may be full for it, too
+                self.checkpoints.wait()
+            steps = [int(path.name) for path in (self.workdir / "checkpoints").glob("*") if path.name.isdecimal()]
+            return f"the newest complete checkpoint is of step {max(steps):,}" if steps else "there is no checkpoint"
+
+        return writing(self.workdir, what, step, kept)
 
     def to_the_end(self, state: State) -> State:
         """The state after the last step, saved."""
         step, end = int(state.step), self.experiment.steps
-        with stop_signal(self.checkpoints) as asked:
+        reached = self.checkpoints.reached_preemption if jax.process_count() > 1 else None
+        say = functools.partial(print, file=sys.stderr) if self.quiet else self.progress.say
+        with stopping(reached, say, lambda: self.doing) as asked:
             self.pending.restart(step)
+            self.progress.begin(step)
             while step < end:
+                self.doing = f"step {step + 1:,} is under way and will be saved"
+                self._await_program(step)
                 with jax.transfer_guard("disallow"):
                     batch = self.program.batch(step)
                     state, metrics = self.program.advance(state, step, batch)
                 step += 1
+                self.progress.at(step)
                 self.pending.add(step, metrics)
                 if step - 1 in self.pending.due:  # the device has its next step already, so this does not stall it
                     self.write_metrics(step - 1)
                 if step % self.experiment.log_every == 0:
                     self.pending.due.add(step)
                 stop = asked(step)
-                scores = self.evaluate(step, state) if self._evaluation_due(step) else None
-                if stop or scores or step == end or step % self.experiment.checkpoint_every == 0:
-                    self.save(step, state, scores)
-                if self._snapshot_due(step):
-                    self.save_snapshot(step, state)
-                if step == end or (self.experiment.sample_every and step % self.experiment.sample_every == 0):
-                    self.write_samples(step, state)
+                self.keep(step, state, stop)
                 if stop and step < end:
-                    self.checkpoints.wait()
+                    self._wait_for_save(step)
                     name = signal.Signals(stop).name
                     raise Stopped(
                         stop, f"stopped by {name} at step {step:,}, saved; the same command goes on from there"
                     )
-        self.checkpoints.wait()
+            self._wait_for_save(step)
         return state
+
+    def _await_program(self, step: int) -> None:
+        """Begins a stage's compilations, and waits for a step's that is not ready: that is no time of training."""
+        model = self.experiment.model
+        if step and stage_at(model, step) != stage_at(model, step - 1):
+            self.compile_stage(step)
+        if not self.program.ready(step):
+            with jax.transfer_guard("allow"):
+                self.program.compile_ahead(step).result()
+            self.pending.restart(step)
+
+    def _wait_for_save(self, step: int) -> None:
+        self.doing = f"saving is under way, of step {step:,}"
+        with self.progress.activity(f"saving step {step:,}"):
+            self.checkpoints.wait()
+
+    def keep(self, step: int, state: State, stop: int) -> None:
+        """Scores, a checkpoint, a snapshot and a grid of samples, each where it is due."""
+        end = step == self.experiment.steps
+        scores = self.evaluate(step, state) if self._evaluation_due(step) else None
+        if stop or scores or end or step % self.experiment.checkpoint_every == 0:
+            self.doing = f"saving is under way, of step {step:,}"
+            self.save(step, state, scores)
+        if self._snapshot_due(step):
+            self.save_snapshot(step, state)
+        if end or (self.experiment.sample_every and step % self.experiment.sample_every == 0):
+            self.write_samples(step, state)
 
     def save(self, step: int, state: State, scores: Mapping[str, float] | None) -> None:
         """A checkpoint, after a look at every metric up to it; `scores` are an evaluation's."""
         self.write_metrics(step)
-        self.checkpoints.save(step, state, scores)
+        with self.progress.activity(f"saving step {step:,}"):
+            self.checkpoints.save(step, state, scores)
 
     def write_metrics(self, step: int) -> None:
         """Writes the means of all metrics up to a step; raises NonFiniteError where one is not finite."""
         means = self.pending.take(step, self.experiment.batch_size)
         if means:
             self.write_line(step, means)
-            if self.progress:
-                rate = means["images_per_second"]
-                self.progress.update(step, rate, rate / self.experiment.batch_size, means)
+            rate = means["images_per_second"]
+            self.progress.update(step, rate, rate / self.experiment.batch_size, means)
 
     def write_line(self, step: int, metrics: Mapping[str, float]) -> None:
         """A line of metrics, and of warnings where they are out of their limits."""
         if self.log:
-            self.log.write(step, metrics)
+            with self.writing("its line of metrics", step):
+                self.log.write(step, metrics)
         for warning in self.watch.look(step, metrics):
-            self.say(f"warning: {warning}")
+            self.progress.say(f"warning: {warning}")
 
     def _evaluation_due(self, step: int) -> bool:
         if self.measure is None:
@@ -190,9 +255,10 @@ class Run:
         def draw(n: int, labels: np.ndarray | None, seed: int) -> np.ndarray:
             return self.program.sample(state, n, seed, label_conditions(labels))
 
-        scores = self.measure(draw, step)
+        with self.progress.activity(f"evaluating step {step:,}"):
+            scores = self.measure(draw, step)
         self.write_line(step, {f"evaluation/{name}": score for name, score in scores.items()})
-        self.say(f"step {step:,}: " + "  ".join(f"{name} {score:.4g}" for name, score in scores.items()))
+        self.progress.say(f"step {step:,}: " + "  ".join(f"{name} {score:.4g}" for name, score in scores.items()))
         self.pending.restart(step)
         return scores
 
@@ -208,68 +274,30 @@ class Run:
         self.snapshots.save(step, kept)
 
     def write_samples(self, step: int, state: State) -> None:
-        """A grid of samples from a fixed key, a class a row where there are classes; none of what draws nothing.
-
-        Images made from others are shown between these and the data's own (`panels`).
-        """
+        """A grid of samples; none of what draws nothing."""
         self.write_metrics(step)
         if not isinstance(self.experiment.model, Generative):
             return
-        labels, columns, n = self._samples()
-        images = self.program.sample(state, n, seed=0, conditions=label_conditions(labels))
-        batch = self.program.dataset.batch(0, n)
-        data = prepare((), batch, self.program.constants.key)["image"]
-        health = image_health(to_float(jnp.asarray(images)), jnp.asarray(data))
+        with self.progress.activity(f"drawing samples of step {step:,}"):
+            picture, health = draw_grid(self.program, state)
         self.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
-        if self.first and self.log:
-            picture = grid(panels(self.experiment.model, images, batch), columns)
-            write_png(self.workdir / "samples" / f"{step:08d}.png", picture)
-            self.log.image(step, picture)
+        if self.log:
+            with self.writing("the picture of samples", step):
+                write_png(self.workdir / "samples" / f"{step:08d}.png", picture)
+                self.log.image(step, picture)
         self.pending.restart(step)
 
-    def _samples(self) -> tuple[np.ndarray | None, int, int]:
-        """Of a grid of samples: the labels, how many columns it has, and how many images."""
-        labels, columns = class_rows(self.experiment.num_classes, self.experiment.samples)
-        return labels, columns, self.experiment.samples if labels is None else len(labels)
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        """Ends all that is open. No second error hides the one that ended the run."""
+        compiling.drop_waiting()
+        with contextlib.suppress(Exception) if error else contextlib.nullcontext():
+            self.close()
 
     def close(self) -> None:
         """Ends all that is open; what is being saved is waited for."""
-        self.checkpoints.close()
-        if self.snapshots:
-            self.snapshots.close()
-        if self.log:
-            self.log.close()
-
-
-@contextlib.contextmanager
-def stop_signal(checkpoints: Checkpoints) -> Iterator[Callable[[int], int]]:
-    """Gives a function step -> the signal that asks the run to stop after that step, or 0.
-
-    A second Ctrl-C ends the process at once. With several processes all agree on the step: SIGTERM is then left to
-    the service of jax.distributed that Orbax asks, and Ctrl-C is passed on as SIGTERM.
-    """
-    caught: list[int] = []
-    alone = jax.process_count() == 1
-
-    def handle(signum: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if alone:
-            caught.append(signum)
-        else:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def asked(step: int) -> int:
-        if alone:
-            return caught[0] if caught else 0
-        return int(signal.SIGTERM) if checkpoints.reached_preemption(step) else 0
-
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    signals = (signal.SIGINT, signal.SIGTERM) if alone else (signal.SIGINT,)
-    before = {signum: signal.signal(signum, handle) for signum in signals}
-    try:
-        yield asked
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for open_file in (self.log, self.snapshots, self.checkpoints):
+            if open_file:
+                open_file.close()

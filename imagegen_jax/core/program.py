@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
 from imagegen_jax.core.model import Batch, Generative, Model, Nets, Scalar, check_condition_rows, condition_rows
 from imagegen_jax.core.state import State, create, enter, networks
-from imagegen_jax.core.step import RunConstants, due_at, stage_at
+from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
 from imagegen_jax.data.grid import beside, repeated
 from imagegen_jax.data.image import images_to_float, is_image, to_uint8
 
@@ -78,12 +79,36 @@ class Program:
         """Begins to compile a training step from shapes alone: it gets ready while its state is made or read."""
         return self._compiled(step, self.abstract_state(step + 1), self.batch(step))
 
-    def _compiled(self, step: int, state: State, batch: Batch) -> Future[Any]:
+    def compile_stage(self, step: int, show: Callable[[str], AbstractContextManager[None]]) -> None:
+        """Begins to compile all steps that come due from `step` on in its stage, the first needed first.
+
+        `show(text)` is entered while one is traced or compiled.
+        """
+        with jax.transfer_guard("allow"):
+            state, batch = self.abstract_state(step + 1), self.batch(step)
+            steps = due_steps(self.experiment.model, step, self.experiment.steps)
+            for number, (due, at) in enumerate(steps.items(), start=1):
+                which = f"training step {number} of {len(steps)}: {' + '.join(due) or 'no phase'}"
+                self._compiled(at, state, batch, lambda verb, which=which: show(f"{verb} {which}"))
+
+    def ready(self, step: int) -> bool:
+        """Whether training step `step` is compiled; waits for nothing."""
+        future = self._steps.get(self._key(step))
+        return future is not None and future.done()
+
+    def _key(self, step: int) -> tuple[Hashable, tuple[str, ...]]:
         stage = stage_at(self.experiment.model, step)
-        due = due_at(self.experiment.model.phases(stage), step)
+        return stage, due_at(self.experiment.model.phases(stage), step)
+
+    def _compiled(
+        self, step: int, state: State, batch: Batch, during: compiling.During = compiling.silently
+    ) -> Future[Any]:
+        stage, due = self._key(step)
         if (stage, due) not in self._steps:
             with jax.transfer_guard("allow"):
-                compiled = compiling.compiled_step(self.spec, self.mesh, stage, due, state, batch, self.constants)
+                compiled = compiling.compiled_step(
+                    self.spec, self.mesh, stage, due, state, batch, self.constants, during
+                )
             self._steps[stage, due] = compiled
         return self._steps[stage, due]
 

@@ -7,6 +7,7 @@ This file has the only `value_and_grad` of the package.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
 from imagegen_jax.core.state import State, join, networks
 from imagegen_jax.data.image import images_to_float
 
+LOOKAHEAD = 10_000  # steps that are looked through for phases that come due together
 Augmentation = Callable[[Batch, PRNGKeys], Batch]
 
 
@@ -59,6 +61,22 @@ def stage_at(model: Model, step: int) -> Hashable:
 def due_at(phases: tuple[Phase, ...], step: int) -> tuple[str, ...]:
     """The names of the phases that are due in the training step after `step` completed ones."""
     return tuple(phase.name for phase in phases if (step + 1) % phase.every == 0)
+
+
+def due_steps(model: Model, step: int, end: int) -> dict[tuple[str, ...], int]:
+    """Returns the phases that come due together -> at which step first, from `step` on in its stage and before `end`.
+
+    Phases that come due together for the first time after LOOKAHEAD steps are left out.
+    """
+    stage = stage_at(model, step)
+    phases = model.phases(stage)
+    period = min(math.lcm(*(phase.every for phase in phases)), LOOKAHEAD)
+    found: dict[tuple[str, ...], int] = {}
+    for at in range(step, min(step + period, end)):
+        if stage_at(model, at) != stage:
+            break
+        found.setdefault(due_at(phases, at), at)
+    return found
 
 
 def train_step(

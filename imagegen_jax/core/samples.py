@@ -1,0 +1,36 @@
+"""The grid of samples that a run draws as it goes on, and the health of what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.health import image_health
+from imagegen_jax.core.program import Program, class_rows, label_conditions, panels
+from imagegen_jax.core.state import State
+from imagegen_jax.core.step import prepare
+from imagegen_jax.data.grid import grid
+from imagegen_jax.data.image import to_float
+
+
+def rows_of_grid(experiment: Experiment) -> tuple[np.ndarray | None, int, int]:
+    """Returns the labels of a grid of samples, how many columns it has, and how many images."""
+    labels, columns = class_rows(experiment.num_classes, experiment.samples)
+    return labels, columns, experiment.samples if labels is None else len(labels)
+
+
+def draw_grid(program: Program, state: State) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """Draws a picture of samples from a fixed key, a class a row where there are classes, and measures their health.
+
+    Images made from others are shown between these and the data's own (`panels`).
+    """
+    labels, columns, n = rows_of_grid(program.experiment)
+    images = program.sample(state, n, seed=0, conditions=label_conditions(labels))
+    batch = program.dataset.batch(0, n)
+    data = prepare((), batch, program.constants.key)["image"]
+    health = image_health(to_float(jnp.asarray(images)), jnp.asarray(data))
+    return grid(panels(program.experiment.model, images, batch), columns), health

@@ -1,0 +1,152 @@
+"""What is seen and heard of a live run: a screen that changes, signals that are answered, work that is kept."""
+
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+from terminal import Terminal
+
+from imagegen_jax.core import signals
+
+ANSWER = 4.0  # seconds within which a busy test machine has to answer; the rule is 1
+
+
+def wait_for(condition):
+    """Returns when it holds; fails after ten seconds."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """What the process would have been ended with."""
+    found = []
+    monkeypatch.setattr(signals, "_end", lambda signum, text: found.append((signum, text)))
+    return found
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_asks_the_second_is_told_and_only_the_third_interrupt_ends(signum, ended):
+    before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    said = []
+    with signals.stopping(None, said.append, lambda: "saving is under way") as asked:
+        assert asked(1) == 0
+        os.kill(os.getpid(), signum)
+        wait_for(lambda: said)
+        assert asked(2) == signum
+        assert f"{signum.name}: stopping after this step, saving" in said[0] and "number 3 ends at once" in said[0]
+        os.kill(os.getpid(), signum)
+        wait_for(lambda: len(said) == 2)
+        assert "saving is under way" in said[1] and not ended
+        os.kill(os.getpid(), signum)
+        wait_for(lambda: ended or len(said) == 3)
+        assert bool(ended) == (signum == signal.SIGINT)
+        assert asked(3) == signum
+    assert {kind: signal.getsignal(kind) for kind in before} == before
+
+
+def test_a_signal_that_the_user_has_switched_off_stays_off(ended):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with signals.stopping(None, lambda text: None, str) as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert asked(1) == 0 and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_is_answered_while_the_main_thread_cannot_be_interrupted():
+    said, busy = [], threading.Event()
+    with signals.watching(lambda signum: (said.append(signum), busy.set())):
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        try:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            sum(range(3 * 10**7)), busy.wait(10)  # one instruction of Python for about a second
+        finally:
+            signal.signal(signal.SIGINT, before)
+    assert said == [signal.SIGINT]
+
+
+def test_an_interrupted_command_is_ended_where_it_does_not_end_by_itself(ended, monkeypatch):
+    monkeypatch.setattr(signals, "GRACE", 0.05)
+    with signals.interruptible():
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        wait_for(lambda: ended)
+    assert ended == [(signal.SIGINT, "interrupted")]
+    with pytest.raises(KeyboardInterrupt), signals.interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+    assert len(ended) == 1  # it cleaned up in time
+
+
+def toy(workdir, slow, *options, step=1.0):
+    return Terminal("tests/slow_toy.py", "--workdir", workdir, *options, SLOW=slow, STEP=str(step))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slow", ["data", "compile"])
+def test_an_interrupt_before_training_ends_with_one_line_at_once(tmp_path, slow):
+    with toy(tmp_path / "run", slow) as terminal:
+        terminal.read(120, until={"data": "opening the data 0:01", "compile": "training step 1 of 1"}[slow])
+        at = terminal.interrupt()
+        assert terminal.end(30) == 130
+        assert time.monotonic() - at < ANSWER
+        assert "interrupted\r\n" in terminal.text and "Traceback" not in terminal.text
+
+
+@pytest.mark.slow
+def test_interrupted_imports_are_one_line(tmp_path):
+    (tmp_path / "slow_module.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    with Terminal("-c", "import imagegen_jax, slow_module", PYTHONPATH=f"{os.getcwd()}:{tmp_path}") as terminal:
+        terminal.read(120, until="importing\r\n")
+        terminal.interrupt()
+        assert terminal.end(30) == 130
+        assert terminal.text.split("importing\r\n")[1].replace("^C", "").strip("\r\x1b[K\n") == "interrupted"
+
+
+@pytest.mark.slow
+def test_the_screen_lives_through_a_long_step_and_two_interrupts_lose_nothing(tmp_path):
+    with toy(tmp_path / "run", "step", step=4.0) as terminal:
+        terminal.read(120, until="step 1 of 1,000")
+        at = terminal.interrupt()
+        terminal.read(ANSWER, until="SIGINT: stopping after this step, saving")
+        terminal.interrupt()
+        terminal.read(ANSWER - (time.monotonic() - at), until="already stopping: step ")
+        assert terminal.end(60) == 130
+        found = re.search(r"stopped by SIGINT at step (\d+), saved", terminal.text)
+        assert found, terminal.text
+        assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("[0-9]*")] == [found[1]]
+        training = terminal.text.split("training begins")[1]
+        assert len(set(re.findall(r"  0:\d\d", training))) >= 3, training  # the clock of a step of four seconds
+        assert re.search(r"step 1 of 1,000 .*\d s/step", training)
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_it_saves_does_not_spoil_the_save(tmp_path):
+    with toy(tmp_path / "run", "save", step=3.0) as terminal:
+        terminal.read(120, until="step 1 of 1,000")
+        terminal.interrupt()
+        terminal.read(60, until="saving step ")
+        terminal.interrupt()
+        terminal.read(ANSWER, until="already stopping: saving is under way, of step ")
+        assert terminal.end(60) == 130
+        found = re.search(r"stopped by SIGINT at step (\d+), saved", terminal.text)
+        assert found and (tmp_path / "run" / "checkpoints" / found[1]).is_dir()
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_stops_a_run_that_has_saved(tmp_path):
+    with toy(tmp_path / "run", "step", step=0.2) as terminal:
+        terminal.read(120, until="step 1 of 1,000")
+        terminal.hang_up()
+        terminal.interrupt(signal.SIGHUP)  # the kernel sends it to a session that has a controlling terminal
+        assert terminal.process.wait(60) == 129
+    assert len(list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))) == 1
+    assert (tmp_path / "run" / "report.html").is_file()
