@@ -116,9 +116,9 @@ def r3gan(wide: bool) -> Cases:
 def biggan(wide: bool) -> Cases:
     """BigGAN, with a shared embedding and a latent in parts or without, and BigGAN-deep.
 
-    For 32x32 the discriminator's table of sizes says 16 throughout, and so has attention in every block: it is one for
-    64x64. In training spectral norms start from the singular vectors themselves; batch norms are the code's own ("mybn"),
-    which on several devices it calls cross-replica.
+    The discriminator is one for 64x64: for 32x32 the table of sizes says 16 throughout, and so has attention
+    in every block. In training spectral norms start from the singular vectors themselves; batch norms are the code's
+    own ("mybn"), whose arithmetic is that of its cross-replica ones.
     """
     plain, deep = importlib.import_module("BigGAN"), importlib.import_module("BigGANdeep")
     layers = importlib.import_module("layers")
