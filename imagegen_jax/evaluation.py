@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
 from imagegen_jax.core import folder
+from imagegen_jax.data import Source
 from imagegen_jax.data.remedy import as_options, remedies_spelled
 from imagegen_jax.data_command import SETTINGS
 from imagegen_jax.evaluation_options import (

@@ -66,7 +66,7 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         found = prints(tree)
-        kept = f"{self._newest().capitalize()}; a lower rate, clip_norm or a longer warm-up may help"
+        kept = f"{self.newest().capitalize()}; a lower rate, clip_norm or a longer warm-up may help"
         check_finite(tree, f"the checkpoint of step {step:,} was not written", kept, found.finite)
         items = {
             "state": ocp.args.StandardSave(tree),
@@ -92,13 +92,14 @@ class Checkpoints:
         free = shutil.disk_usage(self.folder).free / 2**20
         return CheckpointError(
             f"the checkpoint of step {self._saving:,} could not be written to {self.folder} ({free:.0f} MiB free): "
-            f"{in_short(error)}\n{self._newest()}; make room or make the folder writable, then give the same command "
+            f"{in_short(error)}\n{self.newest()}; make room or make the folder writable, then give the same command "
             "again"
         )
 
-    def _newest(self) -> str:
+    def newest(self) -> str:
+        """Says which complete checkpoint is the newest."""
         steps = self.steps()
-        return f"the newest complete one is of step {steps[-1]:,}" if steps else "there is none yet"
+        return f"the newest complete checkpoint is of step {steps[-1]:,}" if steps else "there is no checkpoint yet"
 
     def restore(self, like: Callable[[int], Any]) -> Restored | None:
         """As `Stored.restore`; the first save moves the damaged ones to a folder "damaged" beside.

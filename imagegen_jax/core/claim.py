@@ -65,12 +65,16 @@ def _is_at(file: IO[str], path: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def claimed(folder: pathlib.Path) -> Iterator[Callable[[], None]]:
+def claimed(folder: pathlib.Path | None) -> Iterator[Callable[[], None]]:
     """Gives a folder, made where there is none, to one run; what it yields is called where the run begins.
 
-    A run that does not come so far leaves nothing that was made here. Raises LiveRunError, without a change in the
-    folder, where another run has it, and RunFolderError where it cannot be written to.
+    A run that does not come so far leaves nothing that was made here. None is for the other processes of a run, which
+    write nothing. Raises LiveRunError, without a change in the folder, where another run has it, and RunFolderError
+    where it cannot be written to.
     """
+    if folder is None:
+        yield lambda: None
+        return
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     begun: list[bool] = []
     try:

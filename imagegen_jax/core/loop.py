@@ -55,13 +55,11 @@ def train(
     Every array at each step follows from the experiment alone, however often the run was stopped. Raises
     RunFolderError, CheckpointError or ValueError before anything is compiled where the folder or the experiment
     cannot be used, Stopped after a signal, NonFiniteError, and LogError or CheckpointError where the disk is full.
-    Nothing is written before the first step can be taken; `at_end` is called by the first process when a training
-    that came so far has ended, however it ended.
+    Nothing is written before the first step can be taken; `at_end` is called where a run that came so far has ended.
     """
     first = jax.process_index() == 0
     progress = Progress(experiment.steps, quiet=quiet or not first)
-    claim = claimed(workdir) if first else contextlib.nullcontext(lambda: None)
-    with claim as begin, contextlib.ExitStack() as at_last, contextlib.closing(progress):
+    with claimed(workdir if first else None) as begin, contextlib.ExitStack() as at_last, contextlib.closing(progress):
         changed = folders.compare_experiment(workdir, experiment, resume_with_changes)
         with progress.activity("opening the data"):
             dataset = experiment.data.open()
@@ -110,15 +108,10 @@ class Run:
                 labels, _, n = rows_of_grid(self.experiment)
                 with self.progress.activity("checking what is to be drawn"):
                     self.program.check_sampling(newest + 1, n, label_conditions(labels))
-        found = None
-        if self.checkpoints.steps():
-            with self.progress.activity("reading the newest checkpoint"):
-                found = self.checkpoints.restore(self.program.abstract_state)
-        if found is None:
-            with self.progress.activity("making the networks"):
-                step, state = 0, self.program.init(pretrained)
-        else:
-            step, state = found.step, found.tree
+        with self.progress.activity("reading the newest checkpoint" if newest else "making the networks"):
+            found = self.checkpoints.restore(self.program.abstract_state)
+            step, state = (found.step, found.tree) if found else (0, self.program.init(pretrained))
+        if found:
             self.progress.say(f"resumed at step {step:,}")
         if not finished:
             self.compile_stage(step)  # of a checkpoint before the newest
@@ -157,8 +150,7 @@ class Run:
         def kept() -> str:
             with contextlib.suppress(Exception):  # the disk may be full for it, too
                 self.checkpoints.wait()
-            steps = self.checkpoints.steps()
-            return f"the newest complete checkpoint is of step {steps[-1]:,}" if steps else "there is no checkpoint"
+            return self.checkpoints.newest()
 
         return writing(self.workdir, what, step, kept)
 
