@@ -46,7 +46,7 @@ class SlowSteps(Regression):
 
 
 def _wait():
-    time.sleep(STEP if SLOW == "step" else 0)
+    time.sleep(STEP if SLOW == "step" else 0.05)
     return np.zeros((), np.float32)
 
 

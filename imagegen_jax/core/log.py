@@ -88,7 +88,7 @@ class Progress:
         if self._measured:
             return f"{done}  {self._measured}"
         rate = (step - self._first) / max(time.monotonic() - self._begun, 1e-9)
-        return f"{done}  {1 / rate:.1f} s/step" if rate else done
+        return f"{done}  {rate:.0f} steps/s" if rate >= 1 else f"{done}  {1 / rate:.1f} s/step" if rate else done
 
     @contextlib.contextmanager
     def activity(self, text: str, announce: bool = False) -> Iterator[None]:

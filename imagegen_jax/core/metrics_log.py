@@ -76,7 +76,8 @@ class MetricsLog:
         """Puts `after` at the end of the file, in place of `before`, which stays where that fails."""
         start = self._file.seek(0, io.SEEK_END) - len(before)
         try:
-            self._file.truncate(start)
+            if before:
+                self._file.truncate(start)
             _write_whole(self._file, after)
         except OSError:
             with contextlib.suppress(OSError):

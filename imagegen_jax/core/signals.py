@@ -162,8 +162,12 @@ def one_line_for_interrupted_imports() -> None:
 
 
 def _importing(traceback: TracebackType | None) -> bool:
+    """Whether one module's code was running for another's, or Python was looking for a module."""
+    modules = 0
     while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+        code = traceback.tb_frame.f_code
+        modules += code.co_name == "<module>"
+        if modules > 1 or code.co_filename.startswith("<frozen importlib"):
             return True
         traceback = traceback.tb_next
     return False
