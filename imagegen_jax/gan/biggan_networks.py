@@ -1,4 +1,7 @@
-"""The networks of BigGAN (Brock et al. 2019, arXiv 1809.11096, appendix B)."""
+"""The networks of BigGAN (Brock et al. 2019, arXiv 1809.11096, appendix B).
+
+Biases start at 0, where BigGAN-PyTorch leaves them to torch: uniform within 1 / sqrt(fan in) of 0.
+"""
 
 from __future__ import annotations
 
