@@ -284,12 +284,14 @@ def test_a_damaged_file_of_a_checkpoint_is_one_line(tmp_path, part, capfd):
 def test_a_run_whose_checkpoints_are_all_damaged_is_a_message_of_a_few_lines(run, root):
     for path in run.glob("checkpoints/*/state/manifest.ocdbt"):
         cut(path)
-    for words in (["sample", str(run), *MODULES], ["train", "toy_experiment.py", "--workdir", str(run)]):
+    train = "from test_readers import EXPERIMENT, main; main(EXPERIMENT)"
+    for words in (["-m", "imagegen_jax.cli", "sample", str(run), *MODULES], ["-c", train, "--workdir", str(run)]):
         done = subprocess.run(
-            [sys.executable, "-m", "imagegen_jax.cli", *words], cwd=root / "tests", capture_output=True, text=True,
+            [sys.executable, *words], cwd=root / "tests", capture_output=True, text=True,
             env={**os.environ, "PYTHONPATH": str(root)},
         )  # fmt: skip
         assert done.returncode == 1 and len(done.stderr.splitlines()) < 8, done.stderr
+        assert "checkpoints/4 is damaged" in done.stderr
 
 
 @pytest.mark.slow
