@@ -23,9 +23,9 @@ from pixel_mixture import COMPONENTS, DIMENSIONS, PixelMixture
 from stacked_modes import seconds_of
 
 import imagegen_jax as ig
-from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.stored import Stored
 from imagegen_jax.core.summary import parameter_summary
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.data.grid import grid, write_png
@@ -160,7 +160,7 @@ def trained(name: str, workdir: pathlib.Path, samples: int, test: ImageSet, extr
     run = ig.fit(experiment, folder)
     labels = np.arange(samples) % 10 if experiment.num_classes else None
     curve = []
-    for step in Checkpoints(folder / "checkpoints").steps():
+    for step in Stored(folder / "checkpoints").steps():
         images = ig.load(folder, step=step).sample(samples, labels, seed=1)
         scores = measure(ArraySet(f"{name} at step {step:,}", images, keep=False), test, extractor)
         curve.append({"step": step, **scores})

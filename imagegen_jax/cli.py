@@ -34,8 +34,9 @@ EXAMPLES = {
   imagegen train experiments.ddpm_cifar10 --help      every field as an option""",
     "sample": sampling.EXAMPLES,
     "edit": editing.EXAMPLES,
-    "report": """example:
-  imagegen report runs/demo""",
+    "report": """examples:
+  imagegen report runs/demo
+  imagegen report /mnt/archive/demo --out demo.html""",
     "info": """examples:
   imagegen info experiments.ddpm_cifar10
   imagegen info experiments.ddpm_cifar10 --model.network.width 256 --arrays
@@ -95,6 +96,7 @@ def _add_evaluate(commands: Any) -> None:
 def _add_report(commands: Any) -> None:
     report = _command(commands, "report", "write a run's report.html", _report)
     report.add_argument("run", type=pathlib.Path)
+    report.add_argument("--out", type=pathlib.Path, help="the page to write (default: report.html in the run's folder)")
 
 
 def _add_info(commands: Any) -> None:
@@ -171,7 +173,10 @@ def _report(options: argparse.Namespace, rest: list[str]) -> None:
 
     _no_more(options, rest)
     folder.load_experiment_dict(options.run)
-    print(write_report(options.run))
+    try:
+        print(write_report(options.run, options.out))
+    except OSError as error:
+        raise ValueError(f"the report cannot be written ({error}): name another place with --out") from error
 
 
 def _info(options: argparse.Namespace, rest: list[str]) -> None:

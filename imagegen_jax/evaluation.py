@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
 from imagegen_jax.core import folder
+from imagegen_jax.data import Source
 from imagegen_jax.data.remedy import as_options, remedies_spelled
 from imagegen_jax.data_command import SETTINGS
 from imagegen_jax.evaluation_options import (
@@ -143,8 +146,19 @@ def _pairs(options: argparse.Namespace, targets: Sequence[Target], modules: Sequ
         if target.run is None:
             raise ValueError(f"{target.word} is no run folder: {_remedy(options)}")
         data = folder.load_experiment(target.run, modules).data
+        _warn_of_other_data(target.run, data)
         pairs.append((target, Target(str(data), source=data)))
     return pairs
+
+
+def _warn_of_other_data(run: pathlib.Path, data: Source) -> None:
+    changed: folder.Changes = {}
+    with contextlib.suppress(ValueError, OSError):  # which is said where they are opened to be compared
+        changed = folder.data_changes(run, data.open())
+    if changed:
+        print(
+            f"warning: the data are not those that {run} was trained on: {', '.join(changed)} differ", file=sys.stderr
+        )
 
 
 def _remedy(options: argparse.Namespace) -> str:

@@ -13,12 +13,12 @@ import jax
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import signals
-from imagegen_jax.core.checkpoint import CheckpointError
+from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.folder import RunFolderError
 from imagegen_jax.core.loop import Stopped
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.pending import NonFiniteError
+from imagegen_jax.core.stored import CheckpointError
 from imagegen_jax.data.remedy import remedies_spelled, within
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, RunFolderError, CheckpointError, NonFiniteError)
@@ -48,19 +48,18 @@ def main(
 
 
 def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bool) -> None:
-    """Trains, and leaves a report; a run that was stopped leaves one too."""
+    """Trains, and leaves a report; a run that was stopped leaves one too, a start that was refused does not."""
     from imagegen_jax.report import write_report
     from imagegen_jax.run import fit
 
+    def report() -> None:
+        try:
+            print(f"report: {write_report(workdir)}", file=sys.stderr)
+        except OSError as error:  # what ended the training is the message, such as a full disk
+            print(f"no report: {error}", file=sys.stderr)
+
     print(f"run folder: {workdir}", file=sys.stderr)
-    try:
-        fit(experiment, workdir, resume_with_changes)
-    finally:
-        if jax.process_index() == 0 and (workdir / "metrics.jsonl").exists():
-            try:
-                print(f"report: {write_report(workdir)}", file=sys.stderr)
-            except OSError as error:  # the disk is full: that is no reason to hide why the run ended
-                print(f"no report: {error}", file=sys.stderr)
+    fit(experiment, workdir, resume_with_changes, at_end=report)
 
 
 def step_word(text: str) -> int | Literal["best"]:

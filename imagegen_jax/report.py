@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import html
 import importlib.resources
@@ -12,7 +13,7 @@ import os
 import pathlib
 import string
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from imagegen_jax.markup import class_name, table, text, tree
@@ -27,8 +28,8 @@ Point = tuple[int, float]  # step, value
 Picture = tuple[int, int, str]  # width, height, data URL
 
 
-def write_report(run: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes `report.html` into a run folder, whole or not at all, and returns its path.
+def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -> pathlib.Path:
+    """Writes `report.html` into a run folder, or the page `out`, whole or not at all, and returns its path.
 
     What the folder lacks, or what a killed run left half written, is left out of the page, which says so. Raises
     ValueError where `run` is no folder.
@@ -37,13 +38,16 @@ def write_report(run: str | os.PathLike[str]) -> pathlib.Path:
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: a report is made of a run's folder, the --workdir of its training")
     template = importlib.resources.files("imagegen_jax").joinpath("report_template.html").read_text("utf-8")
-    path = folder / "report.html"
-    partial = folder / f".report.html.{os.getpid()}"
+    page = string.Template(template).substitute(_sections(folder))
+    path = out or folder / "report.html"
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(string.Template(template).substitute(_sections(folder)), "utf-8")
+        partial.write_text(page, "utf-8")
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
     return path
 
 
@@ -55,29 +59,38 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
     grids = {int(path.stem): path for path in sorted(folder.glob("samples/*.png")) if path.stem.isdecimal()}
     step = max([*rows, *grids], default=0)
     curves = _curves(rows.values())
-    changes = _read_lines(folder / "changes.jsonl")
+    changes, evaluations = _read_lines(folder / "changes.jsonl"), _read_lines(folder / "evaluations.jsonl")
     if origin := _read_json(folder / "origin.json"):
         environment = {"imported": origin, **environment}
     return {
         "title": text(experiment.get("name") or folder.resolve().name),
         "progress": _progress(step, experiment.get("steps")),
-        "facts": _facts(experiment, parameters, environment, rows),
-        "grids": _grids(grids, _row_names(experiment, data)),
+        "facts": _whole("facts", lambda: _facts(experiment, parameters, environment, rows)),
+        "grids": _whole("samples/*.png", lambda: _grids(grids, _row_names(experiment, data))),
         "curves": _json({name: _thin(points) for name, points in curves.items()}),
         "values": _values(curves),
-        "evaluations": _evaluations(_read_lines(folder / "evaluations.jsonl")),
-        "experiment": tree(experiment) + _changes(changes) if experiment else _missing("experiment.json"),
-        "parameters": _parameters(parameters) if parameters else _missing("parameters.json"),
+        "evaluations": _whole("evaluations.jsonl", lambda: _evaluations(evaluations)),
+        "experiment": tree(experiment) if experiment else _missing("experiment.json"),
+        "changes": _whole("changes.jsonl", lambda: _changes(changes)),
+        "parameters": _whole("parameters.json", lambda: _parameters(parameters)),
         "environment": tree(environment) if environment else _missing("environment.json"),
         "made": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     }
+
+
+def _whole(name: str, section: Callable[[], str]) -> str:
+    """A section of the page; a note in its place where the file it is made of has another form than a run gives it."""
+    try:
+        return section()
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError, OSError):
+        return _missing(name)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
     """A JSON object; {} where the file is missing or damaged."""
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -88,7 +101,7 @@ def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             lines.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
     return [line for line in lines if isinstance(line, dict)]
 
@@ -104,7 +117,7 @@ def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
     curves: dict[str, list[Point]] = {}
     for row in rows:
         for name, value in row.items():
-            if name not in ("step", "time") and isinstance(value, (int, float)) and math.isfinite(value):
+            if name not in ("step", "time") and isinstance(value, (int, float)) and abs(value) < math.inf:
                 curves.setdefault(name, []).append((row["step"], value))
     return dict(sorted(curves.items(), key=lambda item: (item[0] == "images_per_second", not _is_loss(item[0]))))
 
@@ -254,6 +267,8 @@ def _evaluation(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parameters(networks: Mapping[str, Any]) -> str:
     """A table of networks with totals; each opens to its arrays."""
+    if not networks:
+        return _missing("parameters.json")
     header = ["network", "arrays", "parameters", "MiB"]
     rows = [[name, len(net["arrays"]), net["count"], net["bytes"] / 2**20] for name, net in networks.items()]
     total = ["total", *(sum(row[i] for row in rows) for i in (1, 2, 3))]

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from imagegen_jax.core import folder, program
-from imagegen_jax.core.checkpoint import CheckpointError, Checkpoints, abstract
+from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.ema import reconstruct, reconstruction_weights
-from imagegen_jax.core.experiment import Experiment, power_averages
+from imagegen_jax.core.experiment import Experiment, Rows, power_averages
+from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.loop import train
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
+from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.guided import Guided
 
@@ -39,10 +46,20 @@ class Run:
         """Completed training steps."""
         return int(self.state.step)
 
-    @property
+    @functools.cached_property
     def nets(self) -> dict[str, dict[str, Any]]:
-        """The networks as sampling sees them: the first moving average where there is one."""
-        return networks(self.state, self.experiment.step_spec.average)
+        """The networks as sampling sees them: the first moving average where there is one.
+
+        Raises NonFiniteError, naming network and array, where one holds NaN or infinities.
+        """
+        nets = networks(self.state, self.experiment.step_spec.average)
+        steps = ", ".join(map(str, Stored(self.workdir / "checkpoints").steps())) or "none"
+        check_finite(
+            nets,
+            f"the networks of {self.workdir} at step {self.step:,}",
+            f"Choose another average (--average) or checkpoint (--step; there are {steps}), or train anew",
+        )
+        return nets
 
     def sample(
         self,
@@ -112,16 +129,16 @@ class Run:
         snapshot). Raises CheckpointError where the run has kept no snapshots.
         """
         names = power_averages(self.experiment)
-        snapshots = Checkpoints(self.workdir / "snapshots") if (self.workdir / "snapshots").is_dir() else None
-        steps = [at for at in (snapshots.steps() if snapshots else []) if step is None or at <= step]
-        if snapshots is None or not names or not steps:
+        snapshots = Stored(self.workdir / "snapshots")
+        steps = [at for at in snapshots.steps() if step is None or at <= step]
+        if not names or not steps:
             raise CheckpointError(
                 f"{self.workdir} has no snapshots to reconstruct from: an experiment whose averages hold a "
                 "PowerFunction keeps them"
             )
         like = {net: {a: tree for a, tree in of.items() if a in names} for net, of in self.state.ema.items()}
         like = abstract(like, jax.tree.map(lambda x: x.sharding, like))
-        trees = [jax.device_get(snapshots.read(at, like)) for at in steps]
+        trees = [jax.device_get(snapshots.good(at, like)) for at in steps]
         weights = reconstruction_weights(
             [at for at in steps for _ in names], [a.std for _ in steps for a in names.values()], steps[-1], std
         )
@@ -139,15 +156,23 @@ def fit(
     workdir: Path | None = None,
     resume_with_changes: bool = False,
     quiet: bool = False,
+    at_end: Callable[[], None] | None = None,
 ) -> Run:
     """Trains an experiment to its last step, from where its folder is, and returns the finished run.
 
     Without `workdir`, in a new temporary folder (`Run.workdir` says where). Raises ValueError or RunFolderError
-    before anything is compiled where the experiment or the folder cannot be used; see `core.loop.train`.
+    before anything is compiled where the experiment or the folder cannot be used; see `core.loop.train`, also for
+    `at_end`. A start that fails leaves nothing that it made.
     """
-    path = pathlib.Path(tempfile.mkdtemp(prefix="imagegen_") if workdir is None else workdir)
     pretrained = {network: load_network(source, network) for network, source in experiment.pretrained.items()}
-    _, state = train(experiment, path, pretrained, resume_with_changes, quiet)
+    path = pathlib.Path(tempfile.mkdtemp(prefix="imagegen_") if workdir is None else workdir)
+    try:
+        _, state = train(experiment, path, pretrained, resume_with_changes, quiet, at_end)
+    except BaseException:
+        if workdir is None:
+            with contextlib.suppress(OSError):  # it holds what was trained
+                path.rmdir()
+        raise
     return Run(experiment, state, path)
 
 
@@ -166,37 +191,66 @@ def load(
     path = pathlib.Path(run)
     found = experiment or folder.load_experiment(path, modules)
     rows, mesh = folder.load_rows(path), MeshShape().build()  # this machine's devices, whatever it was trained on
-    checkpoints = Checkpoints(path / "checkpoints", best=folder.load_best(path) if step == "best" else None)
-    chosen = checkpoints.best_step() if step == "best" else step
-    if chosen not in (None, *checkpoints.steps()):
-        raise CheckpointError(f"{path} has no checkpoint of step {chosen}; it has {checkpoints.steps()}")
-    steps = None if chosen is None else [chosen]
-    restored = checkpoints.restore(lambda step: program.abstract_state(found, rows, mesh, step), steps=steps)
+    best = folder.load_best(path) if step == "best" else None
+    restored = _restored(path, step, best, lambda step: _abstract_state(path, found, rows, mesh, step))
+    return Run(found, restored.tree, path)
+
+
+def _restored(
+    path: pathlib.Path, step: int | Literal["best"] | None, best: Best | None, like: Callable[[int], State]
+) -> Restored:
+    stored = Stored(path / "checkpoints", best)
+    chosen = stored.best_step() if step == "best" else step
+    if chosen not in (None, *stored.steps()):
+        raise CheckpointError(f"{path} has no checkpoint of step {chosen}; it has {stored.steps()}")
+    restored = stored.restore(like, steps=None if chosen is None else [chosen])
+    if restored is None and step == "best" and chosen is not None:  # a better one took its place while it was read
+        return _restored(path, step, best, like)
+    if restored is None and chosen is not None:
+        raise CheckpointError(f"the run that writes to {path} deleted its checkpoint of step {chosen} just now")
     if restored is None:
         raise CheckpointError(f"{path} has no checkpoint yet")
-    return Run(found, restored[1], path)
+    return restored
+
+
+def _abstract_state(path: pathlib.Path, experiment: Experiment, rows: Rows, mesh: Mesh, step: int) -> State:
+    try:
+        return program.abstract_state(experiment, rows, mesh, step)
+    except Exception as error:  # whatever values that the file alone makes possible let a model raise
+        raise folder.RunFolderError(
+            f"no model can be made of {path / 'experiment.json'} and {path / 'data.json'} ({type(error).__name__}: "
+            f"{in_short(error)}): restore both as the training wrote them"
+        ) from error
 
 
 def load_network(source: Path, network: str) -> Mapping[str, Any]:
     """The collections of one network, as sampling sees them, from a run folder or from an .npz of `save_network`.
 
-    Raises ValueError where the source has no such network.
+    Raises ValueError where the source has no such network or is no such file, and NonFiniteError where it holds NaN.
     """
     path = pathlib.Path(source)
     if path.suffix == ".npz":
-        collections: dict[str, Any] = {}
-        with np.load(path) as arrays:
+        return _network_of_arrays(path)
+    nets = load(path).nets
+    if network not in nets:
+        raise ValueError(f"{path} has no network {network!r}; it has {sorted(nets)}")
+    return nets[network]
+
+
+def _network_of_arrays(path: pathlib.Path) -> dict[str, Any]:
+    collections: dict[str, Any] = {}
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
             for name in arrays.files:
                 *parents, leaf = name.split("/")
                 node = collections
                 for parent in parents:
                     node = node.setdefault(parent, {})
                 node[leaf] = arrays[name]
-        return collections
-    nets = load(path).nets
-    if network not in nets:
-        raise ValueError(f"{path} has no network {network!r}; it has {sorted(nets)}")
-    return nets[network]
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no .npz of `save_network`, or it is damaged: {in_short(error)}") from error
+    check_finite(collections, f"the weights in {path}", "Save them anew from a checkpoint whose weights are finite")
+    return collections
 
 
 def save_network(path: Path, variables: Mapping[str, Any]) -> None:

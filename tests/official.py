@@ -86,6 +86,11 @@ def linear(weight: np.ndarray) -> np.ndarray:
     return weight.reshape(len(weight), -1).T
 
 
+def sines_first(weight: np.ndarray) -> np.ndarray:
+    """[O I] -> [I O], of a layer that sees sines and cosines of a time, where theirs begin with the cosines."""
+    return np.roll(linear(weight), weight.shape[1] // 2, axis=0)
+
+
 def channels_last(weight: np.ndarray) -> np.ndarray:
     """[... C H W] -> [... H W C]"""
     return np.moveaxis(weight, -3, -1)
@@ -135,24 +140,16 @@ def renamed(names: Names, weights: Mapping[str, np.ndarray]) -> dict[str, Any]:
 # --- comparisons ------------------------------------------------------------------------------------------------------
 
 
-def check_shapes(variables: Mapping[str, Any], init: Callable[..., Any]) -> None:
-    """Checks that `init` of a key makes variables of the same names and shapes."""
-    found = flat(jax.eval_shape(init, jax.random.key(0)))
-    assert {path: leaf.shape for path, leaf in flat(variables).items()} == {n: leaf.shape for n, leaf in found.items()}
-
-
 def check(
     case: Case,
     names: Names,
     variables: dict[str, Any],
     apply: Callable[..., tuple[Any, Any]],
     near: float,
-    first_only: bool = False,
 ) -> Any:
     """Checks output and gradients; returns what else `apply`, of variables and the first input, puts out.
 
-    The output may differ by `near` of its largest value, and a gradient by `near` of its length. With `first_only`,
-    gradients to weights are left out.
+    The output may differ by `near` of its largest value, and a gradient by `near` of its length.
     """
 
     def objective(params, x):
@@ -160,17 +157,17 @@ def check(
         return jnp.sum(out**2) / 2, (out, others)
 
     with jax.enable_x64(True):
-        gradient = jax.grad(objective, argnums=(1,) if first_only else (1, 0), has_aux=True)
-        (of_first, *of_params), (out, others) = jit(gradient)(variables["params"], case.inputs[case.first])
+        gradient = jit(jax.grad(objective, argnums=(0, 1), has_aux=True))
+        (of_params, of_first), (out, others) = gradient(variables["params"], case.inputs[case.first])
     np.testing.assert_allclose(out, case.output, rtol=0, atol=near * np.abs(case.output).max())
     name = f"input {case.first}"
     found = {name: np.vdot(of_first, drawn_weights.direction(name, of_first.shape))}
-    for ours, gradient in flat({"params": of_params[0]} if of_params else {}).items():
+    for ours, gradient in flat({"params": of_params}).items():
         theirs, form = names[ours]
         shape = case.weights[theirs].shape
         along = form(drawn_weights.direction(theirs, shape)) - form(np.zeros(shape))  # without what a form adds
         found[theirs] = found.get(theirs, 0.0) + np.vdot(gradient, along)
-    assert first_only or found.keys() == case.gradients.keys()
+    assert found.keys() == case.gradients.keys()
     least = 1e-6 * max(gradient.length for gradient in case.gradients.values())  # of rounding noise, where norms cancel
     for name, value in found.items():
         wanted = case.gradients[name]

@@ -9,12 +9,12 @@ from toys import Game, ToyData
 
 import imagegen_jax as ig
 from experiments import dcgan_mnist
-from imagegen_jax.core.checkpoint import Best, CheckpointError
+from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.folder import RunFolderError
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.override import override
 from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.stored import Best, CheckpointError
 from imagegen_jax.metrics.card import Card, append
 from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.metrics.evaluate import evaluate

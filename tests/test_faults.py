@@ -17,13 +17,15 @@ import pytest
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.core.checkpoint import CheckpointError, Checkpoints, fingerprint
+from imagegen_jax.core.checkpoint import Checkpoints
+from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.folder import RunFolderError
+from imagegen_jax.core.fingerprint import fingerprint
 from imagegen_jax.core.model import Aux
 from imagegen_jax.core.optim import SGD, Adam, Cosine
 from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.stored import CheckpointError, Stored
 
 EXPERIMENT = ig.Experiment(
     name="toy", model=Game(), data=ToyData(), optim={"generator": Adam(1e-2), "critic": Adam(1e-2)},
@@ -89,11 +91,11 @@ def test_a_checkpoint_with_one_changed_bit_is_refused(tmp_path):
     checkpoints.wait()
     checkpoints.save(1, {"w": jnp.zeros(1000)})  # does nothing: this step is there already
     like = {"w": jax.ShapeDtypeStruct((1000,), jnp.float32)}
-    assert_same(checkpoints.read(1, like), state)
+    assert_same(Stored(tmp_path / "c").read(1, like), state)
     path = tmp_path / "c" / "1" / "fingerprint" / "metadata"
     path.write_text(json.dumps([int(fingerprint(state)[0]) ^ 1]))
     with pytest.raises(ValueError, match="differ from what was saved.*'w'"):
-        checkpoints.read(1, like)
+        Stored(tmp_path / "c").read(1, like)
 
 
 def test_a_fingerprint_sees_every_bit_and_no_sharding():
@@ -112,7 +114,7 @@ def test_a_fingerprint_sees_every_bit_and_no_sharding():
 def test_all_checkpoints_damaged_is_an_error_and_nothing_is_lost(at_eight):
     for step in (4, 8):
         damage(at_eight, step)
-    with pytest.raises(CheckpointError, match="step 8.*\n.*step 4"):
+    with pytest.raises(CheckpointError, match="checkpoints/8 is damaged.*\n.*checkpoints/4 is damaged.*\nnone is left"):
         ig.fit(EXPERIMENT, at_eight, resume_with_changes=True, quiet=True)
     assert {p.name for p in (at_eight / "checkpoints").iterdir()} >= {"4", "8"}
 
@@ -158,7 +160,7 @@ def test_a_second_live_run_is_refused_and_a_kill_frees_the_folder(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(f"""
             import pathlib, time
-            from imagegen_jax.core.folder import Lock
+            from imagegen_jax.core.claim import Lock
             lock = Lock(pathlib.Path({str(tmp_path)!r}))
             print("held", flush=True)
             time.sleep(600)
@@ -256,7 +258,7 @@ def test_a_disk_that_fills_up_is_an_error_and_the_last_checkpoint_stays(tmp_path
         import dataclasses, pathlib, resource, signal, sys
         sys.path.insert(0, "tests")
         import imagegen_jax as ig
-        from imagegen_jax.core.checkpoint import CheckpointError
+        from imagegen_jax.core.stored import CheckpointError
         from test_faults import EXPERIMENT
         folder = sys.argv[1]
         ig.fit(dataclasses.replace(EXPERIMENT, steps=4), folder, quiet=True)
@@ -265,7 +267,7 @@ def test_a_disk_that_fills_up_is_an_error_and_the_last_checkpoint_stays(tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, largest // 2))
         try:
             ig.fit(EXPERIMENT, folder, resume_with_changes=True, quiet=True)
-        except (CheckpointError, OSError, ig.core.folder.RunFolderError) as error:
+        except (CheckpointError, OSError, ig.core.claim.RunFolderError) as error:
             print(type(error).__name__, error)
     """)
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=120)

@@ -12,7 +12,7 @@ import pytest
 
 import imagegen_jax as ig
 from experiments import dcgan_mnist
-from imagegen_jax.core.folder import Lock, make_folder
+from imagegen_jax.core.claim import Lock
 from imagegen_jax.data import Digits
 from imagegen_jax.metrics import classifier
 from imagegen_jax.metrics.card import Card, leaderboard, text_table
@@ -179,7 +179,7 @@ def test_a_classifier_that_another_process_trains_is_waited_for(monkeypatch):
     monkeypatch.setattr(classifier, "TRAINING_IMAGES", classifier.BATCH)
     source = Digits()
     folder = classifier._folder(classifier_experiment(source, source.open()), source.open())
-    make_folder(folder)
+    folder.mkdir(parents=True)
     lock, looks = Lock(folder), []
 
     def wait(seconds):

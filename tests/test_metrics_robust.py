@@ -10,7 +10,7 @@ import pytest
 from toys import Game, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax import evaluation
+from imagegen_jax import evaluation, evaluation_options
 from imagegen_jax.core.folder import store_experiment
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.metrics import catalog
@@ -320,7 +320,7 @@ def test_a_metric_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_p
 
 def run_command(*words):
     parser = argparse.ArgumentParser()
-    evaluation.add_options(parser)
+    evaluation_options.add_options(parser)
     parser.set_defaults(module=[])  # an option of all commands
     evaluation.run_command(parser.parse_args(words), ["toys"])
 

@@ -40,11 +40,6 @@ ATTENTION = {
 }
 
 
-def sines_first(weight: np.ndarray) -> np.ndarray:
-    """Their embedding of the time begins with the cosines."""
-    return np.roll(official.linear(weight), weight.shape[1] // 2, axis=0)
-
-
 def part(weight: np.ndarray, which: int, heads: int) -> np.ndarray:
     """Queries, keys or values: theirs are those of one head after those of another, or for `heads` 1 all together."""
     split = weight.reshape(heads, 3, -1, *weight.shape[1:])[:, which]
@@ -78,7 +73,9 @@ def block(ours: str, theirs: str) -> official.Names:
 
 def names(name: str, theirs: official.Case) -> official.Names:
     """Of those weights that this network of theirs has."""
-    found = official.layer("conv_in", "input_blocks.0.0") | official.layer("time_0", "time_embed.0", sines_first)
+    found = official.layer("conv_in", "input_blocks.0.0") | official.layer(
+        "time_0", "time_embed.0", official.sines_first
+    )
     found |= official.layer("time_1", "time_embed.2", official.linear)
     found |= official.norm("norm_out", "out.0") | official.layer("conv_out", "out.2")
     found |= {"params/label/kernel": ("label_emb.weight", official.same)}
@@ -114,7 +111,9 @@ def test_output_and_gradients_are_the_authors(case):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["unet", "classifier"], indirect=True)
 def test_weights_start_as_the_authors(case):
+    """Improved DDPM's has none of its own but two convolutions."""
     name, theirs, found = case
     labels = (jnp.zeros((1, CLASSES)),) if name == "unet" else ()
     inputs = (jnp.zeros((1, 8, 8, 3)), jnp.zeros(1), *labels)

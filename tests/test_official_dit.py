@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import official
 import pytest
 
@@ -20,17 +19,12 @@ DENSE = {
 }
 
 
-def sines_first(weight: np.ndarray) -> np.ndarray:
-    """Their embedding of the time begins with the cosines."""
-    return np.roll(official.linear(weight), 128, axis=0)
-
-
 def names() -> official.Names:
     """Of two blocks."""
     layers = {"time_1": "t_embedder.mlp.2", "modulation": "final_layer.adaLN_modulation.1", "out": "final_layer.linear"}
     layers |= {f"block_{i}/{ours}": f"blocks.{i}.{theirs}" for i in range(2) for ours, theirs in DENSE.items()}
     found = {"params/label/kernel": ("y_embedder.embedding_table.weight", official.same)}
-    found |= official.layer("time_0", "t_embedder.mlp.0", sines_first)
+    found |= official.layer("time_0", "t_embedder.mlp.0", official.sines_first)
     found |= official.layer("patch", "x_embedder.proj", lambda w: official.kernel(w).reshape(-1, len(w)))
     for ours, theirs in layers.items():
         found |= official.layer(ours, theirs, official.linear)

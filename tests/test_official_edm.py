@@ -38,11 +38,6 @@ def network(name: str, wide: bool = False):
     return SongUNet(64 if wide else 16, **levels, **(NCSNPP if name == "ncsnpp" else {}))
 
 
-def sines_first(weight: np.ndarray) -> np.ndarray:
-    """EDM's ADM begins the embedding of the time with the cosines."""
-    return np.roll(official.linear(weight), weight.shape[1] // 2, axis=0)
-
-
 def part(weight: np.ndarray, which: int) -> np.ndarray:
     """Queries, keys or values, of which each channel has one after the other."""
     return weight[which::3] if weight.ndim == 1 else official.linear(weight[which::3])
@@ -65,7 +60,7 @@ def block(ours: str, theirs: str) -> official.Names:
 
 def names(name: str, theirs: official.Case) -> official.Names:
     """Of those weights that this network of theirs has."""
-    found = official.layer("time_0", "map_layer0", sines_first if name == "adm" else official.linear)
+    found = official.layer("time_0", "map_layer0", official.sines_first if name == "adm" else official.linear)
     for ours, other in {"label": "map_label", "augment": "map_augment", "time_1": "map_layer1"}.items():
         found |= official.layer(ours, other, official.linear)
     found |= {"constants/fourier/f": ("map_noise.freqs", official.same)}
@@ -100,7 +95,9 @@ def test_denoised_images_and_gradients_are_the_authors(case):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["ncsnpp", "adm"], indirect=True)
 def test_weights_start_as_the_authors(case):
+    """DDPM++ has none of its own."""
     name, theirs, found = case
     inputs = (jnp.zeros((1, 8, 8, 3)), jnp.zeros(1), jnp.zeros((1, CLASSES)))
     others = {} if name == "adm" else {"augment_labels": jnp.zeros((1, 9))}

@@ -6,156 +6,113 @@ the restore: a bit that changed on the disk is noticed, whatever the compression
 
 from __future__ import annotations
 
-import functools
-import gc
-import logging
-import math
 import pathlib
 import shutil
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Array, UInt32
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from imagegen_jax.core import compile as compiling
-
-
-class CheckpointError(RuntimeError):
-    """No checkpoint of a run can be used, or none can be written."""
-
-
-class Best(NamedTuple):
-    """Which checkpoint is the best: the one whose score of this name is."""
-
-    name: str
-    higher: bool  # whether a high score is good
-
-    def loss(self, scores: Mapping[str, float]) -> float:
-        """A number that is lowest for the best; inf where there is no such score."""
-        score = scores.get(self.name, math.nan)
-        return math.inf if not math.isfinite(score) else -score if self.higher else score
+from imagegen_jax.core.fingerprint import check_finite, prints
+from imagegen_jax.core.hush import hush
+from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
 
 
 class Checkpoints:
-    """The checkpoints in one folder, numbered by training step."""
+    """The checkpoints in one folder, as the run that writes them has them. Who only reads has `Stored`."""
 
     def __init__(self, folder: pathlib.Path, keep: int | None = None, best: Best | None = None) -> None:
-        """`keep`: how many of the newest stay (None: all), and beside them the one with the best score."""
-        self.folder, self._best = folder, best
-        policies = [LatestN(keep)]
-        if best:
-            policies.append(BestN(get_metric_fn=best.loss, reverse=True, n=1, keep_checkpoints_without_metrics=False))
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=AnyPreservationPolicy(policies),
-            best_fn=best.loss if best else None,
-            best_mode="min",
-            cleanup_tmp_directories=True,
-        )
-        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+        """`keep`: how many of the newest stay (None: all), and beside them the one with the best score.
+
+        Nothing is made, moved or cleared away before the first save.
+        """
+        self.folder, self._keep, self._best = folder, keep, best
+        self._stored = Stored(folder, best)
+        self._damaged: Mapping[int, str] = {}
+        self._opened: ocp.CheckpointManager | None = None
+        self._saving: int | None = None  # the step that is being written in the background
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        if self._opened is None:
+            self._put_aside()
+            hush()
+            policies: list[Any] = [LatestN(self._keep)]
+            if best := self._best:
+                kept = BestN(get_metric_fn=best.loss, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+                policies.append(kept)
+            options = ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy(policies),
+                best_fn=best.loss if best else None,
+                best_mode="min",
+                cleanup_tmp_directories=True,
+            )
+            self._opened = ocp.CheckpointManager(self.folder.resolve(), options=options)
+        return self._opened
 
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, oldest first."""
-        return sorted(self._manager.all_steps())
-
-    def best_step(self) -> int | None:
-        """The step with the best score; None where none has one."""
-        assert self._best is not None
-        losses = {step: self._best.loss(self._manager.metrics(step) or {}) for step in self.steps()}
-        found = min(losses, key=lambda step: losses[step], default=None)
-        return None if found is None or losses[found] == math.inf else found
+        return self._stored.steps()
 
     def save(self, step: int, tree: Any, scores: Mapping[str, float] | None = None) -> None:
         """Saves in the background; `wait` or the next save ends it. Does nothing where the step is there already.
 
-        `scores` are what was measured of it.
+        `scores` are what was measured of it. Raises NonFiniteError, before anything is written, where the tree holds
+        NaN or infinities, and CheckpointError where this or the one before cannot be written.
         """
+        self.wait()
         if step in self._manager.all_steps():
             return
-        prints = [int(n) for n in jax.device_get(fingerprint(tree))]
-        items = {"state": ocp.args.StandardSave(tree), "fingerprint": ocp.args.JsonSave(prints)}
-        try:
-            metrics = dict(scores or {}) if self._best else None
-            self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
-        except (OSError, ValueError) as error:
-            raise self._unwritten(step, error) from error
+        found = prints(tree)
+        kept = f"{self.newest().capitalize()}; a lower rate, clip_norm or a longer warm-up may help"
+        check_finite(tree, f"the checkpoint of step {step:,} was not written", kept, found.finite)
+        items = {
+            "state": ocp.args.StandardSave(tree),
+            "fingerprint": ocp.args.JsonSave([int(n) for n in jax.device_get(found.words)]),
+        }
+        metrics = dict(scores or {}) if self._best else None
+        self._saving = step
+        self._written(lambda: self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True))
 
     def wait(self) -> None:
         """Returns when all that was saved is on the disk. Raises CheckpointError where it could not be written."""
-        try:
-            self._manager.wait_until_finished()
-        except (OSError, ValueError) as error:
-            raise self._unwritten(None, error) from error
+        if self._opened is not None:
+            self._written(self._opened.wait_until_finished)
 
-    def _unwritten(self, step: int | None, error: Exception) -> CheckpointError:
+    def _written(self, write: Callable[[], Any]) -> None:
+        """Calls what writes; whatever it fails of is one CheckpointError."""
+        try:
+            write()
+        except Exception as error:  # Orbax wraps what the disk says in errors of many kinds
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: Exception) -> CheckpointError:
         free = shutil.disk_usage(self.folder).free / 2**20
-        which = "a checkpoint" if step is None else f"the checkpoint of step {step}"
-        kept = f"the newest complete one is of step {max(self.steps())}" if self.steps() else "there is none yet"
         return CheckpointError(
-            f"{which} could not be written to {self.folder} ({free:.0f} MiB free): {error}\n{kept}; make room or make "
-            "the folder writable, then give the same command again"
+            f"the checkpoint of step {self._saving:,} could not be written to {self.folder} ({free:.0f} MiB free): "
+            f"{in_short(error)}\n{self.newest()}; make room or make the folder writable, then give the same command "
+            "again"
         )
 
-    def restore(
-        self, like: Callable[[int], Any], repair: bool = False, steps: Sequence[int] | None = None
-    ) -> tuple[int, Any] | None:
-        """(step, tree) of the newest good checkpoint, of all or of `steps`; None where there is none at all.
+    def newest(self) -> str:
+        """Says which complete checkpoint is the newest."""
+        steps = self.steps()
+        return f"the newest complete checkpoint is of step {steps[-1]:,}" if steps else "there is no checkpoint yet"
 
-        `like(step)` is a tree of `jax.ShapeDtypeStruct` with shardings. Damaged ones are named and passed over, and
-        with `repair` moved to a folder "damaged" beside, so that their steps can be saved again. Raises
-        CheckpointError where there are checkpoints and none of them is good.
+    def restore(self, like: Callable[[int], Any]) -> Restored | None:
+        """As `Stored.restore`; the first save moves the damaged ones to a folder "damaged" beside.
+
+        So that their steps can be saved again.
         """
-        damaged: dict[int, str] = {}
-        for step in reversed(self.steps() if steps is None else steps):
-            tree, reason = self._try_to_read(step, like(step))
-            if reason:
-                damaged[step] = reason
-                print(f"checkpoint {self.folder / str(step)} is damaged: {reason}", file=sys.stderr)
-                continue
-            if damaged:
-                print(f"using the checkpoint before it, of step {step}", file=sys.stderr)
-                if repair:
-                    self._put_aside(damaged)
-            return step, tree
-        if damaged:
-            reasons = "".join(f"\n  step {step}: {why}" for step, why in damaged.items())
-            raise CheckpointError(
-                f"no checkpoint in {self.folder} can be read:{reasons}\nNothing was changed; to start anew, give "
-                "another --workdir"
-            )
-        return None
+        found = self._stored.restore(like)
+        self._damaged = found.damaged if found else {}
+        return found
 
-    def _try_to_read(self, step: int, like: Any) -> tuple[Any, str]:
-        """The tree of one checkpoint, or why it cannot be read."""
-        try:
-            return self.read(step, like), ""
-        except Exception as error:  # whatever a damaged file makes a reader raise
-            reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
-        # The other reads of a failed restore fail too, and asyncio would print each of them, pages long.
-        logger, level = logging.getLogger("asyncio"), logging.getLogger("asyncio").level
-        logger.setLevel(logging.CRITICAL + 1)
-        gc.collect()
-        logger.setLevel(level)
-        return None, reason
-
-    def read(self, step: int, like: Any) -> Any:
-        """The tree of one checkpoint. Raises ValueError where an array differs from what was saved."""
-        items = {"state": ocp.args.StandardRestore(like), "fingerprint": ocp.args.JsonRestore()}
-        found = self._manager.restore(step, args=ocp.args.Composite(**items))
-        wrong = np.flatnonzero(np.asarray(found["fingerprint"]) != jax.device_get(fingerprint(found["state"])))
-        if len(wrong):
-            path = jax.tree_util.keystr(jax.tree.leaves_with_path(found["state"])[wrong[0]][0])
-            raise ValueError(f"{len(wrong)} arrays differ from what was saved, the first of them {path}")
-        return found["state"]
-
-    def _put_aside(self, damaged: dict[int, str]) -> None:
+    def _put_aside(self) -> None:
         if jax.process_index() == 0:
-            for step in damaged:
+            for step in self._damaged:
                 target = self.folder.parent / "damaged" / str(step)
                 target.parent.mkdir(exist_ok=True)
                 shutil.rmtree(target, ignore_errors=True)
@@ -164,7 +121,6 @@ class Checkpoints:
             from jax.experimental import multihost_utils
 
             multihost_utils.sync_global_devices("damaged checkpoints put aside")
-        self._manager.reload()
 
     def reached_preemption(self, step: int) -> bool:
         """Whether the cluster wants the run to stop; the same answer, at the same step, in every process."""
@@ -172,27 +128,8 @@ class Checkpoints:
 
     def close(self) -> None:
         """Waits for saves under way and frees what the manager holds."""
-        self._manager.close()
-
-
-def fingerprint(tree: Any) -> UInt32[Array, " leaves"]:
-    """A number for each array that changes with any of its bits: sum of odd weights times its words, modulo 2^32.
-
-    Integer sums do not depend on their order, so neither does it depend on how the arrays are sharded.
-    """
-    return _fingerprint_program()(jax.tree.leaves(tree))
-
-
-@functools.cache
-def _fingerprint_program() -> Any:
-    return compiling.jit(lambda arrays: jnp.stack([_word_sum(x) for x in arrays]))
-
-
-def _word_sum(x: Array) -> UInt32[Array, ""]:
-    words = x if x.dtype == jnp.bool_ else jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
-    words = words.astype(jnp.uint32).reshape(-1)
-    weights = 2 * jnp.arange(len(words), dtype=jnp.uint32) + 1
-    return jnp.sum(words * weights, dtype=jnp.uint32)
+        if self._opened is not None:
+            self._written(self._opened.close)
 
 
 def abstract(tree: Any, shardings: Any) -> Any:

@@ -11,7 +11,6 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from imagegen_jax.core.checkpoint import Best
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.given import check_integer, check_seed
@@ -19,7 +18,9 @@ from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys
 from imagegen_jax.core.optim import Optimizer, check_rates
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.step import StepSpec, stage_at
+from imagegen_jax.core.stored import Best
 from imagegen_jax.data.image import is_image
+from imagegen_jax.data.source import Source
 
 COUNTS = {  # the fields that are whole numbers, and the least that they can be
     "microbatches": 1, "batch_size": 1, "steps": 1, "log_every": 1, "sample_every": 0, "samples": 1,
@@ -92,6 +93,8 @@ class Experiment:
             check_rates(f"optim.{network}", optimizer)
         if not isinstance(self.model, Model):
             raise TypeError(f"model={self.model!r} is no model: it needs image_shape, init and phases")
+        if not isinstance(self.data, Source):
+            raise TypeError(f"data={self.data!r} is no source of data: it needs `open`")
 
     @property
     def step_spec(self) -> StepSpec:

@@ -1,21 +1,22 @@
-"""The folder of a run: one live run at a time, one experiment for good."""
+"""The folder of a run: one experiment and one set of data for good, and the files that say which."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import pathlib
-import socket
-from collections.abc import Sequence
-from typing import IO, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 
-from imagegen_jax.core.checkpoint import Best
+from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.experiment import Experiment, Rows, rows_of
 from imagegen_jax.core.log import write_json
 from imagegen_jax.core.serial import differences, from_dict, to_dict, with_defaults
+from imagegen_jax.core.stored import Best, in_short
+from imagegen_jax.data.identity import contents
+from imagegen_jax.data.source import Dataset
 
 # What a run may be resumed with other values of (`--resume-with-changes`): nothing that the state's arrays are made of.
 MAY_CHANGE = (
@@ -23,70 +24,127 @@ MAY_CHANGE = (
     "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
 )  # fmt: skip
 
+_SHOWN = 100  # characters of a value that a message shows
 
-class RunFolderError(RuntimeError):
-    """A run folder that cannot be used as asked."""
-
-
-class LiveRunError(RunFolderError):
-    """A run folder that another process writes to now."""
+Changes = dict[str, tuple[Any, Any]]  # field -> (stored value, new value)
 
 
-class Lock:
-    """Held while a run writes to a folder; the kernel releases it when the process ends, however it ends."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        """Raises LiveRunError where another process holds it."""
-        path = folder / "lock"
-        self._file: IO[str] = path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
-            raise LiveRunError(
-                f"a live run ({holder}) writes to {folder}: wait for it, end it, or give another --workdir"
-            ) from None
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
-
-    def release(self) -> None:
-        """Lets another run have the folder."""
-        self._file.close()
+# --- what a run goes on with -----------------------------------------------------------------------------------------
 
 
-def make_folder(folder: pathlib.Path) -> None:
-    """Makes the folder of a run, and sees that it can be written to; raises RunFolderError where not."""
-    try:
-        (folder / "samples").mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise RunFolderError(f"cannot write to the run folder {folder}: {error}; give another --workdir") from error
+def compare_experiment(folder: pathlib.Path, experiment: Experiment, resume_with_changes: bool) -> Changes:
+    """Returns where the folder holds a run of another experiment; {} for a new folder.
 
-
-def compare_experiment(folder: pathlib.Path, experiment: Experiment, resume_with_changes: bool) -> dict[str, Any]:
-    """Field -> (stored value, new value) where the folder holds a run of another experiment; {} for a new folder.
-
-    Raises RunFolderError, naming each field, where they differ and that is not allowed.
+    Raises RunFolderError, naming each field, where they differ and that is not allowed. Of the settings of data whose
+    content the folder knows, `compare_data` decides.
     """
     path = folder / "experiment.json"
-    stored = with_defaults(read_json(path), experiment) if path.exists() else {}
-    changed = differences(stored, to_dict(experiment)) if path.exists() else {}
-    fixed = [field for field in changed if not _may_change(field)]
-    if fixed or (changed and not resume_with_changes):
-        lines = "".join(f"\n  {field}: {old!r} there, {now!r} now" for field, (old, now) in changed.items())
-        remedy = "--resume-with-changes to go on with the new values"
-        if fixed:
-            remedy = f"undo the change ({', '.join(fixed)} cannot change within a run)"
-        raise RunFolderError(f"{folder} holds a run of another experiment:{lines}\nGive a new --workdir, or {remedy}")
+    if not path.exists():
+        return {}
+    changed = differences(with_defaults(load_experiment_dict(folder), experiment), to_dict(experiment))
+    knows = "content" in _data_record(folder)
+    _refuse(folder, {field: c for field, c in changed.items() if not (knows and _is_of_data(field))}, changed,
+            resume_with_changes, [field for field in changed if not _may_change(field, knows)])  # fmt: skip
     return changed
 
 
-def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: dict[str, Any]) -> None:
+def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_with_changes: bool) -> Changes:
+    """Returns `changed`, and where the data differ from those that the folder's run was trained on.
+
+    Raises RunFolderError, naming each difference, where that is not allowed. Other settings that give the same data,
+    such as the path of a folder that was moved, are allowed.
+    """
+    found = data_changes(folder, dataset)
+    if not found:
+        return changed
+    settings = {field: change for field, change in changed.items() if _is_of_data(field)}
+    fixed = [field for field in found if field.startswith("data.rows.") or field == "data.num_classes"]
+    _refuse(folder, found | settings, changed | found, resume_with_changes, fixed)
+    return changed | found
+
+
+def _refuse(
+    folder: pathlib.Path, asked: Changes, shown: Changes, resume_with_changes: bool, fixed: Sequence[str]
+) -> None:
+    """Raises RunFolderError where any of `fixed` changed, or `asked` did and that was not allowed."""
+    if not fixed and (not asked or resume_with_changes):
+        return
+    lines = "".join(f"\n  {field}: {_short(old)} there, {_short(now)} now" for field, (old, now) in shown.items())
+    of = "data" if all(map(_is_of_data, shown)) else "experiment"
+    remedy = "--resume-with-changes to go on with the new values"
+    if fixed:
+        remedy = f"undo the change ({', '.join(fixed)} cannot change within a run)"
+    raise RunFolderError(
+        f"{folder} holds a run of {'other data' if of == 'data' else 'another experiment'}:{lines}\n"
+        f"Give a new --workdir, or {remedy}"
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _is_of_data(field: str) -> bool:
+    return field.split(".")[0] == "data"
+
+
+def _may_change(field: str, knows_data: bool) -> bool:
+    parts = field.split(".")
+    replaces_optimizer = parts[0] == "optim" and (len(parts) == 2 or parts[2:] == ["class"])
+    return (parts[0] in MAY_CHANGE or (knows_data and _is_of_data(field))) and not replaces_optimizer
+
+
+def data_changes(folder: pathlib.Path, dataset: Any) -> Changes:
+    """Returns where data differ from those that the folder's run was trained on; {} where it does not know them."""
+    stored, now = _data_record(folder), _record_of(dataset)
+    if not stored:
+        return {}
+    old = {f"data.{name}": value for name, value in _facts(stored).items()}
+    new = {f"data.{name}": value for name, value in _facts(now).items()}
+    if "content" not in stored:  # written by an earlier version, or of an imported model: the rest is adopted
+        old = {name: value for name, value in old.items() if value and name in new}
+        new = {name: new[name] for name in old}
+    missing = "(absent)"
+    names = dict.fromkeys([*old, *new])
+    return {n: (old.get(n, missing), new.get(n, missing)) for n in names if old.get(n, missing) != new.get(n, missing)}
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is compared of data, with a name for each."""
+    names = list(record.get("class_names", []))
+    rows = {f"rows.{name}.{key}": row[key] for name, row in record["rows"].items() for key in ("shape", "dtype")}
+    found = {"num_classes": len(names), "class_names": names, "images": record.get("images")}
+    digests = {f"content.{name}": digest for name, digest in record.get("content", {}).items()}
+    return rows | {name: value for name, value in found.items() if value is not None} | digests
+
+
+def _record_of(dataset: Any) -> dict[str, Any]:
+    record = _rows_record(rows_of(dataset), getattr(dataset, "class_names", ()))
+    number = {"images": len(dataset.images)} if isinstance(dataset, Dataset) else {}
+    return record | number | {"content": contents(dataset)}
+
+
+def _rows_record(rows: Rows, class_names: Sequence[str]) -> dict[str, Any]:
+    found = {name: {"shape": list(row.shape), "dtype": str(row.dtype)} for name, row in rows.items()}
+    return {"rows": found, "class_names": list(class_names)}
+
+
+# --- its files -------------------------------------------------------------------------------------------------------
+
+
+def store(
+    folder: pathlib.Path, experiment: Experiment, changed: Changes, dataset: Any, best: Best | None = None
+) -> None:
+    """Writes all that says which run the folder is of; before this, nothing in it was touched."""
+    (folder / "samples").mkdir(exist_ok=True)
+    store_experiment(folder, experiment, changed)
+    store_data(folder, dataset)
+    if best is not None:
+        store_best(folder, best)
+
+
+def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: Changes) -> None:
     """Writes experiment.json, and notes in changes.jsonl what a resumed run goes on with other values of."""
     if changed:
         with (folder / "changes.jsonl").open("a") as file:
@@ -94,42 +152,14 @@ def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: dict
     write_json(folder / "experiment.json", to_dict(experiment))
 
 
-def _may_change(field: str) -> bool:
-    parts = field.split(".")
-    replaces_optimizer = parts[0] == "optim" and (len(parts) == 2 or parts[2:] == ["class"])
-    return parts[0] in MAY_CHANGE and not replaces_optimizer
-
-
-def load_experiment_dict(folder: pathlib.Path) -> dict[str, Any]:
-    """The stored experiment as it lies in a run folder. Raises RunFolderError where there is none."""
-    path = folder / "experiment.json"
-    if not path.is_file():
-        raise RunFolderError(f"{folder} is no run folder: it has no experiment.json")
-    return read_json(path)
-
-
-def load_experiment(folder: pathlib.Path, modules: Sequence[str] = ()) -> Experiment:
-    """The experiment of a run, rebuilt from its folder. Raises RunFolderError where there is none."""
-    return from_dict(load_experiment_dict(folder), modules)
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """A JSON file. Raises RunFolderError where it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise RunFolderError(f"{path} is damaged: {error}") from error
-
-
 def store_data(folder: pathlib.Path, dataset: Any) -> None:
-    """Writes data.json: what is needed of the data to open the run where they are not at hand."""
-    store_rows(folder, rows_of(dataset), getattr(dataset, "class_names", ()))
+    """Writes data.json: what the data are, and what is needed of them to open the run where they are not at hand."""
+    write_json(folder / "data.json", _record_of(dataset))
 
 
 def store_rows(folder: pathlib.Path, rows: Rows, class_names: Sequence[str] = ()) -> None:
     """Writes data.json from what a row of a batch looks like."""
-    found = {name: {"shape": list(row.shape), "dtype": str(row.dtype)} for name, row in rows.items()}
-    write_json(folder / "data.json", {"rows": found, "class_names": list(class_names)})
+    write_json(folder / "data.json", _rows_record(rows, class_names))
 
 
 def store_best(folder: pathlib.Path, best: Best) -> None:
@@ -137,20 +167,74 @@ def store_best(folder: pathlib.Path, best: Best) -> None:
     write_json(folder / "best.json", best._asdict())
 
 
+def load_experiment_dict(folder: pathlib.Path) -> dict[str, Any]:
+    """The stored experiment as it lies in a run folder. Raises RunFolderError where there is none."""
+    path = folder / "experiment.json"
+    if not path.is_file():
+        raise RunFolderError(f"{folder} is no run folder: it has no experiment.json")
+    found = read_json(path)
+    if not (isinstance(found, dict) and isinstance(found.get("class"), str)):
+        raise RunFolderError(f'{path} is damaged: it is no object with a "class"; restore it as the training wrote it')
+    return found
+
+
+def load_experiment(folder: pathlib.Path, modules: Sequence[str] = ()) -> Experiment:
+    """The experiment of a run, rebuilt from its folder. Raises RunFolderError where there is none, or is damaged."""
+    tree, path = load_experiment_dict(folder), folder / "experiment.json"
+    try:
+        found = from_dict(tree, modules)
+    except Exception as error:  # whatever the classes that it names raise at the values that it gives
+        raise RunFolderError(f"{path} cannot be read: {in_short(error)}") from error
+    if not isinstance(found, Experiment):
+        raise RunFolderError(f"{path} holds a {type(found).__name__}, not an Experiment: restore it")
+    return found
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """A JSON file. Raises RunFolderError where it is damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path} is damaged: {in_short(error)}; restore it as the training wrote it") from error
+
+
 def load_best(folder: pathlib.Path) -> Best:
     """What `store_best` wrote. Raises RunFolderError where the run has no evaluation."""
     path = folder / "best.json"
     if not path.is_file():
         raise RunFolderError(f"{folder} has no best checkpoint: its experiment has no evaluation (`evaluation`)")
-    return Best(**read_json(path))
+    match read_json(path):
+        case {"name": str(name), "higher": bool(higher)}:
+            return Best(name, higher)
+    raise RunFolderError(f'{path} is damaged: it is not of the form {{"name": "FID", "higher": false}}; restore it')
+
+
+def _data_record(folder: pathlib.Path) -> dict[str, Any]:
+    """data.json, seen to be of its form; {} where there is none."""
+    path = folder / "data.json"
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    try:
+        shapes = [jax.ShapeDtypeStruct(tuple(row["shape"]), np.dtype(row["dtype"])) for row in found["rows"].values()]
+        whole = all(type(n) is int and n >= 0 for shape in shapes for n in shape.shape) and "image" in found["rows"]
+        whole = whole and isinstance(found.get("class_names", []), list) and isinstance(found.get("content", {}), dict)
+    except (TypeError, KeyError, AttributeError, ValueError):
+        whole = False
+    if not whole:
+        raise RunFolderError(f"{path} is damaged: it does not say what a row of the data is; restore it, or delete it "
+                             "and train on, which writes it anew")  # fmt: skip
+    return found
 
 
 def load_rows(folder: pathlib.Path) -> Rows:
-    """What one row of a run's batches looks like."""
-    stored = read_json(folder / "data.json")["rows"]
-    return {name: jax.ShapeDtypeStruct(tuple(row["shape"]), row["dtype"]) for name, row in stored.items()}
+    """What one row of a run's batches looks like. Raises RunFolderError where the folder does not say."""
+    stored = _data_record(folder)
+    if not stored:
+        raise RunFolderError(f"{folder} has no data.json: restore it, or train on, which writes it anew")
+    return {name: jax.ShapeDtypeStruct(tuple(row["shape"]), row["dtype"]) for name, row in stored["rows"].items()}
 
 
 def load_class_names(folder: pathlib.Path) -> tuple[str, ...]:
     """Returns the names of the classes that a run was trained on; () where its data have none."""
-    return tuple(read_json(folder / "data.json").get("class_names", ()))
+    return tuple(_data_record(folder).get("class_names", ()))

@@ -8,7 +8,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import folder as folders
 from imagegen_jax.core.checkpoint import Checkpoints
+from imagegen_jax.core.claim import claimed
 from imagegen_jax.core.experiment import Experiment, Measurement, power_averages
 from imagegen_jax.core.health import Watch
 from imagegen_jax.core.log import Progress, environment, write_json
@@ -47,31 +48,30 @@ def train(
     pretrained: Mapping[str, Any] | None = None,
     resume_with_changes: bool = False,
     quiet: bool = False,
+    at_end: Callable[[], None] | None = None,
 ) -> tuple[Program, State]:
     """Trains an experiment in a folder, from its newest good checkpoint or from the start, to its last step.
 
     Every array at each step follows from the experiment alone, however often the run was stopped. Raises
     RunFolderError, CheckpointError or ValueError before anything is compiled where the folder or the experiment
     cannot be used, Stopped after a signal, NonFiniteError, and LogError or CheckpointError where the disk is full.
+    Nothing is written before the first step can be taken; `at_end` is called where a run that came so far has ended.
     """
     first = jax.process_index() == 0
-    if first:
-        folders.make_folder(workdir)
-    lock = folders.Lock(workdir) if first else None
     progress = Progress(experiment.steps, quiet=quiet or not first)
-    try:
+    with claimed(workdir if first else None) as begin, contextlib.ExitStack() as at_last, contextlib.closing(progress):
         changed = folders.compare_experiment(workdir, experiment, resume_with_changes)
         with progress.activity("opening the data"):
-            program = Program(experiment)
-        if first:
-            folders.store_experiment(workdir, experiment, changed)
-            folders.store_data(workdir, program.dataset)
+            dataset = experiment.data.open()
+            changed = folders.compare_data(workdir, changed, dataset, resume_with_changes)
+            program = Program(experiment, dataset)
         with Run(program, workdir, progress, quiet) as run:
-            return program, run.to_the_end(run.start(pretrained))
-    finally:
-        progress.close()
-        if lock is not None:
-            lock.release()
+            state = run.start(pretrained)
+            begin()
+            if first and at_end:
+                at_last.callback(at_end)
+            run.open_files(state, changed)
+            return program, run.to_the_end(state)
 
 
 class Run:
@@ -95,8 +95,6 @@ class Run:
                 quiet = self.quiet or not self.first
                 self.measure = self.experiment.evaluation.open(self.experiment, self.workdir, quiet)
             best = self.measure.best
-            if self.first:
-                folders.store_best(self.workdir, best)
         return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best)
 
     def start(self, pretrained: Mapping[str, Any] | None) -> State:
@@ -110,25 +108,16 @@ class Run:
                 labels, _, n = rows_of_grid(self.experiment)
                 with self.progress.activity("checking what is to be drawn"):
                     self.program.check_sampling(newest + 1, n, label_conditions(labels))
-        step, state = self._restored() or (0, None)
-        if state is None:
-            with self.progress.activity("making the networks"):
-                state = self.program.init(pretrained)
-        else:
+        with self.progress.activity("reading the newest checkpoint" if newest else "making the networks"):
+            found = self.checkpoints.restore(self.program.abstract_state)
+            step, state = (found.step, found.tree) if found else (0, self.program.init(pretrained))
+        if found:
             self.progress.say(f"resumed at step {step:,}")
-        if self.first:
-            self.open_log(step, state)
         if not finished:
             self.compile_stage(step)  # of a checkpoint before the newest
             self.program.compile_ahead(step).result()
             self.progress.say(f"training begins, after {time.perf_counter() - begun:.1f} s")
         return state
-
-    def _restored(self) -> tuple[int, State] | None:
-        if not self.checkpoints.steps():
-            return None
-        with self.progress.activity("reading the newest checkpoint"):
-            return self.checkpoints.restore(self.program.abstract_state, repair=True)
 
     def compile_stage(self, step: int) -> None:
         """Begins to compile what comes due from `step` on in its stage, and shows it."""
@@ -138,9 +127,14 @@ class Run:
 
         self.program.compile_stage(step, show)
 
-    def open_log(self, step: int, state: State) -> None:
-        """Opens the files of a run that goes on from `step`, and says which lines of them are damaged."""
+    def open_files(self, state: State, changed: folders.Changes) -> None:
+        """Writes what the folder says of the run, and opens its log, of which it says what lines are damaged."""
+        if not self.first:
+            return
+        step = int(state.step)
         with self.writing("the log", step):
+            best = self.measure.best if self.measure else None
+            folders.store(self.workdir, self.experiment, changed, self.program.dataset, best)
             write_json(self.workdir / "environment.json", environment())
             write_json(self.workdir / "parameters.json", parameter_summary(state))
             self.log = MetricsLog(self.workdir, step)
@@ -156,8 +150,7 @@ class Run:
         def kept() -> str:
             with contextlib.suppress(Exception):  # the disk may be full for it, too
                 self.checkpoints.wait()
-            steps = [int(path.name) for path in (self.workdir / "checkpoints").glob("*") if path.name.isdecimal()]
-            return f"the newest complete checkpoint is of step {max(steps):,}" if steps else "there is no checkpoint"
+            return self.checkpoints.newest()
 
         return writing(self.workdir, what, step, kept)
 

@@ -29,13 +29,13 @@ Conditions = Mapping[str, Any]  # what sampling is given beside a key: arrays wi
 class Program:
     """What it takes to run an experiment here. Making one validates the experiment, before anything is compiled."""
 
-    def __init__(self, experiment: Experiment) -> None:
-        """Opens the data, which prepares them where that was not done before."""
+    def __init__(self, experiment: Experiment, dataset: Any = None) -> None:
+        """Opens the data, which prepares them where that was not done before; `dataset`: these are they, open."""
         compiling.use_persistent_cache()
         self.experiment = experiment
         self.spec = experiment.step_spec
         self.mesh = experiment.mesh.build()
-        self.dataset = experiment.data.open()
+        self.dataset = experiment.data.open() if dataset is None else dataset
         validate(experiment, self.dataset)
         self.constants = _constants(self.mesh, experiment.seed, experiment.steps)
         self._steps: dict[Hashable, Future[Any]] = {}

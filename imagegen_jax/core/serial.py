@@ -82,7 +82,13 @@ def _find_class(tag: str, modules: Sequence[str]) -> type:
             f"the stored experiment has the class {name!r} of the module {module!r}, outside {PACKAGE}: name that "
             f"module (modules=[{module!r}], on the command line --module {module}) or hand the experiment over"
         )
-    found: Any = importlib.import_module(module)
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"the stored experiment has the class {tag!r}, whose module cannot be imported ({error}): it was stored by "
+            "another version, or a package is missing here"
+        ) from error
     for part in name.split("."):
         found = getattr(found, part, None)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):

@@ -22,14 +22,15 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.claim import LiveRunError
 from imagegen_jax.core.compile import jit
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.folder import LiveRunError
 from imagegen_jax.core.model import Aux, Batch, Inputs, Nets, Phase, PRNGKey, Scalar, check_labels
 from imagegen_jax.core.model import check_images as check_shapes
 from imagegen_jax.core.optim import AdamW, Cosine
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.shard import replicated
+from imagegen_jax.core.stored import Stored
 from imagegen_jax.data.cache import cache_root
 from imagegen_jax.data.image import to_float
 from imagegen_jax.data.source import Dataset, Source
@@ -135,9 +136,11 @@ def trained_classifier(source: Source, quiet: bool = False) -> ClassifierFeature
 
 
 def _fitted(experiment: Experiment, folder: pathlib.Path, quiet: bool) -> Run | None:
-    """The finished run, or None while another process is at it."""
-    from imagegen_jax.run import fit
+    """The finished run, which is only read, or trained now; None while another process is at it."""
+    from imagegen_jax.run import fit, load
 
+    if experiment.steps in Stored(folder / "checkpoints").steps():
+        return load(folder, experiment=experiment, step=experiment.steps)
     try:
         return fit(experiment, folder, quiet=quiet)
     except LiveRunError:

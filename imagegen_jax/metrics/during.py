@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from imagegen_jax.core.checkpoint import Best
 from imagegen_jax.core.experiment import Draw, Experiment
 from imagegen_jax.core.given import check_integer, check_seed
+from imagegen_jax.core.stored import Best
 from imagegen_jax.data.remedy import remedies_of
 from imagegen_jax.metrics.card import append, higher_is_better
 from imagegen_jax.metrics.catalog import METRICS, check_names, printed_names

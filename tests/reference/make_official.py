@@ -114,10 +114,11 @@ def r3gan(wide: bool) -> Cases:
 
 
 def biggan(wide: bool) -> Cases:
-    """BigGAN at 32x32, with a shared embedding and a latent in parts or without, and BigGAN-deep at 64x64.
+    """BigGAN, with a shared embedding and a latent in parts or without, and BigGAN-deep.
 
-    In training spectral norms start from the singular vectors themselves; batch norms are the code's own ("mybn"),
-    which on several devices it calls cross-replica.
+    The discriminator is one for 64x64: for 32x32 the table of sizes says 16 throughout, and so has attention
+    in every block. In training spectral norms start from the singular vectors themselves; batch norms are the code's
+    own ("mybn"), whose arithmetic is that of its cross-replica ones.
     """
     plain, deep = importlib.import_module("BigGAN"), importlib.import_module("BigGANdeep")
     layers = importlib.import_module("layers")
@@ -148,8 +149,8 @@ def biggan(wide: bool) -> Cases:
         "generator": of(plain, "G", 32, "16", **parts),
         "generator_train": trained(of(plain, "G", 32, "16", True, **parts)),
         "generator_tables": of(plain, "G", 32, "0", **tables),
-        "discriminator": of(plain, "D", 32, "16", SN_eps=1e-6),
-        "discriminator_train": trained(of(plain, "D", 32, "16", True, SN_eps=1e-6)),
+        "discriminator": of(plain, "D", 64, "16", SN_eps=1e-6),
+        "discriminator_train": trained(of(plain, "D", 64, "16", True, SN_eps=1e-6)),
         "deep_generator": of(deep, "G", 64, "16", **parts),
         "deep_discriminator": of(deep, "D", 64, "16", SN_eps=1e-6),
     }

@@ -1,0 +1,64 @@
+"""Fingerprints of arrays, computed where they live: whether any bit of them changed, and whether they are finite."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, UInt32
+
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.pending import NonFiniteError
+
+
+class Prints(NamedTuple):
+    """What is seen of each array of a tree in one pass over it."""
+
+    words: UInt32[Array, " leaves"]
+    finite: Bool[Array, " leaves"]
+
+
+def prints(tree: Any) -> Prints:
+    """Returns the fingerprint of each array, and whether it holds finite numbers alone."""
+    return _program()(jax.tree.leaves(tree))
+
+
+def fingerprint(tree: Any) -> UInt32[Array, " leaves"]:
+    """Returns a number for each array that changes with any of its bits: odd weights times its words, modulo 2^32.
+
+    Integer sums do not depend on their order, so neither does it depend on how the arrays are sharded.
+    """
+    return prints(tree).words
+
+
+def check_finite(tree: Any, what: str, remedy: str, finite: Bool[Array, " leaves"] | None = None) -> None:
+    """Raises NonFiniteError, naming the first array of `tree` that holds NaN or an infinity, where one does.
+
+    `finite` is what `prints` found of it, if that was asked already.
+    """
+    found = jax.device_get(prints(tree).finite if finite is None else finite)
+    wrong = [path for (path, _), good in zip(jax.tree.leaves_with_path(tree), found, strict=True) if not good]
+    if wrong:
+        place = jax.tree_util.keystr(wrong[0], simple=True, separator="/")
+        more = f" and {len(wrong) - 1:,} more arrays" if len(wrong) > 1 else ""
+        raise NonFiniteError(f"{what}: {place}{more} hold NaN or infinities. {remedy}")
+
+
+@functools.cache
+def _program() -> Any:
+    return compiling.jit(
+        lambda arrays: Prints(jnp.stack([_word_sum(x) for x in arrays]), jnp.stack([_is_finite(x) for x in arrays]))
+    )
+
+
+def _is_finite(x: Array) -> Bool[Array, ""]:
+    return jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.bool_(True)
+
+
+def _word_sum(x: Array) -> UInt32[Array, ""]:
+    words = x if x.dtype == jnp.bool_ else jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+    words = words.astype(jnp.uint32).reshape(-1)
+    weights = 2 * jnp.arange(len(words), dtype=jnp.uint32) + 1
+    return jnp.sum(words * weights, dtype=jnp.uint32)

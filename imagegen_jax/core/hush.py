@@ -1,0 +1,41 @@
+"""Orbax and asyncio print what fails beside a failure, and after it, pages long: here it is kept off the screen."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+import threading
+import traceback
+
+_LIBRARY = f"{os.sep}orbax{os.sep}"
+
+
+@functools.cache
+def hush() -> None:
+    """Shows nothing, from now on, of what Orbax logs or fails of in other threads; what it raises is raised as ever.
+
+    What anything else prints, logs or fails of is shown as ever. For good, since the parts of a read that failed may
+    end, and be printed, at any later time.
+    """
+    for name in ("asyncio", "absl"):
+        logging.getLogger(name).addFilter(_is_of_others)
+    hooks = sys.excepthook, sys.unraisablehook, threading.excepthook
+    sys.excepthook = lambda kind, error, trace: None if _is_late(error) else hooks[0](kind, error, trace)
+    sys.unraisablehook = lambda failure: None if _is_of_orbax(failure.exc_value) else hooks[1](failure)
+    threading.excepthook = lambda failure: None if _is_of_orbax(failure.exc_value) else hooks[2](failure)
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    return record.name != "asyncio" and _LIBRARY not in record.pathname
+
+
+def _is_late(error: BaseException | None) -> bool:
+    """Whether a read or a write ended after its event loop: TensorStore has Python print that as if it ended there."""
+    return str(error) == "Event loop is closed"
+
+
+def _is_of_orbax(error: BaseException | None) -> bool:
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    return _is_late(error) or any(_LIBRARY in frame.filename for frame in frames)

@@ -1,0 +1,64 @@
+"""What a data set is, whatever it was read from: so that a run knows its data again, or that they have changed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from imagegen_jax.data.cache import cache_root
+from imagegen_jax.data.source import Dataset, Derived
+
+_ROWS = 256  # of what is made as it is read, or of a data set of a user's own: these stand for all
+_BLOCK = 1 << 24  # bytes hashed at a time
+
+
+def contents(dataset: Any) -> dict[str, str]:
+    """Returns a digest of each array of a data set: the same for equal values, wherever they lie.
+
+    Of a large array in a file it is kept in the cache, for the file as it is. Of a class that is not `Dataset` the
+    first batch of 256 rows is all that can be asked for.
+    """
+    if not isinstance(dataset, Dataset):
+        return {name: _digest(np.asarray(rows)) for name, rows in dataset.batch(0, _ROWS).items()}
+    arrays = {"images": dataset.images, "labels": dataset.labels, "sources": dataset.sources, "stds": dataset.stds}
+    found = {name: _array(array) for name, array in arrays.items() if array is not None}
+    settings = {"paired": dataset.paired, "scale": dataset.scale}
+    return found | {name: str(value) for name, value in settings.items() if value != getattr(Dataset, name)}
+
+
+def _array(array: np.ndarray | Derived) -> str:
+    if isinstance(array, Derived):
+        return _digest(np.asarray(array[:_ROWS]))
+    if not isinstance(array, np.memmap) or array.filename is None or array.nbytes < _BLOCK:
+        return _digest(array)
+    status = os.stat(array.filename)
+    if array.offset + array.nbytes != status.st_size:
+        return _digest(array)  # a part of the file
+    stamp = (
+        f"{pathlib.Path(array.filename).resolve()} {status.st_size} {status.st_mtime_ns} {array.dtype} {array.shape}"
+    )
+    path = cache_root() / "digests" / hashlib.sha256(stamp.encode("utf-8", "surrogateescape")).hexdigest()[:20]
+    with contextlib.suppress(OSError):
+        if len(kept := path.read_text()) == 16:
+            return kept
+    found = _digest(array)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time alone
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_text(found)
+        partial.replace(path)
+    return found
+
+
+def _digest(array: np.ndarray) -> str:
+    """Of type, shape and values."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    rows = max(1, _BLOCK // max(1, array.nbytes // max(1, len(array)))) if array.ndim else 1
+    for start in range(0, len(array), rows) if array.ndim else ():
+        digest.update(np.ascontiguousarray(array[start : start + rows]).data)
+    return digest.hexdigest()[:16]
