@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 import pytest
 from terminal import Terminal
-from toys import Game, Growing, ToyData
+from toys import Game, ToyData
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
@@ -173,9 +173,17 @@ def test_what_comes_due_before_the_end_is_known_ahead(step, end, wanted):
     assert found == wanted and list(found) == list(wanted)  # what is needed first comes first
 
 
-@pytest.mark.parametrize(("step", "wanted"), [(2, {("regress",): 2}), (4, {("regress",): 4})])
-def test_what_comes_due_is_that_of_one_stage(step, wanted):
-    assert due_steps(Growing(), step, 100) == wanted
+def test_what_comes_due_is_that_of_one_stage():
+    class Staged(Game):
+        def stage(self, step):
+            return step // 3
+
+    assert due_steps(Staged(), 0, 100) == {("critic",): 0, ("critic", "generator"): 1}
+    assert due_steps(Staged(), 3, 100) == {
+        ("critic", "penalty", "generator"): 3,
+        ("critic",): 4,
+        ("critic", "generator"): 5,
+    }
 
 
 @pytest.mark.slow
