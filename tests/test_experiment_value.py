@@ -6,12 +6,14 @@ import io
 import json
 import math
 import pathlib
+import re
 
 import numpy as np
 import pytest
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.experiment import COUNTS
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.log import Progress, duration
 from imagegen_jax.core.optim import SGD, Adam, ClipWeights, Cosine
@@ -183,3 +185,21 @@ def test_a_terminal_has_one_live_line_and_a_file_plain_ones():
 
 def test_durations_are_readable():
     assert [duration(s) for s in (9.9, 200, 3720)] == ["9 s", "3 min 20 s", "1 h 02 min"]
+
+
+WHOLE_NUMBERS = {name: least for name, least in COUNTS.items()} | {"seed": 0}
+
+
+@pytest.mark.parametrize("field", WHOLE_NUMBERS)
+def test_a_whole_number_that_cannot_be_used_is_refused_by_name(field):
+    least = WHOLE_NUMBERS[field]
+    wrong = [least - 1, -(10**30), 2**32, 10**22, 1.0, float("nan"), "3", None, True]
+    for value in wrong if field == "seed" else [*wrong, 2**31]:
+        with pytest.raises(ValueError, match=f"^{field}={re.escape(repr(value))}: .* integer from {least} to "):
+            dataclasses.replace(TOY, **{field: value})
+    assert getattr(dataclasses.replace(TOY, **{field: 2**31 - 1}), field) == 2**31 - 1
+
+
+def test_every_field_that_is_an_int_is_checked():
+    fields = {field.name for field in dataclasses.fields(ig.Experiment) if field.type == "int"}
+    assert fields == set(WHOLE_NUMBERS)

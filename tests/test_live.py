@@ -5,11 +5,18 @@ import re
 import signal
 import threading
 import time
+from concurrent.futures import Future
 
 import pytest
 from terminal import Terminal
+from toys import Game, ToyData
 
+import imagegen_jax as ig
+from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import signals
+from imagegen_jax.core.optim import SGD
+from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.step import due_steps
 
 ANSWER = 4.0  # seconds within which a busy test machine has to answer; the rule is 1
 
@@ -150,3 +157,60 @@ def test_a_closed_terminal_stops_a_run_that_has_saved(tmp_path):
         assert terminal.process.wait(60) == 129
     assert len(list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))) == 1
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("step", "end", "wanted"),
+    [
+        (0, 100, {("critic",): 0, ("critic", "generator"): 1, ("critic", "penalty", "generator"): 3}),
+        (3, 100, {("critic", "penalty", "generator"): 3, ("critic",): 4, ("critic", "generator"): 5}),
+        (0, 2, {("critic",): 0, ("critic", "generator"): 1}),
+        (7, 8, {("critic", "penalty", "generator"): 7}),
+    ],
+)
+def test_what_comes_due_before_the_end_is_known_ahead(step, end, wanted):
+    found = due_steps(Game(), step, end)
+    assert found == wanted and list(found) == list(wanted)  # what is needed first comes first
+
+
+def test_what_comes_due_is_that_of_one_stage():
+    class Staged(Game):
+        def stage(self, step):
+            return step // 3
+
+    assert due_steps(Staged(), 0, 100) == {("critic",): 0, ("critic", "generator"): 1}
+    assert due_steps(Staged(), 3, 100) == {
+        ("critic", "penalty", "generator"): 3,
+        ("critic",): 4,
+        ("critic", "generator"): 5,
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("steps", "compiled"), [(1, 1), (3, 2), (9, 3)])
+def test_all_that_comes_due_is_compiled_ahead_once_and_shown(tmp_path, capsys, steps, compiled):
+    experiment = ig.Experiment(
+        name="toy", model=Game(), data=ToyData(), optim={name: SGD(0.1 + steps) for name in ("generator", "critic")},
+        batch_size=16, steps=steps, samples=4, mesh=MeshShape(data=1),
+    )  # fmt: skip
+    before = compiling.compilations()
+    ig.fit(experiment, tmp_path)
+    assert compiling.compilations() - before == compiled
+    said = capsys.readouterr().err
+    assert [f"compiling training step {n} of {compiled}: critic" in said for n in (1, 2, 3)] == [
+        n <= compiled for n in (1, 2, 3)
+    ]
+    at = said.index(f"compiling training step {compiled} of")
+    assert at < said.index(f"step {steps} of {steps}")
+
+
+def test_what_waits_to_be_compiled_is_dropped_when_a_run_ends(monkeypatch):
+    begun, done, waiting = Future(), Future(), Future()
+    begun.set_running_or_notify_cancel()
+    done.set_result(None)
+    monkeypatch.setattr(compiling, "_steps", {"begun": begun, "done": done, "waiting": waiting})
+    assert compiling.busy()
+    compiling.drop_waiting()
+    assert set(compiling._steps) == {"begun", "done"}
+    begun.set_result(None)
+    assert not compiling.busy()

@@ -29,6 +29,7 @@ def full(log, which):
     holder._file = open("/dev/full", "ab", buffering=0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux stands in for the full disk")
 @pytest.mark.parametrize("which", ["metrics.jsonl", "events", "picture"])
 def test_a_full_disk_is_one_error_that_names_the_step_and_what_is_kept(tmp_path, monkeypatch, which):

@@ -89,7 +89,7 @@ class Program:
             steps = due_steps(self.experiment.model, step, self.experiment.steps)
             for number, (due, at) in enumerate(steps.items(), start=1):
                 which = f"training step {number} of {len(steps)}: {' + '.join(due) or 'no phase'}"
-                self._compiled(at, state, batch, lambda verb, which=which: show(f"{verb} {which}"))
+                self._compiled(at, state, batch, functools.partial(_shown, show, which))
 
     def ready(self, step: int) -> bool:
         """Whether training step `step` is compiled; waits for nothing."""
@@ -136,6 +136,10 @@ def _constants(mesh: Mesh, seed: int, steps: int) -> RunConstants:
     place = shard.replicated(mesh)
     make = jax.jit(lambda seed, steps: RunConstants(jax.random.key(seed), steps), out_shardings=place)
     return make(np.uint32(seed), np.int32(steps))
+
+
+def _shown(show: Callable[[str], AbstractContextManager[None]], which: str, verb: str) -> AbstractContextManager[None]:
+    return show(f"{verb} {which}")
 
 
 def enters(model: Model, step: int) -> bool:
