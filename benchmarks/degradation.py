@@ -31,6 +31,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import t as student
 
 from imagegen_jax.data import TFDS
+from imagegen_jax.metrics.card import bounds_of
 from imagegen_jax.metrics.classifier import trained_classifier
 from imagegen_jax.metrics.extractor import extract
 from imagegen_jax.metrics.features import features_of
@@ -108,6 +109,11 @@ def over_parts(values: Float[np.ndarray, "... parts"]) -> Float[np.ndarray, "...
     return np.stack([mean, mean - half, mean + half], axis=-1)
 
 
+def in_range(points: Points, name: str) -> Float[np.ndarray, "strengths 3"]:
+    """`over_parts` of a score, cut where it can have no value."""
+    return np.clip(over_parts(points[:, :, SCORES.index(name)]), *bounds_of(name))
+
+
 def violations(way: Degradation, points: Points) -> list[str]:
     """The steps at which a score does not get worse by more than the intervals."""
     wrong = []
@@ -138,7 +144,7 @@ def figure(found: Mapping[str, Points]) -> plt.Figure:
 
 
 def _line(panel: Any, points: Points, name: str, colour: str, style: str) -> None:
-    value, low, high = over_parts(points[:, :, SCORES.index(name)]).T
+    value, low, high = in_range(points, name).T
     panel.plot(value, style, color=colour, label=name, markersize=4)
     panel.fill_between(range(len(value)), low, high, color=colour, alpha=0.25, linewidth=0)
 
@@ -170,7 +176,7 @@ def main() -> None:
     figure(found).savefig(RESULTS / f"{NAME}.png", dpi=80)
     curves = {
         way.name: {"unit": way.unit, "strengths": way.strengths}
-        | {name: over_parts(found[way.name][:, :, k]).round(4).tolist() for k, name in enumerate(SCORES)}
+        | {name: in_range(found[way.name], name).round(4).tolist() for name in SCORES}
         for way in DEGRADATIONS
     }
     result = {"parts": PARTS, "images_of_a_part": n, "references": len(real), "value_low_high": curves}

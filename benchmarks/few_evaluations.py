@@ -33,6 +33,7 @@ from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.levels import Listed, Spaced, karras
 from imagegen_jax.diffusion.process import RectifiedFlow
 from imagegen_jax.diffusion.sampler import DDIM, Solve
+from imagegen_jax.metrics.card import bounds_of
 from imagegen_jax.metrics.classifier import trained_classifier
 from imagegen_jax.metrics.evaluate import evaluate
 from imagegen_jax.metrics.sets import SampleSet, source_set
@@ -113,13 +114,14 @@ def scores(run: ig.Run, changes: dict[str, Any], samples: int) -> dict[str, floa
     return {card.metric: float(card.value) for card in cards if card.metric in SCORES.values()}
 
 
-def interval(values: list[float]) -> list[float]:
-    """Mean, and the ends of Student's 95 % interval; of one value, itself alone."""
+def interval(values: list[float], score: str) -> list[float]:
+    """Mean, and the ends of Student's 95 % interval, cut where the score can have no value; of one value, it alone."""
     mean = float(np.mean(values))
     if len(values) == 1:
         return [mean]
     half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    return [mean, mean - half, mean + half]
+    low, high = bounds_of(score)
+    return [mean, max(mean - half, low), min(mean + half, high)]
 
 
 def measure(line: Line, runs: list[ig.Run], samples: int) -> list[dict[str, Any]]:
@@ -128,7 +130,7 @@ def measure(line: Line, runs: list[ig.Run], samples: int) -> list[dict[str, Any]
     for budget in BUDGETS:
         if (changes := line.changes(budget)) is not None:
             found = [scores(run, changes, samples) for run in runs]
-            means = {name: interval([of[name] for of in found]) for name in SCORES.values()}
+            means = {name: interval([of[name] for of in found], name) for name in SCORES.values()}
             points.append({"budget": budget, "evaluations": line.evaluations(budget), **means})
     return points
 

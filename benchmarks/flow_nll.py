@@ -89,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the run's folder")
     parser.add_argument("--by", choices=("flow", "bound"), default="flow", help="how (default: flow)")
-    parser.add_argument("--images", type=int, default=500, help="of the split, from its beginning (default: 500)")
+    parser.add_argument("--images", type=int, default=500, help="of the split, drawn by seed 0 (default: 500)")
     parser.add_argument("--sigma-min", type=float, default=0.01, help="noise in the flow's density (default: 0.01)")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="of the solver (default: 1e-4)")
     parser.add_argument("--batch", type=int, default=50, help="images at a time")
@@ -98,8 +98,8 @@ def main() -> None:
     run = ig.load(options.run)
     source = dataclasses.replace(run.experiment.data, split=options.split)
     data = source.open()
-    images = data.images[: options.images]
-    labels = data.labels[: options.images] if run.experiment.num_classes else None
+    drawn = data.batch(0, min(options.images, len(data)))  # by seed 0: the first rows may be of one class
+    images, labels = drawn["image"], drawn["label"] if run.experiment.num_classes else None
     measure = measure_of(run.experiment.model, options)
     start = time.perf_counter()
     found = bits(measure, run.nets, images, labels, min(options.batch, len(images)))
@@ -110,6 +110,7 @@ def main() -> None:
         "steps": run.step,
         "source": str(source),
         "images": len(images),
+        "rows": "drawn by seed 0",
         "by": options.by,
         **({"sigma_min": options.sigma_min, "tolerance": options.tolerance} if options.by == "flow" else {}),
         "bits_per_dim": round(mean, 4),

@@ -256,5 +256,5 @@ def _details(images: ImageSet, reference: ImageSet | Moments, extractor: Extract
 
 def _card(score: Score, details: Mapping[str, Any]) -> Card:
     low, high = (score.interval.low, score.interval.high) if score.interval else (None, None)
-    said = {"interval": score.how, "note": score.note, "failed": score.failed}
-    return Card(metric=score.metric, value=score.value, low=low, high=high, **said, **details)
+    said = {**details, "interval": score.how, "note": score.note, "failed": score.failed}
+    return Card(metric=score.metric, value=score.value, low=low, high=high, **said)

@@ -98,15 +98,15 @@ def frechet_per_class(pair: Pair) -> list[Score]:
 
 def _mean_of_classes(scores: Sequence[Score], title: str, note: str) -> Score:
     mean = float(np.mean([score.value for score in scores]))
-    counts = {"samples": sum(x.samples or 0 for x in scores), "references": sum(x.references or 0 for x in scores)}
+    samples, references = sum(x.samples or 0 for x in scores), sum(x.references or 0 for x in scores)
+    total = Score(title, mean, None, "none: some classes have none", samples=samples, references=references, note=note)
     found = [score.interval for score in scores if score.interval]
     if len(found) < len(scores):
-        return Score(title, mean, None, "none: some classes have none", note=note, **counts)
+        return total
     # Classes are independent samples, so the errors of their distances add in squares.
     below = math.hypot(*(x.value - x.low for x in found)) / len(found)
     above = math.hypot(*(x.high - x.value for x in found)) / len(found)
-    interval = Interval(mean, mean - below, mean + above)
-    return Score(title, mean, interval, "of the classes', added in squares", note=note, **counts)
+    return total._replace(interval=Interval(mean, mean - below, mean + above), how="of the classes', added in squares")
 
 
 def kernel(pair: Pair) -> list[Score]:
