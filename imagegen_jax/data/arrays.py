@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from imagegen_jax.core.bounds import Count
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.decode import MODES
 from imagegen_jax.data.folder import fingerprint, stamps_of_zip
@@ -33,8 +34,8 @@ class Arrays:
     """
 
     path: str
-    size: int | None = None
-    channels: int | None = None
+    size: Count | None = None
+    channels: Count | None = None
 
     def open(self) -> Dataset:
         """The images.

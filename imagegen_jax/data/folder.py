@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from imagegen_jax.core.bounds import Count
 from imagegen_jax.data.decode import SUFFIXES
 from imagegen_jax.data.prepare import Item, Listing, damage_error, numbered, prepare
 from imagegen_jax.data.source import Dataset, Source
@@ -32,8 +33,8 @@ class Folder:
     """
 
     path: str
-    size: int | None = None
-    channels: int | None = None
+    size: Count | None = None
+    channels: Count | None = None
     skip_damaged: bool = False
 
     def open(self) -> Dataset:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax.core.bounds import Positive
 from imagegen_jax.core.model import Batch, PRNGKeys
 from imagegen_jax.data.arrays import outline
 from imagegen_jax.data.cache import cached
@@ -43,7 +44,7 @@ class Latents:
     """
 
     path: str
-    scale: float = 1.0
+    scale: Positive = 1.0
 
     def open(self) -> Dataset:
         """The latents, or their means with the deviations, mapped from disk; .npz files by way of the cache.
