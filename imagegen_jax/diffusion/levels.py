@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import pathlib
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int
 
 from imagegen_jax.core.bounds import Count, NonNegative, Positive, Share
+from imagegen_jax.core.files import read_file
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion.preserving import VariancePreserving
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
@@ -189,8 +189,11 @@ class FromFile:
 
     def __call__(self) -> Levels:
         """[steps + 1], or as many as are listed and 0."""
-        listed = json.loads(pathlib.Path(self.path).read_text())
-        if not (isinstance(listed, list) and all(isinstance(level, (int, float)) for level in listed)):
+        try:
+            listed = json.loads(read_file(self.path))
+        except ValueError as error:
+            raise ValueError(f"levels.path={self.path}: no JSON ({error}): give a list such as [14.6, 6.3]") from error
+        if not (isinstance(listed, list) and all(type(level) in (int, float) for level in listed)):
             raise ValueError(f"{self.path}: must hold a list of numbers, such as [14.6, 6.3, 0.03]")
         levels = np.array(listed, np.float64)
         levels = levels[:-1] if len(levels) and levels[-1] == 0 else levels
