@@ -63,6 +63,29 @@ def check_fields(node: Any, where: str = "") -> None:
     _check(node, Any, where, None, math.nan)
 
 
+def fault(value: Any, hint: Any) -> str:
+    """Says what is wrong with a value as JSON has it for an annotation: "must be ..."; "" where nothing is."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is Annotated:
+        return fault(value, parts[0]) or ("" if value in hint.__metadata__[0] else str(hint.__metadata__[0]))
+    if typing.get_origin(hint) is tuple:
+        whole = isinstance(value, (list, tuple)) and len(value) > 0
+        long = whole and (parts[-1] is Ellipsis or len(value) == len(parts))
+        faults = [fault(item, _item_hint(hint, i)) for i, item in enumerate(value)] if long else ["must be a list"]
+        return next((f"{at}, each of it" if long else at for at in faults if at), "")
+    if parts:
+        faults = [fault(value, part) for part in parts if part is not type(None) or value is None]
+        return "" if "" in faults else ", or ".join(faults)
+    if hint is float and type(value) is int:
+        return ""
+    if type(value) is not hint:
+        return f"must be {_WORDS[hint]}"
+    return "must be a finite number" if hint is float and not math.isfinite(value) else ""
+
+
+_WORDS = {int: "an integer", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+
+
 def _check(value: Any, hint: Any, path: str, outer: Range | None, default: Any) -> None:
     """`outer` is the range of what the value is a part of, which numbers of a schedule are held to."""
     found = _range_of(hint) or outer
