@@ -42,7 +42,8 @@ ODD_NUMBERS = ("0", "-1", "1e-30", "-0.0", "1e30", "9" * 30)  # which may be rig
 
 class Call(NamedTuple):
     arguments: tuple[str, ...]
-    word: str = ""  # what a refusal has to say; "" where the call may be right
+    word: str = ""  # what is wrong, which a refusal has to say; "" where the call may be right
+    other: bool = False  # whether something else is wrong too, which may be said instead
 
     @property
     def command(self) -> str:
@@ -85,10 +86,11 @@ def _judged(call: Call, code: object, error: str, out: str) -> Outcome:
         return Outcome("traceback", said)
     if code in (0, None):
         return Outcome("accepted" if call.word else "ok", (out + error)[-500:])
-    text = " ".join((error + out).split()).replace("│ ", "").replace(" │", "")
-    if call.word and " ".join(call.word.split()) not in text:
+    text = " ".join((error + out).split())
+    if call.word and not call.other and call.word not in text:
         return Outcome("mute", error + out)
-    return Outcome("long" if "╭" not in out + error and len(said.splitlines()) > LINES else "refused", said)
+    long = len(said.splitlines()) > LINES and "For full helptext" not in text  # tyro adds the option's help
+    return Outcome("long" if long else "refused", said)
 
 
 @contextlib.contextmanager
@@ -216,7 +218,7 @@ def base_of(command: str) -> list[str]:
         extra = {"inpaint": ["--mask", "image.png"], "deblur": ["--sigma", "1"]}.get(words[1], [])
         extra += ["--from", "1", "--to", "2"] if words[1] in ("reclass", "ddib") else []
         images = [] if latent and words[1] != "project" else ["image.png"] * (2 if words[1] == "morph" else 1)
-        return [*words, "vae" if latent else "ddpm", *images, *extra]
+        return [*words, "vae" if latent else "ddpm", *images, *extra, *([] if latent else ["--labels", "1"])]
     return {
         "sample": ["sample", "ddpm", "--n", "1", "--out", "out.png"],
         "evaluate": ["evaluate", "images.npz", "folder", "--extractor", "pixels", "--metrics", "fid"],
@@ -245,7 +247,10 @@ def of_options(command: str, parser: argparse.ArgumentParser) -> Iterator[Call]:
         n = action.nargs if isinstance(action.nargs, int) else 1
         for value in values:
             yield Call((*kept, f"{option}={value}") if n == 1 else (*kept, option, *[value] * n), option)
-        if option in ("--mask", "--guide", "--source", "--held-out", "--module"):
+        if option == "--module":
+            for target in ("bad_module.py", "no_such_module", "no_such.py", "a b"):
+                yield Call((*kept, option, target), target.removesuffix(".py"))
+        if option in ("--mask", "--guide", "--source", "--held-out"):
             for path in _bad_paths("png" if option in ("--mask", "--source") else "npz"):
                 yield Call((*kept, option, path), path)
         if option in ("--out", "--styles"):
@@ -321,19 +326,21 @@ def _numbers(node, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def calls(experiment, runs: list[tuple[str, str]], seed: int, most: int) -> list[Call]:
-    """`most` calls and more, of every command, drawn by a seed; all commands have about as many."""
+    """`most` calls, drawn by a seed, and those of odd runs; the commands have about as many each."""
     rng = random.Random(seed)
-    groups = []
+    groups: dict[str, list[Call]] = {}
     for command, parser in parsers().items():
-        of_command = [*of_options(command, parser), *of_places(command)]
+        made = [*of_options(command, parser), *of_places(command)]
         if command == "train":
-            of_command += of_fields(experiment, tuple(base_of(command)))
+            made += of_fields(experiment, tuple(base_of(command)))
         elif command == "info":
-            of_command += of_fields(experiment, ("info", "fuzzed.py"))
+            made += of_fields(experiment, ("info", "fuzzed.py"))
         elif command == "sample":
-            of_command += of_fields(experiment, tuple(base_of(command)), "model.")
-        rng.shuffle(of_command)
-        groups.append(of_command)
-    mixed = [call for row in itertools.zip_longest(*groups) for call in row if call is not None]
-    on_runs = [Call((command, name), word) for name, word in runs for command in ("info", "report")]
-    return [*on_runs, *mixed[:most]]
+            made += of_fields(experiment, tuple(base_of(command)), "model.")
+        if command.removeprefix("edit ") in ("mix", "truncate", "directions", "project", "import"):
+            made = [call._replace(other=True) for call in made]  # there is no run of such a model, and no folder
+        groups.setdefault(command.split()[0], []).extend(made)
+    for group in groups.values():
+        rng.shuffle(group)
+    mixed = [call for row in itertools.zip_longest(*groups.values()) for call in row if call is not None]
+    return [*(Call((command, name), word) for name, word in runs for command in ("info", "report")), *mixed[:most]]
