@@ -38,6 +38,8 @@ LINES = 8  # of a message, without the usage that argparse prints before it, and
 NO_NUMBERS = ("nan", "inf", "-inf", "1e999", "text", "", "1.5.2", "0x10", "1,2;3", "[]")
 NO_INTEGERS = (*NO_NUMBERS, "1.5", "1e3", "-" + "9" * 30)
 ODD_NUMBERS = ("0", "-1", "1e-30", "-0.0", "1e30", "9" * 30)  # which may be right
+NOT_HAD = ("edit mix", "edit truncate", "edit directions", "edit project", "edit colour", "import")  # by these runs
+OF_FEW = ("--std", "--source")  # options that are for other runs, which may be said first
 
 
 class Call(NamedTuple):
@@ -87,7 +89,7 @@ def _judged(call: Call, code: object, error: str, out: str) -> Outcome:
     if code in (0, None):
         return Outcome("accepted" if call.word else "ok", (out + error)[-500:])
     text = " ".join((error + out).split())
-    if call.word and not call.other and call.word not in text:
+    if call.word and not call.other and call.word.replace("-", "_") not in text.replace("-", "_"):
         return Outcome("mute", error + out)
     long = len(said.splitlines()) > LINES and "For full helptext" not in text  # tyro adds the option's help
     return Outcome("long" if long else "refused", said)
@@ -216,9 +218,10 @@ def base_of(command: str) -> list[str]:
     if words[0] == "edit":
         latent = words[1] in ("mix", "truncate", "interpolate", "directions", "project")
         extra = {"inpaint": ["--mask", "image.png"], "deblur": ["--sigma", "1"]}.get(words[1], [])
-        extra += ["--from", "1", "--to", "2"] if words[1] in ("reclass", "ddib") else []
+        between = words[1] in ("reclass", "ddib")
+        extra += ["--from", "1", "--to", "2"] if between else ["--labels", "1"] if not latent else []
         images = [] if latent and words[1] != "project" else ["image.png"] * (2 if words[1] == "morph" else 1)
-        return [*words, "vae" if latent else "ddpm", *images, *extra, *([] if latent else ["--labels", "1"])]
+        return [*words, "vae" if latent else "ddpm", *images, *extra]
     return {
         "sample": ["sample", "ddpm", "--n", "1", "--out", "out.png"],
         "evaluate": ["evaluate", "images.npz", "folder", "--extractor", "pixels", "--metrics", "fid"],
@@ -337,8 +340,10 @@ def calls(experiment, runs: list[tuple[str, str]], seed: int, most: int) -> list
             made += of_fields(experiment, ("info", "fuzzed.py"))
         elif command == "sample":
             made += of_fields(experiment, tuple(base_of(command)), "model.")
-        if command.removeprefix("edit ") in ("mix", "truncate", "directions", "project", "import"):
-            made = [call._replace(other=True) for call in made]  # there is no run of such a model, and no folder
+        made = [
+            call._replace(other=command in NOT_HAD or any(word.startswith(OF_FEW) for word in call.arguments))
+            for call in made
+        ]
         groups.setdefault(command.split()[0], []).extend(made)
     for group in groups.values():
         rng.shuffle(group)

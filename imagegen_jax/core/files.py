@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import stat
-from typing import BinaryIO
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -27,7 +27,7 @@ def check_regular(path: Path) -> pathlib.Path:
     return place
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Opens a regular file for reading; raises as `check_regular` does."""
     return check_regular(path).open("rb")
 
