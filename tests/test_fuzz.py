@@ -10,7 +10,7 @@ import pytest
 from experiments import ddpm_digits, vae_mnist
 from imagegen_jax.core.override import override
 
-CALLS = 400
+CALLS = 300
 
 
 @pytest.fixture
@@ -35,6 +35,8 @@ def test_wrong_calls_of_every_command_are_refused_in_one_message(place, root, mo
     counts, failed = collections.Counter(), []
     for call in made:
         outcome = fuzz.outcome_of(call)
+        if outcome.kind == "hang":  # a first call compiles; what waits for something does so again
+            outcome = fuzz.outcome_of(call)
         counts[call.command, outcome.kind] += 1
         if outcome.kind not in ("ok", "refused"):
             failed.append(f"{outcome.kind}: imagegen {' '.join(call.arguments)} [{call.word}]\n    {outcome.said}")

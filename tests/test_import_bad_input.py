@@ -89,7 +89,7 @@ def test_the_folder_can_be_imported(folder, tmp_path):
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name in CONFIGS for key in ("_class_name", *SETTINGS[name])])
 def test_every_setting_with_a_bad_value_is_named(folder, refused, name, key):
     for value in BAD:
-        if (key, value) == ("sample_max_value", 2.5):  # of thresholding, which is refused itself
+        if key == "sample_max_value" and value in (2.5, 10**40):  # of thresholding, which is refused itself
             continue
         rewrite(folder, name, CONFIGS[name] | {key: value})
         refused(name, f"{key}=")

@@ -66,7 +66,8 @@ def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _values(tensor: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
     if not jax.numpy.issubdtype(tensor.dtype, np.floating):
         raise ValueError(f"{path}: the tensor {name!r} is of {tensor.dtype}, not of floats: fetch it again")
-    values = tensor.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        values = tensor.astype(np.float32)
     if not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
         raise ValueError(
