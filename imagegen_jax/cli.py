@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
 import json
-import os
 import pathlib
-import sys
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +20,7 @@ from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.data.remedy import nowhere, remedies_spelled
 from imagegen_jax.main import main as train_main
 from imagegen_jax.main import readable_errors
+from imagegen_jax.targets import experiment_of, import_target
 
 EXAMPLES = {
     "train": """examples:
@@ -150,7 +146,10 @@ def _train(options: argparse.Namespace, rest: list[str]) -> None:
         options.parser.print_help()
         raise SystemExit(0 if {"-h", "--help"} & set(rest) else 2)
     module = import_target(options.target)
-    train_main(_experiment_of(module), getattr(module, "smoke", {}), rest, prog=f"imagegen train {options.target}")
+    smoke = getattr(module, "smoke", {})
+    if not isinstance(smoke, Mapping):
+        raise ValueError(f"{options.target}: `smoke` is a {type(smoke).__name__}, not a mapping of fields to values")
+    train_main(experiment_of(module), smoke, rest, prog=f"imagegen train {options.target}")
 
 
 def _sample(options: argparse.Namespace, rest: list[str]) -> None:
@@ -184,7 +183,7 @@ def _info(options: argparse.Namespace, rest: list[str]) -> None:
     if path.is_dir():
         experiment, rows = folder.load_experiment(path, modules), folder.load_rows(path)
     else:
-        experiment = _experiment_of(import_target(options.target))
+        experiment = experiment_of(import_target(options.target))
         experiment = parse_overrides(experiment, rest, f"imagegen info {options.target}")
         rows = rows_of_model(experiment)
     state = program.abstract_state(experiment, rows, MeshShape(data=1).build(), 0)
@@ -217,39 +216,6 @@ def _import(options: argparse.Namespace, rest: list[str]) -> None:
 def _data(options: argparse.Namespace, rest: list[str]) -> None:
     _no_more(options, rest)
     data_command.run_command(options)
-
-
-# --- modules ---------------------------------------------------------------------------------------------------------
-
-
-def import_target(target: str) -> ModuleType:
-    """The module of a dotted name or of the path of a .py file. Raises ValueError where there is none."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    path = pathlib.Path(target)
-    if path.suffix != ".py":
-        try:
-            return importlib.import_module(target)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{target}.".startswith(f"{error.name}."):
-                raise
-            raise ValueError(f"no module {target!r} here: give a dotted name or the path of a .py file") from error
-    if not path.is_file():
-        raise ValueError(f"{target}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.parent.resolve()))
-    spec.loader.exec_module(module)
-    return module
-
-
-def _experiment_of(module: ModuleType) -> Experiment:
-    found = getattr(module, "experiment", None)
-    if not isinstance(found, Experiment):
-        raise ValueError(f"{module.__name__} has no `experiment`: set it to an imagegen_jax.Experiment")
-    return found
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from imagegen_jax.core import folder as folders
 from imagegen_jax.core import log, summary
 from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.files import read_file
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
@@ -76,6 +78,8 @@ def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
     where `out` is not empty, and where the data have images of another shape.
     """
     source, target = pathlib.Path(folder), pathlib.Path(out)
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"--out {target} is a file: give the name of a folder")
     if target.exists() and any(target.iterdir()):
         raise ValueError(f"--out {target} is not empty: give another folder, or empty this one")
     pipeline, unet_place, scheduler_place = _parts(source)
@@ -95,7 +99,11 @@ def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
         "unet": unet,
         "scheduler": scheduler,
     }
-    _write(target, experiment, params, origin)
+    try:
+        _write(target, experiment, params, origin)
+    except BaseException:  # a full disk, Ctrl-C: what is half made is no run
+        shutil.rmtree(target, ignore_errors=True)
+        raise
     return load(target)
 
 
@@ -124,8 +132,8 @@ def _first(folder: pathlib.Path, *names: str) -> pathlib.Path:
 
 def _config(path: pathlib.Path) -> Config:
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        found = json.loads(read_file(path))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): fetch it again") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}, but a configuration is an object: fetch it again")

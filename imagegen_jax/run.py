@@ -8,8 +8,6 @@ import functools
 import os
 import pathlib
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -27,6 +25,7 @@ from imagegen_jax.core.loop import train
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
 from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
+from imagegen_jax.data.npz import read_arrays
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.guided import Guided
 
@@ -239,16 +238,14 @@ def load_network(source: Path, network: str) -> Mapping[str, Any]:
 
 def _network_of_arrays(path: pathlib.Path) -> dict[str, Any]:
     collections: dict[str, Any] = {}
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            for name in arrays.files:
-                *parents, leaf = name.split("/")
-                node = collections
-                for parent in parents:
-                    node = node.setdefault(parent, {})
-                node[leaf] = arrays[name]
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is no .npz of `save_network`, or it is damaged: {in_short(error)}") from error
+    for name, array in read_arrays(path, "is no .npz of `save_network`").items():
+        *parents, leaf = name.split("/")
+        node = collections
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ValueError(f"{path} is no .npz of `save_network`: {name!r} is below an array")
+        node[leaf] = array
     check_finite(collections, f"the weights in {path}", "Save them anew from a checkpoint whose weights are finite")
     return collections
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
+from imagegen_jax.core.files import read_file
 from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.data.decode import SUFFIXES, decode
@@ -203,7 +204,7 @@ def _fitted(place: str, shape: tuple[int, ...]) -> np.ndarray:
     size = height if height == width else None
     path = pathlib.Path(place).expanduser()
     if path.suffix.lower() in SUFFIXES:
-        images = _decoded(place, path.read_bytes(), size, channels)[None]
+        images = _decoded(place, read_file(path), size, channels)[None]
     else:
         images = np.asarray(Folder(place, size, channels).open().images)
     if images.shape[1:] != shape:
@@ -214,7 +215,7 @@ def _fitted(place: str, shape: tuple[int, ...]) -> np.ndarray:
 def _exact(place: str, shape: tuple[int, ...]) -> np.ndarray:
     path = pathlib.Path(place).expanduser()
     if path.suffix.lower() in SUFFIXES:
-        return _checked(place, path.read_bytes(), shape)[None]
+        return _checked(place, read_file(path), shape)[None]
     with open_files(Folder(place), place) as files:
         images = [_checked(f"{place}/{name}", files.read(name), shape) for name in files.stamps if may_be_image(name)]
     if not images:

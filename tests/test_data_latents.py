@@ -142,7 +142,7 @@ def test_wrong_files(root: pathlib.Path) -> None:
     (root / "c.npy").write_bytes(b"no array")
     assert "c.npy does not hold latents" in message(root / "c.npy")
     np.savez(root / "b.npz", latent=np.array([{}, "x"], object))
-    assert "b.npz holds latent object" in message(root)
+    assert "latent.npy holds Python objects" in message(root)
     assert "scale=0 must be above 0" in message(root / "a.npz", scale=0)
 
 

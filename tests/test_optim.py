@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.bounds import check_fields
 from imagegen_jax.core.optim import (
     SGD,
     Adam,
@@ -20,7 +21,6 @@ from imagegen_jax.core.optim import (
     RMSprop,
     WarmUp,
     apply,
-    check_rates,
     lazy_correction,
     value,
 )
@@ -165,6 +165,6 @@ def test_optimizer_state_does_not_depend_on_hyperparameters():
 @pytest.mark.parametrize("bad", [-1e-3, math.nan, math.inf])
 def test_bad_rates_are_named(bad):
     with pytest.raises(ValueError, match=r"optim\.g\.lr"):
-        check_rates("optim.g", Adam(bad))
+        check_fields(Adam(bad), "optim.g")
     with pytest.raises(ValueError, match=r"optim\.g\.b2\.floor"):
-        check_rates("optim.g", Adam(b2=Cosine(0.9, floor=bad)))
+        check_fields(Adam(b2=Cosine(0.9, floor=bad)), "optim.g")

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import BelowOne, Natural, Positive
 from imagegen_jax.core.optim import Clock
 
 AVERAGED_COLLECTIONS = ("params", "batch_stats")
@@ -38,8 +39,8 @@ class FixedDecay:
     A late start keeps the first weights out of a long average, as BigGAN-PyTorch does with `ema_start`.
     """
 
-    rate: float = 0.9999
-    start: int = 0  # steps
+    rate: BelowOne = 0.9999
+    start: Natural = 0  # steps
     networks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -60,8 +61,8 @@ class HalfLife:
     the initial weights.
     """
 
-    images: float = 500_000.0
-    ramp: float | None = 0.05
+    images: Positive = 500_000.0
+    ramp: Positive | None = 0.05
     networks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -82,7 +83,7 @@ class PowerFunction:
     Snapshots of two widths are enough to reconstruct any width afterwards (`reconstruct`).
     """
 
-    std: float = 0.05  # sigma_rel: the profile's standard deviation over the length of training
+    std: Positive = 0.05  # sigma_rel: the profile's standard deviation over the length of training
     networks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

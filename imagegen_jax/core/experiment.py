@@ -11,11 +11,12 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys
-from imagegen_jax.core.optim import Optimizer, check_rates
+from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.step import StepSpec, stage_at
 from imagegen_jax.core.stored import Best
@@ -64,19 +65,19 @@ class Experiment:
     averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
     augment: tuple[Callable[[Batch, PRNGKeys], Batch], ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str] = FrozenMap()  # network -> a run folder or an .npz of weights to start from
-    clip_norm: float | None = None  # largest global norm of the gradient of one phase; None: not clipped
-    microbatches: int = 1  # parts that a batch's gradient is accumulated over, to save memory
-    batch_size: int = 64  # rows of one step, over all devices and hosts
-    steps: int = 10_000  # training steps
-    seed: int = 0  # of the initial weights, the order of the data and all noise
+    clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
+    microbatches: Count = 1  # parts that a batch's gradient is accumulated over, to save memory
+    batch_size: Count = 64  # rows of one step, over all devices and hosts
+    steps: Count = 10_000  # training steps
+    seed: Seed = 0  # of the initial weights, the order of the data and all noise
     mesh: MeshShape = MeshShape()
-    log_every: int = 50  # steps between two lines of metrics
-    sample_every: int = 1_000  # steps between two grids of samples; 0: only at the end
-    samples: int = 64  # images in a grid; with labels, a row a class as far as they go
+    log_every: Count = 50  # steps between two lines of metrics
+    sample_every: Natural = 1_000  # steps between two grids of samples; 0: only at the end
+    samples: Count = 64  # images in a grid; with labels, a row a class as far as they go
     evaluation: Any = None  # an Evaluation, such as metrics.during.Evaluate: scores of samples as training goes on
-    checkpoint_every: int = 1_000  # steps between two checkpoints; there is always one at the end
-    keep_checkpoints: int = 3  # how many of the newest stay
-    snapshots: int = 40  # how many snapshots of PowerFunction averages are kept over the run, for `reconstruct`
+    checkpoint_every: Count = 1_000  # steps between two checkpoints; there is always one at the end
+    keep_checkpoints: Count = 3  # how many of the newest stay
+    snapshots: Count = 40  # how many snapshots of PowerFunction averages are kept over the run, for `reconstruct`
 
     def __post_init__(self) -> None:
         for name in ("optim", "averages", "pretrained"):
@@ -84,13 +85,10 @@ class Experiment:
         for name, least in COUNTS.items():
             check_integer(getattr(self, name), name, least)
         check_seed(self.seed)
-        if self.clip_norm is not None:
-            _require(self, "clip_norm", 0 < self.clip_norm < float("inf"), "must be a number above 0, or None")
         if self.evaluation is not None:
             _require(self, "evaluation", isinstance(self.evaluation, Evaluation), "needs `every` and `open`")
             _require(self, "evaluation", isinstance(self.model, Generative), "needs a model that draws images")
-        for network, optimizer in self.optim.items():
-            check_rates(f"optim.{network}", optimizer)
+        check_fields(self)
         if not isinstance(self.model, Model):
             raise TypeError(f"model={self.model!r} is no model: it needs image_shape, init and phases")
         if not isinstance(self.data, Source):

@@ -9,14 +9,15 @@ them.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+
+from imagegen_jax.core.bounds import Count, Natural, Positive, Range
 
 
 class Clock(NamedTuple):
@@ -51,7 +52,7 @@ class WarmUp:
     """Linear from 0 to `peak` over `steps` steps, constant afterwards."""
 
     peak: float
-    steps: int
+    steps: Natural
 
     def __call__(self, clock: Clock) -> Float[Array, ""]:
         return self.peak * _ramp(clock, self.steps)
@@ -63,8 +64,8 @@ class Cosine:
 
     peak: float
     floor: float = 0.0
-    warmup: int = 0  # steps
-    steps: int | None = None  # where it ends; None: with the run
+    warmup: Natural = 0  # steps
+    steps: Count | None = None  # where it ends; None: with the run
 
     def __call__(self, clock: Clock) -> Float[Array, ""]:
         falling = 0.5 * (1 + jnp.cos(jnp.pi * _progress(clock, self.warmup, self.steps)))
@@ -77,9 +78,9 @@ class LinearDecay:
 
     peak: float
     floor: float = 0.0
-    warmup: int = 0  # steps
-    start: int = 0  # the first step of the decay
-    steps: int | None = None  # where it ends; None: with the run
+    warmup: Natural = 0  # steps
+    start: Natural = 0  # the first step of the decay
+    steps: Count | None = None  # where it ends; None: with the run
 
     def __call__(self, clock: Clock) -> Float[Array, ""]:
         progress = _progress(clock, max(self.start, self.warmup), self.steps)
@@ -91,17 +92,19 @@ class InverseSqrt:
     """`peak` until step `reference`, then peak * sqrt(reference / step) (EDM2, arXiv 2312.02696, appendix B)."""
 
     peak: float
-    reference: int
-    warmup: int = 0  # steps
+    reference: Count
+    warmup: Natural = 0  # steps
 
     def __call__(self, clock: Clock) -> Float[Array, ""]:
         return _ramp(clock, self.warmup) * self.peak / jnp.sqrt(jnp.maximum(clock.step / self.reference, 1.0))
 
 
-Rate = float | WarmUp | Cosine | LinearDecay | InverseSqrt
+Number = float | WarmUp | Cosine | LinearDecay | InverseSqrt
+Rate = Annotated[Number, Range(0)]
+Decay = Annotated[Number, Range(0, 1, below=True)]  # of a mean of the past, such as a moment
 
 
-def value(rate: Rate, clock: Clock) -> Any:
+def value(rate: Number, clock: Clock) -> Any:
     """A hyperparameter's value now: a float as it is, a schedule followed."""
     return rate if isinstance(rate, (int, float)) else rate(clock)
 
@@ -119,7 +122,7 @@ class Projection(Protocol):
 class ClipWeights:
     """Clips every parameter to [-limit, limit] (WGAN, arXiv 1701.07875, Algorithm 1)."""
 
-    limit: float = 0.01
+    limit: Positive = 0.01
 
     def __call__(self, params: Any) -> Any:
         return jax.tree.map(lambda p: jnp.clip(p, -self.limit, self.limit), params)
@@ -165,8 +168,8 @@ class Adam:
     """Adam (Kingma & Ba 2015, arXiv 1412.6980, Algorithm 1)."""
 
     lr: Rate = 1e-3
-    b1: Rate = 0.9
-    b2: Rate = 0.999
+    b1: Decay = 0.9
+    b2: Decay = 0.999
     eps: Rate = 1e-8
     project: tuple[Projection, ...] = ()
 
@@ -182,8 +185,8 @@ class AdamW:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019, arXiv 1711.05101, Algorithm 2)."""
 
     lr: Rate = 1e-3
-    b1: Rate = 0.9
-    b2: Rate = 0.999
+    b1: Decay = 0.9
+    b2: Decay = 0.999
     eps: Rate = 1e-8
     weight_decay: Rate = 1e-2  # multiplied by the rate, as in torch and optax
     decay_vectors: bool = True  # False: biases and norm scales do not decay
@@ -204,9 +207,9 @@ class RMSprop:
     """RMSprop (Tieleman & Hinton 2012): the gradient over the root of its mean square."""
 
     lr: Rate = 1e-3
-    decay: Rate = 0.99
+    decay: Decay = 0.99
     eps: Rate = 1e-8  # added to the root, as in torch
-    momentum: Rate = 0.0
+    momentum: Decay = 0.0
     project: tuple[Projection, ...] = ()
 
     def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
@@ -222,7 +225,7 @@ class SGD:
     """Stochastic gradient descent, with heavy-ball or Nesterov momentum where `momentum` is not 0."""
 
     lr: Rate = 1e-2
-    momentum: Rate = 0.0
+    momentum: Decay = 0.0
     nesterov: bool = False
     project: tuple[Projection, ...] = ()
 
@@ -252,16 +255,3 @@ def lazy_correction(every: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
     (StyleGAN2, arXiv 1912.04958, appendix B). One phase alone gives 1, whatever its `every`.
     """
     return {name: max(1 / k for k in ks) / sum(1 / k for k in ks) for name, ks in every.items()}
-
-
-def check_rates(where: str, node: Any) -> None:
-    """Raises ValueError where a hyperparameter below `node` is negative or not a number. `where` is its path."""
-    for field in dataclasses.fields(node):
-        path, at = f"{where}.{field.name}", getattr(node, field.name)
-        if dataclasses.is_dataclass(at):
-            check_rates(path, at)
-        elif isinstance(at, tuple):
-            for i, part in enumerate(at):
-                check_rates(f"{path}.{i}", part)
-        elif isinstance(at, (int, float)) and not isinstance(at, bool) and not (at >= 0 and math.isfinite(at)):
-            raise ValueError(f"{path}={at}: must be a finite number that is not negative")

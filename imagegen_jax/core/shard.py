@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+
+from imagegen_jax.core.bounds import LARGEST, Count, Range
 
 FSDP_MIN_SIZE = 4_096  # arrays with fewer elements are kept whole on every device: gathering them costs more
 
@@ -22,8 +24,8 @@ FSDP_MIN_SIZE = 4_096  # arrays with fewer elements are kept whole on every devi
 class MeshShape:
     """How many devices the batch (`data`) and, beside the batch, the state (`fsdp`) are split over."""
 
-    data: int = -1  # -1: all devices that `fsdp` leaves
-    fsdp: int = 1  # every large array of the state is split over this many devices
+    data: Annotated[int, Range(-1, LARGEST)] = -1  # -1: all devices that `fsdp` leaves
+    fsdp: Count = 1  # every large array of the state is split over this many devices
 
     def __post_init__(self) -> None:
         if self.fsdp < 1 or (self.data < 1 and self.data != -1):

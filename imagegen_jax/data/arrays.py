@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from imagegen_jax.core.bounds import Count
+from imagegen_jax.data.archive import open_archive
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.decode import MODES
-from imagegen_jax.data.folder import fingerprint, stamps_of_zip
+from imagegen_jax.data.folder import fingerprint
+from imagegen_jax.data.npz import explained, outline, read_array, stored
 from imagegen_jax.data.prepare import Item, Listing, load, numbered, prepare, save, write_info
 from imagegen_jax.data.source import Dataset
 
@@ -33,8 +33,8 @@ class Arrays:
     """
 
     path: str
-    size: int | None = None
-    channels: int | None = None
+    size: Count | None = None
+    channels: Count | None = None
 
     def open(self) -> Dataset:
         """The images.
@@ -95,38 +95,23 @@ def from_arrays(images: Any, labels: Any = None, class_names: Sequence[str] = ()
 
 def _contents(source: Arrays, path: pathlib.Path) -> tuple[str, Dataset, Callable[[], np.ndarray]]:
     """The fingerprint of an .npz, what it holds but for the pixels, and how to load these."""
-
-    def load_array(name: str) -> np.ndarray:
-        with _explained(source, path), np.load(path) as arrays:
-            return arrays[name]
-
-    with _explained(source, path), zipfile.ZipFile(path) as archive:
-        content = fingerprint(stamps_of_zip(archive))
-        there = [name.removesuffix(".npy") for name in archive.namelist()]
-        image = next((name for name in _IMAGES if name in there), None)
-        label = next((name for name in _LABELS if name in there), None)
+    with explained(f"{source}: {path}", "is not an .npz of images"), open_archive(path) as archive:
+        content = fingerprint(archive.stamps)
+        there = [name.removesuffix(".npy") for name in archive.members]
+        image = next((name for name in _IMAGES if f"{name}.npy" in archive.members), None)
+        label = next((name for name in _LABELS if f"{name}.npy" in archive.members), None)
         if image is None:
             raise ValueError(f"none of its arrays ({', '.join(there)}) is called {', '.join(_IMAGES)}")
         pixels = outline(archive, f"{image}.npy")
-    dataset = _checked(str(source), pixels, load_array(label) if label else None, ())
-    return content, dataset, lambda: load_array(image).reshape(dataset.images.shape)
+        labels = None
+        if label is not None and _fits(labels := outline(archive, f"{label}.npy"), pixels):
+            labels = read_array(archive, f"{label}.npy")
+    dataset = _checked(str(source), pixels, labels, ())
 
+    def load_images() -> np.ndarray:
+        return stored(f"{source}: {path}", path, image).reshape(dataset.images.shape)
 
-@contextlib.contextmanager
-def _explained(source: Arrays, path: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError) as error:
-        raise ValueError(f"{source}: {path} is not an .npz of images, or it is damaged ({error})") from error
-
-
-def outline(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    """An array of the type and shape of the stored one, but without memory: what is prepared is not read again."""
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    return np.broadcast_to(np.zeros((), dtype), shape)
+    return content, dataset, load_images
 
 
 def _checked(place: str, images: np.ndarray, labels: Any, class_names: tuple[str, ...]) -> Dataset:
@@ -145,10 +130,14 @@ def _checked(place: str, images: np.ndarray, labels: Any, class_names: tuple[str
             raise ValueError(f"{place}: class_names are given, but no labels")
         return Dataset(images)
     labels = np.asarray(labels)
-    if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+    if not _fits(labels, images):
         form = f"{labels.dtype} {list(labels.shape)}"
         raise ValueError(f"{place}: labels are {form}, not integers [{len(images)}], one for each image")
     class_names = class_names or numbered(place, int(labels.max()))
     if labels.min() < 0 or labels.max() >= len(class_names):
         raise ValueError(f"{place}: labels are in {labels.min()}..{labels.max()}, not in 0..{len(class_names) - 1}")
     return Dataset(images, labels.astype(np.int32), class_names)
+
+
+def _fits(labels: np.ndarray, images: np.ndarray) -> bool:
+    return labels.shape == images.shape[:1] and np.issubdtype(labels.dtype, np.integer)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Positive, Share
 from imagegen_jax.core.model import Batch, PRNGKey, PRNGKeys
 
 
@@ -20,8 +21,8 @@ class Jitter:
     leaves the mirroring alone.
     """
 
-    scale: float = 286 / 256
-    flip: float = 0.5  # probability of mirroring left to right
+    scale: Positive = 286 / 256
+    flip: Share = 0.5  # probability of mirroring left to right
     together: bool = True
 
     def __post_init__(self) -> None:

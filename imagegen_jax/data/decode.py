@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 
 import numpy as np
 from jaxtyping import UInt8
@@ -12,6 +14,9 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's name
 SUFFIXES = frozenset(".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")  # not EPS, which runs another program
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
+_LARGE = 1 << 26  # pixels of an image that is not decoded beside another one: it takes a quarter of a gigabyte and more
+_STRIP = 1 << 22  # pixels that are converted at a time
+_one_at_a_time = threading.Lock()
 _REDUCING_GAP = 3.0  # Pillow reduces by an integer factor down to 3 times the size, then filters: as good, and faster
 
 
@@ -43,28 +48,42 @@ def decode(
       Exception: of almost any kind, from Pillow, where the bytes are damaged or are no image.
     """
     if isinstance(image, np.ndarray):
-        opened = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    else:
-        opened = Image.open(io.BytesIO(image), formats=_FORMATS)
-        if size is not None and not isinstance(size, Whole):
-            opened.draft(None, (int(size * _REDUCING_GAP), int(size * _REDUCING_GAP)))  # JPEG: decodes at 1/2 to 1/8
+        return _pixels(Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), size, channels)
+    opened = Image.open(io.BytesIO(image), formats=_FORMATS)
+    if size is not None and not isinstance(size, Whole):
+        opened.draft(None, (int(size * _REDUCING_GAP), int(size * _REDUCING_GAP)))  # JPEG: decodes at 1/2 to 1/8
+    with _one_at_a_time if opened.width * opened.height > _LARGE else contextlib.nullcontext():
         ImageOps.exif_transpose(opened, in_place=True)
-    pixels = np.asarray(_resized(_converted(opened, channels), size))
+        return _pixels(opened, size, channels)
+
+
+def _pixels(image: Image.Image, size: int | None, channels: int | None) -> UInt8[np.ndarray, "h w c"]:
+    transparent = image.has_transparency_data
+    grey = image.mode in _GREY
+    if channels is None:
+        channels = 4 if transparent else 1 if grey else 3
+    if image.mode == "F":
+        raise ValueError("an image of floats, whose range is not known")
+    first = "L" if grey and not transparent else MODES[channels]  # grey becomes RGB last, when it is small
+    resized = _resized(_converted(image, first, transparent and channels != 4), size)
+    pixels = np.asarray(resized if resized.mode == MODES[channels] else resized.convert(MODES[channels]))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _converted(image: Image.Image, channels: int | None) -> Image.Image:
-    transparent = image.has_transparency_data
-    if channels is None:
-        channels = 4 if transparent else 1 if image.mode in _GREY else 3
-    if image.mode.startswith("I"):
-        image = _eight_bits(image)
-    if image.mode == "F":
-        raise ValueError("an image of floats, whose range is not known")
-    if transparent and channels != 4:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
+def _converted(image: Image.Image, mode: str, on_white: bool) -> Image.Image:
+    """`image` in another mode, by strips: what conversions need beside the result would not fit for large images."""
+    if image.mode == mode and not on_white:
+        return image
+    result = Image.new(mode, image.size)
+    height = max(1, _STRIP // max(1, image.width))
+    for top in range(0, image.height, height):
+        strip = image.crop((0, top, image.width, min(top + height, image.height)))
+        if strip.mode.startswith("I"):
+            strip = _eight_bits(strip)
+        if on_white:
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip.convert("RGBA"))
+        result.paste(strip if strip.mode == mode else strip.convert(mode), (0, top))
+    return result
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

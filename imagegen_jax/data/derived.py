@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from imagegen_jax.core.bounds import Count, Seed, Share
 from imagegen_jax.data.digits import Digits
 from imagegen_jax.data.source import Dataset, Derive, Derived, Source
 
@@ -19,7 +20,7 @@ class Lowered:
     """Images, and from each the means of squares of `factor` x `factor` pixels, to be enlarged again."""
 
     source: Source = Digits()
-    factor: int = 2
+    factor: Count = 2
 
     def open(self) -> Dataset:
         """The pairs. Raises ValueError where `factor` does not divide the images, and what the source raises."""
@@ -53,8 +54,8 @@ class Erased:
     """
 
     source: Source = Digits()
-    share: float = 0.5
-    seed: int = 0
+    share: Share = 0.5
+    seed: Seed = 0
 
     def open(self) -> Dataset:
         """The pairs. Raises ValueError for a `share` of nothing or all, images that are not grey or RGB, and as the

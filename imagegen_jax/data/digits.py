@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from imagegen_jax.core.bounds import Count
 from imagegen_jax.data.prepare import Item, Listing, prepare
 from imagegen_jax.data.source import Dataset
 
@@ -21,8 +22,8 @@ class Digits:
     `split` "train" is the first 1,500 of them, "test" the other 297.
     """
 
-    size: int = 8
-    channels: int = 1
+    size: Count = 8
+    channels: Count = 1
     split: Literal["all", "train", "test"] = "all"
 
     def open(self) -> Dataset:

@@ -8,10 +8,12 @@ import hashlib
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from imagegen_jax.core.bounds import Count
+from imagegen_jax.core.files import read_file
+from imagegen_jax.data.archive import BadArchive, open_archive
 from imagegen_jax.data.decode import SUFFIXES
 from imagegen_jax.data.prepare import Item, Listing, damage_error, numbered, prepare
 from imagegen_jax.data.source import Dataset, Source
@@ -19,7 +21,6 @@ from imagegen_jax.data.source import Dataset, Source
 _BESIDE = frozenset(".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .caption".split())
 _LABELS = "dataset.json"
 _LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
-_LARGEST_FILE = 1 << 30  # bytes of one image in a zip: more is a decompression bomb
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Folder:
     """
 
     path: str
-    size: int | None = None
-    channels: int | None = None
+    size: Count | None = None
+    channels: Count | None = None
     skip_damaged: bool = False
 
     def open(self) -> Dataset:
@@ -103,22 +104,22 @@ def open_files(source: Source, path: str) -> Iterator[Files]:
     """
     place = pathlib.Path(path).expanduser().absolute()
     if place.is_dir():
-        yield Files(str(place), _in_order(stamps_of_folder(place)), lambda name: (place / name).read_bytes())
+        yield Files(str(place), _in_order(stamps_of_folder(place)), lambda name: read_file(place / name))
         return
-    file = next((above for above in (place, *place.parents) if above.is_file()), None)
+    file = next((above for above in (place, *place.parents) if above.exists() and not above.is_dir()), None)
     if file is None:
         raise FileNotFoundError(f"{source}: there is no folder or zip {place}")
     prefix = "" if file == place else f"{place.relative_to(file).as_posix()}/"
     try:
-        with zipfile.ZipFile(file) as archive:
-            stamps = stamps_of_zip(archive)
+        with open_archive(file) as archive:
+            stamps = archive.stamps
             inside = {name.removeprefix(prefix): stamp for name, stamp in stamps.items() if name.startswith(prefix)}
             if stamps and not inside:
                 folders = ", ".join(sorted({name.split("/")[0] for name in stamps if "/" in name})[:10])
                 raise FileNotFoundError(f"{source}: there is no folder {prefix} in {file}, only {folders or 'files'}")
-            yield Files(str(place), _in_order(inside), lambda name: _read_member(archive, prefix + name))
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{source}: {file} is not a folder, and as a zip it is damaged ({error})") from error
+            yield Files(str(place), _in_order(inside), lambda name: archive.read(prefix + name))
+    except BadArchive as error:
+        raise ValueError(f"{source}: {file} cannot be read as a folder or a zip: {error}") from error
 
 
 def _in_order(stamps: Mapping[str, str]) -> dict[str, str]:
@@ -144,24 +145,12 @@ def stamps_of_folder(root: pathlib.Path) -> dict[str, str]:
     return stamps
 
 
-def stamps_of_zip(archive: zipfile.ZipFile) -> dict[str, str]:
-    """The name of each file in `archive`, and its size and checksum."""
-    return {entry.filename: f"{entry.file_size} {entry.CRC}" for entry in archive.infolist() if not entry.is_dir()}
-
-
 def fingerprint(stamps: Mapping[str, str]) -> str:
     """Another value wherever a file was added, removed or changed."""
     digest = hashlib.sha256()
     for name in sorted(stamps):
         digest.update(f"{name}\0{stamps[name]}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    size = archive.getinfo(name).file_size
-    if size > _LARGEST_FILE:
-        raise ValueError(f"decompression bomb: {size} bytes")
-    return archive.read(name)
 
 
 def _is_litter(name: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt8
 
+from imagegen_jax.core.bounds import Share
 from imagegen_jax.core.model import Batch, PRNGKeys
 
 
@@ -41,7 +42,7 @@ class HorizontalFlip:
     The source that an image is made from, where there is one, is mirrored with it.
     """
 
-    probability: float = 0.5
+    probability: Share = 0.5
 
     def __call__(self, batch: Batch, keys: PRNGKeys) -> Batch:
         flip = jax.vmap(lambda key: jax.random.bernoulli(key, self.probability))(keys)[:, None, None, None]

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import pathlib
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from imagegen_jax.core.bounds import Positive
+from imagegen_jax.core.files import check_regular
 from imagegen_jax.core.model import Batch, PRNGKeys
-from imagegen_jax.data.arrays import outline
+from imagegen_jax.data.archive import open_archive
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.folder import fingerprint
+from imagegen_jax.data.npz import explained, outline, stored
 from imagegen_jax.data.prepare import numbered
 from imagegen_jax.data.source import Dataset
 
 _NAMES = ("latent", "mean", "std", "label")
+_WRONG = "does not hold latents"
+_ROWS = 256  # that are in memory at a time
 _FORMAT = 1  # part of the cache's key: to be raised when the same files would be stored otherwise
 
 
@@ -43,7 +45,7 @@ class Latents:
     """
 
     path: str
-    scale: float = 1.0
+    scale: Positive = 1.0
 
     def open(self) -> Dataset:
         """The latents, or their means with the deviations, mapped from disk; .npz files by way of the cache.
@@ -94,8 +96,8 @@ def _arrays(source: Latents, place: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _mapped(source: Latents, path: pathlib.Path) -> np.ndarray:
-    with _explained(source, path):
-        return np.load(path, mmap_mode="r")
+    with explained(f"{source}: {path}", _WRONG):
+        return np.load(check_regular(path), mmap_mode="r")
 
 
 def _join(source: Latents, parts: Sequence[pathlib.Path], folder: pathlib.Path) -> None:
@@ -112,26 +114,18 @@ def _join(source: Latents, parts: Sequence[pathlib.Path], folder: pathlib.Path) 
         with open(folder / f"{name}.npy", "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for part in parts:
-                with _explained(source, part), np.load(part) as arrays:
-                    rows = np.ascontiguousarray(arrays[name])
-                file.write(rows.data)
+                rows = stored(f"{source}: {part}", part, name)
+                for start in range(0, len(rows), _ROWS):
+                    file.write(np.ascontiguousarray(rows[start : start + _ROWS]).data)
 
 
 def _outlines(source: Latents, part: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of an .npz but for their values."""
-    with _explained(source, part), zipfile.ZipFile(part) as archive:
-        there = [name for name in _NAMES if f"{name}.npy" in archive.namelist()]
+    with explained(f"{source}: {part}", _WRONG), open_archive(part) as archive:
+        there = [name for name in _NAMES if f"{name}.npy" in archive.members]
         if not there:
-            raise ValueError(f"none of its arrays is called {', '.join(_NAMES)}: {', '.join(archive.namelist())}")
+            raise ValueError(f"none of its arrays is called {', '.join(_NAMES)}: {', '.join(archive.members)}")
         return {name: outline(archive, f"{name}.npy") for name in there}
-
-
-@contextlib.contextmanager
-def _explained(source: Latents, path: pathlib.Path) -> Iterator[None]:
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, KeyError) as error:
-        raise ValueError(f"{source}: {path} does not hold latents, or it is damaged ({error})") from error
 
 
 def _dataset(source: Latents, arrays: Mapping[str, np.ndarray]) -> Dataset:

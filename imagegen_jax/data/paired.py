@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
+from imagegen_jax.core.bounds import Count
 from imagegen_jax.data.decode import decode
 from imagegen_jax.data.digits import Digits
 from imagegen_jax.data.folder import Files, Folder, fingerprint, is_beside, may_be_image, open_files
@@ -34,8 +35,8 @@ class Paired:
     images: str
     sources: str | None = None
     image_side: Side = "right"
-    size: int | None = None
-    channels: int | None = None
+    size: Count | None = None
+    channels: Count | None = None
 
     def open(self) -> Dataset:
         """The pairs, in the order of their names.
@@ -104,8 +105,8 @@ class Unpaired:
 
     images: str
     sources: str
-    size: int | None = None
-    channels: int | None = None
+    size: Count | None = None
+    channels: Count | None = None
     skip_damaged: bool = False
 
     def open(self) -> Dataset:
@@ -125,8 +126,8 @@ class DigitPairs:
     Not `paired`, images are the first half of the digits and sources the second.
     """
 
-    size: int = 16
-    channels: int = 1
+    size: Count = 16
+    channels: Count = 1
     paired: bool = True
 
     def open(self) -> Dataset:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from imagegen_jax.core.bounds import Count, Seed
 from imagegen_jax.data.prepare import Item, Listing, prepare
 from imagegen_jax.data.source import Dataset, Source
 from imagegen_jax.data.tfds import TFDS
@@ -22,8 +23,8 @@ class Stacked:
     """
 
     source: Source = TFDS("mnist", split="train")
-    images: int = 50_000
-    seed: int = 0
+    images: Count = 50_000
+    seed: Seed = 0
 
     def open(self) -> Dataset:
         """The stacks. Raises ValueError where the source is not grey or has no classes, and as it does."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from imagegen_jax.core.bounds import Count
 from imagegen_jax.data.folder import fingerprint, stamps_of_folder
 from imagegen_jax.data.prepare import Item, Listing, prepare
 from imagegen_jax.data.source import Dataset
@@ -27,8 +28,8 @@ class TFDS:
 
     name: str
     split: str = "train"
-    size: int | None = None
-    channels: int | None = None
+    size: Count | None = None
+    channels: Count | None = None
     data_dir: str | None = None
 
     def open(self) -> Dataset:

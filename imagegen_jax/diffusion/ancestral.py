@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import NonNegative, Positive
 from imagegen_jax.core.model import PRNGKey, check_choice
 from imagegen_jax.diffusion import solver
 from imagegen_jax.diffusion.denoiser import Clipped, Denoise
@@ -27,8 +28,8 @@ class EulerAncestral:
     0.
     """
 
-    eta: float = 1.0
-    noise_scale: float = 1.0
+    eta: NonNegative = 1.0
+    noise_scale: NonNegative = 1.0
     clipped_noise: bool = True
 
     def __post_init__(self) -> None:
@@ -97,7 +98,7 @@ class ConsistencyMultistep:
     `sigma_min`, the paper's epsilon, the level at which estimates are taken to be, below 0.
     """
 
-    sigma_min: float = 0.002
+    sigma_min: Positive = 0.002
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma_min < math.inf:

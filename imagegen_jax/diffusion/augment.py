@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from imagegen_jax.core.bounds import Share
 from imagegen_jax.core.model import Image, PRNGKey, PRNGKeys, Scalar
 from imagegen_jax.nn import affine
 
@@ -58,7 +59,7 @@ class EDMAugment:
     probability that is not from 0 to 1.
     """
 
-    probability: float = 0.12
+    probability: Share = 0.12
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:

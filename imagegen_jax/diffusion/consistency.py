@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Positive, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -57,18 +58,18 @@ class Consistency:
 
     network: AnyNetwork = UNet()
     levels: Listed = Listed((80.0,))
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    num_classes: int = 0  # 0: unconditional
-    sigma_min: float = 0.002  # epsilon: there the estimate is the image itself
-    sigma_max: float = 80.0
-    rho: float = 7.0
-    first_levels: int = 10  # s_0
-    last_levels: int = 1280  # s_1
-    double_every: int = 50_000  # steps until the levels are twice as many; K' = K / (log2(s_1 / s_0) + 1), section 3.4
+    image_shape: Shape = (32, 32, 3)
+    num_classes: Natural = 0  # 0: unconditional
+    sigma_min: NonNegative = 0.002  # epsilon: there the estimate is the image itself
+    sigma_max: NonNegative = 80.0
+    rho: Positive = 7.0
+    first_levels: Count = 10  # s_0
+    last_levels: Count = 1280  # s_1
+    double_every: Count = 50_000  # steps until the levels are doubled; K' = K / (log2(s_1 / s_0) + 1), section 3.4
     mean: float = -1.1  # P_mean of log sigma, section 3.5
-    std: float = 2.0  # P_std
-    huber: float = 0.00054  # c of the pseudo-Huber distance over the square root of the number of values, section 3.3
-    sigma_data: float = SIGMA_DATA
+    std: Positive = 2.0  # P_std
+    huber: Positive = 0.00054  # c of the pseudo-Huber distance over the root of the number of values, section 3.3
+    sigma_data: Positive = SIGMA_DATA
     distil: bool = False  # whether a teacher leads from level to level
 
     def __post_init__(self) -> None:

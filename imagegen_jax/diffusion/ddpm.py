@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from imagegen_jax.core.bounds import Natural, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -38,8 +39,8 @@ class DDPM:
     network: AnyNetwork = UNet()
     schedule: LinearSchedule = LinearSchedule()
     sampler: AnySampler = Ancestral()
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    num_classes: int = 0  # 0: unconditional
+    image_shape: Shape = (32, 32, 3)
+    num_classes: Natural = 0  # 0: unconditional
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""

@@ -7,12 +7,14 @@ other images than the model was trained for.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from imagegen_jax.core.bounds import BelowOne, Positive, Range, Share, fault
 from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.diffusion import Diffusion
@@ -26,9 +28,13 @@ from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.unet import UNet
 
 Config = Mapping[str, Any]
-Settings = Mapping[
-    str, tuple[Any, tuple[Any, ...] | None]
-]  # name -> (default, the values that are had here; None: any)
+Settings = Mapping[str, tuple[Any, Any]]  # name -> (default, the values that are had here, or their annotation)
+
+# Far above any network's: a configuration must not ask for more than memory holds before its weights tell otherwise.
+_Side = Annotated[int, Range(1, 1 << 14)]
+_Channels = Annotated[int, Range(1, 1 << 16)]
+_Few = Annotated[int, Range(1, 64)]
+_Steps = Annotated[int, Range(1, 1 << 20)]
 
 DDIM_STEPS = 50  # the default of its pipeline; no file says
 
@@ -37,42 +43,42 @@ UNET: Settings = {
     "add_attention": (True, (True,)),
     "attention_head_dim": (8, (None,)),  # None: one head
     "attn_norm_num_groups": (None, (None,)),
-    "block_out_channels": ((224, 448, 672, 896), None),
+    "block_out_channels": ((224, 448, 672, 896), tuple[_Channels, ...]),
     "center_input_sample": (False, (False,)),
     "class_embed_type": (None, (None,)),
-    "down_block_types": (("DownBlock2D", *3 * ("AttnDownBlock2D",)), None),
+    "down_block_types": (("DownBlock2D", *3 * ("AttnDownBlock2D",)), tuple[str, ...]),
     "downsample_padding": (1, (0,)),  # 0: below and right only, as TensorFlow pads
     "downsample_type": ("conv", ("conv",)),
-    "dropout": (0.0, None),
+    "dropout": (0.0, BelowOne),
     "flip_sin_to_cos": (True, (False,)),
     "freq_shift": (0, (1,)),  # 1: the lowest frequency is among them
-    "in_channels": (3, None),
-    "layers_per_block": (2, None),
+    "in_channels": (3, _Channels),
+    "layers_per_block": (2, _Few),
     "mid_block_scale_factor": (1, (1,)),
     "mid_block_type": ("UNetMidBlock2D", ("UNetMidBlock2D",)),
     "norm_eps": (1e-5, (1e-6,)),
-    "norm_num_groups": (32, None),
+    "norm_num_groups": (32, _Channels),
     "num_class_embeds": (None, (None,)),
-    "num_train_timesteps": (None, None),  # of learned embeddings alone
-    "out_channels": (3, None),
+    "num_train_timesteps": (None, _Steps | None),  # of learned embeddings alone
+    "out_channels": (3, _Channels),
     "resnet_time_scale_shift": ("default", ("default",)),
-    "sample_size": (None, None),
+    "sample_size": (None, _Side | tuple[_Side, _Side] | None),
     "time_embedding_dim": (None, (None,)),
     "time_embedding_type": ("positional", ("positional",)),
-    "up_block_types": ((*3 * ("AttnUpBlock2D",), "UpBlock2D"), None),
+    "up_block_types": ((*3 * ("AttnUpBlock2D",), "UpBlock2D"), tuple[str, ...]),
     "upsample_type": ("conv", ("conv",)),
 }
 SCHEDULER: Settings = {
-    "beta_end": (0.02, None),
+    "beta_end": (0.02, Share),
     "beta_schedule": ("linear", ("linear", "scaled_linear", "squaredcos_cap_v2")),
-    "beta_start": (1e-4, None),
+    "beta_start": (1e-4, Share),
     "clip_sample": (True, (True, False)),
     "clip_sample_range": (1.0, (1.0,)),
-    "dynamic_thresholding_ratio": (0.995, None),  # of thresholding alone, as is sample_max_value
-    "num_train_timesteps": (1000, None),
+    "dynamic_thresholding_ratio": (0.995, Share),  # of thresholding alone, as is sample_max_value
+    "num_train_timesteps": (1000, _Steps),
     "prediction_type": ("epsilon", ("epsilon", "sample", "v_prediction")),
     "rescale_betas_zero_snr": (False, (False,)),
-    "sample_max_value": (1.0, None),
+    "sample_max_value": (1.0, Positive),
     "set_alpha_to_one": (True, (True,)),
     "steps_offset": (0, (0,)),
     "thresholding": (False, (False,)),
@@ -107,7 +113,12 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
         dropout=found["dropout"],
     )
     shape = (height, width, found["in_channels"])
-    _check_groups(abstract_parameters(network, shape), found["norm_num_groups"], place)
+    try:
+        parameters = abstract_parameters(network, shape)
+    except ValueError as error:
+        sizes = f"sample_size={found['sample_size']}, block_out_channels={_short(channels)}"
+        raise ValueError(f"{place}: {sizes}: no network has these together: {error}") from error
+    _check_groups(parameters, found["norm_num_groups"], place)
     return network, shape
 
 
@@ -121,7 +132,7 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
     """
     _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler"), place)
     found = _complete(scheduler, SCHEDULER, place)
-    schedule, spacing = _schedule(found), found["timestep_spacing"]
+    schedule, spacing = _schedule(found, place), found["timestep_spacing"]
     variance: Literal["large", "small"] = "large" if found["variance_type"] == "fixed_large" else "small"
     steps = min(DDIM_STEPS, schedule.steps)
     ancestral = scheduler["_class_name"] == "DDPMScheduler"
@@ -141,6 +152,7 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
     )
 
 
+@functools.lru_cache(maxsize=8)
 def abstract_parameters(network: UNet, image_shape: tuple[int, int, int]) -> Any:
     """The shapes of the network's parameters. Raises ValueError where its levels cannot halve the image."""
     key, image, t = jax.random.key(0), jnp.zeros((1, *image_shape)), jnp.zeros(1)
@@ -150,7 +162,7 @@ def abstract_parameters(network: UNet, image_shape: tuple[int, int, int]) -> Any
 def _check_class(config: Config, known: tuple[str, ...], place: str) -> None:
     name = config.get("_class_name")
     if name not in known:
-        raise ValueError(f"{place}: _class_name={name!r}: only {' and '.join(known)} can be imported")
+        raise ValueError(f"{place}: _class_name={_short(name)}: only {' and '.join(known)} can be imported")
 
 
 def _complete(config: Config, settings: Settings, place: str) -> dict[str, Any]:
@@ -158,18 +170,29 @@ def _complete(config: Config, settings: Settings, place: str) -> dict[str, Any]:
     unknown = sorted(name for name in config if not name.startswith("_") and name not in settings)
     if unknown:
         raise ValueError(
-            f"{place}: {unknown[0]}={config[unknown[0]]!r}: this setting is not known here, so what the model does "
-            "with it would be lost; delete the line if the model does not depend on it"
+            f"{place}: {unknown[0]}={_short(config[unknown[0]])}: this setting is not known here, so what the model "
+            "does with it would be lost; delete the line if the model does not depend on it"
         )
     found = {name: config.get(name, default) for name, (default, _) in settings.items()}
     for name, (_, known) in settings.items():
-        if known is not None and found[name] not in known:
-            left_out = "" if name in config else " (left out there, so the default of diffusers)"
+        left_out = "" if name in config else " (left out there, so the default of diffusers)"
+        said = f"{place}: {name}={_short(found[name])}{left_out}"
+        if not isinstance(known, tuple):
+            if wrong := fault(found[name], known):
+                raise ValueError(f"{said}: {wrong}; fetch the file again")
+        elif not any(
+            found[name] == value and isinstance(found[name], bool) == isinstance(value, bool) for value in known
+        ):
             raise ValueError(
-                f"{place}: {name}={found[name]!r}{left_out}: only {' or '.join(map(repr, known))} is had here, as in "
+                f"{said}: only {' or '.join(map(repr, known))} is had here, as in "
                 "the published DDPM; a model with another value cannot be imported"
             )
     return found
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _height_and_width(size: Any, place: str) -> tuple[int, int]:
@@ -186,7 +209,8 @@ def _attention_levels(found: Mapping[str, Any], place: str) -> list[int]:
         types, known = found[f"{way}_block_types"], {f"{kind}Block2D": False, f"Attn{kind}Block2D": True}
         for name in types:
             if name not in known:
-                raise ValueError(f"{place}: {way}_block_types has {name!r}: only {' and '.join(known)} can be imported")
+                kinds, said = " and ".join(known), f"{way}_block_types={_short(types)}"
+                raise ValueError(f"{place}: {said}: only {kinds} can be imported, not {name!r}")
         if len(types) != len(found["block_out_channels"]):
             raise ValueError(
                 f"{place}: {len(types)} {way}_block_types, but {len(found['block_out_channels'])} block_out_channels: "
@@ -212,8 +236,10 @@ def _check_groups(parameters: Any, groups: int, place: str) -> None:
                 )
 
 
-def _schedule(found: Mapping[str, Any]) -> LinearSchedule | CosineSchedule:
+def _schedule(found: Mapping[str, Any], place: str) -> LinearSchedule | CosineSchedule:
+    steps, start, end = found["num_train_timesteps"], found["beta_start"], found["beta_end"]
     if found["beta_schedule"] == "squaredcos_cap_v2":
-        return CosineSchedule(found["num_train_timesteps"])
-    power = 2.0 if found["beta_schedule"] == "scaled_linear" else 1.0
-    return LinearSchedule(found["num_train_timesteps"], found["beta_start"], found["beta_end"], power)
+        return CosineSchedule(steps)
+    if not 0 < start <= end < 1:
+        raise ValueError(f"{place}: beta_start={start}, beta_end={end}: must obey 0 < beta_start <= beta_end < 1")
+    return LinearSchedule(steps, start, end, 2.0 if found["beta_schedule"] == "scaled_linear" else 1.0)

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from imagegen_jax.core.files import check_regular
+
 Tensors = Mapping[str, np.ndarray]
 
 FILE = "diffusion_pytorch_model.safetensors"
@@ -53,11 +55,26 @@ def find_weights(folder: pathlib.Path) -> pathlib.Path:
 
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of a .safetensors file as float32, of whatever precision they are. Raises ValueError for another."""
+    check_regular(path)
     try:  # NumPy knows bfloat16 since jax told it of the type
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+            return {name: _values(file.get_tensor(name), name, path) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError, AttributeError, OSError, EOFError) as error:
         raise ValueError(f"{path} is damaged or no .safetensors file ({error}): fetch it again") from error
+
+
+def _values(tensor: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
+    if not jax.numpy.issubdtype(tensor.dtype, np.floating):
+        raise ValueError(f"{path}: the tensor {name!r} is of {tensor.dtype}, not of floats: fetch it again")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        values = tensor.astype(np.float32)
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise ValueError(
+            f"{path}: the tensor {name!r} has {count:,} values that are NaN or infinite, of {values.size:,}: a network "
+            "with them draws nothing; fetch it again"
+        )
+    return values
 
 
 def parameters_of(tensors: Tensors, like: Any, place: str) -> Any:

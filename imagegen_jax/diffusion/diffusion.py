@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Natural, Positive, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -84,15 +85,15 @@ class Diffusion:
     coupling: Literal["independent", "optimal"] = "independent"  # which noise goes with which image of a class
     levels: AnyLevels = Karras(18)
     solver: AnySolver = Heun()
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    num_classes: int = 0  # 0: unconditional
-    source_shape: tuple[int, int, int] | None = None  # of images to go by, at most as large; None: there are none
-    label_dropout: float = 0.0  # share of images whose label is left out
+    image_shape: Shape = (32, 32, 3)
+    num_classes: Natural = 0  # 0: unconditional
+    source_shape: Shape | None = None  # of images to go by, at most as large; None: there are none
+    label_dropout: Share = 0.0  # share of images whose label is left out
     guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
-    time_scale: float = 1.0  # of t, before the network sees it; 1000 where t is in [0, 1]
-    sigma_data: float = SIGMA_DATA  # deviation of the data that "F" assumes
+    time_scale: Positive = 1.0  # of t, before the network sees it; 1000 where t is in [0, 1]
+    sigma_data: Positive = SIGMA_DATA  # deviation of the data that "F" assumes
     clip: bool = False  # whether estimates of x_0 are kept in [-1, 1] while sampling
-    gain: float = 1.0  # of images, before noise is added to them
+    gain: Positive = 1.0  # of images, before noise is added to them
     augment: EDMAugment | None = None  # of training images; a SongUNet is told of it
     uncertainty: Uncertainty | None = None  # u(sigma), a second network: the loss becomes loss / exp(u) + u
 

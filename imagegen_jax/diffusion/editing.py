@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int
 
+from imagegen_jax.core.bounds import Count
 from imagegen_jax.core.model import Batch, Nets, PRNGKey
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
@@ -109,7 +110,7 @@ class RePaint:
     ValueError for `repeats` below 1.
     """
 
-    repeats: int = 10  # U
+    repeats: Count = 10  # U
 
     def __post_init__(self) -> None:
         if self.repeats < 1:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
+from imagegen_jax.core.bounds import Count, NonNegative
 from imagegen_jax.core.model import PRNGKey, check_choice
 from imagegen_jax.diffusion.ancestral import check_noise_scale
 from imagegen_jax.diffusion.denoiser import Denoise
@@ -45,11 +46,11 @@ class DPMSolver:
     `order`.
     """
 
-    order: int = 2
-    eta: float = 0.0
+    order: Count = 2
+    eta: NonNegative = 0.0
     second: Literal["midpoint", "exact"] = "midpoint"
     halve_third: bool = False
-    noise_scale: float = 1.0
+    noise_scale: NonNegative = 1.0
 
     def __post_init__(self) -> None:
         check_order(self.order, 3)
@@ -91,7 +92,7 @@ class UniPC:
     ValueError unless 1 <= `order` <= 3, and for fewer steps than that.
     """
 
-    order: int = 3
+    order: Count = 3
     variant: Literal["bh1", "bh2"] = "bh2"
 
     def __post_init__(self) -> None:

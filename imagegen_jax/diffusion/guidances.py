@@ -15,6 +15,7 @@ from typing import get_args
 
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import NonNegative, Positive, Share
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion import guidance
 from imagegen_jax.diffusion.denoiser import Denoise
@@ -34,7 +35,7 @@ class ClassifierFree:
 class CFGZeroStar:
     """`guidance.cfg_zero_star`, for rectified flows."""
 
-    still_above: float = math.inf  # the noise level above which nothing moves
+    still_above: Positive = math.inf  # the noise level above which nothing moves
 
     def __post_init__(self) -> None:
         if not self.still_above > 0:
@@ -50,7 +51,7 @@ class Projected:
     """APG without its momentum (`guidance.projected`)."""
 
     along: float = 0.0  # eta, the weight of what is along the estimate
-    radius: float = math.inf  # r, the greatest length of a difference
+    radius: Positive = math.inf  # r, the greatest length of a difference
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.along) and self.radius > 0):
@@ -71,8 +72,8 @@ class Interval:
     latents, from 1.61 to 0.28.
     """
 
-    low: float = 0.0
-    high: float = math.inf
+    low: NonNegative = 0.0
+    high: NonNegative = math.inf
     of: AnyGuidance = ClassifierFree()
 
     def __post_init__(self) -> None:
@@ -88,7 +89,7 @@ class Interval:
 class Rescaled:
     """`of`, with its deviation brought back to the conditional's (`guidance.rescaled`)."""
 
-    share: float = 0.7  # phi: 0 changes nothing, 1 is all the way
+    share: Share = 0.7  # phi: 0 changes nothing, 1 is all the way
     output: Output = "v"  # of the network, which is what is rescaled
     of: AnyGuidance = ClassifierFree()
 
@@ -112,8 +113,8 @@ class Rescaled:
 class Thresholded:
     """`of`, kept in the range of images by dynamic thresholds (`guidance.thresholded`); for pixels, of gain 1."""
 
-    percentile: float = 0.995  # of an image's absolute values
-    most: float = math.inf  # that a threshold may be; with 1 estimates are clipped
+    percentile: Share = 0.995  # of an image's absolute values
+    most: Positive = math.inf  # that a threshold may be; with 1 estimates are clipped
     of: AnyGuidance = ClassifierFree()
 
     def __post_init__(self) -> None:

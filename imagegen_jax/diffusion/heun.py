@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
+from imagegen_jax.core.bounds import Count, NonNegative, Positive
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.ancestral import check_noise_scale
 from imagegen_jax.diffusion.denoiser import Denoise
@@ -28,10 +29,10 @@ class Heun:
     Raises ValueError for fields out of range.
     """
 
-    churn: float = 0.0  # S_churn
-    churn_min: float = 0.0  # S_tmin
-    churn_max: float = math.inf  # S_tmax
-    noise_scale: float = 1.0  # S_noise
+    churn: NonNegative = 0.0  # S_churn
+    churn_min: NonNegative = 0.0  # S_tmin
+    churn_max: NonNegative = math.inf  # S_tmax
+    noise_scale: NonNegative = 1.0  # S_noise
     path: EDM | RectifiedFlow | VariancePreserving = EDM()
 
     def __post_init__(self) -> None:
@@ -55,10 +56,10 @@ class Heun:
 class Interval:
     """Where to restart: from `sigma_min` back up to `sigma_max`, `repeats` times, each way down in `steps`."""
 
-    sigma_min: float
-    sigma_max: float
-    repeats: int = 2  # K
-    steps: int = 4
+    sigma_min: Positive
+    sigma_max: Positive
+    repeats: Count = 2  # K
+    steps: Count = 4
 
     def __post_init__(self) -> None:
         if not (0 < self.sigma_min < self.sigma_max < math.inf and self.repeats >= 1 and self.steps >= 1):
@@ -76,7 +77,7 @@ class Restart:
     """
 
     intervals: tuple[Interval, ...] = (Interval(0.06, 0.30),)
-    noise_scale: float = 1.0
+    noise_scale: NonNegative = 1.0
 
     def __post_init__(self) -> None:
         check_noise_scale(self.noise_scale)

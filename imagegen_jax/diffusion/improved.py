@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Positive, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -80,16 +81,16 @@ class ImprovedDDPM:
         128, (1, 2, 2, 2), blocks=3, attention_at=(16, 8), head_channels=None, heads=4, resample="conv", dropout=0.3
     )
     schedule: CosineSchedule | LinearSchedule = CosineSchedule(4000)
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    num_classes: int = 0  # 0: unconditional
-    source_shape: tuple[int, int, int] | None = None  # of images to go by, at most as large; None: there are none
+    image_shape: Shape = (32, 32, 3)
+    num_classes: Natural = 0  # 0: unconditional
+    source_shape: Shape | None = None  # of images to go by, at most as large; None: there are none
     objective: Literal["hybrid", "vlb"] = "hybrid"
-    vlb_weight: float = 0.001  # lambda of L_hybrid
+    vlb_weight: NonNegative = 0.001  # lambda of L_hybrid
     importance: bool = False
-    sampling_steps: int | None = None
-    label_dropout: float = 0.0  # share of images whose label is left out
+    sampling_steps: Count | None = None
+    label_dropout: Share = 0.0  # share of images whose label is left out
     guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
-    gain: float = 1.0  # of images, before noise is added to them; other than 1 for latents
+    gain: Positive = 1.0  # of images, before noise is added to them; other than 1 for latents
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
 

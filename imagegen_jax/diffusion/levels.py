@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import pathlib
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int
 
+from imagegen_jax.core.bounds import Count, NonNegative, Positive, Share
+from imagegen_jax.core.files import read_file
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion.preserving import VariancePreserving
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
@@ -30,10 +31,10 @@ class Karras:
     Raises ValueError, as all that have such fields, unless `steps` >= 1, 0 < `sigma_min` < `sigma_max` and `rho` > 0.
     """
 
-    steps: int = 18
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 7.0
+    steps: Count = 18
+    sigma_min: NonNegative = 0.002
+    sigma_max: NonNegative = 80.0
+    rho: Positive = 7.0
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
@@ -54,10 +55,10 @@ def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Floa
 class PolyExponential:
     """Equal steps of a power of log(sigma), as in k-diffusion; with `rho` 1 geometric, its exponential levels."""
 
-    steps: int = 18
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
-    rho: float = 1.0
+    steps: Count = 18
+    sigma_min: NonNegative = 0.002
+    sigma_max: NonNegative = 80.0
+    rho: Positive = 1.0
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
@@ -77,8 +78,8 @@ class EqualTimes:
     Raises ValueError unless `steps` >= 1 and 0 < `end` < 1.
     """
 
-    steps: int = 50
-    end: float = 1e-3
+    steps: Count = 50
+    end: Share = 1e-3
     process: VariancePreserving = VariancePreserving()
 
     def __post_init__(self) -> None:
@@ -102,7 +103,7 @@ class Spaced:
     """
 
     schedule: LinearSchedule | CosineSchedule = LinearSchedule()
-    steps: int | None = 50
+    steps: Count | None = 50
     spacing: Spacing = "trailing"
 
     def __post_init__(self) -> None:
@@ -154,9 +155,9 @@ class ShiftedFlow:
     `steps` >= 1, `shift` > 0 and 0 < `margin` < 1 / `steps`.
     """
 
-    steps: int = 50
-    shift: float = 1.0
-    margin: float = 1e-5
+    steps: Count = 50
+    shift: Positive = 1.0
+    margin: Share = 1e-5
 
     def __post_init__(self) -> None:
         _check_steps(self.steps)
@@ -181,15 +182,18 @@ class FromFile:
     """
 
     path: str
-    steps: int | None = None
+    steps: Count | None = None
 
     def __post_init__(self) -> None:
         _check_steps(1 if self.steps is None else self.steps)
 
     def __call__(self) -> Levels:
         """[steps + 1], or as many as are listed and 0."""
-        listed = json.loads(pathlib.Path(self.path).read_text())
-        if not (isinstance(listed, list) and all(isinstance(level, (int, float)) for level in listed)):
+        try:
+            listed = json.loads(read_file(self.path))
+        except ValueError as error:
+            raise ValueError(f"levels.path={self.path}: no JSON ({error}): give a list such as [14.6, 6.3]") from error
+        if not (isinstance(listed, list) and all(type(level) in (int, float) for level in listed)):
             raise ValueError(f"{self.path}: must hold a list of numbers, such as [14.6, 6.3, 0.03]")
         levels = np.array(listed, np.float64)
         levels = levels[:-1] if len(levels) and levels[-1] == 0 else levels
@@ -205,7 +209,7 @@ class FromFile:
 class Listed:
     """The levels themselves, all above 0 and decreasing. Raises ValueError where they are not."""
 
-    sigmas: tuple[float, ...]
+    sigmas: tuple[Positive, ...]
 
     def __post_init__(self) -> None:
         falls = all(a > b for a, b in zip(self.sigmas, self.sigmas[1:], strict=False))

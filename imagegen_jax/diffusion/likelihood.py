@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, NonNegative
 from imagegen_jax.core.model import Image, PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.ode import State, Tolerance, integrate
@@ -37,13 +38,13 @@ class FlowLikelihood:
     `nn.denoising.forward_differentiable`. Raises ValueError for fields out of range.
     """
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: NonNegative = 0.002
+    sigma_max: NonNegative = 80.0
     trace: Literal["exact", "hutchinson"] = "hutchinson"
-    probes: int = 1
-    relative: float = 1e-5
-    absolute: float = 1e-5
-    most_steps: int = 1000
+    probes: Count = 1
+    relative: NonNegative = 1e-5
+    absolute: NonNegative = 1e-5
+    most_steps: Count = 1000
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:

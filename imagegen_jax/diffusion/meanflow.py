@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Positive, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -53,17 +54,17 @@ class MeanFlow:
     """
 
     network: AnyNetwork = dit("B/4")
-    image_shape: tuple[int, int, int] = (32, 32, 4)
-    num_classes: int = 1000  # 0: unconditional
-    label_dropout: float = 0.1  # share of images whose label is left out
+    image_shape: Shape = (32, 32, 4)
+    num_classes: Natural = 1000  # 0: unconditional
+    label_dropout: Share = 0.1  # share of images whose label is left out
     times: AnyTimes = LogitNormal(-0.4, 1.0)
-    same_share: float = 0.75  # share of rows with r = t: those are plain flow matching
+    same_share: Share = 0.75  # share of rows with r = t: those are plain flow matching
     guidance: float = 1.0  # omega
     mixing: float = 0.0  # kappa
-    power: float = 1.0  # p of the adaptive weight 1 / (|error|^2 + c)^p, section 4.3
+    power: NonNegative = 1.0  # p of the adaptive weight 1 / (|error|^2 + c)^p, section 4.3
     floor: float = 0.01  # c
-    steps: int = 1  # evaluations of sampling, over equal spans of time
-    gain: float = 1.0  # of images, before noise is added to them
+    steps: Count = 1  # evaluations of sampling, over equal spans of time
+    gain: Positive = 1.0  # of images, before noise is added to them
     solver: AnySolver = Euler()  # of edits, which follow the velocity itself, u(z, t, t), and
     levels: AnyLevels = ShiftedFlow(50)  # along these levels
 

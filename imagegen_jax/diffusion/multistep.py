@@ -10,6 +10,7 @@ import itertools
 
 import numpy as np
 
+from imagegen_jax.core.bounds import Count
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.solver import (
@@ -51,7 +52,7 @@ class LMS:
     steps are of lower order. Raises ValueError unless 1 <= `order` <= 4, and for fewer steps than that.
     """
 
-    order: int = 4
+    order: Count = 4
 
     def __post_init__(self) -> None:
         check_order(self.order, 4)
@@ -78,7 +79,7 @@ class DEIS:
     steps, and that to 0, are of lower order. Raises ValueError unless 1 <= `order` <= 4, and for fewer steps than that.
     """
 
-    order: int = 3
+    order: Count = 3
 
     def __post_init__(self) -> None:
         check_order(self.order, 4)

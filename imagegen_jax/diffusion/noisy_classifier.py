@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Positive, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -50,9 +51,9 @@ class NoisyClassifier:
     process: AnyProcess = EDM()
     times: AnyTimes = LogNormal()
     precondition: bool = True
-    image_shape: tuple[int, int, int] = (256, 256, 3)
-    time_scale: float = 1.0  # of t, without `precondition`
-    sigma_data: float = SIGMA_DATA  # deviation of the data, with it
+    image_shape: Shape = (256, 256, 3)
+    time_scale: Positive = 1.0  # of t, without `precondition`
+    sigma_data: Positive = SIGMA_DATA  # deviation of the data, with it
 
     def __post_init__(self) -> None:
         check_times(self.process, self.times)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from imagegen_jax.core.bounds import Count, NonNegative
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.prediction import rows_of
@@ -125,9 +126,9 @@ class RK45:
     the process in whose t it goes: any that reaches both. Raises ValueError for tolerances that are not positive.
     """
 
-    relative: float = 1e-5
-    absolute: float = 1e-5
-    most_steps: int = 1000
+    relative: NonNegative = 1e-5
+    absolute: NonNegative = 1e-5
+    most_steps: Count = 1000
     path: EDM | RectifiedFlow = EDM()
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import NonNegative
 from imagegen_jax.diffusion.process import Value, numpy_of
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule
 
@@ -26,8 +27,8 @@ class VariancePreserving:
     0 < `beta_min` < `beta_max`.
     """
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    beta_min: NonNegative = 0.1
+    beta_max: NonNegative = 20.0
 
     def __post_init__(self) -> None:
         if not 0 < self.beta_min < self.beta_max < math.inf:

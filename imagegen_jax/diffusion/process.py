@@ -21,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import NonNegative
+
 Value = Float[Array, "*s"] | Float[np.ndarray, "*s"] | float
 
 
@@ -107,8 +109,8 @@ class VarianceExploding:
     Raises ValueError unless 0 < `sigma_min` < `sigma_max`.
     """
 
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
+    sigma_min: NonNegative = 0.01
+    sigma_max: NonNegative = 50.0
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:

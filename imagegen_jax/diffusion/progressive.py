@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural
 from imagegen_jax.core.model import Aux, Batch, Entry, Image, Inputs, Nets, Phase, PRNGKey, Scalar
 from imagegen_jax.core.optim import Adam, AdamW, Clock, LinearDecay, Projection
 from imagegen_jax.diffusion.denoiser import Denoise
@@ -50,8 +51,8 @@ class Progressive:
         solver=Euler(),
         time_scale=1000.0,
     )
-    halvings: int = 13  # of the teacher's steps: the last student has steps / 2^halvings, here 1
-    halve_every: int = 50_000  # steps of training
+    halvings: Natural = 13  # of the teacher's steps: the last student has steps / 2^halvings, here 1
+    halve_every: Count = 50_000  # steps of training
 
     def __post_init__(self) -> None:
         if not isinstance(self.diffusion.solver, Euler):
@@ -193,7 +194,7 @@ class PerStage:
     """
 
     optimizer: Adam | AdamW = Adam(LinearDecay(5e-5))
-    steps: int = 50_000
+    steps: Count = 50_000
 
     def __post_init__(self) -> None:
         if self.steps < 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from imagegen_jax.core.bounds import Count, NonNegative
 from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.levels import AnyLevels, Karras, Levels, Spacing, of_schedule, timesteps
@@ -24,7 +25,7 @@ class Ancestral:
     section 3.2: the step's beta ("large", DDPM's choice for CIFAR-10), or that of the posterior ("small").
     """
 
-    steps: int | None = None
+    steps: Count | None = None
     variance: Literal["large", "small"] = "large"
 
     def path(self, schedule: AnySchedule) -> Path:
@@ -42,8 +43,8 @@ class DDIM:
     samplers of folders that are imported from there have it off. Raises ValueError unless 0 <= `eta` <= 1.
     """
 
-    steps: int = 50
-    eta: float = 0.0
+    steps: Count = 50
+    eta: NonNegative = 0.0
     spacing: Spacing = "leading"
     clipped_noise: bool = True
 

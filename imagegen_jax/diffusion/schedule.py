@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
+from imagegen_jax.core.bounds import Count, NonNegative, Positive, Share
+
 
 class Schedule(Protocol):
     """What samplers and losses ask of a schedule."""
@@ -30,10 +32,10 @@ class LinearSchedule:
     Raises ValueError unless there is a step, 0 < `start` <= `end` < 1 and `power` > 0.
     """
 
-    steps: int = 1000  # T
-    start: float = 1e-4  # beta_1
-    end: float = 0.02  # beta_T
-    power: float = 1.0  # beta^(1 / power) is what grows linearly: 2 in latent diffusion's code, 2112.10752
+    steps: Count = 1000  # T
+    start: NonNegative = 1e-4  # beta_1
+    end: NonNegative = 0.02  # beta_T
+    power: Positive = 1.0  # beta^(1 / power) is what grows linearly: 2 in latent diffusion's code, 2112.10752
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -65,9 +67,9 @@ class CosineSchedule:
     Raises ValueError unless there is a step, `offset` is 0 or above and 0 < `largest` < 1.
     """
 
-    steps: int = 1000  # T
-    offset: float = 0.008  # s, which keeps the first steps from being too small
-    largest: float = 0.999  # beta's cap, which keeps a trace of the image at the end
+    steps: Count = 1000  # T
+    offset: NonNegative = 0.008  # s, which keeps the first steps from being too small
+    largest: Share = 0.999  # beta's cap, which keeps a trace of the image at the end
 
     def __post_init__(self) -> None:
         if self.steps < 1:

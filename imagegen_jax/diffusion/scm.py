@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, Natural, Positive, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -50,7 +51,7 @@ Field = Callable[[Image, Float[Array, " b"]], Image]  # (x_t / sigma_d, t) -> F
 class LearnedWeight(nn.Module):
     """w(t), the logarithm of the weight of the loss at a time, 0 at first: one layer on Fourier features, as EDM2's."""
 
-    features: int = 128
+    features: Count = 128
 
     @nn.compact
     def __call__(self, t: Float[Array, " b"]) -> Float[Array, " b"]:
@@ -77,12 +78,12 @@ class SCM:
     weight: LearnedWeight = LearnedWeight()
     times: LogNormal = LogNormal(-1.0, 1.4)
     levels: Listed = Listed((80.0,))
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    num_classes: int = 0  # 0: unconditional
+    image_shape: Shape = (32, 32, 3)
+    num_classes: Natural = 0  # 0: unconditional
     distil: bool = False  # whether a teacher knows the slope of the flow
-    warmup: int = 10_000  # H: steps until what is hard to learn in the tangent counts in full
+    warmup: Natural = 10_000  # H: steps until what is hard to learn in the tangent counts in full
     floor: float = 0.1  # c, of the norm that the tangent is divided by
-    sigma_data: float = SIGMA_DATA
+    sigma_data: Positive = SIGMA_DATA
 
     def __post_init__(self) -> None:
         if self.warmup < 1:

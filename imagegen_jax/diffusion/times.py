@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from imagegen_jax.core.bounds import Count, Positive
 from imagegen_jax.core.model import PRNGKeys
 
 
@@ -36,7 +37,7 @@ class Uniform:
 class WholeTimes:
     """One of the `steps` times 0, 1, ... of a discrete schedule (Ho et al. 2020, 2006.11239, Algorithm 1), as int32."""
 
-    steps: int = 1000
+    steps: Count = 1000
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -52,7 +53,7 @@ class LogNormal:
     """log t ~ N(mean, std^2), in which t is EDM's sigma (Karras et al. 2022, arXiv 2206.00364, Table 1)."""
 
     mean: float = -1.2  # P_mean
-    std: float = 1.2  # P_std
+    std: Positive = 1.2  # P_std
 
     def __post_init__(self) -> None:
         _check_std(self.std)
@@ -67,7 +68,7 @@ class LogitNormal:
     """log(t / (1 - t)) ~ N(mean, std^2), for t in (0, 1) (Esser et al. 2024, arXiv 2403.03206, section 3.1)."""
 
     mean: float = 0.0
-    std: float = 1.0
+    std: Positive = 1.0
 
     def __post_init__(self) -> None:
         _check_std(self.std)

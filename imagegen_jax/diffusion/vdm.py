@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -54,10 +55,10 @@ class VDM:
 
     network: VDMUNet = VDMUNet()
     gamma: LearnedGamma = LearnedGamma()
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    num_classes: int = 0  # 0: unconditional
+    image_shape: Shape = (32, 32, 3)
+    num_classes: Natural = 0  # 0: unconditional
     stratified: bool = True  # whether the times of a batch are spread evenly, appendix I.1
-    steps: int = 1000
+    steps: Count = 1000
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images or labels do not fit."""

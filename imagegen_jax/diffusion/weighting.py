@@ -13,6 +13,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from imagegen_jax.core.bounds import NonNegative, Positive
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, coefficients
 from imagegen_jax.diffusion.process import Point
 
@@ -36,7 +37,7 @@ class Plain:
 class MinSNR:
     """min(SNR, gamma) for the error of x_0, SNR = alpha^2 / sigma^2 (Hang et al. 2023, 2303.09556, section 3.4)."""
 
-    gamma: float = 5.0
+    gamma: Positive = 5.0
 
     def __post_init__(self) -> None:
         if not 0 < self.gamma < math.inf:
@@ -51,8 +52,8 @@ class MinSNR:
 class P2:
     """1 / (k + SNR)^gamma for the error of epsilon (Choi et al. 2022, arXiv 2204.00227)."""
 
-    k: float = 1.0
-    gamma: float = 1.0
+    k: NonNegative = 1.0
+    gamma: NonNegative = 1.0
 
     def __post_init__(self) -> None:
         if not (self.k > 0 and self.gamma >= 0):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Positive, Share
 from imagegen_jax.core.model import Image, PRNGKey, PRNGKeys, Scalar
 from imagegen_jax.nn import affine
 
@@ -27,8 +28,8 @@ class DiffAugment:
     """Colour, translation and cutout, of each image always (Zhao et al. 2020, arXiv 2006.10738, section 4.1)."""
 
     colour: bool = True  # brightness, saturation and contrast
-    translation: float = 0.125  # largest shift, as a share of the side; zeros come in
-    cutout: float = 0.5  # side of the square that becomes zero, as a share of the image's
+    translation: Share = 0.125  # largest shift, as a share of the side; zeros come in
+    cutout: Share = 0.5  # side of the square that becomes zero, as a share of the image's
 
     def __call__(self, images: Image, keys: PRNGKeys) -> Image:
         """[B H W C] -> [B H W C]; colours may leave [-1, 1]"""
@@ -84,9 +85,9 @@ class ADA:
     """
 
     target: float | None = 0.6  # of r_t = E[sign(D(x))]; None: p stays as it is
-    p: float = 0.0  # at the start
-    images: float = 500_000.0  # real images in which p can go from 0 to 1
-    every: int = 4  # steps between two changes of p
+    p: Share = 0.0  # at the start
+    images: Positive = 500_000.0  # real images in which p can go from 0 to 1
+    every: Count = 4  # steps between two changes of p
     blits: bool = True  # flips, quarter turns, shifts by whole pixels
     geometry: bool = True  # scales, rotations, shifts by fractions of pixels
     colour: bool = True  # brightness, contrast, luma flips, hue, saturation

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -51,15 +52,15 @@ class BigGAN:
     statistics of that many batches of its own, of random classes at the t asked for, as the paper does.
     """
 
-    image_shape: tuple[int, int, int] = (128, 128, 3)
+    image_shape: Shape = (128, 128, 3)
     generator: Generator | DeepGenerator = Generator()
     discriminator: Discriminator | DeepDiscriminator = Discriminator()
-    latent_dim: int = 120
-    num_classes: int = 1000
+    latent_dim: Count = 120
+    num_classes: Natural = 1000
     objective: Objective = Hinge()
-    discriminator_steps: int = 1
-    orthogonal_weight: float = 1e-4  # beta in Eq. 3, for the generator; BigGAN-PyTorch's 1e-4 is 5e-5 here
-    standing_batches: int = 0  # 0: sampling reads the running statistics
+    discriminator_steps: Count = 1
+    orthogonal_weight: NonNegative = 1e-4  # beta in Eq. 3, for the generator; BigGAN-PyTorch's 1e-4 is 5e-5 here
+    standing_batches: Natural = 0  # 0: sampling reads the running statistics
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("truncation",)
 

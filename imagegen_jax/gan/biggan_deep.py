@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative
 from imagegen_jax.core.model import Image
 from imagegen_jax.gan.conditional import Head, SelfAttention, check_attention, sizes, sum_pooled, vector_norm
 from imagegen_jax.gan.resnet import Convolution, Norm, batch_norm, double, halve
@@ -74,12 +75,12 @@ class DeepGenerator(nn.Module):
     The first of `multipliers` is for the base, each other one for a size.
     """
 
-    width: int = 128  # channels
-    multipliers: tuple[int, ...] = (16, 16, 8, 4, 2, 1)  # of `width`
-    depth: int = 2  # blocks a size, of which the last one doubles
-    shared_dim: int = 128  # length of the embedding of the class
-    attention: int = 64  # height of the features that attend to themselves; 0: none do
-    epsilon: float = 1e-6  # of spectral norms
+    width: Count = 128  # channels
+    multipliers: tuple[Count, ...] = (16, 16, 8, 4, 2, 1)  # of `width`
+    depth: Count = 2  # blocks a size, of which the last one doubles
+    shared_dim: Count = 128  # length of the embedding of the class
+    attention: Natural = 64  # height of the features that attend to themselves; 0: none do
+    epsilon: NonNegative = 1e-6  # of spectral norms
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -119,12 +120,12 @@ class DeepDiscriminator(nn.Module):
     The first of `multipliers` is for the first convolution, each other one for blocks of one size.
     """
 
-    width: int = 128  # channels
-    multipliers: tuple[int, ...] = (1, 2, 4, 8, 16, 16)  # of `width`
-    halvings: int = 5  # sizes that begin with a halving
-    depth: int = 2  # blocks a size, of which the first one halves
-    attention: int = 64  # as the generator's
-    epsilon: float = 1e-6  # of spectral norms
+    width: Count = 128  # channels
+    multipliers: tuple[Count, ...] = (1, 2, 4, 8, 16, 16)  # of `width`
+    halvings: Natural = 5  # sizes that begin with a halving
+    depth: Count = 2  # blocks a size, of which the first one halves
+    attention: Natural = 64  # as the generator's
+    epsilon: NonNegative = 1e-6  # of spectral norms
     dtype: Dtype = "auto"
 
     @nn.compact

@@ -16,6 +16,7 @@ from flax.typing import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative
 from imagegen_jax.core.model import Image, PRNGKey
 from imagegen_jax.gan.conditional import (
     Head,
@@ -49,13 +50,13 @@ class Generator(nn.Module):
     The first of `multipliers` is for the base, each other one for a block, which doubles.
     """
 
-    width: int = 96  # channels, ch in the paper
-    multipliers: tuple[int, ...] = (16, 16, 8, 4, 2, 1)  # of `width`
-    shared_dim: int = 128  # length of the embedding of the class; 0: each norm has a table of its own, as SNGAN's
+    width: Count = 96  # channels, ch in the paper
+    multipliers: tuple[Count, ...] = (16, 16, 8, 4, 2, 1)  # of `width`
+    shared_dim: Count = 128  # length of the embedding of the class; 0: each norm has a table of its own, as SNGAN's
     hierarchical: bool = True  # False: the whole latent makes the base
-    attention: int = 64  # height of the features that attend to themselves; 0: none do
+    attention: Natural = 64  # height of the features that attend to themselves; 0: none do
     start: Start = "orthogonal"
-    epsilon: float = 1e-6  # of spectral norms
+    epsilon: NonNegative = 1e-6  # of spectral norms
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -104,12 +105,12 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images and classes to logits; the defaults are those for 128x128 (Table 4b)."""
 
-    width: int = 96  # channels
-    multipliers: tuple[int, ...] = (1, 2, 4, 8, 16, 16)  # of `width`, one a block
-    halvings: int = 5  # blocks that halve
-    attention: int = 64  # as the generator's
+    width: Count = 96  # channels
+    multipliers: tuple[Count, ...] = (1, 2, 4, 8, 16, 16)  # of `width`, one a block
+    halvings: Natural = 5  # blocks that halve
+    attention: Natural = 64  # as the generator's
     start: Start = "orthogonal"
-    epsilon: float = 1e-6  # of spectral norms
+    epsilon: NonNegative = 1e-6  # of spectral norms
     dtype: Dtype = "auto"
 
     @nn.compact

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -46,8 +47,8 @@ class Generator(nn.Module):
     norm layers hold the variance of a batch, and the class alone then gives it.
     """
 
-    width: int = 64  # as DCGAN's
-    label_dim: int = 10  # length of the embedding
+    width: Count = 64  # as DCGAN's
+    label_dim: Count = 10  # length of the embedding
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -60,8 +61,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """D(x | y): DCGAN's discriminator of the image joined with a map for its class."""
 
-    width: int = 64  # as DCGAN's
-    slope: float = 0.2  # of the leaky rectifier
+    width: Count = 64  # as DCGAN's
+    slope: NonNegative = 0.2  # of the leaky rectifier
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -80,9 +81,9 @@ def _embed(labels: Labels, width: int, std: float) -> Float[Array, "b w"]:
 class MLPGenerator(nn.Module):
     """The paper's: latent and class each meet a hidden layer, and both a joint one (section 4.1)."""
 
-    latent_units: int = 200
-    label_units: int = 1000
-    joint_units: int = 1200
+    latent_units: Count = 200
+    label_units: Count = 1000
+    joint_units: Count = 1200
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -98,9 +99,9 @@ class MLPGenerator(nn.Module):
 class MLPDiscriminator(nn.Module):
     """The paper's: image and class each meet a maxout layer, and both a joint one (section 4.1). It has no dropout."""
 
-    image_units: int = 240
-    label_units: int = 50
-    joint_units: int = 240
+    image_units: Count = 240
+    label_units: Count = 50
+    joint_units: Count = 240
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -124,11 +125,11 @@ class CGAN:
     Norms, of networks that have them, are used and kept as in `DCGAN`.
     """
 
-    image_shape: tuple[int, int, int] = (32, 32, 1)
+    image_shape: Shape = (32, 32, 1)
     generator: Generator | MLPGenerator = Generator()
     discriminator: Discriminator | MLPDiscriminator = Discriminator()
-    latent_dim: int = 100
-    num_classes: int = 10
+    latent_dim: Count = 100
+    num_classes: Natural = 10
     objective: Objective = NonSaturating()
 
     def __post_init__(self) -> None:

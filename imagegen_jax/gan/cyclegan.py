@@ -18,6 +18,7 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -41,8 +42,8 @@ from imagegen_jax.nn.precision import Dtype, compute_dtype
 class Generator(nn.Module):
     """Johnson et al.'s residual network (2016, arXiv 1603.08155) with instance norm and reflection (appendix 7.2)."""
 
-    width: int = 64  # channels of the first layer; they double twice
-    blocks: int = 9  # 6 for images of 128 pixels
+    width: Count = 64  # channels of the first layer; they double twice
+    blocks: Count = 9  # 6 for images of 128 pixels
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -138,14 +139,14 @@ class CycleGAN:
     with a pool of what its generator made before, which is carried in the statistics.
     """
 
-    image_shape: tuple[int, int, int] = (256, 256, 3)
+    image_shape: Shape = (256, 256, 3)
     generator: Generator = Generator()
     discriminator: PatchDiscriminator = PatchDiscriminator(norm="instance")
     objective: Objective = LeastSquares()
-    adversarial_weight: float = 2.0  # of generators: the objective has half of (D(G(x)) - 1)^2, the paper all of it
-    cycle_weight: float = 10.0  # lambda in Eq. 3
-    identity_weight: float = 0.5  # of the identity loss as a share of `cycle_weight` (section 5.2); 0: none
-    pool_size: int = 50  # generated images kept for each discriminator (section 4); 0: none
+    adversarial_weight: NonNegative = 2.0  # of generators: the objective has half of (D(G(x)) - 1)^2, the paper all
+    cycle_weight: NonNegative = 10.0  # lambda in Eq. 3
+    identity_weight: NonNegative = 0.5  # of the identity loss as a share of `cycle_weight` (section 5.2); 0: none
+    pool_size: Natural = 50  # generated images kept for each discriminator (section 4); 0: none
     direction: Literal["to_image", "to_source"] = "to_image"  # that sampling translates in; training does both
 
     def __post_init__(self) -> None:

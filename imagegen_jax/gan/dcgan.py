@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -42,7 +43,7 @@ weight_init = nn.initializers.normal(0.02)
 class Generator(nn.Module):
     """Latents to images: a projection to the base, then transposed convolutions that double it (Figure 1)."""
 
-    width: int = 64  # channels before the last layer; they double with every halving of the size
+    width: Count = 64  # channels before the last layer; they double with every halving of the size
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -65,8 +66,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images to logits: convolutions that halve the size down to the base, then a projection."""
 
-    width: int = 64  # channels of the first layer; they double with every halving of the size
-    slope: float = 0.2  # of the leaky rectifier
+    width: Count = 64  # channels of the first layer; they double with every halving of the size
+    slope: NonNegative = 0.2  # of the leaky rectifier
     batch_norm: bool = True  # False: biases and He's initialiser instead, for a penalty on the gradient of each image
     dtype: Dtype = "auto"
 
@@ -93,10 +94,10 @@ class DCGAN:
     batch too, and its statistics are dropped. Real and generated images are normalised apart.
     """
 
-    image_shape: tuple[int, int, int] = (64, 64, 3)
+    image_shape: Shape = (64, 64, 3)
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
-    latent_dim: int = 100
+    latent_dim: Count = 100
     objective: Objective = NonSaturating()
 
     def __post_init__(self) -> None:

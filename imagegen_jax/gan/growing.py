@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural
 from imagegen_jax.core.model import Image, Scalar
 from imagegen_jax.nn.resample import upsample_nearest
 from imagegen_jax.nn.upfirdn import Taps, downsample
@@ -38,9 +39,9 @@ class Stage(NamedTuple):
 class Growth:
     """When the image doubles. The defaults are the paper's 600,000 images, in batches of 16 (appendix A.1)."""
 
-    hold: int = 37_500  # steps at a level; at the last one, all that are left
-    fade: int = 37_500  # steps of fading the next level in
-    first: int = 0  # the level that training begins with
+    hold: Count = 37_500  # steps at a level; at the last one, all that are left
+    fade: Count = 37_500  # steps of fading the next level in
+    first: Natural = 0  # the level that training begins with
 
     def __post_init__(self) -> None:
         for name, least in (("hold", 1), ("fade", 1), ("first", 0)):

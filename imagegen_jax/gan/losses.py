@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import NonNegative
 from imagegen_jax.core.health import sign_statistics
 from imagegen_jax.core.model import Scalar
 
@@ -84,7 +85,7 @@ class Hinge:
 class Wasserstein:
     """The dual of the Wasserstein distance, for critics that are 1-Lipschitz (Arjovsky et al. 2017, 1701.07875)."""
 
-    drift: float = 0.0  # weight of E[D(x)^2], which keeps logits near 0; ProGAN has 1e-3
+    drift: NonNegative = 0.0  # weight of E[D(x)^2], which keeps logits near 0; ProGAN has 1e-3
 
     pairs: ClassVar[bool] = False
     signed: ClassVar[bool] = False

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import BelowOne, Count, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -44,9 +45,9 @@ _NOISY = 3  # layers on the way up that have dropout
 class Generator(nn.Module):
     """The paper's U-Net (appendix 6.1.1): halved down to a point and doubled back, joined with its mirror image."""
 
-    width: int = 64  # channels of the first layer; they double with every halving, up to 8 times as many
-    levels: int = 8  # halvings: 8 bring 256 pixels to one, 6 bring 64 there
-    dropout: float = 0.5  # of the first three layers on the way up
+    width: Count = 64  # channels of the first layer; they double with every halving, up to 8 times as many
+    levels: Count = 8  # halvings: 8 bring 256 pixels to one, 6 bring 64 there
+    dropout: BelowOne = 0.5  # of the first three layers on the way up
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -98,13 +99,13 @@ class Pix2Pix:
     what it trains, but like the paper's, samples are normalised by their own statistics, each image by its own.
     """
 
-    image_shape: tuple[int, int, int] = (256, 256, 3)
-    source_channels: int = 3
+    image_shape: Shape = (256, 256, 3)
+    source_channels: Count = 3
     generator: Generator = Generator()
     discriminator: PatchDiscriminator = PatchDiscriminator()
     objective: Objective = NonSaturating()
-    l1_weight: float = 100.0  # lambda in Eq. 4
-    discriminator_weight: float = 0.5  # of the discriminator's objective, which slows it down (section 3.3)
+    l1_weight: NonNegative = 100.0  # lambda in Eq. 4
+    discriminator_weight: NonNegative = 0.5  # of the discriminator's objective, which slows it down (section 3.3)
     sample_dropout: bool = True  # whether sampling has dropout, too: the only noise
     sample_norm: Literal["image", "running"] = "image"  # whose statistics normalise samples; "running" for batches > 1
 

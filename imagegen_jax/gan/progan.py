@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -49,14 +50,14 @@ class ProGAN:
     generator's collection "progress" holds the level of the last step: `sample` needs it.
     """
 
-    image_shape: tuple[int, int, int] = (1024, 1024, 3)
+    image_shape: Shape = (1024, 1024, 3)
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
-    latent_dim: int = 512
-    num_classes: int = 0
+    latent_dim: Count = 512
+    num_classes: Natural = 0
     objective: Objective = Wasserstein(drift=1e-3)
-    penalty_weight: float = 10.0  # lambda; 0: no penalty
-    penalty_target: float = 1.0  # gamma, of the gradient's norm; the paper has 750 for CIFAR-10
+    penalty_weight: NonNegative = 10.0  # lambda; 0: no penalty
+    penalty_target: NonNegative = 1.0  # gamma, of the gradient's norm; the paper has 750 for CIFAR-10
     growth: Growth = Growth()
 
     def __post_init__(self) -> None:

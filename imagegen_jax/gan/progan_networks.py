@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count
 from imagegen_jax.core.model import Image, Scalar
 from imagegen_jax.gan.growing import BOX, fade
 from imagegen_jax.gan.stylegan2_networks import Labels, channels, resolutions
@@ -49,8 +50,8 @@ class Conv(nn.Module):
 class Generator(nn.Module):
     """Latents to images: a dense layer and a convolution at the base, then two convolutions a level."""
 
-    channel_base: int = 16_384  # channels times the shorter side of the image there
-    channel_max: int = 512
+    channel_base: Count = 16_384  # channels times the shorter side of the image there
+    channel_max: Count = 512
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -91,9 +92,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images to numbers, of which the first is meant as a logit, high for real: the generator in reverse."""
 
-    channel_base: int = 16_384  # channels times the shorter side of the image there
-    channel_max: int = 512
-    group: int = 4  # images over which the deviation is taken
+    channel_base: Count = 16_384  # channels times the shorter side of the image there
+    channel_max: Count = 512
+    group: Count = 4  # images over which the deviation is taken
     taps: Taps = BOX  # of the filter before downsampling
     dtype: Dtype = "auto"
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.health import sign_statistics
 from imagegen_jax.core.model import (
     Aux,
@@ -96,9 +97,9 @@ class Block(nn.Module):
 class Stages:
     """Channels, groups and blocks of each resolution, from 4x4 up; the same in both networks."""
 
-    widths: tuple[int, ...] = (768, 768, 768, 768)
-    groups: tuple[int, ...] = (96, 96, 96, 96)
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    widths: tuple[Count, ...] = (768, 768, 768, 768)
+    groups: tuple[Count, ...] = (96, 96, 96, 96)
+    blocks: tuple[Count, ...] = (2, 2, 2, 2)
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Raises ValueError where these are not the stages of images of that shape."""
@@ -124,7 +125,7 @@ class Generator(nn.Module):
     """Latents, joined with an embedding of the label where there are classes, to images."""
 
     stages: Stages = Stages()
-    embedding: int = 64  # features of a label
+    embedding: Count = 64  # features of a label
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -146,7 +147,7 @@ class Discriminator(nn.Module):
     """Images to logits; with classes the product of image features and an embedding of the label."""
 
     stages: Stages = Stages()
-    embedding: int = 768  # features of a label and of an image
+    embedding: Count = 768  # features of a label and of an image
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -181,14 +182,14 @@ def _to_width(x: Float[Array, "b h w i"], width: int, dtype: Dtype) -> Float[Arr
 class R3GAN:
     """The relativistic GAN with R1 and R2 at every step, both weighed with gamma / 2."""
 
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    num_classes: int = 0
+    image_shape: Shape = (32, 32, 3)
+    num_classes: Natural = 0
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
-    latent_dim: int = 64
+    latent_dim: Count = 64
     objective: Objective = RelativisticPairing()
-    gamma: tuple[float, float] = (0.05, 0.005)  # from the first step, along half a cosine, to `gamma_steps`
-    gamma_steps: int = 40_000
+    gamma: tuple[NonNegative, NonNegative] = (0.05, 0.005)  # from the first step, along half a cosine, to `gamma_steps`
+    gamma_steps: Count = 40_000
 
     def __post_init__(self) -> None:
         if min(self.gamma) < 0 or self.gamma_steps < 1 or self.latent_dim < 1:

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, Natural
 from imagegen_jax.core.model import Image
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -95,7 +96,7 @@ class ResNetGenerator(nn.Module):
     The defaults are WGAN-GP's: 1,204,483 parameters at 32x32x3. With `width` 256 it is SNGAN's, of 4,276,739.
     """
 
-    width: int = 128  # channels, at every size
+    width: Count = 128  # channels, at every size
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -123,9 +124,9 @@ class ResNetCritic(nn.Module):
     There is no norm, since a gradient penalty is one of each image by itself. The defaults have 1,053,825 parameters.
     """
 
-    width: int = 128  # channels, at every size
-    halvings: int = 2
-    flat: int = 2  # blocks after the last halving
+    width: Count = 128  # channels, at every size
+    halvings: Natural = 2
+    flat: Natural = 2  # blocks after the last halving
     dtype: Dtype = "auto"
 
     @nn.compact

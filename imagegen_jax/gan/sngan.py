@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, Natural, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -59,10 +60,10 @@ class Generator(nn.Module):
     The first of `multipliers` is for the base, each other one for a block, so there is one more than doublings.
     """
 
-    width: int = 256  # channels
-    multipliers: tuple[int, ...] = (1, 1, 1, 1)  # of `width`
+    width: Count = 256  # channels
+    multipliers: tuple[Count, ...] = (1, 1, 1, 1)  # of `width`
     spectral: bool = False  # True: its kernels are spectrally normalised, too
-    attention: int = 0  # height of the features that attend to themselves; 0: none do
+    attention: Natural = 0  # height of the features that attend to themselves; 0: none do
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -90,12 +91,12 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images to logits: blocks, of which the first ones halve, the sum over pixels, a projection (Table 4b)."""
 
-    width: int = 128  # channels
-    multipliers: tuple[int, ...] = (1, 1, 1, 1)  # of `width`, one a block
-    halvings: int = 2  # blocks that halve
+    width: Count = 128  # channels
+    multipliers: tuple[Count, ...] = (1, 1, 1, 1)  # of `width`, one a block
+    halvings: Natural = 2  # blocks that halve
     wide: bool = False  # between a block's convolutions; True: as many channels as it puts out, as StudioGAN and BigGAN
     labels: LabelUse = "projection"  # what labels are for; with "none", images need not be of the class asked for
-    attention: int = 0  # as the generator's
+    attention: Natural = 0  # as the generator's
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -120,14 +121,14 @@ class SNGAN:
     judges real and generated images in one call, which is the one power iteration of the step.
     """
 
-    image_shape: tuple[int, int, int] = (32, 32, 3)
+    image_shape: Shape = (32, 32, 3)
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
-    latent_dim: int = 128
-    num_classes: int = 0  # 0: without labels
+    latent_dim: Count = 128
+    num_classes: Natural = 0  # 0: without labels
     objective: Objective = Hinge()
-    discriminator_steps: int = 5  # n_dis
-    generator_batches: int = 1  # batches that a step of the generator draws; the paper has 2
+    discriminator_steps: Count = 5  # n_dis
+    generator_batches: Count = 1  # batches that a step of the generator draws; the paper has 2
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "discriminator_steps", "generator_batches"):

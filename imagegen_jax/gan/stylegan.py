@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -54,15 +55,15 @@ class StyleGAN:
     (the level of the last step).
     """
 
-    image_shape: tuple[int, int, int] = (1024, 1024, 3)
+    image_shape: Shape = (1024, 1024, 3)
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator(taps=BINOMIAL)
-    latent_dim: int = 512
-    num_classes: int = 0
+    latent_dim: Count = 512
+    num_classes: Natural = 0
     objective: Objective = NonSaturating()
-    r1_weight: float = 10.0  # gamma; 0: no penalty
-    mixing: float = 0.9  # share of generated images with the styles of two latents
-    w_decay: float = 0.995  # of the mean style, per step
+    r1_weight: NonNegative = 10.0  # gamma; 0: no penalty
+    mixing: Share = 0.9  # share of generated images with the styles of two latents
+    w_decay: Share = 0.995  # of the mean style, per step
     growth: Growth = Growth(hold=18_750, fade=18_750, first=1)  # 600,000 images in batches of 32, from 8x8 on
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("truncation",)

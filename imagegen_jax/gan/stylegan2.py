@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -49,20 +50,20 @@ class StyleGAN2:
     "w" and the mean "path_length"), and the discriminator's "augment" (the state of ADA).
     """
 
-    image_shape: tuple[int, int, int] = (1024, 1024, 3)
+    image_shape: Shape = (1024, 1024, 3)
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
-    latent_dim: int = 512
-    num_classes: int = 0
+    latent_dim: Count = 512
+    num_classes: Natural = 0
     objective: Objective = NonSaturating()
-    r1_weight: float = 10.0  # gamma; 0: no such phase
-    r1_every: int = 16  # steps
-    path_weight: float = 2.0  # 0: no such phase
-    path_every: int = 4  # steps
-    path_shrink: int = 2  # path lengths are of every second row (3: every third), to save memory
-    path_decay: float = 0.01  # weight of a batch in the mean path length
-    mixing: float = 0.9  # share of generated images with the styles of two latents
-    w_decay: float = 0.995  # of the mean style, per step
+    r1_weight: NonNegative = 10.0  # gamma; 0: no such phase
+    r1_every: Count = 16  # steps
+    path_weight: NonNegative = 2.0  # 0: no such phase
+    path_every: Count = 4  # steps
+    path_shrink: Count = 2  # path lengths are of every second row (3: every third), to save memory
+    path_decay: Share = 0.01  # weight of a batch in the mean path length
+    mixing: Share = 0.9  # share of generated images with the styles of two latents
+    w_decay: Share = 0.995  # of the mean style, per step
     augment: DiffAugment | ADA | None = None  # of all images that the discriminator sees
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("truncation",)

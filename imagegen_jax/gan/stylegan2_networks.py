@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, NonNegative
 from imagegen_jax.core.model import Image, PRNGKeys
 from imagegen_jax.nn.deviation import append_deviation
 from imagegen_jax.nn.equalized import EqualConv, EqualDense, normalise
@@ -95,11 +96,11 @@ def channels(base: int, most: int, size: tuple[int, int]) -> int:
 class Generator(nn.Module):
     """A mapping from latents to styles, and the synthesis of images from them."""
 
-    style_dim: int = 512
-    mapping_layers: int = 8
-    mapping_rate: float = 0.01  # the mapping's learning rate, as a share of the optimizer's
-    channel_base: int = 32_768  # channels times the shorter side of the image there
-    channel_max: int = 512
+    style_dim: Count = 512
+    mapping_layers: Count = 8
+    mapping_rate: NonNegative = 0.01  # the mapping's learning rate, as a share of the optimizer's
+    channel_base: Count = 32_768  # channels times the shorter side of the image there
+    channel_max: Count = 512
     taps: Taps = BINOMIAL  # of the filter that goes with each change of resolution
     dtype: Dtype = "auto"
 
@@ -129,12 +130,12 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images to logits. With labels, it projects on what a mapping makes of them (arXiv 2006.06676, appendix C)."""
 
-    channel_base: int = 32_768  # channels times the shorter side of the image there
-    channel_max: int = 512
+    channel_base: Count = 32_768  # channels times the shorter side of the image there
+    channel_max: Count = 512
     residual: bool = True  # False: plain convolutions, which suits CIFAR-10
-    group: int = 4  # images over which the deviation is taken
-    mapping_layers: int = 8  # of labels
-    mapping_rate: float = 0.01
+    group: Count = 4  # images over which the deviation is taken
+    mapping_layers: Count = 8  # of labels
+    mapping_rate: NonNegative = 0.01
     taps: Taps = BINOMIAL
     dtype: Dtype = "auto"
 

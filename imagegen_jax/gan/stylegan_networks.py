@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, NonNegative
 from imagegen_jax.core.model import PRNGKey, PRNGKeys, Scalar
 from imagegen_jax.gan.growing import fade
 from imagegen_jax.gan.progan_networks import Conv
@@ -101,11 +102,11 @@ class Synthesis(nn.Module):
 class Generator(nn.Module):
     """A mapping from latents to styles, and the synthesis of images from them."""
 
-    style_dim: int = 512
-    mapping_layers: int = 8
-    mapping_rate: float = 0.01  # the mapping's learning rate, as a share of the optimizer's
-    channel_base: int = 16_384  # channels times the shorter side of the image there
-    channel_max: int = 512
+    style_dim: Count = 512
+    mapping_layers: Count = 8
+    mapping_rate: NonNegative = 0.01  # the mapping's learning rate, as a share of the optimizer's
+    channel_base: Count = 16_384  # channels times the shorter side of the image there
+    channel_max: Count = 512
     taps: Taps = BINOMIAL  # of the filter that goes with upsampling
     dtype: Dtype = "auto"
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -40,8 +41,8 @@ from imagegen_jax.nn.strided import pyramid
 class GradientPenalty:
     """lambda E[(|grad D(x_hat)| - target)^2] between real and generated images (Gulrajani et al., Eq. 3)."""
 
-    weight: float = 10.0  # lambda
-    target: float = 1.0  # norm of the gradient; 0 is the zero-centred penalty of Thanh-Tung et al. 2019
+    weight: NonNegative = 10.0  # lambda
+    target: NonNegative = 1.0  # norm of the gradient; 0 is the zero-centred penalty of Thanh-Tung et al. 2019
 
     def __call__(self, critic: Critic, real: Image, fake: Image, keys: PRNGKeys) -> Scalar:
         return self.weight * gradient_penalty(critic, real, fake, keys, self.target)
@@ -51,8 +52,8 @@ class GradientPenalty:
 class DRAGAN:
     """lambda E[(|grad D(x + delta)| - k)^2] around real images (Kodali et al., Eq. 5)."""
 
-    weight: float = 10.0  # lambda
-    target: float = 1.0  # k
+    weight: NonNegative = 10.0  # lambda
+    target: NonNegative = 1.0  # k
 
     def __call__(self, critic: Critic, real: Image, fake: Image, keys: PRNGKeys) -> Scalar:
         return self.weight * dragan_penalty(critic, real, keys, self.target)
@@ -66,14 +67,14 @@ class WGAN:
     running statistics of the network that it trains, where there are norms.
     """
 
-    image_shape: tuple[int, int, int] = (32, 32, 3)
+    image_shape: Shape = (32, 32, 3)
     generator: ResNetGenerator | Generator = ResNetGenerator()
     critic: ResNetCritic | Discriminator = ResNetCritic()
-    latent_dim: int = 128
+    latent_dim: Count = 128
     objective: Objective = Wasserstein()
     penalty: GradientPenalty | DRAGAN | None = GradientPenalty()
-    critic_steps: int = 5  # n_critic of Algorithm 1
-    generator_batches: int = 1  # batches that a step of the generator draws; the authors' code for CIFAR-10 has 2
+    critic_steps: Count = 5  # n_critic of Algorithm 1
+    generator_batches: Count = 1  # batches that a step of the generator draws; the authors' code for CIFAR-10 has 2
 
     def __post_init__(self) -> None:
         pyramid(*self.image_shape[:2])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
+from imagegen_jax.core.bounds import Count, Seed
 from imagegen_jax.core.experiment import Draw, Experiment
 from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.stored import Best
@@ -25,13 +26,13 @@ from imagegen_jax.metrics.sets import ArraySet, balanced_labels, source_set
 class Evaluate:
     """What to measure of a run's samples, against the data that it trains on, and which checkpoint to keep for it."""
 
-    every: int = 1_000  # steps between two evaluations; there is always one at the end
+    every: Count = 1_000  # steps between two evaluations; there is always one at the end
     metrics: tuple[str, ...] = ("fid", "prdc")  # of `metrics.catalog.METRICS`
-    samples: int = 2_000  # images drawn each time, of all classes alike
+    samples: Count = 2_000  # images drawn each time, of all classes alike
     extractor: str = "auto"  # as for `imagegen evaluate --extractor`
     resize: str | None = None  # likewise
     best: str = ""  # the score, by its printed name, whose best checkpoint stays; "": the first one
-    seed: int = 0  # of the samples
+    seed: Seed = 0  # of the samples
 
     def __post_init__(self) -> None:
         check_integer(self.every, "every")

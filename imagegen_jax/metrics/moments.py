@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Float64, Shaped
 
+from imagegen_jax.data.npz import read_arrays
 from imagegen_jax.metrics.blocks import Place, check_widths, checked, default_place
 
 ROWS = 8192  # rows of one device in a block: 128 MiB of float64 at 2048 features
@@ -72,15 +73,11 @@ class Moments:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Moments:
         """Reads what `save`, pytorch-fid or EDM wrote. Raises ValueError for other files, naming what is wrong."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                found = {name: file[name] for name in ("mu", "sigma", "count", "fingerprint") if name in file.files}
-                names = ", ".join(file.files)
-        except Exception as error:  # zipfile, zlib and NumPy have no common one for what is damaged
-            raise ValueError(f"{path} holds no statistics, or is damaged ({error}): write it again") from error
+        arrays = read_arrays(path, "holds no statistics")
+        found = {name: arrays[name] for name in ("mu", "sigma", "count", "fingerprint") if name in arrays}
         if missing := {"mu", "sigma"} - set(found):
             raise ValueError(
-                f"{path} has no {' and no '.join(sorted(missing))}, only {names}: "
+                f"{path} has no {' and no '.join(sorted(missing))}, only {', '.join(arrays)}: "
                 "give an .npz of pytorch-fid, EDM or Moments.save"
             )
         _check_statistics(path, **found)

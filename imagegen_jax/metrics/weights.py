@@ -14,6 +14,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from imagegen_jax.core.files import open_regular
+from imagegen_jax.data.npz import read_arrays
+
 Weights = Mapping[str, np.ndarray]  # by the names of the file that they were published in
 
 
@@ -28,16 +31,15 @@ def read_weights(path: str | pathlib.Path, sha256: str | None = None) -> dict[st
       ValueError: the file's SHA-256 is not `sha256` (where given), or the file is truncated or holds anything else.
     """
     path = pathlib.Path(path).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"no weights at {path}")
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         if sha256 and (found := hashlib.file_digest(file, "sha256").hexdigest()) != sha256:
             raise ValueError(f"{path} ({path.stat().st_size:,} bytes) has SHA-256 {found}, expected {sha256}")
         file.seek(0)
         try:
             if path.suffix == ".npz":
-                with np.load(file, allow_pickle=False) as arrays:
-                    return {name: arrays[name] for name in arrays.files}
+                return read_arrays(path, "is not an .npz of weights")
             tensors = _read_zip(file) if zipfile.is_zipfile(file) else _read_older(file)
         except Exception as error:  # parsers of damaged files raise errors of every kind
             raise ValueError(f"{path}: truncated, or not a file of weights ({error})") from error

@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from imagegen_jax.core.bounds import BelowOne, Count, Natural, Positive
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.dropout import Dropout
@@ -84,16 +85,16 @@ class ADM(nn.Module):
     ValueError where the levels cannot halve the image, and where heads do not divide the channels.
     """
 
-    width: int = 256
-    multipliers: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
-    blocks: int = 2
-    attention_at: tuple[int, ...] = (32, 16, 8)
-    head_channels: int | None = 64  # channels of each head; None: `heads` heads, whatever the channels
-    heads: int = 4  # where `head_channels` is None
+    width: Count = 256
+    multipliers: tuple[Positive, ...] = (1, 1, 2, 2, 4, 4)
+    blocks: Count = 2
+    attention_at: tuple[Count, ...] = (32, 16, 8)
+    head_channels: Count | None = 64  # channels of each head; None: `heads` heads, whatever the channels
+    heads: Count = 4  # where `head_channels` is None
     scale_shift: bool = True  # how the embedding enters a block
     resample: Literal["block", "conv"] = "block"  # what changes the resolution
     learned_variance: bool = True  # whether there are as many channels more for the variance
-    dropout: float = 0.0
+    dropout: BelowOne = 0.0
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
@@ -141,16 +142,16 @@ class ADMClassifier(nn.Module):
     is refused.
     """
 
-    num_classes: int = 1000
-    width: int = 128
-    multipliers: tuple[float, ...] = (1, 1, 2, 2, 4, 4)
-    blocks: int = 2
-    attention_at: tuple[int, ...] = (32, 16, 8)
-    head_channels: int | None = 64
-    heads: int = 4
+    num_classes: Natural = 1000
+    width: Count = 128
+    multipliers: tuple[Positive, ...] = (1, 1, 2, 2, 4, 4)
+    blocks: Count = 2
+    attention_at: tuple[Count, ...] = (32, 16, 8)
+    head_channels: Count | None = 64
+    heads: Count = 4
     scale_shift: bool = True
     resample: Literal["block", "conv"] = "block"
-    dropout: float = 0.0
+    dropout: BelowOne = 0.0
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
+from imagegen_jax.core.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import positions, sinusoidal
@@ -73,15 +74,15 @@ class DiT(nn.Module):
     again in the backward pass, where only its input is then kept. See `multihead.attend` for `attention`.
     """
 
-    patch: int = 2  # height and width of a patch, in pixels
-    depth: int = 28
-    width: int = 1152
-    heads: int = 16
-    expansion: int = 4  # of the perceptrons' hidden layer
-    out_channels: int | None = None  # None: those of the image
+    patch: Count = 2  # height and width of a patch, in pixels
+    depth: Count = 28
+    width: Count = 1152
+    heads: Count = 16
+    expansion: Count = 4  # of the perceptrons' hidden layer
+    out_channels: Count | None = None  # None: those of the image
     cross_attention: bool = False  # in each block, to the tokens
     skips: bool = False
-    dropout: float = 0.0
+    dropout: BelowOne = 0.0
     remat: bool = False
     attention: Implementation = "auto"
     dtype: Dtype = "auto"

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from imagegen_jax.core.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.core.optim import unit_magnitude
 from imagegen_jax.nn.dropout import Dropout
@@ -146,12 +147,12 @@ class EDM2UNet(nn.Module):
     where the levels cannot halve the image, and where heads do not divide the channels.
     """
 
-    width: int = 192
-    multipliers: tuple[int, ...] = (1, 2, 3, 4)
-    blocks: int = 3
-    attention_at: tuple[int, ...] = (16, 8)
-    head_channels: int = 64
-    dropout: float = 0.0
+    width: Count = 192
+    multipliers: tuple[Count, ...] = (1, 2, 3, 4)
+    blocks: Count = 3
+    attention_at: tuple[Count, ...] = (16, 8)
+    head_channels: Count = 64
+    dropout: BelowOne = 0.0
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
@@ -239,7 +240,7 @@ class Uncertainty(nn.Module):
     The loss becomes loss / exp(u) + u. Only training needs it.
     """
 
-    features: int = 128
+    features: Count = 128
 
     @nn.compact
     def __call__(self, t: Num[Array, " b"]) -> Float[Array, " b"]:

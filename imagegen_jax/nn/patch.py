@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, Natural, NonNegative
 from imagegen_jax.nn.norm import BatchNorm, Norm, instance_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
@@ -18,10 +19,10 @@ class PatchDiscriminator(nn.Module):
     instance norm has no weights, and biases before it are cancelled, but published parameter counts include them.
     """
 
-    width: int = 64  # channels of the first layer; they double with each further one, up to 8 times as many
-    halvings: int = 3
+    width: Count = 64  # channels of the first layer; they double with each further one, up to 8 times as many
+    halvings: Natural = 3
     norm: Norm = "batch"
-    slope: float = 0.2  # of the leaky rectifier
+    slope: NonNegative = 0.2  # of the leaky rectifier
     dtype: Dtype = "auto"
 
     @nn.compact

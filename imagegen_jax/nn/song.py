@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from imagegen_jax.core.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.dropout import Dropout
@@ -82,14 +83,14 @@ class SongUNet(nn.Module):
     first of them the image, by a filtered convolution.
     """
 
-    width: int = 128
-    multipliers: tuple[int, ...] = (2, 2, 2)
-    blocks: int = 4
-    attention_at: tuple[int, ...] = (16,)
+    width: Count = 128
+    multipliers: tuple[Count, ...] = (2, 2, 2)
+    blocks: Count = 4
+    attention_at: tuple[Count, ...] = (16,)
     embedding: Literal["positional", "fourier"] = "positional"
     encoder: Literal["standard", "residual"] = "standard"
     taps: Taps = (1.0, 1.0)  # of the filter that changes the resolution
-    dropout: float = 0.13
+    dropout: BelowOne = 0.13
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 

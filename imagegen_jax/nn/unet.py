@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
+from imagegen_jax.core.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.dropout import Dropout
@@ -65,11 +66,11 @@ class UNet(nn.Module):
     the tokens follows. See `group_norm` for its groups.
     """
 
-    width: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    blocks: int = 2
-    attention_at: tuple[int, ...] = (16,)
-    dropout: float = 0.1
+    width: Count = 128
+    multipliers: tuple[Count, ...] = (1, 2, 2, 2)
+    blocks: Count = 2
+    attention_at: tuple[Count, ...] = (16,)
+    dropout: BelowOne = 0.1
     cross_attention: bool = False
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"

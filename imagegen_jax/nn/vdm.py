@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
+from imagegen_jax.core.bounds import BelowOne, Count, Natural
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.dropout import Dropout
@@ -49,12 +50,12 @@ class VDMUNet(nn.Module):
     neighbouring values of 8 bits apart.
     """
 
-    width: int = 128
-    layers: int = 32
-    frequencies: tuple[int, ...] = (6, 7)  # n of the Fourier features
+    width: Count = 128
+    layers: Count = 32
+    frequencies: tuple[Natural, ...] = (6, 7)  # n of the Fourier features
     gamma_min: float = -13.3  # at t = 0, and
     gamma_max: float = 5.0  # at t = 1, where training starts; they only set the scale of `gamma`
-    dropout: float = 0.1
+    dropout: BelowOne = 0.1
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 

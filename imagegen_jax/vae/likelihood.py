@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Positive
 from imagegen_jax.core.model import Image, PRNGKeys
 
 LEVELS = 127.5  # grey levels in one unit of [-1, 1]
@@ -55,7 +56,7 @@ class Gaussian:
     level is a lower bound of the value's log-probability (Theis et al. 2016, arXiv 1511.01844, section 3.1).
     """
 
-    scale: float | None = None  # standard deviation in units of [-1, 1]; None: the decoder's, for each pixel
+    scale: Positive | None = None  # standard deviation in units of [-1, 1]; None: the decoder's, for each pixel
     dequantize: bool = True  # False: images are continuous already, and the bits per dimension are of a density
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count
 from imagegen_jax.nn.init import fan_in_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import Double, Halve, pyramid
@@ -28,7 +29,7 @@ def dense(features: int, x: Array, dtype: Dtype, **settings: Any) -> Array:
 class MLPEncoder(nn.Module):
     """Observations to the posterior's moments, through `hidden` layers (Kingma & Welling 2013, appendix C.2)."""
 
-    hidden: tuple[int, ...] = (400,)
+    hidden: tuple[Count, ...] = (400,)
     activation: Activation = "relu"  # the paper: tanh
     dtype: Dtype = "auto"
 
@@ -44,7 +45,7 @@ class MLPEncoder(nn.Module):
 class MLPDecoder(nn.Module):
     """Latents to the parameters of the pixels' distributions."""
 
-    hidden: tuple[int, ...] = (400,)
+    hidden: tuple[Count, ...] = (400,)
     activation: Activation = "relu"  # the paper: tanh
     dtype: Dtype = "auto"
 
@@ -59,7 +60,7 @@ class MLPDecoder(nn.Module):
 class ConvEncoder(nn.Module):
     """Convolutions that halve the image to a base of 4 to 7 pixels, as in DCGAN, without batch norm."""
 
-    width: int = 64  # channels of the first layer; they double with every halving of the size
+    width: Count = 64  # channels of the first layer; they double with every halving of the size
     dtype: Dtype = "auto"
 
     @nn.compact
@@ -73,7 +74,7 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """The encoder's mirror image: a projection to the base, then transposed convolutions."""
 
-    width: int = 64  # channels before the last layer; they double with every halving of the size
+    width: Count = 64  # channels before the last layer; they double with every halving of the size
     dtype: Dtype = "auto"
 
     @nn.compact

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.bounds import Count, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -42,12 +43,12 @@ class VAE:
     The observation x is what the likelihood makes of an image (`Bernoulli.observe`): encoder and bound see the same.
     """
 
-    image_shape: tuple[int, int, int] = (28, 28, 1)
+    image_shape: Shape = (28, 28, 1)
     encoder: MLPEncoder | ConvEncoder = MLPEncoder()
     decoder: MLPDecoder | ConvDecoder = MLPDecoder()
     likelihood: Bernoulli | Gaussian = Bernoulli()
-    latent_dim: int = 64
-    kl_weight: float = 1.0  # 1: the evidence lower bound; above: beta-VAE (Higgins et al. 2017)
+    latent_dim: Count = 64
+    kl_weight: NonNegative = 1.0  # 1: the evidence lower bound; above: beta-VAE (Higgins et al. 2017)
 
     def __post_init__(self) -> None:
         if self.latent_dim < 1:
