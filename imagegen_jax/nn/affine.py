@@ -53,6 +53,9 @@ def warp(image: OneImage, where_from: PlaneMatrix) -> OneImage:
 
     As in ADA (arXiv 2006.06676, appendix B): doubled, read bilinearly on the finer grid, halved. The identity gives the
     image back.
+
+    Differences: the mirror stands at the edge of the outermost pixels, which so come twice; in the authors' code it
+    stands in their middle. What augmented images show beyond the border is shifted by a pixel.
     """
     pad = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
     fine = upfirdn(jnp.pad(image, pad, mode="symmetric")[None], normalised(SYM6, 2.0), up=2, pad=(0, -1))[0]
