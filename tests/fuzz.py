@@ -12,6 +12,7 @@ import dataclasses
 import io
 import itertools
 import json
+import math
 import os
 import pathlib
 import random
@@ -185,12 +186,8 @@ def make_odd_runs(place: pathlib.Path, run: pathlib.Path, rng: random.Random) ->
 
 def _spoilt_number(text: str, rng: random.Random) -> str:
     tree = json.loads(text)
-    tree["model"][rng.choice([key for key, value in tree["model"].items() if type(value) in (int, list)])] = math_nan()
+    tree["model"][rng.choice([key for key, value in tree["model"].items() if type(value) in (int, list)])] = math.nan
     return json.dumps(tree)
-
-
-def math_nan() -> float:
-    return float("nan")
 
 
 # --- generated calls -------------------------------------------------------------------------------------------------
