@@ -90,7 +90,7 @@ def _judged(call: Call, code: object, error: str, out: str) -> Outcome:
     if code in (0, None):
         return Outcome("accepted" if call.word else "ok", (out + error)[-500:])
     text = " ".join((error + out).split())
-    if call.word and not call.other and call.word.replace("-", "_") not in text.replace("-", "_"):
+    if call.word and not call.other and call.word.lstrip("-").replace("-", "_") not in text.replace("-", "_"):
         return Outcome("mute", error + out)
     long = len(said.splitlines()) > LINES and "For full helptext" not in text  # tyro adds the option's help
     return Outcome("long" if long else "refused", said)
