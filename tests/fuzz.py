@@ -12,6 +12,7 @@ import dataclasses
 import io
 import itertools
 import json
+import math
 import os
 import pathlib
 import random
@@ -89,7 +90,7 @@ def _judged(call: Call, code: object, error: str, out: str) -> Outcome:
     if code in (0, None):
         return Outcome("accepted" if call.word else "ok", (out + error)[-500:])
     text = " ".join((error + out).split())
-    if call.word and not call.other and call.word.replace("-", "_") not in text.replace("-", "_"):
+    if call.word and not call.other and call.word.lstrip("-").replace("-", "_") not in text.replace("-", "_"):
         return Outcome("mute", error + out)
     long = len(said.splitlines()) > LINES and "For full helptext" not in text  # tyro adds the option's help
     return Outcome("long" if long else "refused", said)
@@ -185,12 +186,8 @@ def make_odd_runs(place: pathlib.Path, run: pathlib.Path, rng: random.Random) ->
 
 def _spoilt_number(text: str, rng: random.Random) -> str:
     tree = json.loads(text)
-    tree["model"][rng.choice([key for key, value in tree["model"].items() if type(value) in (int, list)])] = math_nan()
+    tree["model"][rng.choice([key for key, value in tree["model"].items() if type(value) in (int, list)])] = math.nan
     return json.dumps(tree)
-
-
-def math_nan() -> float:
-    return float("nan")
 
 
 # --- generated calls -------------------------------------------------------------------------------------------------

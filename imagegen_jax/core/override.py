@@ -1,6 +1,7 @@
 """Changes to an experiment by dotted name, from Python (`override`) or from the command line (`parse_overrides`).
 
 Names and types are checked against the dataclasses' own annotations; an unknown name is answered with the nearest.
+What a number may be is part of its annotation too (`core.bounds`), and checked as the changed experiment is made.
 """
 
 from __future__ import annotations
