@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from imagegen_jax import data_command, editing, importing, sampling
-from imagegen_jax.core import folder, program, summary
-from imagegen_jax.core.experiment import Experiment, Rows
-from imagegen_jax.core.model import condition_rows
-from imagegen_jax.core.override import parse_overrides
-from imagegen_jax.core.shard import MeshShape
+from imagegen_jax import data_command, editing, importing, info, sampling
+from imagegen_jax.core import folder
 from imagegen_jax.data.remedy import nowhere, remedies_spelled
 from imagegen_jax.main import main as train_main
 from imagegen_jax.main import readable_errors
+from imagegen_jax.run_options import rows_of_model
 from imagegen_jax.targets import experiment_of, import_target
 
 EXAMPLES = {
@@ -96,13 +89,13 @@ def _add_report(commands: Any) -> None:
 
 
 def _add_info(commands: Any) -> None:
-    info = _command(commands, "info", "parameter counts and memory of an experiment or a run", _info)
-    info.add_argument(
+    parser = _command(commands, "info", "parameter counts and memory of an experiment or a run", _info)
+    parser.add_argument(
         "target", help="a module such as experiments.ddpm_cifar10, the path of a .py file, or a run folder"
     )
-    info.add_argument("--json", action="store_true", help="machine-readable")
-    info.add_argument("--arrays", action="store_true", help="every array")
-    _module_option(info)
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.add_argument("--arrays", action="store_true", help="every array")
+    _module_option(parser)
 
 
 def _add_import(commands: Any) -> None:
@@ -181,31 +174,13 @@ def _report(options: argparse.Namespace, rest: list[str]) -> None:
 def _info(options: argparse.Namespace, rest: list[str]) -> None:
     path, modules = pathlib.Path(options.target), _modules(options)
     if path.is_dir():
-        experiment, rows = folder.load_experiment(path, modules), folder.load_rows(path)
+        if rest:
+            options.parser.error(f"{' '.join(rest)}: {path} is a run, whose experiment is as it is: leave it out")
+        info.show(folder.load_experiment(path, modules), folder.load_rows(path), options)
     else:
         experiment = experiment_of(import_target(options.target))
-        experiment = parse_overrides(experiment, rest, f"imagegen info {options.target}")
-        rows = rows_of_model(experiment)
-    state = program.abstract_state(experiment, rows, MeshShape(data=1).build(), 0)
-    networks, memory = summary.parameter_summary(state), summary.memory_of(state)
-    if options.json:
-        print(json.dumps({"name": experiment.name, "networks": networks, "state_bytes": memory}, indent=1))
-        return
-    for name, found in networks.items():
-        trained = "" if name in experiment.optim else "  (frozen)"
-        print(f"{name:16}{found['count']:>16,} parameters {found['bytes'] / 2**20:>10,.1f} MiB{trained}")
-    print("state:          " + ", ".join(f"{part} {size / 2**20:,.1f} MiB" for part, size in memory.items()))
-    if options.arrays:
-        from clu import parameter_overview
-
-        for name in networks:
-            print(f"\n{name}\n{parameter_overview.get_parameter_overview(state.params[name], include_stats=False)}")
-
-
-def rows_of_model(experiment: Experiment) -> Rows:
-    """What a row of a batch looks like, as the model has it: its images, labels where it knows classes, and sources."""
-    rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8), **condition_rows(experiment.model)}
-    return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
+        experiment = info.overridden(experiment, rest, f"imagegen info {options.target}")
+        info.show(experiment, rows_of_model(experiment), options)
 
 
 def _import(options: argparse.Namespace, rest: list[str]) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
-from imagegen_jax import sampling
-from imagegen_jax.core import program
+from imagegen_jax.core import draw
+from imagegen_jax.core.finite import check_finite
 from imagegen_jax.data.grid import beside
 from imagegen_jax.data.image import to_float, to_uint8
 from imagegen_jax.diffusion import editing, inverse, restoration
 from imagegen_jax.diffusion.restoration import NOISE, Edit, Given
+from imagegen_jax.edit_options import Command, add_edit, write_grid
+from imagegen_jax.options import integer, number
 from imagegen_jax.run import Run
+from imagegen_jax.run_options import add_guide, add_scalar, check_used, classes_of, scalars_of
+from imagegen_jax.user_images import add_images, read_images
 
 
 def _add_inpaint(edits: Any) -> argparse.ArgumentParser:
@@ -28,27 +32,29 @@ def _add_inpaint(edits: Any) -> argparse.ArgumentParser:
         required=True,
         help="a grey image of the model's size: what is white is drawn anew, what is black stays",
     )
-    parser.add_argument("--repeats", type=int, help="how often repaint takes each step (default: 10)")
+    parser.add_argument("--repeats", type=integer(), help="how often repaint takes each step (default: 10)")
     return _add_method(parser, "repaint", "replacement")
 
 
 def _add_redraw(edits: Any) -> argparse.ArgumentParser:
     parser = _add(edits, "redraw", "images with noise, and without again: SDEdit", _redraw, "sdedit")
-    parser.add_argument("--strength", type=float, default=0.5, help="0 (nothing changes) to 1 (all) (default: 0.5)")
+    parser.add_argument(
+        "--strength", type=number(0, 1), default=0.5, help="0 (nothing changes) to 1 (all) (default: 0.5)"
+    )
     return parser
 
 
 def _add_resemble(edits: Any) -> argparse.ArgumentParser:
     parser = _add(edits, "resemble", "other images with the same means of squares of pixels: ILVR", _resemble, "ilvr")
-    parser.add_argument("--factor", type=int, default=4, help="height and width of a square (default: 4)")
-    parser.add_argument("--low", type=float, default=0.0, help="noise level below which all is free (default: 0)")
+    parser.add_argument("--factor", type=integer(2), default=4, help="height and width of a square (default: 4)")
+    parser.add_argument("--low", type=number(0), default=0.0, help="noise level below which all is free (default: 0)")
     return parser
 
 
 def _add_enlarge(edits: Any) -> argparse.ArgumentParser:
     what = "small images at the size of the model: super-resolution"
     parser = _add(edits, "enlarge", what, _enlarge, "superres")
-    parser.add_argument("--factor", type=int, default=4, help="how many times smaller they are (default: 4)")
+    parser.add_argument("--factor", type=integer(2), default=4, help="how many times smaller they are (default: 4)")
     return _add_method(parser)
 
 
@@ -59,7 +65,7 @@ def _add_colour(edits: Any) -> argparse.ArgumentParser:
 def _add_deblur(edits: Any) -> argparse.ArgumentParser:
     parser = _add(edits, "deblur", "blurred images made sharp", _deblur)
     parser.add_argument(
-        "--sigma", type=float, required=True,
+        "--sigma", type=number(0, above=True), required=True,
         help="deviation in pixels of the Gaussian that they were blurred with, as if opposite edges met",
     )  # fmt: skip
     return _add_method(parser)
@@ -67,7 +73,7 @@ def _add_deblur(edits: Any) -> argparse.ArgumentParser:
 
 def _add_morph(edits: Any) -> argparse.ArgumentParser:
     parser = _add(edits, "morph", "from each image to the next, by way of their noise: DDIM's inversion", _morph)
-    parser.add_argument("--columns", type=int, default=7, help="images in a row, with both ends (default: 7)")
+    parser.add_argument("--columns", type=integer(2), default=7, help="images in a row, with both ends (default: 7)")
     return parser
 
 
@@ -75,16 +81,17 @@ def _add_reclass(edits: Any) -> argparse.ArgumentParser:
     what = "images as they would be in other classes, by way of their noise: DDIB"
     parser = _add(edits, "reclass", what, _reclass, "ddib")
     parser.add_argument(
-        "--from", type=sampling.classes, required=True, dest="source", metavar="CLASSES",
-        help="the class of the images, or that of each in turn, e.g. 3,3,5",
+        "--from", required=True, dest="source", metavar="CLASSES",
+        help="the class of the images, or that of each in turn, e.g. 3,3,5 or cat",
     )  # fmt: skip
     parser.add_argument(
-        "--to", type=sampling.classes, required=True, metavar="CLASSES",
+        "--to", required=True, metavar="CLASSES",
         help="classes to show each image in, side by side, e.g. 5,8",
     )  # fmt: skip
     parser.add_argument(
-        "--strength", type=float, default=1.0, help="0 (nothing changes) to 1, by way of noise alone (default: 1)"
-    )
+        "--strength", type=number(0, 1), default=1.0,
+        help="0 (nothing changes) to 1, by way of noise alone (default: 1)",
+    )  # fmt: skip
     return parser
 
 
@@ -93,11 +100,11 @@ EDITS = (
 )  # fmt: skip
 
 
-def _add(edits: Any, name: str, what: str, command: sampling.Command, *aliases: str) -> argparse.ArgumentParser:
-    parser = sampling.add_edit(edits, name, what, command, aliases=aliases)
-    sampling.add_images(parser)
-    sampling.add_scalar(parser, "guidance")
-    sampling.add_guide(parser)
+def _add(edits: Any, name: str, what: str, command: Command, *aliases: str) -> argparse.ArgumentParser:
+    parser = add_edit(edits, name, what, command, aliases=aliases)
+    add_images(parser)
+    add_scalar(parser, "guidance")
+    add_guide(parser)
     return parser
 
 
@@ -106,7 +113,7 @@ def _add_method(parser: argparse.ArgumentParser, *first: str) -> argparse.Argume
     methods = (*first, *NOISE)
     parser.add_argument("--method", choices=methods, default=methods[0], help=f"default: {methods[0]}")
     parser.add_argument(
-        "--noise", type=float, metavar="DEVIATION",
+        "--noise", type=number(0), metavar="DEVIATION",
         help="of the noise in what is given, where black is -1 and white 1 (default: "
         + ", ".join(f"{noise:.2g} with {method}" for method, noise in NOISE.items()) + ")",
     )  # fmt: skip
@@ -119,9 +126,9 @@ def _add_method(parser: argparse.ArgumentParser, *first: str) -> argparse.Argume
 def _inpaint(options: argparse.Namespace, run: Run) -> str:
     images, noise, model = _read(options, run), _noise(options), run.experiment.model
     repeats = 10 if options.repeats is None else options.repeats
-    if repeats < 1 or (options.repeats and options.method != "repaint"):
-        raise ValueError(f"--repeats {repeats}: must be at least 1, and is read by --method repaint alone")
-    known = sampling.read_images([options.mask], (*model.image_shape[:2], 1), options.fit)[0] < 128
+    if options.repeats and options.method != "repaint":
+        raise ValueError(f"--repeats {repeats}: read by --method repaint alone")
+    known = read_images([options.mask], (*model.image_shape[:2], 1), options.fit)[0] < 128
     editing.check_mask(known)
     shown = np.where(known, images, 255).astype(np.uint8)
     if options.method in NOISE:
@@ -171,8 +178,8 @@ def _deblur(options: argparse.Namespace, run: Run) -> str:
 
 def _morph(options: argparse.Namespace, run: Run) -> str:
     images = _read(options, run)
-    if len(images) < 2 or options.columns < 2:
-        raise ValueError(f"{len(images)} images, --columns {options.columns}: at least 2 of each are needed to morph")
+    if len(images) < 2:
+        raise ValueError(f"{len(images)} images: at least 2 are needed to morph from one to the next")
     ways, steps = len(images) - 1, options.columns
     rows = {"image": _floats(images), "conditions": _conditions(options, run, ways + 1)}
     noise = _made(options, run, restoration.inverted, rows)
@@ -182,7 +189,7 @@ def _morph(options: argparse.Namespace, run: Run) -> str:
         "share": np.tile(np.linspace(0, 1, steps, dtype=np.float32), ways),
         "conditions": _conditions(options, run, ways * steps),
     }
-    return sampling.write_grid(options, _bytes(_made(options, run, restoration.morphed, rows)), steps)
+    return write_grid(options, _bytes(_made(options, run, restoration.morphed, rows)), steps)
 
 
 def _reclass(options: argparse.Namespace, run: Run) -> str:
@@ -191,28 +198,29 @@ def _reclass(options: argparse.Namespace, run: Run) -> str:
         raise ValueError("this model knows no classes to go between: use a run of one that does")
     if options.labels:
         raise ValueError(f"--labels {options.labels}: here classes have the names --from and --to")
-    n, ways = len(images), len(options.to)
-    source = _conditions(options, run, n * ways, np.repeat(np.resize(options.source, n), ways))
-    target = _conditions(options, run, n * ways, options.to)
+    of_images, to = classes_of(options.source, run, len(images), "--from"), classes_of(options.to, run, option="--to")
+    n, ways = len(images), len(to)
+    source = _conditions(options, run, n * ways, np.repeat(np.resize(of_images, n), ways))
+    target = _conditions(options, run, n * ways, to)
     if "guidance" in source:
         source["guidance"] = 1.0  # exaggerated on the way up, the noise would be none of the model's
     rows = {"image": _floats(images.repeat(ways, axis=0)), "source": source, "conditions": target}
     found = _bytes(_made(options, run, restoration.bridged, rows, strength=options.strength))
     found = found.reshape(n, ways, *model.image_shape)
     pictures = np.concatenate([images[:, None], found], axis=1).reshape(-1, *model.image_shape)
-    return sampling.write_grid(options, pictures, ways + 1)
+    return write_grid(options, pictures, ways + 1)
 
 
 def _read(options: argparse.Namespace, run: Run, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """The images given, which have the shape of the model's, or another."""
     model = editing.denoising_model(run.experiment.model)
-    return sampling.read_images(options.images, shape or model.image_shape, options.fit)
+    return read_images(options.images, shape or model.image_shape, options.fit)
 
 
 def _factor(options: argparse.Namespace, run: Run) -> int:
     h, w, _ = editing.denoising_model(run.experiment.model).image_shape
-    if options.factor < 2 or h % options.factor or w % options.factor:
-        raise ValueError(f"--factor {options.factor}: must be at least 2 and divide this model's images of {h}x{w}")
+    if h % options.factor or w % options.factor:
+        raise ValueError(f"--factor {options.factor}: must divide this model's images of {h}x{w}")
     return options.factor
 
 
@@ -222,8 +230,8 @@ def _noise(options: argparse.Namespace) -> np.float32:
         return np.float32(NOISE.get(options.method, 0.0))
     if options.method not in NOISE:
         raise ValueError(f"--noise {options.noise}: read by --method {' or '.join(NOISE)} alone, not {options.method}")
-    if not 0 <= options.noise < math.inf or (options.method == "dps" and options.noise == 0):
-        raise ValueError(f"--noise {options.noise}: must be at least 0 and finite, for dps above 0")
+    if options.method == "dps" and options.noise == 0:
+        raise ValueError(f"--noise {options.noise}: must be above 0 for dps")
     return np.float32(options.noise)
 
 
@@ -234,22 +242,32 @@ def _restored(
     """Writes what `edit` makes of uint8 `images`, each beside what is `shown` of it."""
     rows = {"image": _floats(images), "conditions": _conditions(options, run, len(images))}
     found = _bytes(_made(options, run, edit, rows, arrays, **settings))
-    return sampling.write_grid(options, beside(shown, found), max(1, round(len(found) ** 0.5)))
+    return write_grid(options, beside(shown, found), max(1, round(len(found) ** 0.5)))
 
 
 def _made(
     options: argparse.Namespace, run: Run, edit: Edit, rows: Given, arrays: Given | None = None, **settings: Any
 ) -> np.ndarray:
     """What `edit` makes of `rows`, --chunk at a time, all with the same `arrays`."""
-    compiled = restoration.program(edit, run.experiment.model, **settings)
     n = len(rows["image"])
     chunk = min(options.chunk, n)
-    found = []
-    for start in range(0, n, chunk):
+
+    def given(start: int) -> tuple[Any, ...]:
         at = np.minimum(np.arange(start, start + chunk), n - 1)  # the last row fills up the last chunk
-        given = {**jax.tree.map(functools.partial(_rows, at), rows), **(arrays or {})}
-        found.append(np.asarray(compiled(run.nets, given, jax.random.fold_in(jax.random.key(options.seed), start))))
-    return np.concatenate(found)[:n]
+        taken = {**jax.tree.map(functools.partial(_rows, at), rows), **(arrays or {})}
+        return run.nets, taken, jax.random.fold_in(jax.random.key(options.seed), start)
+
+    def compiled(model: Any) -> Any:
+        return restoration.program(edit, model, **settings)
+
+    check_used(options, run.experiment.model, lambda model: compiled(model).lower(*given(0)).as_text())
+    found = []
+    with tqdm(total=n, desc="images", unit=" images", disable=None) as bar:
+        for start in range(0, n, chunk):
+            found.append(np.asarray(compiled(run.experiment.model)(*given(start)))[: n - start])
+            check_finite(found[-1], run.nets)
+            bar.update(len(found[-1]))
+    return np.concatenate(found)
 
 
 def _rows(at: np.ndarray, values: Any) -> Any:
@@ -269,12 +287,13 @@ def _conditions(
     options: argparse.Namespace, run: Run, n: int, labels: Sequence[int] | np.ndarray | None = None
 ) -> dict[str, Any]:
     """Labels of `n` images, those given or asked for in turn, and guidance."""
-    model, labels = run.experiment.model, options.labels if labels is None else labels
+    model = run.experiment.model
+    labels = (classes_of(options.labels, run, n) or None) if labels is None else labels
     if run.experiment.num_classes and labels is None:
         raise ValueError(
             f"this model has {run.experiment.num_classes} classes: say of which one the images are, such as --labels 0"
         )
     rows = None if labels is None else np.resize(labels, n)
-    conditions = {**program.label_conditions(rows), **sampling.scalars_of(options, model)}
-    program.check_conditions(model, n, conditions)
+    conditions = {**draw.label_conditions(rows), **scalars_of(options, model)}
+    draw.check_conditions(model, n, conditions)
     return conditions

@@ -15,12 +15,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from imagegen_jax.core import folder, program
+from imagegen_jax.core import draw, folder, program
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.ema import reconstruct, reconstruction_weights
 from imagegen_jax.core.experiment import Experiment, Rows, power_averages
 from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.loop import train
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
@@ -63,34 +64,42 @@ class Run:
     def sample(
         self,
         n: int,
-        labels: Sequence[int] | np.ndarray | None = None,
+        labels: Sequence[int | str] | np.ndarray | None = None,
         seed: int = 0,
         chunk: int = 256,
         **conditions: Any,
     ) -> np.ndarray:
         """`n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
 
-        A class-conditional model wants one label an image. Further conditions, such as a guidance scale, are arrays
-        with `n` rows or scalars. A model that makes images from others wants them (`source`, uint8 [n h w c]); where
-        they are not given, they are the first `n` of the data it was trained on, in the order of `seed`. Raises
-        ValueError for labels that the model does not know, or lacks.
+        A class-conditional model wants one label an image, by number or by name (`class_names`). Further conditions,
+        such as a guidance scale, are arrays with `n` rows or scalars. A model that makes images from others wants them
+        (`source`, uint8 [n h w c]); where they are not given, they are the first `n` of the data it was trained on, in
+        the order of `seed`. Raises ValueError for labels that the model does not know, or lacks, and for numbers out of
+        range, and NonFiniteError where values of an image are not finite.
         """
         return np.concatenate(list(self.sample_chunks(n, labels, seed, chunk, **conditions)))
 
     def sample_chunks(
         self,
         n: int,
-        labels: Sequence[int] | np.ndarray | None = None,
+        labels: Sequence[int | str] | np.ndarray | None = None,
         seed: int = 0,
         chunk: int = 256,
         start: int = 0,
         **conditions: Any,
     ) -> Iterator[np.ndarray]:
         """The images of `sample` from row `start` on, `chunk` at a time; `start` is a whole number of chunks."""
-        model = self.experiment.model
-        given = program.label_conditions(labels) | {name: np.asarray(value) for name, value in conditions.items()}
-        completed = program.completed(given, model, self.experiment.data.open, n, seed)
-        return program.sample_chunks(model, self.nets, n, seed, completed, chunk, start)
+        model, seed = self.experiment.model, check_seed(seed)
+        given: dict[str, Any] = {name: np.asarray(value) for name, value in conditions.items()}
+        if labels is not None:
+            given["label"] = check_labels(labels, self.experiment.num_classes, self.class_names)
+        completed = draw.completed(given, model, self.experiment.data.open, check_integer(n, "n"), seed)
+        return draw.sample_chunks(model, self.nets, n, seed, completed, chunk, start)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each class of the data; () where they are not known."""
+        return folder.load_class_names(self.workdir)
 
     def with_average(self, name: str | None) -> Run:
         """This run with another of its averages as the one that sampling reads; "none": the last step's weights.

@@ -1,36 +1,43 @@
-"""`imagegen sample`: images of a run, as a picture, a folder or an array; and what other commands share with it."""
+"""`imagegen sample`: images of a run, as a picture, a folder or an array."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import functools
+import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
+from tqdm import tqdm
 
-from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import program
-from imagegen_jax.core.files import read_file
+from imagegen_jax.core import draw
 from imagegen_jax.core.model import Model, condition_rows
-from imagegen_jax.core.override import parse_overrides
-from imagegen_jax.data.decode import SUFFIXES, decode
-from imagegen_jax.data.folder import Folder, may_be_image, open_files
-from imagegen_jax.data.grid import beside, grid, magnified, repeated, write_png
+from imagegen_jax.core.shard import mesh_of
+from imagegen_jax.data.grid import beside, grid, magnified, repeated
 from imagegen_jax.data.image import is_image
-from imagegen_jax.diffusion.editing import Denoising
-from imagegen_jax.main import step_word
-from imagegen_jax.run import Run, load
+from imagegen_jax.metrics.extractor import hash_tree
+from imagegen_jax.options import integer
+from imagegen_jax.output import FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
+from imagegen_jax.run import Run
+from imagegen_jax.run_options import (
+    SCALARS,
+    add_guide,
+    add_run_options,
+    add_scalar,
+    check_used,
+    classes_of,
+    open_run,
+    scalars_of,
+)  # fmt: skip
+from imagegen_jax.streaming import ArrayWriter, FolderWriter, Writer, check_folder, write_chunks
+from imagegen_jax.user_images import read_images
 
-Command = Callable[[argparse.Namespace, Run], str]  # does an edit, and says what it did
-
-MODES = {1: "grey", 3: "RGB", 4: "RGBA"}  # channels -> what people call them
 IMAGES = 64  # drawn where nothing else is asked for
-SCALARS = {  # numbers that some models read: what the options of these names say of themselves
-    "truncation": "0 (all alike) to 1 (default)",
-    "guidance": "how strongly labels guide: 1 (default) follows them, above 1 exaggerates, 0 ignores them",
-}
+COLUMNS = 64  # of a grid, at most
+PIXELS = 2**27  # of a grid, at most: larger ones take gigabytes to write and to look at
 
 EXAMPLES = """examples:
   imagegen sample runs/demo --n 100
@@ -44,113 +51,81 @@ EXAMPLES = """examples:
   imagegen sample runs/edm_digits --guide runs/noisy_classifier_digits --guidance 1    towards the labels
   imagegen sample runs/pix2pix --source facade.png other.jpg  your own images, translated
   imagegen sample runs/upsampler --source small.png           enlarged, by a model that learned to
-  imagegen sample runs/cyclegan --source zebras.zip --model.direction to_source"""
+  imagegen sample runs/cyclegan --source zebras.zip --model.direction to_source
+
+A folder and an .npz are written as the images are drawn; where that is interrupted, the same command goes on."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `imagegen sample`."""
+    """Adds the options of `imagegen sample`."""
     add_run_options(parser)
     for name in SCALARS:
         add_scalar(parser, name)
     add_guide(parser)
-    parser.add_argument("--n", type=int, help=f"how many images (default: {IMAGES}, or one for each --source)")
+    parser.add_argument("--n", type=integer(), help=f"how many images (default: {IMAGES}, or one for each --source)")
     parser.add_argument(
-        "--out", default="grid.png", help="a grid .png, a folder/ of PNGs, or an .npz (default: grid.png)"
+        "--out",
+        default="grid.png",
+        help="a grid .png, .jpg or .webp, a folder/ of PNGs, or an .npz (default: grid.png)",
     )
-    parser.add_argument("--chunk", type=int, default=256, help="images drawn at a time (default: 256)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="begin anew where --out holds an earlier call's images"
+    )
+    parser.add_argument("--chunk", type=integer(), default=256, help="images drawn at a time (default: 256)")
     parser.add_argument(
         "--source", nargs="+", metavar="PLACE",
         help="images to translate: files, folders or .zip files (default: those that the run was trained on)",
     )  # fmt: skip
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """The options of every command that draws from a run: which run, which weights, which images."""
-    parser.add_argument("run", type=pathlib.Path, help="the folder of a run")
-    parser.add_argument("--labels", type=classes, help="classes to draw, e.g. 3,7 (default: all), each as often")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other images (default: 0)")
-    parser.add_argument("--step", type=step_word, help="which checkpoint, or 'best' (default: the newest)")
-    parser.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
-    parser.add_argument("--std", type=float, help="draw from the post-hoc average of this width (0 to 0.28)")
-
-
-def add_scalar(parser: argparse.ArgumentParser, name: str) -> None:
-    """The option for one of `SCALARS`."""
-    parser.add_argument(f"--{name}", type=float, help=f"{SCALARS[name]}, for models that have it")
-
-
-def add_guide(parser: argparse.ArgumentParser) -> None:
-    """The option for a second run, by which what the first one draws is guided."""
-    parser.add_argument(
-        "--guide", type=pathlib.Path, metavar="RUN",
-        help="a run that guides this one, as --guidance says: of a classifier of noisy images (0: not at all), or of a "
-        "weaker denoiser (1: not at all)",
-    )  # fmt: skip
-
-
-def add_edit(
-    edits: Any, name: str, what: str, command: Command, out: str = "", aliases: Sequence[str] = ()
-) -> argparse.ArgumentParser:
-    """Adds an edit, a command below `imagegen edit`, with the options that all have; `command` does it."""
-    description = f"{what[0].upper()}{what[1:]}."
-    parser = edits.add_parser(name, aliases=aliases, help=what, description=description, allow_abbrev=False)
-    add_run_options(parser)
-    kind = "a .gif or an .mp4" if out else "a .png"
-    parser.add_argument("--out", default=out or f"{name}.png", help=f"{kind} (default: {out or name + '.png'})")
-    parser.add_argument("--chunk", type=int, default=64, help="images made at a time (default: 64)")
-    parser.set_defaults(edit=command, parser=parser)
-    return parser
-
-
-def add_images(parser: argparse.ArgumentParser) -> None:
-    """The options of edits that begin with images."""
-    parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
-    parser.add_argument(
-        "--fit", action="store_true",
-        help="cut out the centre square of images of another size, resize and convert them (else they are refused)",
-    )  # fmt: skip
-
-
-def classes(text: str) -> list[int]:
-    """What an option says of classes: "3,7"."""
-    return [int(part) for part in text.split(",")]
-
-
-def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Sequence[str] = ()) -> Run:
-    """The run that the options name, with the average that they choose; `overrides` are options of its model.
-
-    Raises ValueError for options of the model's guidance where nothing would read them.
-    """
-    compiling.use_persistent_cache()
-    run = load(options.run, modules, step=options.step)
-    prog = f"{options.parser.prog} {options.run}"
-    run = dataclasses.replace(run, experiment=parse_overrides(run.experiment, overrides, prog, prefix=("model",)))
-    guide = getattr(options, "guide", None)
-    idle = next((word for word in overrides if word.startswith("--model.guidance")), None)
-    if idle and not guide and "guidance" not in getattr(run.experiment.model, "optional_conditions", ()):
-        raise ValueError(f"{idle}: a {type(run.experiment.model).__name__} reads it in training alone: leave it out")
-    if idle and getattr(options, "guidance", None) is None:
-        raise ValueError(f"{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2")
-    if options.std is not None and options.average:
-        raise ValueError(f"--std {options.std}, --average {options.average}: give one of the two")
-    run = run.with_average(options.average) if options.std is None else run.reconstruct(options.std)
-    return run.guided_by(load(guide, modules)) if guide else run
-
-
 def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: Sequence[str]) -> None:
     """Draws what the command line asks for, and writes it."""
-    if options.n is not None and options.n < 1:
-        raise ValueError(f"--n {options.n}: must be at least 1")
+    place, kind = check_output(options.out, (*PICTURES, ".npz", FOLDER)), kind_of(options.out)
+    if kind == FOLDER:
+        check_folder(place, options.overwrite)
+    elif kind in PICTURES and options.overwrite:
+        raise ValueError(f"--overwrite: a {kind} takes the place of an earlier one anyway: leave it out")
     run = open_run(options, modules, overrides)
     model, data = run.experiment.model, run.experiment.data
     sources = _sources(options, model)
     n = len(next(iter(sources.values()))) if sources else options.n or IMAGES
-    labels = labels_of(options, model, n)
+    labels = labels_of(options, run, n)
     given = scalars_of(options, model) | sources
-    conditions = program.completed(given, model, data.open, n, options.seed)
-    images = run.sample(n, labels, options.seed, options.chunk, **conditions)
-    write_samples(options.out, images, labels, conditions.get(translated(model)))
-    print(f"{len(images)} images in {options.out}")
+    conditions = draw.completed(given, model, data.open, n, options.seed)
+    asked = {**conditions, **draw.label_conditions(labels)}
+    check_used(options, model, lambda model: draw.program_text(model, run.nets, n, asked, options.chunk))
+    chunks = functools.partial(run.sample_chunks, n, labels, options.seed, options.chunk, **conditions)
+    if kind in PICTURES:
+        shown = conditions.get(translated(model))
+        _check_grid(place, n, labels, model.image_shape, shown)
+        with tqdm(total=n, desc="images", unit=" images", disable=None) as bar:
+            images = np.concatenate([(chunk, bar.update(len(chunk)))[0] for chunk in chunks()])
+        write_samples(place, images, labels, shown)
+    else:
+        writer: Writer = (FolderWriter if kind == FOLDER else ArrayWriter)(place, n, labels)
+        call = _call(options, run, n, overrides, conditions)
+        write_chunks(writer, call, lambda start: chunks(start=start), options.overwrite)
+    print(f"{n} images in {options.out}")
+
+
+def _call(
+    options: argparse.Namespace, run: Run, n: int, overrides: Sequence[str], conditions: draw.Conditions
+) -> dict[str, Any]:
+    """All that the images follow from: an interrupted call with the same goes on."""
+    return {
+        "run": str(run.workdir.resolve()),
+        "step": run.step,
+        "weights": hash_tree(run.nets)[:16],
+        "options": " ".join(overrides),
+        "guide": str(options.guide or ""),
+        "n": n,
+        "labels": options.labels or "",
+        "seed": options.seed,
+        "chunk": draw.chunk_on(mesh_of(run.nets), n, options.chunk),
+        **{name: getattr(options, name) for name in SCALARS},
+        "conditions": hash_tree(dict(conditions))[:16],
+        "platform": jax.default_backend(),
+    }
 
 
 def _sources(options: argparse.Namespace, model: Model) -> dict[str, np.ndarray]:
@@ -166,110 +141,50 @@ def _sources(options: argparse.Namespace, model: Model) -> dict[str, np.ndarray]
     return {name: images[: options.n]}
 
 
-def scalars_of(options: argparse.Namespace, model: Model) -> dict[str, Any]:
-    """The conditions that the options of `SCALARS` make. Raises ValueError for one that `model` does not read."""
-    given = {name: getattr(options, name, None) for name in SCALARS}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name, value in given.items():
-        if name not in getattr(model, "optional_conditions", ()):
-            could = name == "guidance" and isinstance(model, Denoising)
-            hint = " of its own; a second run could guide it: --guide" if could else ""
-            raise ValueError(f"--{name} {value}: a {type(model).__name__} has none{hint}")
-    return given
-
-
-def labels_of(options: argparse.Namespace, model: Model, n: int) -> np.ndarray | None:
-    """Classes of `n` images, those asked for or all, each as often and in order; None without classes."""
-    wanted = options.labels or list(range(getattr(model, "num_classes", 0)))
+def labels_of(options: argparse.Namespace, run: Run, n: int) -> np.ndarray | None:
+    """Returns the classes of `n` images, those asked for or all, each as often and in order; None without classes."""
+    wanted = classes_of(options.labels, run, n) or list(range(run.experiment.num_classes))
     return np.sort(np.resize(wanted, n), kind="stable").astype(np.int32) if wanted else None
 
 
 def translated(model: Model) -> str:
-    """The name of the images that `model` makes its own from; "" where it makes them from none."""
+    """Returns the name of the images that `model` makes its own from; "" where it makes them from none."""
     return next((name for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)), "")
 
 
-def read_images(places: Sequence[str], shape: tuple[int, ...], fit: bool = True) -> np.ndarray:
-    """The images of files, folders and .zip files, uint8 [n *shape].
-
-    With `fit` they are read as data sets are: of each the channels of `shape`, and where that is square, the centre
-    square brought to its size. Else each has to be of that shape. Raises ValueError where a file is no image, or its
-    size or mode is not what it has to be.
-    """
-    return np.concatenate([_fitted(place, shape) if fit else _exact(place, shape) for place in places])
-
-
-def _fitted(place: str, shape: tuple[int, ...]) -> np.ndarray:
-    height, width, channels = shape
-    size = height if height == width else None
-    path = pathlib.Path(place).expanduser()
-    if path.suffix.lower() in SUFFIXES:
-        images = _decoded(place, read_file(path), size, channels)[None]
-    else:
-        images = np.asarray(Folder(place, size, channels).open().images)
-    if images.shape[1:] != shape:
-        raise ValueError(f"{place}: images of {images.shape[1:3]}, but the model wants {(height, width)} pixels")
-    return images
+def write_samples(
+    path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, sources: np.ndarray | None = None
+) -> None:
+    """Writes uint8 images [n h w c] as a grid, each beside its source where these reach its height when magnified."""
+    if sources is not None and _are_shown(sources.shape[1], images.shape[1]):
+        images = beside(repeated(sources, images.shape[1]), images)
+    write_picture(path, magnified(grid(images, _columns(len(images), labels)), images.shape[1]))
 
 
-def _exact(place: str, shape: tuple[int, ...]) -> np.ndarray:
-    path = pathlib.Path(place).expanduser()
-    if path.suffix.lower() in SUFFIXES:
-        return _checked(place, read_file(path), shape)[None]
-    with open_files(Folder(place), place) as files:
-        images = [_checked(f"{place}/{name}", files.read(name), shape) for name in files.stamps if may_be_image(name)]
-    if not images:
-        raise ValueError(f"{place}: no images in it")
-    return np.stack(images)
+def _are_shown(source_height: int, height: int) -> bool:
+    return height % source_height == 0
 
 
-def _checked(name: str, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    image = _decoded(name, content, None, None)
-    if image.shape == shape:
-        return image
-    found, wanted = (
-        "{}x{} pixels, {}".format(*s[:2], MODES.get(s[2], f"{s[2]} channels")) for s in (image.shape, shape)
-    )
-    could = shape[0] == shape[1] or image.shape[:2] == shape[:2]
-    fit = ", or add --fit, which cuts out the centre square, resizes and converts it" if could else ""
-    raise ValueError(f"{name}: an image of {found}, but here it must be {wanted} (height x width): make it that{fit}")
+def _columns(n: int, labels: np.ndarray | None) -> int:
+    """A class a row where there are classes, else a square."""
+    rows = 0 if labels is None else len(np.unique(labels))
+    return min(COLUMNS, max(1, round(n / rows if rows else n**0.5)))
 
 
-def _decoded(name: str, content: bytes, size: int | None, channels: int | None) -> np.ndarray:
-    try:
-        return decode(content, size, channels)
-    except MemoryError:
-        raise
-    except Exception as error:  # what Pillow's decoders raise on damaged input is not a closed list
-        raise ValueError(f"{name} is damaged or no image ({error})") from error
-
-
-def write_samples(out: str, images: np.ndarray, labels: np.ndarray | None, sources: np.ndarray | None = None) -> None:
-    """Writes uint8 images [n h w c] as a grid, as a folder of PNGs, or as the .npz that ADM's evaluator reads.
-
-    In a grid, each image is beside its source, where these have the same height or are magnified to it.
-    """
-    path = pathlib.Path(out)
-    if path.suffix == ".npz":
-        np.savez(path, images, *([] if labels is None else [labels.astype(np.int64)]))
-    elif path.suffix == ".png":
-        rows = 0 if labels is None else len(np.unique(labels))
-        columns = max(1, round(len(images) / rows if rows else len(images) ** 0.5))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sources = None if sources is None else repeated(sources, images.shape[1])
-        if sources is not None and sources.shape[1] == images.shape[1]:
-            images = beside(sources, images)
-        write_png(path, magnified(grid(images, min(columns, 64)), images.shape[1]))
-    else:
-        path.mkdir(parents=True, exist_ok=True)
-        for i, image in enumerate(images):
-            prefix = "" if labels is None else f"{labels[i]}_"
-            write_png(path / f"{prefix}{i:06d}.png", image)
-
-
-def write_grid(options: argparse.Namespace, images: np.ndarray, columns: int) -> str:
-    """Writes uint8 images [n h w c] as a grid at --out, and says so."""
-    path = pathlib.Path(options.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, magnified(grid(images, columns), images.shape[1]))
-    return f"{len(images)} images in {path}"
+def _check_grid(
+    place: pathlib.Path, n: int, labels: np.ndarray | None, shape: tuple[int, int, int], sources: np.ndarray | None
+) -> None:
+    """Raises ValueError where a grid of so many images would be larger than a picture can be, before they are drawn."""
+    height, width, _ = shape
+    if sources is not None and _are_shown(sources.shape[1], height):
+        width += sources.shape[2] * (height // sources.shape[1])
+    zoom = magnified(np.zeros((1, 1, 1), np.uint8), height).shape[0]
+    columns = _columns(n, labels)
+    rows = math.ceil(n / columns)
+    height, width = (2 + count * (side + 2) for count, side in ((rows, height), (columns, width)))
+    if height * width * zoom**2 > PIXELS:
+        raise ValueError(
+            f"--n {n}: a picture of so many images would have {height * zoom}x{width * zoom} pixels: write them to a "
+            "folder/ or an .npz (--out), or ask for fewer"
+        )
+    check_picture_size(place, height * zoom, width * zoom)

@@ -86,7 +86,7 @@ def test_sample_writes_grids_folders_and_arrays(imagegen, run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--labels", "3,12"), ["labels [12] out of range", "0 to 9"]),
+        (("--labels", "3,12"), ["--labels: 12 is out of range", "0 to 9"]),
         (("--model.sampler.stepz", "5"), ["model.sampler.steps"]),
         (("--model.sampler.steps", "many"), ["many"]),
         (("--average", "fast"), ["'fast'"]),

@@ -12,9 +12,9 @@ from toys import Regression
 
 import imagegen_jax as ig
 from imagegen_jax.cli import rows_of_model
+from imagegen_jax.core.draw import panels
 from imagegen_jax.core.model import check_condition_rows
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.program import panels
 from imagegen_jax.data import DigitPairs, Digits, to_float
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.draw import panels
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.core.program import panels
 from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.label_dropout import drop_labels
 from imagegen_jax.diffusion.meanflow import MeanFlow

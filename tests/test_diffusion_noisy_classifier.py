@@ -11,7 +11,7 @@ import mixture
 import numpy as np
 import pytest
 
-from imagegen_jax.core import program
+from imagegen_jax.core import draw
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.guidance import classifier
 from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
@@ -135,4 +135,4 @@ def test_it_fits_its_data_or_says_so():
     with pytest.raises(ValueError, match="model.process is a Discrete, but model.times a LogNormal"):
         NoisyClassifier(network, Discrete(), LogNormal())
     with pytest.raises(TypeError, match="a NoisyClassifier draws no images"):
-        program.sample(model, {}, 2)
+        draw.sample(model, {}, 2)

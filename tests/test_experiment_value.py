@@ -13,12 +13,12 @@ import pytest
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.draw import check_conditions, class_rows
 from imagegen_jax.core.experiment import COUNTS
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.log import Progress, duration
 from imagegen_jax.core.optim import SGD, Adam, ClipWeights, Cosine
 from imagegen_jax.core.override import override, parse_overrides
-from imagegen_jax.core.program import check_conditions, class_rows
 from imagegen_jax.core.serial import differences, from_dict, to_dict
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.sampler import DDIM, Ancestral

@@ -15,8 +15,8 @@ from PIL import Image
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.draw import _sampler, sample
 from imagegen_jax.core.experiment import abstract_nets, rows_of, validate
-from imagegen_jax.core.program import _sampler, sample
 from imagegen_jax.data import Dataset, Digits, Paired
 from imagegen_jax.gan.augment import ADA, DiffAugment
 from imagegen_jax.gan.biggan import BigGAN
@@ -120,7 +120,7 @@ def test_labels_that_are_not_as_many_as_the_images_are_refused():
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        ([0, 10, -1, 3], r"labels \[-1, 10\] out of range: this model knows 0 to 9"),
+        ([0, 10, -1, 3], "labels: 10 is out of range: this model knows 0 to 9"),
         ([0, 1, 2], r"labels of shape \(3,\) for 4 images: give one label an image"),
         (None, "draws images of 10 classes: say which"),
     ],

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.program import check_conditions
+from imagegen_jax.core.draw import check_conditions
 from imagegen_jax.data.image import to_uint8
 from imagegen_jax.gan import cgan, dcgan, latents, r3gan, sngan, stylegan2_networks
 from imagegen_jax.gan.biggan import BigGAN
@@ -136,7 +136,7 @@ def test_truncation_in_range_is_accepted():
 
 def test_classes_out_of_range_are_refused_before_compiling():
     for labels in ([0, 3], [-1, 0]):
-        with pytest.raises(ValueError, match=r"labels \[(3|-1)\] out of range: this model knows 0 to 2"):
+        with pytest.raises(ValueError, match=r"labels: (3|-1) is out of range: this model knows 0 to 2"):
             check_conditions(MODELS["sngan"], 2, {"label": np.array(labels)})
     with pytest.raises(ValueError, match="this model knows no classes"):
         check_conditions(MODELS["dcgan"], 2, {"label": np.array([0, 1])})

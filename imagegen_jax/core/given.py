@@ -48,13 +48,28 @@ def check_number(value: Any, name: str, low: float = -math.inf, high: float = ma
     return float(value)
 
 
+def check_numbers(values: Any, name: str, largest: float = math.inf) -> None:
+    """Raises ValueError, naming `name`, for what is no finite number, or beyond `largest` in either direction."""
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        array = np.asarray(math.nan)
+    wrong = ~(np.isfinite(array) & (np.abs(array) <= largest))
+    if wrong.any():
+        found = values if array.ndim == 0 else array[wrong].ravel()[0]
+        bound = "" if math.isinf(largest) else f" from {-largest:g} to {largest:g}"
+        raise ValueError(f"{name} {found}: must be a finite number{bound}")
+
+
 def check_labels(values: Any, num_classes: int, class_names: Sequence[str] = (), name: str = "labels") -> np.ndarray:
     """Returns classes, given by number or by name, as int32 of the same shape.
 
     `class_names` may be (); numbers are from 0 to `num_classes` - 1. Raises ValueError, naming `name` and the value,
     for a class that the model does not know and for what is neither an integer nor a name.
     """
-    array = np.asarray(values)
+    array = values if isinstance(values, np.ndarray) else np.array(values, dtype=object)
+    if array.dtype.kind in "iu" and array.size and 0 <= array.min() and array.max() < num_classes:
+        return array.astype(np.int32)  # which millions of them are soon looked at by
     flat = [_label(value, num_classes, class_names, name) for value in array.reshape(-1).tolist()]
     return np.asarray(flat, np.int32).reshape(array.shape)
 
@@ -69,8 +84,8 @@ def _label(value: Any, num_classes: int, class_names: Sequence[str], name: str) 
         hint = f"did you mean {near[0]!r}? " if near else ""
         known = f"the names are {', '.join(class_names[:20])}" if class_names else f"0 to {num_classes - 1}, no names"
         raise ValueError(f"{name}: there is no class {value!r}; {hint}{known}")
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise ValueError(f"{name}: {value!r} is no class: give integers from 0 to {num_classes - 1}")
     if not 0 <= value < num_classes:
         raise ValueError(f"{name}: {value} is out of range: this model knows 0 to {num_classes - 1}")
-    return value
+    return int(value)

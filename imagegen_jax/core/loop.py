@@ -19,13 +19,14 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import folder as folders
 from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.claim import claimed
+from imagegen_jax.core.draw import label_conditions
 from imagegen_jax.core.experiment import Experiment, Measurement, power_averages
 from imagegen_jax.core.health import Watch
 from imagegen_jax.core.log import Progress, environment, write_json
 from imagegen_jax.core.metrics_log import MetricsLog, writing
 from imagegen_jax.core.model import Generative
-from imagegen_jax.core.pending import PendingMetrics
-from imagegen_jax.core.program import Program, label_conditions
+from imagegen_jax.core.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.program import Program
 from imagegen_jax.core.samples import draw_grid, rows_of_grid
 from imagegen_jax.core.signals import stopping
 from imagegen_jax.core.state import State
@@ -248,8 +249,13 @@ class Run:
         def draw(n: int, labels: np.ndarray | None, seed: int) -> np.ndarray:
             return self.program.sample(state, n, seed, label_conditions(labels))
 
-        with self.progress.activity(f"evaluating step {step:,}"):
-            scores = self.measure(draw, step)
+        try:
+            with self.progress.activity(f"evaluating step {step:,}"):
+                scores = self.measure(draw, step)
+        except NonFiniteError as error:
+            self.progress.say(f"warning: no evaluation of step {step:,}: {error}")
+            self.pending.restart(step)
+            return {}
         self.write_line(step, {f"evaluation/{name}": score for name, score in scores.items()})
         self.progress.say(f"step {step:,}: " + "  ".join(f"{name} {score:.4g}" for name, score in scores.items()))
         self.pending.restart(step)
@@ -271,8 +277,13 @@ class Run:
         self.write_metrics(step)
         if not isinstance(self.experiment.model, Generative):
             return
-        with self.progress.activity(f"drawing samples of step {step:,}"):
-            picture, health = draw_grid(self.program, state)
+        try:
+            with self.progress.activity(f"drawing samples of step {step:,}"):
+                picture, health = draw_grid(self.program, state)
+        except NonFiniteError as error:  # of losses that are finite: the training itself may well go on
+            self.progress.say(f"warning: no samples of step {step:,}: {error}")
+            self.pending.restart(step)
+            return
         self.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
         if self.log:
             with self.writing("the picture of samples", step):

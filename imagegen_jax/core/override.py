@@ -90,13 +90,13 @@ def parse_overrides(
     a dataclass takes the name of another that its annotation allows: `--model.sampler DDIM`. With `prefix`, only the
     options below these names are offered.
     """
-    node, rest = _choose_classes(node, list(arguments))
+    node, rest = _choose_classes(node, list(arguments), list(prefix))
     flags = tyro.cli(_mirror(node, prefix), args=rest, prog=prog, description=description)
     return override(node, dict(_changed(node, flags)))
 
 
-def _choose_classes(node: Any, arguments: list[str]) -> tuple[Any, list[str]]:
-    """Takes the options that replace a dataclass by another one, or by a number, out of the arguments."""
+def _choose_classes(node: Any, arguments: list[str], prefix: list[str]) -> tuple[Any, list[str]]:
+    """Takes the options, below `prefix`, that replace a dataclass by another or by a number out of the arguments."""
     rest: list[str] = []
     while arguments:
         option = arguments.pop(0)
@@ -105,8 +105,9 @@ def _choose_classes(node: Any, arguments: list[str]) -> tuple[Any, list[str]]:
             rest.append(option)
             continue
         path = name.replace("-", "_")
-        choices, current = _alternatives(node, path.split("."))
-        if not choices:
+        parts = path.split(".")
+        choices, current = _alternatives(node, parts)
+        if not choices or parts[: len(prefix)] != prefix:
             rest.append(option)
             continue
         given = given if equals else arguments.pop(0)

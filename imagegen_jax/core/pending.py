@@ -13,7 +13,7 @@ STEPS_AHEAD = 2  # steps given to the device before the oldest is waited for: it
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or a gradient was not a finite number; the last good checkpoint is as it was."""
+    """A loss, a gradient or an image was not of finite numbers; files that were written before are as they were."""
 
 
 class PendingMetrics:

@@ -8,9 +8,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from imagegen_jax.core.draw import class_rows, label_conditions, panels
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.health import image_health
-from imagegen_jax.core.program import Program, class_rows, label_conditions, panels
+from imagegen_jax.core.program import Program
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import prepare
 from imagegen_jax.data.grid import grid

@@ -13,12 +13,13 @@ from typing import Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
+from imagegen_jax.core.finite import check_finite, to_bytes
+from imagegen_jax.core.given import check_integer
 from imagegen_jax.core.model import Batch, Image, Nets, PRNGKey, PRNGKeys
-from imagegen_jax.data.image import to_uint8
 
 Latents = Float[Array, "n z"]
 Styles = Float[Array, "n l d"]
@@ -113,22 +114,25 @@ def render(
 ) -> Iterator[UInt8[np.ndarray, "m h w c"]]:
     """The images of rows of styles "w", or else of latents "z" with conditions, which are rows too or scalars.
 
-    They are made `chunk` at a time and in order, by one compiled program on the devices that hold the networks.
+    They are made `chunk` at a time and in order, by one compiled program on the devices that hold the networks. Raises
+    NonFiniteError where they are no finite numbers.
     """
     mesh, n = shard.mesh_of(nets), len(rows["w" if "w" in rows else "z"])
-    size = -(-min(chunk, n) // mesh.size) * mesh.size  # a whole number of rows on each device
+    size = -(-min(check_integer(chunk, "chunk"), n) // mesh.size) * mesh.size  # a whole number of rows on each device
     make = compiling.jit(functools.partial(_images, model), out_shardings=shard.batch_sharding(mesh))
     host = {name: np.asarray(values) for name, values in rows.items()}
     for start in range(0, n, size):
         index = np.minimum(np.arange(start, start + size), n - 1)
         part = {name: values[index] if values.ndim else values for name, values in host.items()}
-        yield np.asarray(make(nets, part))[: n - start]
+        images, finite = (np.asarray(values)[: n - start] for values in make(nets, part))
+        check_finite(finite, nets)
+        yield images
 
 
-def _images(model: FromLatents, nets: Nets, rows: Batch) -> UInt8[Array, "n h w c"]:
+def _images(model: FromLatents, nets: Nets, rows: Batch) -> tuple[UInt8[Array, "n h w c"], Bool[Array, " n"]]:
     if "w" in rows:
-        return to_uint8(style_model(model).synthesise(nets, rows["w"]))
-    return to_uint8(model.generate(nets, rows["z"], rows))
+        return to_bytes(style_model(model).synthesise(nets, rows["w"]))
+    return to_bytes(model.generate(nets, rows["z"], rows))
 
 
 # --- grids -----------------------------------------------------------------------------------------------------------
