@@ -24,6 +24,7 @@ from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
 from imagegen_jax.diffusion.diffusers_config import Config, abstract_parameters, model_of, network_of
 from imagegen_jax.diffusion.diffusers_weights import find_weights, parameters_of, read_tensors
+from imagegen_jax.output import FOLDER, check_output
 from imagegen_jax.run import Path, Run, load
 
 EXAMPLES = """examples:
@@ -63,6 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run_command(options: argparse.Namespace) -> None:
     """Makes the run folder, and says what it holds."""
+    check_output(options.out, (FOLDER,))
     run = import_diffusers(options.folder, options.out, options.data)
     count = summary.count(run.state.params)
     model = run.experiment.model

@@ -89,6 +89,8 @@ def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: 
     model, data = run.experiment.model, run.experiment.data
     sources = _sources(options, model)
     n = len(next(iter(sources.values()))) if sources else options.n or IMAGES
+    if kind in PICTURES:
+        _check_grid(place, n, len(wanted_classes(options, run, n)), model)
     labels = labels_of(options, run, n)
     given = scalars_of(options, model) | sources
     conditions = draw.completed(given, model, data.open, n, options.seed)
@@ -97,7 +99,6 @@ def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: 
     chunks = functools.partial(run.sample_chunks, n, labels, options.seed, options.chunk, **conditions)
     if kind in PICTURES:
         shown = conditions.get(translated(model))
-        _check_grid(place, n, labels, model.image_shape, shown)
         with tqdm(total=n, desc="images", unit=" images", disable=None) as bar:
             images = np.concatenate([(chunk, bar.update(len(chunk)))[0] for chunk in chunks()])
         write_samples(place, images, labels, shown)
@@ -141,10 +142,15 @@ def _sources(options: argparse.Namespace, model: Model) -> dict[str, np.ndarray]
     return {name: images[: options.n]}
 
 
+def wanted_classes(options: argparse.Namespace, run: Run, n: int) -> list[int]:
+    """Returns the classes of `n` images, those asked for or all; [] without classes."""
+    return classes_of(options.labels, run, n) or list(range(run.experiment.num_classes))
+
+
 def labels_of(options: argparse.Namespace, run: Run, n: int) -> np.ndarray | None:
-    """Returns the classes of `n` images, those asked for or all, each as often and in order; None without classes."""
-    wanted = classes_of(options.labels, run, n) or list(range(run.experiment.num_classes))
-    return np.sort(np.resize(wanted, n), kind="stable").astype(np.int32) if wanted else None
+    """Returns the class of each of `n` images, those of `wanted_classes` each as often and in order, or None."""
+    wanted = wanted_classes(options, run, n)
+    return np.sort(np.resize(np.asarray(wanted, np.int32), n), kind="stable") if wanted else None
 
 
 def translated(model: Model) -> str:
@@ -156,32 +162,26 @@ def write_samples(
     path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, sources: np.ndarray | None = None
 ) -> None:
     """Writes uint8 images [n h w c] as a grid, each beside its source where these reach its height when magnified."""
-    if sources is not None and _are_shown(sources.shape[1], images.shape[1]):
+    if sources is not None and images.shape[1] % sources.shape[1] == 0:
         images = beside(repeated(sources, images.shape[1]), images)
-    write_picture(path, magnified(grid(images, _columns(len(images), labels)), images.shape[1]))
+    columns = _columns(len(images), 0 if labels is None else len(np.unique(labels)))
+    write_picture(path, magnified(grid(images, columns), images.shape[1]))
 
 
-def _are_shown(source_height: int, height: int) -> bool:
-    return height % source_height == 0
-
-
-def _columns(n: int, labels: np.ndarray | None) -> int:
+def _columns(n: int, classes: int) -> int:
     """A class a row where there are classes, else a square."""
-    rows = 0 if labels is None else len(np.unique(labels))
+    rows = min(classes, n)
     return min(COLUMNS, max(1, round(n / rows if rows else n**0.5)))
 
 
-def _check_grid(
-    place: pathlib.Path, n: int, labels: np.ndarray | None, shape: tuple[int, int, int], sources: np.ndarray | None
-) -> None:
+def _check_grid(place: pathlib.Path, n: int, classes: int, model: Model) -> None:
     """Raises ValueError where a grid of so many images would be larger than a picture can be, before they are drawn."""
-    height, width, _ = shape
-    if sources is not None and _are_shown(sources.shape[1], height):
-        width += sources.shape[2] * (height // sources.shape[1])
-    zoom = magnified(np.zeros((1, 1, 1), np.uint8), height).shape[0]
-    columns = _columns(n, labels)
-    rows = math.ceil(n / columns)
-    height, width = (2 + count * (side + 2) for count, side in ((rows, height), (columns, width)))
+    height, width, _ = model.image_shape
+    row = condition_rows(model).get(translated(model))
+    if row is not None and height % row.shape[0] == 0:
+        width += row.shape[1] * (height // row.shape[0])
+    zoom, columns = magnified(np.zeros((1, 1, 1), np.uint8), height).shape[0], _columns(n, classes)
+    height, width = (2 + count * (side + 2) for count, side in ((math.ceil(n / columns), height), (columns, width)))
     if height * width * zoom**2 > PIXELS:
         raise ValueError(
             f"--n {n}: a picture of so many images would have {height * zoom}x{width * zoom} pixels: write them to a "

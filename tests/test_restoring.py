@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import zipfile
 
 import flax.linen as nn
@@ -90,6 +91,8 @@ def runs(tmp_path_factory):
         image = jnp.zeros((2, *model.image_shape))
         nets = model.init(jax.random.key(0), {"image": image, "label": jnp.zeros(2, jnp.int32)})
         found[name] = Run(experiment, create(nets, {}, {}), tmp_path_factory.mktemp(name))
+    nowhere = jax.tree.map(lambda x: x * jnp.nan, found["grey"].state.params)
+    found["lost"] = dataclasses.replace(found["grey"], state=found["grey"].state.replace(params=nowhere))
     return found
 
 
@@ -392,6 +395,13 @@ def test_images_that_are_made_to_fit(imagegen):
         (("enlarge", "grey", "a.png", "--factor", "3"), "--factor 3: must divide"),
         (("colour", "grey", "a.png"), "this model's images are grey themselves"),
         (("morph", "grey", "a.png"), "at least 2 are needed"),
+        (("redraw", "means", "a.png", "--labels", "1,2"), "--labels 1,2: 2 classes for 1 images"),
+        (("reclass", "means", "a.png", "--from", "3,4", "--to", "5"), "--from 3,4: 2 classes for 1 images"),
+        (("reclass", "means", "a.png", "--from", "three", "--to", "5"), "--from: there is no class 'three'"),
+        (("redraw", "grey", "a.png", "--model.coupling", "optimal"), "--model.coupling optimal: changes nothing"),
+        (("morph", "grey", "a.png", "white.png", "--model.solver", "euler"), "--model.solver euler: changes nothing"),
+        (("redraw", "lost", "a.png"), "1 of 1 images are not finite numbers, so none is written; the weights of 'netw"),
+        (("morph", "lost", "a.png", "white.png"), "2 of 2 images are not finite"),
         (("redraw", "meanflow", "a.png", "--model.guidance", "1"), "a MeanFlow reads it in training alone: leave it"),
     ],
 )
