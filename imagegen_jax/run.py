@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from imagegen_jax.core import draw, folder, program
 from imagegen_jax.core.checkpoint import abstract
-from imagegen_jax.core.ema import reconstruct, reconstruction_weights
+from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
 from imagegen_jax.core.experiment import Experiment, Rows, power_averages
 from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
@@ -134,8 +134,9 @@ class Run:
         """This run with its averages replaced by the power-function average of another width (EDM2, section 3.2).
 
         `std` is the width sigma_rel in (0, 0.2886); `step` the step that the average ends at (None: the last
-        snapshot). Raises CheckpointError where the run has kept no snapshots.
+        snapshot). Raises ValueError for another width, and CheckpointError where the run has kept no snapshots.
         """
+        gamma_of_std(std)
         names = power_averages(self.experiment)
         snapshots = Stored(self.workdir / "snapshots")
         steps = [at for at in snapshots.steps() if step is None or at <= step]

@@ -77,11 +77,13 @@ class FolderWriter:
         """Nothing is open."""
 
     def remove(self) -> None:
-        """Files of other names stay."""
+        """Files of other names stay, and the folder where there are any."""
         self.manifest.unlink(missing_ok=True)
         for path in self.place.iterdir() if self.place.is_dir() else ():
             if self.NAMES.fullmatch(path.name):
                 path.unlink()
+        with contextlib.suppress(OSError):  # of a folder that holds other files, or is not there
+            self.place.rmdir()
 
     def _path(self, i: int) -> pathlib.Path:
         return self.place / f"{'' if self.labels is None else f'{self.labels[i]}_'}{i:06d}.png"
@@ -189,6 +191,9 @@ def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False
     done = min(_images_of(writer, call), writer.rows(), n - 1) // chunk * chunk  # of all, the last chunk once more
     writer.manifest.parent.mkdir(parents=True, exist_ok=True)
     try:
+        write_json(
+            writer.manifest, {"call": call, "images": done}
+        )  # first, so that what follows is known to be its own
         with tqdm(total=n, initial=done, desc="images", unit=" images", disable=None) as bar:
             for images in draw(done):
                 writer.add(done, images)
@@ -203,10 +208,14 @@ def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False
         raise OSError(f"{error.strerror or error}: {_kept(writer, done, n)}") from error
     finally:
         writer.close(complete)
+        if not done:
+            writer.remove()
     writer.manifest.unlink()
 
 
 def _kept(writer: Writer, done: int, n: int) -> str:
+    if not done:
+        return f"none of {n:,} images was written"
     return f"{done:,} of {n:,} images are kept ({writer.place}); the same command goes on from there"
 
 

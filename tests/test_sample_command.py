@@ -155,7 +155,7 @@ def test_a_folder_that_holds_images_is_refused(imagegen, tmp_path):
     [
         ("g.png", 2_000_000_000, "write them to a folder/ or an .npz"),
         ("g.png", 3_000_000, "write them to a folder/ or an .npz"),
-        ("g.webp", 60_000, "a .webp has at most 16383"),
+        ("g.webp", 20_000, "a .webp has at most 16383"),
     ],
 )
 def test_a_picture_of_too_many_images_is_refused_before_they_are_drawn(imagegen, tmp_path, name, n, words):
@@ -189,7 +189,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
     ("error", "code", "words"),
     [(KeyboardInterrupt(), 130, "stopped: "), (FULL, 1, "No space left on device: ")],
 )
-@pytest.mark.parametrize(("at", "before", "kept"), [(1, True, 0), (2, True, 8), (2, False, 16), (3, False, 20)])
+@pytest.mark.parametrize(("at", "before", "kept"), [(2, True, 0), (3, True, 8), (3, False, 16), (4, False, 20)])
 @pytest.mark.parametrize("name", ["f", "new/x.npz"])
 def test_an_interrupted_call_goes_on(imagegen, monkeypatch, tmp_path, run, name, at, before, kept, error, code, words):
     """To the same images, bit for bit, whether it stopped before its chunk was noted or after."""
@@ -198,7 +198,8 @@ def test_an_interrupted_call_goes_on(imagegen, monkeypatch, tmp_path, run, name,
     with monkeypatch.context() as patch:
         patch.setattr(streaming, "write_json", Interrupting(streaming.write_json, at, error, before))
         found, _, said = imagegen(*call)
-    assert found == code and words in said and "20 images are kept" in said and "the same command goes on" in said, said
+    assert found == code and words in said, said
+    assert ("20 images are kept" in said and "the same command goes on" in said) or "none of 20 images" in said
     assert not (tmp_path / "new/x.npz").exists()
     starts, draw = [], Run.sample_chunks
 
@@ -228,7 +229,7 @@ def test_an_interrupted_call_goes_on(imagegen, monkeypatch, tmp_path, run, name,
 def test_another_call_is_refused_where_one_was_interrupted(imagegen, monkeypatch, tmp_path, name, change, words):
     call = ("sample", "flat", "--n", 20, "--chunk", 8, "--seed", 5, "--out", name)
     with monkeypatch.context() as patch:
-        patch.setattr(streaming, "write_json", Interrupting(streaming.write_json, 1, KeyboardInterrupt, False))
+        patch.setattr(streaming, "write_json", Interrupting(streaming.write_json, 2, KeyboardInterrupt, False))
         assert imagegen(*call)[0] == 130
     code, _, said = imagegen(*call, *change)
     assert code == 1 and words in said and "add --overwrite" in said, said
@@ -239,7 +240,7 @@ def test_another_call_is_refused_where_one_was_interrupted(imagegen, monkeypatch
 def test_other_weights_are_another_call(imagegen, monkeypatch, run, tmp_path):
     call = ("sample", "flat", "--n", 20, "--chunk", 8, "--out", "x.npz")
     with monkeypatch.context() as patch:
-        patch.setattr(streaming, "write_json", Interrupting(streaming.write_json, 1, KeyboardInterrupt, False))
+        patch.setattr(streaming, "write_json", Interrupting(streaming.write_json, 2, KeyboardInterrupt, False))
         assert imagegen(*call)[0] == 130
     state = run.state.replace(params=jax.tree.map(lambda x: x + 1, run.state.params))
     code, _, said = imagegen(*call, flat=dataclasses.replace(run, state=state))
@@ -249,7 +250,7 @@ def test_other_weights_are_another_call(imagegen, monkeypatch, run, tmp_path):
 def test_a_partial_array_that_was_cut_is_named(imagegen, monkeypatch, tmp_path):
     call = ("sample", "flat", "--n", 20, "--chunk", 8, "--out", "x.npz")
     with monkeypatch.context() as patch:
-        patch.setattr(streaming, "write_json", Interrupting(streaming.write_json, 2, KeyboardInterrupt, False))
+        patch.setattr(streaming, "write_json", Interrupting(streaming.write_json, 3, KeyboardInterrupt, False))
         assert imagegen(*call)[0] == 130
     (tmp_path / ".x.npz.partial").write_bytes((tmp_path / ".x.npz.partial").read_bytes()[:150])
     code, _, said = imagegen(*call)
