@@ -227,12 +227,6 @@ def _data_record(folder: pathlib.Path) -> dict[str, Any]:
     return found
 
 
-def load_class_names(folder: pathlib.Path) -> tuple[str, ...]:
-    """The name of each class of a run's data; () where the folder does not tell."""
-    path = folder / "data.json"
-    return tuple(read_json(path).get("class_names", ())) if path.is_file() else ()
-
-
 def load_rows(folder: pathlib.Path) -> Rows:
     """What one row of a run's batches looks like. Raises RunFolderError where the folder does not say."""
     stored = _data_record(folder)
