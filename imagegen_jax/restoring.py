@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import functools
-from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from imagegen_jax.core import draw
-from imagegen_jax.core.finite import check_finite
 from imagegen_jax.data.grid import beside
-from imagegen_jax.data.image import to_float, to_uint8
 from imagegen_jax.diffusion import editing, inverse, restoration
 from imagegen_jax.diffusion.restoration import NOISE, Edit, Given
 from imagegen_jax.edit_options import Command, add_edit, write_grid
+from imagegen_jax.edit_rows import as_bytes, conditions_of, floats, made
 from imagegen_jax.options import integer, number
 from imagegen_jax.run import Run
-from imagegen_jax.run_options import add_guide, add_scalar, check_used, classes_of, scalars_of
+from imagegen_jax.run_options import add_guide, add_scalar, classes_of
 from imagegen_jax.user_images import add_images, read_images
 
 
@@ -74,6 +67,7 @@ def _add_deblur(edits: Any) -> argparse.ArgumentParser:
 def _add_morph(edits: Any) -> argparse.ArgumentParser:
     parser = _add(edits, "morph", "from each image to the next, by way of their noise: DDIM's inversion", _morph)
     parser.add_argument("--columns", type=integer(2), default=7, help="images in a row, with both ends (default: 7)")
+    parser.set_defaults(seed=None)
     return parser
 
 
@@ -92,6 +86,7 @@ def _add_reclass(edits: Any) -> argparse.ArgumentParser:
         "--strength", type=number(0, 1), default=1.0,
         help="0 (nothing changes) to 1, by way of noise alone (default: 1)",
     )  # fmt: skip
+    parser.set_defaults(seed=None)
     return parser
 
 
@@ -178,34 +173,36 @@ def _deblur(options: argparse.Namespace, run: Run) -> str:
 
 def _morph(options: argparse.Namespace, run: Run) -> str:
     images = _read(options, run)
+    _no_seed(options)
     if len(images) < 2:
         raise ValueError(f"{len(images)} images: at least 2 are needed to morph from one to the next")
     ways, steps = len(images) - 1, options.columns
-    rows = {"image": _floats(images), "conditions": _conditions(options, run, ways + 1)}
-    noise = _made(options, run, restoration.inverted, rows)
+    rows = {"image": floats(images), "conditions": conditions_of(options, run, ways + 1)}
+    noise = made(options, run, restoration.inverted, rows)
     rows = {
         "image": noise[:-1].repeat(steps, axis=0),
         "other": noise[1:].repeat(steps, axis=0),
         "share": np.tile(np.linspace(0, 1, steps, dtype=np.float32), ways),
-        "conditions": _conditions(options, run, ways * steps),
+        "conditions": conditions_of(options, run, ways * steps),
     }
-    return write_grid(options, _bytes(_made(options, run, restoration.morphed, rows)), steps)
+    return write_grid(options, as_bytes(made(options, run, restoration.morphed, rows)), steps)
 
 
 def _reclass(options: argparse.Namespace, run: Run) -> str:
     images, model = _read(options, run), run.experiment.model
+    _no_seed(options)
     if not run.experiment.num_classes:
         raise ValueError("this model knows no classes to go between: use a run of one that does")
     if options.labels:
         raise ValueError(f"--labels {options.labels}: here classes have the names --from and --to")
     of_images, to = classes_of(options.source, run, len(images), "--from"), classes_of(options.to, run, option="--to")
     n, ways = len(images), len(to)
-    source = _conditions(options, run, n * ways, np.repeat(np.resize(of_images, n), ways))
-    target = _conditions(options, run, n * ways, to)
+    source = conditions_of(options, run, n * ways, np.repeat(np.resize(of_images, n), ways))
+    target = conditions_of(options, run, n * ways, to)
     if "guidance" in source:
         source["guidance"] = 1.0  # exaggerated on the way up, the noise would be none of the model's
-    rows = {"image": _floats(images.repeat(ways, axis=0)), "source": source, "conditions": target}
-    found = _bytes(_made(options, run, restoration.bridged, rows, strength=options.strength))
+    rows = {"image": floats(images.repeat(ways, axis=0)), "source": source, "conditions": target}
+    found = as_bytes(made(options, run, restoration.bridged, rows, strength=options.strength))
     found = found.reshape(n, ways, *model.image_shape)
     pictures = np.concatenate([images[:, None], found], axis=1).reshape(-1, *model.image_shape)
     return write_grid(options, pictures, ways + 1)
@@ -215,6 +212,13 @@ def _read(options: argparse.Namespace, run: Run, shape: tuple[int, ...] | None =
     """The images given, which have the shape of the model's, or another."""
     model = editing.denoising_model(run.experiment.model)
     return read_images(options.images, shape or model.image_shape, options.fit)
+
+
+def _no_seed(options: argparse.Namespace) -> None:
+    """For edits that go by way of an image's own noise."""
+    if options.seed is not None:
+        raise ValueError(f"--seed {options.seed}: nothing is drawn at random here: leave it out")
+    options.seed = 0
 
 
 def _factor(options: argparse.Namespace, run: Run) -> int:
@@ -240,60 +244,6 @@ def _restored(
     **settings: Any,
 ) -> str:  # fmt: skip
     """Writes what `edit` makes of uint8 `images`, each beside what is `shown` of it."""
-    rows = {"image": _floats(images), "conditions": _conditions(options, run, len(images))}
-    found = _bytes(_made(options, run, edit, rows, arrays, **settings))
+    rows = {"image": floats(images), "conditions": conditions_of(options, run, len(images))}
+    found = as_bytes(made(options, run, edit, rows, arrays, **settings))
     return write_grid(options, beside(shown, found), max(1, round(len(found) ** 0.5)))
-
-
-def _made(
-    options: argparse.Namespace, run: Run, edit: Edit, rows: Given, arrays: Given | None = None, **settings: Any
-) -> np.ndarray:
-    """What `edit` makes of `rows`, --chunk at a time, all with the same `arrays`."""
-    n = len(rows["image"])
-    chunk = min(options.chunk, n)
-
-    def given(start: int) -> tuple[Any, ...]:
-        at = np.minimum(np.arange(start, start + chunk), n - 1)  # the last row fills up the last chunk
-        taken = {**jax.tree.map(functools.partial(_rows, at), rows), **(arrays or {})}
-        return run.nets, taken, jax.random.fold_in(jax.random.key(options.seed), start)
-
-    def compiled(model: Any) -> Any:
-        return restoration.program(edit, model, **settings)
-
-    check_used(options, run.experiment.model, lambda model: compiled(model).lower(*given(0)).as_text())
-    found = []
-    with tqdm(total=n, desc="images", unit=" images", disable=None) as bar:
-        for start in range(0, n, chunk):
-            found.append(np.asarray(compiled(run.experiment.model)(*given(start)))[: n - start])
-            check_finite(found[-1], run.nets)
-            bar.update(len(found[-1]))
-    return np.concatenate(found)
-
-
-def _rows(at: np.ndarray, values: Any) -> Any:
-    """The rows `at` of an array; a scalar as it is."""
-    return np.asarray(values)[at] if np.ndim(values) else values
-
-
-def _floats(images: np.ndarray) -> np.ndarray:
-    return np.asarray(to_float(jnp.asarray(images)))
-
-
-def _bytes(images: np.ndarray) -> np.ndarray:
-    return np.asarray(to_uint8(jnp.asarray(images)))
-
-
-def _conditions(
-    options: argparse.Namespace, run: Run, n: int, labels: Sequence[int] | np.ndarray | None = None
-) -> dict[str, Any]:
-    """Labels of `n` images, those given or asked for in turn, and guidance."""
-    model = run.experiment.model
-    labels = (classes_of(options.labels, run, n) or None) if labels is None else labels
-    if run.experiment.num_classes and labels is None:
-        raise ValueError(
-            f"this model has {run.experiment.num_classes} classes: say of which one the images are, such as --labels 0"
-        )
-    rows = None if labels is None else np.resize(labels, n)
-    conditions = {**draw.label_conditions(rows), **scalars_of(options, model)}
-    draw.check_conditions(model, n, conditions)
-    return conditions

@@ -190,6 +190,8 @@ def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False
     n, chunk, complete = call["n"], call["chunk"], False
     done = min(_images_of(writer, call), writer.rows(), n - 1) // chunk * chunk  # of all, the last chunk once more
     writer.manifest.parent.mkdir(parents=True, exist_ok=True)
+    if done:
+        print(f"{done:,} of {n:,} images are there already ({writer.place}): on from there", file=sys.stderr)
     try:
         write_json(
             writer.manifest, {"call": call, "images": done}
