@@ -142,8 +142,8 @@ class Classes(Regression):
     ("model", "labels", "words"),
     [
         (Classes(), None, "3 classes"),
-        (Classes(), [0, 1, 3, 2], r"\[3\] out of range.*0 to 2"),
-        (Classes(), [0, -1, 1, 2], r"\[-1\] out of range"),
+        (Classes(), [0, 1, 3, 2], "labels: 3 is out of range.*0 to 2"),
+        (Classes(), [0, -1, 1, 2], "labels: -1 is out of range"),
         (Classes(), [0, 1], "4 images"),
         (Regression(), [0, 1, 2, 0], "knows no classes"),
     ],
