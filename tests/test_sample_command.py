@@ -18,6 +18,7 @@ from toys import Affine, Regression, ToyData
 
 import imagegen_jax as ig
 from imagegen_jax import cli, run_options, streaming
+from imagegen_jax.core.experiment import rows_of
 from imagegen_jax.core.folder import store_rows
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.pending import NonFiniteError
@@ -44,7 +45,7 @@ def run_of(model, folder):
     """A run at step 0 whose data have classes a, b and c."""
     experiment = ig.Experiment("flat", model, ToyData(), {"network": Adam(1e-3)}, batch_size=8)
     nets = model.init(jax.random.key(0), ToyData().open().batch(0, 2))
-    store_rows(folder, {}, ToyData().open().class_names)
+    store_rows(folder, rows_of(ToyData().open()), ToyData().open().class_names)
     return Run(experiment, create(nets, experiment.optim, {}), folder)
 
 
