@@ -18,6 +18,7 @@ from toys import Affine, Regression, ToyData
 
 import imagegen_jax as ig
 from imagegen_jax import cli, run_options, streaming
+from imagegen_jax.core import draw
 from imagegen_jax.core.experiment import rows_of
 from imagegen_jax.core.folder import store_rows
 from imagegen_jax.core.optim import Adam
@@ -202,11 +203,11 @@ def test_an_interrupted_call_goes_on(imagegen, monkeypatch, tmp_path, run, name,
     assert found == code and words in said, said
     assert ("20 images are kept" in said and "the same command goes on" in said) or "none of 20 images" in said
     assert not (tmp_path / "new/x.npz").exists()
-    starts, draw = [], Run.sample_chunks
+    starts, original = [], Run.sample_chunks
 
     def recorded(*arguments, start, **settings):
         starts.append(start)
-        return draw(*arguments, start=start, **settings)
+        return original(*arguments, start=start, **settings)
 
     monkeypatch.setattr(Run, "sample_chunks", recorded)
     found, _, said = imagegen(*call)
@@ -272,8 +273,15 @@ def lost(run):
 @pytest.mark.parametrize("name", ["g.png", "x.npz", "f"])
 def test_no_image_is_written_of_weights_that_are_not_finite(imagegen, run, tmp_path, name):
     code, _, said = imagegen("sample", "flat", "--n", 3, "--out", name, flat=lost(run))
-    assert code == 1 and "finite" in said and "network" in said and "--step" in said, said
+    assert code == 1 and "NaN" in said and "network" in said and "--step" in said, said
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_weights_are_named_where_they_are_why_images_are_not_finite(run):
+    """As in the samples of a training, whose networks are no run's yet."""
+    nets = jax.tree.map(lambda x: x.at[(0,) * x.ndim].set(jnp.nan), run.nets)
+    with pytest.raises(NonFiniteError, match=r"3 of 3 images .*the weights of 'network' are not finite"):
+        draw.sample(run.experiment.model, nets, 3, conditions={"label": np.arange(3)})
 
 
 def test_images_that_are_not_finite_are_counted(run):
