@@ -201,5 +201,7 @@ def test_a_whole_number_that_cannot_be_used_is_refused_by_name(field):
 
 
 def test_every_field_that_is_an_int_is_checked():
-    fields = {field.name for field in dataclasses.fields(ig.Experiment) if field.type == "int"}
+    fields = {
+        field.name for field in dataclasses.fields(ig.Experiment) if field.type in ("int", int)
+    }  # tyro resolves them
     assert fields == set(WHOLE_NUMBERS)
