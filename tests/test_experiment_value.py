@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import re
+import typing
 
 import numpy as np
 import pytest
@@ -201,7 +202,5 @@ def test_a_whole_number_that_cannot_be_used_is_refused_by_name(field):
 
 
 def test_every_field_that_is_an_int_is_checked():
-    fields = {
-        field.name for field in dataclasses.fields(ig.Experiment) if field.type in ("int", int)
-    }  # tyro resolves them
+    fields = {name for name, hint in typing.get_type_hints(ig.Experiment).items() if hint is int}
     assert fields == set(WHOLE_NUMBERS)
