@@ -44,9 +44,9 @@ def resize(images: UInt8[ndarray | Array, "n h w c"], size: int, kind: str) -> F
     if kind == "none":
         return x
     h, w = x.shape[1:3]
-    # Only rounding makes the order matter. Pillow 13 starts with the width, save where it grows and the height shrinks;
-    # older versions always start with the width.
-    for axis in ("h", "w") if w < size < h else ("w", "h"):
+    # Only rounding makes the order matter. Pillow 13 starts with the width, save where the height loses more than twice
+    # the pixels that the width does; older versions always start with the width.
+    for axis in ("h", "w") if size < h and h - size > 2 * (w - size) else ("w", "h"):
         weights = _FILTERS[kind](h if axis == "h" else w, size).astype(np.float32)
         x = jnp.einsum(f"nhwc,s{axis}->{'nhwc'.replace(axis, 's')}", x, weights, precision="highest")
         if kind == "clean":
