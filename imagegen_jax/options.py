@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 
-from imagegen_jax.core.given import SEEDS, check_seed
-
-LARGEST = 2**31 - 1  # of counts: what an index of an array may be everywhere
+from imagegen_jax.core.given import LARGEST, SEEDS, check_seed
 
 
 def integer(low: int = 1, high: int = LARGEST) -> Callable[[str], int]:
     """Makes the type of an option that takes an integer from `low` to `high`."""
 
     def parse(text: str) -> int:
-        value = int(text) if text.strip().lstrip("+-").isdecimal() and len(text) < 100 else None
+        value = int(text) if re.fullmatch(r"\s*[+-]?\d{1,99}\s*", text) else None
         if value is None or not low <= value <= high:
             upper = f"from {low} to {high}" if high != LARGEST else f"of {low} or more"
             raise argparse.ArgumentTypeError(f"{text!r} must be an integer {upper}")

@@ -51,7 +51,7 @@ def test_labels_of_a_model_without_classes():
 @pytest.mark.parametrize(
     ("parse", "good", "bad"),
     [
-        (options.integer(), ["1", "2147483647"], ["0", "-1", "1.5", "nan", "9" * 30, "9" * 5000, "", "²"]),
+        (options.integer(), ["1", "2147483647"], ["0", "-1", "1.5", "nan", "9" * 30, "9" * 5000, "", "²", "+-5"]),
         (options.integer(0, 9), ["0", "9"], ["10", "-1"]),
         (options.number(), ["-3", "1e30"], ["nan", "inf", "-inf", "1e999", "x", ""]),
         (options.number(0, 1), ["0", "1", "0.5"], ["-0.1", "1.1", "nan"]),

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from imagegen_jax.core.given import LARGEST, SEEDS, check_integer
 from imagegen_jax.core.serial import fields_of
 
 
@@ -43,11 +44,9 @@ class Range:
         return "must be " + (" and ".join(words) or "a finite number")
 
 
-LARGEST = 2**31 - 1  # of counts: what an index of an array may be everywhere
-
 Count = Annotated[int, Range(1, LARGEST)]
 Natural = Annotated[int, Range(0, LARGEST)]
-Seed = Annotated[int, Range(0, 2**32 - 1)]
+Seed = Annotated[int, Range(0, SEEDS - 1)]
 Shape = tuple[Count, Count, Count]  # of an image: height, width, channels
 Positive = Annotated[float, Range(0, above=True)]
 NonNegative = Annotated[float, Range(0)]
@@ -61,6 +60,17 @@ def check_fields(node: Any, where: str = "") -> None:
     `where` is the path of `node`, such as "optim.generator"; "" for the experiment itself.
     """
     _check(node, Any, where, None, math.nan)
+
+
+def check_integers(node: Any) -> None:
+    """Raises ValueError, naming field and value, where a field of `node` that has to be an integer in a range is none.
+
+    For Python's callers: a text, a truth value and None are refused too, which `check_fields` leaves to their types.
+    """
+    for name, hint in _hints(type(node)).items():
+        if typing.get_origin(hint) is Annotated and typing.get_args(hint)[0] is int:
+            found = hint.__metadata__[0]
+            check_integer(getattr(node, name), name, found.low, found.high)
 
 
 def fault(value: Any, hint: Any) -> str:

@@ -11,10 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields
+from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys
 from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
@@ -23,10 +22,6 @@ from imagegen_jax.core.stored import Best
 from imagegen_jax.data.image import is_image
 from imagegen_jax.data.source import Source
 
-COUNTS = {  # the fields that are whole numbers, and the least that they can be
-    "microbatches": 1, "batch_size": 1, "steps": 1, "log_every": 1, "sample_every": 0, "samples": 1,
-    "checkpoint_every": 1, "keep_checkpoints": 1, "snapshots": 1,
-}  # fmt: skip
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c]
 
 
@@ -82,9 +77,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for name in ("optim", "averages", "pretrained"):
             object.__setattr__(self, name, FrozenMap(getattr(self, name)))
-        for name, least in COUNTS.items():
-            check_integer(getattr(self, name), name, least)
-        check_seed(self.seed)
+        check_integers(self)
         if self.evaluation is not None:
             _require(self, "evaluation", isinstance(self.evaluation, Evaluation), "needs `every` and `open`")
             _require(self, "evaluation", isinstance(self.model, Generative), "needs a model that draws images")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 SEEDS = 2**32  # seeds are uint32 in compiled programs
+LARGEST = 2**31 - 1  # of counts: what an index of an array may be everywhere
 
 
 def check_seed(value: Any, name: str = "seed") -> int:
@@ -24,7 +25,7 @@ def check_seed(value: Any, name: str = "seed") -> int:
     return seed
 
 
-def check_integer(value: Any, name: str, low: int = 1, high: int = 2**31 - 1) -> int:
+def check_integer(value: Any, name: str, low: int = 1, high: int = LARGEST) -> int:
     """Returns an integer from `low` to `high` as an int. Raises ValueError, naming `name` and the value, for others."""
     try:
         found = operator.index(value)

@@ -6,13 +6,14 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Mapping
+from typing import Annotated
 
 import jax
 import numpy as np
 
-from imagegen_jax.core.bounds import Count, Seed
+from imagegen_jax.core.bounds import Count, Range, Seed, check_integers
 from imagegen_jax.core.experiment import Draw, Experiment
-from imagegen_jax.core.given import check_integer, check_seed
+from imagegen_jax.core.given import LARGEST
 from imagegen_jax.core.stored import Best
 from imagegen_jax.data.remedy import remedies_of
 from imagegen_jax.metrics.card import append, higher_is_better
@@ -28,16 +29,14 @@ class Evaluate:
 
     every: Count = 1_000  # steps between two evaluations; there is always one at the end
     metrics: tuple[str, ...] = ("fid", "prdc")  # of `metrics.catalog.METRICS`
-    samples: Count = 2_000  # images drawn each time, of all classes alike
+    samples: Annotated[int, Range(2, LARGEST)] = 2_000  # images drawn each time, of all classes alike
     extractor: str = "auto"  # as for `imagegen evaluate --extractor`
     resize: str | None = None  # likewise
     best: str = ""  # the score, by its printed name, whose best checkpoint stays; "": the first one
     seed: Seed = 0  # of the samples
 
     def __post_init__(self) -> None:
-        check_integer(self.every, "every")
-        check_integer(self.samples, "samples", low=2)
-        check_seed(self.seed)
+        check_integers(self)
         check_names(self.metrics)
         if pixels := [name for name in self.metrics if METRICS[name].of_pixels]:
             raise ValueError(
