@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from imagegen_jax import restoring
 from imagegen_jax.core import draw
+from imagegen_jax.core.files import whole
 from imagegen_jax.core.finite import check_finite
 from imagegen_jax.data.grid import beside, grid, magnified
 from imagegen_jax.data.image import to_float, to_uint8
@@ -26,7 +27,7 @@ from imagegen_jax.gan.interpolation import interpolate
 from imagegen_jax.gan.projection import project
 from imagegen_jax.metrics.distances import DISTANCES, distance_of
 from imagegen_jax.options import integer, number
-from imagegen_jax.output import check_output, whole
+from imagegen_jax.output import check_output
 from imagegen_jax.run import Run
 from imagegen_jax.run_options import add_scalar, check_used, classes_of, open_run, scalars_of
 from imagegen_jax.user_images import add_images, read_images

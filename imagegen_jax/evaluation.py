@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from imagegen_jax.core import folder
+from imagegen_jax.core.files import whole
 from imagegen_jax.data import Source
 from imagegen_jax.data.remedy import as_options, remedies_spelled
 from imagegen_jax.data_command import SETTINGS
@@ -40,7 +41,6 @@ from imagegen_jax.metrics.features import features_of
 from imagegen_jax.metrics.moments import Moments
 from imagegen_jax.metrics.seeds import entries_of
 from imagegen_jax.metrics.sets import ImageSet, SampleSet
-from imagegen_jax.output import whole
 from imagegen_jax.report import write_report
 
 

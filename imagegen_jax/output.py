@@ -5,16 +5,16 @@ A command says of which kinds its output may be; the suffix of the path that a u
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
 import pathlib
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
-Path = str | os.PathLike[str]
+from imagegen_jax.core.files import Path, partial_of, whole
 
 FOLDER = "a folder/"  # the kind of a path without suffix, or one that ends in a slash
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -87,28 +87,6 @@ def _mode(path: pathlib.Path) -> int:
         return 0
 
 
-def partial_of(path: Path) -> pathlib.Path:
-    """Returns the name that this process gives to a file while it is written: hidden, of the same suffix."""
-    place = pathlib.Path(path)
-    return place.with_name(f".{os.getpid()}.{place.name}")
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[pathlib.Path]:
-    """Gives another name to write a file under, which then takes the place of `path`; parent folders are made.
-
-    Where the block fails or is interrupted, `path` is as it was, and what was written under the other name is removed.
-    """
-    target = pathlib.Path(os.path.realpath(pathlib.Path(path).expanduser()))  # of a link, the file that it points to
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_of(target)
-    try:
-        yield partial
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"]) -> None:
     """Writes an image of 1, 3 or 4 channels as its suffix says, whole or not at all.
 
@@ -134,7 +112,7 @@ def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"]) -> None:
 
 def check_picture_size(path: Path, height: int, width: int) -> None:
     """Raises ValueError where the format of a picture's suffix cannot hold one of so many pixels."""
-    longest = LONGEST.get(kind_of(path), 2**31 - 1)
+    longest = LONGEST.get(kind_of(path), math.inf)
     if max(height, width) > longest:
         raise ValueError(f"{path}: {height}x{width} pixels, but a {kind_of(path)} has at most {longest}: write a .png")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime
 import html
 import importlib.resources
@@ -16,6 +15,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from imagegen_jax.core.files import whole
 from imagegen_jax.markup import class_name, table, text, tree
 
 GRIDS = 40  # pictures in a page at most, evenly chosen
@@ -40,14 +40,8 @@ def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -
     template = importlib.resources.files("imagegen_jax").joinpath("report_template.html").read_text("utf-8")
     page = string.Template(template).substitute(_sections(folder))
     path = out or folder / "report.html"
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as partial:
         partial.write_text(page, "utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
     return path
 
 

@@ -18,10 +18,11 @@ from typing import IO, Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from imagegen_jax.core.files import partial_of
 from imagegen_jax.core.folder import read_json
 from imagegen_jax.core.log import write_json
 from imagegen_jax.data.folder import may_be_image
-from imagegen_jax.output import partial_of, write_picture
+from imagegen_jax.output import write_picture
 
 Draw = Callable[[int], Iterator[np.ndarray]]  # the images from a row on, chunk by chunk
 Call = Mapping[str, Any]  # what the images follow from, by words that an error can name; "n" and "chunk" among them

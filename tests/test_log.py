@@ -12,6 +12,7 @@ from toys import Game, ToyData
 
 import imagegen_jax as ig
 from imagegen_jax.core import loop, metrics_log
+from imagegen_jax.core.files import partial_of
 from imagegen_jax.core.log import Progress, speed, write_json
 from imagegen_jax.core.metrics_log import LogError, MetricsLog, read_lines
 from imagegen_jax.core.optim import SGD
@@ -142,7 +143,7 @@ def test_events_are_what_tensorboard_reads(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux stands in for the full disk")
 def test_a_file_of_facts_that_cannot_be_written_names_itself(tmp_path):
-    (tmp_path / f".facts.json.{os.getpid()}").symlink_to("/dev/full")
+    partial_of(tmp_path / "facts.json").symlink_to("/dev/full")
     with pytest.raises(OSError, match="facts.json could not be written: No space left"):
         write_json(tmp_path / "facts.json", {"a": 1})
     assert not any(tmp_path.iterdir())

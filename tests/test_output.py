@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax import output
-from imagegen_jax.output import FOLDER, PICTURES, VIDEOS, check_output, kind_of, whole, write_picture
+from imagegen_jax.core.files import partial_of, whole
+from imagegen_jax.output import FOLDER, PICTURES, VIDEOS, check_output, kind_of, write_picture
 
 KINDS = (*PICTURES, ".npz", FOLDER)
 
@@ -103,6 +103,6 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, error):
     assert (tmp_path / "a.txt").read_text() == "before"
     with whole(tmp_path / "link.txt") as partial:
         partial.write_text("after")
-        assert partial.suffix == ".txt" and output.partial_of(tmp_path / "a.txt") == partial
+        assert partial.suffix == ".txt" and partial_of(tmp_path / "a.txt") == partial
     assert (tmp_path / "a.txt").read_text() == "after" and (tmp_path / "link.txt").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "link.txt"]

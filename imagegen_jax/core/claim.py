@@ -10,6 +10,8 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import IO
 
+from imagegen_jax.core.files import is_at
+
 
 class RunFolderError(RuntimeError):
     """A run folder that cannot be used as asked."""
@@ -26,7 +28,7 @@ class Lock:
         """Raises LiveRunError where another process holds it."""
         self._path = folder / "lock"
         self._file, self._new = self._open(folder)
-        while not _is_at(self._file, self._path):  # a start that was refused deleted the file just before
+        while not is_at(self._file.fileno(), self._path):  # a start that was refused deleted the file just before
             self._file.close()
             self._file, self._new = self._open(folder)
         self._file.truncate(0)
@@ -55,13 +57,6 @@ class Lock:
     def release(self) -> None:
         """Lets another run have the folder."""
         self._file.close()
-
-
-def _is_at(file: IO[str], path: pathlib.Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 @contextlib.contextmanager

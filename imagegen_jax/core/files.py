@@ -1,11 +1,13 @@
-"""Files as users name them: only regular ones are opened, since a pipe or a device would wait, or never end."""
+"""Files: only regular ones are read, since a pipe or a device may wait or never end; new ones appear whole."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pathlib
 import stat
+from collections.abc import Iterator
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -36,3 +38,33 @@ def read_file(path: Path) -> bytes:
     """Reads a regular file; raises as `check_regular` does."""
     with open_regular(path) as file:
         return file.read()
+
+
+def partial_of(path: Path) -> pathlib.Path:
+    """Returns the name that this process gives to a file while it is written: hidden, of the same suffix."""
+    place = pathlib.Path(path)
+    return place.with_name(f".{os.getpid()}.{place.name}")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[pathlib.Path]:
+    """Gives another name to write a file under, which then takes the place of `path`; parent folders are made.
+
+    Where the block fails or is interrupted, `path` is as it was, and what was written under the other name is removed.
+    """
+    target = pathlib.Path(os.path.realpath(pathlib.Path(path).expanduser()))  # of a link, the file that it points to
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_of(target)
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_at(descriptor: int, path: pathlib.Path) -> bool:
+    """Tells whether an open file is still the one at `path`: who held a lock may have deleted it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

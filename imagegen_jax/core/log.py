@@ -20,6 +20,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
+from imagegen_jax.core.files import whole
 from imagegen_jax.core.signals import let_go
 
 LONG = 5.0  # seconds: what took longer is said to have
@@ -28,12 +29,10 @@ CLEAR = "\x1b[K"  # wipes the rest of a terminal's line
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a JSON file whole or not at all. Raises OSError, naming it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_text(json.dumps(value, indent=1) + "\n")
-        partial.replace(path)
+        with whole(path) as partial:
+            partial.write_text(json.dumps(value, indent=1) + "\n")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(
             error.errno, f"{path} could not be written: {error.strerror}; make room or make it writable"
         ) from error

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from imagegen_jax.core.files import whole
+
 
 class LogError(OSError):
     """Nothing more can be written to a run's folder beside its checkpoints."""
@@ -55,9 +57,8 @@ class MetricsLog:
         if self.path.exists():
             found, self.damaged = read_lines(self.path)
             self.lines = [line for line in found if line["step"] <= step]
-            partial = self.path.with_suffix(".partial")
-            partial.write_text("".join(map(_text, self.lines)))
-            partial.replace(self.path)
+            with whole(self.path) as partial:
+                partial.write_text("".join(map(_text, self.lines)))
         self._file = self.path.open("ab", buffering=0)
         self._line: dict[str, Any] = self.lines[-1] if self.lines else {}
         self._events = _Events(folder / "tensorboard", step)

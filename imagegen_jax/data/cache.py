@@ -15,6 +15,8 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from imagegen_jax.core.files import is_at
+
 logger = logging.getLogger(__name__)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -94,20 +96,13 @@ def lock(folder: pathlib.Path, waiting: str = "") -> Iterator[None]:
                     raise
                 logger.warning(waiting)
                 fcntl.flock(file, fcntl.LOCK_EX)
-            if not _is_at(file.fileno(), path):  # the holder deleted the file while this process waited for it
+            if not is_at(file.fileno(), path):  # the holder deleted the file while this process waited for it
                 continue
             try:
                 yield
             finally:
                 path.unlink(missing_ok=True)
             return
-
-
-def _is_at(descriptor: int, path: pathlib.Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _explained(error: OSError, root: pathlib.Path) -> OSError:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from imagegen_jax.core.files import whole
 from imagegen_jax.data.cache import cache_root
 from imagegen_jax.data.source import Dataset, Derived
 
@@ -48,10 +49,8 @@ def _array(array: np.ndarray | Derived) -> str:
             return kept
     found = _digest(array)
     with contextlib.suppress(OSError):  # a cache that cannot be written costs time alone
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(found)
-        partial.replace(path)
+        with whole(path) as partial:
+            partial.write_text(found)
     return found
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import pathlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from imagegen_jax.core.files import whole
 
 # The 97.5 % quantile of Student's t for 1 to 30 degrees of freedom, for means over seeds; beyond, the normal's.
 _T = (
@@ -59,9 +60,8 @@ def append(cards: Sequence[Card], path: pathlib.Path) -> None:
     measured = {_measurement(json.loads(line)) for line in new}
     old = path.read_text().splitlines() if path.exists() else []
     kept = [line for line in old if line.endswith("}") and _measurement(json.loads(line)) not in measured]
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("".join(line + "\n" for line in kept + new))
-    partial.replace(path)
+    with whole(path) as partial:
+        partial.write_text("".join(line + "\n" for line in kept + new))
 
 
 def _measurement(line: Mapping[str, Any]) -> tuple[Any, ...]:
