@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from imagegen_jax.core import draw
 from imagegen_jax.core.finite import check_finite
@@ -18,7 +17,7 @@ from imagegen_jax.data.image import to_float, to_uint8
 from imagegen_jax.diffusion import restoration
 from imagegen_jax.diffusion.restoration import Edit, Given
 from imagegen_jax.run import Run
-from imagegen_jax.run_options import check_used, classes_of, scalars_of
+from imagegen_jax.run_options import check_used, classes_of, scalars_of, with_progress
 
 
 def made(
@@ -37,13 +36,14 @@ def made(
         return restoration.program(edit, model, **settings)
 
     check_used(options, run.experiment.model, lambda model: compiled(model).lower(*given(0)).as_text())
-    found = []
-    with tqdm(total=n, desc="images", unit=" images", disable=None) as bar:
+
+    def chunks() -> Iterator[np.ndarray]:
         for start in range(0, n, chunk):
-            found.append(np.asarray(compiled(run.experiment.model)(*given(start)))[: n - start])
-            check_finite(found[-1], run.nets)
-            bar.update(len(found[-1]))
-    return np.concatenate(found)
+            images = np.asarray(compiled(run.experiment.model)(*given(start)))[: n - start]
+            check_finite(images, run.nets)
+            yield images
+
+    return np.concatenate(list(with_progress(chunks(), n)))
 
 
 def _rows(at: np.ndarray, values: Any) -> Any:

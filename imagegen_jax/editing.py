@@ -29,7 +29,7 @@ from imagegen_jax.metrics.distances import DISTANCES, distance_of
 from imagegen_jax.options import integer, number
 from imagegen_jax.output import check_output
 from imagegen_jax.run import Run
-from imagegen_jax.run_options import add_scalar, check_used, classes_of, open_run, scalars_of
+from imagegen_jax.run_options import add_scalar, check_used, classes_of, open_run, scalars_of, with_progress
 from imagegen_jax.user_images import add_images, read_images
 
 EXAMPLES = """examples:
@@ -260,9 +260,4 @@ def _one_label(options: argparse.Namespace, run: Run) -> int | None:
 
 def _rendered(options: argparse.Namespace, run: Run, rows: dict[str, Any]) -> np.ndarray:
     model, n = latents.latent_model(run.experiment.model), len(next(iter(rows.values())))
-    with tqdm(total=n, desc="images", unit=" images", disable=None) as bar:
-        found = []
-        for images in latents.render(model, run.nets, rows, options.chunk):
-            found.append(images)
-            bar.update(len(images))
-    return np.concatenate(found)
+    return np.concatenate(list(with_progress(latents.render(model, run.nets, rows, options.chunk), n)))

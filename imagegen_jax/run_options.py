@@ -8,11 +8,12 @@ import dataclasses
 import io
 import pathlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
@@ -80,6 +81,14 @@ def scalars_of(options: argparse.Namespace, model: Model) -> dict[str, Any]:
             hint = " of its own; a second run could guide it: --guide" if could else ""
             raise ValueError(f"--{name} {value}: a {type(model).__name__} has none{hint}")
     return given
+
+
+def with_progress(chunks: Iterable[np.ndarray], n: int, done: int = 0) -> Iterator[np.ndarray]:
+    """Gives chunks of images on, and shows on a terminal how many of `n` there are, of which `done` were before."""
+    with tqdm(total=n, initial=done, desc="images", unit=" images", disable=None) as bar:
+        for images in chunks:
+            yield images
+            bar.update(len(images))
 
 
 # --- classes ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from imagegen_jax.core import draw
 from imagegen_jax.core.model import Model, condition_rows
@@ -31,6 +30,7 @@ from imagegen_jax.run_options import (
     classes_of,
     open_run,
     scalars_of,
+    with_progress,
 )  # fmt: skip
 from imagegen_jax.streaming import ArrayWriter, FolderWriter, Writer, check_folder, write_chunks
 from imagegen_jax.user_images import read_images
@@ -99,8 +99,7 @@ def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: 
     chunks = functools.partial(run.sample_chunks, n, labels, options.seed, options.chunk, **conditions)
     if kind in PICTURES:
         shown = conditions.get(translated(model))
-        with tqdm(total=n, desc="images", unit=" images", disable=None) as bar:
-            images = np.concatenate([(chunk, bar.update(len(chunk)))[0] for chunk in chunks()])
+        images = np.concatenate(list(with_progress(chunks(), n)))
         write_samples(place, images, labels, shown)
     else:
         writer: Writer = (FolderWriter if kind == FOLDER else ArrayWriter)(place, n, labels)

@@ -7,6 +7,7 @@ follow from, and how many there are. With it the same call goes on, and another 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -16,13 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from imagegen_jax.core.files import partial_of
-from imagegen_jax.core.folder import read_json
 from imagegen_jax.core.log import write_json
 from imagegen_jax.data.folder import may_be_image
 from imagegen_jax.output import write_picture
+from imagegen_jax.run_options import with_progress
 
 Draw = Callable[[int], Iterator[np.ndarray]]  # the images from a row on, chunk by chunk
 Call = Mapping[str, Any]  # what the images follow from, by words that an error can name; "n" and "chunk" among them
@@ -194,15 +194,12 @@ def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False
     if done:
         print(f"{done:,} of {n:,} images are there already ({writer.place}): on from there", file=sys.stderr)
     try:
-        write_json(
-            writer.manifest, {"call": call, "images": done}
-        )  # first, so that what follows is known to be its own
-        with tqdm(total=n, initial=done, desc="images", unit=" images", disable=None) as bar:
-            for images in draw(done):
-                writer.add(done, images)
-                done += len(images)
-                write_json(writer.manifest, {"call": call, "images": done})
-                bar.update(len(images))
+        # The manifest comes first, so that what follows is known to be of this call.
+        write_json(writer.manifest, {"call": call, "images": done})
+        for images in with_progress(draw(done), n, done):
+            writer.add(done, images)
+            done += len(images)
+            write_json(writer.manifest, {"call": call, "images": done})
         complete = True
     except KeyboardInterrupt:
         print(f"stopped: {_kept(writer, done, n)}", file=sys.stderr)
@@ -226,8 +223,15 @@ def _images_of(writer: Writer, call: Call) -> int:
     """How many images an interrupted call has left; 0 where there was none."""
     if not writer.manifest.is_file():
         return 0
-    stored = read_json(writer.manifest)
-    old, images = stored["call"], stored["images"]
+    try:
+        stored = json.loads(writer.manifest.read_text())
+    except (ValueError, RecursionError):
+        stored = None
+    match stored:
+        case {"call": dict(old), "images": int(images)}:
+            pass
+        case _:
+            raise ValueError(f"{writer.manifest}, a note of an interrupted call, is damaged: add --overwrite")
     other = [name for name in {**old, **call} if old.get(name) != call.get(name)]
     if other:
         said = "; ".join(f"{name}: {old.get(name)!r} there, {call.get(name)!r} now" for name in other)
@@ -235,4 +239,4 @@ def _images_of(writer: Writer, call: Call) -> int:
             f"--out {writer.place}: holds {images:,} images of a call that was interrupted, and this is another "
             f"({said}): give that call again, or another --out, or add --overwrite"
         )
-    return int(images)
+    return images

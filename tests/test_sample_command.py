@@ -261,6 +261,19 @@ def test_a_partial_array_that_was_cut_is_named(imagegen, monkeypatch, tmp_path):
     assert len(images_of(tmp_path / "x.npz")) == 20
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"call": [], "images": 8}', '{"call": {}, "images": "8"}'])
+@pytest.mark.parametrize("name", ["f", "x.npz"])
+def test_a_damaged_note_of_a_call_is_named_with_the_way_on(imagegen, tmp_path, name, content):
+    note = tmp_path / ("f/.sampling.json" if name == "f" else ".x.npz.sampling.json")
+    note.parent.mkdir(exist_ok=True)
+    note.write_text(content)
+    call = ("sample", "flat", "--n", 20, "--chunk", 8, "--out", name)
+    code, _, said = imagegen(*call)
+    assert code == 1 and f"{note.name}, a note of an interrupted call, is damaged: add --overwrite" in said, said
+    assert imagegen(*call, "--overwrite")[0] == 0
+    assert len(images_of(tmp_path / name)) == 20
+
+
 # --- numbers that are no numbers -------------------------------------------------------------------------------------
 
 
