@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imagegen_jax import data_command, editing, importing, info, sampling
+from imagegen_jax import data_command, editing, evaluation_options, importing, info, sampling
 from imagegen_jax.core import folder
 from imagegen_jax.data.remedy import nowhere, remedies_spelled
 from imagegen_jax.main import main as train_main
@@ -23,6 +23,7 @@ EXAMPLES = {
   imagegen train experiments.ddpm_cifar10 --help      every field as an option""",
     "sample": sampling.EXAMPLES,
     "edit": editing.EXAMPLES,
+    "evaluate": evaluation_options.EXAMPLES,
     "report": """examples:
   imagegen report runs/demo
   imagegen report /mnt/archive/demo --out demo.html""",
@@ -48,7 +49,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog="imagegen COMMAND --help shows a command's options and examples.",
     )  # fmt: skip
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
     for add in (_add_train, _add_sample, _add_edit, _add_evaluate, _add_report, _add_info, _add_import, _add_data):
         add(commands)
     return parser
@@ -74,9 +74,6 @@ def _add_edit(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    from imagegen_jax import evaluation_options
-
-    EXAMPLES["evaluate"] = evaluation_options.EXAMPLES
     parser = _command(commands, "evaluate", "compare images with a data set, by the metrics of the field", _evaluate)
     evaluation_options.add_options(parser)
     _module_option(parser)

@@ -11,7 +11,6 @@ from imagegen_jax.data import Source
 from imagegen_jax.data.remedy import option_words
 from imagegen_jax.data_command import add_source_options
 from imagegen_jax.evaluation_sets import SAMPLES, Target
-from imagegen_jax.main import step_word
 from imagegen_jax.metrics.catalog import METRICS
 from imagegen_jax.metrics.choose import EXTRACTORS, kind_of
 from imagegen_jax.metrics.resize import KINDS
@@ -44,15 +43,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics", help=f"names from the list below, with commas, or all that apply: {ALL} (default: {DEFAULT})"
     )
-    parser.add_argument(
-        "--samples", type=types.integer(2), help=f"images drawn from a run (default: {SAMPLES:,})"
-    )  # fmt: skip
+    parser.add_argument("--samples", type=types.integer(2), help=f"images drawn from a run (default: {SAMPLES:,})")
     parser.add_argument("--extractor", help=f"auto, {EXTRACTORS} (default: auto)")
     parser.add_argument("--resize", choices=KINDS, help="how images come to the extractor's size (default: clean)")
     parser.add_argument("--held-out", metavar="WORD", help="images not trained on (default: the data's test split)")
     parser.add_argument("--split", help="splits of TFDS sets and digits, in the order of arguments, --held-out last")
     add_source_options(parser)
-    parser.add_argument("--step", type=step_word, help="which checkpoint of a run, or 'best' (default: the newest)")
+    parser.add_argument("--step", type=types.step, help="which checkpoint of a run, or 'best' (default: the newest)")
     parser.add_argument("--average", help="which moving average of a run; 'none' for the last weights")
     parser.add_argument("--seed", type=types.seed, help="of samples, subsets and bootstrap (default: 0)")
     parser.add_argument("--statistics", help="write mean and covariance of the first to this .npz")

@@ -7,7 +7,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import jax
 
@@ -60,13 +60,6 @@ def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bo
 
     print(f"run folder: {workdir}", file=sys.stderr)
     fit(experiment, workdir, resume_with_changes, at_end=report)
-
-
-def step_word(text: str) -> int | Literal["best"]:
-    """What an option says of a checkpoint: its step, or "best"."""
-    if text != "best" and not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a step nor 'best'")
-    return "best" if text == "best" else int(text)
 
 
 class readable_errors:  # noqa: N801  (used like a function)

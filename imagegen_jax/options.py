@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from typing import Literal
 
 from imagegen_jax.core.given import LARGEST, SEEDS, check_seed
 
@@ -55,3 +56,10 @@ def seed(text: str) -> int:
         return check_seed(integer(0, SEEDS - 1)(text))
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{text!r} must be a seed: an integer from 0 to {SEEDS - 1}") from error
+
+
+def step(text: str) -> int | Literal["best"]:
+    """Parses what an option says of a checkpoint: its step, or "best"."""
+    if text != "best" and not re.fullmatch(r"\d{1,99}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a step nor 'best'")
+    return "best" if text == "best" else int(text)

@@ -24,8 +24,7 @@ from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import mesh_of
 from imagegen_jax.diffusion.editing import Denoising
-from imagegen_jax.main import step_word
-from imagegen_jax.options import number, seed
+from imagegen_jax.options import number, seed, step
 from imagegen_jax.run import Run, load
 
 SCALARS = {  # numbers that some models read: the type of the options of these names, and what they say of themselves
@@ -49,7 +48,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=pathlib.Path, help="the folder of a run")
     parser.add_argument("--labels", help="classes to draw, e.g. 3,7 or cat,dog (default: all), each as often")
     parser.add_argument("--seed", type=seed, default=0, help="another seed, other images (default: 0)")
-    parser.add_argument("--step", type=step_word, help="which checkpoint, or 'best' (default: the newest)")
+    parser.add_argument("--step", type=step, help="which checkpoint, or 'best' (default: the newest)")
     parser.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
     parser.add_argument(
         "--std", type=number(0, 12**-0.5, above=True), help="draw from the post-hoc average of this width (0 to 0.28)"

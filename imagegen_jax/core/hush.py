@@ -28,7 +28,10 @@ def hush() -> None:
 
 
 def _is_of_others(record: logging.LogRecord) -> bool:
-    return record.name != "asyncio" and _LIBRARY not in record.pathname
+    if record.name != "asyncio":
+        return _LIBRARY not in record.pathname
+    error = record.exc_info[1] if record.exc_info else None
+    return not _is_of_orbax(error) and _LIBRARY not in record.getMessage()  # which names the file of a task
 
 
 def _is_late(error: BaseException | None) -> bool:
