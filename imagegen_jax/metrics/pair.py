@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 def rows_of(pair: Pair, side: Side, key: str = "features") -> np.ndarray:
     """Returns the features `key` of one side. Raises ValueError where there are none, or they are not finite."""
     if side == "held-out images":
-        features = there(pair.held_out, "held_out")
+        features = required(pair.held_out, "held_out")
     else:
         features = pair.features if side == "samples" else pair.reference
     if key not in features:
@@ -69,11 +69,11 @@ def logits_of(pair: Pair, side: Side, *keys: str) -> np.ndarray:
 
 def classes_of(pair: Pair) -> Classes:
     """Returns the classes that both sides share. Raises ValueError where a side has no labels."""
-    labels, of_reference = there(pair.labels, "labels"), there(pair.reference_labels, "reference_labels")
+    labels, of_reference = required(pair.labels, "labels"), required(pair.reference_labels, "reference_labels")
     return paired_classes(labels, of_reference, pair.class_names, pair.reference_names)
 
 
-def there(value: T | None, name: str) -> T:
+def required(value: T | None, name: str) -> T:
     """Returns a part of a pair. Raises ValueError where it has none."""
     if value is None:
         raise ValueError(f"this pair has no `{name}`, which the metric reads")

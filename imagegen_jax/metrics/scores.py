@@ -16,7 +16,7 @@ from imagegen_jax.metrics.manifold import manifold_scores
 from imagegen_jax.metrics.memorization import authenticity, c_t_score, nearest
 from imagegen_jax.metrics.modes import class_frequencies, modes_covered, reverse_kl
 from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.pair import Pair, Score, Side, classes_of, logits_of, rows_of, there
+from imagegen_jax.metrics.pair import Pair, Score, Side, classes_of, logits_of, required, rows_of
 
 DRAWS = 200  # of the bootstrap
 WIDEST = 512  # features that a bootstrap of the Fréchet distance is affordable for: its time grows with their cube
@@ -84,8 +84,8 @@ def frechet_per_class(pair: Pair) -> list[Score]:
     """Of the classes that both sides have, by their names where they have names."""
     classes, name = classes_of(pair), pair.extractor.name
     x, y = rows_of(pair, "samples"), rows_of(pair, "references")
-    there, shared = classes.samples >= 0, classes.references >= 0
-    found = per_class(x[there], classes.samples[there], y[shared], classes.references[shared])
+    compared, shared = classes.samples >= 0, classes.references >= 0
+    found = per_class(x[compared], classes.samples[compared], y[shared], classes.references[shared])
     note = classes.note(has_names(pair.class_names) or has_names(pair.reference_names))
     scores = []
     for label, value in found.items():
@@ -185,7 +185,7 @@ def modes(pair: Pair) -> list[Score]:
 
 def agreement(pair: Pair) -> list[Score]:
     """The share of samples that the classifier, whose classes are the reference's, puts in the class asked for."""
-    classes, of_reference = classes_of(pair), there(pair.reference_labels, "reference_labels")
+    classes, of_reference = classes_of(pair), required(pair.reference_labels, "reference_labels")
     logits = rows_of(pair, "samples", "logits")
     if logits.shape[1] != (count := _count(of_reference, pair.reference_names)):
         raise ValueError(f"logits of {logits.shape[1]} classes, and the reference has {count}: use the classifier")
@@ -253,7 +253,7 @@ def nearest_ratio(pair: Pair) -> list[Score]:
 
 def by_image(name: str, measure: Callable[..., np.ndarray]) -> Callable[[Pair], list[Score]]:
     def compute(pair: Pair) -> list[Score]:
-        images, reference = there(pair.images, "images"), there(pair.reference_images, "reference_images")
+        images, reference = required(pair.images, "images"), required(pair.reference_images, "reference_images")
         values = measure(images, reference, (0, 255))
         mean = float(values.mean())
         if not math.isfinite(mean):
