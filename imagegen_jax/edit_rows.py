@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imagegen_jax.core import draw
-from imagegen_jax.core.finite import check_finite
+from imagegen_jax.core.finite import check_finite_images
 from imagegen_jax.data.image import to_float, to_uint8
 from imagegen_jax.diffusion import restoration
 from imagegen_jax.diffusion.restoration import Edit, Given
@@ -40,7 +40,7 @@ def made(
     def chunks() -> Iterator[np.ndarray]:
         for start in range(0, n, chunk):
             images = np.asarray(compiled(run.experiment.model)(*given(start)))[: n - start]
-            check_finite(images, run.nets)
+            check_finite_images(images, run.nets)
             yield images
 
     return np.concatenate(list(with_progress(chunks(), n)))

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from imagegen_jax import restoring
 from imagegen_jax.core import draw
 from imagegen_jax.core.files import whole
-from imagegen_jax.core.finite import check_finite
+from imagegen_jax.core.finite import check_finite_images
 from imagegen_jax.data.grid import beside, grid, magnified
 from imagegen_jax.data.image import to_float, to_uint8
 from imagegen_jax.data.video import check_video, write_video
@@ -239,7 +239,7 @@ def _project(options: argparse.Namespace, run: Run) -> str:
     distance = distance_of(options.distance, model.image_shape, run.experiment.data)
     key = jax.random.key(options.seed)
     found = project(model, run.nets, to_float(jnp.asarray(target)), distance, key, label, options.steps, options.rate)
-    check_finite(found.image, run.nets)
+    check_finite_images(found.image, run.nets)
     if options.styles:
         with whole(options.styles) as partial:
             np.savez(partial, w=np.asarray(found.w))

@@ -15,9 +15,9 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import signals
 from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.loop import Stopped
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.pending import NonFiniteError
+from imagegen_jax.core.signals import Stopped
 from imagegen_jax.core.stored import CheckpointError
 from imagegen_jax.data.remedy import remedies_spelled, within
 

@@ -69,7 +69,7 @@ class Run:
         chunk: int = 256,
         **conditions: Any,
     ) -> np.ndarray:
-        """`n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
+        """Draws `n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
 
         A class-conditional model wants one label an image, by number or by name (`class_names`). Further conditions,
         such as a guidance scale, are arrays with `n` rows or scalars. A model that makes images from others wants them
@@ -88,7 +88,7 @@ class Run:
         start: int = 0,
         **conditions: Any,
     ) -> Iterator[np.ndarray]:
-        """The images of `sample` from row `start` on, `chunk` at a time; `start` is a whole number of chunks."""
+        """Draws the images of `sample` from row `start` on, `chunk` at a time; `start` is a whole number of chunks."""
         model, seed = self.experiment.model, check_seed(seed)
         given: dict[str, Any] = {name: np.asarray(value) for name, value in conditions.items()}
         if labels is not None:
@@ -98,7 +98,7 @@ class Run:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The name of each class of the data; () where they are not known."""
+        """Returns the name of each class of the data; () where they are not known."""
         return folder.load_class_names(self.workdir)
 
     def with_average(self, name: str | None) -> Run:

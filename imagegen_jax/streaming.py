@@ -36,7 +36,7 @@ class Writer(Protocol):
 
     @property
     def manifest(self) -> pathlib.Path:
-        """Where it is noted which call the images are of, until they are complete."""
+        """The file that notes which call the images are of, until they are complete."""
         ...
 
     def rows(self) -> int:
@@ -66,19 +66,19 @@ class FolderWriter:
         self.manifest = place / ".sampling.json"
 
     def rows(self) -> int:
-        """Up to the first that is missing."""
+        """Counts them up to the first that is missing."""
         return next((i for i in range(self.n) if not self._path(i).is_file()), self.n)
 
     def add(self, start: int, images: np.ndarray) -> None:
-        """Each file appears whole or not at all."""
+        """Writes a file an image, each whole or not at all."""
         for i, image in enumerate(images, start):
             write_picture(self._path(i), image)
 
     def close(self, complete: bool) -> None:
-        """Nothing is open."""
+        """Does nothing: no file is open."""
 
     def remove(self) -> None:
-        """Files of other names stay, and the folder where there are any."""
+        """Removes its images; files of other names stay, and the folder where there are any."""
         self.manifest.unlink(missing_ok=True)
         for path in self.place.iterdir() if self.place.is_dir() else ():
             if self.NAMES.fullmatch(path.name):
@@ -107,11 +107,11 @@ class ArrayWriter:
         self._images: IO[bytes]
 
     def rows(self) -> int:
-        """All, if there is a file to go on with: `add` looks whether it holds them."""
+        """Returns all, if there is a file to go on with: `add` looks whether it holds them."""
         return self.n if self.partial.is_file() else 0
 
     def add(self, start: int, images: np.ndarray) -> None:
-        """The first time, what an earlier call has left is copied before them."""
+        """Appends them; the first time, copies what an earlier call has left before them."""
         if self._stack is None:
             self._begin(start, images.shape[1:])
         self._images.write(np.ascontiguousarray(images).data)
@@ -141,7 +141,7 @@ class ArrayWriter:
                 self._images.write(old.read(min(2**20, size - at)))
 
     def close(self, complete: bool) -> None:
-        """What is not complete keeps its partial name."""
+        """Gives a complete file its name; what is not complete keeps its partial one."""
         if self._stack is None:
             return
         if not complete:
@@ -156,7 +156,7 @@ class ArrayWriter:
         self.partial.replace(self.place)
 
     def remove(self) -> None:
-        """A complete file stays until another is."""
+        """Removes the partial file; a complete one stays until another is."""
         self.manifest.unlink(missing_ok=True)
         self.partial.unlink(missing_ok=True)
 

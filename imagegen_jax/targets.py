@@ -17,7 +17,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
 def import_target(target: str) -> ModuleType:
-    """The module of a dotted name or of the path of a .py file.
+    """Imports the module of a dotted name or of the path of a .py file.
 
     Raises ValueError where there is none, and where it fails as it is imported: names file, line and reason.
     """
@@ -68,7 +68,7 @@ def _import_error(target: str, error: BaseException) -> ValueError:
 
 
 def experiment_of(module: ModuleType) -> Experiment:
-    """The `experiment` of a module. Raises ValueError where it has none."""
+    """Returns the `experiment` of a module. Raises ValueError where it has none."""
     found = getattr(module, "experiment", None)
     if not isinstance(found, Experiment):
         kind = "" if found is None else f", but a {type(found).__name__}"

@@ -12,7 +12,7 @@ from imagegen_jax.core.files import read_file
 from imagegen_jax.data.decode import SUFFIXES, decode
 from imagegen_jax.data.folder import Folder, may_be_image, open_files
 
-MODES = {1: "grey", 3: "RGB", 4: "RGBA"}  # channels -> what people call them
+_KINDS = {1: "grey", 3: "RGB", 4: "RGBA"}  # channels -> what people call them
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +63,7 @@ def _checked(name: str, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
     if image.shape == shape:
         return image
     found, wanted = (
-        "{}x{} pixels, {}".format(*s[:2], MODES.get(s[2], f"{s[2]} channels")) for s in (image.shape, shape)
+        "{}x{} pixels, {}".format(*s[:2], _KINDS.get(s[2], f"{s[2]} channels")) for s in (image.shape, shape)
     )
     could = shape[0] == shape[1] or image.shape[:2] == shape[:2]
     fit = ", or add --fit, which cuts out the centre square, resizes and converts it" if could else ""

@@ -67,7 +67,8 @@ def check_integers(node: Any) -> None:
 
     For Python's callers: a text, a truth value and None are refused too, which `check_fields` leaves to their types.
     """
-    for name, hint in _hints(type(node)).items():
+    cls: type = type(node)
+    for name, hint in _hints(cls).items():
         if typing.get_origin(hint) is Annotated and typing.get_args(hint)[0] is int:
             found = hint.__metadata__[0]
             check_integer(getattr(node, name), name, found.low, found.high)

@@ -100,7 +100,7 @@ def _compile(traced: Any, during: During) -> Any:
 
 
 def busy() -> bool:
-    """Whether a training step is being compiled: the process cannot end by itself before that has ended."""
+    """Tells whether a training step is being compiled: the process cannot end by itself before that has ended."""
     return not all(future.done() for future in _steps.values())
 
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
-from imagegen_jax.core.finite import check_finite, to_bytes
+from imagegen_jax.core.finite import check_finite_images, to_bytes
 from imagegen_jax.core.given import check_integer, check_labels, check_numbers, check_seed
 from imagegen_jax.core.model import Batch, Generative, Model, Nets, check_condition_rows, condition_rows
 from imagegen_jax.data.grid import beside, repeated
@@ -31,7 +31,7 @@ def sample(
     conditions: Conditions | None = None,
     chunk: int = 256,
 ) -> np.ndarray:
-    """`n` images, uint8 [n h w c], drawn `chunk` at a time; the same for the same seed, n and chunk.
+    """Draws `n` images, uint8 [n h w c], `chunk` at a time; the same for the same seed, n and chunk.
 
     `conditions` holds arrays with n rows ("label", "source" as uint8 images) or scalars ("guidance"). It runs on the
     devices that hold the networks. Raises ValueError for labels that the model does not know, or lacks, or where what
@@ -49,7 +49,7 @@ def sample_chunks(
     chunk: int = 256,
     start: int = 0,
 ) -> Iterator[np.ndarray]:
-    """The images of `sample` from row `start` on, a chunk at a time; `start` is a whole number of chunks."""
+    """Draws the images of `sample` from row `start` on, a chunk at a time; `start` is a whole number of chunks."""
     conditions, seed = dict(conditions or {}), check_seed(seed)
     draw, chunk = drawing(model, nets, n, conditions, chunk)
     if check_integer(start, "start", 0) % chunk:
@@ -57,12 +57,12 @@ def sample_chunks(
     for at in range(start, n, chunk):
         drawn = draw(nets, np.uint32(seed), np.uint32(at // chunk), rows_at(conditions, at, chunk))
         images, finite = (_to_host(values)[: n - at] for values in drawn)
-        check_finite(finite, nets)
+        check_finite_images(finite, nets)
         yield images
 
 
 def drawing(model: Model, nets: Nets, n: int, conditions: Conditions, chunk: int) -> tuple[Any, int]:
-    """What draws a chunk, to be compiled when it is called, and how many images that is; raises as `sample` does."""
+    """Returns what draws a chunk, compiled when it is called, and how many images that is; raises as `sample` does."""
     if not isinstance(model, Generative):
         raise TypeError(f"a {type(model).__name__} draws no images: it has no method `sample`")
     check_integer(n, "n")
@@ -139,14 +139,14 @@ def _to_host(images: Any) -> np.ndarray:
 
 
 def completed(conditions: Conditions, model: Model, open_data: Callable[[], Any], n: int, seed: int) -> Conditions:
-    """`conditions`, and what else `model` makes images from, of the data's first `n` rows in the order of `seed`."""
+    """Adds to `conditions` what else `model` makes images from: the data's first `n` rows in the order of `seed`."""
     missing = [name for name in condition_rows(model) if name not in conditions]
     batch = open_data().batch(0, n, seed) if missing else {}
     return {**conditions, **{name: batch[name] for name in missing}}
 
 
 def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Each image between what it was made from and the data's own of that row [n h W c], as one picture.
+    """Puts each image between what it was made from and the data's own of that row: [n h W c].
 
     Smaller sources are magnified, by a whole number. `images` themselves for a model that makes them from nothing, or
     from no images that reach their height; of latents the first three channels, as colours: a fourth would be taken for
@@ -161,7 +161,7 @@ def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) ->
 
 
 def class_rows(num_classes: int, n: int) -> tuple[np.ndarray | None, int]:
-    """(labels, columns) of a grid of about `n` images with a class a row; (None, columns) without classes."""
+    """Returns (labels, columns) of a grid of about `n` images with a class a row; (None, columns) without classes."""
     if not num_classes:
         return None, max(1, round(n**0.5))
     rows = min(num_classes, n)
@@ -169,5 +169,5 @@ def class_rows(num_classes: int, n: int) -> tuple[np.ndarray | None, int]:
 
 
 def label_conditions(labels: Sequence[int] | np.ndarray | None) -> dict[str, np.ndarray]:
-    """Labels as `conditions`, not yet checked; none for None."""
+    """Returns labels as `conditions`, not yet checked; none for None."""
     return {} if labels is None else {"label": np.asarray(labels)}

@@ -49,11 +49,12 @@ def check_finite(tree: Any, what: str, remedy: str, finite: Bool[Array, " leaves
 @functools.cache
 def _program() -> Any:
     return compiling.jit(
-        lambda arrays: Prints(jnp.stack([_word_sum(x) for x in arrays]), jnp.stack([_is_finite(x) for x in arrays]))
+        lambda arrays: Prints(jnp.stack([_word_sum(x) for x in arrays]), jnp.stack([is_finite(x) for x in arrays]))
     )
 
 
-def _is_finite(x: Array) -> Bool[Array, ""]:
+def is_finite(x: Array) -> Bool[Array, ""]:
+    """Tells whether an array holds finite numbers alone; integers do."""
     return jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.bool_(True)
 
 

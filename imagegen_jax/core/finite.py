@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, UInt8
 
+from imagegen_jax.core.fingerprint import is_finite
 from imagegen_jax.core.model import Image, Nets
 from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.data.image import to_uint8
@@ -19,7 +20,7 @@ def to_bytes(images: Image) -> tuple[UInt8[Array, "b h w c"], Bool[Array, " b"]]
     return to_uint8(images), jnp.isfinite(images).all(axis=(1, 2, 3))
 
 
-def check_finite(images: Any, nets: Nets) -> None:
+def check_finite_images(images: Any, nets: Nets) -> None:
     """Raises NonFiniteError, with the likely cause, where images [n ...] are not all finite, or flags [n] not all true.
 
     `nets` are what made them.
@@ -28,13 +29,9 @@ def check_finite(images: Any, nets: Nets) -> None:
     flags = array if array.dtype == np.bool_ else np.isfinite(array).reshape(len(array), -1).all(axis=1)
     if flags.all():
         return
-    lost = [name for name, variables in nets.items() if not all(map(_is_finite, jax.tree.leaves(variables)))]
+    lost = [name for name, variables in nets.items() if not all(map(is_finite, jax.tree.leaves(variables)))]
     if lost:
         why = f"the weights of {', '.join(map(repr, lost))} are not finite: take an earlier checkpoint (step=, --step)"
     else:
         why = "the weights are finite: use weaker guidance (guidance=, --guidance), or other sampler options"
     raise NonFiniteError(f"{(~flags).sum()} of {len(flags)} images are not finite numbers, so none is written; {why}")
-
-
-def _is_finite(leaf: Any) -> bool:
-    return not jnp.issubdtype(leaf.dtype, jnp.floating) or bool(jnp.isfinite(leaf).all())

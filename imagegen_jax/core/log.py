@@ -122,7 +122,7 @@ class Progress:
             self._write(f"\r{self.line()}{CLEAR}")
 
     def line(self) -> str:
-        """The live line now, of at most the terminal's width; its clocks change each second."""
+        """Returns the live line now, of at most the terminal's width; its clocks change each second."""
         with contextlib.suppress(OSError, ValueError):
             columns = os.get_terminal_size(self._stream.fileno()).columns or 80
             return self._line(columns - 1)
@@ -160,19 +160,19 @@ class Progress:
 
 
 def speed(images_per_second: float, steps_per_second: float) -> str:
-    """Images a second, and seconds a step where a step takes longer than one; below an image a second only these."""
+    """Returns images a second, and where a step takes more than one, seconds a step; below an image only these."""
     parts = [f"{images_per_second:,.0f} images/s"] if images_per_second >= 1 else []
     return "  ".join(parts + ([f"{1 / max(steps_per_second, 1e-9):.1f} s/step"] if steps_per_second < 1 else []))
 
 
 def clock(seconds: float) -> str:
-    """0:34, 12:05 or 1:02:03."""
+    """Returns a time as 0:34, 12:05 or 1:02:03."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def duration(seconds: float) -> str:
-    """1 h 02 min, 3 min 20 s or 15 s."""
+    """Returns a time as 1 h 02 min, 3 min 20 s or 15 s."""
     seconds = int(min(seconds, 10**8))
     if seconds >= 3600:
         return f"{seconds // 3600} h {seconds // 60 % 60:02d} min"

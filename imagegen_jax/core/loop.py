@@ -28,19 +28,11 @@ from imagegen_jax.core.model import Generative
 from imagegen_jax.core.pending import NonFiniteError, PendingMetrics
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.samples import draw_grid, rows_of_grid
-from imagegen_jax.core.signals import stopping
+from imagegen_jax.core.signals import Stopped, stopping
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import stage_at
 from imagegen_jax.core.summary import parameter_summary
 from imagegen_jax.data.grid import write_png
-
-
-class Stopped(Exception):
-    """The run was asked to stop and has saved its state."""
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.signum = signum
 
 
 def train(

@@ -112,12 +112,14 @@ class _Events:
             self._write(Event(wall_time=time.time(), step=step + 1, session_log=log))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes numbers by name."""
         from tensorboardX.summary import Summary, scalar
 
         found = [scalar(name, value).value[0] for name, value in values.items()]
         self._summary(step, Summary(value=found))
 
     def image(self, step: int, grid: np.ndarray) -> None:
+        """Writes a picture [H W c] under the name "samples"."""
         from tensorboardX.summary import image
 
         self._summary(step, image("samples", grid, dataformats="HWC"))
@@ -137,6 +139,7 @@ class _Events:
         _write_whole(self._file, length + next(checks) + data + next(checks))
 
     def close(self) -> None:
+        """Ends the file."""
         self._file.close()
 
 

@@ -89,7 +89,7 @@ class Program:
                 self._compiled(at, state, batch, functools.partial(_shown, show, which))
 
     def ready(self, step: int) -> bool:
-        """Whether training step `step` is compiled; waits for nothing."""
+        """Tells whether training step `step` is compiled; waits for nothing."""
         future = self._steps.get(self._key(step))
         return future is not None and future.done()
 

@@ -21,6 +21,14 @@ GRACE = 0.7  # seconds that an interrupted command has to clean up before it is 
 LAST = 3  # the Ctrl-C that ends a run at once
 
 
+class Stopped(Exception):
+    """The run was asked to stop by a signal, and has saved its state."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
 @contextlib.contextmanager
 def watching(react: Callable[[int], None]) -> Iterator[None]:
     """Calls `react(signum)` on a thread of its own for each signal that has a handler, whatever is going on."""
@@ -70,7 +78,7 @@ def interruptible() -> Iterator[None]:
 def stopping(
     reached: Callable[[int], bool] | None, say: Callable[[str], None], doing: Callable[[], str]
 ) -> Iterator[Callable[[int], int]]:
-    """Gives a function step -> the signal that asks the run to stop after that step, or 0.
+    """Catches signals, and gives a function step -> the signal that asks the run to stop after that step, or 0.
 
     The first Ctrl-C, SIGTERM or SIGHUP asks, and is answered at once by `say`; a second is told what the run is
     `doing`; the third Ctrl-C ends the process, as the first answer said. One of several processes is given
@@ -112,6 +120,7 @@ class _Answers:
         self._say, self._doing, self._seen = say, doing, list[int]()
 
     def answer(self, signum: int) -> None:
+        """Says what comes of a signal; the last Ctrl-C ends the process."""
         self._seen.append(signum)
         presses = self._seen.count(signal.SIGINT)
         let_go_of_closed()

@@ -38,7 +38,7 @@ class Best(NamedTuple):
     higher: bool  # whether a high score is good
 
     def loss(self, scores: Mapping[str, Any]) -> float:
-        """A number that is lowest for the best; inf where there is no such score."""
+        """Returns a number that is lowest for the best; inf where there is no such score."""
         score = scores.get(self.name, math.nan)
         if not isinstance(score, (int, float)) or not math.isfinite(score):
             return math.inf
@@ -61,14 +61,14 @@ class Stored:
         self.folder, self._best = folder, best
 
     def steps(self) -> list[int]:
-        """The steps of the complete checkpoints, oldest first: what is being written has another name until it is."""
+        """Returns the steps of the complete checkpoints, oldest first; one that is being written has another name."""
         if not self.folder.is_dir():
             return []
         names = [path.name for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir()]
         return sorted(int(name) for name in names if name == str(int(name)))
 
     def best_step(self) -> int | None:
-        """The step with the best score; None where none has one."""
+        """Returns the step with the best score; None where none has one."""
         assert self._best is not None
         losses = {step: self._best.loss(self._scores(step)) for step in self.steps()}
         found = min(losses, key=lambda step: losses[step], default=None)
@@ -82,7 +82,7 @@ class Stored:
         return found if isinstance(found, dict) else {}
 
     def restore(self, like: Callable[[int], Any], steps: Sequence[int] | None = None) -> Restored | None:
-        """The newest good checkpoint, of all or of `steps`; None where there is none at all.
+        """Reads the newest good checkpoint, of all or of `steps`; None where there is none at all.
 
         `like(step)` is a tree of `jax.ShapeDtypeStruct` with shardings. Damaged ones are named and passed over; those
         that a live run deletes meanwhile, as newer ones take their places, are no damage. Raises CheckpointError where
@@ -127,14 +127,14 @@ class Stored:
             return None, in_short(error)
 
     def good(self, step: int, like: Any) -> Any:
-        """The tree of one checkpoint. Raises CheckpointError, of a line, where it cannot be read."""
+        """Reads the tree of one checkpoint. Raises CheckpointError, of a line, where it cannot be read."""
         tree, reason = self._try_to_read(step, like)
         if reason:
             raise CheckpointError(self._text({step: reason}))
         return tree
 
     def read(self, step: int, like: Any) -> Any:
-        """The tree of one checkpoint. Raises ValueError where an array differs from what was saved."""
+        """Reads the tree of one checkpoint. Raises ValueError where an array differs from what was saved."""
         items = {"state": ocp.args.StandardRestore(like), "fingerprint": ocp.args.JsonRestore()}
         with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
             found = reader.restore((self.folder / str(step)).resolve(), args=ocp.args.Composite(**items))
@@ -146,7 +146,7 @@ class Stored:
 
 
 def in_short(error: BaseException) -> str:
-    """The first line of what an error says, without its middle where it is long; its kind where it says nothing."""
+    """Returns the first line of what an error says, cut in the middle where it is long; without words, its kind."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     line = re.split(r" \[[\w ]+(?:\[\d+\])?=", line)[0]  # TensorStore adds all its settings
     return line if len(line) <= _LONG else f"{line[: _LONG // 3]} ... {line[-2 * _LONG // 3 :]}"

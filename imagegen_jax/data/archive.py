@@ -29,7 +29,7 @@ class Archive(NamedTuple):
 
     @property
     def stamps(self) -> dict[str, str]:
-        """The name of each file, and its size and checksum."""
+        """Returns the size and the checksum of each file, by its name."""
         return {name: f"{entry.file_size} {entry.CRC}" for name, entry in self.members.items()}
 
     def read(self, name: str) -> bytes:
@@ -50,7 +50,7 @@ class Archive(NamedTuple):
 
 @contextlib.contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """The members of the zip at `path`.
+    """Opens the zip at `path`.
 
     Raises FileNotFoundError where there is none, ValueError where it is no regular file, and BadArchive where it is no
     zip or damaged, where two members have one name or one leads out of it, and where all together unpack to more than
@@ -79,7 +79,7 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def clean_name(name: str) -> str:
-    r"""The name of a member with "/", also where Windows packed it with "\", and relative to the zip's root.
+    r"""Returns a member's name with "/", also where Windows packed it with "\", relative to the zip's root.
 
     Raises BadArchive where it leads out of the zip.
     """

@@ -31,7 +31,7 @@ def explained(place: str, what: str) -> Iterator[None]:
 
 
 def outline(archive: Archive, name: str) -> np.ndarray:
-    """An array of the type and shape of the stored one, but without memory: what is prepared is not read again.
+    """Returns an array of the type and shape of the stored one, without memory: what is prepared is not read again.
 
     Raises ValueError where the header is none, or of another number of values than there are.
     """
@@ -44,7 +44,7 @@ def outline(archive: Archive, name: str) -> np.ndarray:
 
 
 def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether columns come first, type, and where the values start. Raises ValueError for another header."""
+    """Reads shape, whether columns come first, type, and where values start. Raises ValueError for another header."""
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -73,7 +73,10 @@ def read_arrays(path: Path, what: str) -> dict[str, np.ndarray]:
 
 
 def stored(place: str, path: Path, name: str) -> np.ndarray:
-    """An array of an .npz: unpacked into a file without a name where the cache is, and mapped from there."""
+    """Maps an array of an .npz from disk, unpacked into a file without a name where the cache is.
+
+    Raises ValueError, naming `place`, as `outline` does.
+    """
     with explained(place, "is not an .npz of arrays"), open_archive(path) as archive:
         outline(archive, f"{name}.npy")
         folder = cache_root() / "data"

@@ -34,7 +34,7 @@ class SettingError(ValueError):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings that remedies name."""
+        """Returns all settings that remedies name."""
         return {name: value for remedy in self.remedies for name, value in remedy.settings.items()}
 
 
@@ -85,7 +85,7 @@ def within(**roots: Any) -> Spell:
 
 
 def option_words(prefix: str, name: str, value: Any) -> str:
-    """An option with its value, as it is typed."""
+    """Returns an option with its value, as it is typed."""
     return f"{prefix}{name.replace('_', '-')}" + ("" if value is True else f" {value}")
 
 

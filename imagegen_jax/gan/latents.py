@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
-from imagegen_jax.core.finite import check_finite, to_bytes
+from imagegen_jax.core.finite import check_finite_images, to_bytes
 from imagegen_jax.core.given import check_integer
 from imagegen_jax.core.model import Batch, Image, Nets, PRNGKey, PRNGKeys
 
@@ -125,7 +125,7 @@ def render(
         index = np.minimum(np.arange(start, start + size), n - 1)
         part = {name: values[index] if values.ndim else values for name, values in host.items()}
         images, finite = (np.asarray(values)[: n - start] for values in make(nets, part))
-        check_finite(finite, nets)
+        check_finite_images(finite, nets)
         yield images
 
 
