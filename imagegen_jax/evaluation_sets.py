@@ -177,10 +177,10 @@ def _in_colour(side: Side) -> Side:
     return Side(target, source_set(target.source))
 
 
-def held_out_of(given: Target | None, images: ImageSet, source: Source | None) -> Target | None:
+def held_out_of(named: Target | None, images: ImageSet, source: Source | None) -> Target | None:
     """Returns what was not trained on: what --held-out names, else the test split beside a source's split "train"."""
-    if given is not None:
-        return given
+    if named is not None:
+        return named
     if not isinstance(source, (TFDS, Digits)) or "train" not in source.split or "test" in source.split:
         return None
     test = dataclasses.replace(source, split="test")

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -237,6 +239,19 @@ def test_a_lock_is_of_the_file_that_is_there(tmp_path):
     with claimed(tmp_path) as begin:
         begin()
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize(("owner", "name"), [(pathlib.Path, "write_text"), (socket, "gethostname")])
+def test_a_start_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch, owner, name):
+    """Whether the folder's probe does not fit or the lock's own text, which tells of the host."""
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(owner, name, full)
+    with pytest.raises(RunFolderError, match="No space left on device; give another"), claimed(tmp_path / "a"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

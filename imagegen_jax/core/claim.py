@@ -25,15 +25,19 @@ class Lock:
     """Held while a run writes to a folder; the kernel releases it when the process ends, however it ends."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        """Raises LiveRunError where another process holds it."""
+        """Raises LiveRunError where another process holds it, and OSError where its file cannot be written."""
         self._path = folder / "lock"
         self._file, self._new = self._open(folder)
         while not is_at(self._file.fileno(), self._path):  # a start that was refused deleted the file just before
             self._file.close()
             self._file, self._new = self._open(folder)
-        self._file.truncate(0)
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._file.flush()
+        except OSError:
+            self.give_up()
+            raise
 
     def _open(self, folder: pathlib.Path) -> tuple[IO[str], bool]:
         new = not self._path.exists()
@@ -49,10 +53,13 @@ class Lock:
             ) from None
         return file, new
 
-    def remove(self) -> None:
-        """Deletes the file, where this run made it; the lock is held on."""
-        if self._new:
-            self._path.unlink(missing_ok=True)
+    def give_up(self) -> None:
+        """Lets another run have the folder, and deletes the file where this run made it."""
+        with contextlib.suppress(OSError):
+            if self._new:
+                self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk may be full for what is still to be written
+            self.release()
 
     def release(self) -> None:
         """Lets another run have the folder."""
@@ -77,9 +84,10 @@ def claimed(folder: pathlib.Path | None) -> Iterator[Callable[[], None]]:
         try:
             yield lambda: begun.append(True)
         finally:
-            if not begun:
-                lock.remove()
-            lock.release()
+            if begun:
+                lock.release()
+            else:
+                lock.give_up()
     finally:
         for place in () if begun else made:
             with contextlib.suppress(OSError):  # it is not there, or another process has put something into it
@@ -90,9 +98,17 @@ def _locked(folder: pathlib.Path) -> Lock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = Lock(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
         probe = folder / f".probe.{os.getpid()}"
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise RunFolderError(f"cannot write to the run folder {folder}: {error}; give another --workdir") from error
+        lock.give_up()
+        raise _unwritable(folder, error) from error
     return lock
+
+
+def _unwritable(folder: pathlib.Path, error: OSError) -> RunFolderError:
+    return RunFolderError(f"cannot write to the run folder {folder}: {error}; give another --workdir")
