@@ -461,7 +461,7 @@ SAVED = {  # arrays of an .npz, and what is said of them
     "complex": ({"mu": np.zeros(512, complex), "sigma": SIGMA}, "complex"),
     "counts": ({"mu": np.zeros(512), "sigma": SIGMA, "count": np.array([1, 2])}, "count"),
     "no_count": ({"mu": np.zeros(512), "sigma": SIGMA, "count": 0}, "count"),
-    "objects_as_mean": ({"mu": np.array([None] * 3), "sigma": np.eye(3)}, "Object arrays"),
+    "objects_as_mean": ({"mu": np.array([None] * 3), "sigma": np.eye(3)}, "Python objects"),
 }
 
 
