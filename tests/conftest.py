@@ -49,3 +49,28 @@ def _programs_are_forgotten():
     """Each program maps memory, of which a process may hold 65,530 pieces on Linux; all tests together need more."""
     yield
     compiling.forget()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Gives a test an empty cache, and an empty folder to work in."""
+    monkeypatch.setenv("IMAGEGEN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("IMAGEGEN_TRACEBACK", raising=False)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+
+@pytest.fixture
+def imagegen(capsys):
+    """Runs a command in this process; returns (code, standard output, standard error)."""
+    from imagegen_jax import cli
+
+    def run(*arguments):
+        code = 0
+        try:
+            cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run

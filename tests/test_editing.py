@@ -13,7 +13,7 @@ from PIL import Image
 from test_gan_latents import filled
 
 import imagegen_jax as ig
-from imagegen_jax import cli, run_options
+from imagegen_jax import run_options
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.override import override
 from imagegen_jax.core.state import create
@@ -59,21 +59,11 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def imagegen(runs, monkeypatch, tmp_path, capsys):
-    """Runs `imagegen ...` in an empty folder; returns (code, standard output, standard error)."""
+def imagegen(imagegen, runs, monkeypatch, tmp_path):
+    """Runs `imagegen ...` in an empty folder, where `runs` are to be had by their names."""
     monkeypatch.setattr(run_options, "load", lambda run, modules, step: runs[run.name])
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        try:
-            cli.main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as leaving:
-            code = leaving.code
-        out, error = capsys.readouterr()
-        return code, out, error
-
-    return run
+    return imagegen
 
 
 def cells(path, rows, columns, width=CELL):

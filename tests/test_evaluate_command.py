@@ -29,28 +29,7 @@ RANDOM = np.random.default_rng(0)
 RANDOM_KID = ("--extractor", "random", "--metrics", "kid", "--quiet")
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """Each test has an empty cache, and works in an empty folder."""
-    monkeypatch.setenv("IMAGEGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("IMAGEGEN_TRACEBACK", raising=False)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-
-@pytest.fixture
-def imagegen(capsys):
-    """Runs a command in this process; returns (code, standard output, standard error)."""
-
-    def run(*arguments):
-        code = 0
-        try:
-            cli.main([str(argument) for argument in arguments])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return run
+pytestmark = pytest.mark.usefixtures("place")
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import zipfile
 
 import flax.linen as nn
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
-from imagegen_jax import cli, run_options
+from imagegen_jax import run_options
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Digits
@@ -97,21 +98,11 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def imagegen(runs, monkeypatch, tmp_path, capsys):
-    """Runs `imagegen edit ...` in an empty folder; returns (code, standard output, standard error)."""
+def imagegen(imagegen, runs, monkeypatch, tmp_path):
+    """Runs `imagegen edit ...` in an empty folder, where `runs` are to be had by their names."""
     monkeypatch.setattr(run_options, "load", lambda run, modules, step=None: runs[run.name])
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        try:
-            cli.main(["edit", *(str(argument) for argument in arguments)])
-            code = 0
-        except SystemExit as leaving:
-            code = leaving.code
-        out, error = capsys.readouterr()
-        return code, out, error
-
-    return run
+    return functools.partial(imagegen, "edit")
 
 
 def save(name, size=SIZE, mode="L", seed=0):

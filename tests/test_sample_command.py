@@ -56,21 +56,15 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture
-def imagegen(run, monkeypatch, tmp_path, capsys):
-    """Runs `imagegen ...` in an empty folder; returns (code, standard output, standard error)."""
+def imagegen(imagegen, run, monkeypatch, tmp_path):
+    """Runs `imagegen ...` in an empty folder, where a run is called "flat", and others by what the call names."""
     runs = {"flat": run}
     monkeypatch.setattr(run_options, "load", lambda name, modules, step=None: runs[name.name])
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments, **more):
         runs.update(more)
-        try:
-            cli.main([str(argument) for argument in arguments])
-            code = 0
-        except SystemExit as leaving:
-            code = leaving.code
-        out, error = capsys.readouterr()
-        return code, out, error
+        return imagegen(*arguments)
 
     return call
 
