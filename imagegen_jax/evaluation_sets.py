@@ -58,14 +58,18 @@ def targets_of(options: argparse.Namespace) -> tuple[list[Target], Target | None
 def _target(word: str) -> Target:
     if (pathlib.Path(word) / "experiment.json").is_file():
         return Target(word, run=pathlib.Path(word))
-    saved = _saved_statistics(word)
-    return Target(word, source=None if saved else parse_source(word), saved=saved)
+    if saved := _saved_statistics(word):
+        return Target(word, saved=saved)
+    try:
+        return Target(word, source=parse_source(word))
+    except ValueError as error:
+        raise ValueError(f"{error}; or a run's folder, which holds an experiment.json") from error
 
 
 def _saved_statistics(word: str) -> Moments | None:
     """The statistics in an .npz that has mu and sigma; None for any other word, and for files that are damaged."""
     path = pathlib.Path(word).expanduser()
-    if path.suffix != ".npz" or not path.is_file():
+    if path.suffix.lower() != ".npz" or not path.is_file():
         return None
     try:
         with zipfile.ZipFile(path) as archive:

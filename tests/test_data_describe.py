@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,25 @@ def test_channel_statistics_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = channel_statistics(dataset)
     monkeypatch.setattr("imagegen_jax.data.describe._CHUNK_BYTES", 3 * 16)
     np.testing.assert_array_equal(channel_statistics(dataset), whole)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_large_image_takes_little_more_memory_than_its_own(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    """Its figures are counted piece by piece, and its picture is made of a reduced one."""
+    monkeypatch.setattr("imagegen_jax.data.describe._CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr("imagegen_jax.data.describe._LARGEST", 64)
+    dataset = Dataset(np.full((1, 1000, 2000, channels), 51, np.uint8))
+    tracemalloc.start()
+    try:
+        assert "mean                0.2000" in describe(dataset, "large")
+        picture_grid(dataset, tmp_path / "a.png")
+        assert tracemalloc.get_traced_memory()[1] < 2 * dataset.images.nbytes
+    finally:
+        tracemalloc.stop()
+    image = np.asarray(Image.open(tmp_path / "a.png"))
+    assert image.shape[:2] == (32 + 4, 10 * (63 + 2) + 2) and image[10, 10].min() == 51
 
 
 def test_describe() -> None:
@@ -87,6 +107,9 @@ def test_picture_grid(tmp_path: pathlib.Path) -> None:
         ("celeb_a", {"size": 64}, TFDS("celeb_a", size=64)),
         ("cats.zip", {"size": 64, "channels": 3}, Folder("cats.zip", size=64, channels=3)),
         ("cats.npz", {}, Arrays("cats.npz")),
+        ("CATS.NPZ", {}, Arrays("CATS.NPZ")),
+        ("CATS.ZIP", {}, Folder("CATS.ZIP")),
+        ("CATS.ZIP/train", {}, Folder("CATS.ZIP/train")),
     ],
 )
 def test_parse_source(text: str, settings: dict[str, Any], source: Source) -> None:

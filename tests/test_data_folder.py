@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import struct
 import zipfile
 import zlib
@@ -250,6 +251,16 @@ def test_links_are_followed_once(root: pathlib.Path) -> None:
     put(root, "a.png")
     (root / "loop").symlink_to(root)
     assert len(Folder(str(root)).open()) == 1
+
+
+@pytest.mark.parametrize("to", ["self.png", "nowhere.png", "other.png"])
+def test_a_link_that_leads_nowhere_is_a_damaged_file(root: pathlib.Path, to: str) -> None:
+    """Also one that leads in a circle, by itself or through another: named, and left out when asked for."""
+    put(root, "a.png")
+    (root / "self.png").symlink_to(to)
+    (root / "other.png").symlink_to("self.png")
+    assert re.search(r"2 damaged files[^\n]*\n  other\.png .*\n  self\.png ", message(Folder(str(root))))
+    assert len(Folder(str(root), skip_damaged=True).open()) == 1
 
 
 @pytest.mark.slow

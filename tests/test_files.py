@@ -179,6 +179,13 @@ def test_a_zip_that_is_ambiguous_or_leads_elsewhere_is_refused(tmp_path, members
         Folder(packed(tmp_path / "a.zip", members)).open()
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("litter", [".DS_Store", "a/.DS_Store", "__MACOSX/a/._0.png", "a\\Thumbs.db", "desktop.ini"])
+def test_what_file_managers_pack_twice_is_no_matter(tmp_path, litter):
+    members = [("a/0.png", png()), ("b/0.png", png()), (litter, b"1"), (litter, b"2")]
+    assert Folder(packed(tmp_path / "a.zip", members)).open().class_names == ("a", "b")
+
+
 def test_a_link_in_a_zip_is_not_followed(tmp_path):
     link = zipfile.ZipInfo("1.png")
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -32,50 +32,49 @@ Changes = dict[str, tuple[Any, Any]]  # field -> (stored value, new value)
 # --- what a run goes on with -----------------------------------------------------------------------------------------
 
 
-def compare_experiment(folder: pathlib.Path, experiment: Experiment, resume_with_changes: bool) -> Changes:
+def compare_experiment(folder: pathlib.Path, experiment: Experiment) -> Changes:
     """Returns where the folder holds a run of another experiment; {} for a new folder.
 
-    Raises RunFolderError, naming each field, where they differ and that is not allowed. Of the settings of data whose
-    content the folder knows, `compare_data` decides.
+    Raises RunFolderError, naming each field, where something differs that cannot change within a run. Of the rest
+    `compare_data` decides, which knows the data too: a change of steps that is allowed must not let other data in.
     """
     path = folder / "experiment.json"
     if not path.exists():
         return {}
     changed = differences(with_defaults(load_experiment_dict(folder), experiment), to_dict(experiment))
     knows = "content" in _data_record(folder)
-    _refuse(folder, {field: c for field, c in changed.items() if not (knows and _is_of_data(field))}, changed,
-            resume_with_changes, [field for field in changed if not _may_change(field, knows)])  # fmt: skip
+    if fixed := [field for field in changed if not _may_change(field, knows)]:
+        _refuse(folder, changed, fixed)
     return changed
 
 
 def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_with_changes: bool) -> Changes:
     """Returns `changed`, and where the data differ from those that the folder's run was trained on.
 
-    Raises RunFolderError, naming each difference, where that is not allowed. Other settings that give the same data,
-    such as the path of a folder that was moved, are allowed.
+    Raises RunFolderError, naming each difference of experiment and data, where these are not allowed. Other settings
+    that give the same data, such as the path of a folder that was moved, are allowed.
     """
     found = data_changes(folder, dataset)
-    if not found:
-        return changed
-    settings = {field: change for field, change in changed.items() if _is_of_data(field)}
     fixed = [field for field in found if field.startswith("data.rows.") or field == "data.num_classes"]
-    _refuse(folder, found | settings, changed | found, resume_with_changes, fixed)
+    asked = found or any(not _is_of_data(field) for field in changed)
+    if fixed or (asked and not resume_with_changes):
+        _refuse(folder, changed | found, fixed)
     return changed | found
 
 
-def _refuse(
-    folder: pathlib.Path, asked: Changes, shown: Changes, resume_with_changes: bool, fixed: Sequence[str]
-) -> None:
-    """Raises RunFolderError where any of `fixed` changed, or `asked` did and that was not allowed."""
-    if not fixed and (not asked or resume_with_changes):
-        return
-    lines = "".join(f"\n  {field}: {_short(old)} there, {_short(now)} now" for field, (old, now) in shown.items())
+def in_words(changes: Changes) -> str:
+    """Returns a line for each change, each on a new line."""
+    return "".join(f"\n  {field}: {_short(old)} there, {_short(now)} now" for field, (old, now) in changes.items())
+
+
+def _refuse(folder: pathlib.Path, shown: Changes, fixed: Sequence[str]) -> NoReturn:
+    """Raises RunFolderError that names what changed; `fixed` is what cannot."""
     of = "data" if all(map(_is_of_data, shown)) else "experiment"
     remedy = "--resume-with-changes to go on with the new values"
     if fixed:
         remedy = f"undo the change ({', '.join(fixed)} cannot change within a run)"
     raise RunFolderError(
-        f"{folder} holds a run of {'other data' if of == 'data' else 'another experiment'}:{lines}\n"
+        f"{folder} holds a run of {'other data' if of == 'data' else 'another experiment'}:{in_words(shown)}\n"
         f"Give a new --workdir, or {remedy}"
     )
 

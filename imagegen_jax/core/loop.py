@@ -53,7 +53,7 @@ def train(
     first = jax.process_index() == 0
     progress = Progress(experiment.steps, quiet=quiet or not first)
     with claimed(workdir if first else None) as begin, contextlib.ExitStack() as at_last, contextlib.closing(progress):
-        changed = folders.compare_experiment(workdir, experiment, resume_with_changes)
+        changed = folders.compare_experiment(workdir, experiment)
         with progress.activity("opening the data"):
             dataset = experiment.data.open()
             changed = folders.compare_data(workdir, changed, dataset, resume_with_changes)
@@ -61,6 +61,8 @@ def train(
         with Run(program, workdir, progress, quiet) as run:
             state = run.start(pretrained)
             begin()
+            if changed:
+                progress.say(f"goes on with other values:{folders.in_words(changed)}")
             if first and at_end:
                 at_last.callback(at_end)
             run.open_files(state, changed)

@@ -14,6 +14,7 @@ from imagegen_jax.core.files import Path, open_regular
 _FREE = 1 << 30  # bytes that a zip may always unpack to
 _RATIO = 100  # of unpacked to packed bytes, from there on: images are packed already, and these are two or three
 _LARGEST_IMAGE = 1 << 30  # bytes of one image file
+_LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
 _PIECE = 1 << 12  # bytes that are unpacked at a time where a few may become millions
 
 
@@ -72,10 +73,15 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     for entry in archive.infolist():
         name = clean_name(entry.filename)
         if not name.endswith("/"):
-            if name in found:
+            if name in found and not is_litter(name):
                 raise BadArchive(f"it holds {name} twice: pack it again")
             found[name] = entry
     return found
+
+
+def is_litter(name: str) -> bool:
+    """Tells whether this is what file managers leave in folders and zips, by its name with "/"."""
+    return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
 
 
 def clean_name(name: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
+from PIL import Image
 
 from imagegen_jax.data.grid import beside, grid, repeated
 from imagegen_jax.data.image import to_uint8
@@ -18,6 +19,7 @@ _SPLITS = frozenset("train training val valid validation dev test testing eval".
 _NAMED = 5  # classes that a note names at most
 _CHUNK_BYTES = 1 << 24
 _ROWS, _COLUMNS = 20, 10
+_LARGEST = 1024  # pixels of a side of an image in a picture
 
 
 def describe(dataset: Dataset, name: str) -> str:
@@ -86,8 +88,10 @@ def channel_statistics(dataset: Dataset) -> tuple[Float64[np.ndarray, " c"], Flo
         return _statistics_of_latents(dataset, rows)
     counts = np.zeros((channels, 256), np.int64)
     for start in range(0, len(dataset), rows):
-        chunk = np.asarray(dataset.images[start : start + rows])
-        counts += [np.bincount(chunk[..., channel].ravel(), minlength=256) for channel in range(channels)]
+        pixels = np.asarray(dataset.images[start : start + rows]).reshape(-1, channels)
+        for first in range(0, len(pixels), _CHUNK_BYTES):  # of one image too: bincount makes integers of 8 bytes
+            part = pixels[first : first + _CHUNK_BYTES]
+            counts += [np.bincount(part[:, channel], minlength=256) for channel in range(channels)]
     share = counts / counts.sum(axis=1, keepdims=True)
     value = np.arange(256) / 255
     mean = share @ value
@@ -110,13 +114,13 @@ def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     """Writes a picture of the first images, one row for each of the first classes where there are labels.
 
     In translation a source is to the left of each: its own, or any other where they are not paired. Of latents three
-    channels are drawn as colours, on the scale -1 to 1.
+    channels are drawn as colours, on the scale -1 to 1. Large images are reduced.
     """
     images, labels = dataset.images, dataset.labels
     if dataset.sources is not None:
         n = min(len(images), len(dataset.sources), _COLUMNS * _COLUMNS // 2)
         pairs = beside(repeated(np.asarray(dataset.sources[:n]), images.shape[1]), np.asarray(images[:n]))
-        write_picture(path, grid(pairs, _COLUMNS // 2))
+        write_picture(path, grid(_reduced(pairs), _COLUMNS // 2))
         return
     if labels is None:
         write_picture(path, grid(_drawn(dataset, slice(_COLUMNS * _COLUMNS)), _COLUMNS))
@@ -130,8 +134,18 @@ def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
 
 
 def _drawn(dataset: Dataset, rows: slice | np.ndarray) -> np.ndarray:
-    """Images as they are; of latents the first three channels, or the only one."""
+    """Images, reduced where they are large; of latents the first three channels, or the only one."""
     values = dataset.values(dataset.images[rows])
     if values.dtype == np.uint8:
-        return values
+        return _reduced(values)
     return np.asarray(to_uint8(jnp.asarray(values[..., : 3 if values.shape[-1] > 2 else 1])))
+
+
+def _reduced(images: np.ndarray) -> np.ndarray:
+    """Images of more than `_LARGEST` pixels a side by a whole factor smaller: a row of ten must fit into memory."""
+    factor = -(-max(images.shape[1:3]) // _LARGEST)
+    if factor <= 1:
+        return images
+    grey = images.shape[-1] == 1
+    small = [np.asarray(Image.fromarray(image[..., 0] if grey else image).reduce(factor)) for image in images]
+    return np.stack(small)[..., None] if grey else np.stack(small)

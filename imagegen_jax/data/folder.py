@@ -13,14 +13,13 @@ from typing import NamedTuple
 
 from imagegen_jax.core.bounds import Count
 from imagegen_jax.core.files import read_file
-from imagegen_jax.data.archive import BadArchive, open_archive
+from imagegen_jax.data.archive import BadArchive, is_litter, open_archive
 from imagegen_jax.data.decode import SUFFIXES
 from imagegen_jax.data.prepare import Item, Listing, damage_error, numbered, prepare
 from imagegen_jax.data.source import Dataset, Source
 
 _BESIDE = frozenset(".txt .csv .tsv .json .jsonl .xml .yaml .yml .md .caption".split())
 _LABELS = "dataset.json"
-_LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +122,7 @@ def open_files(source: Source, path: str) -> Iterator[Files]:
 
 
 def _in_order(stamps: Mapping[str, str]) -> dict[str, str]:
-    return {name: stamps[name] for name in sorted(stamps) if not _is_litter(name)}
+    return {name: stamps[name] for name in sorted(stamps) if not is_litter(name)}
 
 
 def stamps_of_folder(root: pathlib.Path) -> dict[str, str]:
@@ -137,10 +136,11 @@ def stamps_of_folder(root: pathlib.Path) -> dict[str, str]:
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.is_dir():
+                astray = entry.is_symlink() and not os.path.exists(entry.path)  # to nothing, or in a circle
+                if not astray and entry.is_dir():
                     pending.append((entry.path, f"{prefix}{entry.name}/"))
                 else:
-                    status = entry.stat() if entry.is_file() else entry.stat(follow_symlinks=False)
+                    status = entry.stat(follow_symlinks=not astray and entry.is_file())
                     stamps[prefix + entry.name] = f"{status.st_size} {status.st_mtime_ns}"
     return stamps
 
@@ -151,11 +151,6 @@ def fingerprint(stamps: Mapping[str, str]) -> str:
     for name in sorted(stamps):
         digest.update(f"{name}\0{stamps[name]}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _is_litter(name: str) -> bool:
-    """What file managers leave in folders and zips."""
-    return any(part.startswith(".") or part in _LITTER for part in name.split("/"))
 
 
 def may_be_image(name: str) -> bool:

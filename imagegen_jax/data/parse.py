@@ -67,9 +67,10 @@ def _kind(text: str) -> tuple[Any, dict[str, str]]:
         if not sources:
             raise ValueError(f"{text!r} names no sources: unpaired:IMAGES,SOURCES")
         return Unpaired, {"images": images, "sources": sources}
-    if text.endswith(".npz"):
+    lower = text.lower()  # some systems write .ZIP
+    if lower.endswith(".npz"):
         return Arrays, {"path": text}
-    if text.endswith(".zip") or ".zip/" in text or (text and path.is_dir()):
+    if lower.endswith(".zip") or ".zip/" in lower or (text and path.is_dir()):
         return Folder, {"path": text}
     names = tfds_names()
     if text.partition("/")[0].partition(":")[0] in names:
