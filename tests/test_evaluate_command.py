@@ -312,6 +312,12 @@ def options_of(command):
     return {action.option_strings[-1] for action in parser._actions if action.option_strings}
 
 
+@pytest.mark.parametrize("words", [("nowhere",), ("nowhere", "digits"), ("digits", "nowhere")])
+def test_a_word_that_names_nothing_may_be_a_run(imagegen, words):
+    code, _, said = imagegen("evaluate", *words)
+    assert code == 1 and "'nowhere' is no source of images" in said and "a run's folder" in said
+
+
 def test_the_table_is_of_all_options():
     assert {option.split()[0] for option in WITHOUT_EFFECT} | ALWAYS == options_of("evaluate")
 

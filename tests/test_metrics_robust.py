@@ -11,7 +11,7 @@ from toys import Game, ToyData
 
 import imagegen_jax as ig
 from imagegen_jax import evaluation, evaluation_options
-from imagegen_jax.core.folder import store_experiment
+from imagegen_jax.core.folder import store_data, store_experiment
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.metrics import catalog
 from imagegen_jax.metrics.card import Card, append, bounds_of, leaderboard, text_table
@@ -394,6 +394,14 @@ def test_seeds_were_measured_at_one_step_and_changed_in_one_way(tmp_path):
         (tmp_path / name / "changes.jsonl").write_text(json.dumps(change) + "\n")
     found = entries_of(results, ["toys"])
     assert {name: len(of) for name, of in found.items()} == {"a": 2, "a_1": 1, "a_2": 1}
+
+
+def test_seeds_were_trained_on_the_same_data(tmp_path):
+    """Of one place, whose images were others when the second of them was trained."""
+    results = stored(tmp_path, {f"a_{seed}": {"seed": seed} for seed in range(3)})
+    for name, data in (("a_0", TOY.data), ("a_1", ToyData(scale=0.1)), ("a_2", TOY.data)):
+        store_data(tmp_path / name, data.open())
+    assert {name: len(of) for name, of in entries_of(results, ["toys"]).items()} == {"a": 2, "a_1": 1}
 
 
 @pytest.mark.parametrize("metric", [*printed_names(list(METRICS), "FD"), "AuthPct of held-out data", "FD, class dog"])

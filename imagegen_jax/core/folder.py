@@ -237,3 +237,8 @@ def load_rows(folder: pathlib.Path) -> Rows:
 def load_class_names(folder: pathlib.Path) -> tuple[str, ...]:
     """Returns the names of the classes that a run was trained on; () where its data have none."""
     return tuple(_data_record(folder).get("class_names", ()))
+
+
+def load_contents(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the digests of the data that a run was trained on, by array; {} where the folder does not say."""
+    return dict(_data_record(folder).get("content", {}))

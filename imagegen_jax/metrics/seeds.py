@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from imagegen_jax.core.folder import load_experiment
+from imagegen_jax.core.folder import load_contents, load_experiment
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.metrics.card import Card
 
@@ -17,10 +17,10 @@ FREE = ("seed", "name")  # the fields that seeds of one experiment may differ in
 def entries_of(results: Mapping[str, list[Card]], modules: Sequence[str] = ()) -> dict[str, list[list[Card]]]:
     """Groups runs, folder -> cards, by their experiments: entry -> the cards of each of its seeds.
 
-    Runs are of one entry where their experiments are equal but for `FREE`, were not changed on the way in different
-    ways, were measured at the same step, and have different seeds. An entry of several is called by what their folders'
-    names have in common before a trailing number, where that is theirs alone. Raises RunFolderError where there is no
-    run, and as `from_dict` does where its experiment cannot be read.
+    Runs are of one entry where their experiments are equal but for `FREE`, their data have the same content, they were
+    not changed on the way in different ways, were measured at the same step, and have different seeds. An entry of
+    several is called by what their folders' names have in common before a trailing number, where that is theirs alone.
+    Raises RunFolderError where there is no run, and as `from_dict` does where its experiment cannot be read.
     """
     groups: dict[str, list[dict[int, str]]] = {}
     for target, cards in results.items():
@@ -28,7 +28,9 @@ def entries_of(results: Mapping[str, list[Card]], modules: Sequence[str] = ()) -
         experiment = load_experiment(folder, modules)
         fixed = {field: value for field, value in to_dict(experiment).items() if field not in FREE}
         at = cards[0].images.removeprefix(str(folder)) if cards else ""
-        alike = groups.setdefault(json.dumps([fixed, _changes(folder), at], sort_keys=True), [{}])
+        alike = groups.setdefault(
+            json.dumps([fixed, load_contents(folder), _changes(folder), at], sort_keys=True), [{}]
+        )
         open_to_it = [seeds for seeds in alike if experiment.seed not in seeds]
         if not open_to_it:
             alike.append({})
