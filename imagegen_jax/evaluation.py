@@ -35,7 +35,7 @@ from imagegen_jax.main import EXPECTED_ERRORS
 from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, check_names
 from imagegen_jax.metrics.choose import extractor_of, kind_of
-from imagegen_jax.metrics.evaluate import applicable, check_metrics, evaluate
+from imagegen_jax.metrics.evaluate import applicable, check_metrics, check_shapes, evaluate
 from imagegen_jax.metrics.extractor import Extractor, Pixels
 from imagegen_jax.metrics.features import features_of
 from imagegen_jax.metrics.moments import Moments
@@ -199,6 +199,8 @@ def _cards(
             held = with_like_channels([side, sides[-1]], extractor, fixed)[0].images
     if metrics != [ALL]:
         check_metrics(metrics, images, reference, extractor, held)  # before a classifier is trained
+    if extractor is None and not isinstance(reference, Moments):
+        check_shapes([images, reference, *([held] if held is not None else [])], reference.image_shape, None)
     extractor = extractor or extractor_of(options.extractor or "auto", None, source, options.quiet)
     if metrics == [ALL]:
         metrics, skipped = applicable(images, reference, extractor, held)

@@ -139,7 +139,10 @@ def open_target(
         return Side(target, source_set(target.source))
     except SettingError as error:
         if "channels" in error.settings:
-            _say(f"{target.word}: grey images among colour ones: as RGB, the grey value in each channel")
+            _say(
+                f"{target.word}: grey, colour or transparent images among others: all as RGB, a grey value in each "
+                "channel, what is transparent on white"
+            )
             return open_target(_replaced(target, "channels", 3), extractor, options, modules)
         if "size" not in error.settings or not isinstance(extractor, Network) or extractor.resize == "none":
             raise

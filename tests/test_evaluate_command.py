@@ -109,9 +109,9 @@ def test_a_whole_size_is_prepared_apart_from_a_cut(layouts):
         ("sizes", "same", ["several sizes", "32x32", "--resize clean"]),
         ("same", "sizes", ["several sizes"]),
         ("sizes", "sizes", ["several sizes"]),
-        ("all_odd", "same", ["several sizes", "grey images among colour"]),
-        ("same", "one_grey", ["grey images among colour"]),
-        ("grey_first", "same", ["grey images among colour"]),
+        ("all_odd", "same", ["several sizes", "all as RGB"]),
+        ("same", "one_grey", ["all as RGB"]),
+        ("grey_first", "same", ["all as RGB"]),
         ("rgba", "same", ["composed on white"]),
         ("same", "rgba", ["composed on white"]),
         ("grey", "same", []),  # which the network repeats, as it says of itself
@@ -124,6 +124,27 @@ def test_a_network_takes_sets_that_differ_and_says_how(imagegen, layouts, opened
     for word in says:
         assert word in said
     assert bool(says) == bool(said)
+
+
+@pytest.mark.parametrize(("others", "of"), [((4, 1), 3), ((3, 4), 1), ((4,), 3)])
+def test_what_is_said_of_mixed_channels_is_true(imagegen, tmp_path, opened, others, of):
+    """Of transparent images among colour ones too, which hold no grey."""
+    pictures(tmp_path / "mixed", [(16, 16, c) for c in (of, *others) for _ in range(4)])
+    code, _, said = imagegen("evaluate", tmp_path / "mixed", tmp_path / "mixed", *RANDOM_KID)
+    assert code == 0 and opened[0][2] == 3 and "grey images among colour ones" not in said
+    assert "all as RGB, a grey value in each channel, what is transparent on white" in said
+
+
+@pytest.mark.parametrize("metrics", ["kid", "all"])
+def test_a_shape_that_no_classifier_of_the_data_takes_is_said_before_it_is_trained(
+    imagegen, layouts, monkeypatch, metrics
+):
+    asked = []
+    monkeypatch.setattr(evaluation, "extractor_of", lambda *_: asked.append("training"))
+    code, out, said = imagegen(
+        "evaluate", layouts["same"], "digits", "--extractor", "classifier", "--metrics", metrics, "--quiet"
+    )
+    assert code == 1 and not out and not asked and "--size 8 and --channels 1" in said
 
 
 @pytest.mark.slow

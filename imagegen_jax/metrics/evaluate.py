@@ -108,7 +108,7 @@ def check_metrics(
         raise ValueError(f"the held-out data are the reference, {reference.name}: give data that was not trained on")
     if extractor is not None and any(not METRICS[name].of_pixels for name in metrics):
         sets = [images, reference, *([held_out] if held_out is not None else [])]
-        _check_shapes(sets, reference.image_shape, extractor)
+        check_shapes(sets, reference.image_shape, extractor)
 
 
 def _check_statistics(
@@ -125,7 +125,7 @@ def _check_statistics(
             f"the saved statistics are of features {reference.fingerprint}, these are of {extractor.fingerprint} "
             f"({extractor.name}, resize {extractor.resize}): another extractor, weights or resize cannot be compared"
         )
-    _check_shapes([images], images.image_shape, extractor)
+    check_shapes([images], images.image_shape, extractor)
     width = _width(extractor, images.image_shape)
     if width not in (None, len(reference.mean)):
         raise ValueError(
@@ -145,8 +145,12 @@ def _width(extractor: Extractor, shape: tuple[int, int, int]) -> int | None:
     return extractor.model.network.features if isinstance(extractor, ClassifierFeatures) else None
 
 
-def _check_shapes(sets: Sequence[ImageSet], wanted: tuple[int, int, int], extractor: Extractor) -> None:
-    """Raises ValueError for images that the extractor does not take, or that it cannot compare with `wanted` ones."""
+def check_shapes(sets: Sequence[ImageSet], wanted: tuple[int, int, int], extractor: Extractor | None) -> None:
+    """Raises ValueError for images that the extractor does not take, or that it cannot compare with `wanted` ones.
+
+    `extractor` None is a classifier that is yet to be trained on images of the shape `wanted`.
+    """
+    name = "FD-classifier" if extractor is None else extractor.name
     if isinstance(extractor, ClassifierFeatures):
         wanted = extractor.model.image_shape
     for images in sets:
@@ -155,13 +159,13 @@ def _check_shapes(sets: Sequence[ImageSet], wanted: tuple[int, int, int], extrac
             problem = f"{images.name}: images of {shape[2]} channels: {extractor.name} takes 1 (grey) or 3: "
             remedies = [Remedy("take pixels as extractor"), Remedy("have them converted with {}", {"channels": 3})]
             raise SettingError(None, problem, remedies)
-        of_one_shape = isinstance(extractor, (ClassifierFeatures, Pixels))
+        of_one_shape = extractor is None or isinstance(extractor, (ClassifierFeatures, Pixels))
         if of_one_shape and not _comparable(shape, wanted, extractor):
-            raise _shape_error(sets, images, wanted, extractor)
+            raise _shape_error(sets, images, wanted, name)
 
 
 def _shape_error(
-    sets: Sequence[ImageSet], images: ImageSet, wanted: tuple[int, int, int], extractor: Extractor
+    sets: Sequence[ImageSet], images: ImageSet, wanted: tuple[int, int, int], extractor: str
 ) -> SettingError:
     """What is drawn stays as it is, so stored images are to be brought to its shape; else all are to `wanted`."""
     height, width, channels = next((found.image_shape for found in sets if isinstance(found, SampleSet)), wanted)
@@ -170,13 +174,14 @@ def _shape_error(
     remedies = [Remedy("choose a network that resizes them, inception or random")]
     if height == width or "size" not in settings:  # sources cut out squares alone
         remedies.insert(0, Remedy("have all brought to one with {}", settings))
-    problem = f"{images.name}: images of {images.image_shape}, but {extractor.name} compares with {wanted} "
+    problem = f"{images.name}: images of {images.image_shape}, but {extractor} compares with {wanted} "
     return SettingError(None, problem + "(height, width, channels): give images of one shape, or ", remedies)
 
 
-def _comparable(shape: Sequence[int], wanted: Sequence[int], extractor: Extractor) -> bool:
+def _comparable(shape: Sequence[int], wanted: Sequence[int], extractor: Extractor | None) -> bool:
     """Whether images of these shapes give features of one width: those that are resized may differ in size."""
-    return shape[2] == wanted[2] and (extractor.resize != "none" or tuple(shape) == tuple(wanted))
+    resized = extractor is not None and extractor.resize != "none"
+    return shape[2] == wanted[2] and (resized or tuple(shape) == tuple(wanted))
 
 
 def _offer(images: ImageSet, reference: ImageSet, extractor: Extractor | None, held_out: ImageSet | None) -> Offer:
