@@ -132,6 +132,7 @@ def test_wrong_shapes(root: pathlib.Path) -> None:
     put(root, "b.png", size=(20, 8))
     said = message(Paired(str(root)))
     assert "b.png is 8x20 (height x width)" in said and "twice as wide as high" in said
+    assert "paired:IMAGES,SOURCES" in said  # what is typed, where no `sources` can be
     put_pair(root, "b.png", 1, 2, size=12)
     said = message(Paired(str(root)))
     assert "a.png is 8x8x3" in said and "b.png is 12x12x3" in said and said.endswith("have it done with size=8")

@@ -186,6 +186,17 @@ def test_what_file_managers_pack_twice_is_no_matter(tmp_path, litter):
     assert Folder(packed(tmp_path / "a.zip", members)).open().class_names == ("a", "b")
 
 
+@pytest.mark.parametrize(
+    ("inside", "only"),
+    [("photos/cow", "photos/cat, photos/dog"), ("photos/cat/deep/er", "files"), ("cow", "photos"), ("cow/a", "photos")],
+)
+def test_a_folder_that_a_zip_lacks_is_refused_with_those_beside_it(tmp_path, inside, only):
+    members = [(f"photos/{name}/0.png", png()) for name in ("cat", "dog")]
+    place = packed(tmp_path / "a.zip", [*members, ("__MACOSX/photos/cat/._0.png", b"x")])
+    with pytest.raises(FileNotFoundError, match=rf"no folder {inside}/ in .*a\.zip, only {only}$"):
+        Folder(f"{place}/{inside}").open()
+
+
 def test_a_link_in_a_zip_is_not_followed(tmp_path):
     link = zipfile.ZipInfo("1.png")
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16

@@ -114,11 +114,21 @@ def open_files(source: Source, path: str) -> Iterator[Files]:
             stamps = archive.stamps
             inside = {name.removeprefix(prefix): stamp for name, stamp in stamps.items() if name.startswith(prefix)}
             if stamps and not inside:
-                folders = ", ".join(sorted({name.split("/")[0] for name in stamps if "/" in name})[:10])
-                raise FileNotFoundError(f"{source}: there is no folder {prefix} in {file}, only {folders or 'files'}")
+                raise FileNotFoundError(
+                    f"{source}: there is no folder {prefix} in {file}, only {_near(stamps, prefix)}"
+                )
             yield Files(str(place), _in_order(inside), lambda name: archive.read(prefix + name))
     except BadArchive as error:
         raise ValueError(f"{source}: {file} cannot be read as a folder or a zip: {error}") from error
+
+
+def _near(names: Mapping[str, str], missing: str) -> str:
+    """Returns what folders lie where one is missing, or nearest to that place; "files" for none."""
+    above = missing
+    while above and not any(name.startswith(above) for name in names):
+        above = above[: above.rstrip("/").rfind("/") + 1]
+    rests = {name: name.removeprefix(above) for name in names if name.startswith(above) and not is_litter(name)}
+    return ", ".join(sorted({above + rest.split("/")[0] for rest in rests.values() if "/" in rest})[:10]) or "files"
 
 
 def _in_order(stamps: Mapping[str, str]) -> dict[str, str]:

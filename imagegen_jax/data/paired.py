@@ -90,7 +90,8 @@ class Paired:
         if width != 2 * height:
             raise ValueError(
                 f"{self}: {name} is {height}x{width} (height x width), but two images side by side are twice as wide "
-                "as high: correct the file, or name the place of the sources in `sources`"
+                "as high: correct the file, or name the place of the sources too (`sources`; in a command "
+                "paired:IMAGES,SOURCES)"
             )
         return pixels[:, :height] if side == "left" else pixels[:, height:]
 
