@@ -39,7 +39,7 @@ from imagegen_jax.metrics.evaluate import applicable, check_metrics, check_shape
 from imagegen_jax.metrics.extractor import Extractor, Pixels
 from imagegen_jax.metrics.features import features_of
 from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.seeds import entries_of
+from imagegen_jax.metrics.seeds import entries_of, seed_and_identity
 from imagegen_jax.metrics.sets import ImageSet, SampleSet
 from imagegen_jax.report import write_report
 
@@ -145,6 +145,8 @@ def _pairs(options: argparse.Namespace, targets: Sequence[Target], modules: Sequ
     for target in targets:
         if target.run is None:
             raise ValueError(f"{target.word} is no run folder: {_remedy(options)}")
+        if options.leaderboard:
+            seed_and_identity(target.run, modules)  # what the table is grouped by: read before anything is measured
         data = folder.load_experiment(target.run, modules).data
         _warn_of_other_data(target.run, data)
         pairs.append((target, Target(str(data), source=data)))

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -403,6 +404,14 @@ def test_outputs_are_checked_before_any_image(imagegen, layouts, run, monkeypatc
     target = (run, "--module", "toys") if option == "--leaderboard" else (layouts["same"], *PIXELS)
     code, out, said = imagegen("evaluate", *target, option, path)
     assert code == 1 and not out and f"{option} {path}" in said
+
+
+def test_what_a_leaderboard_is_grouped_by_is_read_before_any_image(imagegen, run, monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluation_sets, "source_set", no_image_is_read)
+    shutil.copytree(run, tmp_path / "copy")
+    (tmp_path / "copy" / "changes.jsonl").write_text('{"steps": [1, 2]}\n[]\n')
+    code, out, said = imagegen("evaluate", tmp_path / "copy", "--module", "toys", "--leaderboard", tmp_path / "t.md")
+    assert code == 1 and not out and "changes.jsonl is damaged in line 2: remove that line" in said
 
 
 def test_parent_folders_are_made(imagegen, layouts, run, tmp_path):

@@ -197,6 +197,23 @@ def read_json(path: pathlib.Path) -> Any:
         raise RunFolderError(f"{path} is damaged: {in_short(error)}; restore it as the training wrote it") from error
 
 
+def load_changes(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns what a run went on with other values of, field -> change, a dictionary each time it was resumed so.
+
+    Raises RunFolderError where changes.jsonl is damaged.
+    """
+    path, changes = folder / "changes.jsonl", []
+    for number, text in enumerate(path.read_text("utf-8", "replace").splitlines() if path.is_file() else [], 1):
+        try:
+            change = json.loads(text)
+        except (ValueError, RecursionError):
+            change = None
+        if not isinstance(change, dict):
+            raise RunFolderError(f"{path} is damaged in line {number}: remove that line, or restore the file")
+        changes.append(change)
+    return changes
+
+
 def load_best(folder: pathlib.Path) -> Best:
     """What `store_best` wrote. Raises RunFolderError where the run has no evaluation."""
     path = folder / "best.json"

@@ -7,7 +7,7 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from imagegen_jax.core.folder import load_contents, load_experiment
+from imagegen_jax.core.folder import load_changes, load_contents, load_experiment
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.metrics.card import Card
 
@@ -25,26 +25,27 @@ def entries_of(results: Mapping[str, list[Card]], modules: Sequence[str] = ()) -
     groups: dict[str, list[dict[int, str]]] = {}
     for target, cards in results.items():
         folder = pathlib.Path(target)
-        experiment = load_experiment(folder, modules)
-        fixed = {field: value for field, value in to_dict(experiment).items() if field not in FREE}
+        seed, identity = seed_and_identity(folder, modules)
         at = cards[0].images.removeprefix(str(folder)) if cards else ""
-        alike = groups.setdefault(
-            json.dumps([fixed, load_contents(folder), _changes(folder), at], sort_keys=True), [{}]
-        )
-        open_to_it = [seeds for seeds in alike if experiment.seed not in seeds]
+        alike = groups.setdefault(json.dumps([identity, at]), [{}])
+        open_to_it = [seeds for seeds in alike if seed not in seeds]
         if not open_to_it:
             alike.append({})
-        (open_to_it or alike[-1:])[0][experiment.seed] = target
+        (open_to_it or alike[-1:])[0][seed] = target
     members = [list(seeds.values()) for alike in groups.values() for seeds in alike]
     return {name: [results[target] for target in of] for name, of in zip(_names(members), members, strict=True)}
 
 
-def _changes(folder: pathlib.Path) -> list[object]:
-    """What the run went on with other values of; a longer run is not another experiment."""
-    path = folder / "changes.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    kept = [{field: change for field, change in line.items() if field != "steps"} for line in lines]
-    return [change for change in kept if change]
+def seed_and_identity(folder: pathlib.Path, modules: Sequence[str] = ()) -> tuple[int, str]:
+    """Returns a run's seed, and a text that runs share which differ in `FREE` and their lengths alone.
+
+    Raises RunFolderError where there is no run or a file of it is damaged, and as `from_dict` does.
+    """
+    experiment = load_experiment(folder, modules)
+    fixed = {field: value for field, value in to_dict(experiment).items() if field not in FREE}
+    changes = [{field: change for field, change in at.items() if field != "steps"} for at in load_changes(folder)]
+    content = [fixed, load_contents(folder), [change for change in changes if change]]
+    return experiment.seed, json.dumps(content, sort_keys=True)
 
 
 def _names(groups: Sequence[Sequence[str]]) -> list[str]:
