@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import errno
+import gc
 import json
 import os
 import pathlib
+import resource
 import shutil
 import socket
 import subprocess
@@ -25,6 +27,7 @@ from imagegen_jax import cli
 from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.claim import LiveRunError, Lock, RunFolderError, claimed
 from imagegen_jax.core.ema import PowerFunction
+from imagegen_jax.core.folder import check_not_lost
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.stored import Best, CheckpointError, Stored
@@ -252,6 +255,37 @@ def test_a_start_on_a_full_disk_leaves_nothing(tmp_path, monkeypatch, owner, nam
     with pytest.raises(RunFolderError, match="No space left on device; give another"), claimed(tmp_path / "a"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_that_a_full_disk_does_not_take_leaves_nothing(tmp_path, capfd):
+    """Neither its file and folder, nor a word of Python's when the file is closed."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(RunFolderError, match="cannot write to the run folder") as raised, claimed(tmp_path / "run"):
+            pass
+        del raised
+        gc.collect()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("gone", ["deleted", "not mounted"])
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_anew(run, tmp_path, gone):
+    """Nothing in its folder changes; a run that may have been killed before its first one was complete is begun."""
+    shutil.rmtree(run / "checkpoints")
+    if gone == "not mounted":
+        (run / "checkpoints").symlink_to(tmp_path / "disk" / "checkpoints")
+    log = run / "metrics.jsonl"
+    log.write_text('{"step": 3}\n{"step": 4}\n')
+    check_not_lost(run)
+    log.write_text('{"step": 3}\n{"step": 5}\n{"step": 6')
+    files = {path: path.read_bytes() for path in run.iterdir() if path.is_file() and path.name != "lock"}
+    with pytest.raises(RunFolderError, match="goes on to step 5 and there was one each 2: bring them back"):
+        ig.fit(EXPERIMENT, run, quiet=True)
+    assert {path: path.read_bytes() for path in files} == files and not (tmp_path / "disk").exists()
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

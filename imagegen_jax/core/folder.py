@@ -13,6 +13,7 @@ import numpy as np
 from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.experiment import Experiment, Rows, rows_of
 from imagegen_jax.core.log import write_json
+from imagegen_jax.core.metrics_log import read_lines
 from imagegen_jax.core.serial import differences, from_dict, to_dict, with_defaults
 from imagegen_jax.core.stored import Best, in_short
 from imagegen_jax.data.identity import contents
@@ -60,6 +61,22 @@ def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_wi
     if fixed or (asked and not resume_with_changes):
         _refuse(folder, changed | found, fixed)
     return changed | found
+
+
+def check_not_lost(folder: pathlib.Path) -> None:
+    """Checks that a run without checkpoints has not had any. Raises RunFolderError where its log is of later steps.
+
+    Such as where their disk is not mounted: begun anew, the run would take the place of what the folder tells of it.
+    """
+    log = folder / "metrics.jsonl"
+    last = max((line["step"] for line in read_lines(log)[0]), default=0) if log.is_file() else 0
+    every = load_experiment_dict(folder).get("checkpoint_every") if last else None
+    if isinstance(every, int) and last > 2 * every:  # the first one is complete before the second is begun
+        raise RunFolderError(
+            f"{folder / 'checkpoints'} holds no checkpoint, but metrics.jsonl goes on to step {last:,} and there was "
+            f"one each {every:,}: bring them back (is their disk mounted?), give another --workdir, or delete "
+            "metrics.jsonl to begin anew here"
+        )
 
 
 def in_words(changes: Changes) -> str:

@@ -96,6 +96,8 @@ class Run:
         """The state to go on from: the newest good checkpoint's, or a fresh one. Steps are compiled meanwhile."""
         begun = time.perf_counter()
         newest = max(self.checkpoints.steps(), default=0)
+        if not newest:
+            folders.check_not_lost(self.workdir)
         finished = newest >= self.experiment.steps
         if not finished:
             self.compile_stage(newest)
