@@ -5,6 +5,7 @@ A command says of which kinds its output may be; the suffix of the path that a u
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pathlib
@@ -106,8 +107,10 @@ def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"]) -> None:
         ".png": ("PNG", {}),
         ".webp": ("WEBP", {"quality": QUALITY}),
     }.get(suffix, ("JPEG", {"quality": QUALITY, "subsampling": 0}))
+    content = io.BytesIO()  # to a file, Pillow's encoders take a part that a full disk has taken for all of it
+    picture.save(content, format=form, **settings)
     with whole(path) as partial:
-        picture.save(partial, format=form, **settings)
+        partial.write_bytes(content.getbuffer())
 
 
 def check_picture_size(path: Path, height: int, width: int) -> None:

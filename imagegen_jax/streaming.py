@@ -169,14 +169,16 @@ def check_folder(place: pathlib.Path, overwrite: bool) -> None:
     if (place / ".sampling.json").is_file() and not overwrite:
         return
     names = (os.path.relpath(os.path.join(at, name), place) for at, _, names in os.walk(place) for name in names)
-    found = (name for name in names if may_be_image(name) and not (overwrite and FolderWriter.NAMES.fullmatch(name)))
-    first = next(found, None)
-    if first and overwrite:
-        raise ValueError(f"--overwrite: {place} holds other images too, such as {first}: give another --out")
-    if first:
+    images = [name for name in names if may_be_image(name)]
+    other = next((name for name in images if not FolderWriter.NAMES.fullmatch(name)), None)
+    if other and overwrite:
+        raise ValueError(f"--overwrite: {place} holds other images too, such as {other}: give another --out")
+    if images and not overwrite:
+        shown = other or images[0]
+        what = "images" if os.path.splitext(shown)[1] else "files that may be images"
         raise ValueError(
-            f"--out {place}: holds images already, such as {first}, which would be among the new ones: give another "
-            "folder, or add --overwrite to remove them"
+            f"--out {place}: holds {what} already, such as {shown}, which would be among the new ones: give another "
+            f"folder{'' if other else ', or add --overwrite to remove them'}"
         )
 
 

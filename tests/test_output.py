@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import resource
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from imagegen_jax.core.files import partial_of, whole
 from imagegen_jax.output import FOLDER, PICTURES, VIDEOS, check_output, kind_of, write_picture
+from imagegen_jax.streaming import check_folder
 
 KINDS = (*PICTURES, ".npz", FOLDER)
 
@@ -106,3 +108,44 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, error):
         assert partial.suffix == ".txt" and partial_of(tmp_path / "a.txt") == partial
     assert (tmp_path / "a.txt").read_text() == "after" and (tmp_path / "link.txt").is_symlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "link.txt"]
+
+
+def test_a_full_disk_is_told_with_the_name_of_what_was_to_be_written(tmp_path):
+    """Not with the name that it had until it would have been whole."""
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        for suffix in PICTURES:
+            with pytest.raises(OSError, match=rf"File too large: '.*/new/a\{suffix}'$"):
+                write_picture(tmp_path / f"new/a{suffix}", picture)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (tmp_path / "folder.txt").mkdir()
+    with pytest.raises(OSError, match=r"^\[.*: '.*/folder.txt'"), whole(tmp_path / "folder.txt") as partial:
+        partial.touch()
+    with pytest.raises(OSError, match="'source'"), whole(tmp_path / "b.txt"):
+        pathlib.Path("source").read_text()
+    assert not list((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("3_000001.png", "holds images already, such as 3_000001.png, .*or add --overwrite"),
+        ("000001.png", "holds images already, such as 000001.png, .*or add --overwrite"),
+        ("photo.jpg", "holds images already, such as photo.jpg, .*give another folder$"),
+        ("sub/000001.png", "holds images already, such as sub/000001.png, .*give another folder$"),
+        ("lock", "holds files that may be images already, such as lock, .*give another folder$"),
+    ],
+)
+def test_images_of_others_are_not_proposed_to_be_overwritten(tmp_path, name, says):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=says):
+        check_folder(tmp_path, overwrite=False)
+    if says.endswith("$"):
+        with pytest.raises(ValueError, match=f"holds other images too, such as {name}"):
+            check_folder(tmp_path, overwrite=True)
+    else:
+        check_folder(tmp_path, overwrite=True)

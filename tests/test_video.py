@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 
 import numpy as np
@@ -83,3 +84,16 @@ def test_small_images_are_magnified_by_a_whole_number():
     picture = frames(1)[0]
     assert magnified(picture, 10).shape == (18, 30, 3)
     np.testing.assert_array_equal(magnified(picture, 40), picture)
+
+
+@pytest.mark.parametrize("largest", [0, 100, 4_000])
+def test_a_gif_that_a_full_disk_takes_a_part_of_is_none(tmp_path, largest):
+    noise = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 1), np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large: '.*/a.gif'$"):
+            write_video(tmp_path / "a.gif", iter(noise), fps=25)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())

@@ -50,7 +50,8 @@ def partial_of(path: Path) -> pathlib.Path:
 def whole(path: Path) -> Iterator[pathlib.Path]:
     """Gives another name to write a file under, which then takes the place of `path`; parent folders are made.
 
-    Where the block fails or is interrupted, `path` is as it was, and what was written under the other name is removed.
+    Where the block fails or is interrupted, `path` is as it was, and what was written under the other name is removed;
+    an OSError of the writing names `path`.
     """
     target = pathlib.Path(os.path.realpath(pathlib.Path(path).expanduser()))  # of a link, the file that it points to
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +59,10 @@ def whole(path: Path) -> Iterator[pathlib.Path]:
     try:
         yield partial
         partial.replace(target)
+    except OSError as error:  # of a full disk, which names no file, or the other name
+        if error.errno and error.filename in (None, os.fspath(partial)):
+            error.filename = os.fspath(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import itertools
 import os
 import pathlib
@@ -59,7 +60,10 @@ def _write_gif(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int
         return Image.fromarray(frame[..., 0] if frame.shape[2] == 1 else frame)
 
     duration = 10 * round(100 / fps)  # milliseconds
-    picture(first).save(path, format="GIF", save_all=True, append_images=map(picture, rest), duration=duration, loop=0)
+    content = io.BytesIO()  # as in `write_picture`
+    settings = {"save_all": True, "append_images": map(picture, rest), "duration": duration, "loop": 0}
+    picture(first).save(content, format="GIF", **settings)
+    path.write_bytes(content.getbuffer())
 
 
 def _write_mp4(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int) -> None:
