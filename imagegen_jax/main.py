@@ -72,8 +72,8 @@ class readable_errors:  # noqa: N801  (used like a function)
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
         self._interruptible.__exit__(None, None, None)
         if isinstance(error, KeyboardInterrupt) and not os.environ.get("IMAGEGEN_TRACEBACK"):
-            print("interrupted", file=sys.stderr)
-            leave(130)
+            print(str(error) or "interrupted", file=sys.stderr)
+            leave(128 + signals.signal_of(error))
         if isinstance(error, Stopped):
             print(error, file=sys.stderr)
             leave(128 + error.signum)

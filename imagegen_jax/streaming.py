@@ -20,6 +20,7 @@ import numpy as np
 
 from imagegen_jax.core.files import partial_of
 from imagegen_jax.core.log import write_json
+from imagegen_jax.core.signals import signal_of
 from imagegen_jax.data.folder import may_be_image
 from imagegen_jax.output import write_picture
 from imagegen_jax.run_options import with_progress
@@ -185,8 +186,8 @@ def check_folder(place: pathlib.Path, overwrite: bool) -> None:
 def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False) -> None:
     """Writes the images that `draw` gives, which `call` describes, from the first that is not there yet.
 
-    Interrupted, it says what is there, and exits with code 130. Raises ValueError where an incomplete other call is in
-    the way.
+    Interrupted, it says what is there, and exits with 128 + the signal's number. Raises ValueError where an incomplete
+    other call is in the way.
     """
     if overwrite:
         writer.remove()
@@ -203,9 +204,9 @@ def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False
             done += len(images)
             write_json(writer.manifest, {"call": call, "images": done})
         complete = True
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print(f"stopped: {_kept(writer, done, n)}", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(128 + signal_of(error)) from None
     except OSError as error:
         raise OSError(f"{error.strerror or error}: {_kept(writer, done, n)}") from error
     finally:

@@ -93,15 +93,37 @@ def test_an_interrupted_command_is_ended_where_it_does_not_end_by_itself(ended, 
     assert len(ended) == 1  # it cleaned up in time
 
 
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_commands_end_by_other_signals_as_by_an_interrupt(ended, monkeypatch, signum):
+    monkeypatch.setattr(signals, "GRACE", 0.05)
+    with signals.interruptible():
+        with pytest.raises(signals.Ended, match=f"ended by {signum.name}") as error:
+            os.kill(os.getpid(), signum)
+            time.sleep(10)
+        assert signals.signal_of(error.value) == signum
+        wait_for(lambda: ended)
+    assert ended == [(signum, f"ended by {signum.name}")]
+    assert signal.getsignal(signum) is signal.SIG_DFL
+
+
 def toy(workdir, slow, *options, step=1.0):
     return Terminal("tests/slow_toy.py", "--workdir", workdir, *options, SLOW=slow, STEP=str(step))
+
+
+@pytest.mark.slow
+def test_a_start_that_is_ended_leaves_no_folder(tmp_path):
+    with toy(tmp_path / "run", "compile") as terminal:
+        terminal.read(120, until="training step 1 of 1")
+        terminal.interrupt(signal.SIGTERM)
+        assert terminal.end(30) == 143
+        assert "ended by SIGTERM" in terminal.text and not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slow", ["data", "compile"])
 def test_an_interrupt_before_training_ends_with_one_line_at_once(tmp_path, slow):
     with toy(tmp_path / "run", slow) as terminal:
-        terminal.read(120, until={"data": "opening the data 0:01", "compile": "training step 1 of 1"}[slow])
+        terminal.read(120, until={"data": "opening the data 0:0", "compile": "training step 1 of 1"}[slow])
         at = terminal.interrupt()
         assert terminal.end(30) == 130
         assert time.monotonic() - at < ANSWER

@@ -51,11 +51,25 @@ def watching(react: Callable[[int], None]) -> Iterator[None]:
         reader.close()
 
 
+class Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP came to a command that ends then as it does by Ctrl-C."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"ended by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+def signal_of(error: KeyboardInterrupt) -> int:
+    """Returns the signal that an interrupted command was asked to end by."""
+    return error.signum if isinstance(error, Ended) else signal.SIGINT
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Ends the process within a second of Ctrl-C, also where its main thread cannot be interrupted.
+    """Ends the process within a second of Ctrl-C, SIGTERM or SIGHUP, also where its main thread is kept busy.
 
-    For commands, and while nothing can be lost. The main thread gets its KeyboardInterrupt first, to clean up.
+    For commands, and while nothing can be lost. The main thread gets its KeyboardInterrupt or `Ended` first, to clean
+    up. Signals that have been given another handler, or are ignored, keep it.
     """
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not usual or threading.current_thread() is not threading.main_thread():
@@ -63,15 +77,25 @@ def interruptible() -> Iterator[None]:
         return
     over = threading.Event()
 
-    def react(signum: int) -> None:
-        if signum == signal.SIGINT and not over.wait(GRACE):
-            _end(signum, "interrupted")
+    def handle(signum: int, frame: FrameType | None) -> None:
+        let_go_of_closed()
+        raise Ended(signum)
 
+    others = [kind for kind in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(kind) is signal.SIG_DFL]
+
+    def react(signum: int) -> None:
+        if signum in (signal.SIGINT, *others) and not over.wait(GRACE):
+            _end(signum, "interrupted" if signum == signal.SIGINT else str(Ended(signum)))
+
+    for kind in others:
+        signal.signal(kind, handle)
     with watching(react):
         try:
             yield
         finally:
             over.set()
+            for kind in others:
+                signal.signal(kind, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
