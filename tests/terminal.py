@@ -11,6 +11,12 @@ import sys
 import time
 
 
+def _as_in_a_shell():
+    """Undoes what nohup or a shell's "&" has done to the signals of the tests' own process."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+
+
 class Terminal:
     """A process whose three streams are a pseudo-terminal; `chunks` has all that it wrote, with the time."""
 
@@ -20,7 +26,7 @@ class Terminal:
         self.chunks = [(self.begun, "")]
         self.process = subprocess.Popen(
             [sys.executable, *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-            env={**os.environ, "XLA_FLAGS": "", **environment},
+            env={**os.environ, "XLA_FLAGS": "", **environment}, preexec_fn=_as_in_a_shell,
         )  # fmt: skip
         os.close(slave)
 

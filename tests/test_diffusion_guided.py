@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ import pytest
 from programs import counted
 
 import imagegen_jax as ig
-from imagegen_jax import cli, sampling
+from imagegen_jax import cli, run_options
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.state import create
@@ -214,7 +215,7 @@ def run_of(name, more=0.0):
     nets = {"network": {"params": {"more": jnp.float32(more)}}}
     state = create(nets, optim, averages)
     state = state.replace(ema={"network": {"ema": {"params": {"more": jnp.float32(2 * more)}}}})
-    return Run(experiment, state, None)
+    return Run(experiment, state, pathlib.Path(name))
 
 
 def weights(run):
@@ -276,7 +277,7 @@ def test_a_guide_is_not_guided_and_wants_a_scale():
 @pytest.fixture
 def imagegen(monkeypatch, tmp_path, capsys):
     """Runs `imagegen sample ...` in an empty folder; returns (code, standard error)."""
-    monkeypatch.setattr(sampling, "load", lambda run, modules, step=None: run_of(run.name))
+    monkeypatch.setattr(run_options, "load", lambda run, modules, step=None: run_of(run.name))
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
-from imagegen_jax import cli, sampling
+from imagegen_jax import cli, run_options
 from imagegen_jax.core.model import Inputs, condition_rows
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import Digits, Lowered
@@ -200,7 +200,7 @@ def test_runs_draw_from_what_is_given_or_from_the_data(run):
 
 
 def test_the_command_line_enlarges_a_file(run, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(sampling, "load", lambda name, modules, step=None: run)
+    monkeypatch.setattr(run_options, "load", lambda name, modules, step=None: run)
     pixels = np.arange(16, dtype=np.uint8).reshape(4, 4) * 16
     Image.fromarray(pixels).save(tmp_path / "small.png")
     out = tmp_path / "large.npz"

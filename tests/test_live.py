@@ -31,10 +31,16 @@ def wait_for(condition):
 
 @pytest.fixture
 def ended(monkeypatch):
-    """What the process would have been ended with."""
+    """What the process would have been ended with; signals are as in a shell, also where the tests run below nohup."""
     found = []
     monkeypatch.setattr(signals, "_end", lambda signum, text: found.append((signum, text)))
-    return found
+    usual = {
+        signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL
+    }  # fmt: skip
+    before = {signum: signal.signal(signum, handler) for signum, handler in usual.items()}
+    yield found
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
