@@ -26,7 +26,7 @@ from imagegen_jax.core.serial import fields_of
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """From `low` to `high`, of which `above` leaves out the first and `below` the last."""
+    """Holds the numbers from `low` to `high`: `above` leaves out `low` itself, `below` leaves out `high`."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -98,7 +98,7 @@ _WORDS = {int: "an integer", float: "a number", str: "a text", bool: "true or fa
 
 
 def _check(value: Any, hint: Any, path: str, outer: Range | None, default: Any) -> None:
-    """`outer` is the range of what the value is a part of, which numbers of a schedule are held to."""
+    """Checks a value and all below it; `outer` is the field's range, to which the numbers of a schedule are held too."""
     found = _range_of(hint) or outer
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))

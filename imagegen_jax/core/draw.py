@@ -1,4 +1,4 @@
-"""Samples of a model: what they are drawn from is checked, and they are drawn a chunk at a time."""
+"""Draws samples of a model, a chunk at a time, after a look at their conditions."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def completed(conditions: Conditions, model: Model, open_data: Callable[[], Any]
 
 
 def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Puts each image between what it was made from and the data's own of that row: [n h W c].
+    """Puts each image between its source and the data's own image of that row: [n h W c].
 
     Smaller sources are magnified, by a whole number. `images` themselves for a model that makes them from nothing, or
     from no images that reach their height; of latents the first three channels, as colours: a fourth would be taken for

@@ -174,12 +174,12 @@ def store_data(folder: pathlib.Path, dataset: Any) -> None:
 
 
 def store_rows(folder: pathlib.Path, rows: Rows, class_names: Sequence[str] = ()) -> None:
-    """Writes data.json from what a row of a batch looks like."""
+    """Writes data.json: the shapes of a batch's rows, and the class names."""
     write_json(folder / "data.json", _rows_record(rows, class_names))
 
 
 def store_best(folder: pathlib.Path, best: Best) -> None:
-    """Writes best.json: by which score the best checkpoint is kept."""
+    """Writes best.json: the name of the score that the best checkpoint is kept by."""
     write_json(folder / "best.json", best._asdict())
 
 

@@ -50,7 +50,7 @@ def check_number(value: Any, name: str, low: float = -math.inf, high: float = ma
 
 
 def check_numbers(values: Any, name: str, largest: float = math.inf) -> None:
-    """Raises ValueError, naming `name`, for what is no finite number, or beyond `largest` in either direction."""
+    """Checks that numbers are finite and within `largest` of zero; raises ValueError, naming `name`, where not."""
     try:
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError):

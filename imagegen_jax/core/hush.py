@@ -14,9 +14,9 @@ _LIBRARY = f"{os.sep}orbax{os.sep}"
 
 @functools.cache
 def hush() -> None:
-    """Shows nothing, from now on, of what Orbax logs or fails of in other threads; what it raises is raised as ever.
+    """Silences Orbax's logs, and the errors of its other threads, from now on; it raises errors as ever.
 
-    What anything else prints, logs or fails of is shown as ever. For good, since the parts of a read that failed may
+    All other code's are shown as ever. For good, since the parts of a read that failed may
     end, and be printed, at any later time.
     """
     for name in ("asyncio", "absl"):

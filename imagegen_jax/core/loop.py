@@ -125,7 +125,7 @@ class Run:
         self.program.compile_stage(step, show)
 
     def open_files(self, state: State, changed: folders.Changes) -> None:
-        """Writes what the folder says of the run, and opens its log, of which it says what lines are damaged."""
+        """Writes the folder's facts about the run, and opens its log; damaged lines of the log are said."""
         if not self.first:
             return
         step = int(state.step)
@@ -269,7 +269,7 @@ class Run:
         self.snapshots.save(step, kept)
 
     def write_samples(self, step: int, state: State) -> None:
-        """A grid of samples; none of what draws nothing."""
+        """Writes a grid of samples, if the model draws any."""
         self.write_metrics(step)
         if not isinstance(self.experiment.model, Generative):
             return

@@ -29,7 +29,7 @@ class LogError(OSError):
 
 @contextlib.contextmanager
 def writing(folder: pathlib.Path, what: str, step: int, kept: Callable[[], str]) -> Iterator[None]:
-    """Turns an OSError into a LogError of two lines: what of which step, where and why; and the `kept` work."""
+    """Turns an OSError into a LogError of two lines: file, step, place and reason; and the `kept` work."""
     try:
         yield
     except OSError as error:
