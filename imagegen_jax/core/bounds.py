@@ -98,7 +98,7 @@ _WORDS = {int: "an integer", float: "a number", str: "a text", bool: "true or fa
 
 
 def _check(value: Any, hint: Any, path: str, outer: Range | None, default: Any) -> None:
-    """Checks a value and all below it; `outer` is the field's range, to which the numbers of a schedule are held too."""
+    """Checks a value and all below it; `outer` is its field's range, which a schedule's numbers have too."""
     found = _range_of(hint) or outer
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = _hints(type(value))
