@@ -71,6 +71,7 @@ class Run:
     ) -> np.ndarray:
         """Draws `n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
 
+        Of a model of latents they are latents, float32, as its data are, and not clipped (`core.space.Latents`).
         A class-conditional model wants one label an image, by number or by name (`class_names`). Further conditions,
         such as a guidance scale, are arrays with `n` rows or scalars. A model that makes images from others wants them
         (`source`, uint8 [n h w c]); where they are not given, they are the first `n` of the data it was trained on, in

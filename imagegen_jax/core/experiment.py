@@ -22,7 +22,7 @@ from imagegen_jax.core.stored import Best
 from imagegen_jax.data.image import is_image
 from imagegen_jax.data.source import Source
 
-Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c]
+Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents
 
 
 class Measurement(Protocol):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package
+Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package; or latents (`core.space`)
 Batch = Mapping[str, Array]  # "image", and where the data have them "label", "tokens", "source", "mask"; rows lead
 Scalar = Float[Array, ""]
 Variables = Mapping[str, Any]  # the linen collections of one network: "params", "batch_stats", ...
@@ -98,7 +98,10 @@ class Generative(Model, Protocol):
     """
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1]. `conditions` holds arrays with `n` rows ("label") or scalars ("guidance")."""
+        """`n` images in [-1, 1], or latents where the model is in such a space (`core.space`).
+
+        `conditions` holds arrays with `n` rows ("label") or scalars ("guidance").
+        """
         ...
 
 

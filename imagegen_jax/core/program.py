@@ -112,7 +112,7 @@ class Program:
     def sample(
         self, state: State, n: int, seed: int = 0, conditions: Conditions | None = None, chunk: int = 256
     ) -> np.ndarray:
-        """`n` images, uint8 [n h w c], from the networks as sampling sees them.
+        """`n` images, uint8 [n h w c], from the networks as sampling sees them; or latents, float32.
 
         What the model makes images from and `conditions` do not hold is taken from the data.
         """
