@@ -15,7 +15,17 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
 from imagegen_jax.core.finite import as_drawn, check_finite_images, to_bytes
 from imagegen_jax.core.given import check_integer, check_labels, check_numbers, check_seed
-from imagegen_jax.core.model import Batch, Generative, Model, Nets, check_condition_rows, condition_rows
+from imagegen_jax.core.model import (
+    Batch,
+    ChecksConditions,
+    Generative,
+    Model,
+    Nets,
+    check_condition_rows,
+    condition_rows,
+    num_classes,
+    optional_conditions,
+)
 from imagegen_jax.core.space import picture_of, space_of
 from imagegen_jax.data.grid import beside, repeated
 from imagegen_jax.data.image import images_to_float, is_image
@@ -94,16 +104,16 @@ def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
     for name, values in conditions.items():
         if name == "guidance" or (np.asarray(values).dtype.kind == "f" and name not in ("label", "truncation")):
             check_numbers(values, name, GUIDANCE if name == "guidance" else math.inf)
-    if hasattr(model, "check_conditions"):
+    if isinstance(model, ChecksConditions):
         model.check_conditions(conditions)
-    known = {"label", *condition_rows(model), *getattr(model, "optional_conditions", ())}
+    known = {"label", *condition_rows(model), *optional_conditions(model)}
     for name in sorted(set(conditions) - known):
         raise ValueError(f"{name!r} given, but a {type(model).__name__} reads {sorted(known)} alone: leave it out")
     check_condition_rows(model, {name: np.asarray(values) for name, values in conditions.items()})
     for name in condition_rows(model):
         if len(conditions[name]) != n:
             raise ValueError(f"{len(conditions[name])} rows of {name!r} for {n} images: give one an image")
-    classes = getattr(model, "num_classes", 0)
+    classes = num_classes(model)
     if classes and "label" not in conditions:
         raise ValueError(f"this model draws images of {classes} classes: say which (labels=..., --labels 0,1,2)")
     if "label" not in conditions:

@@ -14,7 +14,16 @@ import numpy as np
 from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys, condition_rows
+from imagegen_jax.core.model import (
+    Batch,
+    Generative,
+    Model,
+    Nets,
+    PRNGKeys,
+    Staged,
+    condition_rows,
+    num_classes,
+)
 from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.step import StepSpec, stage_at
@@ -97,7 +106,7 @@ class Experiment:
     @property
     def num_classes(self) -> int:
         """How many labels the model knows; 0 for an unconditional one."""
-        return getattr(self.model, "num_classes", 0)
+        return num_classes(self.model)
 
 
 def _require(experiment: Experiment, name: str, holds: bool, rule: str) -> None:
@@ -151,7 +160,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
         raise ValueError(f"a phase trains {name!r}, which is no network of the model: they are {sorted(nets)}")
     for name in sorted(trained - set(experiment.optim)):
         raise ValueError(f"the model trains {name!r}, which has no optimizer: add optim[{name!r}]")
-    trainable = set(nets) if hasattr(experiment.model, "stage") else trained  # a later stage may train more
+    trainable = set(nets) if isinstance(experiment.model, Staged) else trained  # a later stage may train more
     for name in sorted(set(experiment.optim) - trainable):
         raise ValueError(f"optim[{name!r}] is for no network that the model trains: they are {sorted(trainable)}")
     for name in sorted(set(experiment.pretrained) - set(nets)):

@@ -1,4 +1,4 @@
-"""Samples of finite numbers or none: they are looked at on the device, where images turn into bytes, and refused here."""
+"""Samples of finite numbers or none: looked at on the device, where images turn into bytes, and refused here."""
 
 from __future__ import annotations
 

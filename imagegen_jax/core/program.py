@@ -18,7 +18,7 @@ from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.draw import Conditions, completed, drawing, rows_at, sample
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
-from imagegen_jax.core.model import Batch, Model, Scalar
+from imagegen_jax.core.model import Batch, Entering, Model, Scalar
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
 
@@ -141,7 +141,7 @@ def _shown(show: Callable[[str], AbstractContextManager[None]], which: str, verb
 
 def enters(model: Model, step: int) -> bool:
     """Whether a new stage begins with training step `step`."""
-    return hasattr(model, "enter") and (step == 0 or stage_at(model, step) != stage_at(model, step - 1))
+    return isinstance(model, Entering) and (step == 0 or stage_at(model, step) != stage_at(model, step - 1))
 
 
 def _enter(experiment: Experiment, step: int) -> Callable[[State], State]:
@@ -153,7 +153,7 @@ def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) ->
     """The shapes and places of the state after `step` steps, without memory, compilation or data."""
     nets = abstract_nets(experiment.model, rows)
     state = jax.eval_shape(lambda nets: create(nets, experiment.optim, experiment.averages), nets)
-    for at in range(step if hasattr(experiment.model, "stage") else 0):
+    for at in range(step if isinstance(experiment.model, Entering) else 0):
         if enters(experiment.model, at):
             state = jax.eval_shape(_enter(experiment, at), state)
     return abstract(state, shard.state_sharding(mesh, state))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from imagegen_jax.core.space import picture_of_latents
 from imagegen_jax.data.grid import beside, grid, repeated
-from imagegen_jax.core.space import picture_of_latents
+from imagegen_jax.data.output import write_picture
 from imagegen_jax.data.source import Dataset
 
 _SPLITS = frozenset("train training val valid validation dev test testing eval".split())  # usual names of folders

@@ -31,12 +31,13 @@ from imagegen_jax.core.model import (
     PRNGKey,
     PRNGKeys,
     Scalar,
+    Styles,
     Variables,
     check_images,
     check_labels,
 )
 from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
-from imagegen_jax.gan.latents import Styles, check_truncation
+from imagegen_jax.gan.latents import check_truncation
 from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
 from imagegen_jax.gan.progan_networks import Discriminator
 from imagegen_jax.gan.regularizers import zero_centred_penalty
