@@ -23,10 +23,10 @@ from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.loop import train
+from imagegen_jax.core.npz import read_arrays
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
 from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
-from imagegen_jax.data.npz import read_arrays
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.guided import Guided
 

@@ -14,6 +14,7 @@ import numpy as np
 from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.image import is_image
 from imagegen_jax.core.model import (
     Batch,
     Generative,
@@ -26,10 +27,9 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
+from imagegen_jax.core.source import Source, class_names_of, labels_of
 from imagegen_jax.core.step import StepSpec, stage_at
 from imagegen_jax.core.stored import Best
-from imagegen_jax.data.image import is_image
-from imagegen_jax.data.source import Source
 
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents
 
@@ -64,7 +64,7 @@ class Experiment:
 
     name: str
     model: Any  # a core.model.Model
-    data: Any  # a data.Source
+    data: Any  # a core.source.Source
     optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is frozen
     averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
     augment: tuple[Callable[[Batch, PRNGKeys], Batch], ...] = ()  # applied in order to each batch, inside jit
@@ -175,7 +175,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
 
 
 def _check_labels(experiment: Experiment, dataset: Any) -> None:
-    classes, labels = experiment.num_classes, getattr(dataset, "labels", None)
+    classes, labels = experiment.num_classes, labels_of(dataset)
     if not classes:
         return
     if labels is None:
@@ -187,7 +187,7 @@ def _check_labels(experiment: Experiment, dataset: Any) -> None:
             f"model.num_classes={classes}, but the data have labels from {labels.min()} to {labels.max()}: "
             f"set model.num_classes to {labels.max() + 1}"
         )
-    known = len(getattr(dataset, "class_names", ()))
+    known = len(class_names_of(dataset))
     if known and known != classes:
         raise ValueError(
             f"model.num_classes={classes}, but the data have {known} classes: set model.num_classes to {known}"

@@ -10,13 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax.core.archive import open_archive
 from imagegen_jax.core.bounds import Positive
 from imagegen_jax.core.files import check_regular
 from imagegen_jax.core.model import Batch, PRNGKeys
-from imagegen_jax.data.archive import open_archive
+from imagegen_jax.core.npz import explained, outline, stored
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.folder import fingerprint
-from imagegen_jax.data.npz import explained, outline, stored
 from imagegen_jax.data.prepare import numbered
 from imagegen_jax.data.source import Dataset
 

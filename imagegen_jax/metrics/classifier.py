@@ -25,14 +25,14 @@ from jaxtyping import Array, Float
 from imagegen_jax.core.claim import LiveRunError
 from imagegen_jax.core.compile import jit
 from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.files import cache_root
+from imagegen_jax.core.image import to_float
 from imagegen_jax.core.model import Aux, Batch, Inputs, Nets, Phase, PRNGKey, Scalar, check_labels
 from imagegen_jax.core.model import check_images as check_shapes
 from imagegen_jax.core.optim import AdamW, Cosine
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.shard import replicated
 from imagegen_jax.core.stored import Stored
-from imagegen_jax.data.cache import cache_root
-from imagegen_jax.data.image import to_float
 from imagegen_jax.data.source import Dataset, Source
 from imagegen_jax.metrics.blocks import local_mesh
 from imagegen_jax.metrics.extractor import Features, Images, check_images, hash_tree, split_rows

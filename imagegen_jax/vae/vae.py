@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import Count, NonNegative, Shape
+from imagegen_jax.core.likelihood import bits_per_dim
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -24,7 +25,6 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.metrics.likelihood import bits_per_dim
 from imagegen_jax.vae.likelihood import Bernoulli, Gaussian
 from imagegen_jax.vae.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 
