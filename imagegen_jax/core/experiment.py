@@ -20,7 +20,6 @@ from imagegen_jax.core.model import (
     Generative,
     Model,
     Nets,
-    PRNGKeys,
     Staged,
     condition_rows,
     num_classes,
@@ -28,7 +27,7 @@ from imagegen_jax.core.model import (
 from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.source import Source, class_names_of, labels_of
-from imagegen_jax.core.step import StepSpec, stage_at
+from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
 from imagegen_jax.core.stored import Best
 
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents
@@ -67,7 +66,7 @@ class Experiment:
     data: Any  # a core.source.Source
     optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is frozen
     averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
-    augment: tuple[Callable[[Batch, PRNGKeys], Batch], ...] = ()  # applied in order to each batch, inside jit
+    augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str] = FrozenMap()  # network -> a run folder or an .npz of weights to start from
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
     microbatches: Count = 1  # parts that a batch's gradient is accumulated over, to save memory
@@ -135,11 +134,16 @@ def example_batch(rows: Rows, n: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 @functools.lru_cache(maxsize=32)
-def initializer(model: Model) -> Callable[[Any, Batch], Nets]:
-    """(seed, batch) -> fresh networks. One function a model, so that jax traces it once for shapes and for values."""
+def initializer(model: Model, augment: tuple[Augmentation, ...] = ()) -> Callable[[Any, Batch], Nets]:
+    """(seed, batch) -> fresh networks. One function a model, so that jax traces it once for shapes and for values.
+
+    The batch is one of step 0, prepared and augmented as it is there; zeros of losses' types stay as they are.
+    """
 
     def fresh(seed: Any, batch: Batch) -> Nets:
-        return model.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1), batch)  # no step has this key
+        key = jax.random.key(seed)
+        batch = prepare(augment, batch, jax.random.fold_in(key, 0))
+        return model.init(jax.random.fold_in(key, 2**32 - 1), batch)  # no step has this key
 
     return fresh
 
