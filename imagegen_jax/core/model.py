@@ -97,7 +97,10 @@ class StartsFromData(Protocol):
 
     @property
     def starts_from_data(self) -> bool:
-        """Whether `init` is given the first batch of training, as losses would see it, in place of zeros."""
+        """Whether `init` is given the first batch of training, as losses would see it, in place of zeros.
+
+        Networks that are pretrained take their weights after it.
+        """
         ...
 
 
@@ -235,6 +238,11 @@ class Denoising(Protocol):
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers see of the network."""
         ...
+
+
+def starts_from_data(model: object) -> bool:
+    """Tells whether `model.init` wants the first batch of training."""
+    return isinstance(model, StartsFromData) and model.starts_from_data
 
 
 def num_classes(model: object) -> int:

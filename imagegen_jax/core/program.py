@@ -18,7 +18,7 @@ from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.draw import Conditions, completed, drawing, rows_at, sample
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
-from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, StartsFromData
+from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
 
@@ -50,7 +50,7 @@ class Program:
     def _start(self) -> tuple[Callable[[Any, Batch], Nets], Batch]:
         """What makes the networks, of the seed and a batch, and this batch: zeros, or what the first step is given."""
         model = self.experiment.model
-        if isinstance(model, StartsFromData) and model.starts_from_data:
+        if starts_from_data(model):
             return initializer(model, self.spec.augment), self.batch(0)
         rows = example_batch(rows_of(self.dataset), 2)
         return initializer(model), jax.tree.map(lambda row: np.zeros(row.shape, row.dtype), rows)
