@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+import itertools
 import re
 import types
 import typing
@@ -18,8 +19,10 @@ from typing import Annotated, Any, TypeVar
 import typeguard
 import tyro
 
+from imagegen_jax.core import old_names
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.serial import fields_of
+from imagegen_jax.moved import newer_words
 
 T = TypeVar("T")
 
@@ -27,8 +30,9 @@ T = TypeVar("T")
 def override(node: T, changes: Mapping[str, Any]) -> T:
     """`node` with other values at some dotted paths, e.g. {"steps": 10, "optim.generator.lr": 1e-4}.
 
-    A dataclass may be replaced whole ("data": Digits()) and then changed further. Raises ValueError for a name that
-    does not exist and TypeError for a value of the wrong type.
+    A dataclass may be replaced whole ("data": Digits()) and then changed further. A name of an earlier version stands
+    for what has its place (`core.old_names`). Raises ValueError for a name that does not exist and TypeError for a
+    value of the wrong type.
     """
     for path, value in changes.items():
         node = _replaced(node, path.split("."), value, path)
@@ -42,13 +46,33 @@ def _replaced(node: Any, parts: Sequence[str], value: Any, path: str) -> Any:
         return FrozenMap({**node, head: _replaced(node[head], rest, value, path) if rest else value})
     if not dataclasses.is_dataclass(node):
         raise ValueError(f"{path}: {type(node).__name__} {node!r} has no fields, so no {head!r}")
-    _check_name(head, [field.name for field in fields_of(node)], path)
+    names = [field.name for field in fields_of(node)]
+    if head not in names and (now := _of_earlier(node, head, rest, value, path)) is not None:
+        return now
+    _check_name(head, names, path)
     if rest:
         value = _replaced(getattr(node, head), rest, value, path)
     else:
         value = tuple(value) if isinstance(value, list) else value
         _check_type(type(node), head, value, path)
     return _rebuilt(node, {head: value})
+
+
+def _of_earlier(node: Any, head: str, rest: Sequence[str], value: Any, path: str) -> Any:
+    """`node` changed as `path` with an old name at its `head` says; None where the node never had such a name."""
+    before = path.removesuffix(".".join([head, *rest]))
+    name = old_names.renamed(node, head)
+    if name != head:
+        now = ".".join([name, *rest])
+        old_names.say(path, [before + now])
+        return _replaced(node, now.split("."), value, before + now)
+    old = None if rest else old_names.upgrade(node, head, value)
+    if old is None:
+        return None
+    old_names.say(path, [before + name for name in old])
+    for name, item in old.items():
+        _check_type(type(node), name, item, path)
+    return _rebuilt(node, old)
 
 
 def _rebuilt(node: Any, changes: Mapping[str, Any]) -> Any:
@@ -96,23 +120,37 @@ def parse_overrides(
 
 
 def _choose_classes(node: Any, arguments: list[str], prefix: list[str]) -> tuple[Any, list[str]]:
-    """Takes the options, below `prefix`, that replace a dataclass by another or by a number out of the arguments."""
+    """Takes the options, below `prefix`, that replace a dataclass by another or by a number out of the arguments.
+
+    So it does with those of an earlier version whose values have changed too; a renamed one becomes today's.
+    """
     rest: list[str] = []
     while arguments:
         option = arguments.pop(0)
         name, equals, given = option.removeprefix("--").partition("=")
-        if not option.startswith("--") or not (equals or arguments):
+        parts = old_names.current_parts(node, name.replace("-", "_").split("."))
+        if not option.startswith("--") or parts[: len(prefix)] != prefix:
             rest.append(option)
             continue
-        path = name.replace("-", "_")
-        parts = path.split(".")
+        path = ".".join(parts)
+        if path != name.replace("-", "_"):
+            old_names.say(f"--{name}", [f"--{path}"])
+            name, option = path, f"--{path}{equals}{given}"
         choices, current = _alternatives(node, parts)
-        if not choices or parts[: len(prefix)] != prefix:
+        if choices and (equals or arguments):
+            given = given if equals else arguments.pop(0)
+            node = override(node, {path: _chosen(name, given, choices, current)})
+        elif old_names.is_old(node, parts):
+            words = [given] if equals else _values(arguments)
+            del arguments[: 0 if equals else len(words)]
+            node = override(node, {path: old_names.read(words)})
+        else:
             rest.append(option)
-            continue
-        given = given if equals else arguments.pop(0)
-        node = override(node, {path: _chosen(name, given, choices, current)})
     return node, rest
+
+
+def _values(arguments: Sequence[str]) -> list[str]:
+    return list(itertools.takewhile(lambda word: not word.startswith("--"), arguments))
 
 
 def _alternatives(node: Any, parts: Sequence[str]) -> tuple[dict[str, Any], Any]:
@@ -143,6 +181,9 @@ def _chosen(name: str, given: str, choices: Mapping[str, Any], current: Any) -> 
         try:
             return choices["a number"](given)
         except (KeyError, ValueError):
+            if newer := [word for word in newer_words(given) if word in choices]:
+                old_names.say(f"--{name} {given}", [f"--{name} {choices[newer[0]].__name__}"])
+                return _chosen(name, newer[0], choices, current)
             raise SystemExit(f"--{name} {given}: it can be {', '.join(choices)}") from None
     missing = dataclasses.MISSING
     needed = [f.name for f in fields_of(cls) if f.default is missing and f.default_factory is missing]
