@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 
 import imagegen_jax as ig
-from imagegen_jax.cli import rows_of_model
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.draw import class_rows, completed, label_conditions
+from imagegen_jax.core.experiment import rows_of_model
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.shard import MeshShape

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from imagegen_jax.evaluation import run_command
-from imagegen_jax.evaluation_options import add_options
+from imagegen_jax.cli.evaluate import run_command
+from imagegen_jax.cli.evaluate_options import add_options
 from imagegen_jax.metrics.card import Card, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, Pair, printed_names
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, evaluate

@@ -10,7 +10,8 @@ import pytest
 from toys import Game, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax import evaluation, evaluation_options
+from imagegen_jax.cli import evaluate as evaluation
+from imagegen_jax.cli import evaluate_options as evaluation_options
 from imagegen_jax.core.folder import store_data, store_experiment
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.metrics import catalog

@@ -14,7 +14,7 @@ import numpy as np
 from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys
+from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys, condition_rows
 from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.step import StepSpec, stage_at
@@ -111,6 +111,12 @@ Rows = Mapping[str, jax.ShapeDtypeStruct]  # the shape and dtype of one row of e
 def rows_of(dataset: Any) -> Rows:
     """What one row of a data set's batches looks like."""
     return {name: jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for name, a in dataset.batch(0, 1).items()}
+
+
+def rows_of_model(experiment: Experiment) -> Rows:
+    """Returns what a row of a batch is as the model has it: its images, labels where it knows classes, and sources."""
+    rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8), **condition_rows(experiment.model)}
+    return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
 
 
 def example_batch(rows: Rows, n: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -16,8 +16,6 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-import typeguard
-import tyro
 
 from imagegen_jax.core import old_names
 from imagegen_jax.core.frozen import FrozenMap
@@ -87,6 +85,8 @@ def _check_name(name: str, names: Sequence[str], path: str) -> None:
 
 
 def _check_type(cls: type, name: str, value: Any, path: str) -> None:
+    import typeguard
+
     hint = _hints(cls)[name]
     try:
         typeguard.check_type(value, hint)
@@ -115,6 +115,8 @@ def parse_overrides(
     options below these names are offered.
     """
     node, rest = _choose_classes(node, list(arguments), list(prefix))
+    import tyro  # here and below: it is slow to import, and a notebook has no command line
+
     flags = tyro.cli(_mirror(node, prefix), args=rest, prog=prog, description=description)
     return override(node, dict(_changed(node, flags)))
 
@@ -196,6 +198,8 @@ def _chosen(name: str, given: str, choices: Mapping[str, Any], current: Any) -> 
 
 def _mirror(node: Any, prefix: Sequence[str] = ()) -> Any:
     """A dataclass type with the plain values of `node` as fields and defaults, for tyro to make options of."""
+    import tyro
+
     fields: list[Any] = []
     for name, value, hint, comment in _members(node):
         if prefix and name != prefix[0]:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from imagegen_jax.data.grid import beside, grid, repeated
 from imagegen_jax.data.image import to_uint8
+from imagegen_jax.data.output import write_picture
 from imagegen_jax.data.source import Dataset
-from imagegen_jax.output import write_picture
 
 _SPLITS = frozenset("train training val valid validation dev test testing eval".split())  # usual names of folders
 _NAMED = 5  # classes that a note names at most

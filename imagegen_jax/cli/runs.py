@@ -15,16 +15,16 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from imagegen_jax.cli.options import number, seed, step
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
 from imagegen_jax.core.draw import GUIDANCE
-from imagegen_jax.core.experiment import Experiment, Rows
+from imagegen_jax.core.experiment import Experiment, rows_of_model
 from imagegen_jax.core.given import check_labels
-from imagegen_jax.core.model import Model, condition_rows
+from imagegen_jax.core.model import Model
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import mesh_of
 from imagegen_jax.diffusion.editing import Denoising
-from imagegen_jax.options import number, seed, step
 from imagegen_jax.run import Run, load
 
 SCALARS = {  # numbers that some models read: the type of the options of these names, and what they say of themselves
@@ -174,12 +174,6 @@ def _check_fits(run: Run, experiment: Experiment, overrides: Sequence[str]) -> N
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path[1:], simple=True, separator="/"): leaf.shape for path, leaf in leaves}
-
-
-def rows_of_model(experiment: Experiment) -> Rows:
-    """Returns what a row of a batch is as the model has it: its images, labels where it knows classes, and sources."""
-    rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8), **condition_rows(experiment.model)}
-    return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
 
 
 # --- options that nothing reads --------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from imagegen_jax.core.experiment import Experiment
 
-PACKAGE = pathlib.Path(__file__).resolve().parent
+PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 
 def import_target(target: str) -> ModuleType:
