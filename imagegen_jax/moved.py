@@ -17,10 +17,30 @@ from typing import Any
 
 # Old module -> the one that holds its names now. Each module has a line of its own, with the packages above it where
 # these are gone. A package may have taken the place of an old module: a line "a.b": "a.b.c" says so.
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {
+    "imagegen_jax.data_command": "imagegen_jax.cli.data",
+    "imagegen_jax.edit_options": "imagegen_jax.cli.edit.common",
+    "imagegen_jax.edit_rows": "imagegen_jax.editing.rows",
+    "imagegen_jax.editing": "imagegen_jax.cli.edit.latents",
+    "imagegen_jax.evaluation": "imagegen_jax.cli.evaluate",
+    "imagegen_jax.evaluation_options": "imagegen_jax.cli.evaluate_options",
+    "imagegen_jax.evaluation_sets": "imagegen_jax.metrics.named",
+    "imagegen_jax.info": "imagegen_jax.cli.info",
+    "imagegen_jax.main": "imagegen_jax.cli.train",
+    "imagegen_jax.options": "imagegen_jax.cli.options",
+    "imagegen_jax.output": "imagegen_jax.data.output",
+    "imagegen_jax.restoring": "imagegen_jax.cli.edit.restoring",
+    "imagegen_jax.run_options": "imagegen_jax.cli.runs",
+    "imagegen_jax.sampling": "imagegen_jax.cli.sample",
+    "imagegen_jax.streaming": "imagegen_jax.data.streaming",
+    "imagegen_jax.targets": "imagegen_jax.cli.targets",
+    "imagegen_jax.user_images": "imagegen_jax.data.user_images",
+}
 
 # "old.module:Name" -> "new.module:Name", of names that did not go where their module went, or that are other words now.
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:rows_of_model",
+}
 
 
 def current_module(name: str) -> str:
