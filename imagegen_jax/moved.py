@@ -21,6 +21,7 @@ MODULES: dict[str, str] = {
     "imagegen_jax.data_command": "imagegen_jax.cli.data",
     "imagegen_jax.edit_options": "imagegen_jax.cli.edit.common",
     "imagegen_jax.edit_rows": "imagegen_jax.editing.rows",
+    "imagegen_jax.diffusion.solvers": "imagegen_jax.diffusion.solver",
     "imagegen_jax.editing": "imagegen_jax.cli.edit.latents",
     "imagegen_jax.evaluation": "imagegen_jax.cli.evaluate",
     "imagegen_jax.evaluation_options": "imagegen_jax.cli.evaluate_options",
@@ -39,6 +40,18 @@ MODULES: dict[str, str] = {
 
 # "old.module:Name" -> "new.module:Name", of names that did not go where their module went, or that are other words now.
 NAMES: dict[str, str] = {
+    "imagegen_jax.diffusion.solvers:ConsistencyMultistep": "imagegen_jax.diffusion.ancestral:ConsistencyMultistep",
+    "imagegen_jax.diffusion.solvers:DDPMAncestral": "imagegen_jax.diffusion.ancestral:DDPMAncestral",
+    "imagegen_jax.diffusion.solvers:DEIS": "imagegen_jax.diffusion.multistep:DEIS",
+    "imagegen_jax.diffusion.solvers:DPMSolver": "imagegen_jax.diffusion.exponential:DPMSolver",
+    "imagegen_jax.diffusion.solvers:Euler": "imagegen_jax.diffusion.multistep:Euler",
+    "imagegen_jax.diffusion.solvers:EulerAncestral": "imagegen_jax.diffusion.ancestral:EulerAncestral",
+    "imagegen_jax.diffusion.solvers:Heun": "imagegen_jax.diffusion.heun:Heun",
+    "imagegen_jax.diffusion.solvers:LMS": "imagegen_jax.diffusion.multistep:LMS",
+    "imagegen_jax.diffusion.solvers:PNDM": "imagegen_jax.diffusion.multistep:PNDM",
+    "imagegen_jax.diffusion.solvers:RK45": "imagegen_jax.diffusion.ode:RK45",
+    "imagegen_jax.diffusion.solvers:Restart": "imagegen_jax.diffusion.heun:Restart",
+    "imagegen_jax.diffusion.solvers:UniPC": "imagegen_jax.diffusion.exponential:UniPC",
     "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:rows_of_model",
 }
 

@@ -56,6 +56,10 @@ class Options:
         found = self.names[name]
         return _load(found) if isinstance(found, str) else found
 
+    def load_all(self) -> list[type]:
+        """Returns the classes of all names."""
+        return [cls for name in self.names if (cls := self.load(name)) is not None]
+
     def refusal(self, word: str) -> str:
         """Says what can be named in place of a word."""
         near = difflib.get_close_matches(word.lower(), [name.lower() for name in self.names], n=1, cutoff=0.5)
