@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural, NonNegative, Positive, Shape, Share
+from imagegen_jax.core.likelihood import bits_per_dim, log_prob_of_level
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -50,7 +51,6 @@ from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.schedule import AnySchedule, CosineSchedule, StepTable, signal_and_noise, step_table
 from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.diffusion.sources import check_source_shape, source_of, source_rows
-from imagegen_jax.metrics.likelihood import bits_per_dim, log_prob_of_level
 from imagegen_jax.nn.adm import ADM
 from imagegen_jax.nn.denoising import AnyNetwork, check_channels
 

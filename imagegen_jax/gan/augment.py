@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 from imagegen_jax.core.bounds import Count, Positive, Share
 from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKey, PRNGKeys, Scalar
+from imagegen_jax.core.random import streams
 from imagegen_jax.nn import affine
 
 ADAState = Mapping[str, Any]
@@ -155,7 +156,7 @@ class ADA:
     def __call__(self, images: Image, keys: PRNGKeys, p: Scalar) -> Image:
         """[B H W C] -> [B H W C], with 1 or 3 channels; colours may leave [-1, 1]"""
         _, height, width, _ = images.shape
-        of_places, of_colours = jax.vmap(jax.random.split, out_axes=1)(keys)
+        of_places, of_colours = streams(keys, 2)
         if self.blits or self.geometry:
             matrices = jax.vmap(lambda key: self._where_from(key, p, (height, width)))(of_places)
             images = jax.vmap(affine.warp)(images, matrices)

@@ -32,6 +32,7 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import normal_rows
 from imagegen_jax.gan import dcgan
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.networks import AnyOneHotCritic, AnyOneHotGenerator
@@ -194,7 +195,7 @@ class CGAN:
         return jax.nn.one_hot(batch["label"], self.num_classes)
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:
-        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+        return normal_rows(keys, (self.latent_dim,))
 
     def _generate(self, variables: Variables, z: Float[Array, "b d"], labels: Labels) -> tuple[Image, Variables]:
         return self.generator.apply(variables, z, labels, self.image_shape, train=True, mutable=["batch_stats"])

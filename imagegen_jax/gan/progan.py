@@ -33,6 +33,7 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import streams
 from imagegen_jax.gan import conditional
 from imagegen_jax.gan.conditional import Judgement, Labels
 from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
@@ -110,7 +111,7 @@ class ProGAN:
         full image, of which a stage sees means.
         """
         progress = self.growth.progress(inputs.step, self.levels)
-        latent_keys, penalty_keys = jax.vmap(jax.random.split, out_axes=1)(inputs.keys)
+        latent_keys, penalty_keys = streams(inputs.keys, 2)
         real = at_stage(inputs.batch["image"], stage, progress, self.levels)
         fake, labels = self._generate(nets["generator"], latent_keys, stage, progress)
         judge = functools.partial(self._judge, nets["discriminator"], stage=stage, progress=progress)

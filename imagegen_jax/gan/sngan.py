@@ -35,6 +35,7 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import streams
 from imagegen_jax.gan import conditional
 from imagegen_jax.gan.conditional import (
     Head,
@@ -171,7 +172,7 @@ class SNGAN:
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """-E[D(G(z, y'), y')]   (Eq. 17), or another objective's."""
-        keys = jax.vmap(lambda key: jax.random.split(key, self.generator_batches))(inputs.keys).reshape(-1)
+        keys = streams(inputs.keys, self.generator_batches).swapaxes(0, 1).reshape(-1)
         fake, labels, stats = self._generate(nets["generator"], keys)
         judged = self._judge(nets["discriminator"], fake, labels)
         real = self._judge_rows(nets["discriminator"], inputs.batch) if self.objective.pairs else None

@@ -31,18 +31,20 @@ from imagegen_jax.core.model import (
     PRNGKey,
     PRNGKeys,
     Scalar,
+    Styles,
     Variables,
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
-from imagegen_jax.gan.latents import Styles, check_truncation
+from imagegen_jax.gan.latents import check_truncation
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.progan_networks import Discriminator
 from imagegen_jax.gan.regularizers import zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Labels, resolutions
 from imagegen_jax.gan.stylegan_networks import Generator
-from imagegen_jax.gan.styles import follow, mix, split_keys, truncate
+from imagegen_jax.gan.styles import follow, mix, truncate
 from imagegen_jax.nn.upfirdn import BINOMIAL
 
 
@@ -158,10 +160,10 @@ class StyleGAN:
         self, variables: Variables, keys: PRNGKeys, label: Int[Array, " b"] | None, stage: Stage, progress: Scalar
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"]]:
         """Images of random latents at the size of a stage, and the styles of the first latents alone."""
-        first_keys, second_keys, mix_keys, noise_keys = split_keys(keys, 4)
+        first_keys, second_keys, mix_keys, noise_keys = streams(keys, 4)
 
         def random_styles(keys: PRNGKeys) -> Float[Array, "b d"]:
-            z = jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+            z = normal_rows(keys, (self.latent_dim,))
             return self._map(variables, z, label)
 
         first, layers = random_styles(first_keys), 2 * (stage.level + 1)

@@ -32,12 +32,13 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.augment import Adaptive, AnyAugmentation
 from imagegen_jax.gan.latents import check_truncation
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.regularizers import path_lengths, zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, Labels, resolutions
-from imagegen_jax.gan.styles import follow, mix, split_keys, truncate
+from imagegen_jax.gan.styles import follow, mix, truncate
 
 Styles = Float[Array, "b l d"]  # a style for each layer, from coarse to fine
 
@@ -120,7 +121,7 @@ class StyleGAN2:
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """The objective's, of logits of generated images; the mean style moves on."""
-        latent_keys, noise_keys, augment_keys, real_keys = split_keys(inputs.keys, 4)
+        latent_keys, noise_keys, augment_keys, real_keys = streams(inputs.keys, 4)
         labels = self._labels(inputs.batch)
         w, first = self._training_styles(nets, latent_keys, labels)
         fake = self.synthesise(nets, w, noise_keys)
@@ -139,9 +140,9 @@ class StyleGAN2:
 
         As in the authors' code, the gradient also goes through the batch's share of a.
         """
-        latent_keys, noise_keys, pixel_keys = split_keys(inputs.keys[:: self.path_shrink], 3)
+        latent_keys, noise_keys, pixel_keys = streams(inputs.keys[:: self.path_shrink], 3)
         w, _ = self._training_styles(nets, latent_keys, self._labels(inputs.batch, self.path_shrink))
-        y = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(pixel_keys)
+        y = normal_rows(pixel_keys, self.image_shape)
         lengths = path_lengths(lambda w: self.synthesise(nets, w, noise_keys), w, y)
         averages = nets["generator"]["averages"]
         a = averages["path_length"] + self.path_decay * (jnp.mean(lengths) - averages["path_length"])
@@ -151,7 +152,7 @@ class StyleGAN2:
 
     def discriminator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """The objective's, of logits of one batch of real images and one of generated ones; `augment` adapts."""
-        latent_keys, noise_keys, real_keys, fake_keys = split_keys(inputs.keys, 4)
+        latent_keys, noise_keys, real_keys, fake_keys = streams(inputs.keys, 4)
         labels = self._labels(inputs.batch)
         w, _ = self._training_styles(nets, latent_keys, labels)
         fake_logits = self._discriminate(nets, self.synthesise(nets, w, noise_keys), labels, fake_keys)
@@ -217,10 +218,10 @@ class StyleGAN2:
 
     def _training_styles(self, nets: Nets, keys: PRNGKeys, labels: Labels | None) -> tuple[Styles, Float[Array, "b d"]]:
         """Styles with mixing (arXiv 1812.04948, section 3.1), and those of the first latents alone."""
-        first_keys, second_keys, mix_keys = split_keys(keys, 3)
+        first_keys, second_keys, mix_keys = streams(keys, 3)
 
         def random_styles(keys: PRNGKeys) -> Float[Array, "b d"]:
-            return self._map(nets, jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys), labels)
+            return self._map(nets, normal_rows(keys, (self.latent_dim,)), labels)
 
         first = random_styles(first_keys)
         if self.mixing == 0:

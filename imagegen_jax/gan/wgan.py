@@ -32,6 +32,7 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.losses import AnyObjective, Wasserstein, logit_metrics
 from imagegen_jax.gan.networks import AnyCritic, AnyGenerator
 from imagegen_jax.gan.regularizers import Critic, dragan_penalty, gradient_penalty
@@ -118,7 +119,7 @@ class WGAN:
         With another objective, its loss in place of the first two terms. Of a 1-Lipschitz critic, the difference of
         the mean logits estimates the Wasserstein distance from below.
         """
-        latent_keys, penalty_keys = jax.vmap(jax.random.split, out_axes=1)(inputs.keys)
+        latent_keys, penalty_keys = streams(inputs.keys, 2)
         real, (fake, _) = inputs.batch["image"], self._generate(nets["generator"], self._latents(latent_keys))
         real_logits, stats = self._judge(nets["critic"], real)
         fake_logits, stats = self._judge({**nets["critic"], **stats}, fake)
@@ -131,7 +132,7 @@ class WGAN:
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """-E[D(G(z))]   (Algorithm 1), or another objective's."""
-        keys = jax.vmap(lambda key: jax.random.split(key, self.generator_batches))(inputs.keys).reshape(-1)
+        keys = streams(inputs.keys, self.generator_batches).swapaxes(0, 1).reshape(-1)
         fake, stats = self._generate(nets["generator"], self._latents(keys))
         logits, _ = self._judge(nets["critic"], fake)
         real_logits = self._judge(nets["critic"], inputs.batch["image"])[0] if self.objective.pairs else None
@@ -149,7 +150,7 @@ class WGAN:
         return self.generator.apply(nets["generator"], z, self.image_shape, train=False)
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:
-        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+        return normal_rows(keys, (self.latent_dim,))
 
     def _generate(self, variables: Variables, z: Float[Array, "b d"]) -> tuple[Image, Variables]:
         return self.generator.apply(variables, z, self.image_shape, train=True, mutable=["batch_stats"])

@@ -20,8 +20,9 @@ from imagegen_jax.cli.runs import add_scalar, check_used, classes_of, open_run, 
 from imagegen_jax.core import draw
 from imagegen_jax.core.files import whole
 from imagegen_jax.core.finite import check_finite_images
-from imagegen_jax.data.grid import beside, grid, magnified
-from imagegen_jax.data.image import to_float, to_uint8
+from imagegen_jax.core.grid import beside, grid, magnified
+from imagegen_jax.core.image import to_float, to_uint8
+from imagegen_jax.core.model import StyleBased
 from imagegen_jax.data.output import check_output
 from imagegen_jax.data.user_images import add_images, read_images
 from imagegen_jax.data.video import check_video, write_video
@@ -172,7 +173,7 @@ def _styles(run: Run, drawn: Drawn, truncation: float = 1.0) -> jax.Array:
     return model.styles(run.nets, drawn.z, drawn.conditions.get("label"), truncation)
 
 
-def _range(layers: tuple[int, int | None], model: latents.StyleBased) -> tuple[int, int]:
+def _range(layers: tuple[int, int | None], model: StyleBased) -> tuple[int, int]:
     start, end = layers[0], model.layers if layers[1] is None else layers[1]
     latents.check_layers(start, end, model.layers)
     return start, end
@@ -216,7 +217,7 @@ def _interpolate(options: argparse.Namespace, run: Run) -> str:
 def _directions(options: argparse.Namespace, run: Run) -> str:
     model, strengths = run.experiment.model, jnp.linspace(-options.strength, options.strength, options.columns)
     drawn, rows = _draw(options, run, 1), dict[str, Any]()
-    if isinstance(model, latents.StyleBased):
+    if isinstance(model, StyleBased):
         start = _styles(run, drawn, drawn.conditions.get("truncation", 1.0))[0]
         layers = range(*_range(options.layers or LAYERS["all"], model))
         n, values = directions(style_weights(model, run.nets, start.shape[-1], layers), options.count)
