@@ -27,7 +27,7 @@ from imagegen_jax.core.npz import read_arrays
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
 from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
-from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.guidances import ClassifierFree
 from imagegen_jax.diffusion.guided import Guided
 
 Path = str | os.PathLike[str]
@@ -124,7 +124,7 @@ class Run:
         with the average that its own sampling reads. Raises ValueError where the two do not go together.
         """
         own = getattr(self.experiment.model, "guidance", None)
-        own = own if isinstance(own, AnyGuidance) else ClassifierFree()  # a MeanFlow's is a number, of its training
+        own = own if callable(own) else ClassifierFree()  # a MeanFlow's is a number, of its training
         model = Guided(self.experiment.model, guide.experiment.model, own)
         nets = jax.device_put(guide.nets, state_sharding(mesh_of(self.nets), guide.nets))
         params, stats = split(model.joined({}, nets))

@@ -15,7 +15,7 @@ from imagegen_jax.core.experiment import Experiment, Rows, rows_of
 from imagegen_jax.core.identity import contents
 from imagegen_jax.core.log import write_json
 from imagegen_jax.core.metrics_log import read_lines
-from imagegen_jax.core.serial import differences, from_dict, to_dict, with_defaults
+from imagegen_jax.core.serial import differences, from_dict, renewed, to_dict
 from imagegen_jax.core.source import Recorded, class_names_of
 from imagegen_jax.core.stored import Best, in_short
 
@@ -42,7 +42,7 @@ def compare_experiment(folder: pathlib.Path, experiment: Experiment) -> Changes:
     path = folder / "experiment.json"
     if not path.exists():
         return {}
-    changed = differences(with_defaults(load_experiment_dict(folder), experiment), to_dict(experiment))
+    changed = differences(renewed(load_experiment_dict(folder), experiment), to_dict(experiment))
     knows = "content" in _data_record(folder)
     if fixed := [field for field in changed if not _may_change(field, knows)]:
         _refuse(folder, changed, fixed)

@@ -34,7 +34,8 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.core.random import normal_rows
 from imagegen_jax.gan import dcgan
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
+from imagegen_jax.gan.networks import AnyOneHotCritic, AnyOneHotGenerator
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import pyramid
 
@@ -127,11 +128,11 @@ class CGAN:
     """
 
     image_shape: Shape = (32, 32, 1)
-    generator: Generator | MLPGenerator = Generator()
-    discriminator: Discriminator | MLPDiscriminator = Discriminator()
+    generator: AnyOneHotGenerator = Generator()
+    discriminator: AnyOneHotCritic = Discriminator()
     latent_dim: Count = 100
     num_classes: Natural = 10
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
 
     def __post_init__(self) -> None:
         pyramid(*self.image_shape[:2])

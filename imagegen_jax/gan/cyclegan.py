@@ -34,7 +34,7 @@ from imagegen_jax.core.model import (
     check_images,
 )
 from imagegen_jax.core.random import streams
-from imagegen_jax.gan.losses import LeastSquares, Objective, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, LeastSquares, logit_metrics
 from imagegen_jax.nn.norm import instance_norm
 from imagegen_jax.nn.patch import PatchDiscriminator, weight_init
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -143,7 +143,7 @@ class CycleGAN:
     image_shape: Shape = (256, 256, 3)
     generator: Generator = Generator()
     discriminator: PatchDiscriminator = PatchDiscriminator(norm="instance")
-    objective: Objective = LeastSquares()
+    objective: AnyObjective = LeastSquares()
     adversarial_weight: NonNegative = 2.0  # of generators: the objective has half of (D(G(x)) - 1)^2, the paper all
     cycle_weight: NonNegative = 10.0  # lambda in Eq. 3
     identity_weight: NonNegative = 0.5  # of the identity loss as a share of `cycle_weight` (section 5.2); 0: none

@@ -32,7 +32,8 @@ from imagegen_jax.core.model import (
     check_images,
 )
 from imagegen_jax.core.random import normal_rows
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
+from imagegen_jax.gan.networks import AnyCritic, AnyGenerator
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.norm import BatchNorm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -96,10 +97,10 @@ class DCGAN:
     """
 
     image_shape: Shape = (64, 64, 3)
-    generator: Generator = Generator()
-    discriminator: Discriminator = Discriminator()
+    generator: AnyGenerator = Generator()
+    discriminator: AnyCritic = Discriminator()
     latent_dim: Count = 100
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
 
     def __post_init__(self) -> None:
         pyramid(*self.image_shape[:2])

@@ -37,7 +37,7 @@ from imagegen_jax.core.random import streams
 from imagegen_jax.gan import conditional
 from imagegen_jax.gan.conditional import Judgement, Labels
 from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
-from imagegen_jax.gan.losses import Objective, Wasserstein
+from imagegen_jax.gan.losses import AnyObjective, Wasserstein
 from imagegen_jax.gan.progan_networks import Discriminator, Generator
 from imagegen_jax.gan.regularizers import gradient_penalty
 from imagegen_jax.gan.stylegan2_networks import resolutions
@@ -56,7 +56,7 @@ class ProGAN:
     discriminator: Discriminator = Discriminator()
     latent_dim: Count = 512
     num_classes: Natural = 0
-    objective: Objective = Wasserstein(drift=1e-3)
+    objective: AnyObjective = Wasserstein(drift=1e-3)
     penalty_weight: NonNegative = 10.0  # lambda; 0: no penalty
     penalty_target: NonNegative = 1.0  # gamma, of the gradient's norm; the paper has 750 for CIFAR-10
     growth: Growth = Growth()

@@ -36,7 +36,7 @@ from imagegen_jax.core.model import (
     check_labels,
 )
 from imagegen_jax.core.random import normal_rows
-from imagegen_jax.gan.losses import Objective, RelativisticPairing
+from imagegen_jax.gan.losses import AnyObjective, RelativisticPairing
 from imagegen_jax.gan.regularizers import zero_centred_penalty
 from imagegen_jax.nn.grouped import grouped_convolve
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -188,7 +188,7 @@ class R3GAN:
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
     latent_dim: Count = 64
-    objective: Objective = RelativisticPairing()
+    objective: AnyObjective = RelativisticPairing()
     gamma: tuple[NonNegative, NonNegative] = (0.05, 0.005)  # from the first step, along half a cosine, to `gamma_steps`
     gamma_steps: Count = 40_000
 

@@ -48,7 +48,7 @@ from imagegen_jax.gan.conditional import (
     sizes,
     sum_pooled,
 )
-from imagegen_jax.gan.losses import Hinge, Objective
+from imagegen_jax.gan.losses import AnyObjective, Hinge
 from imagegen_jax.gan.resnet import DownBlock, UpBlock, batch_norm, plain
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -127,7 +127,7 @@ class SNGAN:
     discriminator: Discriminator = Discriminator()
     latent_dim: Count = 128
     num_classes: Natural = 0  # 0: without labels
-    objective: Objective = Hinge()
+    objective: AnyObjective = Hinge()
     discriminator_steps: Count = 5  # n_dis
     generator_batches: Count = 1  # batches that a step of the generator draws; the paper has 2
 

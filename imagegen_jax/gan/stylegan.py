@@ -39,7 +39,7 @@ from imagegen_jax.core.model import (
 from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
 from imagegen_jax.gan.latents import check_truncation
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.progan_networks import Discriminator
 from imagegen_jax.gan.regularizers import zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Labels, resolutions
@@ -62,7 +62,7 @@ class StyleGAN:
     discriminator: Discriminator = Discriminator(taps=BINOMIAL)
     latent_dim: Count = 512
     num_classes: Natural = 0
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
     r1_weight: NonNegative = 10.0  # gamma; 0: no penalty
     mixing: Share = 0.9  # share of generated images with the styles of two latents
     w_decay: Share = 0.995  # of the mean style, per step

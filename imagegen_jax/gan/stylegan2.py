@@ -33,9 +33,9 @@ from imagegen_jax.core.model import (
     check_labels,
 )
 from imagegen_jax.core.random import normal_rows, streams
-from imagegen_jax.gan.augment import ADA, DiffAugment
+from imagegen_jax.gan.augment import Adaptive, AnyAugmentation
 from imagegen_jax.gan.latents import check_truncation
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.regularizers import path_lengths, zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, Labels, resolutions
 from imagegen_jax.gan.styles import follow, mix, truncate
@@ -56,7 +56,7 @@ class StyleGAN2:
     discriminator: Discriminator = Discriminator()
     latent_dim: Count = 512
     num_classes: Natural = 0
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
     r1_weight: NonNegative = 10.0  # gamma; 0: no such phase
     r1_every: Count = 16  # steps
     path_weight: NonNegative = 2.0  # 0: no such phase
@@ -65,7 +65,7 @@ class StyleGAN2:
     path_decay: Share = 0.01  # weight of a batch in the mean path length
     mixing: Share = 0.9  # share of generated images with the styles of two latents
     w_decay: Share = 0.995  # of the mean style, per step
-    augment: DiffAugment | ADA | None = None  # of all images that the discriminator sees
+    augment: AnyAugmentation | None = None  # of all images that the discriminator sees
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("truncation",)
 
@@ -79,7 +79,7 @@ class StyleGAN2:
                 raise ValueError(f"{name}={getattr(self, name)}: must be from 0 to 1")
         if self.augment is not None and self.image_shape[2] not in (1, 3):
             raise ValueError(f"augment is for images of 1 or 3 channels, and image_shape={self.image_shape}")
-        if isinstance(self.augment, ADA) and self.augment.target is not None and not self.objective.signed:
+        if isinstance(self.augment, Adaptive) and self.augment.signed and not self.objective.signed:
             raise ValueError(
                 f"augment={self.augment} follows the signs of logits, which tell nothing with objective="
                 f"{self.objective}: take NonSaturating, Saturating or Hinge, or a constant p, by target=None"
@@ -102,7 +102,7 @@ class StyleGAN2:
             "generator": {**self.generator.init(generator_key, z, labels, self.image_shape), "averages": averages},
             "discriminator": {
                 **self.discriminator.init(discriminator_key, image, labels),
-                **({"augment": self.augment.start()} if isinstance(self.augment, ADA) else {}),
+                **({"augment": self.augment.start()} if isinstance(self.augment, Adaptive) else {}),
             },
         }
 
@@ -160,7 +160,7 @@ class StyleGAN2:
         real_logits = self._discriminate(nets, inputs.batch["image"], labels, real_keys)
         loss = self.objective.discriminator(real_logits, fake_logits)
         metrics = logit_metrics(self.objective, real_logits, fake_logits)
-        if not isinstance(self.augment, ADA):
+        if not isinstance(self.augment, Adaptive):
             return loss, Aux(metrics)
         state = self.augment.follow(nets["discriminator"]["augment"], real_logits, inputs.step)
         return loss, Aux({**metrics, "augment_p": state["p"]}, {"discriminator": {"augment": state}})
@@ -229,11 +229,10 @@ class StyleGAN2:
         return mix(first, random_styles(second_keys), mix_keys, self.mixing, self.layers), first
 
     def _discriminate(self, nets: Nets, image: Image, labels: Labels | None, keys: PRNGKeys) -> Float[Array, " b"]:
-        match self.augment:
-            case DiffAugment():
-                image = self.augment(image, keys)
-            case ADA():
-                image = self.augment(image, keys, nets["discriminator"]["augment"]["p"])
+        if isinstance(self.augment, Adaptive):
+            image = self.augment(image, keys, nets["discriminator"]["augment"]["p"])
+        elif self.augment is not None:
+            image = self.augment(image, keys)
         return self.discriminator.apply(_weights(nets["discriminator"]), image, labels)
 
     def _labels(self, batch: Batch, every: int = 1) -> Labels | None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable
+from typing import Annotated, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import Count, NonNegative, Shape
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -31,11 +33,22 @@ from imagegen_jax.core.model import (
     check_images,
 )
 from imagegen_jax.core.random import normal_rows, streams
-from imagegen_jax.gan.dcgan import Discriminator, Generator
-from imagegen_jax.gan.losses import Objective, Wasserstein, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, Wasserstein, logit_metrics
+from imagegen_jax.gan.networks import AnyCritic, AnyGenerator
 from imagegen_jax.gan.regularizers import Critic, dragan_penalty, gradient_penalty
 from imagegen_jax.gan.resnet import ResNetCritic, ResNetGenerator
 from imagegen_jax.nn.strided import pyramid
+
+
+class Penalty(Protocol):
+    """What a WGAN adds to the loss of its critic."""
+
+    def __call__(self, critic: Critic, real: Image, fake: Image, keys: PRNGKeys) -> Scalar:
+        """Its weight is in it."""
+        ...
+
+
+AnyPenalty = Annotated[Penalty, Choices("imagegen_jax.gan.wgan:GradientPenalty, DRAGAN")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +82,11 @@ class WGAN:
     """
 
     image_shape: Shape = (32, 32, 3)
-    generator: ResNetGenerator | Generator = ResNetGenerator()
-    critic: ResNetCritic | Discriminator = ResNetCritic()
+    generator: AnyGenerator = ResNetGenerator()
+    critic: AnyCritic = ResNetCritic()
     latent_dim: Count = 128
-    objective: Objective = Wasserstein()
-    penalty: GradientPenalty | DRAGAN | None = GradientPenalty()
+    objective: AnyObjective = Wasserstein()
+    penalty: AnyPenalty | None = GradientPenalty()
     critic_steps: Count = 5  # n_critic of Algorithm 1
     generator_batches: Count = 1  # batches that a step of the generator draws; the authors' code for CIFAR-10 has 2
 

@@ -26,8 +26,8 @@ from imagegen_jax.core.model import (
     check_images,
 )
 from imagegen_jax.core.random import normal_rows, streams
-from imagegen_jax.vae.likelihood import Bernoulli, Gaussian
-from imagegen_jax.vae.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from imagegen_jax.vae.likelihood import AnyLikelihood, Bernoulli
+from imagegen_jax.vae.networks import AnyDecoder, AnyEncoder, MLPDecoder, MLPEncoder
 
 
 class ELBO(NamedTuple):
@@ -45,9 +45,9 @@ class VAE:
     """
 
     image_shape: Shape = (28, 28, 1)
-    encoder: MLPEncoder | ConvEncoder = MLPEncoder()
-    decoder: MLPDecoder | ConvDecoder = MLPDecoder()
-    likelihood: Bernoulli | Gaussian = Bernoulli()
+    encoder: AnyEncoder = MLPEncoder()
+    decoder: AnyDecoder = MLPDecoder()
+    likelihood: AnyLikelihood = Bernoulli()
     latent_dim: Count = 64
     kl_weight: NonNegative = 1.0  # 1: the evidence lower bound; above: beta-VAE (Higgins et al. 2017)
 
