@@ -9,6 +9,7 @@ import pathlib
 import sys
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from types import ModuleType
 
 from imagegen_jax.core.experiment import Experiment
@@ -36,6 +37,11 @@ def import_target(target: str) -> ModuleType:
         raise _import_error(target, error) from error
     except (Exception, SystemExit) as error:  # whatever a user's file does
         raise _import_error(target, error) from error
+
+
+def import_modules(names: Sequence[str]) -> list[str]:
+    """Imports modules, each by its dotted name or the path of its file, and returns the names that they then have."""
+    return [import_target(name).__name__ for name in names]
 
 
 def _import_file(path: pathlib.Path) -> ModuleType:
