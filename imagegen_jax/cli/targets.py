@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.user_module import import_target
 
-__all__ = ["experiment_of", "import_target"]
+__all__ = ["experiment_of", "import_modules", "import_target"]
+
+
+def import_modules(names: Sequence[str]) -> list[str]:
+    """Imports modules, each by its dotted name or the path of its file, and returns the names that they then have."""
+    return [import_target(name).__name__ for name in names]
 
 
 def experiment_of(module: ModuleType) -> Experiment:
