@@ -18,16 +18,21 @@ from typing import Any
 # Old module -> the one that holds its names now. Each module has a line of its own, with the packages above it where
 # these are gone. A package may have taken the place of an old module: a line "a.b": "a.b.c" says so.
 MODULES: dict[str, str] = {
+    "imagegen_jax.data.archive": "imagegen_jax.core.archive",
+    "imagegen_jax.data.grid": "imagegen_jax.core.grid",
+    "imagegen_jax.data.identity": "imagegen_jax.core.identity",
+    "imagegen_jax.data.npz": "imagegen_jax.core.npz",
     "imagegen_jax.data_command": "imagegen_jax.cli.data",
+    "imagegen_jax.diffusion.solvers": "imagegen_jax.diffusion.solver",
     "imagegen_jax.edit_options": "imagegen_jax.cli.edit.common",
     "imagegen_jax.edit_rows": "imagegen_jax.editing.rows",
-    "imagegen_jax.diffusion.solvers": "imagegen_jax.diffusion.solver",
     "imagegen_jax.editing": "imagegen_jax.cli.edit.latents",
     "imagegen_jax.evaluation": "imagegen_jax.cli.evaluate",
     "imagegen_jax.evaluation_options": "imagegen_jax.cli.evaluate_options",
     "imagegen_jax.evaluation_sets": "imagegen_jax.metrics.named",
     "imagegen_jax.info": "imagegen_jax.cli.info",
     "imagegen_jax.main": "imagegen_jax.cli.train",
+    "imagegen_jax.metrics.likelihood": "imagegen_jax.core.likelihood",
     "imagegen_jax.options": "imagegen_jax.cli.options",
     "imagegen_jax.output": "imagegen_jax.data.output",
     "imagegen_jax.restoring": "imagegen_jax.cli.edit.restoring",
@@ -52,6 +57,7 @@ NAMES: dict[str, str] = {
     "imagegen_jax.diffusion.solvers:RK45": "imagegen_jax.diffusion.ode:RK45",
     "imagegen_jax.diffusion.solvers:Restart": "imagegen_jax.diffusion.heun:Restart",
     "imagegen_jax.diffusion.solvers:UniPC": "imagegen_jax.diffusion.exponential:UniPC",
+    "imagegen_jax.metrics.interval:Interval": "imagegen_jax.metrics.interval:ConfidenceInterval",
     "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:rows_of_model",
 }
 

@@ -10,7 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from imagegen_jax import moved
 from imagegen_jax.core.given import check_integer, check_number, check_seed
+
+__getattr__ = moved.attributes(__name__)
 
 
 class ConfidenceInterval(NamedTuple):
