@@ -94,8 +94,8 @@ class Run:
         given: dict[str, Any] = {name: np.asarray(value) for name, value in conditions.items()}
         if labels is not None:
             given["label"] = check_labels(labels, self.experiment.num_classes, self.class_names)
-        completed = draw.completed(given, model, self.experiment.data.open, check_integer(n, "n"), seed)
-        return draw.sample_chunks(model, self.nets, n, seed, completed, chunk, start)
+        filled = draw.filled_from_data(given, model, self.experiment.data.open, check_integer(n, "n"), seed)
+        return draw.sample_chunks(model, self.nets, n, seed, filled, chunk, start)
 
     @property
     def class_names(self) -> tuple[str, ...]:

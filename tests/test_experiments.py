@@ -21,8 +21,8 @@ import pytest
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.draw import class_rows, completed, label_conditions
-from imagegen_jax.core.experiment import rows_of_model
+from imagegen_jax.core.draw import class_rows, filled_from_data, label_conditions
+from imagegen_jax.core.experiment import model_row_shapes
 from imagegen_jax.core.image import images_to_float
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.program import abstract_state
@@ -154,14 +154,14 @@ def test_samples_are_images_and_follow_their_key(finished):
     np.testing.assert_array_equal(images, run.sample(10, labels))
     assert not np.array_equal(images, run.sample(10, labels, seed=1))
     given = label_conditions(None if labels is None else labels[:2])
-    given = completed(given, run.experiment.model, run.experiment.data.open, 2, seed=0)
+    given = filled_from_data(given, run.experiment.model, run.experiment.data.open, 2, seed=0)
     raw = run.experiment.model.sample(run.nets, jax.random.key(0), 2, images_to_float(given))
     assert raw.dtype == np.float32 and float(abs(raw).max()) <= 1.0
 
 
 def test_full_size_parameter_counts_are_the_published_ones(recipe):
     experiment = importlib.import_module(f"experiments.{recipe}").experiment
-    state = abstract_state(experiment, rows_of_model(experiment), MeshShape(data=1).build(), 0)
+    state = abstract_state(experiment, model_row_shapes(experiment), MeshShape(data=1).build(), 0)
     counts = {network: found["count"] for network, found in parameter_summary(state).items()}
     assert all(count > 0 for count in counts.values())
     for network, published in PUBLISHED.get(recipe, {}).items():

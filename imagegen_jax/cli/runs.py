@@ -18,7 +18,7 @@ from imagegen_jax.cli.unused import Variant, check_used, without_each
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
 from imagegen_jax.core.draw import GUIDANCE
-from imagegen_jax.core.experiment import Experiment, rows_of_model
+from imagegen_jax.core.experiment import Experiment, model_row_shapes
 from imagegen_jax.core.given import check_labels
 from imagegen_jax.core.model import Denoising, Model, optional_conditions
 from imagegen_jax.core.override import parse_overrides
@@ -179,7 +179,7 @@ def _check_fits(run: Run, experiment: Experiment, overrides: Sequence[str]) -> N
     """Raises ValueError where the networks of `experiment` have arrays of other shapes than the weights of `run`."""
     if experiment == run.experiment:
         return
-    rows = {**rows_of_model(run.experiment), **rows_of_model(experiment)}  # the other direction has other sources
+    rows = {**model_row_shapes(run.experiment), **model_row_shapes(experiment)}  # the other direction has other sources
     wanted = program.abstract_state(experiment, rows, mesh_of(run.nets), run.step)
     have, want = (_shapes((state.params, state.stats)) for state in (run.state, wanted))
     wrong = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))

@@ -16,8 +16,16 @@ from jax.sharding import Mesh
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
-from imagegen_jax.core.draw import Conditions, completed, drawing, rows_at, sample
-from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
+from imagegen_jax.core.draw import Conditions, drawing, filled_from_data, rows_at, sample
+from imagegen_jax.core.experiment import (
+    Experiment,
+    Rows,
+    abstract_nets,
+    example_batch,
+    initializer,
+    row_shapes,
+    validate,
+)
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
@@ -52,7 +60,7 @@ class Program:
         model = self.experiment.model
         if starts_from_data(model):
             return initializer(model, self.spec.augment), self.batch(0)
-        rows = example_batch(rows_of(self.dataset), 2)
+        rows = example_batch(row_shapes(self.dataset), 2)
         return initializer(model), jax.tree.map(lambda row: np.zeros(row.shape, row.dtype), rows)
 
     def _jit_sharded(self, function: Any, *arguments: Any) -> Any:
@@ -61,7 +69,7 @@ class Program:
 
     def abstract_state(self, step: int) -> State:
         """The shapes and places of the state after `step` steps."""
-        return abstract_state(self.experiment, rows_of(self.dataset), self.mesh, step)
+        return abstract_state(self.experiment, row_shapes(self.dataset), self.mesh, step)
 
     def batch(self, step: int) -> Batch:
         """The rows of training step `step`, on the devices."""
@@ -124,13 +132,13 @@ class Program:
         What the model makes images from and `conditions` do not hold is taken from the data.
         """
         nets, model = networks(state, self.spec.average), self.experiment.model
-        given = completed(conditions or {}, model, lambda: self.dataset, n, seed)
+        given = filled_from_data(conditions or {}, model, lambda: self.dataset, n, seed)
         return sample(model, nets, n, seed, given, chunk)
 
     def check_sampling(self, step: int, n: int, conditions: Conditions | None = None, chunk: int = 256) -> None:
         """Traces what `sample` is to run after `step` steps, and so raises what that would, before time is spent."""
         nets, model = networks(self.abstract_state(step), self.spec.average), self.experiment.model
-        given = completed(conditions or {}, model, lambda: self.dataset, n, 0)
+        given = filled_from_data(conditions or {}, model, lambda: self.dataset, n, 0)
         draw, chunk = drawing(model, nets, n, given, chunk)
         draw.eval_shape(nets, np.uint32(0), np.uint32(0), rows_at(given, 0, chunk))
 

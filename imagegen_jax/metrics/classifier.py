@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.claim import LiveRunError
 from imagegen_jax.core.compile import jit
-from imagegen_jax.core.experiment import Experiment, rows_of
+from imagegen_jax.core.experiment import Experiment, row_shapes
 from imagegen_jax.core.files import cache_root
 from imagegen_jax.core.image import to_float
 from imagegen_jax.core.loop import train
@@ -138,7 +138,7 @@ def _fitted(experiment: Experiment, dataset: Dataset, folder: pathlib.Path, quie
     """The finished networks, which are only read, or trained now; None while another process is at it."""
     stored, last = Stored(folder / "checkpoints"), experiment.steps
     if last in stored.steps():
-        rows, mesh = rows_of(dataset), MeshShape().build()
+        rows, mesh = row_shapes(dataset), MeshShape().build()
         restored = stored.restore(lambda step: abstract_state(experiment, rows, mesh, step), steps=[last])
         return None if restored is None else networks(restored.tree)
     try:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from imagegen_jax.core.experiment import Experiment, abstract_nets, rows_of
+from imagegen_jax.core.experiment import Experiment, abstract_nets, row_shapes
 from imagegen_jax.core.model import ForImages, Model
 from imagegen_jax.data import Latents, Source
 from imagegen_jax.metrics.choose import kind_of
@@ -112,7 +112,7 @@ def _evaluation(experiment: Experiment, data: Source) -> Any:
 
 def _check_size(experiment: Experiment, dataset: Any) -> None:
     """Raises ValueError, naming the nearest sizes that fit, where the networks do not take images of that size."""
-    rows = rows_of(dataset)
+    rows = row_shapes(dataset)
     try:
         abstract_nets(experiment.model, rows)
     except ValueError as error:
