@@ -13,7 +13,8 @@ published score for this one.
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, Cosine
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
+from imagegen_jax.smoke import on_digits
 from imagegen_jax.vae.likelihood import Gaussian
 from imagegen_jax.vae.networks import ConvDecoder, ConvEncoder
 from imagegen_jax.vae.vae import VAE
@@ -39,13 +40,10 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16, channels=3),
-    "model.image_shape": (16, 16, 3),
+    **on_digits(16, 3),
     "model.encoder.width": 4,
     "model.decoder.width": 4,
     "model.latent_dim": 4,
-    "batch_size": 8,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

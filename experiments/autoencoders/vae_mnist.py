@@ -10,7 +10,8 @@ reproduction of a 784-400 pair has 89.78, its reference 89.9.
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, Cosine
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
+from imagegen_jax.smoke import on_digits
 from imagegen_jax.vae.vae import VAE
 
 experiment = Experiment(
@@ -26,13 +27,10 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(),
-    "model.image_shape": (8, 8, 1),
+    **on_digits(),
     "model.encoder.hidden": (16,),
     "model.decoder.hidden": (16,),
     "model.latent_dim": 4,
-    "batch_size": 8,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

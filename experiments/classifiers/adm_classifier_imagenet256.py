@@ -15,10 +15,11 @@ published; with it the FID of `adm_imagenet256` is 4.59, as the authors report.
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import SGD, AdamW, LinearDecay
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
 from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.times import WholeTimes
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="adm_classifier_imagenet256",
@@ -34,8 +35,7 @@ experiment = Experiment(
 
 # As in noisy_classifier_digits: Adam would move the biases of keys, of which softmax sees nothing, by rounding.
 smoke = {
-    "data": Digits(),
-    "model.image_shape": (8, 8, 1),
+    **on_digits(),
     "model.network.num_classes": 10,
     "model.network.width": 8,
     "model.network.multipliers": (1,),
@@ -43,8 +43,6 @@ smoke = {
     "model.network.attention_at": (),
     "model.network.head_channels": 8,
     "optim.network": SGD(0.3),
-    "batch_size": 8,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
 from imagegen_jax.diffusion.times import LogNormal
 from imagegen_jax.nn.adm import ADMClassifier
+from imagegen_jax.smoke import TINY
 
 experiment = Experiment(
     name="noisy_classifier_digits",
@@ -48,11 +49,10 @@ experiment = Experiment(
 # Adam would move the biases of keys, of which softmax sees nothing, by the rounding of their gradients, and rounding
 # depends on the number of devices.
 smoke = {
+    **TINY,
     "model.network.width": 8,
     "model.network.head_channels": 8,
     "optim.network": SGD(1.0),
-    "batch_size": 8,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ published; FID 10.94 without guidance and 4.59 with it, as the authors report.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.smoke import UNET, on_digits
 
 experiment = Experiment(
     name="adm_imagenet256",
@@ -45,19 +46,13 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(),
-    "model.image_shape": (8, 8, 1),
+    **on_digits(),
+    **UNET,
     "model.num_classes": 10,
-    "model.network.width": 8,
-    "model.network.multipliers": (1, 2),
-    "model.network.blocks": 1,
-    "model.network.attention_at": (4,),
     "model.network.head_channels": 8,
     "model.sampling_steps": 4,
     "model.schedule.steps": 20,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

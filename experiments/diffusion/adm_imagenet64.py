@@ -19,10 +19,11 @@ this network and 5,187 more for the variance; FID 2.07 without guidance, as the 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.schedule import CosineSchedule
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.smoke import UNET, on_digits
 
 experiment = Experiment(
     name="adm_imagenet64",
@@ -45,19 +46,13 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(),
-    "model.image_shape": (8, 8, 1),
+    **on_digits(),
+    **UNET,
     "model.num_classes": 10,
-    "model.network.width": 8,
-    "model.network.multipliers": (1, 2),
-    "model.network.blocks": 1,
-    "model.network.attention_at": (4,),
     "model.network.head_channels": 8,
     "model.sampling_steps": 4,
     "model.schedule.steps": 20,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

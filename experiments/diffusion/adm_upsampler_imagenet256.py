@@ -21,6 +21,7 @@ from imagegen_jax.data import TFDS, Digits, HorizontalFlip, Lowered
 from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.smoke import TINY, UNET
 
 experiment = Experiment(
     name="adm_upsampler_imagenet256",
@@ -45,20 +46,16 @@ experiment = Experiment(
 )
 
 smoke = {
+    **TINY,
+    **UNET,
     "data": Lowered(Digits(), factor=4),
     "model.image_shape": (8, 8, 1),
     "model.source_shape": (2, 2, 1),
     "model.num_classes": 10,
-    "model.network.width": 8,
-    "model.network.multipliers": (1, 2),
-    "model.network.blocks": 1,
-    "model.network.attention_at": (4,),
     "model.network.heads": 2,
     "model.sampling_steps": 4,
     "model.schedule.steps": 20,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

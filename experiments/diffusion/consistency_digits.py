@@ -18,6 +18,7 @@ from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.consistency import Consistency
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import TINY
 
 experiment = Experiment(
     name="consistency_digits",
@@ -41,11 +42,10 @@ experiment = Experiment(
 )
 
 smoke = {
+    **TINY,
     "model.network.width": 8,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

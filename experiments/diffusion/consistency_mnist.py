@@ -13,9 +13,10 @@ published score for this size.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, Cosine
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.consistency import Consistency
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="consistency_mnist",
@@ -36,13 +37,11 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=28),
+    **on_digits(28),
     "model.network.width": 8,
     "model.network.multipliers": (1, 1, 1),
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

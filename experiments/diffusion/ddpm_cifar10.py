@@ -13,8 +13,9 @@ which no training is needed, has FID 4.67 with 50 steps (Song et al. 2020, Table
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam, WarmUp
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.ddpm import DDPM
+from imagegen_jax.smoke import UNET, on_digits
 
 experiment = Experiment(
     name="ddpm_cifar10",
@@ -32,17 +33,11 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8, channels=3),
-    "model.image_shape": (8, 8, 3),
-    "model.network.width": 8,
-    "model.network.multipliers": (1, 2),
-    "model.network.blocks": 1,
-    "model.network.attention_at": (4,),
+    **on_digits(8, 3),
+    **UNET,
     "model.sampler.steps": 4,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.sampler import DDIM
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import TINY
 
 experiment = Experiment(
     name="ddpm_digits",
@@ -37,12 +38,11 @@ experiment = Experiment(
 )
 
 smoke = {
+    **TINY,
     "model.network.width": 8,
     "model.sampler.steps": 4,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

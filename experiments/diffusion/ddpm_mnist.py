@@ -11,10 +11,11 @@ of this size. With a quarter of the steps, the posterior's variance leaves less 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, Cosine
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.sampler import Ancestral
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="ddpm_mnist",
@@ -33,14 +34,12 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=28),
+    **on_digits(28),
     "model.network.width": 8,
     "model.network.multipliers": (1, 1, 1),
     "model.sampler.steps": 4,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ score 278.24 with guidance, as the authors report, and 9.62 without.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import AdamW
-from imagegen_jax.data import Digits, Latents, Posterior
+from imagegen_jax.data import Latents, Posterior
 from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.nn.dit import dit
+from imagegen_jax.smoke import TRANSFORMER, on_digits
 
 SCALE = 0.18215  # brings these latents to a deviation of 1
 LARGEST = 5.0  # that brings them to [-1, 1] again
@@ -49,18 +50,13 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(channels=4),
-    "model.image_shape": (8, 8, 4),
+    **on_digits(8, 4),
+    **TRANSFORMER,
     "model.num_classes": 10,
-    "model.network.depth": 1,
-    "model.network.width": 16,
-    "model.network.heads": 2,
     "model.sampling_steps": 4,
     "model.schedule.steps": 20,
     "model.gain": 2.0,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

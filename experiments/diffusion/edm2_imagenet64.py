@@ -19,11 +19,12 @@ FID 1.58 without guidance at a width of 0.075, as the authors report (`config_pr
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import PowerFunction
 from imagegen_jax.core.optim import Adam, InverseSqrt, NormaliseWeights
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.diffusion.times import LogNormal
 from imagegen_jax.nn.edm2 import EDM2UNet, Uncertainty
+from imagegen_jax.smoke import on_digits
 
 BATCH = 2048
 ADAM = Adam(InverseSqrt(0.01, 35_000, warmup=10_000_000 // BATCH), b2=0.99, project=(NormaliseWeights(),))
@@ -49,8 +50,7 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(),
-    "model.image_shape": (8, 8, 1),
+    **on_digits(),
     "model.num_classes": 10,
     "model.network.width": 8,
     "model.network.multipliers": (1,),
@@ -60,9 +60,7 @@ smoke = {
     "model.levels.steps": 3,
     "optim.network.lr": 1e-3,
     "optim.uncertainty.lr": 1e-3,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ parameters, as published; FID 1.79, as the authors report, the least of three se
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, WarmUp
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.augment import EDMAugment
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.nn.song import SongUNet
+from imagegen_jax.smoke import UNET, on_digits
 
 BATCH = 512
 
@@ -38,17 +39,11 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8, channels=3),
-    "model.image_shape": (8, 8, 3),
-    "model.network.width": 8,
-    "model.network.multipliers": (1, 2),
-    "model.network.blocks": 1,
-    "model.network.attention_at": (4,),
+    **on_digits(8, 3),
+    **UNET,
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

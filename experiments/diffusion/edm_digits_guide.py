@@ -19,6 +19,7 @@ from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import TINY
 
 experiment = Experiment(
     name="edm_digits_guide",
@@ -40,12 +41,11 @@ experiment = Experiment(
 )
 
 smoke = {
+    **TINY,
     "model.network.width": 8,
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

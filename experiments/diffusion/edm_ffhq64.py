@@ -15,11 +15,12 @@ its log prints; FID 2.39, as the authors report, the least of three sets of 50,0
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, WarmUp
-from imagegen_jax.data import Digits, Folder
+from imagegen_jax.data import Folder
 from imagegen_jax.diffusion.augment import EDMAugment
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.nn.song import SongUNet
+from imagegen_jax.smoke import UNET, on_digits
 
 BATCH = 256
 
@@ -42,17 +43,11 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8, channels=3),
-    "model.image_shape": (8, 8, 3),
-    "model.network.width": 8,
-    "model.network.multipliers": (1, 2),
-    "model.network.blocks": 1,
-    "model.network.attention_at": (4,),
+    **on_digits(8, 3),
+    **UNET,
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ Cost: made for 32 accelerators. Expected: 295,899,267 parameters, as published; 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, WarmUp
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.smoke import UNET, on_digits
 
 BATCH = 4096
 
@@ -44,19 +45,13 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(),
-    "model.image_shape": (8, 8, 1),
+    **on_digits(),
+    **UNET,
     "model.num_classes": 10,
-    "model.network.width": 8,
-    "model.network.multipliers": (1, 2),
-    "model.network.blocks": 1,
-    "model.network.attention_at": (4,),
     "model.network.head_channels": 8,
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

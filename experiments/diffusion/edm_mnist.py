@@ -13,11 +13,12 @@ of the class asked for (`benchmarks/leaderboard_mnist.py`); the flow gives the t
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, Cosine
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="edm_mnist",
@@ -39,14 +40,12 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=28),
+    **on_digits(28),
     "model.network.width": 8,
     "model.network.multipliers": (1, 1, 1),
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

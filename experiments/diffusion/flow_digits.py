@@ -22,6 +22,7 @@ from imagegen_jax.diffusion.multistep import Euler
 from imagegen_jax.diffusion.process import RectifiedFlow
 from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import TINY
 
 experiment = Experiment(
     name="flow_digits",
@@ -50,12 +51,11 @@ experiment = Experiment(
 )
 
 smoke = {
+    **TINY,
     "model.network.width": 8,
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

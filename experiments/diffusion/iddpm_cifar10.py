@@ -14,8 +14,9 @@ dimension with L_vlb, as the authors report.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.improved import ImprovedDDPM
+from imagegen_jax.smoke import UNET, on_digits
 
 experiment = Experiment(
     name="iddpm_cifar10",
@@ -31,19 +32,13 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(),
-    "model.image_shape": (8, 8, 1),
-    "model.network.width": 8,
-    "model.network.multipliers": (1, 2),
-    "model.network.blocks": 1,
-    "model.network.attention_at": (4,),
+    **on_digits(),
+    **UNET,
     "model.network.heads": 2,
     "model.schedule.steps": 20,
     "model.sampling_steps": 4,
     "model.importance": True,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ without guidance: 61.09 in the paper and 60.75 by the authors' code, both as its
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import Digits, Latents, Posterior
+from imagegen_jax.data import Latents, Posterior
 from imagegen_jax.diffusion.meanflow import MeanFlow
+from imagegen_jax.smoke import TRANSFORMER, on_digits
 
 SCALE = 0.18215  # brings these latents to a deviation of 1
 LARGEST = 5.0  # that brings them to [-1, 1] again
@@ -39,17 +40,12 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(channels=4),
-    "model.image_shape": (8, 8, 4),
+    **on_digits(8, 4),
+    **TRANSFORMER,
     "model.num_classes": 10,
     "model.network.patch": 2,
-    "model.network.depth": 1,
-    "model.network.width": 16,
-    "model.network.heads": 2,
     "model.gain": 2.0,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

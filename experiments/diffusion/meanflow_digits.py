@@ -16,6 +16,7 @@ from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.meanflow import MeanFlow
 from imagegen_jax.nn.dit import DiT
+from imagegen_jax.smoke import TINY, TRANSFORMER
 
 experiment = Experiment(
     name="meanflow_digits",
@@ -38,13 +39,10 @@ experiment = Experiment(
 )
 
 smoke = {
-    "model.network.depth": 1,
-    "model.network.width": 16,
-    "model.network.heads": 2,
+    **TINY,
+    **TRANSFORMER,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

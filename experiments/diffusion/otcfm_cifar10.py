@@ -16,13 +16,14 @@ there, RK45 here), as the authors' repository reports.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam, WarmUp
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import ShiftedFlow
 from imagegen_jax.diffusion.multistep import Euler
 from imagegen_jax.diffusion.process import RectifiedFlow
 from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.smoke import UNET, on_digits
 
 experiment = Experiment(
     name="otcfm_cifar10",
@@ -56,18 +57,12 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8, channels=3),
-    "model.image_shape": (8, 8, 3),
-    "model.network.width": 8,
-    "model.network.multipliers": (1, 2),
-    "model.network.blocks": 1,
-    "model.network.attention_at": (4,),
+    **on_digits(8, 3),
+    **UNET,
     "model.network.head_channels": 8,
     "model.levels.steps": 4,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from imagegen_jax.diffusion.progressive import PerStage, Progressive
 from imagegen_jax.diffusion.schedule import CosineSchedule
 from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import TINY
 
 HALVE_EVERY = 250
 
@@ -58,6 +59,7 @@ experiment = Experiment(
 )
 
 smoke = {
+    **TINY,
     "model.diffusion.network.width": 8,
     "model.halvings": 2,
     "model.diffusion.levels.schedule.steps": 4,
@@ -65,9 +67,7 @@ smoke = {
     "optim.network.steps": 4,
     "optim.network.optimizer.lr": 2e-4,
     "pretrained": {},
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.scm import SCM
 from imagegen_jax.diffusion.times import LogNormal
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import TINY
 
 experiment = Experiment(
     name="scm_digits",
@@ -42,12 +43,11 @@ experiment = Experiment(
 )
 
 smoke = {
+    **TINY,
     "model.network.width": 8,
     "model.warmup": 2,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

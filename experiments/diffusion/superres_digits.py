@@ -21,6 +21,7 @@ from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.data import Digits, Lowered
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.smoke import TINY
 
 experiment = Experiment(
     name="superres_digits",
@@ -42,12 +43,11 @@ experiment = Experiment(
 )
 
 smoke = {
+    **TINY,
     "model.network.width": 8,
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

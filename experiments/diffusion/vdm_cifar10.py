@@ -16,8 +16,9 @@ images by the authors' weights, as their README reports, which gives 2.64 for th
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import AdamW, WarmUp
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.vdm import VDM
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="vdm_cifar10",
@@ -33,16 +34,13 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8),
-    "model.image_shape": (8, 8, 1),
+    **on_digits(),
     "model.network.width": 8,
     "model.network.layers": 1,
     "model.steps": 4,
     "optim.network.lr": 2e-4,
     "optim.gamma.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ CIFAR-10 are 14.73 and 9.22.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.gan.biggan import BigGAN
 from imagegen_jax.gan.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.losses import NonSaturating
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="biggan_cifar10",
@@ -48,8 +49,7 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16, channels=3),
-    "model.image_shape": (16, 16, 3),
+    **on_digits(16, 3),
     "model.generator.width": 4,
     "model.generator.multipliers": (1, 1, 1),
     "model.generator.shared_dim": 4,
@@ -65,9 +65,7 @@ smoke = {
     "optim.generator.eps": 1e-4,  # biases before a norm have only the gradient of rounding: let it not become steps
     "optim.discriminator.eps": 1e-4,
     "averages.ema.start": 4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ and inception score 98.8 (Table 2), FID 8.35 and inception score 97.76 by Studio
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.gan.biggan import BigGAN
 from imagegen_jax.gan.losses import NonSaturating
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="biggan_imagenet128",
@@ -41,8 +42,7 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16, channels=3),
-    "model.image_shape": (16, 16, 3),
+    **on_digits(16, 3),
     "model.generator.width": 4,
     "model.generator.multipliers": (2, 2, 1),
     "model.generator.shared_dim": 4,
@@ -61,10 +61,8 @@ smoke = {
     "optim.generator.eps": 1e-2,  # biases before a norm have only the gradient of rounding: let it not become steps
     "optim.discriminator.eps": 1e-2,
     "averages.ema.start": 4,
-    "batch_size": 8,
     "microbatches": 1,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ trains that classifier, once.
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.gan.cgan import CGAN, Discriminator, Generator
 from imagegen_jax.metrics.during import Evaluate
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="cgan_mnist",
@@ -30,14 +31,11 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16),
-    "model.image_shape": (16, 16, 1),
+    **on_digits(16),
     "model.generator.width": 4,
     "model.generator.label_dim": 3,
     "model.discriminator.width": 4,
     "model.latent_dim": 8,
-    "batch_size": 8,
-    "steps": 8,
     "evaluation": Evaluate(every=4, metrics=("kid",), samples=20, extractor="pixels"),
 }
 

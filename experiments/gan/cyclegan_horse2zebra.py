@@ -23,6 +23,7 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import SGD, Adam, LinearDecay
 from imagegen_jax.data import DigitPairs, Jitter, Unpaired
 from imagegen_jax.gan.cyclegan import CycleGAN
+from imagegen_jax.smoke import TINY
 
 EPOCH = 1_334  # steps: images, one a step
 NETWORKS = ("to_image", "to_source", "image_discriminator", "source_discriminator")
@@ -44,6 +45,7 @@ experiment = Experiment(
 # Adam would move biases that an instance norm cancels by the rounding of their gradients, which the number of devices
 # changes; a higher rate would take steps as long as the weights, which start from N(0, 0.02), and grow any rounding.
 smoke = {
+    **TINY,
     "data": DigitPairs(size=16, paired=False),
     "model.image_shape": (16, 16, 1),
     "model.generator.width": 4,
@@ -52,9 +54,7 @@ smoke = {
     "model.discriminator.halvings": 1,
     "model.pool_size": 10,
     **{f"optim.{name}": SGD(1e-5) for name in NETWORKS},
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

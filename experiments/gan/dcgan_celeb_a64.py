@@ -13,8 +13,9 @@ mmgeneration has 11.93 for networks of this kind with the least-squares loss on 
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.gan.dcgan import DCGAN
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="dcgan_celeb_a64",
@@ -29,13 +30,10 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16, channels=3),
-    "model.image_shape": (16, 16, 3),
+    **on_digits(16, 3),
     "model.generator.width": 4,
     "model.discriminator.width": 4,
     "model.latent_dim": 8,
-    "batch_size": 8,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

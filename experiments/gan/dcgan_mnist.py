@@ -9,9 +9,10 @@ trains the classifier that its samples are compared by, once.
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.gan.dcgan import DCGAN, Discriminator, Generator
 from imagegen_jax.metrics.during import Evaluate
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="dcgan_mnist",
@@ -27,13 +28,10 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16),
-    "model.image_shape": (16, 16, 1),
+    **on_digits(16),
     "model.generator.width": 4,
     "model.discriminator.width": 4,
     "model.latent_dim": 8,
-    "batch_size": 8,
-    "steps": 8,
     "evaluation": Evaluate(every=4, metrics=("kid",), samples=16, extractor="pixels"),
 }
 

@@ -24,6 +24,7 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import DigitPairs, Jitter, Paired
 from imagegen_jax.gan.pix2pix import Pix2Pix
+from imagegen_jax.smoke import TINY
 
 EPOCH = 400  # steps: pairs, one a step
 
@@ -45,6 +46,7 @@ experiment = Experiment(
 )
 
 smoke = {
+    **TINY,
     "data": DigitPairs(size=16),
     "model.image_shape": (16, 16, 1),
     "model.source_channels": 1,
@@ -52,9 +54,7 @@ smoke = {
     "model.generator.levels": 3,
     "model.discriminator.width": 4,
     "model.discriminator.halvings": 1,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

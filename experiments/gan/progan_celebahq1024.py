@@ -14,10 +14,11 @@ Cost: generator 23,079,115 and discriminator 23,087,249 parameters; the paper's 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import Digits, Folder, HorizontalFlip
+from imagegen_jax.data import Folder, HorizontalFlip
 from imagegen_jax.gan.growing import Growth
 from imagegen_jax.gan.progan import ProGAN
 from imagegen_jax.gan.progan_networks import Discriminator, Generator
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="progan_celebahq1024",
@@ -35,17 +36,14 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8, channels=3),
-    "model.image_shape": (8, 8, 3),
+    **on_digits(8, 3),
     "model.generator": Generator(channel_base=32, channel_max=6),
     "model.discriminator": Discriminator(channel_base=32, channel_max=6),
     "model.latent_dim": 8,
     "model.growth": Growth(hold=1, fade=2),
     "optim.generator.lr": 2e-4,  # weights of N(0, 1): at full rates, rounding differs by more than 2e-7
     "optim.discriminator.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

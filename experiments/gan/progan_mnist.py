@@ -13,11 +13,12 @@ and coverage 0.34 with 2,000 samples; there is no published score for this size.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.gan.growing import Growth
 from imagegen_jax.gan.progan import ProGAN
 from imagegen_jax.gan.progan_networks import Discriminator, Generator
 from imagegen_jax.metrics.during import Evaluate
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="progan_mnist",
@@ -40,17 +41,14 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8),
-    "model.image_shape": (8, 8, 1),
+    **on_digits(),
     "model.generator": Generator(channel_base=32, channel_max=6),
     "model.discriminator": Discriminator(channel_base=32, channel_max=6),
     "model.latent_dim": 8,
     "model.growth": Growth(hold=1, fade=2),
     "optim.generator.lr": 2e-4,  # weights of N(0, 1): at full rates, rounding differs by more than 2e-7
     "optim.discriminator.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
     "evaluation": Evaluate(every=4, metrics=("kid",), samples=16, extractor="pixels"),
 }
 

@@ -14,8 +14,9 @@ Cost: made for an accelerator: 20,781,952 and 21,280,512 parameters, 250 million
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, Cosine
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.gan.r3gan import R3GAN
+from imagegen_jax.smoke import on_digits
 
 BATCH, ANNEAL = 512, 20_000_000 // 512
 
@@ -36,13 +37,10 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8, channels=3),
-    "model.image_shape": (8, 8, 3),
+    **on_digits(8, 3),
     "model.generator.embedding": 4,
     "model.discriminator.embedding": 4,
     "model.latent_dim": 8,
-    "batch_size": 8,
-    "steps": 8,
 } | {
     f"model.{network}.stages.{field}": value
     for network in ("generator", "discriminator")

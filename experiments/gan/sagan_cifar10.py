@@ -13,9 +13,10 @@ the discriminator, as StudioGAN logs. The paper has no score for CIFAR-10.
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits, HorizontalFlip
+from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.gan.losses import NonSaturating
 from imagegen_jax.gan.sngan import SNGAN, Discriminator, Generator
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="sagan_cifar10",
@@ -36,8 +37,7 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16, channels=3),
-    "model.image_shape": (16, 16, 3),
+    **on_digits(16, 3),
     "model.generator.width": 4,
     "model.generator.multipliers": (1, 1, 1),
     "model.generator.attention": 8,
@@ -48,9 +48,7 @@ smoke = {
     "model.objective": NonSaturating(),  # the hinge gives the last bias no gradient while all images are within it
     "optim.generator.eps": 1e-4,  # biases before a norm have only the gradient of rounding: let it not become steps
     "optim.discriminator.eps": 1e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ with classes FID 9.01 and inception score 8.83 (StudioGAN's measurement of its o
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, LinearDecay
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.gan.losses import NonSaturating
 from imagegen_jax.gan.sngan import SNGAN
+from imagegen_jax.smoke import on_digits
 
 adam = Adam(LinearDecay(2e-4), b1=0.0, b2=0.9)  # Table 1, C and section 4
 
@@ -34,8 +35,7 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16, channels=3),
-    "model.image_shape": (16, 16, 3),
+    **on_digits(16, 3),
     "model.generator.width": 4,
     "model.generator.multipliers": (1, 1, 1),
     "model.discriminator.width": 4,
@@ -45,8 +45,6 @@ smoke = {
     "model.objective": NonSaturating(),  # the hinge gives the last bias no gradient while all images are within it
     "optim.generator.eps": 1e-2,  # biases before a norm have only the gradient of rounding: let it not become steps
     "optim.discriminator.eps": 1e-2,
-    "batch_size": 8,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ labels. There is no published score for this size. The first run trains that cla
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.gan.losses import NonSaturating
 from imagegen_jax.gan.sngan import SNGAN, Discriminator, Generator
 from imagegen_jax.metrics.during import Evaluate
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="sngan_mnist",
@@ -43,8 +44,7 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16),
-    "model.image_shape": (16, 16, 1),
+    **on_digits(16),
     "model.generator.width": 4,
     "model.generator.multipliers": (1, 1, 1),
     "model.discriminator.width": 4,
@@ -54,9 +54,7 @@ smoke = {
     "model.objective": NonSaturating(),  # the hinge gives the last bias no gradient while all images are within it
     "optim.generator.eps": 1e-2,  # biases before a norm have only the gradient of rounding: let it not become steps
     "optim.discriminator.eps": 1e-2,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
     "evaluation": Evaluate(every=4, metrics=("kid",), samples=20, extractor="pixels"),
 }
 

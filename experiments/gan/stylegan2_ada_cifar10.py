@@ -15,10 +15,11 @@ abstract and Figure 11b), of 50,000 images drawn from the average; StudioGAN mea
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.gan.augment import ADA
 from imagegen_jax.gan.stylegan2 import StyleGAN2
 from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="stylegan2_ada_cifar10",
@@ -43,8 +44,7 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8, channels=3),
-    "model.image_shape": (8, 8, 3),
+    **on_digits(8, 3),
     "model.generator": Generator(style_dim=8, mapping_layers=1, mapping_rate=1.0, channel_base=32, channel_max=6),
     "model.discriminator": Discriminator(
         residual=False, group=8, mapping_layers=1, mapping_rate=1.0, channel_base=32, channel_max=6
@@ -55,9 +55,7 @@ smoke = {
     "model.augment.images": 400.0,
     "optim.generator.lr": 2e-4,  # weights of N(0, 1): at full rates, rounding differs by more than 2e-7
     "optim.discriminator.lr": 2e-4,
-    "batch_size": 8,
     "samples": 10,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ fields, which need more steps and channels (`channel_base`). There is no publish
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.data import Digits, Folder, HorizontalFlip
+from imagegen_jax.data import Folder, HorizontalFlip
 from imagegen_jax.gan.stylegan2 import StyleGAN2
 from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="stylegan2_eurosat",
@@ -39,8 +40,7 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=8, channels=3),
-    "model.image_shape": (8, 8, 3),
+    **on_digits(8, 3),
     "model.generator": Generator(
         style_dim=8,
         mapping_layers=1,
@@ -54,9 +54,7 @@ smoke = {
     "model.r1_every": 2,
     "optim.generator.lr": 2e-4,  # weights of N(0, 1): at full rates, rounding differs by more than 2e-7
     "optim.discriminator.lr": 2e-4,
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -15,12 +15,13 @@ Cost: generator 26,219,627 and discriminator 23,087,249 parameters; the authors'
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, LinearDecay
-from imagegen_jax.data import Digits, Folder, HorizontalFlip
+from imagegen_jax.data import Folder, HorizontalFlip
 from imagegen_jax.gan.growing import Growth
 from imagegen_jax.gan.progan_networks import Discriminator
 from imagegen_jax.gan.stylegan import StyleGAN
 from imagegen_jax.gan.stylegan_networks import Generator
 from imagegen_jax.nn.upfirdn import BINOMIAL
+from imagegen_jax.smoke import on_digits
 
 # 128x128 fades in from step 131,250 on, 256x256 from 168,750 and 512x512 from 206,250.
 RATE = LinearDecay(1e-3, floor=3e-3, start=131_250, steps=206_250)
@@ -43,8 +44,7 @@ experiment = Experiment(
 # A bias that an instance norm cancels has a gradient of rounding alone, which Adam's steps would be made of: eps is
 # above it.
 smoke = {
-    "data": Digits(size=8, channels=3),
-    "model.image_shape": (8, 8, 3),
+    **on_digits(8, 3),
     "model.generator": Generator(
         style_dim=8,
         mapping_layers=1,
@@ -56,9 +56,7 @@ smoke = {
     "model.latent_dim": 8,
     "model.growth": Growth(hold=1, fade=2),
     **{f"optim.{name}": Adam(2e-4, b1=0.0, b2=0.99, eps=1e-2) for name in ("generator", "discriminator")},
-    "batch_size": 8,
     "samples": 4,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -8,15 +8,16 @@ alone, five critic steps of 64 images for one of the generator with 128, Adam wi
 step here is one of the critic, so its 100,000 iterations are 500,000 steps. Not taken over: the noise of one grey
 level on real images.
 
-Cost: COST: made for an accelerator. Expected: 1,204,483 parameters in the generator and 1,053,825 in the critic, as
+Cost: made for an accelerator. Expected: 1,204,483 parameters in the generator and 1,053,825 in the critic, as
 there. The paper's inception score is 7.86 (Table 3); others measured 6.68 and FID 40.1 (Miyato et al. 2018, Table 2).
 """
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, LinearDecay
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.gan.losses import Wasserstein
 from imagegen_jax.gan.wgan import WGAN
+from imagegen_jax.smoke import on_digits
 
 experiment = Experiment(
     name="wgan_gp_cifar10",
@@ -34,8 +35,7 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16, channels=3),
-    "model.image_shape": (16, 16, 3),
+    **on_digits(16, 3),
     "model.generator.width": 4,
     "model.critic.width": 4,
     "model.latent_dim": 8,
@@ -43,8 +43,6 @@ smoke = {
     "model.objective": Wasserstein(drift=0.1),  # without which the critic's last bias has no gradient
     "optim.generator.eps": 1e-2,  # biases before a norm have only the gradient of rounding: let it not become steps
     "optim.critic.eps": 1e-2,
-    "batch_size": 8,
-    "steps": 8,
 }
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ DRAGAN is two options away: --model.penalty DRAGAN --model.objective NonSaturati
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, LinearDecay
-from imagegen_jax.data import TFDS, Digits
+from imagegen_jax.data import TFDS
 from imagegen_jax.gan.dcgan import Discriminator, Generator
 from imagegen_jax.gan.wgan import WGAN
 from imagegen_jax.metrics.during import Evaluate
+from imagegen_jax.smoke import on_digits
 
 STEPS = 4_000
 
@@ -46,14 +47,11 @@ experiment = Experiment(
 )
 
 smoke = {
-    "data": Digits(size=16),
-    "model.image_shape": (16, 16, 1),
+    **on_digits(16),
     "model.generator.width": 4,
     "model.critic.width": 4,
     "model.latent_dim": 8,
     "model.critic_steps": 2,
-    "batch_size": 8,
-    "steps": 8,
     "evaluation": Evaluate(every=4, metrics=("kid",), samples=16, extractor="pixels"),
 }
 
