@@ -87,7 +87,7 @@ def listing(words: Sequence[str] = ()) -> str:
     ]
     head = ("recipe", "family", "data", "cost", "expected")
     lines = [
-        (r.name, r.family, textwrap.shorten(r.data, 26, placeholder="..."), _clause(r.cost), r.score) for r in wanted
+        (r.name, r.family, textwrap.shorten(r.data, 26, placeholder="..."), _short(r.cost), r.score) for r in wanted
     ]
     widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
     return "\n".join(
@@ -134,16 +134,19 @@ def _called(call: ast.Call) -> str:
 
 def _part(text: str, what: str, name: str) -> str:
     """What a docstring says after "Cost:" or "Expected:"; after "Cost of NAME:" where it has that."""
-    for label in (f"{what} of {name}", what):
+    for label in (f"{what} of {name}", what):  # of a table, and of a file of one
         match = re.search(rf"\b{label}:\s+(.*?)(?=\s+(?:Cost|Expected)(?: of \w+)?:|\n\n|\Z)", text, re.DOTALL)
         if match:
             return " ".join(match[1].split())
     return ""
 
 
-def _clause(text: str) -> str:
-    """The beginning of what is said, as far as it stands alone in a column."""
-    return textwrap.shorten(re.split(r"[.:;](?: |$)| \(|, (?!\d)", text)[0], 52, placeholder=" ...")
+def _short(cost: str) -> str:
+    """How long training takes, or for what machine it is made, as far as that stands alone in a column."""
+    sentence = cost.split(". ")[0]
+    found = re.search(r"(?:about )?[\d.]+ (?:s|minutes|hours|days)\b(?![^,;]* a step)[^,;:(]*", sentence)
+    found = found or re.search(r"made for [^,.;:(]*", cost)
+    return textwrap.shorten(re.sub(r" for its .*", "", found[0] if found else cost), 52, placeholder=" ...")
 
 
 # --- modules ---------------------------------------------------------------------------------------------------------

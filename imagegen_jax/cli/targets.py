@@ -1,7 +1,8 @@
-"""Experiments as the command line names them: by a module's dotted name, or by the path of a .py file."""
+"""Experiments as the command line names them: recipes, modules by their dotted names, and .py files by their paths."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import os
@@ -11,13 +12,16 @@ import sysconfig
 import traceback
 from types import ModuleType
 
+from imagegen_jax import recipes
 from imagegen_jax.core.experiment import Experiment
 
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 
 def import_target(target: str) -> ModuleType:
-    """Imports the module of a dotted name or of the path of a .py file.
+    """Imports the module of a dotted name, of the path of a .py file, or of a recipe's name.
+
+    A module of the user's goes before a recipe of its name.
 
     Raises ValueError where there is none, and where it fails as it is imported: names file, line and reason.
     """
@@ -28,14 +32,37 @@ def import_target(target: str) -> ModuleType:
         raise ValueError(f"{target}: no such file")
     if path.suffix != ".py" and not all(part.isidentifier() for part in target.split(".")):
         raise ValueError(f"{target!r} is neither a folder of a run, a dotted name nor the path of a .py file")
+    recipe = _recipe(target)
+    if recipe is not None:
+        return recipes.module_of(recipe)
     try:
         return importlib.import_module(target) if path.suffix != ".py" else _import_file(path)
     except ModuleNotFoundError as error:
         if path.suffix != ".py" and error.name and f"{target}.".startswith(f"{error.name}."):
-            raise ValueError(f"no module {target!r} here: give a dotted name or the path of a .py file") from error
+            raise ValueError(
+                f"no module {target!r} here: give a dotted name, the path of a .py file or a recipe{_nearest(target)}"
+            ) from error
         raise _import_error(target, error) from error
     except (Exception, SystemExit) as error:  # whatever a user's file does
         raise _import_error(target, error) from error
+
+
+def _recipe(target: str) -> str | None:
+    """The recipe that a target names, where no module here has that name; `experiments.NAME` names it as well."""
+    name = target.removeprefix("experiments.")
+    if name not in recipes.recipes():
+        return None
+    try:
+        spec = importlib.util.find_spec(target)
+    except ImportError:  # of `experiments`, which a wheel has elsewhere
+        spec = None
+    return name if spec is None or spec.origin is None else None  # a folder, such as a run's, has no origin
+
+
+def _nearest(target: str) -> str:
+    """Says which recipe was meant, or how to see them all."""
+    found = difflib.get_close_matches(target.removeprefix("experiments."), recipes.recipes(), 1)
+    return f", such as {found[0]!r}" if found else " (`imagegen list` shows them)"
 
 
 def _import_file(path: pathlib.Path) -> ModuleType:
@@ -72,5 +99,7 @@ def experiment_of(module: ModuleType) -> Experiment:
     found = getattr(module, "experiment", None)
     if not isinstance(found, Experiment):
         kind = "" if found is None else f", but a {type(found).__name__}"
+        if found is None and isinstance(table := getattr(module, "experiments", None), dict):
+            raise ValueError(f"{module.__name__} has several recipes: name one of {', '.join(table)}")
         raise ValueError(f"{module.__name__} has no `experiment`{kind}: set it to an imagegen_jax.Experiment")
     return found
