@@ -2,6 +2,6 @@
 
 import sys
 
-from imagegen_jax.recipes import Finder
+from imagegen_jax.recipes.shipped import Finder
 
 sys.meta_path.append(Finder(__name__))

@@ -14,7 +14,7 @@ published score for this one.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.data import TFDS, HorizontalFlip
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 from imagegen_jax.vae.likelihood import Gaussian
 from imagegen_jax.vae.networks import ConvDecoder, ConvEncoder
 from imagegen_jax.vae.vae import VAE

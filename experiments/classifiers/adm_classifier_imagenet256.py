@@ -19,7 +19,7 @@ from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
 from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.times import WholeTimes
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="adm_classifier_imagenet256",

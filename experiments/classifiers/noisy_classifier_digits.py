@@ -19,7 +19,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
 from imagegen_jax.diffusion.times import LogNormal
 from imagegen_jax.nn.adm import ADMClassifier
-from imagegen_jax.smoke import TINY
+from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(
     name="noisy_classifier_digits",

@@ -22,7 +22,7 @@ from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.nn.adm import ADM
-from imagegen_jax.smoke import UNET, on_digits
+from imagegen_jax.recipes.smoke import UNET, on_digits
 
 experiment = Experiment(
     name="adm_imagenet256",

@@ -21,7 +21,7 @@ from imagegen_jax.data import TFDS, Digits, HorizontalFlip, Lowered
 from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.nn.adm import ADM
-from imagegen_jax.smoke import TINY, UNET
+from imagegen_jax.recipes.smoke import TINY, UNET
 
 experiment = Experiment(
     name="adm_upsampler_imagenet256",

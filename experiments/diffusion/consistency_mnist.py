@@ -16,7 +16,7 @@ from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.consistency import Consistency
 from imagegen_jax.nn.unet import UNet
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="consistency_mnist",

@@ -15,7 +15,7 @@ from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam, WarmUp
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.smoke import UNET, on_digits
+from imagegen_jax.recipes.smoke import UNET, on_digits
 
 experiment = Experiment(
     name="ddpm_cifar10",

@@ -15,7 +15,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.sampler import DDIM
 from imagegen_jax.nn.unet import UNet
-from imagegen_jax.smoke import TINY
+from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(
     name="ddpm_digits",

@@ -15,7 +15,7 @@ from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.sampler import Ancestral
 from imagegen_jax.nn.unet import UNet
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="ddpm_mnist",

@@ -28,7 +28,7 @@ from imagegen_jax.data import Latents, Posterior
 from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.nn.dit import dit
-from imagegen_jax.smoke import TRANSFORMER, on_digits
+from imagegen_jax.recipes.smoke import TRANSFORMER, on_digits
 
 SCALE = 0.18215  # brings these latents to a deviation of 1
 LARGEST = 5.0  # that brings them to [-1, 1] again

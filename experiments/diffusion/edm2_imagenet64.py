@@ -24,7 +24,7 @@ from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.diffusion.times import LogNormal
 from imagegen_jax.nn.edm2 import EDM2UNet, Uncertainty
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 BATCH = 2048
 ADAM = Adam(InverseSqrt(0.01, 35_000, warmup=10_000_000 // BATCH), b2=0.99, project=(NormaliseWeights(),))

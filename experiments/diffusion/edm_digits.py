@@ -19,7 +19,7 @@ from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.nn.unet import UNet
-from imagegen_jax.smoke import TINY
+from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(
     name="edm_digits",

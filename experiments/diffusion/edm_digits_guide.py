@@ -19,7 +19,7 @@ from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.nn.unet import UNet
-from imagegen_jax.smoke import TINY
+from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(
     name="edm_digits_guide",

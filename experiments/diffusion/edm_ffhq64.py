@@ -20,7 +20,7 @@ from imagegen_jax.diffusion.augment import EDMAugment
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.nn.song import SongUNet
-from imagegen_jax.smoke import UNET, on_digits
+from imagegen_jax.recipes.smoke import UNET, on_digits
 
 BATCH = 256
 

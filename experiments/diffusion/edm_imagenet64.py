@@ -21,7 +21,7 @@ from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.nn.adm import ADM
-from imagegen_jax.smoke import UNET, on_digits
+from imagegen_jax.recipes.smoke import UNET, on_digits
 
 BATCH = 4096
 

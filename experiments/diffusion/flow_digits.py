@@ -22,7 +22,7 @@ from imagegen_jax.diffusion.multistep import Euler
 from imagegen_jax.diffusion.process import RectifiedFlow
 from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.unet import UNet
-from imagegen_jax.smoke import TINY
+from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(
     name="flow_digits",

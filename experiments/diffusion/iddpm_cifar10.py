@@ -16,7 +16,7 @@ from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.improved import ImprovedDDPM
-from imagegen_jax.smoke import UNET, on_digits
+from imagegen_jax.recipes.smoke import UNET, on_digits
 
 experiment = Experiment(
     name="iddpm_cifar10",

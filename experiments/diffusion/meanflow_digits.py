@@ -16,7 +16,7 @@ from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.meanflow import MeanFlow
 from imagegen_jax.nn.dit import DiT
-from imagegen_jax.smoke import TINY, TRANSFORMER
+from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
 
 experiment = Experiment(
     name="meanflow_digits",

@@ -22,7 +22,7 @@ from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Latents, Posterior
 from imagegen_jax.diffusion.meanflow import MeanFlow
 from imagegen_jax.nn.dit import dit
-from imagegen_jax.smoke import TRANSFORMER, on_digits
+from imagegen_jax.recipes.smoke import TRANSFORMER, on_digits
 
 SCALE = 0.18215  # brings these latents to a deviation of 1
 LARGEST = 5.0  # that brings them to [-1, 1] again

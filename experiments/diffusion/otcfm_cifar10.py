@@ -23,7 +23,7 @@ from imagegen_jax.diffusion.multistep import Euler
 from imagegen_jax.diffusion.process import RectifiedFlow
 from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.adm import ADM
-from imagegen_jax.smoke import UNET, on_digits
+from imagegen_jax.recipes.smoke import UNET, on_digits
 
 experiment = Experiment(
     name="otcfm_cifar10",

@@ -24,7 +24,7 @@ from imagegen_jax.diffusion.progressive import PerStage, Progressive
 from imagegen_jax.diffusion.schedule import CosineSchedule
 from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.unet import UNet
-from imagegen_jax.smoke import TINY
+from imagegen_jax.recipes.smoke import TINY
 
 HALVE_EVERY = 250
 

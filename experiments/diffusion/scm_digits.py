@@ -18,7 +18,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.scm import SCM
 from imagegen_jax.diffusion.times import LogNormal
 from imagegen_jax.nn.unet import UNet
-from imagegen_jax.smoke import TINY
+from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(
     name="scm_digits",

@@ -24,7 +24,7 @@ from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.gan.biggan import BigGAN
 from imagegen_jax.gan.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.losses import NonSaturating
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="biggan_cifar10",

@@ -23,7 +23,7 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import SGD, Adam, LinearDecay
 from imagegen_jax.data import DigitPairs, Jitter, Unpaired
 from imagegen_jax.gan.cyclegan import CycleGAN
-from imagegen_jax.smoke import TINY
+from imagegen_jax.recipes.smoke import TINY
 
 EPOCH = 1_334  # steps: images, one a step
 NETWORKS = ("to_image", "to_source", "image_discriminator", "source_discriminator")

@@ -15,7 +15,7 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS
 from imagegen_jax.gan.dcgan import DCGAN
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="dcgan_celeb_a64",

@@ -12,7 +12,7 @@ from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS
 from imagegen_jax.gan.dcgan import DCGAN, Discriminator, Generator
 from imagegen_jax.metrics.during import Evaluate
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="dcgan_mnist",

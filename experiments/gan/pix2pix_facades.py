@@ -24,7 +24,7 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import DigitPairs, Jitter, Paired
 from imagegen_jax.gan.pix2pix import Pix2Pix
-from imagegen_jax.smoke import TINY
+from imagegen_jax.recipes.smoke import TINY
 
 EPOCH = 400  # steps: pairs, one a step
 

@@ -18,7 +18,7 @@ from imagegen_jax.data import Folder, HorizontalFlip
 from imagegen_jax.gan.growing import Growth
 from imagegen_jax.gan.progan import ProGAN
 from imagegen_jax.gan.progan_networks import Discriminator, Generator
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="progan_celebahq1024",

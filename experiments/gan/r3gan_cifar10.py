@@ -16,7 +16,7 @@ from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.gan.r3gan import R3GAN
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 BATCH, ANNEAL = 512, 20_000_000 // 512
 

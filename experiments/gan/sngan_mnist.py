@@ -21,7 +21,7 @@ from imagegen_jax.data import TFDS
 from imagegen_jax.gan.losses import NonSaturating
 from imagegen_jax.gan.sngan import SNGAN, Discriminator, Generator
 from imagegen_jax.metrics.during import Evaluate
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="sngan_mnist",

@@ -19,7 +19,7 @@ from imagegen_jax.data import TFDS
 from imagegen_jax.gan.augment import ADA
 from imagegen_jax.gan.stylegan2 import StyleGAN2
 from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="stylegan2_ada_cifar10",

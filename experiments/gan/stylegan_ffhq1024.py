@@ -21,7 +21,7 @@ from imagegen_jax.gan.progan_networks import Discriminator
 from imagegen_jax.gan.stylegan import StyleGAN
 from imagegen_jax.gan.stylegan_networks import Generator
 from imagegen_jax.nn.upfirdn import BINOMIAL
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 # 128x128 fades in from step 131,250 on, 256x256 from 168,750 and 512x512 from 206,250.
 RATE = LinearDecay(1e-3, floor=3e-3, start=131_250, steps=206_250)

@@ -17,7 +17,7 @@ from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import TFDS
 from imagegen_jax.gan.losses import Wasserstein
 from imagegen_jax.gan.wgan import WGAN
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="wgan_gp_cifar10",

@@ -13,7 +13,7 @@ from imagegen_jax.data import TFDS
 from imagegen_jax.gan.dcgan import Discriminator, Generator
 from imagegen_jax.gan.wgan import WGAN
 from imagegen_jax.metrics.during import Evaluate
-from imagegen_jax.smoke import on_digits
+from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(
     name="wgan_mnist",

@@ -10,10 +10,11 @@ import pathlib
 import sys
 import sysconfig
 import traceback
+from collections.abc import Sequence
 from types import ModuleType
 
-from imagegen_jax import recipes
 from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.recipes.shipped import module_of, recipes
 
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
@@ -34,7 +35,7 @@ def import_target(target: str) -> ModuleType:
         raise ValueError(f"{target!r} is neither a folder of a run, a dotted name nor the path of a .py file")
     recipe = _recipe(target)
     if recipe is not None:
-        return recipes.module_of(recipe)
+        return module_of(recipe)
     try:
         return importlib.import_module(target) if path.suffix != ".py" else _import_file(path)
     except ModuleNotFoundError as error:
@@ -50,7 +51,7 @@ def import_target(target: str) -> ModuleType:
 def _recipe(target: str) -> str | None:
     """The recipe that a target names, where no module here has that name; `experiments.NAME` names it as well."""
     name = target.removeprefix("experiments.")
-    if name not in recipes.recipes():
+    if name not in recipes():
         return None
     try:
         spec = importlib.util.find_spec(target)
@@ -61,8 +62,13 @@ def _recipe(target: str) -> str | None:
 
 def _nearest(target: str) -> str:
     """Says which recipe was meant, or how to see them all."""
-    found = difflib.get_close_matches(target.removeprefix("experiments."), recipes.recipes(), 1)
+    found = difflib.get_close_matches(target.removeprefix("experiments."), recipes(), 1)
     return f", such as {found[0]!r}" if found else " (`imagegen list` shows them)"
+
+
+def import_modules(names: Sequence[str]) -> list[str]:
+    """Imports modules, each by its dotted name or the path of its file, and returns the names that they then have."""
+    return [import_target(name).__name__ for name in names]
 
 
 def _import_file(path: pathlib.Path) -> ModuleType:

@@ -102,6 +102,15 @@ class Generative(Model, Protocol):
         ...
 
 
+@runtime_checkable
+class ForImages(Protocol):
+    """A model that can be made anew for other images: where more follows from their shape than `image_shape`."""
+
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Model:
+        """This model for images of that shape, of so many classes (0: none). Raises ValueError where that cannot be."""
+        ...
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError for a value that is none of the choices."""
     if value not in choices:

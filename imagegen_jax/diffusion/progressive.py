@@ -90,6 +90,11 @@ class Progressive:
         """What the teacher makes images from."""
         return self.diffusion.condition_rows
 
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Progressive:
+        """Returns the model with a diffusion of images of that shape and so many classes."""
+        diffusion = dataclasses.replace(self.diffusion, image_shape=image_shape, num_classes=num_classes)
+        return dataclasses.replace(self, diffusion=diffusion)
+
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         network = self.diffusion.init(key, batch)["network"]

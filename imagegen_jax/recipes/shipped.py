@@ -20,7 +20,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import NamedTuple
 
-HERE = pathlib.Path(__file__).resolve().parent
+HERE = pathlib.Path(__file__).resolve().parent.parent  # the package
 FOLDER = next(
     place for place in (HERE / "experiments", HERE.parent / "experiments") if place.is_dir()
 )  # wheel, checkout
@@ -31,7 +31,7 @@ SCORES = re.compile(
 )
 
 
-class Recipe(NamedTuple):
+class ShippedRecipe(NamedTuple):
     """What the file of a recipe says of it."""
 
     name: str
@@ -59,7 +59,7 @@ class Recipe(NamedTuple):
 
 
 @functools.cache
-def recipes() -> dict[str, Recipe]:
+def recipes() -> dict[str, ShippedRecipe]:
     """Returns all recipes by name, in the order of their families and names."""
     found = [recipe for file in sorted(FOLDER.glob("*/[a-z]*.py")) for recipe in _read(file)]
     return {recipe.name: recipe for recipe in sorted(found, key=lambda recipe: (recipe.family, recipe.name))}
@@ -79,12 +79,14 @@ def module_of(name: str) -> ModuleType:
 
 
 def listing(words: Sequence[str] = ()) -> str:
-    """Returns a table of the recipes, a line each: those whose name, family or data have one of `words` in them."""
+    """Returns a table of recipes, a line each: those with one of `words` in name, family or data; "" of none."""
     wanted = [
         recipe
         for recipe in recipes().values()
         if not words or any(word.lower() in f"{recipe.name} {recipe.family} {recipe.data}".lower() for word in words)
     ]
+    if not wanted:
+        return ""
     head = ("recipe", "family", "data", "cost", "expected")
     lines = [
         (r.name, r.family, textwrap.shorten(r.data, 26, placeholder="..."), _short(r.cost), r.score) for r in wanted
@@ -99,12 +101,12 @@ def listing(words: Sequence[str] = ()) -> str:
 # --- what a file says ------------------------------------------------------------------------------------------------
 
 
-def _read(file: pathlib.Path) -> Iterator[Recipe]:
+def _read(file: pathlib.Path) -> Iterator[ShippedRecipe]:
     tree = ast.parse(file.read_text("utf-8"))
     text = ast.get_docstring(tree) or ""
     for name in _sizes(tree) or [file.stem]:
         title = text.split("\n\n")[0].replace("\n", " ")
-        yield Recipe(name, file, title, _data(tree), _part(text, "Cost", name), _part(text, "Expected", name))
+        yield ShippedRecipe(name, file, title, _data(tree), _part(text, "Cost", name), _part(text, "Expected", name))
 
 
 def _sizes(tree: ast.Module) -> list[str]:
@@ -144,7 +146,7 @@ def _part(text: str, what: str, name: str) -> str:
 def _short(cost: str) -> str:
     """How long training takes, or for what machine it is made, as far as that stands alone in a column."""
     sentence = cost.split(". ")[0]
-    found = re.search(r"(?:about )?[\d.]+ (?:s|minutes|hours|days)\b(?![^,;]* a step)[^,;:(]*", sentence)
+    found = re.search(r"(?:about )?[\d.]+ (?:s|minutes|hours|days)\b(?![^,;]* a step)[^,;:(]*", sentence.rstrip("."))
     found = found or re.search(r"made for [^,.;:(]*", cost)
     return textwrap.shorten(re.sub(r" for its .*", "", found[0] if found else cost), 52, placeholder=" ...")
 
