@@ -29,9 +29,10 @@ from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.step import due_at, stage_at
 from imagegen_jax.core.summary import parameter_summary
+from imagegen_jax.recipes.shipped import recipes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
+NAMES = sorted(recipes())
 FAST = ("dcgan_mnist", "vae_mnist", "ddpm_digits", "edm_digits")
 MODELS = {name: importlib.import_module(f"experiments.{name}").experiment.model for name in NAMES}
 DRAWING = [name for name, model in MODELS.items() if isinstance(model, Generative)]

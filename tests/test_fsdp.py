@@ -5,8 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-
 from experiments.ddpm_cifar10 import experiment
+
 from imagegen_jax.core.experiment import model_row_shapes
 from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.shard import MeshShape, bytes_per_device

@@ -20,8 +20,8 @@ from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.state import State
 
 EXAMPLES = """examples:
-  imagegen info experiments.ddpm_cifar10
-  imagegen info experiments.ddpm_cifar10 --model.network.width 256 --arrays
+  imagegen info ddpm_cifar10
+  imagegen info ddpm_cifar10 --model.network.width 256 --arrays
   imagegen info runs/demo --json"""
 
 
@@ -99,7 +99,7 @@ def _shown(experiment: Experiment) -> tuple[Any, ...]:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen info`."""
     parser.add_argument(
-        "target", help="a module such as experiments.ddpm_cifar10, the path of a .py file, or a run folder"
+        "target", help="a recipe such as ddpm_cifar10, a module, the path of a .py file, or a run folder"
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.add_argument("--arrays", action="store_true", help="every array")

@@ -29,7 +29,7 @@ from imagegen_jax.core.image import to_float
 from imagegen_jax.core.loop import train
 from imagegen_jax.core.model import Aux, Batch, Inputs, Nets, Phase, PRNGKey, Scalar, check_labels
 from imagegen_jax.core.model import check_images as check_shapes
-from imagegen_jax.core.optim import AdamW, Cosine
+from imagegen_jax.core.optim import AdamW, CosineDecay
 from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.shard import MeshShape, replicated
@@ -104,7 +104,7 @@ def classifier_experiment(source: Source, dataset: Dataset) -> Experiment:
         name="classifier",
         model=Classifier(dataset.image_shape, dataset.num_classes),
         data=source,
-        optim={"network": AdamW(Cosine(1e-3), weight_decay=1e-2)},
+        optim={"network": AdamW(CosineDecay(1e-3), weight_decay=1e-2)},
         batch_size=BATCH,
         steps=-(-TRAINING_IMAGES // BATCH),
         log_every=100,
