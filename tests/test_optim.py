@@ -24,6 +24,7 @@ from imagegen_jax.core.optim import (
     lazy_correction,
     value,
 )
+from imagegen_jax.core.serial import from_dict
 
 
 def clock(step, steps=100):
@@ -168,3 +169,8 @@ def test_bad_rates_are_named(bad):
         check_fields(Adam(bad), "optim.g")
     with pytest.raises(ValueError, match=r"optim\.g\.b2\.floor"):
         check_fields(Adam(b2=CosineDecay(0.9, floor=bad)), "optim.g")
+
+
+def test_a_stored_schedule_is_read_under_the_name_that_it_had():
+    old = {"class": "imagegen_jax.core.optim:Cosine", "peak": 0.1, "warmup": 5}
+    assert from_dict(old) == CosineDecay(0.1, warmup=5)
