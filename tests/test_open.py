@@ -54,7 +54,7 @@ MINE = """
     class Tiny(nn.Module):
         width: int = 4
         @nn.compact
-        def __call__(self, x, t, *rest, **more):
+        def __call__(self, x, t, conditioning):
             return nn.Conv(x.shape[-1], (3, 3))(nn.gelu(nn.Conv(self.width, (3, 3))(x) + t[:, None, None, None]))
 
     class Lonely:
@@ -124,7 +124,7 @@ def test_a_users_own_parts_are_chosen_trained_stored_and_loaded(mine, imagegen):
         ("--model.solver mine:Nobody", "mine:Nobody: there is no such class in it"),
         ("--model.solver mine:Lonely", "mine:Lonely: it must be a frozen dataclass, to be stored"),
         ("--model.solver mine:function", "mine:function: it must be a frozen dataclass"),
-        ("--model.solver mine:Doubled", "has too few positional arguments"),
+        ("--model.solver mine:Doubled", "has a positional argument (conditional) that should be named 'denoise'"),
         ("--model.process mine:Jump", "protocol because it has no"),
         ("--model.solver yours:Jump", "no module 'yours' here"),
         ("--model.solver mine:Jump --model.solver.share 2", "model.solver.share=2.0: must be at least 0 and at most 1"),
@@ -194,25 +194,21 @@ def _protocols(annotation):
     return [base] if is_protocol(base) else list(typing.get_args(base))
 
 
-def _signatures(cls, protocol):
-    """Member -> names of its arguments, by a class and by a protocol that asks for it."""
-    names = {n for base in protocol.__mro__ if is_protocol(base) for n in vars(base) if n == "__call__" or n[0] != "_"}
-    for name in names - {"init", "apply"}:
-        wanted, found = inspect.getattr_static(protocol, name), inspect.getattr_static(cls, name, None)
-        if not inspect.isfunction(wanted):
-            yield name, found is not None, True
-        else:
-            count = len(inspect.signature(wanted).parameters)
-            yield name, list(inspect.signature(wanted).parameters), _arguments(found)[:count]
-
-
-def _arguments(found):
-    return list(inspect.signature(found).parameters) if inspect.isfunction(found) else []
-
-
 def _meets(cls, protocol):
-    networks = hasattr(protocol, "apply") == hasattr(cls, "apply")
-    return networks and all(wanted == found for _, wanted, found in _signatures(cls, protocol))
+    """Whether a class has what a protocol asks for, by the names of members and of their arguments."""
+    names = {n for base in protocol.__mro__ if is_protocol(base) for n in vars(base) if n == "__call__" or n[0] != "_"}
+    if ("apply" in names) != hasattr(cls, "apply"):
+        return False
+    return all(_fits(inspect.getattr_static(cls, n, None), getattr(protocol, n)) for n in names - {"init", "apply"})
+
+
+def _fits(member, wanted):
+    if not inspect.isfunction(wanted):
+        return member is not None
+    asked = list(inspect.signature(wanted).parameters)
+    given = list(inspect.signature(member).parameters.values()) if inspect.isfunction(member) else []
+    rest = [one for one in given[len(asked) :] if one.default is one.empty]
+    return [one.name for one in given[: len(asked)]] == asked and not rest
 
 
 @pytest.mark.parametrize("name, annotation", ANNOTATIONS)

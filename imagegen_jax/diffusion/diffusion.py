@@ -38,7 +38,6 @@ from imagegen_jax.core.model import (
     check_images,
 )
 from imagegen_jax.core.random import normal_rows, streams
-from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.augment import AnyAugmentation
 from imagegen_jax.diffusion.conditions import (
     check_dropout,
@@ -63,7 +62,7 @@ from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.levels import AnyLevels, Karras
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, broadcast_rows, row
 from imagegen_jax.diffusion.process import EDM, AnyProcess, Process, Ranged, WholeTimed, at
-from imagegen_jax.diffusion.solver import AnySolver, Path
+from imagegen_jax.diffusion.solver import AnySolver, OfSchedule, Path
 from imagegen_jax.diffusion.times import AnyTimes, LogNormal, Times
 from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
 from imagegen_jax.nn.conditioning import Conditioning, Rates, check_token_mask, conditioning_of, drop_conditions
@@ -252,7 +251,7 @@ class Diffusion:
                 f"model.coupling='optimal', model.source_shape={self.source_shape}: with a source of its own for each "
                 "image, noise chosen by image would not be normal given the source; use 'independent'"
             )
-        if self.gain != 1 and isinstance(self.solver, DDPMAncestral) and self.solver.variance == "large":
+        if self.gain != 1 and isinstance(self.solver, OfSchedule) and self.solver.needs_schedule:
             raise ValueError(
                 f"model.solver.variance='large', model.gain={self.gain}: that variance is not of levels over a gain; "
                 "use 'small'"

@@ -9,9 +9,19 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Int
 
-from imagegen_jax.core.model import Batch, Image, Model, Nets, Phase, PRNGKey, Variables, check_labels, condition_rows
+from imagegen_jax.core.model import (
+    Batch,
+    Denoising,
+    Image,
+    Model,
+    Nets,
+    Phase,
+    PRNGKey,
+    Variables,
+    check_labels,
+    condition_rows,
+)
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.editing import Denoising
 from imagegen_jax.diffusion.guidance import Guiding, LogProb, classifier, guiding
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.solver import Path

@@ -11,8 +11,9 @@ Such a solver is a table with a row for each step, made in float64 before anythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +48,16 @@ AnySolver = Annotated[
         "imagegen_jax.diffusion.ode:RK45",
     ),
 ]
+
+
+@runtime_checkable
+class OfSchedule(Protocol):
+    """A solver that may be right for the levels of a schedule alone, and not for multiples of them."""
+
+    @property
+    def needs_schedule(self) -> bool:
+        """Whether it is."""
+        ...
 
 
 class Path(NamedTuple):
@@ -116,6 +127,12 @@ def velocity(denoise: Denoise, x: Samples, sigma: Float[Array, " b"], alpha_rate
     """alpha' x_0 + sigma' epsilon: the slope of alpha x along the flow of a process with these rates."""
     x_0 = denoise(x, sigma)
     return broadcast_rows(alpha_rate, x) * x_0 + broadcast_rows(sigma_rate, x) * (x - x_0) / broadcast_rows(sigma, x)
+
+
+def check_noise_scale(noise_scale: float) -> None:
+    """Raises ValueError for a factor of the noise below 0."""
+    if not 0 <= noise_scale < math.inf:
+        raise ValueError(f"solver.noise_scale={noise_scale}: must be 0 or above; 1 is the noise of the paper")
 
 
 def check_levels(solver: Any, sigmas: Levels, least_steps: int = 1) -> Levels:
