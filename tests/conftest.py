@@ -10,6 +10,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported, here and in every
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("IMAGEGEN_CACHE", str(pathlib.Path(tempfile.gettempdir()) / f"imagegen_tests_{os.getuid()}"))
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from imagegen_jax.core import compile as compiling  # noqa: E402
@@ -23,6 +24,12 @@ def pytest_collection_modifyitems(config, items):
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Has the programs of a test that is marked as `hasty`, and of its fixtures, compiled as quickly as can be."""
+    jax.config.update("jax_disable_most_optimizations", item.get_closest_marker("hasty") is not None)
 
 
 @pytest.hookimpl(wrapper=True)

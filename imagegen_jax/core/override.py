@@ -15,7 +15,6 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.serial import fields_of
 
