@@ -19,6 +19,8 @@ import pytest
 from imagegen_jax.data import Digits, from_arrays
 from imagegen_jax.data.cache import cache_root, cached
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:

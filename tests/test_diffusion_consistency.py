@@ -19,6 +19,8 @@ from imagegen_jax.diffusion.levels import Listed
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.nn.unet import UNet
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
 

@@ -26,6 +26,8 @@ from imagegen_jax.nn.patch import PatchDiscriminator
 from imagegen_jax.run import Run
 from imagegen_jax.user_images import read_images
 
+pytestmark = pytest.mark.hasty
+
 SIZE = 8
 CELL = 4 * SIZE  # magnified to 32 pixels
 

@@ -19,7 +19,6 @@ import pytest
 from mechanisms import FAST, FOLDER, NAMES, RECIPES, TRAINED, chosen, parts
 
 import imagegen_jax as ig
-from imagegen_jax.cli import rows_of_model
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.draw import completed, drawing, label_conditions, rows_at
 from imagegen_jax.core.model import Generative
@@ -32,6 +31,9 @@ from imagegen_jax.core.step import due_at, due_steps, stage_at, train_step
 from imagegen_jax.core.summary import parameter_summary
 from imagegen_jax.data.image import images_to_float
 from imagegen_jax.gan.losses import Wasserstein
+from imagegen_jax.run_options import rows_of_model
+
+pytestmark = pytest.mark.versions
 
 DRAWING = [name for name in TRAINED if isinstance(RECIPES[name].model, Generative)]
 TRACED = [name for name in NAMES if name not in TRAINED]
@@ -75,7 +77,7 @@ def resuming(root):
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 
         def go_on(folder):
-            process.stdin.write(json.dumps([str(folder), jax.config.jax_disable_most_optimizations]) + "\n")
+            process.stdin.write(json.dumps([str(folder), jax.config.read("jax_disable_most_optimizations")]) + "\n")
             process.stdin.flush()
             return json.loads(process.stdout.readline())
 

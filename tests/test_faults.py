@@ -27,6 +27,8 @@ from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.stored import CheckpointError, Stored
 
+pytestmark = pytest.mark.versions
+
 EXPERIMENT = ig.Experiment(
     name="toy", model=Game(), data=ToyData(), optim={"generator": Adam(1e-2), "critic": Adam(1e-2)},
     averages={"ema": HalfLife(1000.0)}, batch_size=16, steps=12, checkpoint_every=4, log_every=3, samples=4,
