@@ -15,7 +15,8 @@ import pytest
 from programs import counted
 
 import imagegen_jax as ig
-from imagegen_jax import cli, run_options
+from imagegen_jax import cli
+from imagegen_jax.cli import runs as run_options
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.state import create

@@ -21,6 +21,8 @@ from mechanisms import FAST, FOLDER, NAMES, RECIPES, TRAINED, chosen, parts
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.draw import completed, drawing, label_conditions, rows_at
+from imagegen_jax.core.experiment import rows_of_model
+from imagegen_jax.core.image import images_to_float
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.program import abstract_state
@@ -29,9 +31,7 @@ from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.state import networks
 from imagegen_jax.core.step import due_at, due_steps, stage_at, train_step
 from imagegen_jax.core.summary import parameter_summary
-from imagegen_jax.data.image import images_to_float
 from imagegen_jax.gan.losses import Wasserstein
-from imagegen_jax.run_options import rows_of_model
 
 pytestmark = pytest.mark.versions
 
