@@ -26,6 +26,8 @@ from imagegen_jax.core.optim import (
 )
 from imagegen_jax.core.serial import from_dict
 
+pytestmark = pytest.mark.versions
+
 
 def clock(step, steps=100):
     return Clock(jnp.int32(step), jnp.int32(steps))
