@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from imagegen_jax.core import draw, folder, program
+from imagegen_jax.core.capabilities import Guidable
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
 from imagegen_jax.core.experiment import Experiment, Rows, power_averages
@@ -23,7 +24,6 @@ from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.loop import train
-from imagegen_jax.core.model import Guidable
 from imagegen_jax.core.npz import read_arrays
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split

@@ -9,21 +9,18 @@ import pytest
 from toys import Affine, Regression, ToyData
 
 from imagegen_jax.core import draw
+from imagegen_jax.core.capabilities import Denoising, DrawsLatents, FromLatents, StyleBased
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.model import (
     ChecksConditions,
     ClassConditional,
-    Denoising,
-    DrawsLatents,
     Entering,
     Entry,
-    FromLatents,
     FromRows,
     Generative,
     Model,
     OptionallyConditioned,
     Staged,
-    StyleBased,
     check_labels,
     condition_rows,
     num_classes,

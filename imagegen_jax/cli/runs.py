@@ -17,10 +17,11 @@ from imagegen_jax.cli.targets import import_modules
 from imagegen_jax.cli.unused import Variant, check_used, without_each
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
+from imagegen_jax.core.capabilities import Denoising, SetsGuidance
 from imagegen_jax.core.draw import GUIDANCE
 from imagegen_jax.core.experiment import Experiment, model_row_shapes
 from imagegen_jax.core.given import check_labels
-from imagegen_jax.core.model import Denoising, Model, SetsGuidance, optional_conditions
+from imagegen_jax.core.model import Model, optional_conditions
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import mesh_of
 from imagegen_jax.run import Run, load

@@ -19,8 +19,8 @@ _BLOCK = 2**20  # words that NumPy weighs at a time
 class Prints(NamedTuple):
     """What is seen of each array of a tree in one pass over it."""
 
-    words: UInt32[Array, " leaves"]
-    finite: Bool[Array, " leaves"]
+    words: UInt32[Array | np.ndarray, " leaves"]
+    finite: Bool[Array | np.ndarray, " leaves"]
 
 
 def prints(tree: Any) -> Prints:
