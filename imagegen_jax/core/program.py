@@ -156,7 +156,13 @@ def _shown(show: Callable[[str], AbstractContextManager[None]], which: str, verb
 
 def enters(model: Model, step: int) -> bool:
     """Whether a new stage begins with training step `step`."""
-    return isinstance(model, Entering) and (step == 0 or stage_at(model, step) != stage_at(model, step - 1))
+    return _is_entering(type(model)) and (step == 0 or stage_at(model, step) != stage_at(model, step - 1))
+
+
+@functools.cache
+def _is_entering(kind: type) -> bool:
+    """Whether models of a class are `Entering`; see `step._is_staged`."""
+    return issubclass(kind, Entering)
 
 
 def _enter(experiment: Experiment, step: int) -> Callable[[State], State]:
@@ -168,7 +174,7 @@ def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) ->
     """The shapes and places of the state after `step` steps, without memory, compilation or data."""
     nets = abstract_nets(experiment.model, rows)
     state = jax.eval_shape(lambda nets: create(nets, experiment.optim, experiment.averages), nets)
-    for at in range(step if isinstance(experiment.model, Entering) else 0):
+    for at in range(step if _is_entering(type(experiment.model)) else 0):
         if enters(experiment.model, at):
             state = jax.eval_shape(_enter(experiment, at), state)
     return abstract(state, shard.state_sharding(mesh, state))
