@@ -123,9 +123,9 @@ def parse_overrides(
     a dataclass takes the name of another that its annotation allows: `--model.sampler DDIM`. With `prefix`, only the
     options below these names are offered.
     """
-    node, rest = _choose_classes(node, list(arguments), list(prefix))
     import tyro  # here and below: it is slow to import, and a notebook has no command line
 
+    node, rest = _choose_classes(node, list(arguments), list(prefix))
     flags = tyro.cli(_mirror(node, prefix), args=rest, prog=prog, description=description)
     return override(node, dict(_changed(node, flags)))
 

@@ -224,7 +224,7 @@ class R3GAN:
         r1, r2 = zero_centred_penalty(critic, real), zero_centred_penalty(critic, fake)
         adversarial = self.objective.discriminator(real_logits, fake_logits)
         loss = adversarial + self._gamma(inputs.step) / 2 * (r1 + r2)
-        metrics = {"loss": loss, "adversarial": adversarial, "r1": r1, "r2": r2}
+        metrics = {"adversarial": adversarial, "r1": r1, "r2": r2}
         return loss, Aux(metrics | sign_statistics(real_logits - fake_logits, fake_logits - real_logits))
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -232,7 +232,7 @@ class R3GAN:
         critic = self._critic(nets["discriminator"], inputs.batch)
         fake = self._generate(nets["generator"], self._latents(inputs.keys), inputs.batch.get("label"))
         loss = self.objective.generator(critic(fake), critic(inputs.batch["image"]))
-        return loss, Aux({"loss": loss}, images=fake)
+        return loss, Aux({}, images=fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images, clipped to [-1, 1], of `conditions["label"]` where there are classes."""

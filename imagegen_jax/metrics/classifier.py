@@ -89,7 +89,7 @@ class Classifier:
         """Cross entropy in nats; the metric `accuracy` is a share of the batch."""
         logits, label = self.apply(nets, inputs.batch["image"])["logits"], inputs.batch["label"]
         loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
-        return loss, Aux({"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, axis=1) == label)})
+        return loss, Aux({"accuracy": jnp.mean(jnp.argmax(logits, axis=1) == label)})
 
     def apply(self, nets: Nets, image: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b d"]]:
         """The "features" and "logits" of images in [-1, 1]."""

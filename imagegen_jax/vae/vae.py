@@ -79,7 +79,7 @@ class VAE:
         reconstruction, kl = (jnp.mean(term) for term in self.elbo(nets, inputs.batch["image"], inputs.keys))
         loss, elbo = reconstruction + self.kl_weight * kl, -(reconstruction + kl)
         bits = bits_per_dim(-elbo, self.image_shape)
-        return loss, Aux({"loss": loss, "elbo": elbo, "reconstruction": reconstruction, "kl": kl, "bits_per_dim": bits})
+        return loss, Aux({"elbo": elbo, "reconstruction": reconstruction, "kl": kl, "bits_per_dim": bits})
 
     def elbo(self, nets: Nets, image: Image, keys: PRNGKeys) -> ELBO:
         """The bound on log p(x) with one draw from q(z|x), x and z drawn with the row's key."""
