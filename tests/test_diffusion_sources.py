@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
-from imagegen_jax import cli, run_options
+from imagegen_jax import cli
+from imagegen_jax.cli import runs as run_options
 from imagegen_jax.core.model import Inputs, condition_rows
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import Digits, Lowered

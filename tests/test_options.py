@@ -7,7 +7,7 @@ import argparse
 import numpy as np
 import pytest
 
-from imagegen_jax import options
+from imagegen_jax.cli import options
 from imagegen_jax.core.given import check_labels, check_seed
 
 

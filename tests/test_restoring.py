@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
-from imagegen_jax import run_options
+from imagegen_jax.cli import runs as run_options
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Digits

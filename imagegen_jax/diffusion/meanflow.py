@@ -35,8 +35,7 @@ from imagegen_jax.diffusion.levels import AnyLevels, ShiftedFlow
 from imagegen_jax.diffusion.multistep import Euler
 from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.process import RectifiedFlow
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.diffusion.solvers import AnySolver
+from imagegen_jax.diffusion.solver import AnySolver, Path
 from imagegen_jax.diffusion.times import AnyTimes, LogitNormal
 from imagegen_jax.nn.conditioning import Conditioning, Rates, conditioning_of, drop_conditions, null_conditions
 from imagegen_jax.nn.denoising import AnyNetwork, check_channels, forward_differentiable

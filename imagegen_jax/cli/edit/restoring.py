@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.data.grid import beside
+from imagegen_jax.cli.edit.common import Command, add_edit, write_grid
+from imagegen_jax.cli.options import integer, number
+from imagegen_jax.cli.runs import add_guide, add_scalar, classes_of
+from imagegen_jax.core.grid import beside
+from imagegen_jax.data.user_images import add_images, read_images
 from imagegen_jax.diffusion import editing, inverse, restoration
 from imagegen_jax.diffusion.restoration import NOISE, Edit, Given
-from imagegen_jax.edit_options import Command, add_edit, write_grid
-from imagegen_jax.edit_rows import as_bytes, conditions_of, floats, made
-from imagegen_jax.options import integer, number
+from imagegen_jax.editing.rows import as_bytes, conditions_of, floats, made
 from imagegen_jax.run import Run
-from imagegen_jax.run_options import add_guide, add_scalar, classes_of
-from imagegen_jax.user_images import add_images, read_images
 
 
 def _add_inpaint(edits: Any) -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Experiments as the command line names them: by a module's dotted name, or by the path of a .py file."""
+"""Modules of a user's own, as the command line names them: by dotted name, or by the path of a .py file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import sysconfig
 import traceback
 from types import ModuleType
 
-from imagegen_jax.core.experiment import Experiment
-
-PACKAGE = pathlib.Path(__file__).resolve().parent
+PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 
 def import_target(target: str) -> ModuleType:
@@ -65,12 +63,3 @@ def _import_error(target: str, error: BaseException) -> ValueError:
     place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else target
     text = " ".join(str(error).split())[:500]
     return ValueError(f"{place}: {type(error).__name__}{': ' + text if text else ''}: {target} cannot be imported")
-
-
-def experiment_of(module: ModuleType) -> Experiment:
-    """Returns the `experiment` of a module. Raises ValueError where it has none."""
-    found = getattr(module, "experiment", None)
-    if not isinstance(found, Experiment):
-        kind = "" if found is None else f", but a {type(found).__name__}"
-        raise ValueError(f"{module.__name__} has no `experiment`{kind}: set it to an imagegen_jax.Experiment")
-    return found

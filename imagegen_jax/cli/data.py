@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from imagegen_jax import options as types
+from imagegen_jax.cli import options as types
 from imagegen_jax.data.decode import MODES
+from imagegen_jax.data.output import PICTURES, check_output
 from imagegen_jax.data.remedy import as_options, option_words, remedies_spelled
-from imagegen_jax.output import PICTURES, check_output
 
 SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # of sources, as options
 LARGEST = 16_384  # pixels of a side: an image of it takes about a gigabyte

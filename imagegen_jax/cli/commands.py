@@ -7,13 +7,18 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imagegen_jax import data_command, editing, evaluation_options, importing, info, sampling
+from imagegen_jax import importing
+from imagegen_jax.cli import data as data_command
+from imagegen_jax.cli import evaluate_options as evaluation_options
+from imagegen_jax.cli import info
+from imagegen_jax.cli import sample as sampling
+from imagegen_jax.cli.edit import latents as editing
+from imagegen_jax.cli.targets import experiment_of, import_target
+from imagegen_jax.cli.train import main as train_main
+from imagegen_jax.cli.train import readable_errors
 from imagegen_jax.core import folder
+from imagegen_jax.core.experiment import rows_of_model
 from imagegen_jax.data.remedy import nowhere, remedies_spelled
-from imagegen_jax.main import main as train_main
-from imagegen_jax.main import readable_errors
-from imagegen_jax.run_options import rows_of_model
-from imagegen_jax.targets import experiment_of, import_target
 
 EXAMPLES = {
     "train": """examples:
@@ -38,12 +43,13 @@ EXAMPLES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
-    options, rest = _parser().parse_known_args(arguments)
+    options, rest = main_parser().parse_known_args(arguments)
     with readable_errors(), remedies_spelled(nowhere):
         options.run_command(options, rest)
 
 
-def _parser() -> argparse.ArgumentParser:
+def main_parser() -> argparse.ArgumentParser:
+    """Makes the parser of the command line, with a parser below it for each command."""
     parser = argparse.ArgumentParser(
         prog="imagegen", description="Image generation in JAX and Flax.", allow_abbrev=False,
         epilog="imagegen COMMAND --help shows a command's options and examples.",
@@ -151,7 +157,7 @@ def _edit(options: argparse.Namespace, rest: list[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> None:
-    from imagegen_jax.evaluation import run_command
+    from imagegen_jax.cli.evaluate import run_command
 
     _no_more(options, rest)
     run_command(options, _modules(options))
@@ -188,7 +194,3 @@ def _import(options: argparse.Namespace, rest: list[str]) -> None:
 def _data(options: argparse.Namespace, rest: list[str]) -> None:
     _no_more(options, rest)
     data_command.run_command(options)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.data.grid import grid, magnified
-from imagegen_jax.options import integer
-from imagegen_jax.output import PICTURES, VIDEOS, write_picture
+from imagegen_jax.cli.options import integer
+from imagegen_jax.cli.runs import add_run_options
+from imagegen_jax.core.grid import grid, magnified
+from imagegen_jax.data.output import PICTURES, VIDEOS, write_picture
 from imagegen_jax.run import Run
-from imagegen_jax.run_options import add_run_options
 
 Command = Callable[[argparse.Namespace, Run], str]  # does an edit, and says what it did
 

@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from imagegen_jax.cli.runs import without_each
 from imagegen_jax.core import program, summary
-from imagegen_jax.core.experiment import Experiment, Rows
+from imagegen_jax.core.experiment import Experiment, Rows, rows_of_model
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.state import State
-from imagegen_jax.run_options import rows_of_model, without_each
 
 
 def overridden(experiment: Experiment, overrides: Sequence[str], prog: str) -> Experiment:

@@ -18,12 +18,12 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
+from imagegen_jax.cli.runs import with_progress
 from imagegen_jax.core.files import partial_of
 from imagegen_jax.core.log import write_json
 from imagegen_jax.core.signals import signal_of
 from imagegen_jax.data.folder import may_be_image
-from imagegen_jax.output import write_picture
-from imagegen_jax.run_options import with_progress
+from imagegen_jax.data.output import write_picture
 
 Draw = Callable[[int], Iterator[np.ndarray]]  # the images from a row on, chunk by chunk
 Call = Mapping[str, Any]  # what the images follow from, by words that an error can name; "n" and "chunk" among them

@@ -9,12 +9,8 @@ import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
-from imagegen_jax.core import folder
-from imagegen_jax.core.files import whole
-from imagegen_jax.data import Source
-from imagegen_jax.data.remedy import as_options, remedies_spelled
-from imagegen_jax.data_command import SETTINGS
-from imagegen_jax.evaluation_options import (
+from imagegen_jax.cli.data import SETTINGS
+from imagegen_jax.cli.evaluate_options import (
     ALL,
     DEFAULT,
     Pair,
@@ -24,14 +20,11 @@ from imagegen_jax.evaluation_options import (
     names_of,
     say_what_is_not_kept,
 )
-from imagegen_jax.evaluation_sets import (
-    Target,
-    held_out_of,
-    open_target,
-    targets_of,
-    with_like_channels,
-)
-from imagegen_jax.main import EXPECTED_ERRORS
+from imagegen_jax.cli.train import EXPECTED_ERRORS
+from imagegen_jax.core import folder
+from imagegen_jax.core.files import whole
+from imagegen_jax.data import Source
+from imagegen_jax.data.remedy import as_options, remedies_spelled
 from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, check_names
 from imagegen_jax.metrics.choose import extractor_of, kind_of
@@ -39,6 +32,13 @@ from imagegen_jax.metrics.evaluate import applicable, check_metrics, check_shape
 from imagegen_jax.metrics.extractor import Extractor, Pixels
 from imagegen_jax.metrics.features import features_of
 from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.metrics.named import (
+    Target,
+    held_out_of,
+    open_target,
+    targets_of,
+    with_like_channels,
+)
 from imagegen_jax.metrics.seeds import entries_of, seed_and_identity
 from imagegen_jax.metrics.sets import ImageSet, SampleSet
 from imagegen_jax.report import write_report

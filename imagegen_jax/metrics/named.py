@@ -10,10 +10,10 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from imagegen_jax.cli.data import given
 from imagegen_jax.data import TFDS, Digits, Source, parse_source
 from imagegen_jax.data.decode import Whole
 from imagegen_jax.data.remedy import Remedy, SettingError, has_setting, option_words
-from imagegen_jax.data_command import given
 from imagegen_jax.metrics.extractor import Extractor, Network
 from imagegen_jax.metrics.moments import Moments
 from imagegen_jax.metrics.sets import ImageSet, SampleSet, source_set

@@ -12,16 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from imagegen_jax.core import draw
-from imagegen_jax.core.model import Model, condition_rows
-from imagegen_jax.core.shard import mesh_of
-from imagegen_jax.data.grid import beside, grid, magnified, repeated
-from imagegen_jax.data.image import is_image
-from imagegen_jax.metrics.extractor import hash_tree
-from imagegen_jax.options import integer
-from imagegen_jax.output import FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
-from imagegen_jax.run import Run
-from imagegen_jax.run_options import (
+from imagegen_jax.cli.options import integer
+from imagegen_jax.cli.runs import (
     SCALARS,
     add_guide,
     add_run_options,
@@ -32,8 +24,16 @@ from imagegen_jax.run_options import (
     scalars_of,
     with_progress,
 )  # fmt: skip
-from imagegen_jax.streaming import ArrayWriter, FolderWriter, Writer, check_folder, write_chunks
-from imagegen_jax.user_images import read_images
+from imagegen_jax.core import draw
+from imagegen_jax.core.grid import beside, grid, magnified, repeated
+from imagegen_jax.core.image import is_image
+from imagegen_jax.core.model import Model, condition_rows
+from imagegen_jax.core.shard import mesh_of
+from imagegen_jax.data.output import FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
+from imagegen_jax.data.streaming import ArrayWriter, FolderWriter, Writer, check_folder, write_chunks
+from imagegen_jax.data.user_images import read_images
+from imagegen_jax.metrics.extractor import hash_tree
+from imagegen_jax.run import Run
 
 IMAGES = 64  # drawn where nothing else is asked for
 COLUMNS = 64  # of a grid, at most

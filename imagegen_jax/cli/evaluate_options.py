@@ -6,15 +6,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from imagegen_jax import options as types
+from imagegen_jax.cli import options as types
+from imagegen_jax.cli.data import add_source_options
 from imagegen_jax.data import Source
+from imagegen_jax.data.output import check_output
 from imagegen_jax.data.remedy import option_words
-from imagegen_jax.data_command import add_source_options
-from imagegen_jax.evaluation_sets import SAMPLES, Target
 from imagegen_jax.metrics.catalog import METRICS
 from imagegen_jax.metrics.choose import EXTRACTORS, kind_of
+from imagegen_jax.metrics.named import SAMPLES, Target
 from imagegen_jax.metrics.resize import KINDS
-from imagegen_jax.output import check_output
 
 ALL = "all"
 DEFAULT = "fid,kid,prdc"

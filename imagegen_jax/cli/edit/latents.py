@@ -13,24 +13,25 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from imagegen_jax import restoring
+from imagegen_jax.cli.edit import restoring
+from imagegen_jax.cli.edit.common import add_edit, write_grid
+from imagegen_jax.cli.options import integer, number
+from imagegen_jax.cli.runs import add_scalar, check_used, classes_of, open_run, scalars_of, with_progress
 from imagegen_jax.core import draw
 from imagegen_jax.core.files import whole
 from imagegen_jax.core.finite import check_finite_images
-from imagegen_jax.data.grid import beside, grid, magnified
-from imagegen_jax.data.image import to_float, to_uint8
+from imagegen_jax.core.grid import beside, grid, magnified
+from imagegen_jax.core.image import to_float, to_uint8
+from imagegen_jax.core.model import StyleBased
+from imagegen_jax.data.output import check_output
+from imagegen_jax.data.user_images import add_images, read_images
 from imagegen_jax.data.video import check_video, write_video
-from imagegen_jax.edit_options import add_edit, write_grid
 from imagegen_jax.gan import latents
 from imagegen_jax.gan.directions import directions, latent_weights, moved, style_weights
 from imagegen_jax.gan.interpolation import interpolate
 from imagegen_jax.gan.projection import project
 from imagegen_jax.metrics.distances import DISTANCES, distance_of
-from imagegen_jax.options import integer, number
-from imagegen_jax.output import check_output
 from imagegen_jax.run import Run
-from imagegen_jax.run_options import add_scalar, check_used, classes_of, open_run, scalars_of, with_progress
-from imagegen_jax.user_images import add_images, read_images
 
 EXAMPLES = """examples:
   imagegen edit mix runs/stylegan2 --layers coarse
@@ -172,7 +173,7 @@ def _styles(run: Run, drawn: Drawn, truncation: float = 1.0) -> jax.Array:
     return model.styles(run.nets, drawn.z, drawn.conditions.get("label"), truncation)
 
 
-def _range(layers: tuple[int, int | None], model: latents.StyleBased) -> tuple[int, int]:
+def _range(layers: tuple[int, int | None], model: StyleBased) -> tuple[int, int]:
     start, end = layers[0], model.layers if layers[1] is None else layers[1]
     latents.check_layers(start, end, model.layers)
     return start, end
@@ -216,7 +217,7 @@ def _interpolate(options: argparse.Namespace, run: Run) -> str:
 def _directions(options: argparse.Namespace, run: Run) -> str:
     model, strengths = run.experiment.model, jnp.linspace(-options.strength, options.strength, options.columns)
     drawn, rows = _draw(options, run, 1), dict[str, Any]()
-    if isinstance(model, latents.StyleBased):
+    if isinstance(model, StyleBased):
         start = _styles(run, drawn, drawn.conditions.get("truncation", 1.0))[0]
         layers = range(*_range(options.layers or LAYERS["all"], model))
         n, values = directions(style_weights(model, run.nets, start.shape[-1], layers), options.count)
