@@ -47,6 +47,7 @@ MODULES: dict[str, str] = {
 
 # "old.module:Name" -> "new.module:Name", of names that did not go where their module went, or that are other words now.
 NAMES: dict[str, str] = {
+    "imagegen_jax.diffusion.guidances:Interval": "imagegen_jax.diffusion.guidances:GuidanceInterval",
     "imagegen_jax.diffusion.solvers:ConsistencyMultistep": "imagegen_jax.diffusion.ancestral:ConsistencyMultistep",
     "imagegen_jax.diffusion.solvers:DDPMAncestral": "imagegen_jax.diffusion.ancestral:DDPMAncestral",
     "imagegen_jax.diffusion.solvers:DEIS": "imagegen_jax.diffusion.multistep:DEIS",

@@ -301,7 +301,7 @@ def test_training_drops_tokens_of_its_share_of_rows(share):
 
 @dataclasses.dataclass(frozen=True)
 class Shifts:
-    """Puts out what it is given plus its one parameter, `copies` times."""
+    """Puts out what it is given plus its one parameter, and with `copies` above 1 zeros as well."""
 
     copies: int = 1
     learned_variance: bool = True
@@ -310,7 +310,8 @@ class Shifts:
         return {"params": {"shift": jnp.float32(0.1)}}
 
     def apply(self, variables, x, t, conditioning):
-        return jnp.concatenate([0.1 * x + variables["params"]["shift"]] * self.copies, axis=-1)
+        out = 0.1 * x + variables["params"]["shift"]
+        return jnp.concatenate([out, *[0 * out] * (self.copies - 1)], axis=-1)
 
 
 MODELS = {

@@ -92,6 +92,11 @@ class Progressive:
         """What the teacher makes images from."""
         return self.diffusion.condition_rows
 
+    @property
+    def optional_conditions(self) -> tuple[str, ...]:
+        """What the teacher may be given, but for guidance, which students do not learn."""
+        return tuple(name for name in self.diffusion.optional_conditions if name != "guidance")
+
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         network = self.diffusion.init(key, batch)["network"]
