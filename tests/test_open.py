@@ -15,6 +15,8 @@ import pytest
 import imagegen_jax as ig
 from imagegen_jax.core.bounds import Share
 from imagegen_jax.core.choices import Choices, is_protocol, options_of
+from imagegen_jax.core.ema import PowerFunction
+from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.serial import from_dict, to_dict
 from imagegen_jax.diffusion.weighting import P2
@@ -155,7 +157,13 @@ def test_help_says_what_can_be_chosen(experiment, capsys):
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "--model.network {UNet,ADM,SongUNet,EDM2UNet,DiT,MODULE:CLASS}" in text
     assert "--model.augment {EDMAugment,None,MODULE:CLASS}" in text and "(default: DPMSolver)" in text
-    assert "--optim.network.lr FLOAT|{" in text or "--optim.network.lr {" in text
+    assert "--optim.network.lr FLOAT|{WarmUp,Cosine" in text and "--optim.network {Adam,AdamW,RMSprop,SGD," in text
+
+
+def test_items_of_a_mapping_are_chosen_too(experiment):
+    words = ["--optim.network", "sgd", "--optim.network.lr", "0.5", "--averages.ema", "PowerFunction"]
+    changed = parse_overrides(experiment, words, "test")
+    assert changed.optim["network"] == SGD(0.5) and changed.averages["ema"] == PowerFunction()
 
 
 def test_nothing_at_all_can_be_chosen(experiment):
@@ -232,6 +240,7 @@ ALIKE = {  # called alike, but for something else
     "AnySolver": {"RePaint"},  # of an edit, whose image and mask it holds
     "AnyUncertainty": {"Fourier", "MPFourier", "LearnedGamma", "LearnedWeight"},
     "AnyAugmentation": {"EDMAugment"},  # which a GAN cannot tell its discriminator of
+    "AnyOptimizer": {"PerStage"},  # of one model's stages
     "AnyClassGenerator": {"Generator"},  # SNGAN's, as its discriminator, which returns more
     "AnyClassCritic": {"Discriminator"},
     "AnyOneHotCritic": {"ClassBatchNorm"},

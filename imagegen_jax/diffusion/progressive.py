@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural
 from imagegen_jax.core.model import Aux, Batch, Entry, Image, Inputs, Model, Nets, Phase, PRNGKey, Scalar
-from imagegen_jax.core.optim import Adam, AdamW, Clock, LinearDecay, Projection
+from imagegen_jax.core.optim import Adam, AnyOptimizer, Clock, LinearDecay, Projection
 from imagegen_jax.core.random import integer_rows, normal_rows, streams
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.diffusion import Diffusion
@@ -204,7 +204,7 @@ class PerStage:
     The defaults are the authors' for CIFAR-10: the rate falls to 0. Raises ValueError for stages without steps.
     """
 
-    optimizer: Adam | AdamW = Adam(LinearDecay(5e-5))
+    optimizer: AnyOptimizer = Adam(LinearDecay(5e-5))
     steps: Count = 50_000
 
     def __post_init__(self) -> None:

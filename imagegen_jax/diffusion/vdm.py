@@ -36,7 +36,7 @@ from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.preserving import preserving_scale
 from imagegen_jax.diffusion.solver import Path, noise
 from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
-from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
+from imagegen_jax.nn.vdm import AnyGamma, AnyNoiseNetwork, LearnedGamma, VDMUNet
 
 
 class Bound(NamedTuple):
@@ -55,8 +55,8 @@ class VDM:
     own. Sampling is by `steps` ancestral steps from gamma(1) to gamma(0), at equal differences of time.
     """
 
-    network: VDMUNet = VDMUNet()
-    gamma: LearnedGamma = LearnedGamma()
+    network: AnyNoiseNetwork = VDMUNet()
+    gamma: AnyGamma = LearnedGamma()
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0  # 0: unconditional
     stratified: bool = True  # whether the times of a batch are spread evenly, appendix I.1
