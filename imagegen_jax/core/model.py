@@ -309,3 +309,34 @@ def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
 
 def _times(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape)
+
+
+# --- guidance of one model by another --------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class GuidedModel(Generative, Protocol):
+    """A model that draws as another does, guided by a second one; `conditions["guidance"]` says how strongly."""
+
+    def joined(self, nets: Nets, of_guide: Nets) -> Mapping[str, Variables]:
+        """The networks of the model and of its guide as those of this."""
+        ...
+
+
+@runtime_checkable
+class Guidable(Protocol):
+    """A model whose samples another can guide, such as a classifier of noisy images or a weaker model of its kind."""
+
+    def guided_by(self, guide: Model) -> GuidedModel:
+        """This model, guided by another. Raises ValueError where the two do not go together."""
+        ...
+
+
+@runtime_checkable
+class SetsGuidance(Protocol):
+    """A model with fields that say what a guidance scale does; nothing reads them where no scale is given."""
+
+    @property
+    def guidance_settings(self) -> Mapping[str, Any]:
+        """Those fields, by name."""
+        ...
