@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(config, items):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Has the programs of a test that is marked as `hasty`, and of its fixtures, compiled as quickly as can be."""
-    hasty = item.get_closest_marker("hasty") is not None
+    marker = item.get_closest_marker("hasty")
+    hasty = marker is not None and marker.args != (False,)
     jax.config.update("jax_disable_most_optimizations", hasty or ALL_HASTY)
 
 
