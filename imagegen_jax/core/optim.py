@@ -17,8 +17,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax import moved
 from imagegen_jax.core.bounds import Count, Natural, Positive, Range
 from imagegen_jax.core.choices import Choices
+
+__getattr__ = moved.attributes(__name__)
 
 
 class Clock(NamedTuple):
@@ -37,7 +40,7 @@ class Schedule(Protocol):
     def __call__(self, clock: Clock) -> Float[Array, ""]: ...
 
 
-AnySchedule = Annotated[Schedule, Choices("imagegen_jax.core.optim:WarmUp, Cosine, LinearDecay, InverseSqrt")]
+AnySchedule = Annotated[Schedule, Choices("imagegen_jax.core.optim:WarmUp, CosineDecay, LinearDecay, InverseSqrt")]
 
 
 def _ramp(clock: Clock, warmup: int) -> Float[Array, ""]:
@@ -63,7 +66,7 @@ class WarmUp:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine:
+class CosineDecay:
     """From `peak` to `floor` along half a cosine, after a linear warm-up (Loshchilov & Hutter 2017, Eq. 5)."""
 
     peak: float

@@ -6,9 +6,12 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from imagegen_jax import moved
 from imagegen_jax.core.bounds import Share
 from imagegen_jax.core.model import Batch, PRNGKeys
 from imagegen_jax.core.random import bernoulli_rows
+
+__getattr__ = moved.attributes(__name__)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Int
 
+from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import (
     Batch,
-    Denoising,
     Image,
     Model,
     Nets,

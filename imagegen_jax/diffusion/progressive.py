@@ -97,6 +97,11 @@ class Progressive:
         """What the teacher may be given, but for guidance, which students do not learn."""
         return tuple(name for name in self.diffusion.optional_conditions if name != "guidance")
 
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Progressive:
+        """Returns the model with a diffusion of images of that shape and so many classes."""
+        diffusion = dataclasses.replace(self.diffusion, image_shape=image_shape, num_classes=num_classes)
+        return dataclasses.replace(self, diffusion=diffusion)
+
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         network = self.diffusion.init(key, batch)["network"]
@@ -141,7 +146,7 @@ class Progressive:
         aim = jax.lax.stop_gradient(aim_of_two(teacher, x, now, middle, then))
         error = jnp.mean((student(x, now) - aim) ** 2, axis=(1, 2, 3))
         loss = jnp.mean(jnp.maximum(now**-2, 1) * error)
-        return loss, Aux({"loss": loss, "steps": jnp.float32(steps)})
+        return loss, Aux({"steps": jnp.float32(steps)})
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for guidance, which students do not learn."""
