@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -220,6 +223,45 @@ def test_a_network_of_a_users_own_is_trained_stored_and_sampled_by_tokens(run):
         np.testing.assert_array_equal(loaded.sample(4, **bright(value)), run.sample(4, **bright(value)))
     stronger = loaded.sample(4, **bright(0.3), guidance=2.0) / 127.5 - 1
     np.testing.assert_allclose(stronger, 0.6, atol=0.15)
+
+
+CELL = """
+import sys
+import flax.linen as nn
+import imagegen_jax as ig
+from imagegen_jax.core.optim import Adam
+from imagegen_jax.diffusion.diffusion import Diffusion
+from imagegen_jax.diffusion.levels import Karras
+from test_conditioning import Brightness, bright
+
+
+class Attends(nn.Module):
+    @nn.compact
+    def __call__(self, x, t, conditioning):
+        h = nn.Dense(8)(x.reshape(len(x), 1, -1))
+        mask = conditioning.token_mask
+        mask = None if mask is None else mask[:, None, None]
+        h = h + nn.MultiHeadDotProductAttention(2)(h, conditioning.tokens, mask=mask)
+        return nn.Dense(x[0].size)(h).reshape(x.shape)
+
+
+model = Diffusion(Attends(), levels=Karras(3), image_shape=(4, 4, 1), token_shape=(2, 3), token_dropout=0.1)
+experiment = ig.Experiment("cell", model, Brightness(), {"network": Adam(1e-2)}, batch_size=8, steps=4, samples=4)
+trained = ig.fit(experiment, sys.argv[1], quiet=True)
+loaded = ig.load(sys.argv[1], experiment=experiment)
+given = bright(0.5)
+assert (loaded.sample(4, **given, guidance=2.0) == trained.sample(4, **given, guidance=2.0)).all()
+assert loaded.sample(4, **given).shape == (4, 4, 4, 1)
+assert '"__main__:Attends"' in (loaded.workdir / "experiment.json").read_text()
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_a_notebook_cell_is_trained_stored_and_loaded(tmp_path, root):
+    paths = os.pathsep.join(map(str, (root, root / "tests")))
+    command = [sys.executable, "-c", CELL, str(tmp_path / "run")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

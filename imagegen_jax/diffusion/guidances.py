@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Annotated, Protocol, get_args
+from typing import Annotated, get_args
 
 from jaxtyping import Array, Float
 
@@ -21,17 +21,9 @@ from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion import guidance
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guidance import Images, Output, Scale, Sigmas, constant
+from imagegen_jax.diffusion.guidance import Guidance, Images, Output, Scale, Sigmas, constant
 
 __getattr__ = moved.attributes(__name__)
-
-
-class Guidance(Protocol):
-    """What a model asks of a guidance."""
-
-    def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-        """The guided denoiser."""
-        ...
 
 
 AnyGuidance = Annotated[

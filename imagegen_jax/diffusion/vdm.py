@@ -26,7 +26,7 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.core.random import normal_rows, streams
+from imagegen_jax.core.random import fold_rows, normal_rows, streams, uniform_rows
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.guidance import Guiding, unguided
@@ -173,7 +173,7 @@ class VDM:
         n = len(inputs.keys)
         if self.stratified:
             return jnp.mod(jax.random.uniform(inputs.key) + jnp.arange(n) / n, 1.0)
-        return jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2)))(inputs.keys)
+        return uniform_rows(fold_rows(inputs.keys, 2))
 
 
 def log_prob_of_levels(x: Image, z: Image, gamma_0: Scalar) -> Image:
