@@ -105,11 +105,13 @@ def test_labels_are_left_out():
 
 
 def test_networks_and_choices_that_do_not_go_together():
-    dit = DiT(2, 1, 16, 2)
-    with pytest.raises(ValueError, match="out_channels=None: noise and variance of 4 channels are 8"):
-        ImprovedDDPM(dit, SCHEDULE, SHAPE)
-    with pytest.raises(ValueError, match="learned_variance=False"):
-        ImprovedDDPM(ADM(learned_variance=False), SCHEDULE, SHAPE)
+    dit, batch = DiT(2, 1, 16, 2), {"image": jnp.zeros((1, *SHAPE))}
+    with pytest.raises(
+        ValueError, match="out_channels=None makes 4 channels, but noise and variance of 4 channels are 8"
+    ):
+        ImprovedDDPM(dit, SCHEDULE, SHAPE).init(KEY, batch)
+    with pytest.raises(ValueError, match="learned_variance=False makes 4 channels"):
+        ImprovedDDPM(ADM(learned_variance=False), SCHEDULE, SHAPE).init(KEY, batch)
     with pytest.raises(ValueError, match="label_dropout=0.1, model.num_classes=0"):
         improved(label_dropout=0.1)
     with pytest.raises(ValueError, match="model.gain=-1: must be above 0"):
