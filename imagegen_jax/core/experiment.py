@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -14,11 +14,12 @@ import numpy as np
 from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys
+from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys, frozen_networks
 from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.step import StepSpec, stage_at
 from imagegen_jax.core.stored import Best
+from imagegen_jax.core.weights import Weights, weights_of
 from imagegen_jax.data.image import is_image
 from imagegen_jax.data.source import Source
 
@@ -59,7 +60,7 @@ class Experiment:
     optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is frozen
     averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
     augment: tuple[Callable[[Batch, PRNGKeys], Batch], ...] = ()  # applied in order to each batch, inside jit
-    pretrained: Mapping[str, str] = FrozenMap()  # network -> a run folder or an .npz of weights to start from
+    pretrained: Mapping[str, str | Weights] = FrozenMap()  # network -> weights to start from: "runs/a:encoder", a file
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
     microbatches: Count = 1  # parts that a batch's gradient is accumulated over, to save memory
     batch_size: Count = 64  # rows of one step, over all devices and hosts
@@ -77,6 +78,8 @@ class Experiment:
     def __post_init__(self) -> None:
         for name in ("optim", "averages", "pretrained"):
             object.__setattr__(self, name, FrozenMap(getattr(self, name)))
+        for name, source in self.pretrained.items():
+            _check_weights(name, source)
         check_integers(self)
         if self.evaluation is not None:
             _require(self, "evaluation", isinstance(self.evaluation, Evaluation), "needs `every` and `open`")
@@ -103,6 +106,13 @@ class Experiment:
 def _require(experiment: Experiment, name: str, holds: bool, rule: str) -> None:
     if not holds:
         raise ValueError(f"{name}={getattr(experiment, name)}: {rule}")
+
+
+def _check_weights(name: str, source: Any) -> None:
+    try:
+        weights_of(source)
+    except ValueError as error:
+        raise ValueError(f"pretrained[{name!r}]: {error}") from None
 
 
 Rows = Mapping[str, jax.ShapeDtypeStruct]  # the shape and dtype of one row of each leaf of a batch
@@ -150,6 +160,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
         raise ValueError(f"optim[{name!r}] is for no network that the model trains: they are {sorted(trainable)}")
     for name in sorted(set(experiment.pretrained) - set(nets)):
         raise ValueError(f"pretrained[{name!r}] is no network of the model: they are {sorted(nets)}")
+    _check_frozen(experiment, nets, trained)
     for average, spec in experiment.averages.items():
         for name in sorted(set(spec.networks) - set(experiment.optim)):
             raise ValueError(
@@ -157,6 +168,22 @@ def validate(experiment: Experiment, dataset: Any) -> None:
             )
     if len({phase.name for phase in phases}) != len(phases):
         raise ValueError(f"two phases have one name: {[phase.name for phase in phases]}")
+
+
+def _check_frozen(experiment: Experiment, nets: Nets, trained: Collection[str]) -> None:
+    """Raises ValueError where a network that the model calls frozen is trained, or is given no weights."""
+    for name in frozen_networks(experiment.model):
+        if name not in nets:
+            raise ValueError(f"model.frozen names {name!r}, which is no network of the model: they are {sorted(nets)}")
+        if name in trained or name in experiment.optim:
+            what = "a phase trains it" if name in trained else f"optim[{name!r}] would"
+            raise ValueError(f"the network {name!r} is frozen (model.frozen), but {what}: it is the one or the other")
+        if name not in experiment.pretrained:
+            raise ValueError(
+                f"the network {name!r} is frozen and has no weights: nothing would train it. Say where they come from: "
+                f'pretrained={{{name!r}: FromRun("runs/a", network="network")}} or a file, on the command line '
+                f"--pretrained.{name} runs/a:network; for a smoke run 'random'"
+            )
 
 
 def _check_labels(experiment: Experiment, dataset: Any) -> None:

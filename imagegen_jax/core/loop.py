@@ -24,7 +24,7 @@ from imagegen_jax.core.experiment import Experiment, Measurement, power_averages
 from imagegen_jax.core.health import Watch
 from imagegen_jax.core.log import Progress, environment, write_json
 from imagegen_jax.core.metrics_log import MetricsLog, writing
-from imagegen_jax.core.model import Generative
+from imagegen_jax.core.model import Generative, frozen_networks
 from imagegen_jax.core.pending import NonFiniteError, PendingMetrics
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.samples import draw_grid, rows_of_grid
@@ -38,7 +38,6 @@ from imagegen_jax.data.grid import write_png
 def train(
     experiment: Experiment,
     workdir: pathlib.Path,
-    pretrained: Mapping[str, Any] | None = None,
     resume_with_changes: bool = False,
     quiet: bool = False,
     at_end: Callable[[], None] | None = None,
@@ -59,7 +58,7 @@ def train(
             changed = folders.compare_data(workdir, changed, dataset, resume_with_changes)
             program = Program(experiment, dataset)
         with Run(program, workdir, progress, quiet) as run:
-            state = run.start(pretrained)
+            state = run.start()
             begin()
             if changed:
                 progress.say(f"goes on with other values:{folders.in_words(changed)}")
@@ -90,14 +89,18 @@ class Run:
                 quiet = self.quiet or not self.first
                 self.measure = self.experiment.evaluation.open(self.experiment, self.workdir, quiet)
             best = self.measure.best
-        return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best)
+        frozen = frozen_networks(self.experiment.model)
+        return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best, frozen)
 
-    def start(self, pretrained: Mapping[str, Any] | None) -> State:
+    def start(self) -> State:
         """The state to go on from: the newest good checkpoint's, or a fresh one. Steps are compiled meanwhile."""
         begun = time.perf_counter()
-        newest = max(self.checkpoints.steps(), default=0)
+        newest, pretrained = max(self.checkpoints.steps(), default=0), None
         if not newest:
             folders.check_not_lost(self.workdir)
+            if self.experiment.pretrained:
+                with self.progress.activity("reading the weights that it starts from"):
+                    pretrained = self.program.pretrained()
         finished = newest >= self.experiment.steps
         if not finished:
             self.compile_stage(newest)
