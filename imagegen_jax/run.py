@@ -19,7 +19,7 @@ from imagegen_jax.core import draw, folder, program
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
 from imagegen_jax.core.errors import CheckpointError, in_short
-from imagegen_jax.core.experiment import Experiment, Rows, power_averages
+from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
 from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.given import check_integer, check_labels, check_seed
@@ -27,7 +27,7 @@ from imagegen_jax.core.loop import train
 from imagegen_jax.core.run_files import load_best
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
-from imagegen_jax.core.stored import Best, Restored, Stored
+from imagegen_jax.core.stored import Restored, Stored
 from imagegen_jax.core.weights import Weights, weights_of
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.guided import Guided
@@ -202,20 +202,20 @@ def load(
     found = experiment or folder.load_experiment(path, modules)
     rows, mesh = folder.load_rows(path), MeshShape().build()  # this machine's devices, whatever it was trained on
     best = load_best(path) if step == "best" else None
-    restored = _restored(path, step, best, lambda step: _abstract_state(path, found, rows, mesh, step))
+    stored = Stored(path / "checkpoints", best, frozen_sources(found))
+    restored = _restored(path, step, stored, lambda step: _abstract_state(path, found, rows, mesh, step))
     return Run(found, restored.tree, path)
 
 
 def _restored(
-    path: pathlib.Path, step: int | Literal["best"] | None, best: Best | None, like: Callable[[int], State]
+    path: pathlib.Path, step: int | Literal["best"] | None, stored: Stored, like: Callable[[int], State]
 ) -> Restored:
-    stored = Stored(path / "checkpoints", best)
     chosen = stored.best_step() if step == "best" else step
     if chosen not in (None, *stored.steps()):
         raise CheckpointError(f"{path} has no checkpoint of step {chosen}; it has {stored.steps()}")
     restored = stored.restore(like, steps=None if chosen is None else [chosen])
     if restored is None and step == "best" and chosen is not None:  # a better one took its place while it was read
-        return _restored(path, step, best, like)
+        return _restored(path, step, stored, like)
     if restored is None and chosen is not None:
         raise CheckpointError(f"the run that writes to {path} deleted its checkpoint of step {chosen} just now")
     if restored is None:

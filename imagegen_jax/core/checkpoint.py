@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pathlib
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from imagegen_jax.core.errors import CheckpointError, in_short
 from imagegen_jax.core.fingerprint import check_finite, prints
-from imagegen_jax.core.frozen_networks import FOLDER, FrozenNetworks
+from imagegen_jax.core.frozen_networks import FOLDER, FrozenNetworks, Sources
 from imagegen_jax.core.hush import hush
 from imagegen_jax.core.state import State, join, without
 from imagegen_jax.core.stored import Best, Restored, Stored
@@ -27,16 +27,16 @@ class Checkpoints:
     """The checkpoints in one folder, as the run that writes them has them. Who only reads has `Stored`."""
 
     def __init__(
-        self, folder: pathlib.Path, keep: int | None = None, best: Best | None = None, frozen: Sequence[str] = ()
+        self, folder: pathlib.Path, keep: int | None = None, best: Best | None = None, frozen: Sources | None = None
     ) -> None:
         """`keep`: how many of the newest stay (None: all), and beside them the one with the best score.
 
-        `frozen` names networks of a `State` that are kept once, in a folder beside this one, and in no checkpoint.
+        `frozen` are the networks of a `State` that are kept once, in a folder beside this one, and in no checkpoint.
         Nothing is made, moved or cleared away before the first save.
         """
         self.folder, self._keep, self._best = folder, keep, best
-        self._frozen, self._once = frozen, FrozenNetworks(folder.parent / FOLDER)
-        self._stored = Stored(folder, best)
+        self._frozen, self._once = tuple(frozen or ()), FrozenNetworks(folder.parent / FOLDER)
+        self._stored = Stored(folder, best, frozen)
         self._damaged: Mapping[int, str] = {}
         self._opened: ocp.CheckpointManager | None = None
         self._saving: int | None = None  # the step that is being written in the background

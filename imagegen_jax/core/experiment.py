@@ -14,6 +14,7 @@ import numpy as np
 from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.frozen_networks import Sources
 from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys, frozen_networks
 from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
@@ -153,6 +154,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
     trained = {name for phase in phases for name in phase.trains}
     for name in sorted(trained - set(nets)):
         raise ValueError(f"a phase trains {name!r}, which is no network of the model: they are {sorted(nets)}")
+    _check_frozen(experiment, nets, trained)
     for name in sorted(trained - set(experiment.optim)):
         raise ValueError(f"the model trains {name!r}, which has no optimizer: add optim[{name!r}]")
     trainable = set(nets) if hasattr(experiment.model, "stage") else trained  # a later stage may train more
@@ -160,7 +162,6 @@ def validate(experiment: Experiment, dataset: Any) -> None:
         raise ValueError(f"optim[{name!r}] is for no network that the model trains: they are {sorted(trainable)}")
     for name in sorted(set(experiment.pretrained) - set(nets)):
         raise ValueError(f"pretrained[{name!r}] is no network of the model: they are {sorted(nets)}")
-    _check_frozen(experiment, nets, trained)
     for average, spec in experiment.averages.items():
         for name in sorted(set(spec.networks) - set(experiment.optim)):
             raise ValueError(
@@ -184,6 +185,12 @@ def _check_frozen(experiment: Experiment, nets: Nets, trained: Collection[str]) 
                 f'pretrained={{{name!r}: FromRun("runs/a", network="network")}} or a file, on the command line '
                 f"--pretrained.{name} runs/a:network; for a smoke run 'random'"
             )
+
+
+def frozen_sources(experiment: Experiment) -> Sources:
+    """Returns what reads each frozen network of the model where the experiment says that it comes from."""
+    given = experiment.pretrained
+    return {n: functools.partial(weights_of(given[n]).read, n) for n in frozen_networks(experiment.model) if n in given}
 
 
 def _check_labels(experiment: Experiment, dataset: Any) -> None:

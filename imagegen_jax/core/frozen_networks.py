@@ -11,7 +11,8 @@ import json
 import pathlib
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,16 +22,20 @@ import orbax.checkpoint as ocp
 from imagegen_jax.core.errors import CheckpointError, in_short
 from imagegen_jax.core.fingerprint import fingerprint
 from imagegen_jax.core.hush import hush
+from imagegen_jax.core.model import Variables
 
 FOLDER = "frozen"  # beside the folder of checkpoints
+REMEDY = f"Copy the folder {FOLDER!r} here from where the run was made, or from a copy of it"
+
+Sources = Mapping[str, Callable[[], Variables | None]]  # network -> what reads it where it came from
 
 
 class FrozenNetworks:
     """The frozen networks in one folder."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        """Nothing is made before the first network is kept."""
-        self.folder = folder
+    def __init__(self, folder: pathlib.Path, sources: Sources | None = None) -> None:
+        """`sources` read the networks where they came from. Nothing is made before the first network is kept."""
+        self.folder, self._sources = folder, sources or {}
         self._kept: set[str] = set()  # by this process
 
     def keep(self, network: str, variables: Any, words: Sequence[int]) -> str:
@@ -52,14 +57,12 @@ class FrozenNetworks:
     def read(self, network: str, name: str, like: Any) -> Any:
         """Reads the network in the folder `name`; `like` are shapes with shardings, or None for arrays on the host.
 
-        Raises CheckpointError where it is missing, or its fingerprint is not the one in its name.
+        Where it is missing, it is read where it came from. Raises CheckpointError where that holds other weights now,
+        and where the fingerprint is not the one in its name.
         """
         path = self.folder / name
         if not path.is_dir():
-            raise CheckpointError(
-                f"{path} is missing: it holds the frozen network {network!r}, which the checkpoints of this run go "
-                f"with and do not hold; copy the folder {self.folder.name!r} here from where the run was made"
-            )
+            return self._made_anew(network, name, like)
         hush()
         try:
             found = _read(path, like)
@@ -70,9 +73,38 @@ class FrozenNetworks:
         if wrong:
             raise CheckpointError(
                 f"{path}, the frozen network {network!r}, is damaged: {wrong}\nEvery checkpoint of the run goes with "
-                "it: restore that folder from a copy of the run"
+                f"it. {REMEDY}; without that folder it is read from pretrained[{network!r}] again"
             )
         return found
+
+    def _made_anew(self, network: str, name: str, like: Any) -> Any:
+        """The network from where it came from, if that still holds the same weights; they are not written here."""
+        why = "nothing says where it came from"
+        try:
+            given = self._sources[network]() if network in self._sources and like is not None else None
+            if given is not None:
+                found = jax.tree.map(placed, given, like)
+                if _name(network, found, jax.device_get(fingerprint(found))) == name:
+                    print(f"{self.folder / name} is missing; read from pretrained[{network!r}] again", file=sys.stderr)
+                    return found
+                why = f"pretrained[{network!r}] holds other weights now"
+        except Exception as error:  # whatever is wrong with what it came from
+            why = f"pretrained[{network!r}] cannot be read ({in_short(error)})"
+        raise CheckpointError(
+            f"{self.folder / name} is missing, the frozen network {network!r} that the checkpoints of this run go with "
+            f"and do not hold, and {why}. {REMEDY}"
+        )
+
+
+def placed(new: Any, like: Any) -> jax.Array:
+    """The values of `new` where `like`, an array or its shape, lives; each process hands its own devices their parts.
+
+    Raises ValueError where the shapes differ.
+    """
+    host = np.asarray(new, like.dtype)
+    if host.shape != like.shape:
+        raise ValueError(f"an array of the shape {host.shape} where one of {like.shape} was")
+    return jax.make_array_from_callback(like.shape, like.sharding, lambda index: host[index])
 
 
 def _read(path: pathlib.Path, like: Any) -> Any:
@@ -98,7 +130,9 @@ def chosen(tree: Mapping[str, Any], parts: Sequence[tuple[str, ...]]) -> dict[st
     found: dict[str, Any] = {}
     for first in dict.fromkeys(path[0] for path in parts if path[0] in tree):
         rest = [path[1:] for path in parts if path[0] == first]
-        found[first] = tree[first] if () in rest else chosen(tree[first], rest)
+        branch = tree[first] if () in rest else chosen(tree[first], rest)
+        if branch or () in rest:
+            found[first] = branch
     return found
 
 

@@ -20,11 +20,11 @@ from imagegen_jax.core import folder as folders
 from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.claim import claimed
 from imagegen_jax.core.draw import label_conditions
-from imagegen_jax.core.experiment import Experiment, Measurement, power_averages
+from imagegen_jax.core.experiment import Experiment, Measurement, frozen_sources, power_averages
 from imagegen_jax.core.health import Watch
 from imagegen_jax.core.log import Progress, environment, write_json
 from imagegen_jax.core.metrics_log import MetricsLog, writing
-from imagegen_jax.core.model import Generative, frozen_networks
+from imagegen_jax.core.model import Generative
 from imagegen_jax.core.pending import NonFiniteError, PendingMetrics
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.samples import draw_grid, rows_of_grid
@@ -89,7 +89,7 @@ class Run:
                 quiet = self.quiet or not self.first
                 self.measure = self.experiment.evaluation.open(self.experiment, self.workdir, quiet)
             best = self.measure.best
-        frozen = frozen_networks(self.experiment.model)
+        frozen = frozen_sources(self.experiment)
         return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best, frozen)
 
     def start(self) -> State:

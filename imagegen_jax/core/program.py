@@ -18,6 +18,7 @@ from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.draw import Conditions, completed, drawing, rows_at, sample
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
+from imagegen_jax.core.frozen_networks import placed
 from imagegen_jax.core.model import Batch, Model, Scalar, frozen_networks
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
@@ -179,7 +180,7 @@ def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) ->
 def _merged(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Fresh collections with the given ones in place, which must have their structure and shapes."""
     _check_fits(name, fresh, given)
-    return {**fresh, **{c: jax.tree.map(_placed, values, fresh[c]) for c, values in given.items()}}
+    return {**fresh, **{c: jax.tree.map(placed, values, fresh[c]) for c, values in given.items()}}
 
 
 def _check_fits(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any], whole: bool = False) -> None:
@@ -199,9 +200,3 @@ def _check_fits(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any], w
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree.leaves_with_path(dict(tree))
     return {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(leaf) for path, leaf in leaves}
-
-
-def _placed(new: Any, old: jax.Array) -> jax.Array:
-    """The values of `new` where `old` lives; each process hands its own devices their parts."""
-    host = np.asarray(new, old.dtype)
-    return jax.make_array_from_callback(old.shape, old.sharding, lambda index: host[index])

@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 
 from imagegen_jax.core.errors import CheckpointError, in_short
 from imagegen_jax.core.fingerprint import fingerprint
-from imagegen_jax.core.frozen_networks import FOLDER, FrozenNetworks, chosen, read_arrays
+from imagegen_jax.core.frozen_networks import FOLDER, FrozenNetworks, Sources, chosen, read_arrays
 from imagegen_jax.core.hush import hush
 from imagegen_jax.core.state import State, including, join, without
 
@@ -54,10 +54,10 @@ class Restored(NamedTuple):
 class Stored:
     """The checkpoints in one folder, numbered by training step."""
 
-    def __init__(self, folder: pathlib.Path, best: Best | None = None) -> None:
-        """`best`: which of the scores saved with them the best one is chosen by."""
+    def __init__(self, folder: pathlib.Path, best: Best | None = None, sources: Sources | None = None) -> None:
+        """`best`: which of the scores saved with them the best one is chosen by; `sources`: see `FrozenNetworks`."""
         self.folder, self._best = folder, best
-        self._frozen = FrozenNetworks(folder.parent / FOLDER)
+        self._frozen = FrozenNetworks(folder.parent / FOLDER, sources)
 
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints, oldest first; one that is being written has another name."""
@@ -168,7 +168,9 @@ class Stored:
             return self._frozen.read(network, frozen[network], None), names
         if network not in names:
             return None, names
-        parts = [("params", network), ("stats", network), *([("ema", network, average)] if average else [])]
+        averaged = tree.get("ema", {}).get(network, {}).get(average, {})
+        parts = [("stats", network), *([("ema", network, average)] if averaged else [])]
+        parts += [] if "params" in averaged else [("params", network)]
         found = read_arrays(path, parts)
         _compare([words[at] for at in jax.tree.leaves(chosen(_places(tree), parts))], found)
         nets = join(found.get("params", {}), {network: {}} | found.get("stats", {}))

@@ -44,6 +44,8 @@ def read_weight_file(path: Path) -> WeightFile:
                 found = _read_safetensors(place)
             else:
                 found = _flattened(read_torch(file))
+            if not found.arrays:
+                raise ValueError("it holds no arrays")
         except Exception as error:  # parsers of damaged files raise errors of every kind
             raise ValueError(f"{place}: truncated, or not a file of weights ({error})") from error
     return found._replace(arrays={name: _widened(array) for name, array in found.arrays.items()})
