@@ -156,7 +156,7 @@ def test_a_frozen_classifier_judges_a_vae_under_another_name(root):
 
 
 def test_checkpoints_are_no_larger_than_without_the_frozen_network(tmp_path):
-    """By a judge of a million bytes beside a VAE of a few thousand, of which Orbax packs some better than others."""
+    """By a judge of a million bytes beside a VAE of a few thousand, which Orbax writes once or a few times over."""
     judge = judged.model.judge.clone(width=32, features=256)
     models, weights = {"with": Judged(judge=judge), "held": Before(judge=judge), "without": Unjudged()}, 0
     for name, model in models.items():
@@ -169,8 +169,11 @@ def test_checkpoints_are_no_larger_than_without_the_frozen_network(tmp_path):
         weights = sum(x.nbytes for x in jax.tree.leaves(state.params.get("judge", {}))) or weights
     assert weights > 1e6
     for step in ("1", "2", "3"):
-        sizes = {name: size(tmp_path / name / "checkpoints" / step) for name in models}
-        assert sizes["with"] < sizes["without"] + 0.02 * weights and sizes["held"] > sizes["without"] + 0.8 * weights
+        places = {name: tmp_path / name / "checkpoints" / step for name in models}
+        sizes = {name: size(place) for name, place in places.items()}
+        assert sizes["with"] < sizes["without"] + 0.1 * weights and sizes["held"] > sizes["without"] + 0.8 * weights
+        arrays = {name: (place / "state" / "_METADATA").read_text() for name, place in places.items()}
+        assert arrays["with"] == arrays["without"] and "judge" in arrays["held"]
     kept = list((tmp_path / "with" / "frozen").iterdir())
     assert len(kept) == 1 and kept[0].name.startswith("judge-") and size(kept[0]) > 0.8 * weights
     assert not (tmp_path / "without" / "frozen").exists() and not (tmp_path / "held" / "frozen").exists()
@@ -337,7 +340,7 @@ def test_frozen_weights_are_given_on_the_command_line(root, tmp_path, capfd):
     ("arguments", "words"),
     [
         ([], "--pretrained.judge runs/a:network"),
-        (["--pretrained.jury", "random"], r"pretrained\['jury'\] is no network of the model.*judge"),
+        (["--pretrained.judge=random", "--pretrained.jury", "random"], r"pretrained\['jury'\] is no network of the model.*judge"),
         (["--pretrained.judge"], "give the name of an item and its value: --pretrained.NAME VALUE"),
         (["--pretrained", "runs/a"], "give the name of an item and its value: --pretrained.NAME VALUE"),
         (["--pretrained.judge", "runs/a:"], r"pretrained\['judge'\]: 'runs/a:' names no weights"),
