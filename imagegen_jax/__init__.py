@@ -1,19 +1,22 @@
 """Image generation in JAX and Flax: every family of models under one contract and one loop."""
 
 import os
+import sys
 
 from imagegen_jax.core.signals import one_line_for_interrupted_imports
 from imagegen_jax.core.simulated import give_threads
+from imagegen_jax.moved import OldModules
 
 one_line_for_interrupted_imports()
+sys.meta_path.append(OldModules())
 give_threads()  # before anything below starts jax's devices
 # Of XLA's own log only what ends the process: it logs as errors that it is slow, and raises what is one.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from imagegen_jax.cli.train import main  # noqa: E402
 from imagegen_jax.core.experiment import Experiment  # noqa: E402
 from imagegen_jax.core.override import override  # noqa: E402
 from imagegen_jax.core.program import Program  # noqa: E402
-from imagegen_jax.main import main  # noqa: E402
 from imagegen_jax.run import Run, fit, load, load_network, save_network  # noqa: E402
 
 __all__ = ["Experiment", "Program", "Run", "fit", "load", "load_network", "main", "override", "save_network"]

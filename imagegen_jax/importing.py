@@ -22,9 +22,9 @@ from imagegen_jax.core.files import read_file
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
+from imagegen_jax.data.output import FOLDER, check_output
 from imagegen_jax.diffusion.diffusers_config import Config, abstract_parameters, model_of, network_of
 from imagegen_jax.diffusion.diffusers_weights import find_weights, parameters_of, read_tensors
-from imagegen_jax.output import FOLDER, check_output
 from imagegen_jax.run import Path, Run, load
 
 EXAMPLES = """examples:

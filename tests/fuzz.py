@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image
 
 from imagegen_jax import cli
+from imagegen_jax.cli.commands import main_parser
 from imagegen_jax.core import folder as folders
 from imagegen_jax.core import program
 from imagegen_jax.core.checkpoint import Checkpoints
@@ -205,7 +206,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
             for word, sub in action.choices.items():
                 walk(sub, f"{name} {word}".strip())
 
-    walk(cli._parser(), "")
+    walk(main_parser(), "")
     return found
 
 

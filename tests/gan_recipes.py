@@ -6,8 +6,7 @@ import importlib
 import pathlib
 
 import imagegen_jax as ig
-from imagegen_jax.cli import rows_of_model
-from imagegen_jax.core.experiment import abstract_nets, example_batch
+from imagegen_jax.core.experiment import abstract_nets, example_batch, rows_of_model
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "experiments"
 

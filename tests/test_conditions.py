@@ -11,11 +11,13 @@ from PIL import Image
 from toys import Regression
 
 import imagegen_jax as ig
-from imagegen_jax.cli import rows_of_model
 from imagegen_jax.core.draw import panels
+from imagegen_jax.core.experiment import rows_of_model
 from imagegen_jax.core.model import check_condition_rows
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import DigitPairs, Digits, to_float
+
+pytestmark = pytest.mark.versions
 
 
 @dataclasses.dataclass(frozen=True)

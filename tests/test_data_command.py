@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax import cli
+from imagegen_jax.cli.commands import main_parser
 from imagegen_jax.data.describe import class_notes
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -35,7 +35,7 @@ ALWAYS = {"--help", "--out"}
 
 
 def test_the_table_is_of_all_options():
-    commands = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    commands = next(a for a in main_parser()._actions if isinstance(a, argparse._SubParsersAction))
     options = {a.option_strings[-1] for a in commands.choices["data"]._actions if a.option_strings}
     assert {option.split()[0] for option in WITHOUT_EFFECT} | ALWAYS == options
 

@@ -13,18 +13,20 @@ from PIL import Image
 from test_gan_latents import filled
 
 import imagegen_jax as ig
-from imagegen_jax import run_options
+from imagegen_jax.cli import runs as run_options
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.override import override
 from imagegen_jax.core.state import create
 from imagegen_jax.data import DigitPairs, Digits
+from imagegen_jax.data.user_images import read_images
 from imagegen_jax.gan import cyclegan, dcgan, stylegan2_networks
 from imagegen_jax.gan.cyclegan import CycleGAN
 from imagegen_jax.gan.dcgan import DCGAN
 from imagegen_jax.gan.stylegan2 import StyleGAN2
 from imagegen_jax.nn.patch import PatchDiscriminator
 from imagegen_jax.run import Run
-from imagegen_jax.user_images import read_images
+
+pytestmark = pytest.mark.hasty
 
 SIZE = 8
 CELL = 4 * SIZE  # magnified to 32 pixels

@@ -15,10 +15,13 @@ from PIL import Image
 from toys import Regression
 
 import imagegen_jax as ig
-from imagegen_jax import cli, evaluation, evaluation_options, evaluation_sets
+from imagegen_jax.cli import evaluate as evaluation
+from imagegen_jax.cli import evaluate_options as evaluation_options
+from imagegen_jax.cli.commands import main_parser
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Digits, Folder
 from imagegen_jax.data.decode import Whole, decode
+from imagegen_jax.metrics import named as evaluation_sets
 from imagegen_jax.metrics.card import Card
 from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.metrics.evaluate import _width, check_metrics
@@ -329,7 +332,7 @@ ALWAYS = {"--help", "--quiet"}  # it says how much is said
 
 def options_of(command):
     parser = argparse.ArgumentParser()
-    commands = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    commands = next(a for a in main_parser()._actions if isinstance(a, argparse._SubParsersAction))
     parser = commands.choices[command]
     return {action.option_strings[-1] for action in parser._actions if action.option_strings}
 
@@ -384,7 +387,7 @@ def test_numbers_that_cannot_be(imagegen, layouts, option):
 )
 def test_splits_go_by_place(layouts, words, splits):
     """An empty place is that of what has none; one word is that of all that have splits."""
-    options = cli._parser().parse_args(["evaluate", *(str(layouts["same"]) if word == "A" else word for word in words)])
+    options = main_parser().parse_args(["evaluate", *(str(layouts["same"]) if word == "A" else word for word in words)])
     targets, held_out = evaluation_sets.targets_of(options)
     found = [target.source for target in [*targets, *([held_out] if held_out else [])]]
     assert tuple(source.split if isinstance(source, Digits) else None for source in found) == splits

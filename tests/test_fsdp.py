@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.ddpm_cifar10 import experiment
-from imagegen_jax.cli import rows_of_model
+from imagegen_jax.core.experiment import rows_of_model
 from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.summary import size_in_bytes
+
+pytestmark = pytest.mark.versions
 
 
 @pytest.mark.slow

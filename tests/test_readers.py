@@ -24,6 +24,7 @@ from toys import Regression
 
 import imagegen_jax as ig
 from imagegen_jax import cli
+from imagegen_jax.cli.train import main
 from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.claim import LiveRunError, Lock, RunFolderError, claimed
 from imagegen_jax.core.ema import PowerFunction
@@ -31,7 +32,8 @@ from imagegen_jax.core.folder import check_not_lost
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.stored import Best, CheckpointError, Stored
-from imagegen_jax.main import main
+
+pytestmark = [pytest.mark.hasty, pytest.mark.versions]
 
 EXPERIMENT = dataclasses.replace(
     toy_experiment.experiment, averages={"ema": PowerFunction(0.05)}, steps=4, checkpoint_every=2, snapshots=2,
@@ -350,7 +352,7 @@ def test_a_full_disk_is_a_message_of_a_few_lines(tmp_path, root):
 import pathlib, resource, signal, time
 import jax
 from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.main import readable_errors
+from imagegen_jax.cli.train import readable_errors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with readable_errors():
     checkpoints = Checkpoints(pathlib.Path({str(tmp_path / "c")!r}))

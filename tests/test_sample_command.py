@@ -17,13 +17,15 @@ from PIL import Image
 from toys import Affine, Regression, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax import cli, run_options, streaming
+from imagegen_jax.cli import runs as run_options
+from imagegen_jax.cli.commands import main_parser
 from imagegen_jax.core import draw
 from imagegen_jax.core.experiment import rows_of
 from imagegen_jax.core.folder import store_rows
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.state import create
+from imagegen_jax.data import streaming
 from imagegen_jax.run import Run
 
 
@@ -321,7 +323,7 @@ NUMBERS = ["nan", "inf", "-inf", "1e999", "9" * 400, "", "x"]
 
 def parsers():
     """Every parser below `imagegen sample` and `imagegen edit`, by its name."""
-    commands = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    commands = next(a for a in main_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     edits = next(a for a in commands["edit"]._actions if isinstance(a, argparse._SubParsersAction)).choices
     return {"sample": commands["sample"], **{f"edit {name}": parser for name, parser in edits.items()}}
 
@@ -332,7 +334,7 @@ def test_every_number_option_refuses_what_is_none(command, capsys):
     parser, count = parsers()[command], 0
     for action in parser._actions:
         assert action.type not in (int, float), action.dest
-        if getattr(action.type, "__module__", "") != "imagegen_jax.options":
+        if getattr(action.type, "__module__", "") != "imagegen_jax.cli.options":
             continue
         for value in NUMBERS:
             with pytest.raises(argparse.ArgumentError, match=f"argument {action.option_strings[0]}"):

@@ -340,7 +340,10 @@ def test_frozen_weights_are_given_on_the_command_line(root, tmp_path, capfd):
     ("arguments", "words"),
     [
         ([], "--pretrained.judge runs/a:network"),
-        (["--pretrained.judge=random", "--pretrained.jury", "random"], r"pretrained\['jury'\] is no network of the model.*judge"),
+        (
+            ["--pretrained.judge=random", "--pretrained.jury", "random"],
+            r"pretrained\['jury'\] is no network of the model.*judge",
+        ),
         (["--pretrained.judge"], "give the name of an item and its value: --pretrained.NAME VALUE"),
         (["--pretrained", "runs/a"], "give the name of an item and its value: --pretrained.NAME VALUE"),
         (["--pretrained.judge", "runs/a:"], r"pretrained\['judge'\]: 'runs/a:' names no weights"),

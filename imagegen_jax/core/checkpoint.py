@@ -9,11 +9,9 @@ from __future__ import annotations
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from imagegen_jax.core.errors import CheckpointError, in_short
 from imagegen_jax.core.fingerprint import check_finite, prints
@@ -21,6 +19,9 @@ from imagegen_jax.core.frozen_networks import FOLDER, FrozenNetworks, Sources
 from imagegen_jax.core.hush import hush
 from imagegen_jax.core.state import State, join, without
 from imagegen_jax.core.stored import Best, Restored, Stored
+
+if TYPE_CHECKING:  # it takes as long to import as all of this package: only who saves waits for it
+    import orbax.checkpoint as ocp
 
 
 class Checkpoints:
@@ -44,6 +45,9 @@ class Checkpoints:
     @property
     def _manager(self) -> ocp.CheckpointManager:
         if self._opened is None:
+            import orbax.checkpoint as ocp
+            from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
             self._put_aside()
             hush()
             policies: list[Any] = [LatestN(self._keep)]
@@ -81,6 +85,8 @@ class Checkpoints:
 
     def _save(self, step: int, tree: Any, words: list[int], scores: Mapping[str, float] | None) -> None:
         """Saves a tree whose fingerprints are known; what is frozen comes first, since the checkpoint names it."""
+        import orbax.checkpoint as ocp
+
         note: Any = words
         if self._frozen:
             tree, note = self._apart(tree, words)

@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from imagegen_jax.core.errors import CheckpointError, in_short
 from imagegen_jax.core.fingerprint import fingerprint
@@ -45,6 +44,8 @@ class FrozenNetworks:
         """
         name = _name(network, variables, words)
         if name not in self._kept and not _agreed((self.folder / name).is_dir()):
+            import orbax.checkpoint as ocp  # here and below: it is slow to import, and not all who import this need it
+
             hush()
             if jax.process_index() == 0:
                 for partial in self.folder.glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed
@@ -110,12 +111,16 @@ def placed(new: Any, like: Any) -> jax.Array:
 def _read(path: pathlib.Path, like: Any) -> Any:
     if like is None:
         return read_arrays(path, None)
+    import orbax.checkpoint as ocp
+
     with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as reader:
         return reader.restore(path.resolve(), args=ocp.args.StandardRestore(like))
 
 
 def read_arrays(path: pathlib.Path, parts: Sequence[tuple[str, ...]] | None) -> Any:
     """Reads a saved tree as it lies there, as NumPy arrays; `parts`: these paths of it alone. Asks for no structure."""
+    import orbax.checkpoint as ocp
+
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
         tree = reader.metadata(path.resolve()).tree
         tree = tree if parts is None else chosen(tree, parts)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from imagegen_jax.core.errors import CheckpointError, in_short
 from imagegen_jax.core.fingerprint import fingerprint
@@ -140,6 +139,8 @@ class Stored:
 
     def read(self, step: int, like: Any) -> Any:
         """Reads the tree of one checkpoint. Raises ValueError where an array differs from what was saved."""
+        import orbax.checkpoint as ocp  # takes as long to import as all of this package: only who reads waits for it
+
         words, frozen = self._prints(step)
         wanted = without(like, frozen) if frozen else like
         with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
@@ -159,6 +160,8 @@ class Stored:
         Returns its collections as NumPy arrays (None where it is not there), and the names of all networks. Raises
         ValueError where an array differs from what was saved.
         """
+        import orbax.checkpoint as ocp
+
         words, frozen = self._prints(step)
         path = self.folder / str(step) / "state"
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:

@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.model import Image, Nets, PRNGKey, Scalar
-from imagegen_jax.gan.latents import Latents, StyleBased, Styles, draw
+from imagegen_jax.core.model import Image, Latents, Nets, PRNGKey, Scalar, StyleBased, Styles
+from imagegen_jax.gan.latents import draw
 
 Distance = Callable[[Image, Image], Float[Array, " n"]]  # of each row, differentiable in the first
 

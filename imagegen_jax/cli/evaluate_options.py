@@ -1,0 +1,127 @@
+"""The options of `imagegen evaluate`, and what is checked of them before any image is read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from imagegen_jax.cli import options as types
+from imagegen_jax.cli.data import add_source_options
+from imagegen_jax.data import Source
+from imagegen_jax.data.output import check_output
+from imagegen_jax.data.remedy import option_words
+from imagegen_jax.metrics.catalog import METRICS
+from imagegen_jax.metrics.choose import EXTRACTORS, kind_of
+from imagegen_jax.metrics.named import SAMPLES, Target
+from imagegen_jax.metrics.resize import KINDS
+
+ALL = "all"
+DEFAULT = "fid,kid,prdc"
+Pair = tuple[Target, Target]  # what is measured, and what against
+
+EXAMPLES = """examples:
+  imagegen evaluate runs/demo --metrics fid,kid,is,prdc --samples 10000
+  imagegen evaluate samples.npz tfds:cifar10 --extractor inception
+  imagegen evaluate tfds:mnist tfds:mnist --split test,train      the floor: real images against real ones
+  imagegen evaluate tfds:cifar10 --extractor inception --statistics cifar10.npz
+  imagegen evaluate samples.npz train.npz --held-out test.npz --metrics authpct,c_t
+  imagegen evaluate decoded.npz originals.npz --metrics psnr,ssim
+  imagegen evaluate runs/* --leaderboard table.md
+
+Each argument is a run's folder, a folder or .zip of images, an .npz of images or of saved statistics (mu, sigma),
+`digits`, or a TFDS name. One run alone is compared with the data that it was trained on. Images of several sizes are
+resized as --resize says; --size cuts squares out instead. Options that would change nothing are refused.
+
+metrics:
+""" + "\n".join(f"  {name:14} {metric.about}" for name, metric in METRICS.items())
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `imagegen evaluate`."""
+    parser.add_argument("targets", nargs="+", help="what to evaluate, and what against; see below")
+    parser.add_argument(
+        "--metrics", help=f"names from the list below, with commas, or all that apply: {ALL} (default: {DEFAULT})"
+    )
+    parser.add_argument("--samples", type=types.integer(2), help=f"images drawn from a run (default: {SAMPLES:,})")
+    parser.add_argument("--extractor", help=f"auto, {EXTRACTORS} (default: auto)")
+    parser.add_argument("--resize", choices=KINDS, help="how images come to the extractor's size (default: clean)")
+    parser.add_argument("--held-out", metavar="WORD", help="images not trained on (default: the data's test split)")
+    parser.add_argument("--split", help="splits of TFDS sets and digits, in the order of arguments, --held-out last")
+    add_source_options(parser)
+    parser.add_argument("--step", type=types.step, help="which checkpoint of a run, or 'best' (default: the newest)")
+    parser.add_argument("--average", help="which moving average of a run; 'none' for the last weights")
+    parser.add_argument("--seed", type=types.seed, help="of samples, subsets and bootstrap (default: 0)")
+    parser.add_argument("--statistics", help="write mean and covariance of the first to this .npz")
+    parser.add_argument("--leaderboard", help="evaluate each run on its own; a Markdown table in this .md")
+    parser.add_argument("--json", action="store_true", default=None, help="a card a line, for machines")
+    parser.add_argument("--quiet", action="store_true", help="no progress line")
+
+
+def names_of(metrics: Sequence[str]) -> list[str]:
+    """Returns the names of metrics: of all where that is asked for."""
+    return list(METRICS) if metrics == [ALL] else list(metrics)
+
+
+def labelled(pair: Pair) -> Source | None:
+    """Returns the data that a classifier is trained on."""
+    first, second = pair
+    return first.source if second.saved else second.source
+
+
+# --- checks before any work ------------------------------------------------------------------------------------------
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Raises ValueError where a file that is asked for cannot be written."""
+    for name, kind in (("statistics", ".npz"), ("leaderboard", ".md")):
+        if (path := getattr(options, name)) is not None:
+            check_output(path, (kind,), f"--{name}")
+
+
+def say_what_is_not_kept(targets: Sequence[Target]) -> None:
+    """Tells of runs whose folder cannot be written, such as on a read-only mount: their scores are printed alone."""
+    for target in targets:
+        if target.run is not None:
+            try:
+                check_output(target.run / "evaluations.jsonl", (".jsonl",), "keeping scores in")
+            except ValueError as error:
+                print(f"note: scores are printed, but not kept: {error}", file=sys.stderr)
+
+
+def check_options(
+    options: argparse.Namespace, targets: Sequence[Target], pairs: Sequence[Pair], metrics: Sequence[str]
+) -> None:
+    """Raises ValueError for an option that is given, but would change nothing."""
+    for name, why in _idle(options, targets, pairs, names_of(metrics)).items():
+        value = getattr(options, name)
+        if value not in (None, []):
+            words = option_words("--", name, ",".join(value) if isinstance(value, list) else value)
+            raise ValueError(f"{words}: {why}: leave it out")
+
+
+def _idle(
+    options: argparse.Namespace, targets: Sequence[Target], pairs: Sequence[Pair], names: Sequence[str]
+) -> dict[str, str]:
+    """Option -> why it would change nothing."""
+    found: dict[str, str] = {}
+    word = options.extractor or "auto"
+    kinds = {kind_of(word, labelled(pair)) for pair in pairs} or {kind_of(word, targets[0].source)}
+    if kinds <= {"classifier", "pixels"}:
+        found["resize"] = f"the extractor ({', '.join(sorted(kinds))}) takes images as they are"
+    if pairs and all(METRICS[name].of_pixels for name in names):
+        found |= dict.fromkeys(("extractor", "resize"), f"{', '.join(names)} compare pixels, without an extractor")
+    if not any(METRICS[name].wants_held_out for name in names):
+        readers = ", ".join(name for name, metric in METRICS.items() if metric.wants_held_out)
+        found["held_out"] = f"of all metrics only {readers} compare with such images"
+    if pairs and all(second.saved for _, second in pairs):
+        found["held_out"] = "saved statistics allow fid alone, which compares with no such images"
+    if not any(target.run for target in targets):
+        found |= dict.fromkeys(("samples", "step", "average", "module"), "no argument is a run, so nothing is drawn")
+        if options.statistics:
+            found["seed"] = "nothing is drawn"
+    if options.statistics:
+        found |= dict.fromkeys(("metrics", "held_out", "leaderboard", "json"), "--statistics measures nothing")
+    if options.leaderboard:
+        found["json"] = "--leaderboard prints a table"
+    return found
