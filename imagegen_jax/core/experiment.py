@@ -67,7 +67,7 @@ class Experiment:
     name: str
     model: Any  # a core.model.Model
     data: Any  # a core.source.Source
-    optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is frozen
+    optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is not trained
     averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
     augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str | Weights] = FrozenMap()  # network -> weights to start from: "runs/a:encoder", a file

@@ -22,7 +22,7 @@ from imagegen_jax.core.frozen_networks import placed
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
-from imagegen_jax.core.weights import read_weights
+from imagegen_jax.core.weights import read_all
 
 
 class Program:
@@ -45,7 +45,7 @@ class Program:
         Raises what `core.weights.Weights.read` does, and ValueError where their arrays have other names or shapes than
         the model's, before anything is compiled.
         """
-        found = read_weights(self.experiment.pretrained)
+        found = read_all(self.experiment.pretrained)
         fresh = abstract_nets(self.experiment.model, rows_of(self.dataset))
         for name, variables in found.items():
             _check_fits(name, fresh[name], variables, whole=name in frozen_networks(self.experiment.model))

@@ -136,7 +136,7 @@ def weights_of(value: str | os.PathLike[str] | Weights) -> Weights:
     raise ValueError(f"{value!r} is no weights: give {FORMS}, or a value with `read`, such as FromRun")
 
 
-def read_weights(pretrained: Mapping[str, str | Weights]) -> dict[str, Variables]:
+def read_all(pretrained: Mapping[str, str | Weights]) -> dict[str, Variables]:
     """Reads the weights of each network, without those that stay fresh; raises what `Weights.read` does."""
     found = {}
     for network, value in pretrained.items():

@@ -11,8 +11,6 @@ import numpy as np
 from imagegen_jax.core.files import open_regular
 from imagegen_jax.core.weight_files import read_weight_file
 
-Weights = Mapping[str, np.ndarray]  # by the names of the file that they were published in
-
 
 def read_weights(path: str | pathlib.Path, sha256: str | None = None) -> dict[str, np.ndarray]:
     """Reads the arrays of a file of weights, by name, as `core.weight_files.read_weight_file` does.
@@ -30,7 +28,7 @@ def read_weights(path: str | pathlib.Path, sha256: str | None = None) -> dict[st
     return read_weight_file(place).arrays
 
 
-def select(weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+def select(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
     """The weights named in `shapes`, as float32. Raises ValueError naming those that are absent or of another shape."""
     wrong = [
         f"{name} {list(weights[name].shape) if name in weights else 'absent'}, expected {list(shape)}"
