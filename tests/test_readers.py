@@ -352,7 +352,7 @@ def test_a_full_disk_is_a_message_of_a_few_lines(tmp_path, root):
 import pathlib, resource, signal, time
 import jax
 from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.cli.train import readable_errors
+from imagegen_jax.cli.errors import readable_errors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with readable_errors():
     checkpoints = Checkpoints(pathlib.Path({str(tmp_path / "c")!r}))

@@ -13,14 +13,14 @@ import pathlib
 import re
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO, Any, Protocol
 
 import numpy as np
 
-from imagegen_jax.cli.runs import with_progress
 from imagegen_jax.core.files import partial_of
 from imagegen_jax.core.log import write_json
+from imagegen_jax.core.progress import Progress
 from imagegen_jax.core.signals import signal_of
 from imagegen_jax.data.folder import may_be_image
 from imagegen_jax.data.output import write_picture
@@ -214,6 +214,14 @@ def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False
         if not done:
             writer.remove()
     writer.manifest.unlink()
+
+
+def with_progress(chunks: Iterable[np.ndarray], n: int, done: int = 0) -> Iterator[np.ndarray]:
+    """Gives chunks of images on, and shows how many of `n` there are, of which `done` were before."""
+    with Progress("images", n, "images", done) as progress:
+        for images in chunks:
+            yield images
+            progress.add(len(images))
 
 
 def _kept(writer: Writer, done: int, n: int) -> str:
