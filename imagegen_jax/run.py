@@ -23,11 +23,11 @@ from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.loop import train
+from imagegen_jax.core.npz import read_arrays
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
 from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
-from imagegen_jax.data.npz import read_arrays
-from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.guidances import ClassifierFree
 from imagegen_jax.diffusion.guided import Guided
 
 Path = str | os.PathLike[str]
@@ -71,6 +71,7 @@ class Run:
     ) -> np.ndarray:
         """Draws `n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
 
+        Of a model of latents they are latents, float32, as its data are, and not clipped (`core.space.Latents`).
         A class-conditional model wants one label an image, by number or by name (`class_names`). Further conditions,
         such as a guidance scale, are arrays with `n` rows or scalars. A model that makes images from others wants them
         (`source`, uint8 [n h w c]); where they are not given, they are the first `n` of the data it was trained on, in
@@ -123,7 +124,7 @@ class Run:
         with the average that its own sampling reads. Raises ValueError where the two do not go together.
         """
         own = getattr(self.experiment.model, "guidance", None)
-        own = own if isinstance(own, AnyGuidance) else ClassifierFree()  # a MeanFlow's is a number, of its training
+        own = own if callable(own) else ClassifierFree()  # a MeanFlow's is a number, of its training
         model = Guided(self.experiment.model, guide.experiment.model, own)
         nets = jax.device_put(guide.nets, state_sharding(mesh_of(self.nets), guide.nets))
         params, stats = split(model.joined({}, nets))

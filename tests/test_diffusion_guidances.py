@@ -233,7 +233,7 @@ def test_guidances_are_options_and_are_stored():
     assert parse_overrides(model, words.split(), "sample").guidance == nested
     assert override(model, {"guidance": Interval(), "guidance.of": Projected()}).guidance == Interval(of=Projected())
     assert from_dict(to_dict(nested)) == nested
-    with pytest.raises(SystemExit, match="it can be classifierfree, cfgzerostar, projected, interval, rescaled"):
+    with pytest.raises(SystemExit, match="it can be ClassifierFree, CFGZeroStar, Projected, Interval, Rescaled"):
         parse_overrides(model, ["--guidance", "plain"], "sample")
 
 

@@ -109,9 +109,11 @@ def test_any_network_can_have_an_attention_that_forward_mode_goes_through():
 def test_predictions_with_a_variance_are_refused(model):
     batch = {"image": jnp.zeros((1, *SHAPE)), "label": jnp.zeros(1, jnp.int32)}
     variance = NETWORKS["adm"].clone(learned_variance=True)
-    with pytest.raises(ValueError, match=r"learned_variance=True: only ImprovedDDPM .* set it to False"):
+    with pytest.raises(
+        ValueError, match=r"learned_variance=True makes 2 channels, .* a variance is ImprovedDDPM's alone"
+    ):
         model(variance, image_shape=SHAPE).init(KEY, batch)
-    with pytest.raises(ValueError, match="out_channels=2: images have 1 channels"):
+    with pytest.raises(ValueError, match="out_channels=2 makes 2 channels, but images have 1 channels"):
         model(NETWORKS["dit"].clone(out_channels=2), image_shape=SHAPE).init(KEY, batch)
 
 

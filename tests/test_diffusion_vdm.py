@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.likelihood import bits_per_dim
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.vdm import VDM, log_prob_of_levels
-from imagegen_jax.metrics.likelihood import bits_per_dim
 from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
 
 # Random numbers take most of the time to compile, six times less so without optimization.

@@ -234,9 +234,8 @@ def test_a_phase_changes_its_own_network_alone(name, phase):
 @every_gan
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
 def test_a_step_down_the_gradient_lowers_the_loss(name, phase):
-    _, before, aux, after = stepped(name, phase)
+    _, before, _, after = stepped(name, phase)
     assert after < before
-    assert float(aux.metrics["loss"]) == float(before)
 
 
 @every_gan

@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, coefficients, rows_of
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.process import Point, Process
+from imagegen_jax.diffusion.process import Point, Process, WholeTimed
 
 Denoise = Callable[[Float[Array, "b ..."], Float[Array, " b"]], Float[Array, "b ..."]]  # (x, sigma) -> x_0
 Predict = Callable[[Float[Array, "b ..."], Any], Float[Array, "b ..."]]  # (x_t, t) -> what the network was trained for
@@ -31,13 +30,13 @@ def from_prediction(
 ) -> Denoise:
     """The denoiser of a network that takes x_t [B ...] and t [B] of `process` and predicts `kind`.
 
-    In a `Discrete` process, t is the nearest whole time, as int32, unless `whole_times` is off: then it lies between.
-    Raises ValueError for a `kind` that is none.
+    In a process of whole times, such as `Discrete`, t is the nearest of them, as int32, unless `whole_times` is off:
+    then it lies between. Raises ValueError for a `kind` that is none.
     """
 
     def denoise(x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
         t = process.time(sigma)
-        if whole_times and isinstance(process, Discrete):
+        if whole_times and isinstance(process, WholeTimed):
             t = jnp.round(t).astype(jnp.int32)
         alpha = process.scale(sigma)
         rates = (process.alpha_rate(t), process.sigma_rate(t)) if kind == "velocity" else (0.0, 0.0)

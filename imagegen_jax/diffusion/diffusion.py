@@ -41,7 +41,7 @@ from imagegen_jax.core.model import (
     one_hot_labels,
 )
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.augment import LABELS, EDMAugment
+from imagegen_jax.diffusion.augment import AnyAugmentation
 from imagegen_jax.diffusion.coupling import optimal_order
 from imagegen_jax.diffusion.denoiser import Denoise, Predict, c_noise, clipped, from_prediction, preconditioned
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
@@ -49,19 +49,13 @@ from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels, of_conditions
 from imagegen_jax.diffusion.levels import AnyLevels, Karras
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, row, rows_of
-from imagegen_jax.diffusion.preserving import Cosine, Discrete, Gamma, SubVP, VariancePreserving
-from imagegen_jax.diffusion.process import EDM, RectifiedFlow, VarianceExploding, at
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.diffusion.solvers import AnySolver
+from imagegen_jax.diffusion.process import EDM, AnyProcess, Process, Ranged, WholeTimed, at
+from imagegen_jax.diffusion.solver import AnySolver, Path
 from imagegen_jax.diffusion.sources import check_source_shape, source_of, source_rows
-from imagegen_jax.diffusion.times import AnyTimes, LogNormal, Uniform, WholeTimes
+from imagegen_jax.diffusion.times import AnyTimes, LogNormal, Times
 from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
-from imagegen_jax.nn.denoising import AnyNetwork, check_channels
-from imagegen_jax.nn.edm2 import Uncertainty
-from imagegen_jax.nn.song import SongUNet
+from imagegen_jax.nn.denoising import AnyNetwork, AnyUncertainty, ToldOfAugmentation, check_channels
 from imagegen_jax.nn.unet import UNet
-
-AnyProcess = EDM | VarianceExploding | RectifiedFlow | VariancePreserving | SubVP | Cosine | Gamma | Discrete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,8 +88,8 @@ class Diffusion:
     sigma_data: Positive = SIGMA_DATA  # deviation of the data that "F" assumes
     clip: bool = False  # whether estimates of x_0 are kept in [-1, 1] while sampling
     gain: Positive = 1.0  # of images, before noise is added to them
-    augment: EDMAugment | None = None  # of training images; a SongUNet is told of it
-    uncertainty: Uncertainty | None = None  # u(sigma), a second network: the loss becomes loss / exp(u) + u
+    augment: AnyAugmentation | None = None  # of training images; the network, such as a SongUNet, is told of it
+    uncertainty: AnyUncertainty | None = None  # u(sigma), a second network: the loss becomes loss / exp(u) + u
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
 
@@ -105,7 +99,7 @@ class Diffusion:
         check_choice("model.coupling", self.coupling, ("independent", "optimal"))
         if not 0 < self.gain < math.inf:
             raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
-        if self.augment is not None and not isinstance(self.network, SongUNet):
+        if self.augment is not None and not isinstance(self.network, ToldOfAugmentation):
             raise ValueError(
                 f"model.augment={self.augment}, but a {type(self.network).__name__} cannot be told how images were "
                 "augmented, and would draw augmented ones: use a SongUNet, or set augment to None"
@@ -132,7 +126,7 @@ class Diffusion:
         x, t = batch["image"], jnp.zeros(batch["image"].shape[:1])
         told = source_of(self, batch)
         if self.augment is not None:
-            told |= {"augment_labels": jnp.zeros((len(x), LABELS))}
+            told |= {"augment_labels": jnp.zeros((len(x), self.augment.labels))}
         nets = {"network": self.network.init(key, x, t, one_hot_labels(self, batch), **told)}
         if self.uncertainty is not None:
             nets["uncertainty"] = self.uncertainty.init(jax.random.fold_in(key, 1), t)
@@ -228,24 +222,25 @@ class Diffusion:
             )
 
 
-def check_range(process: AnyProcess, times: AnyTimes) -> None:
+def check_range(process: Process, times: Times) -> None:
     """Raises ValueError where `times` leave the [0, 1] of `process`. For `init`: either may be set before the other."""
-    beyond = isinstance(times, LogNormal) or (isinstance(times, Uniform) and times.high > 1)
-    if beyond and not isinstance(process, EDM | Discrete):
+    last = process.last if isinstance(process, Ranged) else 1.0
+    if isinstance(times, Ranged) and times.last > last:
         raise ValueError(
-            f"model.times={times}, but t of a {type(process).__name__} is in [0, 1]: use Uniform() or LogitNormal()"
+            f"model.times={times}, but t of a {type(process).__name__} is in [0, {last:g}]: use Uniform() or "
+            "LogitNormal()"
         )
 
 
-def check_times(process: AnyProcess, times: AnyTimes) -> None:
+def check_times(process: Process, times: Times) -> None:
     """Raises ValueError where `times` are not those of `process`."""
-    if isinstance(process, Discrete) and isinstance(times, WholeTimes):
-        if process.schedule.steps != times.steps:
+    if isinstance(process, WholeTimed) and isinstance(times, WholeTimed):
+        if process.whole_times != times.whole_times:
             raise ValueError(
-                f"model.times.steps={times.steps}, but model.process.schedule.steps="
-                f"{process.schedule.steps}: make them the same"
+                f"model.times.steps={times.whole_times}, but model.process.schedule.steps={process.whole_times}: make "
+                "them the same"
             )
-    elif isinstance(process, Discrete) or isinstance(times, WholeTimes):
+    elif isinstance(process, WholeTimed) or isinstance(times, WholeTimed):
         raise ValueError(
             f"model.process is a {type(process).__name__}, but model.times a {type(times).__name__}: "
             "Discrete has WholeTimes, and every other process has times between them"

@@ -11,15 +11,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import get_args
+from typing import Annotated, Protocol, get_args
 
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import NonNegative, Positive, Share
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion import guidance
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.guidance import Images, Output, Scale, Sigmas, known
+
+
+class Guidance(Protocol):
+    """What a model asks of a guidance."""
+
+    def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
+        """The guided denoiser."""
+        ...
+
+
+AnyGuidance = Annotated[
+    Guidance,
+    Choices(
+        "imagegen_jax.diffusion.guidances:ClassifierFree, CFGZeroStar, Projected, Interval, Rescaled, Thresholded",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +144,3 @@ class Thresholded:
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
         """At all levels, guided there or not."""
         return guidance.thresholded(self.of(conditional, unconditional, scale), self.percentile, self.most)
-
-
-AnyGuidance = ClassifierFree | CFGZeroStar | Projected | Interval | Rescaled | Thresholded

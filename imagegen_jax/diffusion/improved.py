@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural, NonNegative, Positive, Shape, Share
+from imagegen_jax.core.likelihood import bits_per_dim, log_prob_of_level
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -47,12 +48,11 @@ from imagegen_jax.diffusion.label_dropout import (
 from imagegen_jax.diffusion.levels import of_schedule, timesteps
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, StepTable, signal_and_noise, step_table
+from imagegen_jax.diffusion.schedule import AnySchedule, CosineSchedule, StepTable, signal_and_noise, step_table
 from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.diffusion.sources import check_source_shape, source_of, source_rows
-from imagegen_jax.metrics.likelihood import bits_per_dim, log_prob_of_level
 from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.dit import DiT
+from imagegen_jax.nn.denoising import AnyNetwork, check_channels
 
 Predictor = Callable[..., tuple[Image, Image]]  # (x_t, t, labels, keys) -> the noise, and where the variance lies
 
@@ -77,10 +77,10 @@ class ImprovedDDPM:
     do not go together.
     """
 
-    network: ADM | DiT = ADM(
+    network: AnyNetwork = ADM(
         128, (1, 2, 2, 2), blocks=3, attention_at=(16, 8), head_channels=None, heads=4, resample="conv", dropout=0.3
     )
-    schedule: CosineSchedule | LinearSchedule = CosineSchedule(4000)
+    schedule: AnySchedule = CosineSchedule(4000)
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0  # 0: unconditional
     source_shape: Shape | None = None  # of images to go by, at most as large; None: there are none
@@ -100,14 +100,6 @@ class ImprovedDDPM:
                 f"model.sampling_steps={self.sampling_steps} is not between 1 and the {self.schedule.steps} steps of "
                 "the schedule"
             )
-        if isinstance(self.network, DiT):
-            if self.network.out_channels != 2 * self.image_shape[2]:
-                raise ValueError(
-                    f"model.network.out_channels={self.network.out_channels}: noise and variance of "
-                    f"{self.image_shape[2]} channels are {2 * self.image_shape[2]}"
-                )
-        elif not self.network.learned_variance:
-            raise ValueError("model.network.learned_variance=False: improved DDPM learns it, so leave it on")
         check_label_dropout(self)
         check_choice("model.objective", self.objective, ("hybrid", "vlb"))
         if not 0 < self.gain < math.inf:
@@ -125,6 +117,7 @@ class ImprovedDDPM:
         check_images(self, batch)
         check_labels(self, batch)
         check_source_shape(self)
+        check_channels(self.network, self.image_shape, variance=True)
         x = batch["image"]
         t, labels, told = jnp.zeros(x.shape[:1]), one_hot_labels(self, batch), source_of(self, batch)
         network = self.network.init(key, x, t, labels, **told)

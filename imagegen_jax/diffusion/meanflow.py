@@ -34,8 +34,7 @@ from imagegen_jax.diffusion.levels import AnyLevels, ShiftedFlow
 from imagegen_jax.diffusion.multistep import Euler
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.process import RectifiedFlow
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.diffusion.solvers import AnySolver
+from imagegen_jax.diffusion.solver import AnySolver, Path
 from imagegen_jax.diffusion.times import AnyTimes, LogitNormal
 from imagegen_jax.nn.denoising import AnyNetwork, check_channels, forward_differentiable
 from imagegen_jax.nn.dit import dit

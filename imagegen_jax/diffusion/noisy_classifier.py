@@ -24,11 +24,10 @@ from imagegen_jax.core.model import (
     one_hot_labels,
 )
 from imagegen_jax.diffusion.denoiser import preconditioned
-from imagegen_jax.diffusion.diffusion import AnyProcess, check_range, check_times
+from imagegen_jax.diffusion.diffusion import check_range, check_times
 from imagegen_jax.diffusion.guidance import LogProb
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.process import EDM, at
+from imagegen_jax.diffusion.process import EDM, AnyProcess, WholeTimed, at
 from imagegen_jax.diffusion.times import AnyTimes, LogNormal
 from imagegen_jax.nn.adm import ADMClassifier
 
@@ -106,7 +105,7 @@ class NoisyClassifier:
     def log_probability(self, nets: Nets, labels: Int[Array, " b"]) -> LogProb:
         """(x, sigma) -> log p(labels | x) [B], in which x = x_0 + sigma epsilon [B H W C], as denoisers have it."""
         rows, logits = jax.nn.one_hot(labels, self.num_classes), self._logits(nets, None)
-        whole = isinstance(self.process, Discrete)
+        whole = isinstance(self.process, WholeTimed)
 
         def log_prob(x: Images, sigma: Float[Array, " b"]) -> Float[Array, " b"]:
             t = self.process.time(sigma)

@@ -15,7 +15,7 @@ from imagegen_jax.core.bounds import Count, NonNegative
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.prediction import rows_of
-from imagegen_jax.diffusion.process import EDM, Process, RectifiedFlow
+from imagegen_jax.diffusion.process import EDM, AnyProcess, Process
 from imagegen_jax.diffusion.solver import Levels, Samples, check_levels, velocity
 
 State = tuple[Float[Array, "b ..."], ...]  # arrays that lead with the same rows
@@ -129,7 +129,7 @@ class RK45:
     relative: NonNegative = 1e-5
     absolute: NonNegative = 1e-5
     most_steps: Count = 1000
-    path: EDM | RectifiedFlow = EDM()
+    path: AnyProcess = EDM()
 
     def __post_init__(self) -> None:
         self._tolerance.check()

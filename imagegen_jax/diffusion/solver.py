@@ -12,13 +12,14 @@ Such a solver is a table with a row for each step, made in float64 before anythi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.prediction import rows_of
@@ -34,6 +35,18 @@ class Solver(Protocol):
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
         """Noise -> data."""
         ...
+
+
+AnySolver = Annotated[
+    Solver,
+    Choices(
+        "imagegen_jax.diffusion.multistep:Euler, LMS, DEIS, PNDM",
+        "imagegen_jax.diffusion.heun:Heun, Restart",
+        "imagegen_jax.diffusion.ancestral:EulerAncestral, DDPMAncestral, ConsistencyMultistep",
+        "imagegen_jax.diffusion.exponential:DPMSolver, UniPC",
+        "imagegen_jax.diffusion.ode:RK45",
+    ),
+]
 
 
 class Path(NamedTuple):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural, Shape
+from imagegen_jax.core.likelihood import LEVELS, bits_per_dim
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -33,7 +34,6 @@ from imagegen_jax.diffusion.levels import PolyExponential
 from imagegen_jax.diffusion.prediction import rows_of
 from imagegen_jax.diffusion.preserving import preserving_scale
 from imagegen_jax.diffusion.solver import Path, noise
-from imagegen_jax.metrics.likelihood import LEVELS, bits_per_dim
 from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
 
 

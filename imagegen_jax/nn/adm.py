@@ -10,7 +10,7 @@ Improved DDPM: Nichol & Dhariwal 2021, arXiv 2102.09672. ADM: Dhariwal & Nichol 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -97,6 +97,13 @@ class ADM(nn.Module):
     dropout: BelowOne = 0.0
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
+
+    channels_field: ClassVar[str] = "learned_variance"
+
+    @nn.nowrap
+    def output_channels(self, channels: int) -> int:
+        """Twice as many with a variance."""
+        return 2 * channels if self.learned_variance else channels
 
     @nn.compact
     def __call__(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -86,6 +86,13 @@ class DiT(nn.Module):
     remat: bool = False
     attention: Implementation = "auto"
     dtype: Dtype = "auto"
+
+    channels_field: ClassVar[str] = "out_channels"
+
+    @nn.nowrap
+    def output_channels(self, channels: int) -> int:
+        """`out_channels`, or the image's."""
+        return self.out_channels or channels
 
     @nn.compact
     def __call__(

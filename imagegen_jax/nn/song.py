@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -93,6 +93,8 @@ class SongUNet(nn.Module):
     dropout: BelowOne = 0.13
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
+
+    reads_augmentation: ClassVar[bool] = True
 
     @nn.compact
     def __call__(

@@ -1,0 +1,18 @@
+"""Random numbers by rows: each row of a batch draws from a key of its own, so that slices of a batch draw the same."""
+
+from __future__ import annotations
+
+import jax
+from jaxtyping import Array, Float, Key
+
+from imagegen_jax.core.model import PRNGKeys
+
+
+def streams(keys: PRNGKeys, n: int) -> Key[Array, "n b"]:
+    """Splits the key of each row in `n`: [B] -> [n B], to be unpacked into `n` streams of keys [B]."""
+    return jax.vmap(lambda key: jax.random.split(key, n), out_axes=1)(keys)
+
+
+def normal_rows(keys: PRNGKeys, shape: tuple[int, ...]) -> Float[Array, "b ..."]:
+    """Draws standard normal rows of `shape`, each from its own key: [B] -> [B *shape]."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
