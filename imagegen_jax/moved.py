@@ -26,7 +26,7 @@ MODULES: dict[str, str] = {
     "imagegen_jax.diffusion.solvers": "imagegen_jax.diffusion.solver",
     "imagegen_jax.edit_options": "imagegen_jax.cli.edit.common",
     "imagegen_jax.edit_rows": "imagegen_jax.editing.rows",
-    "imagegen_jax.editing": "imagegen_jax.cli.edit.latents",
+    "imagegen_jax.editing": "imagegen_jax.cli.edit.styles",
     "imagegen_jax.evaluation": "imagegen_jax.cli.evaluate",
     "imagegen_jax.evaluation_options": "imagegen_jax.cli.evaluate_options",
     "imagegen_jax.evaluation_sets": "imagegen_jax.metrics.named",
