@@ -23,6 +23,8 @@ from imagegen_jax.diffusion.guidances import Interval
 from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.nn.unet import UNet
 
+pytestmark = pytest.mark.versions
+
 
 @dataclasses.dataclass(frozen=True)
 class Every:

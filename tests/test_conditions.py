@@ -17,6 +17,8 @@ from imagegen_jax.core.model import check_condition_rows
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import DigitPairs, Digits, to_float
 
+pytestmark = pytest.mark.versions
+
 
 @dataclasses.dataclass(frozen=True)
 class Negative(Regression):

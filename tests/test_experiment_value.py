@@ -23,6 +23,8 @@ from imagegen_jax.core.serial import differences, from_dict, to_dict
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.sampler import DDIM, Ancestral
 
+pytestmark = pytest.mark.versions
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
 TOY = ig.Experiment(name="toy", model=Game(), data=ToyData(), optim={"generator": Adam(), "critic": SGD()})

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.draw import check_conditions
-from imagegen_jax.data.image import to_uint8
+from imagegen_jax.core.image import to_uint8
 from imagegen_jax.gan import cgan, dcgan, latents, r3gan, sngan, stylegan2_networks
 from imagegen_jax.gan.biggan import BigGAN
 from imagegen_jax.gan.cgan import CGAN
@@ -23,6 +23,8 @@ from imagegen_jax.gan.stylegan2 import StyleGAN2
 from imagegen_jax.gan.wgan import WGAN
 from imagegen_jax.vae.networks import MLPDecoder, MLPEncoder
 from imagegen_jax.vae.vae import VAE
+
+pytestmark = pytest.mark.hasty
 
 KEY, SHAPE = jax.random.key(0), (8, 8, 1)
 STAGES = r3gan.Stages((4, 4), (2, 2), (1, 1))

@@ -24,6 +24,8 @@ from imagegen_jax.gan.biggan_deep import DeepDiscriminator, DeepGenerator
 from imagegen_jax.gan.dcgan import DCGAN
 from imagegen_jax.gan.sngan import SNGAN
 
+pytestmark = pytest.mark.hasty
+
 ROWS, KEY = 6, jax.random.key(0)
 
 # --- every recipe ----------------------------------------------------------------------------------------------------
@@ -234,9 +236,8 @@ def test_a_phase_changes_its_own_network_alone(name, phase):
 @every_gan
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
 def test_a_step_down_the_gradient_lowers_the_loss(name, phase):
-    _, before, aux, after = stepped(name, phase)
+    _, before, _, after = stepped(name, phase)
     assert after < before
-    assert float(aux.metrics["loss"]) == float(before)
 
 
 @every_gan

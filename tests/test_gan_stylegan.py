@@ -12,15 +12,17 @@ import pytest
 from programs import counted
 
 from imagegen_jax.core.draw import check_conditions
-from imagegen_jax.core.model import Inputs
+from imagegen_jax.core.model import FromLatents, Inputs, StyleBased
 from imagegen_jax.gan import losses, styles
 from imagegen_jax.gan.growing import Growth, Stage, at_stage
-from imagegen_jax.gan.latents import FromLatents, StyleBased, mixing_grid, truncation_sweep
+from imagegen_jax.gan.latents import mixing_grid, truncation_sweep
 from imagegen_jax.gan.progan_networks import Conv, Discriminator
 from imagegen_jax.gan.stylegan import StyleGAN
 from imagegen_jax.gan.stylegan_networks import Generator
 from imagegen_jax.nn.resample import upsample_nearest
 from imagegen_jax.nn.upfirdn import BINOMIAL, upfirdn
+
+pytestmark = pytest.mark.hasty
 
 KEY, ROWS = jax.random.key(0), 4
 HELD, FADING, GROWN = Stage(0, False), Stage(1, True), Stage(1, False)

@@ -26,10 +26,10 @@ from imagegen_jax.cli.runs import (
     scalars_of,
 )
 from imagegen_jax.core import draw
+from imagegen_jax.core.grid import beside, grid, magnified, repeated
+from imagegen_jax.core.image import is_image
 from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.shard import mesh_of
-from imagegen_jax.data.grid import beside, grid, magnified, repeated
-from imagegen_jax.data.image import is_image
 from imagegen_jax.data.output import FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
 from imagegen_jax.data.streaming import ArrayWriter, FolderWriter, Writer, check_folder, with_progress, write_chunks
 from imagegen_jax.data.user_images import read_images

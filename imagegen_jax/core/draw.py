@@ -13,11 +13,22 @@ from jax.sharding import Mesh
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
-from imagegen_jax.core.finite import check_finite_images, to_bytes
+from imagegen_jax.core.finite import as_drawn, check_finite_images, to_bytes
 from imagegen_jax.core.given import check_integer, check_labels, check_numbers, check_seed
-from imagegen_jax.core.model import Batch, Generative, Model, Nets, check_condition_rows, condition_rows
-from imagegen_jax.data.grid import beside, repeated
-from imagegen_jax.data.image import images_to_float, is_image
+from imagegen_jax.core.grid import beside, repeated
+from imagegen_jax.core.image import images_to_float, is_image
+from imagegen_jax.core.model import (
+    Batch,
+    ChecksConditions,
+    Generative,
+    Model,
+    Nets,
+    check_condition_rows,
+    condition_rows,
+    num_classes,
+    optional_conditions,
+)
+from imagegen_jax.core.space import picture_of, space_of
 
 GUIDANCE = 1000.0  # the strongest, of either sign: far beyond, nothing but rounding and overflow is left of an image
 Conditions = Mapping[str, Any]  # what sampling is given beside a key: arrays with a row an image, or scalars
@@ -33,6 +44,7 @@ def sample(
 ) -> np.ndarray:
     """Draws `n` images, uint8 [n h w c], `chunk` at a time; the same for the same seed, n and chunk.
 
+    Of a model of latents they are float32, as its space decodes them, and not clipped.
     `conditions` holds arrays with n rows ("label", "source" as uint8 images) or scalars ("guidance"). It runs on the
     devices that hold the networks. Raises ValueError for labels that the model does not know, or lacks, or where what
     it makes images from is not given, and TypeError for a model that draws nothing.
@@ -92,16 +104,16 @@ def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
     for name, values in conditions.items():
         if name == "guidance" or (np.asarray(values).dtype.kind == "f" and name not in ("label", "truncation")):
             check_numbers(values, name, GUIDANCE if name == "guidance" else math.inf)
-    if hasattr(model, "check_conditions"):
+    if isinstance(model, ChecksConditions):
         model.check_conditions(conditions)
-    known = {"label", *condition_rows(model), *getattr(model, "optional_conditions", ())}
+    known = {"label", *condition_rows(model), *optional_conditions(model)}
     for name in sorted(set(conditions) - known):
         raise ValueError(f"{name!r} given, but a {type(model).__name__} reads {sorted(known)} alone: leave it out")
     check_condition_rows(model, {name: np.asarray(values) for name, values in conditions.items()})
     for name in condition_rows(model):
         if len(conditions[name]) != n:
             raise ValueError(f"{len(conditions[name])} rows of {name!r} for {n} images: give one an image")
-    classes = getattr(model, "num_classes", 0)
+    classes = num_classes(model)
     if classes and "label" not in conditions:
         raise ValueError(f"this model draws images of {classes} classes: say which (labels=..., --labels 0,1,2)")
     if "label" not in conditions:
@@ -116,9 +128,11 @@ def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
 
 @functools.lru_cache(maxsize=32)
 def _sampler(model: Generative, mesh: Mesh, n: int) -> Any:
+    kept = to_bytes if space_of(model).draws_images else as_drawn
+
     def draw(nets: Nets, seed: Any, index: Any, conditions: Batch) -> Any:
         key = jax.random.fold_in(jax.random.key(seed), index)
-        return to_bytes(model.sample(nets, key, n, images_to_float(conditions)))
+        return kept(model.sample(nets, key, n, images_to_float(conditions)))
 
     return compiling.jit(draw, out_shardings=shard.batch_sharding(mesh))
 
@@ -149,11 +163,10 @@ def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) ->
     """Puts each image between its source and the data's own image of that row: [n h W c].
 
     Smaller sources are magnified, by a whole number. `images` themselves for a model that makes them from nothing, or
-    from no images that reach their height; of latents the first three channels, as colours: a fourth would be taken for
-    transparency.
+    from no images that reach their height; of latents their picture (`space.picture_of`).
     """
-    if batch["image"].dtype != np.uint8:
-        return images[..., :3]
+    if images.dtype != np.uint8 or batch["image"].dtype != np.uint8:
+        return picture_of(model, images)[..., :3]
     sources = [batch[name] for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)]
     sources = [repeated(source, images.shape[1]) for source in sources]
     sources = [source for source in sources if source.shape[1] == images.shape[1]]

@@ -14,15 +14,23 @@ import numpy as np
 from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.model import Batch, Generative, Model, Nets, PRNGKeys, condition_rows
+from imagegen_jax.core.image import is_image
+from imagegen_jax.core.model import (
+    Batch,
+    Generative,
+    Model,
+    Nets,
+    Staged,
+    condition_rows,
+    num_classes,
+)
 from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
-from imagegen_jax.core.step import StepSpec, stage_at
+from imagegen_jax.core.source import Source, class_names_of, labels_of
+from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
 from imagegen_jax.core.stored import Best
-from imagegen_jax.data.image import is_image
-from imagegen_jax.data.source import Source
 
-Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c]
+Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents
 
 
 class Measurement(Protocol):
@@ -55,10 +63,10 @@ class Experiment:
 
     name: str
     model: Any  # a core.model.Model
-    data: Any  # a data.Source
+    data: Any  # a core.source.Source
     optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is frozen
     averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
-    augment: tuple[Callable[[Batch, PRNGKeys], Batch], ...] = ()  # applied in order to each batch, inside jit
+    augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str] = FrozenMap()  # network -> a run folder or an .npz of weights to start from
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
     microbatches: Count = 1  # parts that a batch's gradient is accumulated over, to save memory
@@ -97,7 +105,7 @@ class Experiment:
     @property
     def num_classes(self) -> int:
         """How many labels the model knows; 0 for an unconditional one."""
-        return getattr(self.model, "num_classes", 0)
+        return num_classes(self.model)
 
 
 def _require(experiment: Experiment, name: str, holds: bool, rule: str) -> None:
@@ -126,11 +134,16 @@ def example_batch(rows: Rows, n: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 @functools.lru_cache(maxsize=32)
-def initializer(model: Model) -> Callable[[Any, Batch], Nets]:
-    """(seed, batch) -> fresh networks. One function a model, so that jax traces it once for shapes and for values."""
+def initializer(model: Model, augment: tuple[Augmentation, ...] = ()) -> Callable[[Any, Batch], Nets]:
+    """(seed, batch) -> fresh networks. One function a model, so that jax traces it once for shapes and for values.
+
+    The batch is one of step 0, prepared and augmented as it is there; zeros of losses' types stay as they are.
+    """
 
     def fresh(seed: Any, batch: Batch) -> Nets:
-        return model.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1), batch)  # no step has this key
+        key = jax.random.key(seed)
+        batch = prepare(augment, batch, jax.random.fold_in(key, 0))
+        return model.init(jax.random.fold_in(key, 2**32 - 1), batch)  # no step has this key
 
     return fresh
 
@@ -151,7 +164,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
         raise ValueError(f"a phase trains {name!r}, which is no network of the model: they are {sorted(nets)}")
     for name in sorted(trained - set(experiment.optim)):
         raise ValueError(f"the model trains {name!r}, which has no optimizer: add optim[{name!r}]")
-    trainable = set(nets) if hasattr(experiment.model, "stage") else trained  # a later stage may train more
+    trainable = set(nets) if isinstance(experiment.model, Staged) else trained  # a later stage may train more
     for name in sorted(set(experiment.optim) - trainable):
         raise ValueError(f"optim[{name!r}] is for no network that the model trains: they are {sorted(trainable)}")
     for name in sorted(set(experiment.pretrained) - set(nets)):
@@ -166,7 +179,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
 
 
 def _check_labels(experiment: Experiment, dataset: Any) -> None:
-    classes, labels = experiment.num_classes, getattr(dataset, "labels", None)
+    classes, labels = experiment.num_classes, labels_of(dataset)
     if not classes:
         return
     if labels is None:
@@ -178,7 +191,7 @@ def _check_labels(experiment: Experiment, dataset: Any) -> None:
             f"model.num_classes={classes}, but the data have labels from {labels.min()} to {labels.max()}: "
             f"set model.num_classes to {labels.max() + 1}"
         )
-    known = len(getattr(dataset, "class_names", ()))
+    known = len(class_names_of(dataset))
     if known and known != classes:
         raise ValueError(
             f"model.num_classes={classes}, but the data have {known} classes: set model.num_classes to {known}"

@@ -1,4 +1,4 @@
-"""Images of finite numbers or none: they are looked at on the device, where they turn into bytes, and refused here."""
+"""Samples of finite numbers or none: looked at on the device, where images turn into bytes, and refused here."""
 
 from __future__ import annotations
 
@@ -7,17 +7,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from imagegen_jax.core.fingerprint import is_finite
+from imagegen_jax.core.image import to_uint8
 from imagegen_jax.core.model import Image, Nets
 from imagegen_jax.core.pending import NonFiniteError
-from imagegen_jax.data.image import to_uint8
+
+Latents = Float[Array, "b h w c"]  # in no range
 
 
 def to_bytes(images: Image) -> tuple[UInt8[Array, "b h w c"], Bool[Array, " b"]]:
     """Returns images as uint8, and of each whether all its values were finite: as bytes, NaN is black."""
-    return to_uint8(images), jnp.isfinite(images).all(axis=(1, 2, 3))
+    return to_uint8(images), _finite(images)
+
+
+def as_drawn(latents: Latents) -> tuple[Latents, Bool[Array, " b"]]:
+    """Returns latents as float32, and of each whether all its values are finite."""
+    return latents.astype(jnp.float32), _finite(latents)
+
+
+def _finite(samples: Latents) -> Bool[Array, " b"]:
+    return jnp.isfinite(samples).all(axis=(1, 2, 3))
 
 
 def check_finite_images(images: Any, nets: Nets) -> None:

@@ -20,11 +20,12 @@ PATIENCE = 1_000  # steps after which a model that was never healthy is reported
 
 def image_health(images: Image, data: Image) -> dict[str, Scalar]:
     """`diversity` of images made, as a share of that of data, and the `saturated` share of pixels of both."""
-    return {
-        "diversity": diversity(images) / jnp.maximum(diversity(data), jnp.finfo(jnp.float32).tiny),
-        "saturated": saturated(images),
-        "saturated_data": saturated(data),
-    }
+    return {**latent_health(images, data), "saturated": saturated(images), "saturated_data": saturated(data)}
+
+
+def latent_health(latents: Image, data: Image) -> dict[str, Scalar]:
+    """`diversity` of latents made, as a share of that of data: they have no range that they could leave."""
+    return {"diversity": diversity(latents) / jnp.maximum(diversity(data), jnp.finfo(jnp.float32).tiny)}
 
 
 def diversity(images: Image) -> Scalar:

@@ -13,13 +13,16 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package
+Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package; or latents (`core.space`)
 Batch = Mapping[str, Array]  # "image", and where the data have them "label", "tokens", "source", "mask"; rows lead
 Scalar = Float[Array, ""]
 Variables = Mapping[str, Any]  # the linen collections of one network: "params", "batch_stats", ...
 Nets = Mapping[str, Variables]  # network name -> its collections; "params" may be absent
 PRNGKey = Key[Array, ""]
 PRNGKeys = Key[Array, " b"]
+Latents = Float[Array, "n z"]
+Styles = Float[Array, "n l d"]  # a style for each layer
+Denoise = Callable[[Float[Array, "b ..."], Float[Array, " b"]], Float[Array, "b ..."]]  # (x, sigma) -> x_0
 
 
 class Inputs(NamedTuple):
@@ -60,17 +63,14 @@ class Entry(NamedTuple):
     fresh_averages: tuple[str, ...] = ()  # networks whose averages start afresh, from these weights
 
 
+# --- what a model can do ---------------------------------------------------------------------------------------------
+# None of these is inherited from: a class that has the members takes part, also a user's own. Data members are
+# properties here, so that fields, class variables and properties all count.
+
+
 @runtime_checkable
 class Model(Protocol):
-    """What the core asks of a model.
-
-    More members are optional. `num_classes: int` (0 or absent: no labels) is the number of values that
-    `conditions["label"]` may take. `condition_rows` tells what else of the data `sample` makes images from: by name
-    ("source") the shape and dtype of one row, as the data hold it; grids and evaluations take the first rows.
-    `check_conditions(conditions)` raises ValueError for values that it cannot sample by, before compiling. A model that
-    changes while it trains has `stage(step) -> Hashable`, a static schedule such as the resolution, and
-    `enter(stage, nets) -> Entry`, called at each change of stage (the first included).
-    """
+    """What the core asks of every model. What else a model can do is said by the protocols below it."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -80,7 +80,10 @@ class Model(Protocol):
     def __hash__(self) -> int: ...
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Fresh networks. Raises ValueError where `batch` is not what the hyperparameters were made for."""
+        """Fresh networks. Raises ValueError where `batch` is not what the hyperparameters were made for.
+
+        The values of `batch` are zeros, but for a model that is `StartsFromData`.
+        """
         ...
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
@@ -89,16 +92,27 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Generative(Model, Protocol):
-    """A model that draws images. Its runs have grids; those of any other, such as a classifier, have none.
+class StartsFromData(Protocol):
+    """A model whose `init` may look at real images, such as for activations that start with unit variance."""
 
-    `optional_conditions: tuple[str, ...]` names conditions beside labels that `sample` reads where they are given, such
-    as "truncation". A model that makes each image of a latent has `latent_dim` and `generate(nets, z, conditions)`, by
-    which images can be edited (`gan.latents`).
-    """
+    @property
+    def starts_from_data(self) -> bool:
+        """Whether `init` is given the first batch of training, as losses would see it, in place of zeros.
+
+        Networks that are pretrained take their weights after it.
+        """
+        ...
+
+
+@runtime_checkable
+class Generative(Model, Protocol):
+    """A model that draws images. Its runs have grids; those of any other, such as a classifier, have none."""
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1]. `conditions` holds arrays with `n` rows ("label") or scalars ("guidance")."""
+        """`n` images in [-1, 1], or latents where the model is in such a space (`core.space`).
+
+        `conditions` holds arrays with `n` rows ("label") or scalars ("guidance").
+        """
         ...
 
 
@@ -109,6 +123,149 @@ class ForImages(Protocol):
     def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Model:
         """This model for images of that shape, of so many classes (0: none). Raises ValueError where that cannot be."""
         ...
+
+
+class ClassConditional(Protocol):
+    """A model that can be told classes. `num_classes(model)` reads it of any model."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many values `conditions["label"]` may take; 0: no labels are wanted, as for a model without this."""
+        ...
+
+
+@runtime_checkable
+class FromRows(Protocol):
+    """A model that makes images from more of the data than labels. `condition_rows(model)` reads it of any model."""
+
+    @property
+    def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """By name ("source") the shape and dtype of a row, as the data hold it; grids take the data's first rows."""
+        ...
+
+
+@runtime_checkable
+class OptionallyConditioned(Protocol):
+    """A model that reads more conditions where they are given. `optional_conditions(model)` reads it of any model."""
+
+    @property
+    def optional_conditions(self) -> tuple[str, ...]:
+        """The names of conditions beside labels that `sample` reads where they are given, such as "truncation"."""
+        ...
+
+
+@runtime_checkable
+class ChecksConditions(Protocol):
+    """A model that cannot sample by all values of its conditions."""
+
+    def check_conditions(self, conditions: Batch) -> None:
+        """Raises ValueError for values that it cannot sample by, before anything is compiled."""
+        ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A model that changes while it trains, as one that grows does."""
+
+    def stage(self, step: int) -> Hashable:
+        """A static schedule, such as the resolution: what the training step `step` is compiled for."""
+        ...
+
+
+@runtime_checkable
+class Entering(Protocol):
+    """A model that makes networks anew where a stage begins."""
+
+    def enter(self, stage: Hashable, nets: Nets) -> Entry:
+        """What the stage begins with; called at each change of stage, the first included."""
+        ...
+
+
+@runtime_checkable
+class FromLatents(Protocol):
+    """A model that makes each image of a latent, by which images can be edited."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def latent_dim(self) -> int:
+        """How many values a latent has."""
+        ...
+
+    def generate(self, nets: Nets, z: Latents, conditions: Batch) -> Image:
+        """Images in [-1, 1], which follow from the latents and `conditions`, with a row a latent, alone."""
+        ...
+
+
+@runtime_checkable
+class DrawsLatents(Protocol):
+    """A model whose latents are not drawn from a standard normal."""
+
+    def latents(self, key: PRNGKey, n: int, conditions: Batch) -> Latents:
+        """Draws `n` latents, as `sample` does."""
+        ...
+
+
+@runtime_checkable
+class StyleBased(FromLatents, Protocol):
+    """A model that makes styles of latents, one for each layer, and images of styles."""
+
+    @property
+    def layers(self) -> int:
+        """How many styles an image has."""
+        ...
+
+    def styles(
+        self,
+        nets: Nets,
+        z: Latents,
+        label: Int[Array, " n"] | None = None,
+        truncation: float | Float[Array, " n"] = 1.0,
+    ) -> Styles:
+        """The styles of latents."""
+        ...
+
+    def synthesise(self, nets: Nets, w: Styles, keys: PRNGKeys | None = None) -> Float[Array, "n h w k"]:
+        """Images of styles, not clipped; without keys, with the constant noise."""
+        ...
+
+
+@runtime_checkable
+class Denoising(Protocol):
+    """A model that draws by a denoiser, so that its images can be guided, edited and restored."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def path(self) -> Any:
+        """A `diffusion.solver.Path`: the solver that draws, and the levels that it goes along."""
+        ...
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers see of the network."""
+        ...
+
+
+def starts_from_data(model: object) -> bool:
+    """Tells whether `model.init` wants the first batch of training."""
+    return isinstance(model, StartsFromData) and model.starts_from_data
+
+
+def num_classes(model: object) -> int:
+    """Returns how many classes `model` knows; 0 for one without labels."""
+    return model.num_classes if isinstance(model, ClassConditional) else 0
+
+
+def condition_rows(model: object) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """Returns what `model` makes images from beside labels: by name, one row as the data hold it; {} for most."""
+    return model.condition_rows if isinstance(model, FromRows) else {}
+
+
+def optional_conditions(model: object) -> tuple[str, ...]:
+    """Returns the names of the conditions beside labels that `model` reads where they are given."""
+    return model.optional_conditions if isinstance(model, OptionallyConditioned) else ()
 
 
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -130,7 +287,7 @@ def check_images(model: Model, batch: Batch) -> None:
 
 def check_labels(model: Model, batch: Batch) -> None:
     """Raises ValueError where a class-conditional `model` is given a batch without labels."""
-    classes = getattr(model, "num_classes", 0)
+    classes = num_classes(model)
     if classes and "label" not in batch:
         raise ValueError(
             f"model.num_classes={classes}, but the batch has no 'label': "
@@ -140,13 +297,8 @@ def check_labels(model: Model, batch: Batch) -> None:
 
 def one_hot_labels(model: Model, batch: Batch) -> Float[Array, "b k"] | None:
     """The labels of `batch` as rows of `num_classes` values, one of which is 1; None for a model without classes."""
-    classes = getattr(model, "num_classes", 0)
+    classes = num_classes(model)
     return jax.nn.one_hot(batch["label"], classes) if classes else None
-
-
-def condition_rows(model: Any) -> Mapping[str, jax.ShapeDtypeStruct]:
-    """What `model` makes images from beside labels: by name, one row as the data hold it; {} for most models."""
-    return getattr(model, "condition_rows", {})
 
 
 def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
@@ -165,3 +317,34 @@ def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
 
 def _times(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape)
+
+
+# --- guidance of one model by another --------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class GuidedModel(Generative, Protocol):
+    """A model that draws as another does, guided by a second one; `conditions["guidance"]` says how strongly."""
+
+    def joined(self, nets: Nets, of_guide: Nets) -> Mapping[str, Variables]:
+        """The networks of the model and of its guide as those of this."""
+        ...
+
+
+@runtime_checkable
+class Guidable(Protocol):
+    """A model whose samples another can guide, such as a classifier of noisy images or a weaker model of its kind."""
+
+    def guided_by(self, guide: Model) -> GuidedModel:
+        """This model, guided by another. Raises ValueError where the two do not go together."""
+        ...
+
+
+@runtime_checkable
+class SetsGuidance(Protocol):
+    """A model with fields that say what a guidance scale does; nothing reads them where no scale is given."""
+
+    @property
+    def guidance_settings(self) -> Mapping[str, Any]:
+        """Those fields, by name."""
+        ...

@@ -10,12 +10,13 @@ import numpy as np
 
 from imagegen_jax.core.draw import class_rows, label_conditions, panels
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.health import image_health
+from imagegen_jax.core.grid import grid
+from imagegen_jax.core.health import image_health, latent_health
+from imagegen_jax.core.image import images_to_float
+from imagegen_jax.core.model import Image
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import prepare
-from imagegen_jax.data.grid import grid
-from imagegen_jax.data.image import to_float
 
 
 def rows_of_grid(experiment: Experiment) -> tuple[np.ndarray | None, int, int]:
@@ -27,11 +28,19 @@ def rows_of_grid(experiment: Experiment) -> tuple[np.ndarray | None, int, int]:
 def draw_grid(program: Program, state: State) -> tuple[np.ndarray, Mapping[str, Any]]:
     """Draws a picture of samples from a fixed key, a class a row where there are classes, and measures their health.
 
-    Images made from others are shown between these and the data's own (`panels`).
+    Images made from others are shown between these and the data's own (`panels`). Samples that are of another shape
+    than the data, as images made of latents, are not compared with them.
     """
     labels, columns, n = rows_of_grid(program.experiment)
     images = program.sample(state, n, seed=0, conditions=label_conditions(labels))
     batch = program.dataset.batch(0, n)
     data = prepare((), batch, program.constants.key)["image"]
-    health = image_health(to_float(jnp.asarray(images)), jnp.asarray(data))
+    health = _health(images, jnp.asarray(data))
     return grid(panels(program.experiment.model, images, batch), columns), health
+
+
+def _health(samples: np.ndarray, data: Image) -> Mapping[str, Any]:
+    if samples.shape[1:] != data.shape[1:]:
+        return {}
+    measure = image_health if samples.dtype == np.uint8 else latent_health
+    return measure(images_to_float({"image": jnp.asarray(samples)})["image"], data)

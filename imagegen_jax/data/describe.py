@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
 from PIL import Image
 
-from imagegen_jax.data.grid import beside, grid, repeated
-from imagegen_jax.data.image import to_uint8
+from imagegen_jax.core.grid import beside, grid, repeated
+from imagegen_jax.core.space import picture_of_latents
 from imagegen_jax.data.output import write_picture
 from imagegen_jax.data.source import Dataset
 
@@ -19,6 +18,7 @@ _SPLITS = frozenset("train training val valid validation dev test testing eval".
 _NAMED = 5  # classes that a note names at most
 _CHUNK_BYTES = 1 << 24
 _ROWS, _COLUMNS = 20, 10
+_TYPICAL = 256  # latents whose mean and deviation a picture is drawn by
 _LARGEST = 1024  # pixels of a side of an image in a picture
 
 
@@ -114,7 +114,7 @@ def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     """Writes a picture of the first images, one row for each of the first classes where there are labels.
 
     In translation a source is to the left of each: its own, or any other where they are not paired. Of latents three
-    channels are drawn as colours, on the scale -1 to 1. Large images are reduced.
+    channels are drawn as colours, each as far from its mean as three deviations. Large images are reduced.
     """
     images, labels = dataset.images, dataset.labels
     if dataset.sources is not None:
@@ -138,7 +138,9 @@ def _drawn(dataset: Dataset, rows: slice | np.ndarray) -> np.ndarray:
     values = dataset.values(dataset.images[rows])
     if values.dtype == np.uint8:
         return _reduced(values)
-    return np.asarray(to_uint8(jnp.asarray(values[..., : 3 if values.shape[-1] > 2 else 1])))
+    typical = dataset.values(dataset.images[:_TYPICAL])
+    mean, std = typical.mean(axis=(0, 1, 2)), typical.std(axis=(0, 1, 2))
+    return picture_of_latents((values - mean) / np.maximum(std, np.finfo(np.float32).tiny))
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:

@@ -7,20 +7,21 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
+from imagegen_jax.core.archive import open_archive
 from imagegen_jax.core.bounds import Positive
 from imagegen_jax.core.files import check_regular
 from imagegen_jax.core.model import Batch, PRNGKeys
-from imagegen_jax.data.archive import open_archive
+from imagegen_jax.core.npz import explained, outline, stored
+from imagegen_jax.core.random import normal_rows
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.folder import fingerprint
-from imagegen_jax.data.npz import explained, outline, stored
 from imagegen_jax.data.prepare import numbered
 from imagegen_jax.data.source import Dataset
 
 _NAMES = ("latent", "mean", "std", "label")
+_SAMPLES = {"arr_0": "latent", "arr_1": "label"}  # the names of samples in an .npz
 _WRONG = "does not hold latents"
 _ROWS = 256  # that are in memory at a time
 _FORMAT = 1  # part of the cache's key: to be raised when the same files would be stored otherwise
@@ -28,7 +29,7 @@ _FORMAT = 1  # part of the cache's key: to be raised when the same files would b
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
-    """Arrays of latents, such as Stable Diffusion's 32x32x4 for images of 256x256, and what they are multiplied by.
+    """Arrays of latents as an autoencoder gives them, such as Stable Diffusion's 32x32x4 for images of 256x256.
 
         latent     [n h w c]  of float16 or float32; or, instead of them, the posterior of each image:
         mean, std  [n h w c]  from which `Posterior` draws anew each time
@@ -37,15 +38,15 @@ class Latents:
     `path` is an .npz of these arrays; a folder of such files, whose rows follow one another in the order of the files'
     names; a folder with the arrays as latent.npy, mean.npy, ..., which are read where they lie; or one .npy, which
     holds latents without labels. Of an `AutoencoderKL` of diffusers they are `encode(x).latent_dist`, with the channels
-    moved last. A mirrored latent is not that of the mirrored image: encode mirrored images too, as rows of their own.
+    moved last. Samples that `imagegen sample` has written can be read, too: their arr_0 is latent, and arr_1 label. A
+    mirrored latent is not that of the mirrored image: encode mirrored images too, as rows of their own.
 
-    Whatever is in [-1, 1] after the multiplication by `scale` can be drawn and sampled like an image, so a paper's
-    factor, 0.18215 for Stable Diffusion, is divided by the largest value that is left, and the model multiplies by it:
-    its `gain`. What models are given is float32.
+    What models are given is float32. A paper's factor, 0.18215 for Stable Diffusion, is the model's: its space,
+    `core.space.Latents(0.18215)`, applies it, and samples are latents like these again.
     """
 
     path: str
-    scale: Positive = 1.0
+    scale: Positive = 1.0  # that rows are multiplied by as they are read, where what lies there is not to be the data
 
     def open(self) -> Dataset:
         """The latents, or their means with the deviations, mapped from disk; .npz files by way of the cache.
@@ -74,7 +75,7 @@ class Posterior:
     def __call__(self, batch: Batch, keys: PRNGKeys) -> Batch:
         if "std" not in batch:
             return batch
-        epsilon = jax.vmap(lambda key: jax.random.normal(key, batch["std"].shape[1:]))(keys)
+        epsilon = normal_rows(keys, batch["std"].shape[1:])
         others = {name: leaf for name, leaf in batch.items() if name != "std"}
         return {**others, "image": batch["image"] + batch["std"] * epsilon}
 
@@ -111,7 +112,7 @@ def _join(source: Latents, parts: Sequence[pathlib.Path], folder: pathlib.Path) 
     for name, array in outlines[0].items():
         shape = (sum(len(found[name]) for found in outlines), *array.shape[1:])
         header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": shape}
-        with open(folder / f"{name}.npy", "wb") as file:
+        with open(folder / f"{_SAMPLES.get(name, name)}.npy", "wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             for part in parts:
                 rows = stored(f"{source}: {part}", part, name)
@@ -120,9 +121,10 @@ def _join(source: Latents, parts: Sequence[pathlib.Path], folder: pathlib.Path) 
 
 
 def _outlines(source: Latents, part: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz but for their values."""
+    """The arrays of an .npz but for their values, by the names that they have there."""
     with explained(f"{source}: {part}", _WRONG), open_archive(part) as archive:
-        there = [name for name in _NAMES if f"{name}.npy" in archive.members]
+        found = [[name for name in names if f"{name}.npy" in archive.members] for names in (_NAMES, _SAMPLES)]
+        there = found[0] or found[1]
         if not there:
             raise ValueError(f"none of its arrays is called {', '.join(_NAMES)}: {', '.join(archive.members)}")
         return {name: outline(archive, f"{name}.npy") for name in there}

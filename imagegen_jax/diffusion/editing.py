@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +11,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int
 
 from imagegen_jax.core.bounds import Count
-from imagegen_jax.core.model import Batch, Nets, PRNGKey
+from imagegen_jax.core.model import Denoising, PRNGKey
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.inverse import replaced
 from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.prediction import rows_of
-from imagegen_jax.diffusion.solver import Levels, Path, Samples, Solver, check_levels, noise, noise_estimate, scan
-
-
-@runtime_checkable
-class Denoising(Protocol):
-    """A model that draws by a denoiser, so that images can be edited with it."""
-
-    image_shape: tuple[int, int, int]
-    path: Path
-
-    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers see of the network."""
-        ...
+from imagegen_jax.diffusion.prediction import broadcast_rows
+from imagegen_jax.diffusion.solver import Levels, Samples, Solver, check_levels, noise, noise_estimate, scan
 
 
 def denoising_model(model: Any) -> Denoising:
@@ -182,4 +170,4 @@ def interpolate(first: Samples, second: Samples, share: Float[Array, " b"]) -> S
     cosine = inner / jnp.sqrt(jnp.sum(first**2, axis=axes) * jnp.sum(second**2, axis=axes))
     theta = jnp.arccos(jnp.clip(cosine, -1 + 1e-7, 1 - 1e-7))
     weights = (jnp.sin(part * theta) / jnp.sin(theta) for part in (1 - share, share))
-    return sum(rows_of(weight, first) * one for weight, one in zip(weights, (first, second), strict=True))
+    return sum(broadcast_rows(weight, first) * one for weight, one in zip(weights, (first, second), strict=True))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imagegen_jax.core.finite import check_finite_images
-from imagegen_jax.data.image import to_float, to_uint8
+from imagegen_jax.core.image import to_float, to_uint8
 from imagegen_jax.data.streaming import with_progress
 from imagegen_jax.diffusion import restoration
 from imagegen_jax.diffusion.restoration import Edit, Given

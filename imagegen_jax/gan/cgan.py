@@ -32,8 +32,10 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import normal_rows
 from imagegen_jax.gan import dcgan
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
+from imagegen_jax.gan.networks import AnyOneHotCritic, AnyOneHotGenerator
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import pyramid
 
@@ -126,11 +128,11 @@ class CGAN:
     """
 
     image_shape: Shape = (32, 32, 1)
-    generator: Generator | MLPGenerator = Generator()
-    discriminator: Discriminator | MLPDiscriminator = Discriminator()
+    generator: AnyOneHotGenerator = Generator()
+    discriminator: AnyOneHotCritic = Discriminator()
     latent_dim: Count = 100
     num_classes: Natural = 10
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
 
     def __post_init__(self) -> None:
         pyramid(*self.image_shape[:2])
@@ -164,7 +166,7 @@ class CGAN:
         real_logits, stats = self._discriminate(nets["discriminator"], inputs.batch["image"], labels)
         fake_logits, stats = self._discriminate({**nets["discriminator"], **stats}, fake, labels)
         loss = self.objective.discriminator(real_logits, fake_logits)
-        metrics = {"loss": loss} | logit_metrics(self.objective, real_logits, fake_logits)
+        metrics = logit_metrics(self.objective, real_logits, fake_logits)
         return loss, Aux(metrics, {"discriminator": stats})
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -175,7 +177,7 @@ class CGAN:
         pairs, image = self.objective.pairs, inputs.batch["image"]
         real_logits = self._discriminate(nets["discriminator"], image, labels)[0] if pairs else None
         loss = self.objective.generator(logits, real_logits)
-        return loss, Aux({"loss": loss, "fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
+        return loss, Aux({"fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1] of the classes `conditions["label"]` [n], by the running statistics.
@@ -193,7 +195,7 @@ class CGAN:
         return jax.nn.one_hot(batch["label"], self.num_classes)
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:
-        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+        return normal_rows(keys, (self.latent_dim,))
 
     def _generate(self, variables: Variables, z: Float[Array, "b d"], labels: Labels) -> tuple[Image, Variables]:
         return self.generator.apply(variables, z, labels, self.image_shape, train=True, mutable=["batch_stats"])

@@ -21,8 +21,7 @@ from flax.linen.module import InterceptorContext
 from jaxtyping import Array, Float
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.model import Batch, Image, Nets
-from imagegen_jax.gan.latents import FromLatents, StyleBased
+from imagegen_jax.core.model import Batch, FromLatents, Image, Nets, StyleBased
 
 Weights = Float[Array | np.ndarray, "o d"]
 

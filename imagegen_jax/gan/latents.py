@@ -1,14 +1,13 @@
 """What a trained generator makes of given latents and styles: images in batches, grids of mixed and truncated styles.
 
-Images are made of latents z, rows of a standard normal, by every model with the two members of `FromLatents`; a
-style-based one maps them to styles w first, one for each layer.
+Images are made of latents z, rows of a standard normal, by every model that is `core.model.FromLatents`; a style-based
+one maps them to styles w first, one for each layer.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,52 +18,7 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
 from imagegen_jax.core.finite import check_finite_images, to_bytes
 from imagegen_jax.core.given import check_integer
-from imagegen_jax.core.model import Batch, Image, Nets, PRNGKey, PRNGKeys
-
-Latents = Float[Array, "n z"]
-Styles = Float[Array, "n l d"]
-
-
-@runtime_checkable
-class FromLatents(Protocol):
-    """A model whose images are made of latents.
-
-    Where they are not to be drawn from a standard normal, it has `latents(key, n, conditions)`, which draws them.
-    """
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]: ...
-
-    @property
-    def latent_dim(self) -> int: ...
-
-    def generate(self, nets: Nets, z: Latents, conditions: Batch) -> Image:
-        """Images in [-1, 1], which follow from the latents and `conditions`, with a row a latent, alone."""
-        ...
-
-
-@runtime_checkable
-class StyleBased(FromLatents, Protocol):
-    """A model that makes styles of latents, one for each layer, and images of styles."""
-
-    @property
-    def layers(self) -> int:
-        """How many styles an image has."""
-        ...
-
-    def styles(
-        self,
-        nets: Nets,
-        z: Latents,
-        label: Int[Array, " n"] | None = None,
-        truncation: float | Float[Array, " n"] = 1.0,
-    ) -> Styles:
-        """The styles of latents."""
-        ...
-
-    def synthesise(self, nets: Nets, w: Styles, keys: PRNGKeys | None = None) -> Float[Array, "n h w k"]:
-        """Images of styles, not clipped; without keys, with the constant noise."""
-        ...
+from imagegen_jax.core.model import Batch, DrawsLatents, FromLatents, Latents, Nets, PRNGKey, StyleBased, Styles
 
 
 def latent_model(model: object) -> FromLatents:
@@ -87,7 +41,7 @@ def style_model(model: object) -> StyleBased:
 
 def draw(model: FromLatents, key: PRNGKey, n: int, conditions: Batch) -> Latents:
     """`n` latents as `sample` draws them."""
-    if hasattr(model, "latents"):
+    if isinstance(model, DrawsLatents):
         return model.latents(key, n, conditions)
     return jax.random.normal(key, (n, model.latent_dim))
 

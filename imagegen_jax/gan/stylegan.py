@@ -31,18 +31,20 @@ from imagegen_jax.core.model import (
     PRNGKey,
     PRNGKeys,
     Scalar,
+    Styles,
     Variables,
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
-from imagegen_jax.gan.latents import Styles, check_truncation
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.gan.latents import check_truncation
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.progan_networks import Discriminator
 from imagegen_jax.gan.regularizers import zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Labels, resolutions
 from imagegen_jax.gan.stylegan_networks import Generator
-from imagegen_jax.gan.styles import follow, mix, split_keys, truncate
+from imagegen_jax.gan.styles import follow, mix, truncate
 from imagegen_jax.nn.upfirdn import BINOMIAL
 
 
@@ -60,7 +62,7 @@ class StyleGAN:
     discriminator: Discriminator = Discriminator(taps=BINOMIAL)
     latent_dim: Count = 512
     num_classes: Natural = 0
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
     r1_weight: NonNegative = 10.0  # gamma; 0: no penalty
     mixing: Share = 0.9  # share of generated images with the styles of two latents
     w_decay: Share = 0.995  # of the mean style, per step
@@ -138,7 +140,7 @@ class StyleGAN:
         if self.r1_weight > 0:
             metrics["penalty"] = zero_centred_penalty(judge, real) / stretch(stage, self.levels) ** 2
             loss += self.r1_weight / 2 * metrics["penalty"]
-        return loss, Aux({**metrics, "loss": loss})
+        return loss, Aux(metrics)
 
     def generator_loss(self, stage: Stage, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """The objective's; the mean style moves on, and the level that samples are drawn at."""
@@ -151,17 +153,17 @@ class StyleGAN:
         loss = self.objective.generator(logits, real_logits)
         mean = follow(nets["generator"]["averages"]["w"], first, self.w_decay)
         stats = {"generator": {"averages": {"w": mean}, "progress": {"level": progress}}}
-        metrics = {"loss": loss, "fake_logit": jnp.mean(logits), "level": progress}
+        metrics = {"fake_logit": jnp.mean(logits), "level": progress}
         return loss, Aux(metrics, stats, enlarged(fake, stage, self.levels))
 
     def _generate(
         self, variables: Variables, keys: PRNGKeys, label: Int[Array, " b"] | None, stage: Stage, progress: Scalar
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"]]:
         """Images of random latents at the size of a stage, and the styles of the first latents alone."""
-        first_keys, second_keys, mix_keys, noise_keys = split_keys(keys, 4)
+        first_keys, second_keys, mix_keys, noise_keys = streams(keys, 4)
 
         def random_styles(keys: PRNGKeys) -> Float[Array, "b d"]:
-            z = jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+            z = normal_rows(keys, (self.latent_dim,))
             return self._map(variables, z, label)
 
         first, layers = random_styles(first_keys), 2 * (stage.level + 1)

@@ -13,7 +13,7 @@ import numpy as np
 from imagegen_jax.cli.command import Command
 from imagegen_jax.cli.options import integer
 from imagegen_jax.cli.runs import RunRequest, add_run_options
-from imagegen_jax.data.grid import grid, magnified
+from imagegen_jax.core.grid import grid, magnified
 from imagegen_jax.data.output import PICTURES, check_output, write_picture
 
 

@@ -16,8 +16,9 @@ from imagegen_jax.cli.edit.common import EditRequest, checked_place, edit, write
 from imagegen_jax.cli.options import integer, number
 from imagegen_jax.cli.runs import Opened, add_scalar, classes_of, open_run, scalars_of
 from imagegen_jax.core import draw
+from imagegen_jax.core.grid import grid, magnified
+from imagegen_jax.core.model import StyleBased
 from imagegen_jax.core.progress import counted
-from imagegen_jax.data.grid import grid, magnified
 from imagegen_jax.data.output import VIDEOS
 from imagegen_jax.data.streaming import with_progress
 from imagegen_jax.data.video import check_video, write_video
@@ -140,7 +141,7 @@ def directions(request: DirectionsRequest) -> pathlib.Path:
     model, run = opened.model, opened.run
     strengths = jnp.linspace(-request.strength, request.strength, request.columns)
     drawn = _draw(request, opened, 1, request.truncation)
-    if isinstance(model, latents.StyleBased):
+    if isinstance(model, StyleBased):
         start = _styles(opened, drawn, drawn.conditions.get("truncation", 1.0))[0]
         layers = range(*_range(request.layers or LAYERS["all"], model))
         n, values = directions_of(style_weights(model, run.nets, start.shape[-1], layers), request.count)
@@ -180,7 +181,7 @@ def _styles(opened: Opened, drawn: Drawn, truncation: float = 1.0) -> jax.Array:
     return model.styles(opened.run.nets, drawn.z, drawn.conditions.get("label"), truncation)
 
 
-def _range(layers: Layers, model: latents.StyleBased) -> tuple[int, int]:
+def _range(layers: Layers, model: StyleBased) -> tuple[int, int]:
     start, end = layers[0], model.layers if layers[1] is None else layers[1]
     latents.check_layers(start, end, model.layers)
     return start, end

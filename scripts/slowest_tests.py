@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Prints which tests and which files of tests took most: scripts/slowest REPORT.xml, a report of `pytest --junitxml`.
+
+In seconds of processors, which tests note as `cpu_seconds`: they do not depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import collections
+import sys
+import xml.etree.ElementTree
+
+SHOWN = 20
+
+
+def seconds(report: str) -> dict[tuple[str, str], float]:
+    """(file, test) -> seconds of processors, those of the fixtures that it was the first to ask for included."""
+    found: dict[tuple[str, str], float] = collections.Counter()
+    for case in xml.etree.ElementTree.parse(report).iter("testcase"):
+        noted = [p.get("value") for p in case.iter("property") if p.get("name") == "cpu_seconds"]
+        found[case.get("classname") or "", case.get("name") or ""] += float(noted[0] or 0) if noted else 0.0
+    return found
+
+
+def table(title: str, rows: dict[str, float], total: float) -> str:
+    """The first rows of what took most, each with its part of the whole."""
+    lines = [f"{took:8.1f} s {took / max(total, 1e-9):6.1%}  {name}" for name, took in sorted(rows.items(), key=_order)]
+    return "\n".join([f"{title}, of {total:,.0f} s in all:", *lines[:SHOWN]])
+
+
+def _order(row: tuple[str, float]) -> tuple[float, str]:
+    return -row[1], row[0]
+
+
+def main(report: str) -> None:
+    """Prints both tables."""
+    tests = seconds(report)
+    files: dict[str, float] = collections.Counter()
+    for (file, _), took in tests.items():
+        files[file] += took
+    total = sum(files.values())
+    print(table("slowest files, in seconds of processors", files, total))
+    print(table("slowest tests", {f"{file}::{name}": took for (file, name), took in tests.items()}, total))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
