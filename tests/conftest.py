@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported, here and in every subprocess
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("IMAGEGEN_CACHE", str(pathlib.Path(tempfile.gettempdir()) / f"imagegen_tests_{os.getuid()}"))
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from imagegen_jax.core import compile as compiling  # noqa: E402
 
+ALL_HASTY = jax.config.read("jax_disable_most_optimizations")  # JAX_DISABLE_MOST_OPTIMIZATIONS=1: all tests are
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser):
+    parser.addoption("--reached-since", metavar="REVISION", help="only what changes since then reach")
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is marked as `of` other recipes."""
+    """Leaves out what is marked as `of` other recipes, and what no change reaches where that is asked for."""
     left_out = [item for item in items if (of := item.get_closest_marker("of")) and _recipe(item) not in of.args[0]]
+    if revision := config.getoption("--reached-since"):
+        left_out += [item for item in _not_reached(items, revision) if item not in left_out]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Has the programs of a test that is marked as `hasty`, and of its fixtures, compiled as quickly as can be."""
+    hasty = item.get_closest_marker("hasty") is not None
+    jax.config.update("jax_disable_most_optimizations", hasty or ALL_HASTY)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,6 +55,21 @@ def pytest_runtest_makereport(item, call):
 
 
 _BEGUN, _COUNTED = pytest.StashKey[float](), pytest.StashKey[float]()
+
+
+def _not_reached(items, revision):
+    """Tests in files that no change reaches, and of recipes that none does where a file is reached by recipes alone."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from reached_tests import Files, git, reached_since
+
+    reached, recipes = reached_since(revision, ROOT), Files(ROOT, git("ls-files", root=ROOT)).recipes
+    for item in items:
+        found = reached.get(str(item.path.relative_to(ROOT)), frozenset())
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if found is not None and not any(
+            isinstance(value, str) and value in recipes and value in found for value in values
+        ):
+            yield item
 
 
 def _recipe(item):

@@ -24,6 +24,8 @@ from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.nn.unet import UNet
 from imagegen_jax.recipes.shipped import recipes
 
+pytestmark = pytest.mark.versions
+
 
 @dataclasses.dataclass(frozen=True)
 class Every:

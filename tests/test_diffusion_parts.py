@@ -24,6 +24,7 @@ from imagegen_jax.diffusion.preserving import Gamma, GammaLine
 from imagegen_jax.diffusion.scm import SCM
 from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.denoising import forward_differentiable
 from imagegen_jax.nn.dit import DiT
 from imagegen_jax.nn.edm2 import EDM2UNet
@@ -82,7 +83,7 @@ def test_a_model_trains_any_network(model, network):
 def test_a_second_time_has_weights_of_its_own(network):
     x, t = jnp.zeros((1, *SHAPE)), jnp.zeros(1)
     init = functools.partial(NETWORKS[network].init, KEY)
-    found, without = (jax.eval_shape(init, x, t, **given)["params"] for given in ({"span": t}, {}))
+    found, without = (jax.eval_shape(init, x, t, Conditioning(span=given))["params"] for given in (t, None))
     new = found.keys() - without.keys()
     assert new and all(name.startswith("span") for name in new)
 

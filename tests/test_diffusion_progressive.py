@@ -27,6 +27,8 @@ from imagegen_jax.diffusion.progressive import PerStage, Progressive, aim_of_two
 from imagegen_jax.diffusion.schedule import CosineSchedule
 from imagegen_jax.diffusion.times import LogNormal, Uniform
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
 EIGHT = Spaced(CosineSchedule(8, offset=0.0), None)
@@ -36,7 +38,8 @@ class Tiny(nn.Module):
     """One layer on pixels, times and labels, which starts from normal weights."""
 
     @nn.compact
-    def __call__(self, x, t, labels=None, keys=None):
+    def __call__(self, x, t, conditioning):
+        labels = conditioning.labels
         given = [x.reshape(len(x), -1), jnp.cos(t)[:, None], *([] if labels is None else [labels])]
         return nn.Dense(x[0].size)(jnp.concatenate(given, axis=-1)).reshape(x.shape)
 
@@ -47,7 +50,7 @@ class Constant:
 
     value: float = 0.25
 
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         return jnp.full_like(x, self.value + variables.get("more", 0.0))
 
 

@@ -28,7 +28,7 @@ ENDS = (-6.0, 4.0)
 class Exact:
     """The best prediction of the noise for data from N(0, STD^2): sigma z / (alpha^2 STD^2 + sigma^2); scaled."""
 
-    def apply(self, variables, z, gamma, labels, keys):
+    def apply(self, variables, z, gamma, conditioning):
         variance = jax.nn.sigmoid(gamma)[:, None, None, None]
         return variables.get("scale", 1.0) * jnp.sqrt(variance) * z / ((1 - variance) * STD**2 + variance)
 

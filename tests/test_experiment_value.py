@@ -23,6 +23,8 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.sampler import DDIM, Ancestral
 from imagegen_jax.recipes.shipped import recipes
 
+pytestmark = pytest.mark.versions
+
 NAMES = sorted(recipes())
 TOY = ig.Experiment(name="toy", model=Game(), data=ToyData(), optim={"generator": Adam(), "critic": SGD()})
 

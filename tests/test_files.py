@@ -27,6 +27,8 @@ from imagegen_jax.metrics.moments import Moments
 from imagegen_jax.metrics.weights import read_weights
 from imagegen_jax.run import load_network
 
+pytestmark = pytest.mark.versions
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
 OPENERS = {  # by the suffix of what they open
     "folder.zip": lambda path: Folder(path).open(),

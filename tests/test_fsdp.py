@@ -12,6 +12,8 @@ from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.summary import size_in_bytes
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.slow
 def test_eight_devices_hold_a_seventh_to_an_eighth_of_the_state_each():

@@ -21,6 +21,8 @@ from imagegen_jax.gan.progan_networks import Conv, Discriminator, Generator, pix
 from imagegen_jax.nn.deviation import append_deviation
 from imagegen_jax.nn.resample import upsample_nearest
 
+pytestmark = pytest.mark.hasty
+
 KEY, ROWS = jax.random.key(0), 4
 HELD, FADING, GROWN = Stage(0, False), Stage(1, True), Stage(1, False)
 

@@ -24,6 +24,8 @@ from imagegen_jax.gan.biggan_deep import DeepDiscriminator, DeepGenerator
 from imagegen_jax.gan.dcgan import DCGAN
 from imagegen_jax.gan.sngan import SNGAN
 
+pytestmark = pytest.mark.hasty
+
 ROWS, KEY = 6, jax.random.key(0)
 
 # --- every recipe ----------------------------------------------------------------------------------------------------

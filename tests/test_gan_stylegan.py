@@ -22,6 +22,8 @@ from imagegen_jax.gan.stylegan_networks import Generator
 from imagegen_jax.nn.resample import upsample_nearest
 from imagegen_jax.nn.upfirdn import BINOMIAL, upfirdn
 
+pytestmark = pytest.mark.hasty
+
 KEY, ROWS = jax.random.key(0), 4
 HELD, FADING, GROWN = Stage(0, False), Stage(1, True), Stage(1, False)
 

@@ -21,6 +21,8 @@ from imagegen_jax.gan.stylegan2 import StyleGAN2
 from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, resolutions
 from imagegen_jax.nn.deviation import minibatch_deviation
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 
 

@@ -25,6 +25,8 @@ from imagegen_jax.core.optim import (
     value,
 )
 
+pytestmark = pytest.mark.versions
+
 
 def clock(step, steps=100):
     return Clock(jnp.int32(step), jnp.int32(steps))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import importlib
 import os
 import pathlib
 import re
@@ -13,6 +14,8 @@ import textwrap
 import zipfile
 
 import pytest
+
+pytestmark = pytest.mark.versions
 
 PINNED = re.compile(r"^([a-z0-9.-]+)==([^ ]+)( ; [^\\]+)? \\$")
 
@@ -114,6 +117,27 @@ def test_import_is_quick_and_leaves_tensorflow_alone() -> None:
     found = [subprocess.check_output(command, text=True, env=compiled).split() for _ in range(3)]
     assert [heavy for _, *heavy in found] == [[], [], []]
     assert min(float(took) for took, *_ in found) < 2.0
+
+
+@pytest.mark.slow
+def test_import_takes_what_all_of_jax_code_does_and_little_more() -> None:
+    """What is heavy comes when it is needed; benchmarks/imports.py measures it."""
+    code = (
+        "import sys, jax, flax.linen, optax; packages = lambda: {name.split('.')[0] for name in sys.modules}\n"
+        "before = packages(); import imagegen_jax; print(*packages() - before - sys.stdlib_module_names)"
+    )
+    found = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert found <= {"imagegen_jax", "jaxtyping", "PIL", "tqdm"}  # all quick; Orbax, tyro and their like are not
+
+
+def test_every_module_is_imported(root: pathlib.Path) -> None:
+    """Also by the oldest Python that is supported."""
+    paths = [path for top in ("imagegen_jax", "experiments") for path in sorted((root / top).rglob("*.py"))]
+    names = [".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    assert len(names) > 100
+    for name in names:
+        if not name.endswith(".__main__"):  # which is run as it is imported
+            importlib.import_module(name)
 
 
 def environment(root: pathlib.Path, folder: pathlib.Path, **variables: str) -> str:

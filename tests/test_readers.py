@@ -33,6 +33,8 @@ from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.stored import Best, CheckpointError, Stored
 
+pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+
 EXPERIMENT = dataclasses.replace(
     toy_experiment.experiment, averages={"ema": PowerFunction(0.05)}, steps=4, checkpoint_every=2, snapshots=2,
     sample_every=0, mesh=ig.core.shard.MeshShape(data=1),

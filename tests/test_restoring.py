@@ -26,6 +26,8 @@ from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.run import Run
 from imagegen_jax.vae.vae import VAE
 
+pytestmark = pytest.mark.hasty
+
 SIZE, CELL = 8, 32  # of an image, and of one in a grid, where small ones are magnified
 TRACED = []  # grows each time that a network becomes part of a program
 
@@ -34,7 +36,7 @@ class Silent(nn.Module):
     """F = 0, with which EDM's preconditioning is the best denoiser of N(0, 0.5^2)."""
 
     @nn.compact
-    def __call__(self, x, t, labels, keys=None):
+    def __call__(self, x, t, conditioning):
         TRACED.append(x.shape)
         return x * self.param("nothing", nn.initializers.zeros, ())
 
@@ -43,10 +45,10 @@ class Means(nn.Module):
     """F of the best denoiser of N(m, 0.5^2), in which m is a fifth of the class's distance from 4.5."""
 
     @nn.compact
-    def __call__(self, x, t, labels, keys=None):
+    def __call__(self, x, t, conditioning):
         TRACED.append(x.shape)
         nothing = self.param("nothing", nn.initializers.zeros, ())
-        m, sigma = (labels @ (jnp.arange(10) - 4.5)) / 5, jnp.exp(4 * t)
+        m, sigma = (conditioning.labels @ (jnp.arange(10) - 4.5)) / 5, jnp.exp(4 * t)
         return nothing + jnp.zeros_like(x) + (m * sigma / (0.5 * jnp.sqrt(0.25 + sigma**2))).reshape(-1, 1, 1, 1)
 
 
@@ -54,7 +56,7 @@ class Rough(nn.Module):
     """The velocity epsilon - x_0 of N(0, 0.5^2), with a slope that is a little wrong."""
 
     @nn.compact
-    def __call__(self, z, t, labels, keys=None):
+    def __call__(self, z, t, conditioning):
         nothing = self.param("nothing", nn.initializers.zeros, ())
         rate = (t - (1 - t) / 4) / ((1 - t) ** 2 / 4 + t**2)
         return nothing + rate.reshape(-1, 1, 1, 1) * z + 0.01 * jnp.sin(5 * z)
@@ -64,7 +66,7 @@ class Velocity(nn.Module):
     """u(z, t, t) = (t - (1 - t) / 4) / ((1 - t)^2 / 4 + t^2) z, the velocity of N(0, 0.5^2)."""
 
     @nn.compact
-    def __call__(self, z, t, labels, keys=None, *, span):
+    def __call__(self, z, t, conditioning):
         nothing = self.param("nothing", nn.initializers.zeros, ())
         rate = (t - (1 - t) / 4) / ((1 - t) ** 2 / 4 + t**2)
         return nothing + rate.reshape(-1, 1, 1, 1) * z
@@ -357,14 +359,14 @@ def test_images_that_are_made_to_fit(imagegen):
         (("reclass", "means", "a.png", "--from", "3", "--to", "12"), "--to: 12 is out of range"),
         (
             ("reclass", "means", "a.png", "--from", "3", "--to", "5", "--strength", "3"),
-            "argument --strength: '3' must be a finite number from 0 to 1",
+            "argument --strength: '3' must be a finite number, at least 0 and at most 1",
         ),
         (("reclass", "means", "a.png", "--from", "3", "--to", "5", "--labels", "3"), "--labels 3: here classes have"),
         (("redraw", "grey", "a.png", "--guide", "grey"), "guided by a Diffusion, but how strongly"),
         (("redraw", "vae", "a.png"), "a VAE has no denoiser"),
         (
             ("redraw", "grey", "a.png", "--strength", "2"),
-            "argument --strength: '2' must be a finite number from 0 to 1",
+            "argument --strength: '2' must be a finite number, at least 0 and at most 1",
         ),
         (("redraw", "grey", "a.png", "--guidance", "2"), "model.label_dropout=0"),
         (("redraw", "classes", "a.png"), "say of which one the images are, such as --labels 0"),
@@ -374,16 +376,16 @@ def test_images_that_are_made_to_fit(imagegen):
         (("inpaint", "grey", "a.png", "--mask", "black.png"), "the mask says that all is known"),
         (
             ("inpaint", "grey", "a.png", "--mask", "black.png", "--repeats", "-1"),
-            "argument --repeats: '-1' must be an integer of 1 or more",
+            "argument --repeats: '-1' must be an integer, at least 1",
         ),
         (
             ("inpaint", "grey", "a.png", "--mask", "a.png", "--repeats", "2", "--method", "dps"),
             "read by --method repaint",
         ),
         (("inpaint", "grey", "a.png", "--mask", "a.png", "--noise", "0.1"), "read by --method pigdm or dps alone"),
-        (("deblur", "grey", "a.png", "--sigma", "0"), "argument --sigma: '0' must be a finite number above 0"),
+        (("deblur", "grey", "a.png", "--sigma", "0"), "argument --sigma: '0' must be a finite number, above 0"),
         (("deblur", "grey", "a.png", "--sigma", "1", "--method", "dps", "--noise", "0"), "--noise 0.0: must be"),
-        (("resemble", "grey", "a.png", "--factor", "1"), "argument --factor: '1' must be an integer of 2 or more"),
+        (("resemble", "grey", "a.png", "--factor", "1"), "argument --factor: '1' must be an integer, at least 2"),
         (("enlarge", "grey", "a.png", "--factor", "3"), "--factor 3: must divide"),
         (("colour", "grey", "a.png"), "this model's images are grey themselves"),
         (("morph", "grey", "a.png"), "at least 2 are needed"),
@@ -399,7 +401,7 @@ def test_images_that_are_made_to_fit(imagegen):
             "1 of 1 images are not finite numbers, so none is written; the weights are finite",
         ),
         (("morph", "lost", "a.png", "white.png"), "2 of 2 images are not finite numbers"),
-        (("redraw", "meanflow", "a.png", "--model.guidance", "1"), "a MeanFlow reads it in training alone: leave it"),
+        (("redraw", "meanflow", "a.png", "--model.floor", "1"), "--model.floor 1: changes nothing"),
     ],
 )
 def test_what_cannot_be_is_refused(imagegen, arguments, words):

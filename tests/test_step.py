@@ -17,6 +17,8 @@ from imagegen_jax.core.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.state import networks
 from imagegen_jax.core.step import prepare
 
+pytestmark = pytest.mark.versions
+
 ONE = MeshShape(data=1)
 
 

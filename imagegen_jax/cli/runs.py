@@ -20,7 +20,7 @@ from imagegen_jax.core import program
 from imagegen_jax.core.draw import GUIDANCE
 from imagegen_jax.core.experiment import Experiment, rows_of_model
 from imagegen_jax.core.given import check_labels
-from imagegen_jax.core.model import Denoising, Model, optional_conditions
+from imagegen_jax.core.model import Denoising, Model, SetsGuidance, optional_conditions
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import mesh_of
 from imagegen_jax.run import Run, load
@@ -152,7 +152,7 @@ def open_run(
         return parse_overrides(stored, words, f"{prog} {request.run}", prefix=("model",))
 
     changed = parse(request.overrides)
-    _check_guidance(changed, request.overrides, guidance, guiding is not None)
+    _check_guidance(stored.model, changed.model, guidance)
     _check_fits(run, changed, request.overrides)
     run = run.with_average(request.average) if request.std is None else run.reconstruct(request.std)
 
@@ -167,12 +167,16 @@ def open_run(
     )
 
 
-def _check_guidance(experiment: Experiment, overrides: Sequence[str], guidance: float | None, guided: bool) -> None:
-    idle = next((word for word in overrides if word.startswith("--model.guidance")), None)
-    if idle and not guided and "guidance" not in optional_conditions(experiment.model):
-        raise ValueError(f"{idle}: a {type(experiment.model).__name__} reads it in training alone: leave it out")
+def _check_guidance(stored: Model, changed: Model, guidance: float | None) -> None:
+    """Raises ValueError where the options change what a guidance scale does, but give none."""
+    if not (isinstance(stored, SetsGuidance) and isinstance(changed, SetsGuidance)):
+        return
+    was, now = stored.guidance_settings, changed.guidance_settings
+    idle = next((name for name in now if now[name] != was.get(name)), None)
     if idle and guidance is None:
-        raise ValueError(f"{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2")
+        raise ValueError(
+            f"--model.{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2"
+        )
 
 
 def _check_fits(run: Run, experiment: Experiment, overrides: Sequence[str]) -> None:

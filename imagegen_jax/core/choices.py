@@ -12,6 +12,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import pathlib
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -94,18 +96,46 @@ def _parts(hint: Any) -> Iterator[Any]:
         yield hint
 
 
+def is_protocol(hint: Any) -> bool:
+    """Whether an annotation is a protocol: `typing.is_protocol`, which Python 3.13 brought."""
+    return isinstance(hint, type) and getattr(hint, "_is_protocol", False)
+
+
+def lacking(value: Any, hint: Any) -> list[str]:
+    """Returns what a value lacks of the protocols of an annotation; of several, of the one that it is nearest to.
+
+    [] where the annotation allows something else than protocols.
+    """
+    found: list[list[str]] = []
+    for part in _parts(hint):
+        if part is type(None):
+            continue
+        if not is_protocol(part):
+            return []
+        names = {name for cls in part.__mro__ if is_protocol(cls) for name in vars(cls) if not name.startswith("_")}
+        found.append(sorted(name for name in names if not hasattr(value, name)))
+    return min(found, key=len, default=[])
+
+
 def import_class(tag: str) -> type:
     """Imports a user's own class by "module:Class" or "path/to/file.py:Class".
 
     Raises ValueError where there is none, and where it is no dataclass, which a run's folder could not hold.
     """
     place, _, name = tag.rpartition(":")
-    module = import_target(place)
-    found = getattr(module, name, None)
+    found = getattr(_imported(place) or import_target(place), name, None)
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         what = "there is no such class in it" if found is None else "it must be a frozen dataclass, to be stored"
         raise ValueError(f"{tag}: {what}")
     return found
+
+
+def _imported(place: str) -> types.ModuleType | None:
+    """The module of a .py file, where it is imported already: a second time it would have other classes."""
+    path = pathlib.Path(place)
+    module = sys.modules.get(path.stem)
+    file = getattr(module, "__file__", None)
+    return module if path.suffix == ".py" and file and pathlib.Path(file).resolve() == path.resolve() else None
 
 
 def _load(tag: str) -> type:

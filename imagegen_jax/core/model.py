@@ -117,6 +117,14 @@ class Generative(Model, Protocol):
 
 
 @runtime_checkable
+class ForImages(Protocol):
+    """A model that can be made anew for other images: where more follows from their shape than `image_shape`."""
+
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Model:
+        """This model for images of that shape, of so many classes (0: none). Raises ValueError where that cannot be."""
+        ...
+
+
 class ClassConditional(Protocol):
     """A model that can be told classes. `num_classes(model)` reads it of any model."""
 
@@ -260,15 +268,6 @@ def optional_conditions(model: object) -> tuple[str, ...]:
     return model.optional_conditions if isinstance(model, OptionallyConditioned) else ()
 
 
-@runtime_checkable
-class ForImages(Protocol):
-    """A model that can be made anew for other images: where more follows from their shape than `image_shape`."""
-
-    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Model:
-        """This model for images of that shape, of so many classes (0: none). Raises ValueError where that cannot be."""
-        ...
-
-
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ValueError for a value that is none of the choices."""
     if value not in choices:
@@ -318,3 +317,34 @@ def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
 
 def _times(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape)
+
+
+# --- guidance of one model by another --------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class GuidedModel(Generative, Protocol):
+    """A model that draws as another does, guided by a second one; `conditions["guidance"]` says how strongly."""
+
+    def joined(self, nets: Nets, of_guide: Nets) -> Mapping[str, Variables]:
+        """The networks of the model and of its guide as those of this."""
+        ...
+
+
+@runtime_checkable
+class Guidable(Protocol):
+    """A model whose samples another can guide, such as a classifier of noisy images or a weaker model of its kind."""
+
+    def guided_by(self, guide: Model) -> GuidedModel:
+        """This model, guided by another. Raises ValueError where the two do not go together."""
+        ...
+
+
+@runtime_checkable
+class SetsGuidance(Protocol):
+    """A model with fields that say what a guidance scale does; nothing reads them where no scale is given."""
+
+    @property
+    def guidance_settings(self) -> Mapping[str, Any]:
+        """Those fields, by name."""
+        ...

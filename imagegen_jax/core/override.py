@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from imagegen_jax.core import old_names
-from imagegen_jax.core.choices import Options, import_class, options_of
+from imagegen_jax.core.choices import Options, import_class, is_protocol, lacking, options_of
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.serial import fields_of
 
@@ -96,6 +96,8 @@ def _check_type(cls: type, name: str, value: Any, path: str) -> None:
         typeguard.check_type(value, hint)
     except typeguard.TypeCheckError as error:
         raise TypeError(f"{path}={value!r} is of the wrong type: wanted {_plain(hint)} ({error})") from None
+    if value is not None and (missing := lacking(value, hint)):
+        raise TypeError(f"{path}={value!r} is of the wrong type: {_plain(hint)} has {', '.join(missing)} too")
 
 
 def _hints(cls: type, extras: bool = False) -> dict[str, Any]:
@@ -121,9 +123,9 @@ def parse_overrides(
     a dataclass takes the name of another that its annotation allows: `--model.sampler DDIM`. With `prefix`, only the
     options below these names are offered.
     """
-    node, rest = _choose_classes(node, list(arguments), list(prefix))
     import tyro  # here and below: it is slow to import, and a notebook has no command line
 
+    node, rest = _choose_classes(node, list(arguments), list(prefix))
     flags = tyro.cli(_mirror(node, prefix), args=rest, prog=prog, description=description)
     return override(node, dict(_changed(node, flags)))
 
@@ -246,15 +248,11 @@ def _narrow(hint: Any, value: Any) -> Any:
     if hint is Any:
         return type(value)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        plain = [h for h in typing.get_args(hint) if not (dataclasses.is_dataclass(h) or _is_protocol(h))]
+        plain = [h for h in typing.get_args(hint) if not (dataclasses.is_dataclass(h) or is_protocol(h))]
         return typing.Union[tuple(plain)]  # noqa: UP007  (made at run time)
     if typing.get_origin(hint) is tuple and not value and not isinstance(typing.get_args(hint)[0], type):
         return tuple[str, ...]
     return hint
-
-
-def _is_protocol(hint: Any) -> bool:
-    return getattr(hint, "_is_protocol", False)  # typing.is_protocol, which Python 3.13 brought
 
 
 def _comments(cls: type) -> dict[str, str]:

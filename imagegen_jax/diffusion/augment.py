@@ -53,9 +53,9 @@ class Change(NamedTuple):
     def labels(self) -> Float[Array, " 9"]:
         """What the network is told: each number, but of angles the cosine and the sine, and of a stretch its vector."""
         _, _, scale, turn, stretch, direction, right, down = self
-        told = [self.mirrored, self.inverted, scale, jnp.cos(turn) - 1, jnp.sin(turn)]
-        told += [stretch * jnp.cos(direction), stretch * jnp.sin(direction), right, down]
-        return jnp.stack([jnp.float32(x) for x in told])
+        numbers = [self.mirrored, self.inverted, scale, jnp.cos(turn) - 1, jnp.sin(turn)]
+        numbers += [stretch * jnp.cos(direction), stretch * jnp.sin(direction), right, down]
+        return jnp.stack([jnp.float32(x) for x in numbers])
 
     def where_from(self, height: int, width: int) -> affine.PlaneMatrix:
         """From a pixel of the new image to where it comes from, flips aside: all inverses, the first one leftmost."""

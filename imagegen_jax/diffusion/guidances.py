@@ -20,7 +20,7 @@ from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion import guidance
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guidance import Images, Output, Scale, Sigmas, known
+from imagegen_jax.diffusion.guidance import Images, Output, Scale, Sigmas, constant
 
 
 class Guidance(Protocol):
@@ -119,7 +119,7 @@ class Rescaled:
         """The conditional is evaluated once."""
 
         def denoise(x: Images, sigma: Sigmas) -> Float[Array, "b ..."]:
-            positive = known(conditional(x, sigma))
+            positive = constant(conditional(x, sigma))
             guided = self.of(positive, unconditional, scale)
             return guidance.rescaled(guided, positive, self.share, self.output)(x, sigma)
 

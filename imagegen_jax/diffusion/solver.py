@@ -11,8 +11,9 @@ Such a solver is a table with a row for each step, made in float64 before anythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from jaxtyping import Array, Float, Float64, Int
 from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows
 
 GAUSS = np.polynomial.legendre.leggauss(40)  # on [-1, 1], more than enough for exponentials over any step
 Levels = Float64[np.ndarray, " S+1"]
@@ -47,6 +48,16 @@ AnySolver = Annotated[
         "imagegen_jax.diffusion.ode:RK45",
     ),
 ]
+
+
+@runtime_checkable
+class OfSchedule(Protocol):
+    """A solver that may be right for the levels of a schedule alone, and not for multiples of them."""
+
+    @property
+    def needs_schedule(self) -> bool:
+        """Whether it is."""
+        ...
 
 
 class Path(NamedTuple):
@@ -107,7 +118,7 @@ def noise_estimate(denoise: Denoise) -> Denoise:
     """(x, sigma) -> (x - D(x; sigma)) / sigma: epsilon, and the slope dx/dsigma of the flow (EDM, Algorithm 1)."""
 
     def estimate(x: Samples, sigma: Float[Array, " b"]) -> Samples:
-        return (x - denoise(x, sigma)) / rows_of(sigma, x)
+        return (x - denoise(x, sigma)) / broadcast_rows(sigma, x)
 
     return estimate
 
@@ -115,7 +126,13 @@ def noise_estimate(denoise: Denoise) -> Denoise:
 def velocity(denoise: Denoise, x: Samples, sigma: Float[Array, " b"], alpha_rate: Any, sigma_rate: Any) -> Samples:
     """alpha' x_0 + sigma' epsilon: the slope of alpha x along the flow of a process with these rates."""
     x_0 = denoise(x, sigma)
-    return rows_of(alpha_rate, x) * x_0 + rows_of(sigma_rate, x) * (x - x_0) / rows_of(sigma, x)
+    return broadcast_rows(alpha_rate, x) * x_0 + broadcast_rows(sigma_rate, x) * (x - x_0) / broadcast_rows(sigma, x)
+
+
+def check_noise_scale(noise_scale: float) -> None:
+    """Raises ValueError for a factor of the noise below 0."""
+    if not 0 <= noise_scale < math.inf:
+        raise ValueError(f"solver.noise_scale={noise_scale}: must be 0 or above; 1 is the noise of the paper")
 
 
 def check_levels(solver: Any, sigmas: Levels, least_steps: int = 1) -> Levels:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Num
 from imagegen_jax.core.bounds import Count, Positive
 from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.core.random import integer_rows
 
 
 class Times(Protocol):
@@ -68,7 +69,7 @@ class WholeTimes:
 
     def __call__(self, keys: PRNGKeys) -> Num[Array, " b"]:
         """[B], int32."""
-        return jax.vmap(lambda key: jax.random.randint(key, (), 0, self.steps))(keys)
+        return integer_rows(keys, self.steps)
 
 
 @dataclasses.dataclass(frozen=True)

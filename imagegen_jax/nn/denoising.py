@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import flax.linen as nn
+from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.choices import Choices
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.module import Module
 
 
 class Network(Module, Protocol):
     """What a diffusion model asks of its network."""
 
-    def __call__(self, x: Any, t: Any, conditioning: Any, /) -> Any:
-        """[B H W C], [B] -> [B H W C]"""
+    def __call__(self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning) -> Any:
+        """[B H W C], [B] -> [B H W C], a prediction for x at times t, by what else is known"""
         ...
 
 
@@ -33,7 +35,7 @@ AnyNetwork = Annotated[
 class LossNetwork(Module, Protocol):
     """A network that tells the logarithm of the loss to be expected."""
 
-    def __call__(self, t: Any, /) -> Any:
+    def __call__(self, t: Num[Array, " b"]) -> Any:
         """[B] -> [B]"""
         ...
 

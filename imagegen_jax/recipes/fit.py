@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from imagegen_jax.core import model as models
 from imagegen_jax.core.experiment import Experiment, abstract_nets, rows_of
 from imagegen_jax.core.model import ForImages, Model
 from imagegen_jax.data import Latents, Source
@@ -52,19 +53,13 @@ def model_for_images(model: Model, image_shape: Shape, num_classes: int) -> Mode
             return model.for_images(image_shape, num_classes)
         return _with_fields(model, image_shape, num_classes)
     except ValueError as error:
-        if not num_classes and num_classes_of(model):
+        if not num_classes and models.num_classes(model):
             name = type(model).__name__
             raise ValueError(
                 f"{error}: the data have no classes, and a {name} may need some: put the images of each class in a "
                 "folder of its own, or take another recipe"
             ) from error
         raise
-
-
-def num_classes_of(model: Any) -> int:
-    """Returns how many classes a model knows; 0 for one that knows none."""
-    known: int = getattr(model, "num_classes", 0)
-    return known
 
 
 def _with_fields(model: Any, image_shape: Shape, num_classes: int) -> Any:
@@ -133,7 +128,7 @@ def nearest_sizes(model: Model, image_shape: Shape, rows: Any) -> list[int]:
 
 
 def _first_that_fit(model: Model, channels: int, rows: Any, ways: tuple[range, ...]) -> Iterator[int]:
-    classes = num_classes_of(model)
+    classes = models.num_classes(model)
     for sizes in ways:
         for size in sizes:
             shape = (size, size, channels)
