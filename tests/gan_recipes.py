@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 
 import imagegen_jax as ig
-from imagegen_jax.core.experiment import abstract_nets, example_batch, rows_of_model
+from imagegen_jax.core.experiment import abstract_nets, example_batch, model_row_shapes
 from imagegen_jax.recipes.shipped import recipes
 
 
@@ -25,5 +25,5 @@ GANS = {name: experiment for name, experiment in RECIPES.items() if is_gan(exper
 
 def shapes(experiment: ig.Experiment, n: int):
     """The shapes of a batch of `n` rows as losses see it, and of the networks; raises what the model's `init` does."""
-    rows = rows_of_model(experiment)
+    rows = model_row_shapes(experiment)
     return example_batch(rows, n), abstract_nets(experiment.model, rows)

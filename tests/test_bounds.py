@@ -15,7 +15,7 @@ from toys import Regression, ToyData
 
 from imagegen_jax import Experiment
 from imagegen_jax.core.bounds import BelowOne, Count, Positive, Range, check_fields
-from imagegen_jax.core.optim import SGD, Adam, AdamW, Cosine, LinearDecay, RMSprop, WarmUp
+from imagegen_jax.core.optim import SGD, Adam, AdamW, CosineDecay, LinearDecay, RMSprop, WarmUp
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.serial import fields_of, from_dict, to_dict
 from imagegen_jax.diffusion.ddpm import DDPM
@@ -81,7 +81,7 @@ def test_what_is_in_range_passes(changes):
         (AdamW(weight_decay=math.inf), "weight_decay"),
         (RMSprop(decay=1.5), "decay"),
         (SGD(momentum=1.0), "momentum"),
-        (Adam(b2=Cosine(0.9, floor=1.5)), "b2.floor"),
+        (Adam(b2=CosineDecay(0.9, floor=1.5)), "b2.floor"),
         (Adam(lr=WarmUp(-1.0, 5)), "lr.peak"),
         (Adam(lr=WarmUp(1.0, -5)), "lr.steps"),
         (Adam(lr=LinearDecay(1.0, floor=math.nan)), "lr.floor"),

@@ -16,7 +16,7 @@ import imagegen_jax as ig
 from imagegen_jax.core.draw import check_conditions, class_rows
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.log import Progress, duration
-from imagegen_jax.core.optim import SGD, Adam, ClipWeights, Cosine
+from imagegen_jax.core.optim import SGD, Adam, ClipWeights, CosineDecay
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.serial import differences, from_dict, to_dict
 from imagegen_jax.data import Digits
@@ -71,7 +71,7 @@ def test_what_json_cannot_hold_is_named():
 
 
 def test_differences_name_each_field():
-    changed = dataclasses.replace(TOY, steps=7, optim={"generator": Adam(Cosine(1e-3)), "critic": SGD()})
+    changed = dataclasses.replace(TOY, steps=7, optim={"generator": Adam(CosineDecay(1e-3)), "critic": SGD()})
     found = differences(to_dict(TOY), to_dict(changed))
     assert found["steps"] == (10_000, 7)
     assert {"optim.generator.lr", "optim.generator.lr.peak"} < set(found)

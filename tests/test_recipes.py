@@ -67,7 +67,7 @@ def test_what_is_no_recipe():
         module_of("no_such_recipe")
     with pytest.raises(ModuleNotFoundError):
         __import__("experiments.no_such_recipe")
-    with pytest.raises(ValueError, match="'ddpm_digit' here.* or of a recipe: such as 'ddpm_digits'"):
+    with pytest.raises(ValueError, match="'ddpm_digit' here.* or a recipe, such as 'ddpm_digits'"):
         import_target("ddpm_digit")
 
 

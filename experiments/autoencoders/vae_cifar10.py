@@ -12,7 +12,7 @@ published score for this one.
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.recipes.smoke import on_digits
 from imagegen_jax.vae.likelihood import Gaussian
@@ -30,7 +30,7 @@ experiment = Experiment(
     ),
     data=TFDS("cifar10", split="train"),
     augment=(HorizontalFlip(),),
-    optim={"encoder": Adam(Cosine(1e-3, warmup=500)), "decoder": Adam(Cosine(1e-3, warmup=500))},
+    optim={"encoder": Adam(CosineDecay(1e-3, warmup=500)), "decoder": Adam(CosineDecay(1e-3, warmup=500))},
     clip_norm=10_000.0,  # nats of a whole image: early gradients have a norm of some thousands
     steps=40_000,
     batch_size=128,

@@ -9,7 +9,7 @@ reproduction of a 784-400 pair has 89.78, its reference 89.9.
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS
 from imagegen_jax.recipes.smoke import on_digits
 from imagegen_jax.vae.vae import VAE
@@ -18,7 +18,7 @@ experiment = Experiment(
     name="vae_mnist",
     model=VAE(image_shape=(28, 28, 1), latent_dim=64),
     data=TFDS("mnist", split="train"),
-    optim={"encoder": Adam(Cosine(1e-3)), "decoder": Adam(Cosine(1e-3))},
+    optim={"encoder": Adam(CosineDecay(1e-3)), "decoder": Adam(CosineDecay(1e-3))},
     steps=120_000,
     batch_size=100,
     log_every=600,

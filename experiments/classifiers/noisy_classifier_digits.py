@@ -14,7 +14,7 @@ FD-classifier 0.16 and 0.27 after 0.10, recall 0.95 and 0.92 after 0.97. There i
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import SGD, AdamW, Cosine
+from imagegen_jax.core.optim import SGD, AdamW, CosineDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
 from imagegen_jax.diffusion.times import LogNormal
@@ -37,7 +37,7 @@ experiment = Experiment(
         image_shape=(8, 8, 1),
     ),
     data=Digits(),
-    optim={"network": AdamW(Cosine(1e-3, warmup=50), weight_decay=0.05)},
+    optim={"network": AdamW(CosineDecay(1e-3, warmup=50), weight_decay=0.05)},
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=128,

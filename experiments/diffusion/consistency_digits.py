@@ -14,7 +14,7 @@ published score for this size.
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.consistency import Consistency
 from imagegen_jax.nn.unet import UNet
@@ -30,7 +30,7 @@ experiment = Experiment(
         double_every=400,
     ),
     data=Digits(),
-    optim={"network": Adam(Cosine(1e-3, warmup=50))},
+    optim={"network": Adam(CosineDecay(1e-3, warmup=50))},
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=128,

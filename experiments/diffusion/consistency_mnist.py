@@ -12,7 +12,7 @@ published score for this size.
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.consistency import Consistency
 from imagegen_jax.nn.unet import UNet
@@ -28,7 +28,7 @@ experiment = Experiment(
         double_every=900,
     ),
     data=TFDS("mnist"),
-    optim={"network": Adam(Cosine(1e-3, warmup=200))},
+    optim={"network": Adam(CosineDecay(1e-3, warmup=200))},
     averages={"ema": HalfLife(images=20_000)},
     clip_norm=1.0,
     batch_size=32,

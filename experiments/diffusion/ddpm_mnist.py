@@ -10,7 +10,7 @@ of this size. With a quarter of the steps, the posterior's variance leaves less 
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.sampler import Ancestral
@@ -25,7 +25,7 @@ experiment = Experiment(
         image_shape=(28, 28, 1),
     ),
     data=TFDS("mnist"),
-    optim={"network": Adam(Cosine(1e-3, warmup=200))},
+    optim={"network": Adam(CosineDecay(1e-3, warmup=200))},
     averages={"ema": HalfLife(images=20_000)},
     clip_norm=1.0,
     batch_size=32,

@@ -13,7 +13,7 @@ DPM-Solver++ 2M; Heun's method needs 31 for that. It is the best from 16 evaluat
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
@@ -32,7 +32,7 @@ experiment = Experiment(
         label_dropout=0.1,
     ),
     data=Digits(),
-    optim={"network": Adam(Cosine(2e-3, warmup=50))},
+    optim={"network": Adam(CosineDecay(2e-3, warmup=50))},
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=128,

@@ -15,7 +15,7 @@ and 98.4 % at 2. There is no published score for this size.
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.nn.unet import UNet
@@ -29,7 +29,7 @@ experiment = Experiment(
         num_classes=10,
     ),
     data=Digits(),
-    optim={"network": Adam(Cosine(2e-3, warmup=50))},
+    optim={"network": Adam(CosineDecay(2e-3, warmup=50))},
     averages={"ema": HalfLife(images=2_000)},
     clip_norm=1.0,
     batch_size=128,

@@ -12,7 +12,7 @@ of the class asked for (`benchmarks/leaderboard_mnist.py`); the flow gives the t
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
@@ -31,7 +31,7 @@ experiment = Experiment(
         label_dropout=0.1,
     ),
     data=TFDS("mnist"),
-    optim={"network": Adam(Cosine(2e-3, warmup=200))},
+    optim={"network": Adam(CosineDecay(2e-3, warmup=200))},
     averages={"ema": HalfLife(images=20_000)},
     clip_norm=1.0,
     batch_size=32,

@@ -14,7 +14,7 @@ training digits have FD-classifier 0.18, coverage 0.98 and 98.7 % of the class a
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import ShiftedFlow
@@ -39,7 +39,7 @@ experiment = Experiment(
         label_dropout=0.1,
     ),
     data=Digits(),
-    optim={"network": Adam(Cosine(2e-3, warmup=50))},
+    optim={"network": Adam(CosineDecay(2e-3, warmup=50))},
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=128,

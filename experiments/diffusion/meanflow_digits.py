@@ -12,7 +12,7 @@ costs variety (`benchmarks/few_evaluations.py`, one seed). There is no published
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.meanflow import MeanFlow
 from imagegen_jax.nn.dit import DiT
@@ -27,7 +27,7 @@ experiment = Experiment(
         guidance=2.0,
     ),
     data=Digits(),
-    optim={"network": Adam(Cosine(1e-3, warmup=50), b2=0.95)},
+    optim={"network": Adam(CosineDecay(1e-3, warmup=50), b2=0.95)},
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=128,

@@ -13,7 +13,7 @@ FD-classifier 0.35, coverage 0.91 and 97 % of the class asked for by a single ev
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.scm import SCM
 from imagegen_jax.diffusion.times import LogNormal
@@ -31,7 +31,7 @@ experiment = Experiment(
         sigma_data=1.0,  # digits have a root mean square of 0.85
     ),
     data=Digits(),
-    optim={"network": Adam(Cosine(1e-3, warmup=50), b2=0.99), "weight": Adam(1e-2)},
+    optim={"network": Adam(CosineDecay(1e-3, warmup=50), b2=0.99), "weight": Adam(1e-2)},
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=128,

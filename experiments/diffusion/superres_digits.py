@@ -17,7 +17,7 @@ its source by 2 grey values (root mean square). There is no published score for 
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits, Lowered
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.nn.unet import UNet
@@ -31,7 +31,7 @@ experiment = Experiment(
         source_shape=(4, 4, 1),
     ),
     data=Lowered(Digits(split="train"), factor=2),
-    optim={"network": Adam(Cosine(2e-3, warmup=50))},
+    optim={"network": Adam(CosineDecay(2e-3, warmup=50))},
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=128,

@@ -13,7 +13,7 @@ digits have FD-classifier 0.10, coverage 0.98 and 97.7 % of the class asked for 
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion import preserving
 from imagegen_jax.diffusion.diffusion import Diffusion
@@ -29,7 +29,7 @@ experiment = Experiment(
     model=Diffusion(
         network=UNet(width=32, multipliers=(1, 2), blocks=1, attention_at=(4,), dropout=0.0),
         prediction="v",
-        process=preserving.Cosine(0.0),
+        process=preserving.CosineDecay(0.0),
         times=Uniform(),
         time_scale=1000.0,
         levels=Spaced(CosineSchedule(64, offset=0.0), None),
@@ -39,7 +39,7 @@ experiment = Experiment(
         label_dropout=0.1,
     ),
     data=Digits(),
-    optim={"network": Adam(Cosine(2e-3, warmup=50))},
+    optim={"network": Adam(CosineDecay(2e-3, warmup=50))},
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=128,

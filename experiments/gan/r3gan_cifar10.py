@@ -13,14 +13,14 @@ Cost: made for an accelerator: 20,781,952 and 21,280,512 parameters, 250 million
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.gan.r3gan import R3GAN
 from imagegen_jax.recipes.smoke import on_digits
 
 BATCH, ANNEAL = 512, 20_000_000 // 512
 
-adam = Adam(Cosine(2e-4, 5e-5, steps=ANNEAL), b1=0.0, b2=Cosine(0.9, 0.99, steps=ANNEAL))
+adam = Adam(CosineDecay(2e-4, 5e-5, steps=ANNEAL), b1=0.0, b2=CosineDecay(0.9, 0.99, steps=ANNEAL))
 
 experiment = Experiment(
     name="r3gan_cifar10",

@@ -14,32 +14,15 @@ from types import ModuleType
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 
-class NoModuleError(ValueError):
-    """There is no module of the name that was given."""
-
-
-def is_here(target: str) -> bool:
-    """Tells whether a dotted name is that of a file here; a folder without one, such as a run's, is none."""
-    _look_here()
-    try:
-        spec = importlib.util.find_spec(target)
-    except (ImportError, ValueError):  # of a package above it; of a name that is none
-        return False
-    return spec is not None and spec.origin is not None
-
-
-def _look_here() -> None:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-
-
-def import_target(target: str) -> ModuleType:
+def import_target(target: str, remedy: str = "give a dotted name or the path of a .py file") -> ModuleType:
     """Imports the module of a dotted name or of the path of a .py file.
 
-    Raises ValueError where there is none (`NoModuleError` of a dotted name), and where it fails as it is imported:
-    names file, line and reason.
+    `remedy` is said of a dotted name that there is no module of.
+
+    Raises ValueError where there is none, and where it fails as it is imported: names file, line and reason.
     """
-    _look_here()
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     path = pathlib.Path(target)
     if path.suffix == ".py" and not path.is_file():
         raise ValueError(f"{target}: no such file")
@@ -49,7 +32,7 @@ def import_target(target: str) -> ModuleType:
         return importlib.import_module(target) if path.suffix != ".py" else _import_file(path)
     except ModuleNotFoundError as error:
         if path.suffix != ".py" and error.name and f"{target}.".startswith(f"{error.name}."):
-            raise NoModuleError(f"no module {target!r} here: give the dotted name or the path of a .py file") from error
+            raise ValueError(f"no module {target!r} here: {remedy}") from error
         raise _import_error(target, error) from error
     except (Exception, SystemExit) as error:  # whatever a user's file does
         raise _import_error(target, error) from error

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
+from imagegen_jax.core.capabilities import Styles
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -31,7 +32,6 @@ from imagegen_jax.core.model import (
     PRNGKey,
     PRNGKeys,
     Scalar,
-    Styles,
     Variables,
     check_images,
     check_labels,

@@ -114,7 +114,8 @@ def _sizes(tree: ast.Module) -> list[str]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             if any(isinstance(target, ast.Name) and target.id == "SIZES" for target in node.targets):
-                return [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
+                constants = [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
+                return [name for name in constants if isinstance(name, str)]
     return []
 
 
