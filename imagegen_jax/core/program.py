@@ -174,7 +174,8 @@ def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) ->
     """The shapes and places of the state after `step` steps, without memory, compilation or data."""
     nets = abstract_nets(experiment.model, rows)
     state = jax.eval_shape(lambda nets: create(nets, experiment.optim, experiment.averages), nets)
-    for at in range(step if _is_entering(type(experiment.model)) else 0):
+    kind: type = type(experiment.model)
+    for at in range(step if _is_entering(kind) else 0):
         if enters(experiment.model, at):
             state = jax.eval_shape(_enter(experiment, at), state)
     return abstract(state, shard.state_sharding(mesh, state))
