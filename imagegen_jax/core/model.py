@@ -115,14 +115,6 @@ class Generative(Model, Protocol):
 
 
 @runtime_checkable
-class ForImages(Protocol):
-    """A model that can be made anew for other images: where more follows from their shape than `image_shape`."""
-
-    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Model:
-        """This model for images of that shape, of so many classes (0: none). Raises ValueError where that cannot be."""
-        ...
-
-
 class ClassConditional(Protocol):
     """A model that can be told classes. `num_classes(model)` reads it of any model."""
 
