@@ -9,8 +9,8 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from latent_models import filled
 from PIL import Image
-from test_gan_latents import filled
 
 import imagegen_jax as ig
 from imagegen_jax.cli import runs as run_options
