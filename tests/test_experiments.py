@@ -9,6 +9,7 @@ import functools
 import importlib
 import json
 import math
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from mechanisms import FAST, FOLDER, NAMES, RECIPES, TRAINED, chosen, parts
+from mechanisms import FAST, NAMES, RECIPES, TRAINED, chosen, parts
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
@@ -225,7 +226,7 @@ def test_traced_samplers_draw_images(traced):
 
 # --- all recipes, at full size ---------------------------------------------------------------------------------------
 
-PUBLISHED = json.loads((FOLDER.parent / "tests" / "reference" / "published_counts.json").read_text())
+PUBLISHED = json.loads((pathlib.Path(__file__).parent / "reference" / "published_counts.json").read_text())
 
 
 @pytest.mark.parametrize("recipe", [quick(name) for name in NAMES])

@@ -198,6 +198,12 @@ def test_a_module_that_has_lost_a_name_finds_it(old):
             find(name)
 
 
+def test_a_package_in_the_place_of_a_module_has_modules_of_its_own(old):
+    old(names={"imagegen_jax.core:optim": "imagegen_jax.core.ema:HalfLife"})
+    with pytest.raises(AttributeError):
+        moved.attributes("imagegen_jax.core")("optim")
+
+
 def test_nothing_is_imported_for_names_that_are_not_old(old):
     assert moved.OldModules().find_spec("imagegen_jax.nothing") is None
     assert moved.OldModules().find_spec("imagegen") is None

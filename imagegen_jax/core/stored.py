@@ -61,6 +61,11 @@ class Stored:
     def steps(self) -> list[int]:
         """Returns the steps of the complete checkpoints, oldest first; one that is being written has another name."""
         if not self.folder.is_dir():
+            if self.folder.exists():
+                raise CheckpointError(
+                    f"{self.folder} is a file, but checkpoints are written to a folder of this name: move it away, and "
+                    "bring back the folder where there was one"
+                )
             return []
         names = [path.name for path in self.folder.iterdir() if path.name.isdecimal() and path.is_dir()]
         return sorted(int(name) for name in names if name == str(int(name)))
