@@ -205,7 +205,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="train on other data: a folder, a .zip, an .npz, a TFDS name, ...; the model is fitted to their shape and "
         "classes",
     )  # fmt: skip
-    add_source_options(parser)
+    add_source_options(parser, "that of the recipe, 64 of a family; smaller images stay as they are")
     add_set_options(parser)
 
 
