@@ -125,6 +125,7 @@ class ForImages(Protocol):
         ...
 
 
+@runtime_checkable
 class ClassConditional(Protocol):
     """A model that can be told classes. `num_classes(model)` reads it of any model."""
 
