@@ -28,7 +28,7 @@ MODULES: dict[str, str] = {
     "imagegen_jax.diffusion.sources": "imagegen_jax.diffusion.conditions",
     "imagegen_jax.edit_options": "imagegen_jax.cli.edit.common",
     "imagegen_jax.edit_rows": "imagegen_jax.editing.rows",
-    "imagegen_jax.editing": "imagegen_jax.cli.edit.styles",
+    "imagegen_jax.editing": "imagegen_jax.cli.edit",
     "imagegen_jax.evaluation": "imagegen_jax.cli.evaluate",
     "imagegen_jax.evaluation_options": "imagegen_jax.cli.evaluate_options",
     "imagegen_jax.evaluation_sets": "imagegen_jax.metrics.named",
@@ -47,6 +47,11 @@ MODULES: dict[str, str] = {
 
 # "old.module:Name" -> "new.module:Name", of names that did not go where their module went, or that are other words now.
 NAMES: dict[str, str] = {
+    "imagegen_jax.core.optim:Cosine": "imagegen_jax.core.optim:CosineDecay",
+    "imagegen_jax.data.image:images_to_float": "imagegen_jax.core.image:images_to_float",
+    "imagegen_jax.data.image:is_image": "imagegen_jax.core.image:is_image",
+    "imagegen_jax.data.image:to_float": "imagegen_jax.core.image:to_float",
+    "imagegen_jax.data.image:to_uint8": "imagegen_jax.core.image:to_uint8",
     "imagegen_jax.diffusion.solvers:ConsistencyMultistep": "imagegen_jax.diffusion.ancestral:ConsistencyMultistep",
     "imagegen_jax.diffusion.solvers:DDPMAncestral": "imagegen_jax.diffusion.ancestral:DDPMAncestral",
     "imagegen_jax.diffusion.solvers:DEIS": "imagegen_jax.diffusion.multistep:DEIS",
@@ -59,8 +64,9 @@ NAMES: dict[str, str] = {
     "imagegen_jax.diffusion.solvers:RK45": "imagegen_jax.diffusion.ode:RK45",
     "imagegen_jax.diffusion.solvers:Restart": "imagegen_jax.diffusion.heun:Restart",
     "imagegen_jax.diffusion.solvers:UniPC": "imagegen_jax.diffusion.exponential:UniPC",
+    "imagegen_jax.gan.latents:check_truncation": "imagegen_jax.gan.truncation:check_truncation",
     "imagegen_jax.metrics.interval:Interval": "imagegen_jax.metrics.interval:ConfidenceInterval",
-    "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:rows_of_model",
+    "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:model_row_shapes",
 }
 
 
@@ -91,13 +97,18 @@ def attributes(module: str) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         tag = f"{module}:{name}"
         now = current_name(tag)
-        if now == tag or name.startswith("__"):
+        if now == tag or name.startswith("__") or _is_module_of(module, name):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         found = _found(now)
         _warn(f"{module}.{name} is {now.replace(':', '.')} now")
         return found
 
     return find
+
+
+def _is_module_of(package: str, name: str) -> bool:
+    """Whether a name is that of a module in a package, which is what is meant then."""
+    return hasattr(sys.modules[package], "__path__") and importlib.util.find_spec(f"{package}.{name}") is not None
 
 
 def _found(tag: str) -> Any:

@@ -135,7 +135,7 @@ def test_a_schedule_is_chosen_by_name(imagegen, tmp_path):
     )  # fmt: skip
     assert code == 0, said
     rate = json.loads((tmp_path / "experiment.json").read_text())["optim"]["generator"]["lr"]
-    assert rate["class"].endswith(":Cosine") and rate["peak"] == 0.01 and rate["floor"] == 0.001
+    assert rate["class"].endswith(":CosineDecay") and rate["peak"] == 0.01 and rate["floor"] == 0.001
 
 
 @pytest.mark.slow

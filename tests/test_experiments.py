@@ -20,8 +20,8 @@ from mechanisms import FAST, FOLDER, NAMES, RECIPES, TRAINED, chosen, parts
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.draw import completed, drawing, label_conditions, rows_at
-from imagegen_jax.core.experiment import rows_of_model
+from imagegen_jax.core.draw import drawing, filled_from_data, label_conditions, rows_at
+from imagegen_jax.core.experiment import model_row_shapes
 from imagegen_jax.core.image import images_to_float
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.optim import SGD
@@ -151,7 +151,7 @@ def test_samples_are_images_and_follow_their_key(finished):
     np.testing.assert_array_equal(images, run.sample(n, labels))
     assert not np.array_equal(images, run.sample(n, labels, seed=1))
     given = label_conditions(None if labels is None else labels[:2])
-    given = completed(given, run.experiment.model, run.experiment.data.open, 2, seed=0)
+    given = filled_from_data(given, run.experiment.model, run.experiment.data.open, 2, seed=0)
     draw = compiling.jit(lambda nets, key, given: run.experiment.model.sample(nets, key, 2, images_to_float(given)))
     raw = draw(run.nets, jax.random.key(0), given)
     assert raw.dtype == np.float32 and float(abs(raw).max()) <= 1.0
@@ -217,7 +217,7 @@ def test_traced_samplers_draw_images(traced):
         pytest.skip("draws no images")
     labels, _, n = rows_of_grid(traced.experiment)
     nets = networks(state, traced.spec.average)
-    given = completed(label_conditions(labels), model, lambda: traced.dataset, n, seed=0)
+    given = filled_from_data(label_conditions(labels), model, lambda: traced.dataset, n, seed=0)
     draw, chunk = drawing(model, nets, n, given, chunk=256)
     images, finite = draw.eval_shape(nets, np.uint32(0), np.uint32(0), rows_at(given, 0, chunk))
     assert images.shape == (chunk, *model.image_shape) and images.dtype == np.uint8 and len(finite) == chunk
@@ -231,7 +231,7 @@ PUBLISHED = json.loads((FOLDER.parent / "tests" / "reference" / "published_count
 @pytest.mark.parametrize("recipe", [quick(name) for name in NAMES])
 def test_full_size_parameter_counts_are_the_published_ones(recipe):
     experiment = importlib.import_module(f"experiments.{recipe}").experiment
-    state = abstract_state(experiment, rows_of_model(experiment), MeshShape(data=1).build(), 0)
+    state = abstract_state(experiment, model_row_shapes(experiment), MeshShape(data=1).build(), 0)
     counts = {network: found["count"] for network, found in parameter_summary(state).items()}
     assert all(count > 0 for count in counts.values())
     for network, published in PUBLISHED.get(recipe, {}).items():

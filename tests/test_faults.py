@@ -22,7 +22,7 @@ from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.fingerprint import _program, fingerprint, prints
 from imagegen_jax.core.model import Aux
-from imagegen_jax.core.optim import SGD, Adam, Cosine
+from imagegen_jax.core.optim import SGD, Adam, CosineDecay
 from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.stored import CheckpointError, Stored
@@ -167,9 +167,9 @@ def test_another_kind_of_optimizer_is_refused_another_schedule_is_not(at_eight):
     other = change(EXPERIMENT, optim={"generator": SGD(1e-2), "critic": Adam(1e-2)})
     with pytest.raises(RunFolderError, match=r"optim\.generator\.class"):
         ig.fit(other, at_eight, resume_with_changes=True, quiet=True)
-    scheduled = change(EXPERIMENT, optim={"generator": Adam(Cosine(1e-2)), "critic": Adam(1e-2)}, clip_norm=1.0)
+    scheduled = change(EXPERIMENT, optim={"generator": Adam(CosineDecay(1e-2)), "critic": Adam(1e-2)}, clip_norm=1.0)
     assert ig.fit(scheduled, at_eight, resume_with_changes=True, quiet=True).step == 12
-    assert "Cosine" in (at_eight / "changes.jsonl").read_text()
+    assert "CosineDecay" in (at_eight / "changes.jsonl").read_text()
 
 
 @pytest.mark.slow

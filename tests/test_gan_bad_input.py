@@ -16,7 +16,7 @@ from PIL import Image
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.draw import _sampler, sample
-from imagegen_jax.core.experiment import abstract_nets, rows_of, validate
+from imagegen_jax.core.experiment import abstract_nets, row_shapes, validate
 from imagegen_jax.data import Dataset, Digits, Paired
 from imagegen_jax.gan.augment import ADA, DiffAugment
 from imagegen_jax.gan.biggan import BigGAN
@@ -78,7 +78,7 @@ def test_data_of_another_size_are_refused(name):
     height, width, channels = experiment.model.image_shape
     rows = {
         row: jax.ShapeDtypeStruct((2 * height, 2 * width, channels) if len(a.shape) == 3 else a.shape, a.dtype)
-        for row, a in rows_of(experiment.data.open()).items()
+        for row, a in row_shapes(experiment.data.open()).items()
     }
     said = f"{2 * height}x{2 * width}x{channels}.*{height}x{width}x{channels}.*change the model's image_shape, or the"
     with pytest.raises(ValueError, match=said):

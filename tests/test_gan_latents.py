@@ -20,6 +20,7 @@ from imagegen_jax.gan.pix2pix import Pix2Pix
 from imagegen_jax.gan.r3gan import R3GAN
 from imagegen_jax.gan.sngan import SNGAN
 from imagegen_jax.gan.stylegan2 import StyleGAN2
+from imagegen_jax.gan.truncation import check_truncation
 from imagegen_jax.gan.wgan import WGAN
 from imagegen_jax.vae.networks import MLPDecoder, MLPEncoder
 from imagegen_jax.vae.vae import VAE
@@ -133,7 +134,7 @@ def test_truncation_out_of_range_is_refused_before_compiling(wrong):
 
 def test_truncation_in_range_is_accepted():
     for given in ({}, {"truncation": 0}, {"truncation": np.array([0.0, 1.0])}):
-        latents.check_truncation(given)
+        check_truncation(given)
 
 
 def test_classes_out_of_range_are_refused_before_compiling():

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from programs import counted
 
+from imagegen_jax.core.capabilities import FromLatents, StyleBased
 from imagegen_jax.core.draw import check_conditions
-from imagegen_jax.core.model import FromLatents, Inputs, StyleBased
+from imagegen_jax.core.model import Inputs
 from imagegen_jax.gan import losses, styles
 from imagegen_jax.gan.growing import Growth, Stage, at_stage
 from imagegen_jax.gan.latents import mixing_grid, truncation_sweep

@@ -12,7 +12,7 @@ from toys import Game, ToyData
 import imagegen_jax as ig
 from imagegen_jax import moved
 from imagegen_jax.core import folder as folders
-from imagegen_jax.core.optim import SGD, Adam, Cosine
+from imagegen_jax.core.optim import SGD, Adam, CosineDecay
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.serial import from_dict, to_dict
 
@@ -23,7 +23,7 @@ class Grown(Game):
 
     depth: int = 2
     scale: tuple[float, ...] = (1.0,)
-    lr: Cosine | float = 1.0
+    lr: CosineDecay | float = 1.0
 
     @classmethod
     def upgraded(cls, items: dict[str, Any]) -> dict[str, Any]:
@@ -80,10 +80,10 @@ def test_no_line_of_the_tables_leads_to_another_or_nowhere():
 def test_a_stored_class_is_found_where_it_is_now(old):
     old(
         {"imagegen_jax.gone.optim": "imagegen_jax.core.optim"},
-        {"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:Cosine"},
+        {"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"},
     )
     assert from_dict({"class": "imagegen_jax.gone.optim:Adam", "lr": 0.5}) == Adam(0.5)
-    assert from_dict({"class": "imagegen_jax.gone.optim:Ramp", "peak": 0.5}) == Cosine(0.5)
+    assert from_dict({"class": "imagegen_jax.gone.optim:Ramp", "peak": 0.5}) == CosineDecay(0.5)
     with pytest.raises(ValueError, match="cannot be imported"):
         from_dict({"class": "imagegen_jax.gone.data:Digits"})
 
@@ -133,10 +133,10 @@ def test_an_old_option_stands_for_what_has_its_place(words, capsys):
 
 
 def test_old_options_of_classes_and_below_them(old, capsys):
-    old(names={"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:Cosine"})
+    old(names={"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"})
     changed = parse_overrides(TOY, ["--model.schedule", "ramp", "--model.schedule.peak", "3"], "test")
-    assert changed.model == Grown(lr=Cosine(3.0))
-    assert "it is --model.lr Cosine now" in capsys.readouterr().err
+    assert changed.model == Grown(lr=CosineDecay(3.0))
+    assert "it is --model.lr CosineDecay now" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         parse_overrides(TOY, ["--model.schedule", "Ramps"], "test")
     with pytest.raises(SystemExit):
@@ -146,8 +146,8 @@ def test_old_options_of_classes_and_below_them(old, capsys):
 def test_override_takes_old_names(capsys):
     assert override(TOY, {"model.layers": 3, "model.gain": 4.0}).model == Grown(depth=3, scale=(0.25,))
     assert "model.layers is a name of an earlier version: it is model.depth now" in capsys.readouterr().err
-    changed = override(TOY, {"model.schedule": Cosine(1.0), "model.schedule.peak": 2.0})
-    assert changed.model == Grown(lr=Cosine(2.0))
+    changed = override(TOY, {"model.schedule": CosineDecay(1.0), "model.schedule.peak": 2.0})
+    assert changed.model == Grown(lr=CosineDecay(2.0))
     with pytest.raises(TypeError, match=r"model\.depth='many' is of the wrong type"):
         override(TOY, {"model.layers": "many"})
     with pytest.raises(ValueError, match=r"model\.layer: there is no 'layer' here"):
@@ -160,11 +160,11 @@ def test_override_takes_old_names(capsys):
 def test_old_modules_are_imported_with_a_warning_that_names_the_new(old):
     old(
         {"imagegen_jax.gone.deep.optim": "imagegen_jax.core.optim"},
-        {"imagegen_jax.gone.deep.optim:Ramp": "imagegen_jax.core.optim:Cosine"},
+        {"imagegen_jax.gone.deep.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"},
     )
     with pytest.warns(DeprecationWarning, match="imagegen_jax.gone.deep.optim is imagegen_jax.core.optim now") as found:
         module = importlib.import_module("imagegen_jax.gone.deep.optim")
-    assert module.Adam is Adam and module.Ramp is Cosine and "Adam" in module.__all__
+    assert module.Adam is Adam and module.Ramp is CosineDecay and "Adam" in module.__all__
     assert len(found) == 1
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = module.Nothing
@@ -187,6 +187,12 @@ def test_a_module_that_has_lost_a_name_finds_it(old):
     for name in ("Nothing", "__path__"):
         with pytest.raises(AttributeError):
             find(name)
+
+
+def test_a_package_in_the_place_of_a_module_has_modules_of_its_own(old):
+    old(names={"imagegen_jax.core:optim": "imagegen_jax.core.ema:HalfLife"})
+    with pytest.raises(AttributeError):
+        moved.attributes("imagegen_jax.core")("optim")
 
 
 def test_nothing_is_imported_for_names_that_are_not_old(old):

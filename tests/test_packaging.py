@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import zipfile
 
 import pytest
@@ -60,10 +61,13 @@ def wheel(root: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> zipfi
     return zipfile.ZipFile(path)
 
 
-def test_wheel_holds_the_package_whole_and_nothing_else(wheel: zipfile.ZipFile, root: pathlib.Path) -> None:
+def test_wheel_holds_the_package_and_the_recipes_whole_and_nothing_else(
+    wheel: zipfile.ZipFile, root: pathlib.Path
+) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(root)) for path in (root / "imagegen_jax").rglob("*.py")}
-    assert names == modules | {"imagegen_jax/py.typed", "imagegen_jax/report_template.html"}
+    recipes = {f"imagegen_jax/{path.relative_to(root)}" for path in (root / "experiments").rglob("*.py")}
+    assert names == modules | recipes | {"imagegen_jax/py.typed", "imagegen_jax/report_template.html"}
 
 
 def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
@@ -75,6 +79,31 @@ def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     needed = [line for line in said.get_all("Requires-Dist") if "extra ==" not in line]
     assert not any(line.startswith("tensorflow>") or line.startswith("tensorflow-cpu") for line in needed)
     assert b"imagegen = imagegen_jax.cli:main" in wheel.read(f"{info}/entry_points.txt")
+
+
+@pytest.mark.slow
+def test_a_wheel_alone_trains_its_recipes(wheel: zipfile.ZipFile, root: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    wheel.extractall(tmp_path / "installed")
+    (tmp_path / "empty").mkdir()
+    code = textwrap.dedent("""
+        import sys
+        installed, root, *words = sys.argv[1:]
+        sys.path[:] = [installed, *(place for place in sys.path if place != root)]
+        from imagegen_jax.cli import main
+        main(words)
+        assert {name for name in sys.modules if name.startswith("experiments")} == set()
+        assert sys.modules["imagegen_jax.experiments"].__file__.startswith(installed)
+    """)
+    for name in ("vae_mnist", "experiments.vae_mnist"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "installed", root, "train", name, "--smoke", "--workdir", name],
+            cwd=tmp_path / "empty",
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "empty" / name / "report.html").is_file()
 
 
 @pytest.mark.slow

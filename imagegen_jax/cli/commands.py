@@ -1,18 +1,19 @@
-"""The command `imagegen`: train, sample, edit, evaluate, report, info, import, data."""
+"""The command `imagegen`: list, train, sample, edit, evaluate, report, info, import, data."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from imagegen_jax.cli import data, edit, evaluate, importing, info, report, sample, train
+from imagegen_jax.cli import data, edit, evaluate, importing, info, listing, report, sample, train
 from imagegen_jax.cli.command import Command
 from imagegen_jax.cli.errors import readable_errors
+from imagegen_jax.core.log import version
 from imagegen_jax.data.remedy import nowhere, remedies_spelled
 
 COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`
-    train.COMMAND, sample.COMMAND, edit.COMMAND, evaluate.COMMAND, report.COMMAND, info.COMMAND, importing.COMMAND,
-    data.COMMAND,
+    listing.COMMAND, train.COMMAND, sample.COMMAND, edit.COMMAND, evaluate.COMMAND, report.COMMAND, info.COMMAND,
+    importing.COMMAND, data.COMMAND,
 )  # fmt: skip
 
 
@@ -36,6 +37,7 @@ def main_parser() -> argparse.ArgumentParser:
         prog="imagegen", description="Image generation in JAX and Flax.", allow_abbrev=False,
         epilog="imagegen COMMAND --help shows a command's options and examples.",
     )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"imagegen {version('imagegen_jax') or 'of a checkout'}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add_to(commands)

@@ -14,14 +14,14 @@ from imagegen_jax.cli.common import add_module_option
 from imagegen_jax.cli.targets import experiment_of, import_modules, import_target
 from imagegen_jax.cli.unused import without_each
 from imagegen_jax.core import folder, program, summary
-from imagegen_jax.core.experiment import Experiment, Rows, rows_of_model
+from imagegen_jax.core.experiment import Experiment, Rows, model_row_shapes
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.state import State
 
 EXAMPLES = """examples:
-  imagegen info experiments.ddpm_cifar10
-  imagegen info experiments.ddpm_cifar10 --model.network.width 256 --arrays
+  imagegen info ddpm_cifar10
+  imagegen info ddpm_cifar10 --model.network.width 256 --arrays
   imagegen info runs/demo --json"""
 
 
@@ -50,7 +50,7 @@ def run(request: InfoRequest) -> None:
     else:
         experiment = experiment_of(import_target(request.target))
         experiment = overridden(experiment, request.overrides, f"imagegen info {request.target}")
-        show(experiment, rows_of_model(experiment), request)
+        show(experiment, model_row_shapes(experiment), request)
 
 
 def overridden(experiment: Experiment, overrides: Sequence[str], prog: str) -> Experiment:
@@ -92,14 +92,14 @@ def _state(experiment: Experiment, rows: Rows) -> State:
 
 def _shown(experiment: Experiment) -> tuple[Any, ...]:
     """All that an option may change of what is shown."""
-    state = _state(experiment, rows_of_model(experiment))
+    state = _state(experiment, model_row_shapes(experiment))
     return experiment.name, summary.parameter_summary(state), summary.memory_of(state), sorted(experiment.optim)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen info`."""
     parser.add_argument(
-        "target", help="a module such as experiments.ddpm_cifar10, the path of a .py file, or a run folder"
+        "target", help="a recipe such as ddpm_cifar10, a module, the path of a .py file, or a run folder"
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.add_argument("--arrays", action="store_true", help="every array")

@@ -17,10 +17,11 @@ from imagegen_jax.cli.targets import import_modules
 from imagegen_jax.cli.unused import Variant, check_used, without_each
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
+from imagegen_jax.core.capabilities import Denoising, SetsGuidance
 from imagegen_jax.core.draw import GUIDANCE
-from imagegen_jax.core.experiment import Experiment, rows_of_model
+from imagegen_jax.core.experiment import Experiment, model_row_shapes
 from imagegen_jax.core.given import check_labels
-from imagegen_jax.core.model import Denoising, Model, SetsGuidance, optional_conditions
+from imagegen_jax.core.model import Model, optional_conditions
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import mesh_of
 from imagegen_jax.run import Run, load
@@ -183,7 +184,7 @@ def _check_fits(run: Run, experiment: Experiment, overrides: Sequence[str]) -> N
     """Raises ValueError where the networks of `experiment` have arrays of other shapes than the weights of `run`."""
     if experiment == run.experiment:
         return
-    rows = {**rows_of_model(run.experiment), **rows_of_model(experiment)}  # the other direction has other sources
+    rows = {**model_row_shapes(run.experiment), **model_row_shapes(experiment)}  # the other direction has other sources
     wanted = program.abstract_state(experiment, rows, mesh_of(run.nets), run.step)
     have, want = (_shapes((state.params, state.stats)) for state in (run.state, wanted))
     wrong = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))

@@ -107,7 +107,7 @@ def _conditions(
     """What images are drawn from beside labels. Raises ValueError for options of the model that change nothing."""
     model, run = opened.model, opened.run
     scalars = scalars_of(model, truncation=request.truncation, guidance=request.guidance)
-    given = dict(draw.completed(scalars | sources, model, run.experiment.data.open, n, request.seed or 0))
+    given = dict(draw.filled_from_data(scalars | sources, model, run.experiment.data.open, n, request.seed or 0))
     asked = {**given, **draw.label_conditions(labels)}
     opened.check_used(lambda model: draw.program_text(model, run.nets, n, asked, request.chunk))
     return given

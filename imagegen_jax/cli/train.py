@@ -23,13 +23,13 @@ from imagegen_jax.data.remedy import remedies_spelled, within
 from imagegen_jax.run import Run
 
 EXAMPLES = """examples:
-  imagegen train experiments.ddpm_digits
-  imagegen train experiments.dcgan_mnist --workdir runs/a --optim.generator.lr 1e-4
+  imagegen train ddpm_digits                  a recipe: `imagegen list` shows them all
+  imagegen train dcgan_mnist --workdir runs/a --optim.generator.lr 1e-4
   imagegen train my_experiment.py --smoke
-  imagegen train experiments.ddpm_cifar10 --help      every field as an option
+  imagegen train ddpm_cifar10 --help          every field as an option
   imagegen train photos/ --recipe stylegan2 --size 64     your own images: a folder, a .zip, an .npz
   imagegen train photos.zip --recipe edm --size 32 --steps 20000
-  imagegen train experiments.edm_cifar10 --data photos/   a recipe on other data
+  imagegen train edm_cifar10 --data photos/               a recipe on other data
 
 Images of several classes are those in a folder for each: photos/cat/, photos/dog/; a model that knows classes then
 learns them. --recipe is one of {families}."""
@@ -187,7 +187,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen train`, which are not those of its experiment."""
     parser.add_argument(
         "target", nargs="?",
-        help="a module such as experiments.ddpm_digits, the path of a .py file, or with --recipe the place of images",
+        help="a recipe such as ddpm_digits, a module, the path of a .py file, or with --recipe the place of images",
     )  # fmt: skip
     parser.add_argument("--recipe", metavar="FAMILY", help="train a model of this family on your own images")
     _add_run_options(parser)
@@ -223,6 +223,6 @@ def _module_name() -> str:
 FAMILIES = "dcgan, cgan, wgan, sngan, stylegan2, r3gan, vae, ddpm, edm, flow"  # `recipes.families` takes long to import
 
 COMMAND = Command(
-    "train", "train an experiment, from where its folder is", add_options, TrainRequest, run,
+    "train", "train a recipe, an experiment of your own, or on your own images", add_options, TrainRequest, run,
     EXAMPLES.replace("{families}", FAMILIES), takes_more=True, own_help=True,
 )  # fmt: skip

@@ -152,7 +152,9 @@ def _to_host(images: Any) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(images, tiled=True))
 
 
-def completed(conditions: Conditions, model: Model, open_data: Callable[[], Any], n: int, seed: int) -> Conditions:
+def filled_from_data(
+    conditions: Conditions, model: Model, open_data: Callable[[], Any], n: int, seed: int
+) -> Conditions:
     """Adds to `conditions` what else `model` makes images from: the data's first `n` rows in the order of `seed`."""
     missing = [name for name in condition_rows(model) if name not in conditions]
     batch = open_data().batch(0, n, seed) if missing else {}

@@ -19,8 +19,8 @@ _BLOCK = 2**20  # words that NumPy weighs at a time
 class Prints(NamedTuple):
     """What is seen of each array of a tree in one pass over it."""
 
-    words: UInt32[Array, " leaves"]
-    finite: Bool[Array, " leaves"]
+    words: UInt32[Array | np.ndarray, " leaves"]
+    finite: Bool[Array | np.ndarray, " leaves"]
 
 
 def prints(tree: Any) -> Prints:
@@ -50,7 +50,7 @@ def _seen_by_numpy(x: np.ndarray) -> tuple[int, bool]:
     return total % 2**32, not jnp.issubdtype(x.dtype, jnp.inexact) or bool(np.isfinite(flat).all())
 
 
-def fingerprint(tree: Any) -> UInt32[Array, " leaves"]:
+def fingerprint(tree: Any) -> UInt32[Array | np.ndarray, " leaves"]:
     """Returns a number for each array that changes with any of its bits: odd weights times its words, modulo 2^32.
 
     Integer sums do not depend on their order, so neither does it depend on how the arrays are sharded.
@@ -58,7 +58,7 @@ def fingerprint(tree: Any) -> UInt32[Array, " leaves"]:
     return prints(tree).words
 
 
-def check_finite(tree: Any, what: str, remedy: str, finite: Bool[Array, " leaves"] | None = None) -> None:
+def check_finite(tree: Any, what: str, remedy: str, finite: Bool[Array | np.ndarray, " leaves"] | None = None) -> None:
     """Raises NonFiniteError, naming the first array of `tree` that holds NaN or an infinity, where one does.
 
     `finite` is what `prints` found of it, if that was asked already.

@@ -17,7 +17,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax import moved
 from imagegen_jax.core.bounds import Count, Natural, Positive, Range
+
+__getattr__ = moved.attributes(__name__)
 
 
 class Clock(NamedTuple):
@@ -59,7 +62,7 @@ class WarmUp:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine:
+class CosineDecay:
     """From `peak` to `floor` along half a cosine, after a linear warm-up (Loshchilov & Hutter 2017, Eq. 5)."""
 
     peak: float
@@ -99,7 +102,7 @@ class InverseSqrt:
         return _ramp(clock, self.warmup) * self.peak / jnp.sqrt(jnp.maximum(clock.step / self.reference, 1.0))
 
 
-Number = float | WarmUp | Cosine | LinearDecay | InverseSqrt
+Number = float | WarmUp | CosineDecay | LinearDecay | InverseSqrt
 Rate = Annotated[Number, Range(0)]
 Decay = Annotated[Number, Range(0, 1, below=True)]  # of a mean of the past, such as a moment
 

@@ -7,8 +7,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from imagegen_jax import moved
 from imagegen_jax.core.bounds import Share
 from imagegen_jax.core.model import Batch, PRNGKeys
+
+__getattr__ = moved.attributes(__name__)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -128,7 +128,7 @@ class Consistency:
         c = self.huber * math.sqrt(math.prod(self.image_shape))
         distance = jnp.sqrt(jnp.sum(gap**2, axis=(1, 2, 3)) + c**2) - c
         loss = jnp.mean(distance / (high - low))
-        return loss, Aux({"loss": loss, "distance": jnp.mean(distance), "levels": self.levels_at(inputs.step)})
+        return loss, Aux({"distance": jnp.mean(distance), "levels": self.levels_at(inputs.step)})
 
     def _taught(
         self,

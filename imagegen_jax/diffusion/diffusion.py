@@ -193,10 +193,10 @@ class Diffusion:
         rows = self.weighting(self.prediction, point, self.sigma_data) * error
         if self.uncertainty is None:
             loss = jnp.mean(rows)
-            return loss, Aux({"loss": loss})
+            return loss, Aux({})
         u = self.uncertainty.apply(nets["uncertainty"], c_noise(point.sigma / point.alpha))
         loss = jnp.mean(rows / jnp.exp(u) + u)
-        return loss, Aux({"loss": loss, "error": jnp.mean(rows)})
+        return loss, Aux({"error": jnp.mean(rows)})
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for guidance where no condition was ever dropped in training, and for a mask of no fit."""

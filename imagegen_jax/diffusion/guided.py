@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Int
 
+from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import (
     Batch,
-    Denoising,
     Image,
     Model,
     Nets,
@@ -20,6 +20,7 @@ from imagegen_jax.core.model import (
     Variables,
     check_labels,
     condition_rows,
+    num_classes,
 )
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.guidance import Guiding, LogProb, classifier, guiding
@@ -85,7 +86,7 @@ class Guided:
                 f"the guide's images are of {tuple(self.guide.image_shape)} (height, width, channels), the model's of "
                 f"{tuple(self.model.image_shape)}: use a guide that was trained on images like the model's"
             )
-        classes = getattr(self.model, "num_classes", 0)
+        classes = num_classes(self.model)
         if self.num_classes != classes and not (isinstance(self.guide, Classifying) and classes == 0):
             raise ValueError(
                 f"the guide knows {self.num_classes} classes, the model {classes}: use a guide that was trained on the "
@@ -100,7 +101,7 @@ class Guided:
     @property
     def num_classes(self) -> int:
         """The guide's, which are the model's own where it has any."""
-        return getattr(self.guide, "num_classes", 0)
+        return num_classes(self.guide)
 
     @property
     def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:

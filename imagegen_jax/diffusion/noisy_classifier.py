@@ -101,7 +101,7 @@ class NoisyClassifier:
         level = point.sigma / point.alpha
         low = level <= jnp.median(level)
         accuracy_low = jnp.sum(right & low) / jnp.sum(low)
-        return loss, Aux({"loss": loss, "accuracy": jnp.mean(right), "accuracy_low": accuracy_low})
+        return loss, Aux({"accuracy": jnp.mean(right), "accuracy_low": accuracy_low})
 
     def log_probability(self, nets: Nets, labels: Int[Array, " b"]) -> LogProb:
         """(x, sigma) -> log p(labels | x) [B], in which x = x_0 + sigma epsilon [B H W C], as denoisers have it."""

@@ -141,7 +141,7 @@ class Progressive:
         aim = jax.lax.stop_gradient(aim_of_two(teacher, x, now, middle, then))
         error = jnp.mean((student(x, now) - aim) ** 2, axis=(1, 2, 3))
         loss = jnp.mean(jnp.maximum(now**-2, 1) * error)
-        return loss, Aux({"loss": loss, "steps": jnp.float32(steps)})
+        return loss, Aux({"steps": jnp.float32(steps)})
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for guidance, which students do not learn."""

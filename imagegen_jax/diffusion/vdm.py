@@ -82,7 +82,7 @@ class VDM:
         bound = self.bound(nets, inputs.batch, self._times(inputs), keys[0], keys[1])
         terms = {name: jnp.mean(bits_per_dim(term, self.image_shape)) for name, term in bound._asdict().items()}
         loss = sum(terms.values(), jnp.float32(0))
-        return loss, Aux({"loss": loss, **terms})
+        return loss, Aux(terms)
 
     def bound(
         self, nets: Nets, batch: Batch, t: Float[Array, " b"], keys: PRNGKeys, dropout_keys: PRNGKeys | None = None

@@ -16,9 +16,10 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
+from imagegen_jax.core.capabilities import DrawsLatents, FromLatents, Latents, StyleBased, Styles
 from imagegen_jax.core.finite import check_finite_images, to_bytes
 from imagegen_jax.core.given import check_integer
-from imagegen_jax.core.model import Batch, DrawsLatents, FromLatents, Latents, Nets, PRNGKey, StyleBased, Styles
+from imagegen_jax.core.model import Batch, Nets, PRNGKey
 
 
 def latent_model(model: object) -> FromLatents:
@@ -44,14 +45,6 @@ def draw(model: FromLatents, key: PRNGKey, n: int, conditions: Batch) -> Latents
     if isinstance(model, DrawsLatents):
         return model.latents(key, n, conditions)
     return jax.random.normal(key, (n, model.latent_dim))
-
-
-def check_truncation(conditions: Batch) -> None:
-    """Raises ValueError where `conditions["truncation"]` is outside [0, 1], or not a number."""
-    truncation = np.asarray(conditions.get("truncation", 1.0), np.float64)
-    wrong = truncation[~((truncation >= 0) & (truncation <= 1))]
-    if wrong.size:
-        raise ValueError(f"truncation {wrong.ravel()[0]}: must be from 0 (images of the mean) to 1 (not truncated)")
 
 
 def check_layers(start: int, end: int, layers: int) -> None:

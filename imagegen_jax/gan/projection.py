@@ -18,7 +18,8 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.model import Image, Latents, Nets, PRNGKey, Scalar, StyleBased, Styles
+from imagegen_jax.core.capabilities import Latents, StyleBased, Styles
+from imagegen_jax.core.model import Image, Nets, PRNGKey, Scalar
 from imagegen_jax.core.progress import Progress
 from imagegen_jax.gan.latents import draw
 

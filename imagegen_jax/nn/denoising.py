@@ -58,6 +58,16 @@ class OwnChannels(Protocol):
 
 
 @runtime_checkable
+class ChoosesAttention(Protocol):
+    """A network whose attention is computed in one way of several."""
+
+    @property
+    def attention(self) -> str:
+        """Which: "xla", or "auto" for the fastest."""
+        ...
+
+
+@runtime_checkable
 class ToldOfAugmentation(Protocol):
     """A network that reads how its images were augmented, so that it need not draw augmented ones."""
 
@@ -89,4 +99,4 @@ def check_channels(network: Network, image_shape: tuple[int, int, int], variance
 
 def forward_differentiable(network: Linen) -> Linen:
     """`network` with an attention that forward mode goes through, which fused kernels refuse."""
-    return network.clone(attention="xla") if hasattr(network, "attention") else network
+    return network.clone(attention="xla") if isinstance(network, ChoosesAttention) else network

@@ -1,1 +1,1 @@
-"""Experiments made for the data at hand: recipes of families for images of one's own, and recipes on other data."""
+"""Recipes: those that come with the package, those of families for images of one's own, and each on other data."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.optim import Adam, Cosine, WarmUp
+from imagegen_jax.core.optim import Adam, CosineDecay, WarmUp
 from imagegen_jax.data import Digits, HorizontalFlip
 from imagegen_jax.diffusion.augment import EDMAugment
 from imagegen_jax.diffusion.ddpm import DDPM
@@ -155,7 +155,7 @@ def _r3gan(size: int) -> Recipe:
         discriminator=r3gan.Discriminator(stages, embedding=256),
         gamma_steps=steps,
     ).for_images((size, size, 3), 0)
-    adam = Adam(Cosine(2e-4, 5e-5, steps=steps), b1=0.0, b2=Cosine(0.9, 0.99, steps=steps))
+    adam = Adam(CosineDecay(2e-4, 5e-5, steps=steps), b1=0.0, b2=CosineDecay(0.9, 0.99, steps=steps))
     count = len(model.generator.stages.widths)
     smoke = {
         f"model.{network}.stages.{field}": (value,) * count
@@ -172,7 +172,7 @@ def _r3gan(size: int) -> Recipe:
 def _vae(size: int) -> Recipe:
     """As `experiments.vae_cifar10` (arXiv 1312.6114): a convolutional pair with normal pixels. It knows no classes."""
     model = VAE((size, size, 3), ConvEncoder(width=64), ConvDecoder(width=64), Gaussian(), latent_dim=128)
-    networks = {name: Adam(Cosine(1e-3, warmup=500)) for name in ("encoder", "decoder")}
+    networks = {name: Adam(CosineDecay(1e-3, warmup=500)) for name in ("encoder", "decoder")}
     smoke = {"model.encoder.width": NARROW, "model.decoder.width": NARROW, "model.latent_dim": NARROW}
     return _recipe("vae", model, networks, smoke, clip_norm=10_000.0)  # nats of a whole image
 

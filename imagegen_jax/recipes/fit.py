@@ -7,9 +7,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from imagegen_jax.core import model as models
-from imagegen_jax.core.experiment import Experiment, abstract_nets, rows_of
-from imagegen_jax.core.model import ForImages, Model
+from imagegen_jax.core.capabilities import ForImages
+from imagegen_jax.core.experiment import Experiment, abstract_nets, row_shapes
+from imagegen_jax.core.model import Model
+from imagegen_jax.core.model import num_classes as known_classes
 from imagegen_jax.data import Latents, Source
 from imagegen_jax.metrics.choose import kind_of
 from imagegen_jax.metrics.during import Evaluate
@@ -53,7 +54,7 @@ def model_for_images(model: Model, image_shape: Shape, num_classes: int) -> Mode
             return model.for_images(image_shape, num_classes)
         return _with_fields(model, image_shape, num_classes)
     except ValueError as error:
-        if not num_classes and models.num_classes(model):
+        if not num_classes and known_classes(model):
             name = type(model).__name__
             raise ValueError(
                 f"{error}: the data have no classes, and a {name} may need some: put the images of each class in a "
@@ -107,7 +108,7 @@ def _evaluation(experiment: Experiment, data: Source) -> Any:
 
 def _check_size(experiment: Experiment, dataset: Any) -> None:
     """Raises ValueError, naming the nearest sizes that fit, where the networks do not take images of that size."""
-    rows = rows_of(dataset)
+    rows = row_shapes(dataset)
     try:
         abstract_nets(experiment.model, rows)
     except ValueError as error:
@@ -128,7 +129,7 @@ def nearest_sizes(model: Model, image_shape: Shape, rows: Any) -> list[int]:
 
 
 def _first_that_fit(model: Model, channels: int, rows: Any, ways: tuple[range, ...]) -> Iterator[int]:
-    classes = models.num_classes(model)
+    classes = known_classes(model)
     for sizes in ways:
         for size in sizes:
             shape = (size, size, channels)

@@ -16,8 +16,8 @@ from imagegen_jax.cli.edit.common import EditRequest, checked_place, edit, write
 from imagegen_jax.cli.options import integer, number
 from imagegen_jax.cli.runs import Opened, add_scalar, classes_of, open_run, scalars_of
 from imagegen_jax.core import draw
+from imagegen_jax.core.capabilities import StyleBased
 from imagegen_jax.core.grid import grid, magnified
-from imagegen_jax.core.model import StyleBased
 from imagegen_jax.core.progress import counted
 from imagegen_jax.data.output import VIDEOS
 from imagegen_jax.data.streaming import with_progress
