@@ -47,6 +47,7 @@ MODULES: dict[str, str] = {
 
 # "old.module:Name" -> "new.module:Name", of names that did not go where their module went, or that are other words now.
 NAMES: dict[str, str] = {
+    "imagegen_jax.diffusion.guidances:Interval": "imagegen_jax.diffusion.guidances:GuidanceInterval",
     "imagegen_jax.core.optim:Cosine": "imagegen_jax.core.optim:CosineDecay",
     "imagegen_jax.data.image:images_to_float": "imagegen_jax.core.image:images_to_float",
     "imagegen_jax.data.image:is_image": "imagegen_jax.core.image:is_image",

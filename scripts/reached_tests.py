@@ -86,7 +86,8 @@ class Files:
     def _named(self, word: str, path: str, whole: bool) -> set[str]:
         """The files that a word of a text stands for; in the package itself modules must be the whole text."""
         if word.split(".")[0] in PACKAGES and not word.endswith(".py"):
-            return set(self._files_of(word, path)) if whole or not path.startswith("imagegen_jax/") else set()
+            run = f"{word}.__main__"  # as `python -m` does with a package
+            return set(self._files_of(run, path)) if whole or not path.startswith("imagegen_jax/") else set()
         return {file for file in self.by_name.get(word.rpartition("/")[2], ()) if file.endswith(word.lstrip("./"))}
 
     def _files_of(self, module: str, importer: str) -> Iterator[str]:

@@ -37,7 +37,8 @@ def pytest_collection_modifyitems(config, items):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Has the programs of a test that is marked as `hasty`, and of its fixtures, compiled as quickly as can be."""
-    hasty = item.get_closest_marker("hasty") is not None
+    marker = item.get_closest_marker("hasty")
+    hasty = marker is not None and marker.args != (False,)
     jax.config.update("jax_disable_most_optimizations", hasty or ALL_HASTY)
 
 
@@ -58,17 +59,16 @@ _BEGUN, _COUNTED = pytest.StashKey[float](), pytest.StashKey[float]()
 
 
 def _not_reached(items, revision):
-    """Tests in files that no change reaches, and of recipes that none does where a file is reached by recipes alone."""
+    """Tests in files that no change reaches, and those of another recipe where a file is reached by recipes alone."""
     sys.path.insert(0, str(ROOT / "scripts"))
     from reached_tests import Files, git, reached_since
 
     reached, recipes = reached_since(revision, ROOT), Files(ROOT, git("ls-files", root=ROOT)).recipes
     for item in items:
-        found = reached.get(str(item.path.relative_to(ROOT)), frozenset())
+        path = str(item.path.relative_to(ROOT))
         values = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        if found is not None and not any(
-            isinstance(value, str) and value in recipes and value in found for value in values
-        ):
+        own = {value for value in values if isinstance(value, str) and value in recipes}
+        if path not in reached or (own and reached[path] is not None and not own & reached[path]):
             yield item
 
 

@@ -19,7 +19,7 @@ from imagegen_jax.core.optim import SGD, Adam, AdamW, CosineDecay, LinearDecay, 
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.serial import fields_of, from_dict, to_dict
 from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.guidances import Interval
+from imagegen_jax.diffusion.guidances import GuidanceInterval
 from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.nn.unet import UNet
 from imagegen_jax.recipes.shipped import recipes
@@ -122,7 +122,7 @@ def test_the_command_line_says_the_path_and_still_takes_what_is_in_range():
 
 def test_limits_that_are_infinite_by_default_may_be_so():
     check_fields(Heun())
-    check_fields(Interval(low=1.0))
+    check_fields(GuidanceInterval(low=1.0))
 
 
 def test_a_class_of_a_users_own_needs_no_ranges_but_finite_numbers():

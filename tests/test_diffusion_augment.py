@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.augment import LABELS, Change, EDMAugment, changed
+from imagegen_jax.diffusion.augment import Change, EDMAugment, changed
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.nn.song import SongUNet
 from imagegen_jax.nn.unet import UNet
@@ -39,7 +39,7 @@ def test_with_probability_0_images_are_as_they_were():
     images = jnp.stack([IMAGE, IMAGE[::-1]])
     found, labels = jit(EDMAugment(0.0))(images, jax.random.split(KEY, 2))
     np.testing.assert_array_equal(found, images)
-    np.testing.assert_array_equal(labels, np.zeros((2, LABELS)))
+    np.testing.assert_array_equal(labels, np.zeros((2, EDMAugment.labels)))
 
 
 @pytest.mark.parametrize(("mirrored", "inverted"), [(True, False), (False, True), (True, True)])
@@ -87,7 +87,7 @@ def test_how_often_each_takes_place():
     n, p = 20_000, 0.3
     drawn = jax.jit(jax.vmap(EDMAugment(p).draw))(jax.random.split(KEY, n))
     labels = np.asarray(jax.vmap(Change.labels)(drawn))
-    assert labels.shape == (n, LABELS)
+    assert labels.shape == (n, EDMAugment.labels)
     rates = {0: 0.5, 1: p / 2, 2: p, 4: p, 5: p, 6: p / 2, 7: p, 8: p}
     for label, rate in rates.items():
         assert np.mean(labels[:, label] != 0) == pytest.approx(rate, abs=4 * np.sqrt(rate * (1 - rate) / n)), label
@@ -118,7 +118,7 @@ def test_the_network_is_told_and_sampling_tells_it_nothing():
     batch = {"image": jax.random.uniform(KEY, (4, 8, 8, 1), minval=-1.0)}
     nets = model.init(KEY, batch)
     shape = nets["network"]["params"]["augment"]["kernel"].shape
-    assert shape == (LABELS, 8)
+    assert shape == (EDMAugment.labels, 8)
     randomised = jax.tree.map(lambda w: w + 0.1 * jax.random.normal(KEY, w.shape), nets)
     inputs = Inputs(batch, KEY, jax.random.split(KEY, 4), jnp.int32(0), {})
     slope = jit(jax.grad(lambda nets: model.loss(nets, inputs)[0]))(randomised)["network"]["params"]

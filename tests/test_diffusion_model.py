@@ -248,13 +248,14 @@ def test_a_time_of_0_gives_a_finite_loss():
         ({"process": RectifiedFlow()}, "t of a RectifiedFlow is in"),
         ({"process": Cosine(), "times": Uniform(0, 2)}, "t of a Cosine is in"),
         ({"coupling": "optimal", "source_shape": SHAPE}, "model.coupling='optimal', model.source_shape"),
+        ({"coupling": "optimal", "token_shape": (2, 3)}, "model.source_shape=None, model.token_shape=.2, 3."),
         ({"gain": 8.0, "solver": DDPMAncestral()}, "model.solver.variance='large', model.gain=8.0"),
     ],
     ids=str,
 )
 def test_what_does_not_go_together_is_refused_before_training(fields, words):
     model = Diffusion(Silent(), image_shape=SHAPE, **fields)
-    batch = {"image": jnp.zeros((2, *SHAPE)), "source": jnp.zeros((2, *SHAPE))}
+    batch = {"image": jnp.zeros((2, *SHAPE)), "source": jnp.zeros((2, *SHAPE)), "tokens": jnp.zeros((2, 2, 3))}
     with pytest.raises(ValueError, match=words):
         model.init(KEY, batch)
 

@@ -16,6 +16,7 @@ import pytest
 from gan_recipes import GANS as RECIPES
 from gan_recipes import shapes
 
+from imagegen_jax.core.choices import options_of
 from imagegen_jax.core.model import Inputs, condition_rows
 from imagegen_jax.core.step import stage_at
 from imagegen_jax.gan import biggan_networks, dcgan, losses, sngan
@@ -138,7 +139,7 @@ GANS = {
 }
 SLOW = ("sagan", "biggan", "biggan_deep")  # to compile
 CONDITIONAL = [name for name, model in GANS.items() if getattr(model, "num_classes", 0)]
-OBJECTIVES = losses.Objective.__args__
+OBJECTIVES = options_of(losses.AnyObjective).load_all()
 
 
 def each(names):

@@ -12,6 +12,7 @@ import pytest
 from programs import counted
 
 from imagegen_jax.core.capabilities import FromLatents, StyleBased
+from imagegen_jax.core.choices import options_of
 from imagegen_jax.core.draw import check_conditions
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.gan import losses, styles
@@ -206,7 +207,7 @@ def test_statistics_move_as_they_should():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", losses.Objective.__args__)
+@pytest.mark.parametrize("objective", options_of(losses.AnyObjective).load_all())
 def test_any_objective(objective):
     model = tiny(objective=objective())
     for stage in (HELD, FADING, GROWN):

@@ -24,6 +24,7 @@ class Grown(Game):
     depth: int = 2
     scale: tuple[float, ...] = (1.0,)
     lr: CosineDecay | float = 1.0
+    mirrored: bool = True
 
     @classmethod
     def upgraded(cls, items: dict[str, Any]) -> dict[str, Any]:
@@ -31,8 +32,9 @@ class Grown(Game):
             items["depth"] = items.pop("layers")
         if "gain" in items:
             items["scale"] = (1 / items.pop("gain"),)
-        if "schedule" in items:
-            items["lr"] = items.pop("schedule")
+        for old, now in (("schedule", "lr"), ("flipped", "mirrored")):
+            if old in items:
+                items[now] = items.pop(old)
         return items
 
 
@@ -58,7 +60,7 @@ def old(monkeypatch):
 def stored_before(value, **items):
     """What an earlier version stored of an experiment: `items` are fields of its model then."""
     tree = json.loads(json.dumps(to_dict(value)))
-    for name in ("depth", "scale", "lr"):
+    for name in ("depth", "scale", "lr", "mirrored"):
         del tree["model"][name]
     tree["model"].update(items)
     return tree
@@ -141,6 +143,12 @@ def test_old_options_of_classes_and_below_them(old, capsys):
         parse_overrides(TOY, ["--model.schedule", "Ramps"], "test")
     with pytest.raises(SystemExit):
         parse_overrides(TOY, ["--model.layer", "3"], "test")
+
+
+def test_old_switches(capsys):
+    assert not parse_overrides(TOY, ["--model.no-flipped"], "test").model.mirrored
+    assert "it is --model.no_mirrored now" in capsys.readouterr().err
+    assert parse_overrides(TOY, ["--model.flipped"], "test").model.mirrored
 
 
 def test_override_takes_old_names(capsys):

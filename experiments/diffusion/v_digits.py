@@ -29,7 +29,7 @@ experiment = Experiment(
     model=Diffusion(
         network=UNet(width=32, multipliers=(1, 2), blocks=1, attention_at=(4,), dropout=0.0),
         prediction="v",
-        process=preserving.CosineDecay(0.0),
+        process=preserving.Cosine(0.0),
         times=Uniform(),
         time_scale=1000.0,
         levels=Spaced(CosineSchedule(64, offset=0.0), None),

@@ -47,7 +47,7 @@ EXAMPLES = """examples:
   imagegen sample runs/demo --model.levels.steps 32 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
-  imagegen sample runs/edm_digits --guidance 4 --model.guidance interval --model.guidance.high 2
+  imagegen sample runs/edm_digits --guidance 4 --model.guidance GuidanceInterval --model.guidance.high 2
   imagegen sample runs/edm_digits --guide runs/edm_digits_guide --guidance 2        away from a weaker model
   imagegen sample runs/edm_digits --guide runs/noisy_classifier_digits --guidance 1    towards the labels
   imagegen sample runs/pix2pix --source facade.png other.jpg  your own images, translated

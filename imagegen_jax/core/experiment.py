@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
-from imagegen_jax.core.ema import Average, PowerFunction
+from imagegen_jax.core.ema import AnyAverage, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.image import is_image
 from imagegen_jax.core.model import (
@@ -24,7 +24,7 @@ from imagegen_jax.core.model import (
     condition_rows,
     num_classes,
 )
-from imagegen_jax.core.optim import Optimizer
+from imagegen_jax.core.optim import AnyOptimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.source import Source, class_names_of, labels_of
 from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
@@ -64,8 +64,8 @@ class Experiment:
     name: str
     model: Any  # a core.model.Model
     data: Any  # a core.source.Source
-    optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is frozen
-    averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
+    optim: Mapping[str, AnyOptimizer]  # network -> its optimizer; a network without one is frozen
+    averages: Mapping[str, AnyAverage] = FrozenMap()  # name -> moving average; sampling reads the first
     augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str] = FrozenMap()  # network -> a run folder or an .npz of weights to start from
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped

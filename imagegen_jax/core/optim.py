@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from imagegen_jax import moved
 from imagegen_jax.core.bounds import Count, Natural, Positive, Range
+from imagegen_jax.core.choices import Choices
 
 __getattr__ = moved.attributes(__name__)
 
@@ -37,6 +38,9 @@ class Schedule(Protocol):
     """A hyperparameter that changes with the training step."""
 
     def __call__(self, clock: Clock) -> Float[Array, ""]: ...
+
+
+AnySchedule = Annotated[Schedule, Choices("imagegen_jax.core.optim:WarmUp, CosineDecay, LinearDecay, InverseSqrt")]
 
 
 def _ramp(clock: Clock, warmup: int) -> Float[Array, ""]:
@@ -102,7 +106,7 @@ class InverseSqrt:
         return _ramp(clock, self.warmup) * self.peak / jnp.sqrt(jnp.maximum(clock.step / self.reference, 1.0))
 
 
-Number = float | WarmUp | CosineDecay | LinearDecay | InverseSqrt
+Number = float | AnySchedule
 Rate = Annotated[Number, Range(0)]
 Decay = Annotated[Number, Range(0, 1, below=True)]  # of a mean of the past, such as a moment
 
@@ -164,6 +168,9 @@ class Optimizer(Protocol):
     def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
         """`lazy` is the correction c of `lazy_correction`: rates become c * rate, and decays become decay ** c."""
         ...
+
+
+AnyOptimizer = Annotated[Optimizer, Choices("imagegen_jax.core.optim:Adam, AdamW, RMSprop, SGD")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -246,10 +246,11 @@ class Diffusion:
 
     def _check_together(self) -> None:
         """Of fields either of which may be set before the other."""
-        if self.coupling == "optimal" and self.source_shape is not None:
+        if self.coupling == "optimal" and self.condition_rows:
             raise ValueError(
-                f"model.coupling='optimal', model.source_shape={self.source_shape}: with a source of its own for each "
-                "image, noise chosen by image would not be normal given the source; use 'independent'"
+                f"model.coupling='optimal', model.source_shape={self.source_shape}, model.token_shape="
+                f"{self.token_shape}: with a source or tokens of its own for each image, noise chosen by image would "
+                "not be normal given these; use 'independent'"
             )
         if self.gain != 1 and isinstance(self.solver, OfSchedule) and self.solver.needs_schedule:
             raise ValueError(

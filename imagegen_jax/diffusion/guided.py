@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Int
@@ -21,6 +21,7 @@ from imagegen_jax.core.model import (
     check_labels,
     condition_rows,
     num_classes,
+    optional_conditions,
 )
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.guidance import Guiding, LogProb, classifier, guiding
@@ -69,8 +70,6 @@ class Guided:
     guide: Any  # Classifying, or Denoising
     guidance: AnyGuidance = ClassifierFree()
 
-    optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
-
     def __post_init__(self) -> None:
         model, guide = (type(one).__name__ for one in (self.model, self.guide))
         if not isinstance(self.model, Denoising):
@@ -107,6 +106,11 @@ class Guided:
     def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """What `model` makes images from."""
         return condition_rows(self.model)
+
+    @property
+    def optional_conditions(self) -> tuple[str, ...]:
+        """How strongly to guide, and what `model` may be given."""
+        return tuple({"guidance": None, **dict.fromkeys(optional_conditions(self.model))})
 
     @property
     def path(self) -> Path:

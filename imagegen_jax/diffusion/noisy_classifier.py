@@ -31,6 +31,7 @@ from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
 from imagegen_jax.diffusion.process import EDM, AnyProcess, WholeTimed, at
 from imagegen_jax.diffusion.times import AnyTimes, LogNormal
 from imagegen_jax.nn.adm import ADMClassifier
+from imagegen_jax.nn.denoising import AnyImageClassifier
 
 Images = Float[Array, "b h w c"]
 Times = Float[Array, " b"]
@@ -47,7 +48,7 @@ class NoisyClassifier:
     levels: let the times reach the highest. Raises ValueError for choices that do not go together.
     """
 
-    network: ADMClassifier = ADMClassifier()
+    network: AnyImageClassifier = ADMClassifier()
     process: AnyProcess = EDM()
     times: AnyTimes = LogNormal()
     precondition: bool = True

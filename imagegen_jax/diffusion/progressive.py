@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural
 from imagegen_jax.core.model import Aux, Batch, Entry, Image, Inputs, Model, Nets, Phase, PRNGKey, Scalar
-from imagegen_jax.core.optim import Adam, AdamW, Clock, LinearDecay, Projection
+from imagegen_jax.core.optim import Adam, AnyOptimizer, Clock, LinearDecay, Projection
 from imagegen_jax.core.random import integer_rows, normal_rows, streams
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.diffusion import Diffusion
@@ -91,6 +91,11 @@ class Progressive:
     def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """What the teacher makes images from."""
         return self.diffusion.condition_rows
+
+    @property
+    def optional_conditions(self) -> tuple[str, ...]:
+        """What the teacher may be given, but for guidance, which students do not learn."""
+        return tuple(name for name in self.diffusion.optional_conditions if name != "guidance")
 
     def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Progressive:
         """Returns the model with a diffusion of images of that shape and so many classes."""
@@ -204,7 +209,7 @@ class PerStage:
     The defaults are the authors' for CIFAR-10: the rate falls to 0. Raises ValueError for stages without steps.
     """
 
-    optimizer: Adam | AdamW = Adam(LinearDecay(5e-5))
+    optimizer: AnyOptimizer = Adam(LinearDecay(5e-5))
     steps: Count = 50_000
 
     def __post_init__(self) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Num
 from imagegen_jax.core.bounds import Count, Positive
 from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import PRNGKeys
-from imagegen_jax.core.random import integer_rows, normal_rows
+from imagegen_jax.core.random import integer_rows, normal_rows, uniform_rows
 
 
 class Times(Protocol):
@@ -49,7 +49,7 @@ class Uniform:
 
     def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
         """[B]."""
-        return jax.vmap(lambda key: jax.random.uniform(key, minval=self.low, maxval=self.high))(keys)
+        return uniform_rows(keys, self.low, self.high)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.module import Module
 
@@ -40,6 +41,20 @@ class LossNetwork(Module, Protocol):
         ...
 
 
+class ImageClassifier(Module, Protocol):
+    """A network that tells the classes of noisy images."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many it knows."""
+        ...
+
+    def __call__(self, x: Float[Array, "b h w c"], t: Num[Array, " b"], keys: PRNGKeys | None) -> Any:
+        """[B H W C], [B] -> logits [B K]; `keys`, one a row, are for dropout"""
+        ...
+
+
+AnyImageClassifier = Annotated[ImageClassifier, Choices("imagegen_jax.nn.adm:ADMClassifier")]
 AnyUncertainty = Annotated[LossNetwork, Choices("imagegen_jax.nn.edm2:Uncertainty")]
 
 
