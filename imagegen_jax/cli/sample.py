@@ -6,6 +6,7 @@ import argparse
 import functools
 import math
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,15 +28,18 @@ from imagegen_jax.cli.runs import (
 from imagegen_jax.core import draw
 from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.shard import mesh_of
+from imagegen_jax.core.space import picture_of, sample_shape, space_of
 from imagegen_jax.data.grid import beside, grid, magnified, repeated
 from imagegen_jax.data.image import is_image
-from imagegen_jax.data.output import FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
-from imagegen_jax.data.streaming import ArrayWriter, FolderWriter, Writer, check_folder, write_chunks
+from imagegen_jax.data.output import ARRAYS, FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
+from imagegen_jax.data.streaming import check_folder, write_chunks
 from imagegen_jax.data.user_images import read_images
+from imagegen_jax.data.writers import WRITERS
 from imagegen_jax.metrics.extractor import hash_tree
 from imagegen_jax.run import Run
 
 IMAGES = 64  # drawn where nothing else is asked for
+_LATENTS = "what this model draws are latents, float32 in no range"
 COLUMNS = 64  # of a grid, at most
 PIXELS = 2**27  # of a grid, at most: larger ones take gigabytes to write and to look at
 
@@ -43,6 +47,7 @@ EXAMPLES = """examples:
   imagegen sample runs/demo --n 100
   imagegen sample runs/demo --n 20 --labels 3,7 --out grid.png
   imagegen sample runs/demo --n 50000 --out samples.npz       arr_0 images uint8, arr_1 labels
+  imagegen sample runs/dit --n 5000 --out latents.npz         arr_0 latents float32, of a model of latents
   imagegen sample runs/demo --model.levels.steps 32 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
@@ -66,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         default="grid.png",
-        help="a grid .png, .jpg or .webp, a folder/ of PNGs, or an .npz (default: grid.png)",
+        help="a grid .png, .jpg or .webp, a folder/ of PNGs, or the arrays as .npz or .npy (default: grid.png)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="begin anew where --out holds an earlier call's images"
@@ -80,13 +85,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: Sequence[str]) -> None:
     """Draws what the command line asks for, and writes it."""
-    place, kind = check_output(options.out, (*PICTURES, ".npz", FOLDER)), kind_of(options.out)
+    place, kind = check_output(options.out, (*PICTURES, *ARRAYS, FOLDER)), kind_of(options.out)
     if kind == FOLDER:
         check_folder(place, options.overwrite)
     elif kind in PICTURES and options.overwrite:
         raise ValueError(f"--overwrite: a {kind} takes the place of an earlier one anyway: leave it out")
     run = open_run(options, modules, overrides)
     model, data = run.experiment.model, run.experiment.data
+    if kind == FOLDER and not space_of(model).draws_images:
+        raise ValueError(f"--out {options.out}: {_LATENTS}, and no PNG can hold them: write an .npz or .npy")
     sources = _sources(options, model)
     n = len(next(iter(sources.values()))) if sources else options.n or IMAGES
     if kind in PICTURES:
@@ -100,12 +107,14 @@ def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: 
     if kind in PICTURES:
         shown = conditions.get(translated(model))
         images = np.concatenate(list(with_progress(chunks(), n)))
-        write_samples(place, images, labels, shown)
+        write_samples(place, picture_of(model, images), labels, shown)
     else:
-        writer: Writer = (FolderWriter if kind == FOLDER else ArrayWriter)(place, n, labels)
+        writer = WRITERS[kind](place, n, labels)
         call = _call(options, run, n, overrides, conditions)
         write_chunks(writer, call, lambda start: chunks(start=start), options.overwrite)
     print(f"{n} images in {options.out}")
+    if kind in PICTURES and not space_of(model).draws_images:
+        print(f"a picture for looking at only: {_LATENTS}, which --out latents.npz writes", file=sys.stderr)
 
 
 def _call(
@@ -175,7 +184,7 @@ def _columns(n: int, classes: int) -> int:
 
 def _check_grid(place: pathlib.Path, n: int, classes: int, model: Model) -> None:
     """Raises ValueError where a grid of so many images would be larger than a picture can be, before they are drawn."""
-    height, width, _ = model.image_shape
+    height, width, _ = sample_shape(model)
     row = condition_rows(model).get(translated(model))
     if row is not None and height % row.shape[0] == 0:
         width += row.shape[1] * (height // row.shape[0])
