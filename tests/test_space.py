@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from imagegen_jax.core.draw import panels
 from imagegen_jax.core.serial import from_dict, to_dict
 from imagegen_jax.core.space import Latents, Pixels, Space, picture_of, sample_shape, space_of
+from imagegen_jax.metrics.sets import ArraySet, SampleSet
 
 RNG = np.random.default_rng(0)
 DATA = (5 * RNG.standard_normal((6, 3, 3, 4)) + 2).astype(np.float32)
@@ -94,3 +96,12 @@ def test_grids_of_latents_have_three_channels():
     assert panels(Model(Latents()), latents, {"image": latents}).shape == (2, 4, 4, 3)
     assert panels(Model(), images, {"image": latents}).shape == (2, 4, 4, 3)
     assert panels(Model(), images, {"image": images}).shape == (2, 4, 4, 4)
+
+
+def test_metrics_are_of_images():
+    """Latents are refused by name before any is drawn, and float arrays with what there is to do."""
+    run = types.SimpleNamespace(experiment=types.SimpleNamespace(model=Model(SD3)), workdir="runs/dit")
+    with pytest.raises(ValueError, match="runs/dit draws latents, and metrics are of images: .* decode them"):
+        SampleSet(run, 4)
+    with pytest.raises(ValueError, match="x: images of shape .* and type float32: .* latents are decoded first"):
+        ArraySet("x", DATA)

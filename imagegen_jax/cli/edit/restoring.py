@@ -10,6 +10,7 @@ import numpy as np
 from imagegen_jax.cli.edit.common import Command, add_edit, write_grid
 from imagegen_jax.cli.options import integer, number
 from imagegen_jax.cli.runs import add_guide, add_scalar, classes_of
+from imagegen_jax.core.space import space_of
 from imagegen_jax.data.grid import beside
 from imagegen_jax.data.user_images import add_images, read_images
 from imagegen_jax.diffusion import editing, inverse, restoration
@@ -209,8 +210,13 @@ def _reclass(options: argparse.Namespace, run: Run) -> str:
 
 
 def _read(options: argparse.Namespace, run: Run, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """The images given, which have the shape of the model's, or another."""
+    """The images given, which have the shape of the model's, or another. Raises ValueError for a model of latents."""
     model = editing.denoising_model(run.experiment.model)
+    if not space_of(model).draws_images:
+        raise ValueError(
+            f"{run.workdir} is of a model of latents, which no image file holds: edit latents in Python, with the "
+            "functions of diffusion.restoration"
+        )
     return read_images(options.images, shape or model.image_shape, options.fit)
 
 
