@@ -24,11 +24,11 @@ from stacked_modes import seconds_of
 
 import imagegen_jax as ig
 from imagegen_jax.core.ema import HalfLife
+from imagegen_jax.core.grid import grid, write_png
 from imagegen_jax.core.optim import Adam, Cosine
 from imagegen_jax.core.stored import Stored
 from imagegen_jax.core.summary import parameter_summary
 from imagegen_jax.data import TFDS, HorizontalFlip
-from imagegen_jax.data.grid import grid, write_png
 from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.process import RectifiedFlow

@@ -31,7 +31,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import t as student
 
 from imagegen_jax.data import TFDS
-from imagegen_jax.metrics.card import bounds_of
+from imagegen_jax.metrics.catalog import printed
 from imagegen_jax.metrics.classifier import trained_classifier
 from imagegen_jax.metrics.extractor import extract
 from imagegen_jax.metrics.features import features_of
@@ -44,6 +44,7 @@ NAME = "degradation_mnist"
 PARTS = 5
 BATCH = 250
 SCORES = ("FD-classifier", "precision", "recall", "coverage")
+SCALES = printed(["fid", "prdc"], "FD-classifier")
 WORSE = {"FD-classifier": 1, "coverage": -1}  # the sign of a change for the worse
 
 Images = UInt8[np.ndarray, "n h w c"]
@@ -111,7 +112,7 @@ def over_parts(values: Float[np.ndarray, "... parts"]) -> Float[np.ndarray, "...
 
 def in_range(points: Points, name: str) -> Float[np.ndarray, "strengths 3"]:
     """`over_parts` of a score, cut where it can have no value."""
-    return np.clip(over_parts(points[:, :, SCORES.index(name)]), *bounds_of(name))
+    return np.clip(over_parts(points[:, :, SCORES.index(name)]), *SCALES[name][1:])
 
 
 def violations(way: Degradation, points: Points) -> list[str]:

@@ -33,7 +33,7 @@ from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.levels import Listed, Spaced, karras
 from imagegen_jax.diffusion.process import RectifiedFlow
 from imagegen_jax.diffusion.sampler import DDIM, Solve
-from imagegen_jax.metrics.card import bounds_of
+from imagegen_jax.metrics.catalog import printed
 from imagegen_jax.metrics.classifier import trained_classifier
 from imagegen_jax.metrics.evaluate import evaluate
 from imagegen_jax.metrics.sets import SampleSet, source_set
@@ -120,7 +120,7 @@ def interval(values: list[float], score: str) -> list[float]:
     if len(values) == 1:
         return [mean]
     half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    low, high = bounds_of(score)
+    _, low, high = printed(list(SCORES), "FD-classifier")[score]
     return [mean, max(mean - half, low), min(mean + half, high)]
 
 

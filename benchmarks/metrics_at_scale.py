@@ -19,8 +19,8 @@ import numpy as np
 from machine import write_result
 
 from imagegen_jax.core.compile import jit
+from imagegen_jax.core.image import to_float
 from imagegen_jax.data import parse_source
-from imagegen_jax.data.image import to_float
 from imagegen_jax.metrics.extractor import Network, stream
 from imagegen_jax.metrics.features import BATCH
 from imagegen_jax.metrics.manifold import manifold_scores

@@ -23,8 +23,8 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from imagegen_jax.core.grid import grid, write_png
 from imagegen_jax.data import parse_source
-from imagegen_jax.data.grid import grid, write_png
 
 COMPONENTS, DIMENSIONS = 100, 64
 EM_STEPS = 20

@@ -24,10 +24,10 @@ from machine import RESULTS, write_result
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.grid import grid, write_png
+from imagegen_jax.core.image import to_uint8
 from imagegen_jax.core.model import Image
 from imagegen_jax.data import to_float
-from imagegen_jax.data.grid import grid, write_png
-from imagegen_jax.data.image import to_uint8
 from imagegen_jax.diffusion import editing, inverse, restoration
 from imagegen_jax.metrics.similarity import psnr, ssim
 

@@ -23,9 +23,9 @@ from machine import write_result
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.likelihood import bits_per_dim
 from imagegen_jax.core.model import Nets
 from imagegen_jax.data import to_float
-from imagegen_jax.metrics.likelihood import bits_per_dim
 from imagegen_jax.vae.vae import VAE
 
 

@@ -1,11 +1,14 @@
 """Image generation in JAX and Flax: every family of models under one contract and one loop."""
 
 import os
+import sys
 
 from imagegen_jax.core.signals import one_line_for_interrupted_imports
 from imagegen_jax.core.simulated import give_threads
+from imagegen_jax.moved import OldModules
 
 one_line_for_interrupted_imports()
+sys.meta_path.append(OldModules())
 give_threads()  # before anything below starts jax's devices
 # Of XLA's own log only what ends the process: it logs as errors that it is slow, and raises what is one.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

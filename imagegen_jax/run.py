@@ -23,12 +23,11 @@ from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.loop import train
+from imagegen_jax.core.model import Guidable
+from imagegen_jax.core.npz import read_arrays
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
 from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
-from imagegen_jax.data.npz import read_arrays
-from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
-from imagegen_jax.diffusion.guided import Guided
 
 Path = str | os.PathLike[str]
 
@@ -120,12 +119,16 @@ class Run:
 
         `guide` is a run of a classifier of noisy images, or of a denoiser that is weaker than this one, such as a
         smaller one that was trained less; see `diffusion.guided.Guided` for what guidance of 0 and 1 are. What the
-        scale does is this model's own `guidance` where it has that field, and else classifier-free. The guide counts
+        scale does is this model's own `guidance` where it has such a field, and else classifier-free. The guide counts
         with the average that its own sampling reads. Raises ValueError where the two do not go together.
         """
-        own = getattr(self.experiment.model, "guidance", None)
-        own = own if isinstance(own, AnyGuidance) else ClassifierFree()  # a MeanFlow's is a number, of its training
-        model = Guided(self.experiment.model, guide.experiment.model, own)
+        own = self.experiment.model
+        if not isinstance(own, Guidable):
+            raise ValueError(
+                f"a {type(own).__name__} has no denoiser that could be guided: use a run of a diffusion model, or give "
+                "the model a method `guided_by`"
+            )
+        model = own.guided_by(guide.experiment.model)
         nets = jax.device_put(guide.nets, state_sharding(mesh_of(self.nets), guide.nets))
         params, stats = split(model.joined({}, nets))
         state = self.state.replace(params=self.state.params | params, stats=self.state.stats | stats)

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from imagegen_jax.core.files import cache_root
 from imagegen_jax.data import Digits, from_arrays
-from imagegen_jax.data.cache import cache_root, cached
+from imagegen_jax.data.cache import cached
 
 
 @pytest.fixture(autouse=True)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagegen_jax.core.grid import grid, write_png
 from imagegen_jax.data import TFDS, Arrays, Dataset, Digits, Folder, Source, parse_source
 from imagegen_jax.data.describe import channel_statistics, describe, picture_grid
-from imagegen_jax.data.grid import grid, write_png
 
 
 def test_channel_statistics() -> None:

@@ -11,12 +11,12 @@ from toys import Regression, ToyData
 import imagegen_jax as ig
 from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.folder import compare_data, compare_experiment, data_changes, store_data, store_experiment
+from imagegen_jax.core.grid import write_png
+from imagegen_jax.core.identity import contents
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import Digits, Folder, from_arrays
 from imagegen_jax.data.arrays import Arrays
 from imagegen_jax.data.derived import Erased, Lowered
-from imagegen_jax.data.grid import write_png
-from imagegen_jax.data.identity import contents
 from imagegen_jax.data.latents import Latents
 from imagegen_jax.data.paired import DigitPairs, Paired, Unpaired
 from imagegen_jax.data.stacked import Stacked
@@ -161,7 +161,7 @@ def test_a_run_of_an_earlier_version_takes_the_data_that_it_finds(run, tmp_path)
 
 def test_a_digest_that_the_cache_keeps_is_of_the_file_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGEGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("imagegen_jax.data.identity._BLOCK", 16)
+    monkeypatch.setattr("imagegen_jax.core.identity._BLOCK", 16)
     np.save(tmp_path / "latent.npy", FLOATS)
     first = contents(Latents(str(tmp_path / "latent.npy")).open())
     assert first == contents(Latents(str(tmp_path / "latent.npy")).open())

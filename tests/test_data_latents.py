@@ -13,10 +13,10 @@ from PIL import Image
 
 import imagegen_jax as ig
 from imagegen_jax.core.ema import FixedDecay
+from imagegen_jax.core.grid import coloured, grid
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Dataset, Latents, Posterior, parse_source
 from imagegen_jax.data.describe import channel_statistics, describe, picture_grid
-from imagegen_jax.data.grid import coloured, grid
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.metrics.sets import source_set
 from imagegen_jax.nn.dit import DiT

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from imagegen_jax.core.experiment import example_batch, rows_of
+from imagegen_jax.core.grid import beside
 from imagegen_jax.core.step import prepare
 from imagegen_jax.data import Dataset, DigitPairs, HorizontalFlip, Jitter, Paired, Unpaired, parse_source, to_float
 from imagegen_jax.data.describe import describe, picture_grid
-from imagegen_jax.data.grid import beside
 
 
 @pytest.fixture(autouse=True)

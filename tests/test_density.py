@@ -56,7 +56,7 @@ class Points(nn.Module):
     """A small network on points and times."""
 
     @nn.compact
-    def __call__(self, x, t, labels=None, keys=None):
+    def __call__(self, x, t, conditioning=None):
         angles = jnp.log1p(t[:, None]) * 2.0 ** jnp.arange(-2, 3)
         h = nn.Dense(128)(jnp.concatenate([x.reshape(len(x), 2), jnp.sin(angles), jnp.cos(angles)], axis=-1))
         for _ in range(3):

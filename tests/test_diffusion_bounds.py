@@ -40,7 +40,7 @@ class OfTimes:
     schedule: LinearSchedule
     learned_variance: bool = True
 
-    def apply(self, variables, x_t, t, labels, keys):
+    def apply(self, variables, x_t, t, conditioning):
         alpha_bar = jnp.asarray(self.schedule.alpha_bar)[jnp.round(t * self.schedule.steps / 1000).astype(int)]
         epsilon = noise_of(x_t, jnp.sqrt(alpha_bar), jnp.sqrt(1 - alpha_bar))
         return jnp.concatenate([epsilon, -jnp.ones_like(epsilon)], axis=-1)
@@ -49,7 +49,7 @@ class OfTimes:
 class OfGamma:
     """The best network for `VDM`, its prediction times a number."""
 
-    def apply(self, variables, z, gamma, labels, keys):
+    def apply(self, variables, z, gamma, conditioning):
         return variables["scale"] * noise_of(z, jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma)))
 
 

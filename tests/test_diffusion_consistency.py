@@ -16,7 +16,8 @@ from imagegen_jax.diffusion import heun
 from imagegen_jax.diffusion.consistency import Consistency
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import Listed
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows
+from imagegen_jax.nn.conditioning import NOTHING
 from imagegen_jax.nn.unet import UNet
 
 KEY = jax.random.key(0)
@@ -29,7 +30,7 @@ class Linear:
 
     slope: float = 0.0
 
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         return self.slope * x
 
 
@@ -114,7 +115,7 @@ STD = 0.4
 class Normal:
     """For data of N(0, STD^2), F of the jump to the end of the flow, or of the denoiser where there is a "denoiser"."""
 
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         sigma = jnp.exp(4 * t)
         size, above = jnp.sqrt(sigma**2 + 0.25), sigma - 0.002
         if "denoiser" in variables:
@@ -122,7 +123,7 @@ class Normal:
         else:
             wanted = jnp.sqrt((STD**2 + 0.002**2) / (STD**2 + sigma**2))
             skip, out = 0.25 / (above**2 + 0.25), 0.5 * above / size
-        return rows_of((wanted - skip) / jnp.maximum(out, 1e-6) * size, x) * x
+        return broadcast_rows((wanted - skip) / jnp.maximum(out, 1e-6) * size, x) * x
 
 
 EXACT = {"network": {}, "teacher": {"denoiser": {}}}
@@ -134,7 +135,7 @@ def test_the_teacher_leads_by_a_step_of_heun():
     denoise = Diffusion(Normal(), image_shape=SHAPE).denoiser({"network": EXACT["teacher"]}, {})
     x = 3.0 * jax.random.normal(KEY, (4, *SHAPE))
     np.testing.assert_allclose(denoise(x, jnp.full(4, 3.0)), STD**2 / (STD**2 + 9) * x, rtol=1e-4)
-    found = model._lead(EXACT["teacher"], x, jnp.full(4, 3.0), jnp.full(4, 2.0), None)
+    found = model._taught(EXACT["teacher"], x, jnp.full(4, 3.0), jnp.full(4, 2.0), NOTHING)
     np.testing.assert_allclose(found, heun.Heun()(denoise, np.array([3.0, 2.0]), x, KEY), rtol=1e-5)
     flow = math.sqrt((STD**2 + 4) / (STD**2 + 9)) * x
     np.testing.assert_allclose(found, flow, rtol=1e-2)

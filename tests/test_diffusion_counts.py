@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from imagegen_jax.nn.adm import ADM, ADMClassifier
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.edm2 import EDM2UNet, Uncertainty
 from imagegen_jax.nn.song import SongUNet
 from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
@@ -26,7 +27,7 @@ def count(network, size=32, channels=3, classes=0, **others):
     given = {"labels": jax.ShapeDtypeStruct((1, classes), jnp.float32)} if classes else {}
     given |= {name: jax.ShapeDtypeStruct((1, *shape), jnp.float32) for name, shape in others.items()}
     x, t = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, size, size, channels), (1,)))
-    variables = jax.eval_shape(network.init, jax.random.key(0), x, t, **given)
+    variables = jax.eval_shape(network.init, jax.random.key(0), x, t, Conditioning(**given))
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 

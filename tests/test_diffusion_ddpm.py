@@ -70,8 +70,8 @@ def test_loss_of_a_network_that_knows_the_noise_is_zero(batch):
 
     class Oracle:
         @staticmethod
-        def apply(variables, x_t, t, labels, keys):
-            np.testing.assert_array_equal(labels.argmax(-1), batch["label"])
+        def apply(variables, x_t, t, conditioning):
+            np.testing.assert_array_equal(conditioning.labels.argmax(-1), batch["label"])
             a = alpha_bar[t][:, None, None, None]
             return (x_t - jnp.sqrt(a) * batch["image"]) / jnp.sqrt(1 - a)
 

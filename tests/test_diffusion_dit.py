@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.serial import from_dict, to_dict
+from imagegen_jax.nn.adm import ADM
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.dit import DiT, DiTBlock, dit, image, patches
 from imagegen_jax.nn.embed import positions
 from imagegen_jax.nn.multihead import CrossAttention, fused
@@ -21,15 +23,20 @@ from imagegen_jax.nn.unet import UNet
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 TINY = DiT(patch=2, depth=3, width=16, heads=2, out_channels=2, cross_attention=True, skips=True, dropout=0.5)
+NETWORKS = [
+    TINY,
+    UNet(8, (1, 2), 1, (4,), cross_attention=True),
+    ADM(8, (1, 2), 1, (4,), head_channels=4, cross_attention=True),
+]
 apply = jit(TINY.apply)  # one program for all tests
 
 
-def shapes(network, *inputs, **conditions):
-    return jax.eval_shape(lambda key: network.init(key, *inputs, **conditions)["params"], jax.random.key(0))
+def shapes(network, *inputs):
+    return jax.eval_shape(lambda key: network.init(key, *inputs)["params"], jax.random.key(0))
 
 
-def count(network, *inputs, **conditions):
-    return sum(leaf.size for leaf in jax.tree.leaves(shapes(network, *inputs, **conditions)))
+def count(network, *inputs):
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes(network, *inputs)))
 
 
 def random_like(tree):
@@ -44,29 +51,25 @@ def random_like(tree):
 
 @pytest.fixture(scope="module")
 def inputs():
-    """Images, times, labels of which one is dropped, and keys; a second time, and tokens of which some are masked."""
+    """Images and times; labels of which one is dropped, tokens of which some are masked, a second time, and keys."""
     x_key, token_key, *keys = jax.random.split(jax.random.key(0), 5)
     mask = [[True, False, True, True], [True, True, True, True], [False, False, False, False]]
     labels = jax.nn.one_hot(jnp.array([0, 1, -1]), 2)
-    return (jax.random.normal(x_key, (3, 4, 6, 1)), jnp.array([0.0, 5.0, 50.0]), labels, jnp.stack(keys)), {
-        "span": jnp.array([0.0, 1.0, 20.0]),
-        "tokens": jax.random.normal(token_key, (3, 4, 5)),
-        "token_mask": jnp.array(mask),
-    }
+    tokens, span = jax.random.normal(token_key, (3, 4, 5)), jnp.array([0.0, 1.0, 20.0])
+    told = Conditioning(labels, tokens, jnp.array(mask), span=span, keys=jnp.stack(keys))
+    return jax.random.normal(x_key, (3, 4, 6, 1)), jnp.array([0.0, 5.0, 50.0]), told
 
 
 @pytest.fixture(scope="module")
 def variables(inputs):
     """Random weights of TINY."""
-    arrays, conditions = inputs
-    return random_like(shapes(TINY, *arrays, **conditions))
+    return random_like(shapes(TINY, *inputs))
 
 
 @pytest.fixture(scope="module")
 def initial(inputs):
     """Weights of TINY at the start; by a generator that takes less time to compile."""
-    arrays, conditions = inputs
-    return jit(lambda key: TINY.init(key, *arrays, **conditions))(jax.random.key(0, impl="unsafe_rbg"))
+    return jit(lambda key: TINY.init(key, *inputs))(jax.random.key(0, impl="unsafe_rbg"))
 
 
 def slow(*size):
@@ -103,7 +106,7 @@ def test_parameter_count_is_the_papers(size, parameters):
     """For ImageNet's latents at 256x256, with a learned variance; the fixed position embedding is none."""
     network = dit(size, out_channels=8)
     assert definition(network) == parameters
-    assert count(network, jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), jnp.zeros((1, 1000))) == parameters
+    assert count(network, jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), Conditioning(jnp.zeros((1, 1000)))) == parameters
 
 
 @pytest.mark.slow
@@ -119,7 +122,7 @@ def test_parameter_count_is_the_papers(size, parameters):
 )
 def test_parameter_count_with_two_times_is_meanflows(size, parameters):
     t = jnp.zeros(1)
-    assert count(dit(size), jnp.zeros((1, 32, 32, 4)), t, jnp.zeros((1, 1000)), span=t) == parameters
+    assert count(dit(size), jnp.zeros((1, 32, 32, 4)), t, Conditioning(jnp.zeros((1, 1000)), span=t)) == parameters
 
 
 def test_the_defaults_are_xl_2_and_go_to_a_file_and_back():
@@ -130,13 +133,13 @@ def test_the_defaults_are_xl_2_and_go_to_a_file_and_back():
 
 @pytest.mark.slow
 def test_at_the_start_the_output_is_zero_and_blocks_are_identities(initial, inputs):
-    arrays, conditions = inputs
-    np.testing.assert_array_equal(apply(initial, *arrays, **conditions), jnp.zeros((3, 4, 6, 2)))
+    _, _, told = inputs
+    np.testing.assert_array_equal(apply(initial, *inputs), jnp.zeros((3, 4, 6, 2)))
     block = jit(DiTBlock(heads=2).apply)
     x, c = jax.random.normal(jax.random.key(1), (2, 3, 6, 16))
     for i in range(3):
         weights = {"params": initial["params"][f"block_{i}"]}
-        moved = block(weights, x, c[:, 0], None, conditions["tokens"], conditions["token_mask"])
+        moved = block(weights, x, c[:, 0], None, told.tokens, told.token_mask)
         np.testing.assert_array_equal(moved, x)
 
 
@@ -177,18 +180,15 @@ def test_output_and_gradient_are_those_of_torch(root, case):
             node = node.setdefault(module, {})
         node[kind] = to_linen(weight, modules[-1])
     network = DiT(2, depth=2, width=24, heads=3, out_channels=6)
-    conditions = {}
+    told = Conditioning(jax.nn.one_hot(reference["y"], 5))  # of which 5 is none: the dropped one
     if case == "extras":
         network = network.clone(depth=3, skips=True, cross_attention=True)
-        conditions = {"span": reference["h"], "tokens": reference["tokens"], "token_mask": reference["mask"]}
+        told = told._replace(span=reference["h"], tokens=reference["tokens"], token_mask=reference["mask"])
     x, y, gradient = (np.moveaxis(reference[k], 1, -1) for k in ("x", "out", "gradient"))
-    labels = jax.nn.one_hot(reference["y"], 5)  # of which 5 is none: the dropped one
-    assert jax.tree.map(jnp.shape, params) == jax.tree.map(
-        jnp.shape, shapes(network, x, reference["t"], labels, **conditions)
-    )
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, shapes(network, x, reference["t"], told))
 
     def squared(x):
-        out = network.apply({"params": params}, x, reference["t"], labels, **conditions)
+        out = network.apply({"params": params}, x, reference["t"], told)
         return jnp.sum(out**2), out
 
     ours, out = jit(jax.grad(squared, has_aux=True))(x)
@@ -254,10 +254,8 @@ def test_patches_are_squares_row_by_row_and_make_the_image_again():
 
 @pytest.mark.slow
 def test_remat_changes_neither_output_nor_gradient(variables, inputs):
-    arrays, conditions = inputs
-
     def squared(variables, network):
-        out = network.apply(variables, *arrays, **conditions)
+        out = network.apply(variables, *inputs)
         return jnp.sum(out**2), out
 
     plain, again = (
@@ -272,12 +270,12 @@ def test_remat_changes_neither_output_nor_gradient(variables, inputs):
 @pytest.mark.slow
 def test_forward_mode_agrees_with_reverse_mode(variables, inputs):
     """<w, J v> = <J^T w, v>, for the image and both times."""
-    (x, t, labels, _), conditions = inputs
+    x, t, told = inputs
 
     def velocity(x, t, span):
-        return TINY.apply(variables, x, t, labels, **conditions | {"span": span})
+        return TINY.apply(variables, x, t, told._replace(span=span, keys=None))
 
-    primals = (x, t, conditions["span"])
+    primals = (x, t, told.span)
     v = jax.tree.map(lambda leaf: jnp.cos(jnp.arange(leaf.size) + 1.0).reshape(leaf.shape), primals)
     w = jnp.sin(jnp.arange(144.0)).reshape(3, 4, 6, 2)
     forward, backward = jit(lambda p: (jax.jvp(velocity, p, v)[1], jax.vjp(velocity, *p)[1](w)))(primals)
@@ -287,12 +285,11 @@ def test_forward_mode_agrees_with_reverse_mode(variables, inputs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", [TINY, UNet(8, (1, 2), 1, (4,), cross_attention=True)], ids=["DiT", "UNet"])
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
 def test_masked_tokens_change_nothing(network, inputs):
-    (x, t, labels, _), conditions = inputs
-    tokens, mask = conditions["tokens"], conditions["token_mask"]
-    params = random_like(shapes(network, x, t, labels, tokens=tokens))
-    apply = jit(lambda tokens, mask: network.apply(params, x, t, labels, tokens=tokens, token_mask=mask))
+    x, t, (labels, tokens, mask, *_) = inputs
+    params = random_like(shapes(network, x, t, Conditioning(labels, tokens)))
+    apply = jit(lambda tokens, mask: network.apply(params, x, t, Conditioning(labels, tokens, mask)))
     y = apply(tokens, mask)
     np.testing.assert_array_equal(apply(jnp.where(mask[..., None], tokens, 1e3), mask), y)
     for seen in (apply(tokens + 1, mask), apply(tokens, ~mask)):
@@ -302,8 +299,7 @@ def test_masked_tokens_change_nothing(network, inputs):
 
 @pytest.mark.slow
 def test_a_row_does_not_depend_on_the_others(variables, inputs):
-    arrays, conditions = inputs
-    together = apply(variables, *arrays, **conditions)
+    together = apply(variables, *inputs)
     for i in range(3):
         row, its = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], inputs)
         np.testing.assert_allclose(apply(variables, *row, **its)[0], together[i], atol=1e-5)
@@ -311,23 +307,22 @@ def test_a_row_does_not_depend_on_the_others(variables, inputs):
 
 @pytest.mark.slow
 def test_output_depends_on_all_that_is_given(variables, inputs):
-    (x, t, labels, keys), conditions = inputs
-    y = apply(variables, x, t, labels, keys, **conditions)
+    x, t, told = inputs
+    y = apply(variables, x, t, told)
     for other in (
-        apply(variables, jnp.roll(x, 2, axis=2), t, labels, keys, **conditions),
-        apply(variables, x, t + 1, labels, keys, **conditions),
-        apply(variables, x, t, jnp.roll(labels, 1, axis=0), keys, **conditions),
-        apply(variables, x, t, labels, jnp.roll(keys, 1), **conditions),
-        apply(variables, x, t, labels, keys, **conditions | {"span": conditions["span"] + 1}),
+        apply(variables, jnp.roll(x, 2, axis=2), t, told),
+        apply(variables, x, t + 1, told),
+        apply(variables, x, t, told._replace(labels=jnp.roll(told.labels, 1, axis=0))),
+        apply(variables, x, t, told._replace(keys=jnp.roll(told.keys, 1))),
+        apply(variables, x, t, told._replace(span=told.span + 1)),
     ):
         assert jnp.all(jnp.abs(other - y).max(axis=(1, 2, 3)) > 1e-3)
 
 
 @pytest.mark.slow
 def test_bfloat16_is_near_float32(variables, inputs):
-    arrays, conditions = inputs
-    exact = apply(variables, *arrays, **conditions)
-    rough = jit(TINY.clone(dtype="bfloat16").apply)(variables, *arrays, **conditions)
+    exact = apply(variables, *inputs)
+    rough = jit(TINY.clone(dtype="bfloat16").apply)(variables, *inputs)
     assert rough.dtype == jnp.float32
     assert 1e-5 < jnp.abs(rough - exact).max() / jnp.abs(exact).max() < 0.05
 
@@ -337,7 +332,7 @@ def test_cross_attention_of_the_unet_adds_weights_and_starts_as_the_identity():
     x, t, tokens = jax.random.normal(jax.random.key(0), (1, 8, 8, 1)), jnp.zeros(1), jnp.ones((1, 2, 3))
     plain = UNet(8, (1, 2), 1, (4,), dropout=0.0)
     crossed = plain.clone(cross_attention=True)
-    params = shapes(crossed, x, t, tokens=tokens)
+    params = shapes(crossed, x, t, Conditioning(tokens=tokens))
     kept = {
         block: {name: leaf for name, leaf in layers.items() if name != "cross_attention"}
         for block, layers in params.items()
@@ -358,7 +353,7 @@ def test_fused_attention_is_for_half_precision_on_gpus(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("network", "conditions", "message"),
+    ("network", "told", "message"),
     [
         (DiT(4, width=16, heads=2), {}, "6x8 does not divide into patches of patch=4: use a patch of 1, 2, or pad"),
         (DiT(2, width=16, heads=5), {}, "heads=5 does not divide a width of 16: use 4 or 8"),
@@ -369,9 +364,9 @@ def test_fused_attention_is_for_half_precision_on_gpus(monkeypatch):
         (DiT(2, width=16, heads=0), {}, "heads=0 does not divide a width of 16: use 1"),
     ],
 )
-def test_what_does_not_fit_is_refused(network, conditions, message):
+def test_what_does_not_fit_is_refused(network, told, message):
     with pytest.raises(ValueError, match=message):
-        shapes(network, jnp.zeros((1, 6, 8, 1)), jnp.zeros(1), **conditions)
+        shapes(network, jnp.zeros((1, 6, 8, 1)), jnp.zeros(1), Conditioning(**told))
 
 
 @pytest.mark.parametrize("name", ["XXL/2", "XL", "XL/0", "XL/x"])

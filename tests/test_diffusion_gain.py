@@ -30,7 +30,7 @@ class Shrinks:
 
     process: Discrete = Discrete()
 
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         alpha, sigma = (a.reshape(-1, 1, 1, 1) for a in (self.process.alpha(t), self.process.sigma(t)))
         return sigma * x / (sigma**2 + alpha**2 * STD**2)
 
@@ -87,7 +87,7 @@ def test_a_wrong_gain():
 class Constant:
     """Predicts 0, whatever there is to be predicted."""
 
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         return jnp.zeros_like(x)
 
 
@@ -126,7 +126,7 @@ class Pixelwise(nn.Module):
     """A number for each pixel."""
 
     @nn.compact
-    def __call__(self, x, t, labels=None, keys=None):
+    def __call__(self, x, t, conditioning):
         return nn.Dense(1, name="dense")(x)
 
 

@@ -10,6 +10,7 @@ import pytest
 from programs import counted
 
 from imagegen_jax.diffusion import guidance
+from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.guidance import (
     autoguidance,
     cfg_zero_star,
@@ -20,7 +21,6 @@ from imagegen_jax.diffusion.guidance import (
     rescaled,
     thresholded,
 )
-from imagegen_jax.diffusion.solvers import DPMSolver
 
 SIGMA = jnp.array([0.02, 0.2, 1.0, 7.0])
 X = jnp.asarray(mixture.draw(np.random.default_rng(0), 4), jnp.float32) + SIGMA[:, None]

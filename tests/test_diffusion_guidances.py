@@ -67,8 +67,8 @@ class Network:
     def init(self, *inputs):
         return {"params": {"shift": jnp.float32(self.shift)}}
 
-    def apply(self, variables, x, t, labels, keys=None):
-        moved = (labels @ jnp.array([0.5, -1.0, 2.0])).reshape(-1, 1, 1, 1)
+    def apply(self, variables, x, t, conditioning):
+        moved = (conditioning.labels @ jnp.array([0.5, -1.0, 2.0])).reshape(-1, 1, 1, 1)
         waves = jnp.sin(2 * x + moved + jnp.arange(4.0).reshape(4, 1)) + moved + variables["params"]["shift"]
         return jnp.concatenate([waves] * self.copies, axis=-1)
 
@@ -233,7 +233,7 @@ def test_guidances_are_options_and_are_stored():
     assert parse_overrides(model, words.split(), "sample").guidance == nested
     assert override(model, {"guidance": Interval(), "guidance.of": Projected()}).guidance == Interval(of=Projected())
     assert from_dict(to_dict(nested)) == nested
-    with pytest.raises(SystemExit, match="it can be classifierfree, cfgzerostar, projected, interval, rescaled"):
+    with pytest.raises(SystemExit, match="it can be ClassifierFree, CFGZeroStar, Projected, Interval, Rescaled"):
         parse_overrides(model, ["--guidance", "plain"], "sample")
 
 

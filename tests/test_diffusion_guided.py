@@ -134,7 +134,7 @@ class Noise:
     v: float
     learned_variance: bool = True
 
-    def apply(self, variables, x_t, t, labels, keys):
+    def apply(self, variables, x_t, t, conditioning):
         alpha_bar = jnp.asarray(self.schedule.alpha_bar)[(t * self.schedule.steps / 1000).round().astype(int)]
         signal, noise = jnp.sqrt(alpha_bar)[:, None], jnp.sqrt(1 - alpha_bar)[:, None]
         points = x_t.reshape(-1, 2)
@@ -175,9 +175,9 @@ class Means(nn.Module):
     """F of the best denoiser of normal data with a mean for each class, and a parameter to add to them."""
 
     @nn.compact
-    def __call__(self, x, t, labels, keys=None):
+    def __call__(self, x, t, conditioning):
         more = self.param("more", nn.initializers.zeros, ())
-        means = more if labels is None else more + labels @ jnp.linspace(-0.45, 0.45, 10)
+        means = more if conditioning.labels is None else more + conditioning.labels @ jnp.linspace(-0.45, 0.45, 10)
         sigma = jnp.exp(4 * t)
         return jnp.zeros_like(x) + (means * sigma / (0.5 * jnp.sqrt(0.25 + sigma**2))).reshape(-1, 1, 1, 1)
 

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.likelihood import log_prob_of_level
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.importance import HISTORY, remembered
 from imagegen_jax.diffusion.improved import ImprovedDDPM, Step
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, posterior
-from imagegen_jax.metrics.likelihood import log_prob_of_level
 from imagegen_jax.nn.adm import ADM
 
 KEY = jax.random.key(0)
@@ -30,7 +30,7 @@ class Knows:
     share: float = 1.0
     learned_variance: bool = True
 
-    def apply(self, variables, x_t, t, labels, keys):
+    def apply(self, variables, x_t, t, conditioning):
         alpha_bar = jnp.asarray(SCHEDULE.alpha_bar)[(t * SCHEDULE.steps / 1000).round().astype(int)]
         alpha_bar = alpha_bar.reshape(-1, 1, 1, 1)
         epsilon = (x_t - jnp.sqrt(alpha_bar) * IMAGE) / jnp.sqrt(1 - alpha_bar)
@@ -193,8 +193,8 @@ def test_its_denoiser_is_had_from_the_noise():
 class OfLabels(Knows):
     """As `Knows` with a label, and no noise at all without one."""
 
-    def apply(self, variables, x_t, t, labels, keys):
-        return super().apply(variables, x_t, t, labels, keys) * labels.sum(axis=1).reshape(-1, 1, 1, 1)
+    def apply(self, variables, x_t, t, conditioning):
+        return super().apply(variables, x_t, t, conditioning) * conditioning.labels.sum(axis=1).reshape(-1, 1, 1, 1)
 
 
 def test_its_denoiser_is_guided():

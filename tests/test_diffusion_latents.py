@@ -13,10 +13,10 @@ import pytest
 from imagegen_jax.core.draw import panels
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.improved import ImprovedDDPM
-from imagegen_jax.diffusion.label_dropout import drop_labels
 from imagegen_jax.diffusion.meanflow import MeanFlow
 from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.nn.conditioning import Conditioning, Rates, drop_conditions
 from imagegen_jax.nn.dit import DiT
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # a sixth of the time
@@ -34,11 +34,11 @@ class Shrinks:
 
     learned_variance: bool = True
 
-    def apply(self, variables, x_t, t, labels, keys):
+    def apply(self, variables, x_t, t, conditioning):
         alpha_bar = jnp.asarray(SCHEDULE.alpha_bar)[(t * SCHEDULE.steps / 1000).round().astype(int)]
         alpha_bar = alpha_bar.reshape(-1, 1, 1, 1)
         epsilon = jnp.sqrt(1 - alpha_bar) * x_t / (1 - alpha_bar + alpha_bar * STD**2)
-        if labels is not None:
+        if (labels := conditioning.labels) is not None:
             epsilon += 0.01 * (labels @ jnp.arange(labels.shape[1])).reshape(-1, 1, 1, 1)
         return jnp.concatenate([epsilon, -jnp.ones_like(x_t)], axis=-1)
 
@@ -95,9 +95,9 @@ def test_labels_are_left_out():
     """Of the share that is asked for: label 100 adds 1 to the noise, and so 1 to the loss of a row that has it."""
     label, keys = jnp.full(400, 100), jax.random.split(KEY, 400)
     one_hot = jax.nn.one_hot(label, 101)
-    kept = drop_labels(one_hot, 0.5, keys).sum(axis=1)
+    kept = drop_conditions(Conditioning(one_hot), Rates(0.5), keys).labels.sum(axis=1)
     assert set(np.unique(kept)) == {0, 1} and 160 < kept.sum() < 240
-    assert drop_labels(one_hot, 0.0, keys) is one_hot
+    assert drop_conditions(Conditioning(one_hot), Rates(), keys).labels is one_hot
     batch = inputs(jnp.zeros((400, *SHAPE)), label=label)
     models = (improved(num_classes=101, label_dropout=share) for share in (0.0, 0.5))
     losses = [float(jit(lambda model=model: model.loss(NETS, batch)[0])()) for model in models]

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from imagegen_jax.core.choices import options_of
 from imagegen_jax.core.serial import from_dict, to_dict
 from imagegen_jax.diffusion.levels import (
     AnyLevels,
@@ -58,7 +59,7 @@ def test_levels_fall_to_0_and_survive_json(levels):
 
 
 def test_every_kind_is_tested():
-    assert {type(levels) for levels in ALL} | {FromFile, Listed} == set(AnyLevels.__args__)
+    assert {type(levels) for levels in ALL} | {FromFile, Listed} == set(options_of(AnyLevels).load_all())
 
 
 @pytest.mark.parametrize("spacing", ["linear", "leading", "trailing", "quadratic"])

@@ -13,6 +13,7 @@ from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.editing import denoising_model
 from imagegen_jax.diffusion.meanflow import MeanFlow
 from imagegen_jax.diffusion.times import Uniform
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.dit import DiT
 
 KEY = jax.random.key(0)
@@ -29,10 +30,11 @@ class Exact:
     def clone(self, attention):
         return self
 
-    def apply(self, variables, z, t, labels, keys, span):
+    def apply(self, variables, z, t, conditioning):
         def variance(t):
             return (1 - t) ** 2 * STD**2 + t**2
 
+        span = conditioning.span
         small = span < 1e-3  # there the velocity itself, sigma' / sigma z
         r = t - jnp.where(small, 0.5, span)
         mean = (1 - jnp.sqrt(variance(r) / variance(t))) / jnp.where(small, 0.5, span)
@@ -116,10 +118,9 @@ def test_guided_velocity_is_the_papers(small):
     model, nets = small
     z, t, v = normal(2).repeat(2, 1).repeat(2, 2), jnp.array([0.2, 0.9]), jnp.ones((2, 4, 4, 1))
     labels = jax.nn.one_hot(jnp.array([0, 2]), 3)
-    conditional, free = (
-        model.network.apply(nets["network"], z, t, rows, span=0 * t) for rows in (labels, jnp.zeros((2, 3)))
-    )
-    found = model._guide(nets, z, t, v, labels, None)
+    told = [Conditioning(rows, span=0 * t) for rows in (labels, jnp.zeros((2, 3)))]
+    conditional, free = (model.network.apply(nets["network"], z, t, one) for one in told)
+    found = model._guide(nets, z, t, v, Conditioning(labels))
     np.testing.assert_allclose(found, 2 * v + 0.25 * conditional - 1.25 * free, atol=1e-5)
     assert float(jnp.abs(conditional - free).max()) > 1e-3
 

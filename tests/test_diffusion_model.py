@@ -17,13 +17,13 @@ from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.coupling import optimal_order
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.label_dropout import drop_labels
 from imagegen_jax.diffusion.levels import Karras, Spaced
-from imagegen_jax.diffusion.prediction import convert, rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows, convert
 from imagegen_jax.diffusion.preserving import Cosine, Discrete, Gamma, GammaLine, SubVP, VariancePreserving
 from imagegen_jax.diffusion.process import EDM, Point, RectifiedFlow, VarianceExploding, at
 from imagegen_jax.diffusion.times import LogitNormal, LogNormal, Uniform, WholeTimes
 from imagegen_jax.diffusion.weighting import P2, MinSNR, Plain
+from imagegen_jax.nn.conditioning import Conditioning, Rates, drop_conditions
 from imagegen_jax.nn.unet import UNet
 
 KEY = jax.random.key(0)
@@ -41,10 +41,10 @@ class Knows:
     def init(self, key, x, t, labels):
         return {"params": {}}
 
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         if self.kind == "F":
             sigma = jnp.exp(4 * t)  # t is c_noise, and x is c_in x
-            return convert(IMAGE + 0 * x, x * rows_of(jnp.sqrt(sigma**2 + 0.25), x), sigma, EDM(), "x0", "F")
+            return convert(IMAGE + 0 * x, x * broadcast_rows(jnp.sqrt(sigma**2 + 0.25), x), sigma, EDM(), "x0", "F")
         return convert(IMAGE + 0 * x, x, t, self.process, "x0", self.kind)
 
 
@@ -91,7 +91,7 @@ def test_a_network_that_says_nothing_pays_for_the_target():
 
 @dataclasses.dataclass(frozen=True)
 class Silent:
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         return jnp.zeros_like(x)
 
 
@@ -99,7 +99,7 @@ class Silent:
 class Tells:
     """A network that says what it is told of the time."""
 
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         return jnp.zeros_like(x) + t.reshape(-1, 1, 1, 1)
 
 
@@ -169,7 +169,8 @@ def conditional():
 
 @pytest.mark.slow
 def test_a_quarter_of_the_labels_is_left_out():
-    rows = drop_labels(jax.nn.one_hot(jnp.zeros(4_000, int), 3), 0.25, jax.random.split(KEY, 4_000))
+    labels = Conditioning(jax.nn.one_hot(jnp.zeros(4_000, int), 3))
+    rows = drop_conditions(labels, Rates(0.25), jax.random.split(KEY, 4_000)).labels
     assert set(np.unique(rows.sum(axis=1))) == {0, 1}
     assert float(rows.mean(axis=0)[0]) == pytest.approx(0.75, abs=0.03)
 
@@ -180,7 +181,7 @@ def test_guidance_of_1_is_the_class_and_of_0_no_class(conditional):
     x, sigma = jax.random.normal(KEY, (2, 4, 4, 1)), jnp.array([0.3, 2.0])
     label = jnp.array([1, 2])
     plain = model.denoiser(nets, {"label": label})(x, sigma)
-    free = model._denoiser(nets, {}, jnp.zeros((2, 3)))(x, sigma)
+    free = model.estimate(nets, Conditioning(jnp.zeros((2, 3))))(x, sigma)
     assert float(jnp.abs(plain - free).max()) > 1e-3
     for guidance, expected in ((1.0, plain), (0.0, free), (3.0, free + 3 * (plain - free))):
         found = model.denoiser(nets, {"label": label, "guidance": guidance})(x, sigma)

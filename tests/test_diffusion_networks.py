@@ -16,6 +16,7 @@ import pytest
 
 from imagegen_jax.core.optim import NormaliseWeights
 from imagegen_jax.nn.adm import ADM, ADMClassifier
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.edm2 import EDM2UNet, Uncertainty, mp_cat, mp_silu, mp_sum
 from imagegen_jax.nn.song import SongUNet
 from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
@@ -75,7 +76,7 @@ def case(request, root):
 
     @jit
     def program(variables, inputs, direction):
-        return jax.jvp(lambda x: exact.apply(variables, **inputs | {"x": x}), (inputs["x"],), (direction,))
+        return jax.jvp(lambda x: exact.apply(variables, **called(inputs | {"x": x})), (inputs["x"],), (direction,))
 
     def run(*arguments):
         with jax.enable_x64(True):
@@ -100,9 +101,16 @@ def drawn(names):
     return variables
 
 
+def called(inputs):
+    """The arguments of a network: what it is told beside the image and the time is one of them."""
+    told = {name: value for name, value in inputs.items() if name in Conditioning._fields and value is not None}
+    rest = {name: value for name, value in inputs.items() if name not in Conditioning._fields}
+    return rest | ({"conditioning": Conditioning(**told)} if told else {})
+
+
 def shapes(case, **changes):
     """Of the variables that a network starts with."""
-    found = jax.eval_shape(functools.partial(case.network.init, START), **case.inputs | changes)
+    found = jax.eval_shape(functools.partial(case.network.init, START), **called(case.inputs | changes))
     return jax.tree.map(jnp.shape, found)
 
 
@@ -137,7 +145,7 @@ def test_sums_and_predictions_start_without_their_last_layers(case):
 
     @jit  # what is not put out is not drawn
     def last():
-        params = case.network.init(START, **case.inputs)["params"]
+        params = case.network.init(START, **called(case.inputs))["params"]
         leaves = {"/".join(key.key for key in path): p for path, p in jax.tree.leaves_with_path(params)}
         wanted = ("gain",) if case.name == "edm2" else ("conv_2/kernel", "attention/out/kernel", "conv_out/kernel")
         return {name: p for name, p in leaves.items() if name.endswith(wanted)}
@@ -161,9 +169,8 @@ def test_without_labels_there_are_no_weights_for_them(case):
 def test_dropout_and_dtype_are_as_told(case):
     """Without keys there is none, as torch had none. By the way: in bfloat16, with a result in float32."""
     keys, rough = jax.random.split(jax.random.key(0), 2), case.network.clone(dtype="bfloat16")
-    traced, y = jax.make_jaxpr(functools.partial(rough.apply, keys=keys, **case.inputs), return_shape=True)(
-        case.variables
-    )
+    given = case.inputs | {"keys": keys} if case.name == "classifier" else called(case.inputs | {"keys": keys})
+    traced, y = jax.make_jaxpr(functools.partial(rough.apply, **given), return_shape=True)(case.variables)
     assert "random_bits" in str(traced)
     products = [line for line in str(traced).splitlines() if "conv_general_dilated[" in line]
     assert products and all(":bf16" in line for line in products)
@@ -189,7 +196,7 @@ def test_source_of_adm_may_be_smaller_but_not_larger():
     x, t = jnp.zeros((3, 8, 8, 3)), jnp.zeros(3)
 
     def init(source):
-        return jax.eval_shape(functools.partial(NETWORKS["adm"].init, START), x, t, source=source)
+        return jax.eval_shape(functools.partial(NETWORKS["adm"].init, START), x, t, Conditioning(source=source))
 
     assert init(x[..., :1])["params"]["conv_in"]["kernel"].shape == (3, 3, 4, 16)
     with pytest.raises(ValueError, match="a source of 8x9 is larger than the image of 8x8"):
@@ -205,7 +212,9 @@ def test_augmentation_labels_of_zeros_are_the_same_as_none():
     """So that sampling needs none: their layer has no bias."""
     x, t, zeros = jnp.zeros((2, 4, 4, 1)), jnp.zeros(2), jnp.zeros((2, 9))
     init = functools.partial(SongUNet(8, (1,), blocks=0).init, START)
-    found, without = jax.eval_shape(init, x, t, augment_labels=zeros)["params"], jax.eval_shape(init, x, t)["params"]
+    found, without = (
+        jax.eval_shape(init, x, t, Conditioning(augment_labels=given))["params"] for given in (zeros, None)
+    )
     assert found.keys() - without.keys() == {"augment"}
     assert jax.tree.map(jnp.shape, found["augment"]) == {"kernel": (9, 8)}
 

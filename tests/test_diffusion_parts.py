@@ -24,6 +24,7 @@ from imagegen_jax.diffusion.preserving import Gamma, GammaLine
 from imagegen_jax.diffusion.scm import SCM
 from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.denoising import forward_differentiable
 from imagegen_jax.nn.dit import DiT
 from imagegen_jax.nn.edm2 import EDM2UNet
@@ -82,7 +83,7 @@ def test_a_model_trains_any_network(model, network):
 def test_a_second_time_has_weights_of_its_own(network):
     x, t = jnp.zeros((1, *SHAPE)), jnp.zeros(1)
     init = functools.partial(NETWORKS[network].init, KEY)
-    found, without = (jax.eval_shape(init, x, t, **given)["params"] for given in ({"span": t}, {}))
+    found, without = (jax.eval_shape(init, x, t, Conditioning(span=given))["params"] for given in (t, None))
     new = found.keys() - without.keys()
     assert new and all(name.startswith("span") for name in new)
 
@@ -109,9 +110,11 @@ def test_any_network_can_have_an_attention_that_forward_mode_goes_through():
 def test_predictions_with_a_variance_are_refused(model):
     batch = {"image": jnp.zeros((1, *SHAPE)), "label": jnp.zeros(1, jnp.int32)}
     variance = NETWORKS["adm"].clone(learned_variance=True)
-    with pytest.raises(ValueError, match=r"learned_variance=True: only ImprovedDDPM .* set it to False"):
+    with pytest.raises(
+        ValueError, match=r"learned_variance=True makes 2 channels, .* a variance is ImprovedDDPM's alone"
+    ):
         model(variance, image_shape=SHAPE).init(KEY, batch)
-    with pytest.raises(ValueError, match="out_channels=2: images have 1 channels"):
+    with pytest.raises(ValueError, match="out_channels=2 makes 2 channels, but images have 1 channels"):
         model(NETWORKS["dit"].clone(out_channels=2), image_shape=SHAPE).init(KEY, batch)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.diffusion.denoiser import clipped, from_prediction, preconditioned
-from imagegen_jax.diffusion.prediction import Kind, coefficients, convert, row, rows_of
+from imagegen_jax.diffusion.prediction import Kind, broadcast_rows, coefficients, convert, row
 from imagegen_jax.diffusion.preserving import Cosine, Discrete, Gamma, SubVP, VariancePreserving
 from imagegen_jax.diffusion.process import EDM, Point, RectifiedFlow, VarianceExploding, at
 from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule
@@ -222,9 +222,9 @@ def test_a_discrete_velocity_between_whole_times_is_that_of_the_nearest():
 
     def predict(x_t, t):
         point = at(process, t)
-        return rows_of(point.alpha_rate, x_t) * x_0 + rows_of(point.sigma_rate, x_t) * epsilon
+        return broadcast_rows(point.alpha_rate, x_t) * x_0 + broadcast_rows(point.sigma_rate, x_t) * epsilon
 
-    found = from_prediction(predict, process, "velocity")(x_0 + rows_of(sigma, x_0) * epsilon, sigma)
+    found = from_prediction(predict, process, "velocity")(x_0 + broadcast_rows(sigma, x_0) * epsilon, sigma)
     np.testing.assert_allclose(found, x_0, atol=0.01)
 
 

@@ -36,7 +36,8 @@ class Tiny(nn.Module):
     """One layer on pixels, times and labels, which starts from normal weights."""
 
     @nn.compact
-    def __call__(self, x, t, labels=None, keys=None):
+    def __call__(self, x, t, conditioning):
+        labels = conditioning.labels
         given = [x.reshape(len(x), -1), jnp.cos(t)[:, None], *([] if labels is None else [labels])]
         return nn.Dense(x[0].size)(jnp.concatenate(given, axis=-1)).reshape(x.shape)
 
@@ -47,7 +48,7 @@ class Constant:
 
     value: float = 0.25
 
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         return jnp.full_like(x, self.value + variables.get("more", 0.0))
 
 

@@ -19,7 +19,7 @@ from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.levels import Listed
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.preserving import Cosine
 from imagegen_jax.diffusion.scm import SCM, LearnedWeight
 from imagegen_jax.diffusion.times import Uniform
@@ -41,18 +41,18 @@ class Normal:
 
     scale: float = 1.0
 
-    def apply(self, variables, x, t, labels, keys):
+    def apply(self, variables, x, t, conditioning):
         if variables.get("denoises"):
             slope = (SIGMA_D**2 - STD**2) * jnp.sin(t) * jnp.cos(t) / spread(t) ** 2
-            return rows_of(slope, x) * x
-        return self.scale * rows_of((jnp.cos(t) - STD / spread(t)) / jnp.sin(t), x) * x
+            return broadcast_rows(slope, x) * x
+        return self.scale * broadcast_rows((jnp.cos(t) - STD / spread(t)) / jnp.sin(t), x) * x
 
 
 class Tiny(nn.Module):
     """One layer on pixels and times, which starts from normal weights."""
 
     @nn.compact
-    def __call__(self, x, t, labels=None, keys=None):
+    def __call__(self, x, t, conditioning=None):
         return nn.Dense(x[0].size)(jnp.append(x.reshape(len(x), -1), jnp.cos(t)[:, None], axis=1)).reshape(x.shape)
 
 
@@ -105,20 +105,22 @@ def test_the_tangent_is_that_of_differences_along_the_path(small):
     model = SCM(network, image_shape=SHAPE)
 
     def along(t):
-        return rows_of(np.cos(t), x_0) * x_0 + rows_of(np.sin(t), x_0) * z
+        return broadcast_rows(np.cos(t), x_0) * x_0 + broadcast_rows(np.sin(t), x_0) * z
 
     @jax.jit
     def field(x, t):
-        return network.apply(nets, x, t, None, None)
+        return network.apply(nets, x, t)
 
     def f(t):
-        return rows_of(np.cos(t), x_0) * along(t) - rows_of(np.sin(t), x_0) * SIGMA_D * field(along(t) / SIGMA_D, t)
+        return broadcast_rows(np.cos(t), x_0) * along(t) - broadcast_rows(np.sin(t), x_0) * SIGMA_D * field(
+            along(t) / SIGMA_D, t
+        )
 
-    slope = rows_of(np.cos(t), x_0) * z - rows_of(np.sin(t), x_0) * x_0
+    slope = broadcast_rows(np.cos(t), x_0) * z - broadcast_rows(np.sin(t), x_0) * x_0
     tangent = jax.jit(lambda share: model.tangent(field, *map(jnp.float32, (along(t), t, slope)), share))
     F, g = tangent(1.0)
     np.testing.assert_allclose(F, field(along(t) / SIGMA_D, t), atol=1e-5)
-    h, cos = 1e-2, rows_of(np.cos(t), x_0)
+    h, cos = 1e-2, broadcast_rows(np.cos(t), x_0)
     whole = cos * (8 * (f(t + h) - f(t - h)) - (f(t + 2 * h) - f(t - 2 * h))) / (12 * h)
     direct = -(cos**2) * (SIGMA_D * np.asarray(F) - slope)
     np.testing.assert_allclose(g, whole, rtol=1e-3, atol=1e-3)
@@ -173,9 +175,9 @@ def test_the_loss_is_the_papers():
     keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(given.keys)
     t = jnp.arctan(jnp.exp(-1.0 + 1.4 * jax.vmap(jax.random.normal)(keys[0])) / SIGMA_D)
     z = SIGMA_D * jax.vmap(lambda key: jax.random.normal(key, SHAPE))(keys[1])
-    cos, sin = rows_of(jnp.cos(t), z), rows_of(jnp.sin(t), z)
+    cos, sin = broadcast_rows(jnp.cos(t), z), broadcast_rows(jnp.sin(t), z)
     x_0 = given.batch["image"]
-    field = lambda x, t: Normal().apply({}, x, t, None, None)  # noqa: E731
+    field = lambda x, t: Normal().apply({}, x, t, None)  # noqa: E731
     _, g = model.tangent(field, cos * x_0 + sin * z, t, cos * z - sin * x_0)
     norm = np.sqrt(np.sum(np.asarray(g) ** 2, axis=(1, 2, 3)))
     loss, aux = model.loss(EXACT, given)
@@ -218,8 +220,8 @@ def test_the_jump_in_the_solvers_coordinates():
     """x = x_t / cos(t) at sigma = sigma_d tan(t) ends at STD / spread(t) x_t."""
     t = jnp.array([0.1, 0.9, 1.5])
     x_t = jax.random.normal(KEY, (3, *SHAPE))
-    found = exact().denoiser(EXACT, {})(x_t / rows_of(jnp.cos(t), x_t), SIGMA_D * jnp.tan(t))
-    np.testing.assert_allclose(found, rows_of(STD / spread(t), x_t) * x_t, rtol=1e-3)
+    found = exact().denoiser(EXACT, {})(x_t / broadcast_rows(jnp.cos(t), x_t), SIGMA_D * jnp.tan(t))
+    np.testing.assert_allclose(found, broadcast_rows(STD / spread(t), x_t) * x_t, rtol=1e-3)
 
 
 # --- runs ------------------------------------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ def test_a_v_prediction_of_equal_angles_is_a_teacher():
     assert not jax.tree.all(jax.tree.map(np.array_equal, found["network"], first["params"]))
 
     t, x_t = jnp.array([0.3, 1.2]), jax.random.normal(KEY, (2, *SHAPE))
-    cos, sin = rows_of(jnp.cos(t), x_t), rows_of(jnp.sin(t), x_t)
+    cos, sin = broadcast_rows(jnp.cos(t), x_t), broadcast_rows(jnp.sin(t), x_t)
     F = model._field({"params": found["teacher"]}, None, None)(x_t, t)
     denoised = diffusion.denoiser({"network": first}, {})(x_t / cos, jnp.tan(t))
     np.testing.assert_allclose(denoised, cos * x_t - sin * F, atol=1e-5)

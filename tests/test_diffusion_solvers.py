@@ -12,25 +12,16 @@ import numpy as np
 import pytest
 from programs import counted
 
+from imagegen_jax.core.choices import options_of
 from imagegen_jax.diffusion import heun, solver
+from imagegen_jax.diffusion.ancestral import ConsistencyMultistep, DDPMAncestral, EulerAncestral
+from imagegen_jax.diffusion.exponential import DPMSolver, UniPC
+from imagegen_jax.diffusion.heun import Heun, Restart
 from imagegen_jax.diffusion.levels import ShiftedFlow
-from imagegen_jax.diffusion.ode import Tolerance, integrate
+from imagegen_jax.diffusion.multistep import DEIS, LMS, PNDM, Euler
+from imagegen_jax.diffusion.ode import RK45, Tolerance, integrate
 from imagegen_jax.diffusion.process import EDM, RectifiedFlow
-from imagegen_jax.diffusion.solvers import (
-    DEIS,
-    LMS,
-    PNDM,
-    RK45,
-    AnySolver,
-    ConsistencyMultistep,
-    DDPMAncestral,
-    DPMSolver,
-    Euler,
-    EulerAncestral,
-    Heun,
-    Restart,
-    UniPC,
-)
+from imagegen_jax.diffusion.solver import AnySolver
 
 KEY = jax.random.key(0)
 # Random numbers take most of the time to compile, six times less so without optimization.
@@ -319,4 +310,4 @@ def test_eta_belongs_to_solvers_with_noise():
 
 def test_every_solver_is_tested():
     tested = {type(solve) for solve in (*REFERENCES.values(), *STOCHASTIC, *DETERMINISTIC)}
-    assert tested == set(AnySolver.__args__)
+    assert tested == set(options_of(AnySolver).load_all())

@@ -26,6 +26,7 @@ from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.diffusion.progressive import Progressive
 from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.dit import DiT
 from imagegen_jax.nn.edm2 import EDM2UNet
 from imagegen_jax.nn.resample import with_source
@@ -62,9 +63,8 @@ def test_a_network_sees_its_source(network):
     """Of any channels, which are the inputs of the first layer alone; a row sees its own."""
     x, t = jax.random.normal(KEY, (2, 4, 4, 1)), jnp.array([0.3, 0.7])
     source = jax.random.normal(jax.random.key(1), (2, 2, 2, 3))
-    shapes, without = (
-        jax.eval_shape(functools.partial(network.init, KEY), x, t, source=given)["params"] for given in (source, None)
-    )
+    init = functools.partial(network.init, KEY)
+    shapes, without = (jax.eval_shape(init, x, t, Conditioning(source=given))["params"] for given in (source, None))
     differ = [
         "/".join(key.key for key in path)
         for (path, one), other in zip(jax.tree.leaves_with_path(shapes), jax.tree.leaves(without), strict=True)
@@ -74,9 +74,8 @@ def test_a_network_sees_its_source(network):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: 0.5 * rng.standard_normal(leaf.shape, np.float32), shapes)
     constants = {"f": np.ones(8, np.float32), "phi": np.zeros(8, np.float32)}
-    apply = jit(
-        lambda source: network.apply({"params": params, "constants": {"fourier": constants}}, x, t, source=source)
-    )
+    variables = {"params": params, "constants": {"fourier": constants}}
+    apply = jit(lambda source: network.apply(variables, x, t, Conditioning(source=source)))
     change = np.abs(apply(np.array([-1, 1]).reshape(-1, 1, 1, 1) * source) - apply(source)).max(axis=(1, 2, 3))
     assert change[0] > 1e-3 and change[1] < 1e-6
 
@@ -88,9 +87,9 @@ class Copies(nn.Module):
     """Takes the source for the image."""
 
     @nn.compact
-    def __call__(self, x, t, labels=None, keys=None, *, source):
+    def __call__(self, x, t, conditioning):
         nothing = self.param("nothing", nn.initializers.zeros, ())
-        return with_source(jnp.zeros_like(x), source)[..., 1:] + nothing * x
+        return with_source(jnp.zeros_like(x), conditioning.source)[..., 1:] + nothing * x
 
 
 class CopiesNoise(nn.Module):
@@ -100,11 +99,11 @@ class CopiesNoise(nn.Module):
     learned_variance: bool = True
 
     @nn.compact
-    def __call__(self, x, t, labels=None, keys=None, *, source):
+    def __call__(self, x, t, conditioning):
         nothing = self.param("nothing", nn.initializers.zeros, ())
         alpha_bar = jnp.asarray(self.schedule.alpha_bar, jnp.float32)
         alpha_bar = alpha_bar[jnp.round(t * self.schedule.steps / 1000).astype(int)][:, None, None, None]
-        epsilon = (x - jnp.sqrt(alpha_bar) * source) / jnp.sqrt(1 - alpha_bar)
+        epsilon = (x - jnp.sqrt(alpha_bar) * conditioning.source) / jnp.sqrt(1 - alpha_bar)
         return jnp.concatenate([epsilon, nothing - jnp.ones_like(x)], axis=-1)
 
 

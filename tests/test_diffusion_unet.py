@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.unet import UNet
@@ -37,7 +38,7 @@ def random_like(tree, seed=0):
 def tiny():
     """Random weights of TINY, and inputs: three images, times, labels of two classes and keys."""
     x = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
-    inputs = (x, jnp.array([0, 500, 999]), jax.nn.one_hot(jnp.array([0, 1, 1]), 2))
+    inputs = (x, jnp.array([0, 500, 999]), Conditioning(jax.nn.one_hot(jnp.array([0, 1, 1]), 2)))
     variables = jax.eval_shape(TINY.init, jax.random.key(0), *inputs)
     return random_like(variables), inputs, jax.random.split(jax.random.key(2), 3)
 
@@ -51,7 +52,7 @@ def initial(tiny):
 def test_parameter_count_is_the_papers():
     x, t = jnp.zeros((1, 32, 32, 3)), jnp.zeros(1)
     assert count(UNet(), x, t) == 35_746_307
-    assert count(UNet(), x, t, jnp.zeros((1, 10))) == 35_746_307 + 10 * 512
+    assert count(UNet(), x, t, Conditioning(jnp.zeros((1, 10)))) == 35_746_307 + 10 * 512
 
 
 def test_parameter_count_is_the_recorded_one(shared):
@@ -147,8 +148,8 @@ def our(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", [False, True])
 def test_a_row_does_not_depend_on_the_others(tiny, dropout):
-    variables, inputs, keys = tiny
-    inputs = (*inputs, keys if dropout else None)
+    variables, (x, t, told), keys = tiny
+    inputs = (x, t, told._replace(keys=keys if dropout else None))
     together = jit(TINY.apply)(variables, *inputs)
     for i in range(3):
         alone = jit(TINY.apply)(variables, *jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], inputs))
@@ -156,13 +157,13 @@ def test_a_row_does_not_depend_on_the_others(tiny, dropout):
 
 
 def test_output_depends_on_time_label_and_dropout(tiny):
-    variables, (x, t, labels), keys = tiny
+    variables, (x, t, told), keys = tiny
     apply = jit(TINY.apply)
-    y = apply(variables, x, t, labels)
+    y = apply(variables, x, t, told)
     for other in (
-        apply(variables, x, t + 1, labels),
-        apply(variables, x, t, 1 - labels),
-        apply(variables, x, t, labels, keys),
+        apply(variables, x, t + 1, told),
+        apply(variables, x, t, told._replace(labels=1 - told.labels)),
+        apply(variables, x, t, told._replace(keys=keys)),
     ):
         assert jnp.all(jnp.abs(other - y).max(axis=(1, 2, 3)) > 1e-3)
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.likelihood import bits_per_dim
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.vdm import VDM, log_prob_of_levels
-from imagegen_jax.metrics.likelihood import bits_per_dim
 from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
 
 # Random numbers take most of the time to compile, six times less so without optimization.
@@ -28,7 +28,7 @@ ENDS = (-6.0, 4.0)
 class Exact:
     """The best prediction of the noise for data from N(0, STD^2): sigma z / (alpha^2 STD^2 + sigma^2); scaled."""
 
-    def apply(self, variables, z, gamma, labels, keys):
+    def apply(self, variables, z, gamma, conditioning):
         variance = jax.nn.sigmoid(gamma)[:, None, None, None]
         return variables.get("scale", 1.0) * jnp.sqrt(variance) * z / ((1 - variance) * STD**2 + variance)
 

@@ -23,12 +23,12 @@ import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.draw import class_rows, completed, label_conditions
 from imagegen_jax.core.experiment import rows_of_model
+from imagegen_jax.core.image import images_to_float
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.step import due_at, stage_at
 from imagegen_jax.core.summary import parameter_summary
-from imagegen_jax.data.image import images_to_float
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from imagegen_jax.cli.sample import read_images
+from imagegen_jax.core import archive as archives
+from imagegen_jax.core.archive import clean_name
 from imagegen_jax.core.files import read_file
 from imagegen_jax.data import Folder
-from imagegen_jax.data import archive as archives
-from imagegen_jax.data.archive import clean_name
 from imagegen_jax.data.arrays import Arrays
 from imagegen_jax.data.latents import Latents
 from imagegen_jax.data.paired import Paired, Unpaired

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.draw import check_conditions
-from imagegen_jax.data.image import to_uint8
+from imagegen_jax.core.image import to_uint8
 from imagegen_jax.gan import cgan, dcgan, latents, r3gan, sngan, stylegan2_networks
 from imagegen_jax.gan.biggan import BigGAN
 from imagegen_jax.gan.cgan import CGAN

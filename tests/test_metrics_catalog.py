@@ -9,9 +9,11 @@ import pytest
 from imagegen_jax.cli.evaluate import run_command
 from imagegen_jax.cli.evaluate_options import add_options
 from imagegen_jax.metrics.card import Card, leaderboard, text_table
-from imagegen_jax.metrics.catalog import METRICS, Pair, printed_names
+from imagegen_jax.metrics.catalog import METRICS, Metric, Pair, printed
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, evaluate
 from imagegen_jax.metrics.extractor import Function, Network, Pixels
+from imagegen_jax.metrics.pair import Score
+from imagegen_jax.metrics.scale import SHARE
 from imagegen_jax.metrics.sets import ArraySet
 
 RANDOM = np.random.default_rng(0)
@@ -197,7 +199,7 @@ def test_a_pair_can_be_made_without_sets(tiny):
     pair = Pair(features(OTHER), features(TRAIN), tiny, seed=0, labels=LABELS, reference_labels=LABELS)
     names = ["fid", "kid", "is", "prdc", "fid_per_class"]
     scores = [score.metric for name in names for score in METRICS[name].compute(pair)]
-    assert [name for name in scores if ", class" not in name] == printed_names(names, "FD-tiny")
+    assert [name for name in scores if ", class" not in name] == list(printed(names, "FD-tiny"))
     with pytest.raises(ValueError, match="no `held_out`"):
         METRICS["c_t"].compute(pair)
     with pytest.raises(ValueError, match="no `images`"):
@@ -275,14 +277,15 @@ def test_all_that_apply_are_found_and_the_others_have_a_reason(tiny):
 
 
 def test_which_way_is_better_is_known_of_every_printed_name():
-    def best(metric):
+    def best(metric, scale):
         def card(value):
-            return Card(metric, value, value - 0.1, value + 0.1, "", 9, "a", 9, "b", "FD", "0", "none", 0)
+            given = value, value - 0.1, value + 0.1, "", 9, "a", 9, "b", "FD", "0", "none", 0
+            return Card(metric, *given, scale=scale)
 
         table = leaderboard({"low": [[card(1.0)]], "high": [[card(2.0)]]})
         return next((entry for entry in ("low", "high") if f"| {entry} | 1 | **" in table), None)
 
-    found = {name: best(name) for name in printed_names(list(METRICS), "FD")}
+    found = {name: best(name, scale) for name, scale in printed(list(METRICS), "FD").items()}
     higher = {
         "IS",
         "precision",
@@ -297,7 +300,24 @@ def test_which_way_is_better_is_known_of_every_printed_name():
     }
     assert {name for name, entry in found.items() if entry == "high"} == higher
     assert {name for name, entry in found.items() if entry is None} == {"AuthPct", "C_T", "nearest distance ratio"}
-    assert best("AuthPct of held-out data") is None and best("FD, class 3") == "low"
+
+
+def test_cards_have_the_direction_of_their_metric_those_of_classes_and_held_out_data_too(tiny):
+    more, fewer = ArraySet("a", OTHER, LABELS), ArraySet("b", TRAIN, LABELS)
+    names = ["fid_per_class", "prdc", "modes", "authpct"]
+    cards = evaluate(more, fewer, tiny, names, quiet=True, held_out=ArraySet("c", FRESH))
+    found = {card.metric: card.to_dict()["better"] for card in cards}
+    assert found["FD-tiny, class 1"] == found["reverse KL"] == "lower" and found["density"] == "higher"
+    assert found["AuthPct"] == found["AuthPct of held-out data"] == "neither"
+
+
+def test_a_metric_of_a_users_own_says_which_way_is_better(tiny, monkeypatch):
+    """A failed one too: whatever decides by it then, decides alike."""
+    own = Metric(("blueness",), lambda pair: [Score("blueness", 1.5, None, "none: exact")], "", (SHARE,))
+    monkeypatch.setitem(METRICS, "blue", own)
+    monkeypatch.setitem(METRICS, "broken", own._replace(compute=lambda pair: 1 / 0))
+    cards = evaluate(ArraySet("a", OTHER), ArraySet("b", TRAIN), tiny, ["blue", "broken"], quiet=True)
+    assert [card.scale.better for card in cards] == ["higher", "higher"] and cards[1].failed
 
 
 @pytest.fixture

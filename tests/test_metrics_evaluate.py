@@ -23,6 +23,7 @@ from imagegen_jax.metrics.features import features_of
 from imagegen_jax.metrics.frechet import frechet_distance
 from imagegen_jax.metrics.interval import proportion_interval
 from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.metrics.scale import DISTANCE, SHARE, Scale
 from imagegen_jax.metrics.sets import ArraySet, SampleSet
 
 GAN = ig.override(dcgan_mnist.experiment, dcgan_mnist.smoke)
@@ -128,16 +129,17 @@ def test_metrics_that_cannot_be_had_are_named(metrics, message):
         evaluate(ArraySet("a", DARK), ArraySet("b", LIGHT), Pixels(), metrics, quiet=True)
 
 
-def card(value, low, high, metric="FD-mean"):
-    return Card(metric, value, low, high, "", 10, "a", 10, "b", "FD-mean", "0", "none", 0)
+def card(value, low, high, metric="FD-mean", scale=DISTANCE):
+    return Card(metric, value, low, high, "", 10, "a", 10, "b", "FD-mean", "0", "none", 0, scale=scale)
 
 
 def test_a_leaderboard_is_sorted_and_bold_where_intervals_lie_apart():
     apart = leaderboard({"far": [[card(9, 8, 10)]], "near": [[card(1, 0.5, 1.5)]]}).splitlines()
     assert apart[2] == "| near | 1 | **1** [0.5, 1.5] |" and apart[3] == "| far | 1 | 9 [8, 10] |"
     assert "**" not in leaderboard({"far": [[card(2, 1, 3)]], "near": [[card(1, 0.5, 1.5)]]})
-    assert "**" not in leaderboard({"a": [[card(9, 8, 10, "AuthPct")]], "b": [[card(1, 0, 2, "AuthPct")]]})
-    higher = leaderboard({"a": [[card(0.2, 0.1, 0.3, "recall")]], "b": [[card(0.8, 0.7, 0.9, "recall")]]})
+    neither = "AuthPct", Scale("neither")
+    assert "**" not in leaderboard({"a": [[card(9, 8, 10, *neither)]], "b": [[card(1, 0, 2, *neither)]]})
+    higher = leaderboard({"a": [[card(0.2, 0.1, 0.3, "recall", SHARE)]], "b": [[card(0.8, 0.7, 0.9, "recall", SHARE)]]})
     assert higher.splitlines()[2].startswith("| b | 1 | **0.8**")
 
 

@@ -11,8 +11,8 @@ import pytest
 from scipy.stats import mannwhitneyu
 from sklearn.cluster import KMeans
 
+from imagegen_jax.core.likelihood import density_to_bits_per_dim, dequantize, mean_and_standard_error
 from imagegen_jax.metrics import memorization
-from imagegen_jax.metrics.likelihood import density_to_bits_per_dim, dequantize, mean_and_standard_error
 from imagegen_jax.metrics.memorization import authenticity, c_t_score, nearest
 from imagegen_jax.metrics.modes import class_frequencies, modes_covered, reverse_kl
 from imagegen_jax.metrics.path_length import path_length

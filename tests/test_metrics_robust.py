@@ -15,8 +15,8 @@ from imagegen_jax.cli import evaluate_options as evaluation_options
 from imagegen_jax.core.folder import store_data, store_experiment
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.metrics import catalog
-from imagegen_jax.metrics.card import Card, append, bounds_of, leaderboard, text_table
-from imagegen_jax.metrics.catalog import METRICS, printed_names
+from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
+from imagegen_jax.metrics.catalog import METRICS, printed
 from imagegen_jax.metrics.classes import paired_classes
 from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, evaluate
@@ -310,7 +310,7 @@ def test_a_metric_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_p
     failing(monkeypatch, name, error)
     other = "kid" if name == "cmmd" else "cmmd"
     cards = evaluate(drawn("a", 8), drawn("b", 8), TINY, [name, other], quiet=True, held_out=drawn("c", 8, seed=2))
-    assert [card.metric for card in cards] == printed_names([name, other], "FD-tiny")
+    assert [card.metric for card in cards] == list(printed([name, other], "FD-tiny"))
     reason = " ".join(str(error).split()) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     assert all(card.failed == reason and np.isnan(card.value) for card in cards[:-1])
     assert np.isfinite(cards[-1].value) and not cards[-1].failed
@@ -405,16 +405,16 @@ def test_seeds_were_trained_on_the_same_data(tmp_path):
     assert {name: len(of) for name, of in entries_of(results, ["toys"]).items()} == {"a": 2, "a_1": 1}
 
 
-@pytest.mark.parametrize("metric", [*printed_names(list(METRICS), "FD"), "AuthPct of held-out data", "FD, class dog"])
-def test_no_interval_leaves_what_a_score_can_be(metric):
+@pytest.mark.parametrize(("metric", "scale"), printed(list(METRICS), "FD").items())
+def test_no_interval_leaves_what_a_score_can_be(metric, scale):
     """Of few runs that lie at both ends; a share's ends are known to this test by themselves."""
-    low, high = bounds_of(metric)
+    _, low, high = scale
     first = metric.partition(" ")[0]
     if first in SHARES:
         assert (low, high) == (0, SHARES[first])
     top, bottom = (high if np.isfinite(high) else 30.0), (low if np.isfinite(low) else -3.0)
     for values in ((bottom, top), (top, top, bottom), (bottom, bottom + 0.1)):
-        runs = [[card_of("a", metric, value)] for value in values]
+        runs = [[card_of("a", metric, value, scale=scale)] for value in values]
         cell = leaderboard({"a": runs}).splitlines()[2].split("|")[3]
         ends = [float(end) for end in cell[cell.index("[") + 1 : cell.index("]")].split(",")]
         assert low <= ends[0] <= np.mean(values) + 1e-3 and np.mean(values) - 1e-3 <= ends[1] <= high
@@ -429,7 +429,7 @@ def test_the_interval_of_one_set_is_in_range(metric):
     far = dataclasses.replace(good, images=255 - good.images, labels=(good.labels + 1) % 5)
     for images in (dataclasses.replace(other, name="same"), good, far):
         for name, card in measure(metric, images, other, drawn("c", 8, seed=6)).items():
-            low, high = bounds_of(name)
+            _, low, high = card.scale
             assert card.low is None or low <= card.low <= card.value <= card.high <= high, name
 
 

@@ -11,6 +11,7 @@ import official
 import pytest
 
 from imagegen_jax.nn.adm import ADM, ADMClassifier
+from imagegen_jax.nn.conditioning import Conditioning
 
 LEVELS = {"width": 128, "multipliers": (1, 1.5), "blocks": 1, "attention_at": (4,)}
 NETWORKS = {
@@ -101,7 +102,7 @@ def case(request, root):
 def test_output_and_gradients_are_the_authors(case):
     name, theirs, found = case
     ours, t = NETWORKS[name].clone(dtype="float64"), theirs.inputs["timesteps"]
-    labels = (jax.nn.one_hot(theirs.inputs["y"], CLASSES),) if name == "unet" else ()
+    labels = (Conditioning(jax.nn.one_hot(theirs.inputs["y"], CLASSES)),) if name == "unet" else ()
 
     def apply(variables, x):
         out = ours.apply(variables, official.last(x), t, *labels)

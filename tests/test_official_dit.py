@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import official
 import pytest
 
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.dit import DiT
 
 CLASSES = 3
@@ -46,12 +47,12 @@ def test_output_and_gradients_are_the_authors(theirs):
     assert not labels[-1].any()
 
     def apply(variables, x):
-        return official.first(ours.apply(variables, official.last(x), theirs.inputs["t"], labels)), None
+        return official.first(ours.apply(variables, official.last(x), theirs.inputs["t"], Conditioning(labels))), None
 
     official.check(theirs, names(), variables, apply, near=2e-6)
 
 
 @pytest.mark.slow
 def test_weights_start_as_the_authors(theirs):
-    ours, labels = DiT(2, 2, 96, 3, out_channels=8), jnp.zeros((1, CLASSES))
-    official.check_start(theirs, names(), lambda key: ours.init(key, jnp.zeros((1, 8, 8, 4)), jnp.zeros(1), labels))
+    ours, told = DiT(2, 2, 96, 3, out_channels=8), Conditioning(jnp.zeros((1, CLASSES)))
+    official.check_start(theirs, names(), lambda key: ours.init(key, jnp.zeros((1, 8, 8, 4)), jnp.zeros(1), told))

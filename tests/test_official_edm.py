@@ -12,6 +12,7 @@ import pytest
 from imagegen_jax.diffusion.denoiser import from_prediction, preconditioned
 from imagegen_jax.diffusion.process import EDM
 from imagegen_jax.nn.adm import ADM
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.song import SongUNet
 
 CLASSES = 3
@@ -88,7 +89,7 @@ def test_denoised_images_and_gradients_are_the_authors(case):
     others = {key: theirs.inputs[key] for key in ("augment_labels",) if key in theirs.inputs}
 
     def apply(variables, x):
-        predict = preconditioned(lambda x, t: ours.apply(variables, x, t, labels, **others))
+        predict = preconditioned(lambda x, t: ours.apply(variables, x, t, Conditioning(labels, **others)))
         return official.first(from_prediction(predict, EDM(), "F")(official.last(x), sigma)), None
 
     official.check(theirs, found, official.renamed(found, theirs.weights), apply, near=2e-6)
@@ -99,6 +100,6 @@ def test_denoised_images_and_gradients_are_the_authors(case):
 def test_weights_start_as_the_authors(case):
     """The others have none of their own, or are those of test_official_adm.py."""
     name, theirs, found = case
-    inputs = (jnp.zeros((1, 8, 8, 3)), jnp.zeros(1), jnp.zeros((1, CLASSES)))
-    others = {} if name == "adm" else {"augment_labels": jnp.zeros((1, 9))}
-    official.check_start(theirs, found, lambda key: network(name, wide=True).init(key, *inputs, **others))
+    told = Conditioning(jnp.zeros((1, CLASSES)), augment_labels=None if name == "adm" else jnp.zeros((1, 9)))
+    inputs = (jnp.zeros((1, 8, 8, 3)), jnp.zeros(1), told)
+    official.check_start(theirs, found, lambda key: network(name, wide=True).init(key, *inputs))

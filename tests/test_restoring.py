@@ -34,7 +34,7 @@ class Silent(nn.Module):
     """F = 0, with which EDM's preconditioning is the best denoiser of N(0, 0.5^2)."""
 
     @nn.compact
-    def __call__(self, x, t, labels, keys=None):
+    def __call__(self, x, t, conditioning):
         TRACED.append(x.shape)
         return x * self.param("nothing", nn.initializers.zeros, ())
 
@@ -43,10 +43,10 @@ class Means(nn.Module):
     """F of the best denoiser of N(m, 0.5^2), in which m is a fifth of the class's distance from 4.5."""
 
     @nn.compact
-    def __call__(self, x, t, labels, keys=None):
+    def __call__(self, x, t, conditioning):
         TRACED.append(x.shape)
         nothing = self.param("nothing", nn.initializers.zeros, ())
-        m, sigma = (labels @ (jnp.arange(10) - 4.5)) / 5, jnp.exp(4 * t)
+        m, sigma = (conditioning.labels @ (jnp.arange(10) - 4.5)) / 5, jnp.exp(4 * t)
         return nothing + jnp.zeros_like(x) + (m * sigma / (0.5 * jnp.sqrt(0.25 + sigma**2))).reshape(-1, 1, 1, 1)
 
 
@@ -54,7 +54,7 @@ class Rough(nn.Module):
     """The velocity epsilon - x_0 of N(0, 0.5^2), with a slope that is a little wrong."""
 
     @nn.compact
-    def __call__(self, z, t, labels, keys=None):
+    def __call__(self, z, t, conditioning):
         nothing = self.param("nothing", nn.initializers.zeros, ())
         rate = (t - (1 - t) / 4) / ((1 - t) ** 2 / 4 + t**2)
         return nothing + rate.reshape(-1, 1, 1, 1) * z + 0.01 * jnp.sin(5 * z)
@@ -64,7 +64,7 @@ class Velocity(nn.Module):
     """u(z, t, t) = (t - (1 - t) / 4) / ((1 - t)^2 / 4 + t^2) z, the velocity of N(0, 0.5^2)."""
 
     @nn.compact
-    def __call__(self, z, t, labels, keys=None, *, span):
+    def __call__(self, z, t, conditioning):
         nothing = self.param("nothing", nn.initializers.zeros, ())
         rate = (t - (1 - t) / 4) / ((1 - t) ** 2 / 4 + t**2)
         return nothing + rate.reshape(-1, 1, 1, 1) * z
@@ -399,7 +399,7 @@ def test_images_that_are_made_to_fit(imagegen):
             "1 of 1 images are not finite numbers, so none is written; the weights are finite",
         ),
         (("morph", "lost", "a.png", "white.png"), "2 of 2 images are not finite numbers"),
-        (("redraw", "meanflow", "a.png", "--model.guidance", "1"), "a MeanFlow reads it in training alone: leave it"),
+        (("redraw", "meanflow", "a.png", "--model.floor", "1"), "--model.floor 1: changes nothing"),
     ],
 )
 def test_what_cannot_be_is_refused(imagegen, arguments, words):

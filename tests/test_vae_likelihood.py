@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.data.image import to_float
-from imagegen_jax.metrics.likelihood import bits_per_dim
+from imagegen_jax.core.image import to_float
+from imagegen_jax.core.likelihood import bits_per_dim
 from imagegen_jax.vae.likelihood import LEVELS, Bernoulli, Gaussian
 
 KEYS = jax.random.split(jax.random.key(0), 20_000)

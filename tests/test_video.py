@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from imagegen_jax.data.grid import magnified
+from imagegen_jax.core.grid import magnified
 from imagegen_jax.data.video import check_video, write_video
 
 

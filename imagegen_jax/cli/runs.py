@@ -21,7 +21,7 @@ from imagegen_jax.core import program
 from imagegen_jax.core.draw import GUIDANCE
 from imagegen_jax.core.experiment import Experiment, rows_of_model
 from imagegen_jax.core.given import check_labels
-from imagegen_jax.core.model import Denoising, Model, optional_conditions
+from imagegen_jax.core.model import Denoising, Model, SetsGuidance, optional_conditions
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import mesh_of
 from imagegen_jax.run import Run, load
@@ -129,7 +129,7 @@ def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Seq
         return parse_overrides(stored, words, f"{options.parser.prog} {options.run}", prefix=("model",))
 
     changed = parse(overrides)
-    _check_guidance(options, changed, overrides)
+    _check_guidance(options, stored.model, changed.model)
     _check_fits(run, changed, overrides)
 
     run = run.with_average(options.average) if options.std is None else run.reconstruct(options.std)
@@ -145,13 +145,16 @@ def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Seq
     return of_model(changed.model)
 
 
-def _check_guidance(options: argparse.Namespace, experiment: Experiment, overrides: Sequence[str]) -> None:
-    idle = next((word for word in overrides if word.startswith("--model.guidance")), None)
-    has_guide = getattr(options, "guide", None)
-    if idle and not has_guide and "guidance" not in optional_conditions(experiment.model):
-        raise ValueError(f"{idle}: a {type(experiment.model).__name__} reads it in training alone: leave it out")
+def _check_guidance(options: argparse.Namespace, stored: Model, changed: Model) -> None:
+    """Raises ValueError where the options change what a guidance scale does, but give none."""
+    if not (isinstance(stored, SetsGuidance) and isinstance(changed, SetsGuidance)):
+        return
+    was, now = stored.guidance_settings, changed.guidance_settings
+    idle = next((name for name in now if now[name] != was.get(name)), None)
     if idle and getattr(options, "guidance", None) is None:
-        raise ValueError(f"{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2")
+        raise ValueError(
+            f"--model.{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2"
+        )
 
 
 def _check_fits(run: Run, experiment: Experiment, overrides: Sequence[str]) -> None:

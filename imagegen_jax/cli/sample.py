@@ -26,11 +26,11 @@ from imagegen_jax.cli.runs import (
     with_progress,
 )  # fmt: skip
 from imagegen_jax.core import draw
+from imagegen_jax.core.grid import beside, grid, magnified, repeated
+from imagegen_jax.core.image import is_image
 from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.shard import mesh_of
 from imagegen_jax.core.space import picture_of, sample_shape, space_of
-from imagegen_jax.data.grid import beside, grid, magnified, repeated
-from imagegen_jax.data.image import is_image
 from imagegen_jax.data.output import ARRAYS, FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
 from imagegen_jax.data.streaming import check_folder, write_chunks
 from imagegen_jax.data.user_images import read_images

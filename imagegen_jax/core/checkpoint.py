@@ -9,15 +9,16 @@ from __future__ import annotations
 import pathlib
 import shutil
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from imagegen_jax.core.fingerprint import check_finite, prints
 from imagegen_jax.core.hush import hush
 from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
+
+if TYPE_CHECKING:  # it takes as long to import as all of this package: only who saves waits for it
+    import orbax.checkpoint as ocp
 
 
 class Checkpoints:
@@ -37,6 +38,9 @@ class Checkpoints:
     @property
     def _manager(self) -> ocp.CheckpointManager:
         if self._opened is None:
+            import orbax.checkpoint as ocp
+            from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
             self._put_aside()
             hush()
             policies: list[Any] = [LatestN(self._keep)]
@@ -68,6 +72,8 @@ class Checkpoints:
         found = prints(tree)
         kept = f"{self.newest().capitalize()}; a lower rate, clip_norm or a longer warm-up may help"
         check_finite(tree, f"the checkpoint of step {step:,} was not written", kept, found.finite)
+        import orbax.checkpoint as ocp
+
         items = {
             "state": ocp.args.StandardSave(tree),
             "fingerprint": ocp.args.JsonSave([int(n) for n in jax.device_get(found.words)]),

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from imagegen_jax.core.files import cache_root
 from imagegen_jax.core.shard import batch_sharding, replicated, state_sharding
 from imagegen_jax.core.step import StepSpec, train_step
-from imagegen_jax.data.cache import cache_root
 
 # Convolutions and their gradients take half the time on the CPU backend with the first (measured on jax 0.10.2 and
 # 0.12); with the second as well, the whole step of a U-Net or a GAN another 3 to 20 % less (jax 0.12).

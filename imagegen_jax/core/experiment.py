@@ -14,22 +14,21 @@ import numpy as np
 from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.ema import Average, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.image import is_image
 from imagegen_jax.core.model import (
     Batch,
     Generative,
     Model,
     Nets,
-    PRNGKeys,
     Staged,
     condition_rows,
     num_classes,
 )
 from imagegen_jax.core.optim import Optimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
-from imagegen_jax.core.step import StepSpec, stage_at
+from imagegen_jax.core.source import Source, class_names_of, labels_of
+from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
 from imagegen_jax.core.stored import Best
-from imagegen_jax.data.image import is_image
-from imagegen_jax.data.source import Source
 
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents
 
@@ -64,10 +63,10 @@ class Experiment:
 
     name: str
     model: Any  # a core.model.Model
-    data: Any  # a data.Source
+    data: Any  # a core.source.Source
     optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is frozen
     averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
-    augment: tuple[Callable[[Batch, PRNGKeys], Batch], ...] = ()  # applied in order to each batch, inside jit
+    augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str] = FrozenMap()  # network -> a run folder or an .npz of weights to start from
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
     microbatches: Count = 1  # parts that a batch's gradient is accumulated over, to save memory
@@ -135,11 +134,16 @@ def example_batch(rows: Rows, n: int) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 @functools.lru_cache(maxsize=32)
-def initializer(model: Model) -> Callable[[Any, Batch], Nets]:
-    """(seed, batch) -> fresh networks. One function a model, so that jax traces it once for shapes and for values."""
+def initializer(model: Model, augment: tuple[Augmentation, ...] = ()) -> Callable[[Any, Batch], Nets]:
+    """(seed, batch) -> fresh networks. One function a model, so that jax traces it once for shapes and for values.
+
+    The batch is one of step 0, prepared and augmented as it is there; zeros of losses' types stay as they are.
+    """
 
     def fresh(seed: Any, batch: Batch) -> Nets:
-        return model.init(jax.random.fold_in(jax.random.key(seed), 2**32 - 1), batch)  # no step has this key
+        key = jax.random.key(seed)
+        batch = prepare(augment, batch, jax.random.fold_in(key, 0))
+        return model.init(jax.random.fold_in(key, 2**32 - 1), batch)  # no step has this key
 
     return fresh
 
@@ -175,7 +179,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
 
 
 def _check_labels(experiment: Experiment, dataset: Any) -> None:
-    classes, labels = experiment.num_classes, getattr(dataset, "labels", None)
+    classes, labels = experiment.num_classes, labels_of(dataset)
     if not classes:
         return
     if labels is None:
@@ -187,7 +191,7 @@ def _check_labels(experiment: Experiment, dataset: Any) -> None:
             f"model.num_classes={classes}, but the data have labels from {labels.min()} to {labels.max()}: "
             f"set model.num_classes to {labels.max() + 1}"
         )
-    known = len(getattr(dataset, "class_names", ()))
+    known = len(class_names_of(dataset))
     if known and known != classes:
         raise ValueError(
             f"model.num_classes={classes}, but the data have {known} classes: set model.num_classes to {known}"

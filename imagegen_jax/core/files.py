@@ -1,4 +1,7 @@
-"""Files: only regular ones are read, since a pipe or a device may wait or never end; new ones appear whole."""
+"""Files: only regular ones are read, since a pipe or a device may wait or never end; new ones appear whole.
+
+And the folder that all of the package keeps what it need not make twice in.
+"""
 
 from __future__ import annotations
 
@@ -73,3 +76,10 @@ def is_at(descriptor: int, path: pathlib.Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
+
+
+def cache_root() -> pathlib.Path:
+    """`$IMAGEGEN_CACHE`, else `imagegen_jax` in `$XDG_CACHE_HOME`, else `~/.cache/imagegen_jax`."""
+    if chosen := os.environ.get("IMAGEGEN_CACHE"):
+        return pathlib.Path(chosen).expanduser().absolute()
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "imagegen_jax"

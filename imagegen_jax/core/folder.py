@@ -12,12 +12,12 @@ import numpy as np
 
 from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.experiment import Experiment, Rows, rows_of
+from imagegen_jax.core.identity import contents
 from imagegen_jax.core.log import write_json
 from imagegen_jax.core.metrics_log import read_lines
-from imagegen_jax.core.serial import differences, from_dict, to_dict, with_defaults
+from imagegen_jax.core.serial import differences, from_dict, renewed, to_dict
+from imagegen_jax.core.source import Recorded, class_names_of
 from imagegen_jax.core.stored import Best, in_short
-from imagegen_jax.data.identity import contents
-from imagegen_jax.data.source import Dataset
 
 # What a run may be resumed with other values of (`--resume-with-changes`): nothing that the state's arrays are made of.
 MAY_CHANGE = (
@@ -42,7 +42,7 @@ def compare_experiment(folder: pathlib.Path, experiment: Experiment) -> Changes:
     path = folder / "experiment.json"
     if not path.exists():
         return {}
-    changed = differences(with_defaults(load_experiment_dict(folder), experiment), to_dict(experiment))
+    changed = differences(renewed(load_experiment_dict(folder), experiment), to_dict(experiment))
     knows = "content" in _data_record(folder)
     if fixed := [field for field in changed if not _may_change(field, knows)]:
         _refuse(folder, changed, fixed)
@@ -136,8 +136,8 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _record_of(dataset: Any) -> dict[str, Any]:
-    record = _rows_record(rows_of(dataset), getattr(dataset, "class_names", ()))
-    number = {"images": len(dataset.images)} if isinstance(dataset, Dataset) else {}
+    record = _rows_record(rows_of(dataset), class_names_of(dataset))
+    number = {"images": len(dataset)} if isinstance(dataset, Recorded) else {}
     return record | number | {"content": contents(dataset)}
 
 

@@ -21,6 +21,7 @@ from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.claim import claimed
 from imagegen_jax.core.draw import label_conditions
 from imagegen_jax.core.experiment import Experiment, Measurement, power_averages
+from imagegen_jax.core.grid import write_png
 from imagegen_jax.core.health import Watch
 from imagegen_jax.core.log import Progress, environment, write_json
 from imagegen_jax.core.metrics_log import MetricsLog, writing
@@ -32,7 +33,6 @@ from imagegen_jax.core.signals import Stopped, stopping
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import stage_at
 from imagegen_jax.core.summary import parameter_summary
-from imagegen_jax.data.grid import write_png
 
 
 def train(

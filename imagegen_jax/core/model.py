@@ -97,7 +97,10 @@ class StartsFromData(Protocol):
 
     @property
     def starts_from_data(self) -> bool:
-        """Whether `init` is given the first batch of training, as losses would see it, in place of zeros."""
+        """Whether `init` is given the first batch of training, as losses would see it, in place of zeros.
+
+        Networks that are pretrained take their weights after it.
+        """
         ...
 
 
@@ -237,6 +240,11 @@ class Denoising(Protocol):
         ...
 
 
+def starts_from_data(model: object) -> bool:
+    """Tells whether `model.init` wants the first batch of training."""
+    return isinstance(model, StartsFromData) and model.starts_from_data
+
+
 def num_classes(model: object) -> int:
     """Returns how many classes `model` knows; 0 for one without labels."""
     return model.num_classes if isinstance(model, ClassConditional) else 0
@@ -301,3 +309,34 @@ def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
 
 def _times(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape)
+
+
+# --- guidance of one model by another --------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class GuidedModel(Generative, Protocol):
+    """A model that draws as another does, guided by a second one; `conditions["guidance"]` says how strongly."""
+
+    def joined(self, nets: Nets, of_guide: Nets) -> Mapping[str, Variables]:
+        """The networks of the model and of its guide as those of this."""
+        ...
+
+
+@runtime_checkable
+class Guidable(Protocol):
+    """A model whose samples another can guide, such as a classifier of noisy images or a weaker model of its kind."""
+
+    def guided_by(self, guide: Model) -> GuidedModel:
+        """This model, guided by another. Raises ValueError where the two do not go together."""
+        ...
+
+
+@runtime_checkable
+class SetsGuidance(Protocol):
+    """A model with fields that say what a guidance scale does; nothing reads them where no scale is given."""
+
+    @property
+    def guidance_settings(self) -> Mapping[str, Any]:
+        """Those fields, by name."""
+        ...

@@ -6,29 +6,33 @@ What a number may be is part of its annotation too (`core.bounds`), and checked 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
+import itertools
 import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-import typeguard
-import tyro
-
+from imagegen_jax.core import old_names
+from imagegen_jax.core.choices import Options, import_class, is_protocol, lacking, options_of
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.serial import fields_of
 
 T = TypeVar("T")
 
+_CHOICE = "__choice"  # ends the name of an option that takes a class, which stands beside those of its fields
+
 
 def override(node: T, changes: Mapping[str, Any]) -> T:
     """`node` with other values at some dotted paths, e.g. {"steps": 10, "optim.generator.lr": 1e-4}.
 
-    A dataclass may be replaced whole ("data": Digits()) and then changed further. Raises ValueError for a name that
-    does not exist and TypeError for a value of the wrong type.
+    A dataclass may be replaced whole ("data": Digits()) and then changed further. A name of an earlier version stands
+    for what has its place (`core.old_names`). Raises ValueError for a name that does not exist and TypeError for a
+    value of the wrong type.
     """
     for path, value in changes.items():
         node = _replaced(node, path.split("."), value, path)
@@ -42,13 +46,33 @@ def _replaced(node: Any, parts: Sequence[str], value: Any, path: str) -> Any:
         return FrozenMap({**node, head: _replaced(node[head], rest, value, path) if rest else value})
     if not dataclasses.is_dataclass(node):
         raise ValueError(f"{path}: {type(node).__name__} {node!r} has no fields, so no {head!r}")
-    _check_name(head, [field.name for field in fields_of(node)], path)
+    names = [field.name for field in fields_of(node)]
+    if head not in names and (now := _of_earlier(node, head, rest, value, path)) is not None:
+        return now
+    _check_name(head, names, path)
     if rest:
         value = _replaced(getattr(node, head), rest, value, path)
     else:
         value = tuple(value) if isinstance(value, list) else value
         _check_type(type(node), head, value, path)
     return _rebuilt(node, {head: value})
+
+
+def _of_earlier(node: Any, head: str, rest: Sequence[str], value: Any, path: str) -> Any:
+    """`node` changed as `path` with an old name at its `head` says; None where the node never had such a name."""
+    before = path.removesuffix(".".join([head, *rest]))
+    name = old_names.renamed(node, head)
+    if name != head:
+        now = ".".join([name, *rest])
+        old_names.say(path, [before + now])
+        return _replaced(node, now.split("."), value, before + now)
+    old = None if rest else old_names.upgrade(node, head, value)
+    if old is None:
+        return None
+    old_names.say(path, [before + name for name in old])
+    for name, item in old.items():
+        _check_type(type(node), name, item, path)
+    return _rebuilt(node, old)
 
 
 def _rebuilt(node: Any, changes: Mapping[str, Any]) -> Any:
@@ -63,15 +87,24 @@ def _check_name(name: str, names: Sequence[str], path: str) -> None:
 
 
 def _check_type(cls: type, name: str, value: Any, path: str) -> None:
+    import typeguard
+
     hint = _hints(cls)[name]
+    if options_of(_hints(cls, extras=True)[name]).open and callable(value) and not _has_fields(value):
+        raise TypeError(f"{path}={value!r} is of the wrong type: wanted a frozen dataclass, which a run can store")
     try:
         typeguard.check_type(value, hint)
     except typeguard.TypeCheckError as error:
         raise TypeError(f"{path}={value!r} is of the wrong type: wanted {_plain(hint)} ({error})") from None
+    if value is not None and (missing := lacking(value, hint)):
+        raise TypeError(f"{path}={value!r} is of the wrong type: {_plain(hint)} has {', '.join(missing)} too")
 
 
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+def _hints(cls: type, extras: bool = False) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(cls, include_extras=extras)
+    except NameError:  # of a class in a function, whose annotations name others there
+        return dict.fromkeys((field.name for field in fields_of(cls)), Any)
 
 
 def _plain(hint: Any) -> str:
@@ -91,35 +124,48 @@ def parse_overrides(
     options below these names are offered.
     """
     node, rest = _choose_classes(node, list(arguments), list(prefix))
+    import tyro  # here and below: it is slow to import, and a notebook has no command line
+
     flags = tyro.cli(_mirror(node, prefix), args=rest, prog=prog, description=description)
     return override(node, dict(_changed(node, flags)))
 
 
 def _choose_classes(node: Any, arguments: list[str], prefix: list[str]) -> tuple[Any, list[str]]:
-    """Takes the options, below `prefix`, that replace a dataclass by another or by a number out of the arguments."""
+    """Takes the options, below `prefix`, that replace a dataclass by another or by a number out of the arguments.
+
+    So it does with those of an earlier version whose values have changed too; a renamed one becomes today's.
+    """
     rest: list[str] = []
     while arguments:
         option = arguments.pop(0)
         name, equals, given = option.removeprefix("--").partition("=")
-        if not option.startswith("--") or not (equals or arguments):
+        parts = old_names.current_parts(node, name.replace("-", "_").split("."))
+        if not option.startswith("--") or parts[: len(prefix)] != prefix:
             rest.append(option)
             continue
-        path = name.replace("-", "_")
-        parts = path.split(".")
-        choices, current = _alternatives(node, parts)
-        if not choices or parts[: len(prefix)] != prefix:
+        path = ".".join(parts)
+        if path != name.replace("-", "_"):
+            old_names.say(f"--{name}", [f"--{path}"])
+            name, option = path, f"--{path}{equals}{given}"
+        options, current = _options(node, parts)
+        if options.names and (equals or arguments):
+            given = given if equals else arguments.pop(0)
+            node = override(node, {path: _chosen(name, given, options, current)})
+        elif old_names.is_old(node, parts):
+            words = [given] if equals else _values(arguments)
+            del arguments[: 0 if equals else len(words)]
+            node = override(node, {path: old_names.read(words)})
+        else:
             rest.append(option)
-            continue
-        given = given if equals else arguments.pop(0)
-        node = override(node, {path: _chosen(name, given, choices, current)})
     return node, rest
 
 
-def _alternatives(node: Any, parts: Sequence[str]) -> tuple[dict[str, Any], Any]:
-    """What the field at a path may hold beside what it holds now, and that.
+def _values(arguments: Sequence[str]) -> list[str]:
+    return list(itertools.takewhile(lambda word: not word.startswith("--"), arguments))
 
-    Lower-case name -> dataclass, and "a number" -> float; {} where the field takes plain values alone.
-    """
+
+def _options(node: Any, parts: Sequence[str]) -> tuple[Options, Any]:
+    """What can be named for the field at a path, and what it holds now; no names where it takes plain values alone."""
     owner = None
     for part in parts:
         owner = node
@@ -128,52 +174,69 @@ def _alternatives(node: Any, parts: Sequence[str]) -> tuple[dict[str, Any], Any]
         elif dataclasses.is_dataclass(node) and part in {field.name for field in fields_of(node)}:
             node = getattr(node, part)
         else:
-            return {}, None
+            return options_of(None), None
     if owner is None or isinstance(owner, Mapping):
-        return {}, node
-    hints = typing.get_args(_hints(type(owner))[parts[-1]])
-    classes = {h.__name__.lower(): h for h in hints if isinstance(h, type) and dataclasses.is_dataclass(h)}
-    return (classes | ({"a number": float} if float in hints else {}) if classes else {}), node
+        return options_of(None), node
+    return options_of(_hints(type(owner), extras=True)[parts[-1]]), node
 
 
-def _chosen(name: str, given: str, choices: Mapping[str, Any], current: Any) -> Any:
+def _chosen(option: str, given: str, options: Options, current: Any) -> Any:
     """The default of a class, or a number. A schedule that wants a peak alone gets the number there was before."""
-    cls = choices.get(given.lower())
-    if cls is None or cls is float:
-        try:
-            return choices["a number"](given)
-        except (KeyError, ValueError):
-            raise SystemExit(f"--{name} {given}: it can be {', '.join(choices)}") from None
+    name = options.find(given)
+    if name is None and options.number:
+        with contextlib.suppress(ValueError):
+            return float(given)
+    if name is None and not (options.open and ":" in given):
+        raise SystemExit(f"--{option} {given}: {options.refusal(given)}")
+    if name is not None and name.lower() != given.lower():
+        old_names.say(f"--{option} {given}", [f"--{option} {name}"])
+    cls = options.load(name) if name is not None else import_class(given)
+    if cls is None:
+        return None
     missing = dataclasses.MISSING
     needed = [f.name for f in fields_of(cls) if f.default is missing and f.default_factory is missing]
     if needed == ["peak"] and isinstance(current, (int, float)):
         return cls(current)
     if needed:
-        raise SystemExit(f"--{name} {given}: {cls.__name__} has no default for {', '.join(needed)}; set it in Python")
+        raise SystemExit(f"--{option} {given}: {cls.__name__} has no default for {', '.join(needed)}; set it in Python")
     return cls()
 
 
 def _mirror(node: Any, prefix: Sequence[str] = ()) -> Any:
     """A dataclass type with the plain values of `node` as fields and defaults, for tyro to make options of."""
+    import tyro
+
     fields: list[Any] = []
-    for name, value, hint, comment in _members(node):
+    for name, value, hint, options, comment in _members(node):
         if prefix and name != prefix[0]:
             continue
-        if dataclasses.is_dataclass(value) or isinstance(value, Mapping):
+        if options.names and (value is None or _has_fields(value)):
+            chosen = tyro.conf.arg(name=name, help=comment, metavar=options.metavar())
+            now = "None" if value is None else type(value).__name__
+            fields.append((f"{name}{_CHOICE}", Annotated[str, chosen], now))
+        if _has_fields(value) or isinstance(value, Mapping):
             inner = _mirror(value, prefix[1:])
             if dataclasses.fields(inner):
                 fields.append((name, inner, dataclasses.field(default_factory=inner)))
-        elif not _holds_dataclasses(value):
-            fields.append((name, Annotated[_narrow(hint, value), tyro.conf.arg(help=comment)], value))
+        elif not (_holds_dataclasses(value) or (options.names and value is None)):
+            said = tyro.conf.arg(help=comment, metavar=options.metavar())
+            fields.append((name, Annotated[_narrow(hint, value), said], value))
     return dataclasses.make_dataclass(type(node).__name__, fields, frozen=True)
 
 
-def _members(node: Any) -> list[tuple[str, Any, Any, str]]:
-    """(name, value, annotation, comment) of each field of a dataclass or item of a mapping."""
+def _members(node: Any) -> list[tuple[str, Any, Any, Options, str]]:
+    """(name, value, annotation, what can be named, comment) of each field of a dataclass or item of a mapping."""
     if isinstance(node, Mapping):
-        return [(name, value, type(value), "") for name, value in node.items()]
-    hints, comments = _hints(type(node)), _comments(type(node))
-    return [(f.name, getattr(node, f.name), hints[f.name], comments.get(f.name, "")) for f in fields_of(node)]
+        return [(name, value, type(value), options_of(None), "") for name, value in node.items()]
+    plain, hints, comments = _hints(type(node)), _hints(type(node), extras=True), _comments(type(node))
+    return [
+        (f.name, getattr(node, f.name), plain[f.name], options_of(hints[f.name]), comments.get(f.name, ""))
+        for f in fields_of(node)
+    ]
+
+
+def _has_fields(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def _holds_dataclasses(value: Any) -> bool:
@@ -185,7 +248,7 @@ def _narrow(hint: Any, value: Any) -> Any:
     if hint is Any:
         return type(value)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        plain = [h for h in typing.get_args(hint) if not dataclasses.is_dataclass(h)]
+        plain = [h for h in typing.get_args(hint) if not (dataclasses.is_dataclass(h) or is_protocol(h))]
         return typing.Union[tuple(plain)]  # noqa: UP007  (made at run time)
     if typing.get_origin(hint) is tuple and not value and not isinstance(typing.get_args(hint)[0], type):
         return tuple[str, ...]
@@ -205,6 +268,8 @@ def _changed(node: Any, flags: Any, path: str = "") -> list[tuple[str, Any]]:
     """(dotted path, new value) wherever parsed options differ from the value they were made from."""
     found: list[tuple[str, Any]] = []
     for field in dataclasses.fields(flags):
+        if field.name.endswith(_CHOICE):
+            continue
         old = node[field.name] if isinstance(node, Mapping) else getattr(node, field.name)
         new, at = getattr(flags, field.name), f"{path}.{field.name}".lstrip(".")
         if dataclasses.is_dataclass(new):

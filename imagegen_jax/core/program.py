@@ -18,7 +18,7 @@ from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.draw import Conditions, completed, drawing, rows_at, sample
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
-from imagegen_jax.core.model import Batch, Entering, Model, Scalar
+from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
 
@@ -39,14 +39,21 @@ class Program:
 
     def init(self, pretrained: Mapping[str, Any] | None = None) -> State:
         """The state before the first step; `pretrained` maps networks to the collections that replace fresh ones."""
-        batch = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), example_batch(rows_of(self.dataset), 2))
-        seed = np.uint32(self.experiment.seed)
-        nets = dict(self._jit_sharded(initializer(self.experiment.model), seed, batch))
+        fresh, batch = self._start()
+        nets = dict(self._jit_sharded(fresh, np.uint32(self.experiment.seed), batch))
         for name, variables in (pretrained or {}).items():
             nets[name] = _merged(name, nets[name], variables)
         return self._jit_sharded(
             functools.partial(create, optimizers=self.spec.optim, averages=self.spec.averages), nets
         )
+
+    def _start(self) -> tuple[Callable[[Any, Batch], Nets], Batch]:
+        """What makes the networks, of the seed and a batch, and this batch: zeros, or what the first step is given."""
+        model = self.experiment.model
+        if starts_from_data(model):
+            return initializer(model, self.spec.augment), self.batch(0)
+        rows = example_batch(rows_of(self.dataset), 2)
+        return initializer(model), jax.tree.map(lambda row: np.zeros(row.shape, row.dtype), rows)
 
     def _jit_sharded(self, function: Any, *arguments: Any) -> Any:
         out = shard.state_sharding(self.mesh, jax.eval_shape(function, *arguments))

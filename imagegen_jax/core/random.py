@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import jax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from imagegen_jax.core.model import PRNGKeys
 
@@ -16,3 +16,13 @@ def streams(keys: PRNGKeys, n: int) -> Key[Array, "n b"]:
 def normal_rows(keys: PRNGKeys, shape: tuple[int, ...]) -> Float[Array, "b ..."]:
     """Draws standard normal rows of `shape`, each from its own key: [B] -> [B *shape]."""
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def bernoulli_rows(keys: PRNGKeys, share: float) -> Bool[Array, " b"]:
+    """Draws True with the probability `share`, each row from its own key: [B] -> [B]."""
+    return jax.vmap(lambda key: jax.random.bernoulli(key, share))(keys)
+
+
+def integer_rows(keys: PRNGKeys, below: int) -> Int[Array, " b"]:
+    """Draws integers from 0 to below `below`, each row from its own key: [B] -> [B]."""
+    return jax.vmap(lambda key: jax.random.randint(key, (), 0, below))(keys)

@@ -15,8 +15,10 @@ from typing import Any
 import flax.linen as nn
 
 from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.moved import current_name
 
 PACKAGE = "imagegen_jax"
+NONE: Mapping[str, Any] = FrozenMap()
 
 
 def fields_of(node: Any) -> list[dataclasses.Field[Any]]:
@@ -31,8 +33,9 @@ def to_dict(node: Any, where: str = "experiment") -> Any:
     Raises TypeError, naming the place, where it holds something else, such as an array or a function.
     """
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
-        tag = {"class": f"{_module_of(type(node))}:{type(node).__qualname__}"}
-        return tag | {f.name: to_dict(getattr(node, f.name), f"{where}.{f.name}") for f in fields_of(node)}
+        return {"class": _tag(type(node))} | {
+            f.name: to_dict(getattr(node, f.name), f"{where}.{f.name}") for f in fields_of(node)
+        }
     if isinstance(node, Mapping):
         return {str(key): to_dict(item, f"{where}.{key}") for key, item in node.items()}
     if isinstance(node, (tuple, list)):
@@ -43,6 +46,10 @@ def to_dict(node: Any, where: str = "experiment") -> Any:
         f"{where} is a {type(node).__name__}: an experiment holds only numbers, strings, tuples, mappings and "
         "frozen dataclasses, so that a file can rebuild it"
     )
+
+
+def _tag(cls: type) -> str:
+    return f"{_module_of(cls)}:{cls.__qualname__}"
 
 
 def _module_of(cls: type) -> str:
@@ -56,28 +63,43 @@ def _module_of(cls: type) -> str:
     return pathlib.Path(file).stem if file else "__main__"
 
 
-def from_dict(tree: Any, modules: Sequence[str] = ()) -> Any:
-    """The inverse of `to_dict`.
+def from_dict(tree: Any, modules: Sequence[str] = (), known: Mapping[str, type] = NONE) -> Any:
+    """The inverse of `to_dict`, also of what an earlier version wrote: classes that were moved (`imagegen_jax.moved`),
+    and fields that were renamed (see `upgraded`).
 
-    Raises ValueError where a class comes neither from this package nor from `modules`, is gone, or has other fields.
+    Raises ValueError where a class comes neither from this package nor from `modules`, nor is one of `known` by its
+    "module:Class", and where it is gone or has other fields.
     """
     if isinstance(tree, list):
-        return tuple(from_dict(item, modules) for item in tree)
+        return tuple(from_dict(item, modules, known) for item in tree)
     if not isinstance(tree, dict):
         return tree
-    items = {key: from_dict(item, modules) for key, item in tree.items() if key != "class"}
+    items = {key: from_dict(item, modules, known) for key, item in tree.items() if key != "class"}
     if "class" not in tree:
         return FrozenMap(items)
-    cls = _find_class(tree["class"], modules)
+    tag = current_name(tree["class"])
+    cls = known.get(tag) or _find_class(tag, modules, tree["class"])
+    items = upgraded(cls, items)
     unknown = set(items) - {field.name for field in fields_of(cls)}
     if unknown:
         raise ValueError(f"{tree['class']} has no field {sorted(unknown)}: it was stored by another version")
     return cls(**items)
 
 
-def _find_class(tag: str, modules: Sequence[str]) -> type:
+def upgraded(cls: type, items: dict[str, Any]) -> dict[str, Any]:
+    """Returns fields of a dataclass by the names of today, of some that may be of an earlier version.
+
+    A dataclass whose fields have changed says how in a classmethod of this name, `upgraded(cls, items)`, which takes
+    the values by name and returns them so. It is asked of each stored value and for each option that is no field, so it
+    changes nothing where there is no old name; an old name stands for its value also where the new one is there.
+    """
+    hook = getattr(cls, "upgraded", None)
+    return dict(hook(dict(items))) if hook is not None else items
+
+
+def _find_class(tag: str, modules: Sequence[str], stored: str) -> type:
     module, _, name = tag.partition(":")
-    if module.split(".")[0] != PACKAGE and module not in modules:
+    if module.split(".")[0] != PACKAGE and not {module, stored.partition(":")[0]} & set(modules):
         raise ValueError(
             f"the stored experiment has the class {name!r} of the module {module!r}, outside {PACKAGE}: name that "
             f"module (modules=[{module!r}], on the command line --module {module}) or hand the experiment over"
@@ -94,6 +116,41 @@ def _find_class(tag: str, modules: Sequence[str]) -> type:
     if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
         raise ValueError(f"the stored experiment has the class {tag!r}, which is not there (any more)")
     return found
+
+
+def renewed(tree: Any, node: Any) -> Any:
+    """Returns a stored result of `to_dict` as this version would store it: see `from_dict` and `with_defaults`.
+
+    `node` is a value like the one that it was made of, whose classes are known; what cannot be rebuilt is left as it
+    is.
+    """
+    return with_defaults(_renewed(tree, dict(_classes_in(node))), node)
+
+
+def _renewed(tree: Any, known: Mapping[str, type]) -> Any:
+    if isinstance(tree, list):
+        return [_renewed(item, known) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    items = {key: _renewed(item, known) for key, item in tree.items()}
+    if not isinstance(items.get("class"), str):
+        return items
+    items["class"] = current_name(items["class"])
+    try:
+        return to_dict(from_dict(items, known=known))
+    except Exception:  # of another version's class, or values that it refuses: to be compared as they are
+        return items
+
+
+def _classes_in(node: Any) -> Iterator[tuple[str, type]]:
+    """("module:Class", class) of each dataclass in a value."""
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        yield _tag(type(node)), type(node)
+        for field in fields_of(node):
+            yield from _classes_in(getattr(node, field.name))
+    elif isinstance(node, (Mapping, tuple, list)):
+        for item in node.values() if isinstance(node, Mapping) else node:
+            yield from _classes_in(item)
 
 
 def with_defaults(tree: Any, node: Any) -> Any:

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.bounds import Positive
+from imagegen_jax.core.image import to_uint8
 from imagegen_jax.core.model import Model, Nets
-from imagegen_jax.data.image import to_uint8
 
 Shape = tuple[int, int, int]  # height, width, channels
 

@@ -20,10 +20,10 @@ from imagegen_jax.core import ema
 from imagegen_jax.core.ema import Average
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.health import gradient_ratio, image_health
+from imagegen_jax.core.image import images_to_float
 from imagegen_jax.core.model import Aux, Batch, Inputs, Model, Nets, Phase, PRNGKey, PRNGKeys, Scalar, Staged
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
 from imagegen_jax.core.state import State, join, networks
-from imagegen_jax.data.image import images_to_float
 
 LOOKAHEAD = 10_000  # steps that are looked through for phases that come due together
 Augmentation = Callable[[Batch, PRNGKeys], Batch]

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from imagegen_jax.core.fingerprint import fingerprint
 from imagegen_jax.core.hush import hush
@@ -135,6 +134,8 @@ class Stored:
 
     def read(self, step: int, like: Any) -> Any:
         """Reads the tree of one checkpoint. Raises ValueError where an array differs from what was saved."""
+        import orbax.checkpoint as ocp  # takes as long to import as all of this package: only who reads waits for it
+
         items = {"state": ocp.args.StandardRestore(like), "fingerprint": ocp.args.JsonRestore()}
         with contextlib.closing(ocp.Checkpointer(ocp.CompositeCheckpointHandler())) as reader:
             found = reader.restore((self.folder / str(step)).resolve(), args=ocp.args.Composite(**items))

@@ -15,18 +15,11 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from imagegen_jax.core.files import is_at
+from imagegen_jax.core.files import cache_root, is_at
 
 logger = logging.getLogger(__name__)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def cache_root() -> pathlib.Path:
-    """`$IMAGEGEN_CACHE`, else `imagegen_jax` in `$XDG_CACHE_HOME`, else `~/.cache/imagegen_jax`."""
-    if chosen := os.environ.get("IMAGEGEN_CACHE"):
-        return pathlib.Path(chosen).expanduser().absolute()
-    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "imagegen_jax"
 
 
 def cached(title: str, key: Mapping[str, Any], build: Callable[[pathlib.Path], None]) -> pathlib.Path:

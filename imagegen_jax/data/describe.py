@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float64
 from PIL import Image
 
+from imagegen_jax.core.grid import beside, grid, repeated
 from imagegen_jax.core.space import picture_of_latents
-from imagegen_jax.data.grid import beside, grid, repeated
 from imagegen_jax.data.output import write_picture
 from imagegen_jax.data.source import Dataset
 

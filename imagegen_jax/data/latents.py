@@ -7,16 +7,16 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
+from imagegen_jax.core.archive import open_archive
 from imagegen_jax.core.bounds import Positive
 from imagegen_jax.core.files import check_regular
 from imagegen_jax.core.model import Batch, PRNGKeys
-from imagegen_jax.data.archive import open_archive
+from imagegen_jax.core.npz import explained, outline, stored
+from imagegen_jax.core.random import normal_rows
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.folder import fingerprint
-from imagegen_jax.data.npz import explained, outline, stored
 from imagegen_jax.data.prepare import numbered
 from imagegen_jax.data.source import Dataset
 
@@ -75,7 +75,7 @@ class Posterior:
     def __call__(self, batch: Batch, keys: PRNGKeys) -> Batch:
         if "std" not in batch:
             return batch
-        epsilon = jax.vmap(lambda key: jax.random.normal(key, batch["std"].shape[1:]))(keys)
+        epsilon = normal_rows(keys, batch["std"].shape[1:])
         others = {name: leaf for name, leaf in batch.items() if name != "std"}
         return {**others, "image": batch["image"] + batch["std"] * epsilon}
 

@@ -10,12 +10,15 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int, Int32, UInt8
 
+from imagegen_jax.core import source as core_source
+from imagegen_jax.core.identity import digest
+
 Derive = Callable[[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, " n"]], UInt8[np.ndarray, "n hh ww k"]]
 
 
 @runtime_checkable
-class Source(Protocol):
-    """Where images come from: a frozen dataclass of plain settings, so that an experiment can be stored and rebuilt."""
+class Source(core_source.Source, Protocol):
+    """Where images come from: what the core asks of a source, and that it opens as a `Dataset`."""
 
     def open(self) -> Dataset:
         """Decodes the images, once for all runs, and maps them into memory."""
@@ -108,6 +111,13 @@ class Dataset:
             index = index if self.paired else _index(positions, len(self.sources), seed, fold=(_SOURCES,))
             batch["source"] = np.asarray(self.sources[index])
         return batch
+
+    def contents(self) -> dict[str, str]:
+        """Returns a digest of each array, and the settings that are not the default ones."""
+        arrays = {"images": self.images, "labels": self.labels, "sources": self.sources, "stds": self.stds}
+        settings = {"paired": self.paired, "scale": self.scale}
+        found = {name: digest(array) for name, array in arrays.items() if array is not None}
+        return found | {name: str(value) for name, value in settings.items() if value != getattr(Dataset, name)}
 
     def values(self, rows: np.ndarray) -> np.ndarray:
         """Rows as they are stored to rows as batches have them: uint8 as it is, floats as float32 times `scale`."""

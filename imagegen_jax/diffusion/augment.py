@@ -7,19 +7,35 @@ say how. All of them are 0 for an image as it was, and that is what is asked for
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from imagegen_jax.core.bounds import Share
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKey, PRNGKeys, Scalar
 from imagegen_jax.nn import affine
 
-LABELS = 9  # numbers that tell how an image was augmented
 SPREAD = 0.2  # deviation of log2 of scale and stretch
 SHIFT = 0.125  # deviation of shifts, as a share of the side
+
+
+class Augmentation(Protocol):
+    """What a diffusion model asks of an augmentation that its network is told of."""
+
+    @property
+    def labels(self) -> int:
+        """How many numbers tell how an image was augmented, all 0 where it was not."""
+        ...
+
+    def __call__(self, images: Image, keys: PRNGKeys) -> tuple[Image, Float[Array, "b a"]]:
+        """[B H W C], [B] -> [B H W C], and these numbers"""
+        ...
+
+
+AnyAugmentation = Annotated[Augmentation, Choices("imagegen_jax.diffusion.augment:EDMAugment")]
 
 
 class Change(NamedTuple):
@@ -37,9 +53,9 @@ class Change(NamedTuple):
     def labels(self) -> Float[Array, " 9"]:
         """What the network is told: each number, but of angles the cosine and the sine, and of a stretch its vector."""
         _, _, scale, turn, stretch, direction, right, down = self
-        told = [self.mirrored, self.inverted, scale, jnp.cos(turn) - 1, jnp.sin(turn)]
-        told += [stretch * jnp.cos(direction), stretch * jnp.sin(direction), right, down]
-        return jnp.stack([jnp.float32(x) for x in told])
+        numbers = [self.mirrored, self.inverted, scale, jnp.cos(turn) - 1, jnp.sin(turn)]
+        numbers += [stretch * jnp.cos(direction), stretch * jnp.sin(direction), right, down]
+        return jnp.stack([jnp.float32(x) for x in numbers])
 
     def where_from(self, height: int, width: int) -> affine.PlaneMatrix:
         """From a pixel of the new image to where it comes from, flips aside: all inverses, the first one leftmost."""
@@ -60,6 +76,8 @@ class EDMAugment:
     """
 
     probability: Share = 0.12
+
+    labels: ClassVar[int] = 9
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:

@@ -24,6 +24,7 @@ from imagegen_jax.core.model import (
     Entry,
     Image,
     Inputs,
+    Model,
     Nets,
     Phase,
     PRNGKey,
@@ -31,16 +32,17 @@ from imagegen_jax.core.model import (
     Scalar,
     Variables,
     check_images,
-    check_labels,
-    one_hot_labels,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.diffusion.ancestral import ConsistencyMultistep
 from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, preconditioned
+from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.levels import Listed
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
+from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
 from imagegen_jax.diffusion.process import EDM
 from imagegen_jax.diffusion.solver import Path, noise_estimate
 from imagegen_jax.diffusion.teacher import with_teacher
+from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
 from imagegen_jax.nn.denoising import AnyNetwork, check_channels
 from imagegen_jax.nn.unet import UNet
 
@@ -90,10 +92,9 @@ class Consistency:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
-        check_labels(self, batch)
         check_channels(self.network, self.image_shape)
         x = batch["image"]
-        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))
+        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))
         return with_teacher(network) if self.distil else {"network": network}
 
     def stage(self, step: int) -> int:
@@ -115,39 +116,36 @@ class Consistency:
         same dropout. The paper's moving average in place of f is left out, as in iCT: mu = 0 in Algorithm 2.
         """
         x_0 = inputs.batch["image"]
-        level_keys, noise_keys, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
+        level_keys, noise_keys, dropout_keys = streams(inputs.keys, 3)
         low, high = self.neighbours(level_keys, inputs.step)
-        z = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(noise_keys)
-        labels = one_hot_labels(self, inputs.batch)
-
-        def estimate(x: Image, sigma: Float[Array, " b"]) -> Image:
-            return self._jump(nets["network"], x, sigma, labels, dropout_keys)
-
-        upper, lower = (x_0 + rows_of(sigma, x_0) * z for sigma in (high, low))
+        z = normal_rows(noise_keys, self.image_shape)
+        conditioning = conditioning_of(self, inputs.batch)
+        estimate = self._jump(nets["network"], conditioning._replace(keys=dropout_keys))
+        upper, lower = (x_0 + broadcast_rows(sigma, x_0) * z for sigma in (high, low))
         if self.distil:
-            lower = self._lead(nets["teacher"], upper, high, low, labels)
+            lower = self._taught(nets["teacher"], upper, high, low, conditioning)
         gap = estimate(upper, high) - jax.lax.stop_gradient(estimate(lower, low))
         c = self.huber * math.sqrt(math.prod(self.image_shape))
         distance = jnp.sqrt(jnp.sum(gap**2, axis=(1, 2, 3)) + c**2) - c
         loss = jnp.mean(distance / (high - low))
         return loss, Aux({"loss": loss, "distance": jnp.mean(distance), "levels": self.levels_at(inputs.step)})
 
-    def _lead(
+    def _taught(
         self,
         teacher: Variables,
         x: Image,
         high: Float[Array, " b"],
         low: Float[Array, " b"],
-        labels: Float[Array, "b k"] | None,
+        conditioning: Conditioning,
     ) -> Image:
         """One step of Heun's method from one level to another along the flow of the teacher, a denoiser of EDM's."""
 
         def network(x: Image, c_noise: Float[Array, " b"]) -> Image:
-            return self.network.apply(teacher, x, c_noise, labels, None)
+            return self.network.apply(teacher, x, c_noise, conditioning)
 
         predict = preconditioned(network, self.sigma_data)
         slope = noise_estimate(from_prediction(predict, EDM(), "F", sigma_data=self.sigma_data))
-        step = rows_of(low - high, x)
+        step = broadcast_rows(low - high, x)
         first = slope(x, high)
         return x + step * (first + slope(x + step * first, low)) / 2
 
@@ -183,22 +181,25 @@ class Consistency:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """(x, sigma) -> the end of the flow through x, which any solver may take for an estimate of x_0."""
-        check_labels(self, conditions)
-        labels = one_hot_labels(self, conditions)
-        return lambda x, sigma: self._jump(nets["network"], x, sigma, labels, None)
+        return self.estimate(nets, conditioning_of(self, conditions))
 
-    def _jump(
-        self,
-        network: Variables,
-        x: Image,
-        sigma: Float[Array, " b"],
-        labels: Float[Array, "b k"] | None,
-        keys: PRNGKeys | None,
-    ) -> Image:
+    def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
+        """The same by a network that is told this."""
+        return self._jump(nets["network"], conditioning)
+
+    def guided_by(self, guide: Model) -> Guided:
+        """This model, led by `guide`."""
+        return Guided(self, guide)
+
+    def _jump(self, network: Variables, conditioning: Conditioning) -> Denoise:
         """f = c_skip x + c_out F(c_in x, log(sigma) / 4), which is x at sigma_min (2303.01469, appendix C)."""
-        above = sigma - self.sigma_min
-        size = jnp.sqrt(sigma**2 + self.sigma_data**2)
-        c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
-        c_out = self.sigma_data * above / size
-        inner = self.network.apply(network, x / rows_of(size, x), jnp.log(sigma) / 4, labels, keys)
-        return rows_of(c_skip, x) * x + rows_of(c_out, x) * inner
+
+        def f(x: Image, sigma: Float[Array, " b"]) -> Image:
+            above = sigma - self.sigma_min
+            size = jnp.sqrt(sigma**2 + self.sigma_data**2)
+            c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
+            c_out = self.sigma_data * above / size
+            inner = self.network.apply(network, x / broadcast_rows(size, x), jnp.log(sigma) / 4, conditioning)
+            return broadcast_rows(c_skip, x) * x + broadcast_rows(c_out, x) * inner
+
+        return f

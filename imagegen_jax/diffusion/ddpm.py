@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
@@ -15,19 +14,21 @@ from imagegen_jax.core.model import (
     Batch,
     Image,
     Inputs,
+    Model,
     Nets,
     Phase,
     PRNGKey,
     Scalar,
     check_images,
-    check_labels,
-    one_hot_labels,
 )
+from imagegen_jax.core.random import integer_rows, normal_rows, streams
 from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction
+from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.preserving import Discrete
 from imagegen_jax.diffusion.sampler import Ancestral, AnySampler
 from imagegen_jax.diffusion.schedule import LinearSchedule, signal_and_noise
 from imagegen_jax.diffusion.solver import Path
+from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
 from imagegen_jax.nn.denoising import AnyNetwork, check_channels
 from imagegen_jax.nn.unet import UNet
 
@@ -45,10 +46,9 @@ class DDPM:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
-        check_labels(self, batch)
         check_channels(self.network, self.image_shape)
         x = batch["image"]
-        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), one_hot_labels(self, batch))}
+        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """One: denoise."""
@@ -60,12 +60,13 @@ class DDPM:
         The mean over pixels, as in the paper's code, where the paper has the sum.
         """
         x_0 = inputs.batch["image"]
-        t_key, epsilon_key, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
-        t = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.schedule.steps))(t_key)
-        epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_key)
+        t_key, epsilon_key, dropout_keys = streams(inputs.keys, 3)
+        t = integer_rows(t_key, self.schedule.steps)
+        epsilon = normal_rows(epsilon_key, self.image_shape)
         signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
         x_t = signal * x_0 + noise * epsilon
-        predicted = self.network.apply(nets["network"], x_t, t, one_hot_labels(self, inputs.batch), dropout_keys)
+        conditioning = conditioning_of(self, inputs.batch)._replace(keys=dropout_keys)
+        predicted = self.network.apply(nets["network"], x_t, t, conditioning)
         loss = jnp.mean((epsilon - predicted) ** 2)
         return loss, Aux(metrics={"loss": loss})
 
@@ -80,10 +81,16 @@ class DDPM:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and edits see of the network: x_0 by Eq. 15, kept in [-1, 1] as in the authors' code."""
-        check_labels(self, conditions)
-        labels = one_hot_labels(self, conditions)
+        return self.estimate(nets, conditioning_of(self, conditions))
+
+    def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
+        """What solvers see of the network that is told this."""
 
         def predict(x_t: Image, t: Int[Array, " b"]) -> Image:
-            return self.network.apply(nets["network"], x_t, t, labels)
+            return self.network.apply(nets["network"], x_t, t, conditioning)
 
         return clipped(from_prediction(predict, Discrete(self.schedule), "epsilon"))
+
+    def guided_by(self, guide: Model) -> Guided:
+        """This model, led by `guide`."""
+        return Guided(self, guide)

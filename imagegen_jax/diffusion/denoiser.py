@@ -14,9 +14,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, coefficients, rows_of
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.process import Point, Process
+from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, broadcast_rows, coefficients
+from imagegen_jax.diffusion.process import Point, Process, WholeTimed
 
 Denoise = Callable[[Float[Array, "b ..."], Float[Array, " b"]], Float[Array, "b ..."]]  # (x, sigma) -> x_0
 Predict = Callable[[Float[Array, "b ..."], Any], Float[Array, "b ..."]]  # (x_t, t) -> what the network was trained for
@@ -31,19 +30,19 @@ def from_prediction(
 ) -> Denoise:
     """The denoiser of a network that takes x_t [B ...] and t [B] of `process` and predicts `kind`.
 
-    In a `Discrete` process, t is the nearest whole time, as int32, unless `whole_times` is off: then it lies between.
-    Raises ValueError for a `kind` that is none.
+    In a process of whole times, such as `Discrete`, t is the nearest of them, as int32, unless `whole_times` is off:
+    then it lies between. Raises ValueError for a `kind` that is none.
     """
 
     def denoise(x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
         t = process.time(sigma)
-        if whole_times and isinstance(process, Discrete):
+        if whole_times and isinstance(process, WholeTimed):
             t = jnp.round(t).astype(jnp.int32)
         alpha = process.scale(sigma)
         rates = (process.alpha_rate(t), process.sigma_rate(t)) if kind == "velocity" else (0.0, 0.0)
         of_x_t, of_prediction = coefficients(kind, "x0", Point(alpha, sigma * alpha, *rates), sigma_data)
-        x_t = rows_of(alpha, x) * x
-        return rows_of(of_x_t, x) * x_t + rows_of(of_prediction, x) * predict(x_t, t)
+        x_t = broadcast_rows(alpha, x) * x
+        return broadcast_rows(of_x_t, x) * x_t + broadcast_rows(of_prediction, x) * predict(x_t, t)
 
     return denoise
 
@@ -71,7 +70,7 @@ def preconditioned(network: Predict, sigma_data: float = SIGMA_DATA) -> Predict:
     """
 
     def predict(x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
-        return network(x * rows_of((sigma**2 + sigma_data**2) ** -0.5, x), c_noise(sigma))
+        return network(x * broadcast_rows((sigma**2 + sigma_data**2) ** -0.5, x), c_noise(sigma))
 
     return predict
 
@@ -83,4 +82,4 @@ def c_noise(sigma: Float[Array, " b"]) -> Float[Array, " b"]:
 
 def with_gain(denoise: Denoise, gain: float) -> Denoise:
     """The denoiser of images, by one that knows them times `gain`, as models of latents do."""
-    return lambda x, sigma: denoise(gain * x, gain * sigma) / gain
+    return denoise if gain == 1 else lambda x, sigma: denoise(gain * x, gain * sigma) / gain

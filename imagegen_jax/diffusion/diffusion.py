@@ -15,53 +15,60 @@ Whatever a network was trained on, any solver samples from it, at any levels.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Hashable
-from typing import ClassVar, Literal
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Natural, Positive, Shape, Share
+from imagegen_jax.core.bounds import Count, Natural, Positive, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
     Image,
     Inputs,
+    Model,
     Nets,
     Phase,
     PRNGKey,
-    PRNGKeys,
     Scalar,
     check_choice,
     check_images,
-    check_labels,
-    one_hot_labels,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.augment import LABELS, EDMAugment
+from imagegen_jax.diffusion.augment import AnyAugmentation
+from imagegen_jax.diffusion.conditions import (
+    check_dropout,
+    check_guidance,
+    check_source_shape,
+    guided_by_conditions,
+    rows_of_conditions,
+)
 from imagegen_jax.diffusion.coupling import optimal_order
-from imagegen_jax.diffusion.denoiser import Denoise, Predict, c_noise, clipped, from_prediction, preconditioned
+from imagegen_jax.diffusion.denoiser import (
+    Denoise,
+    Predict,
+    c_noise,
+    clipped,
+    from_prediction,
+    preconditioned,
+    with_gain,
+)
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.diffusion.label_dropout import check_guidance, check_label_dropout, drop_labels, of_conditions
 from imagegen_jax.diffusion.levels import AnyLevels, Karras
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, row, rows_of
-from imagegen_jax.diffusion.preserving import Cosine, Discrete, Gamma, SubVP, VariancePreserving
-from imagegen_jax.diffusion.process import EDM, RectifiedFlow, VarianceExploding, at
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.diffusion.solvers import AnySolver
-from imagegen_jax.diffusion.sources import check_source_shape, source_of, source_rows
-from imagegen_jax.diffusion.times import AnyTimes, LogNormal, Uniform, WholeTimes
+from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, broadcast_rows, row
+from imagegen_jax.diffusion.process import EDM, AnyProcess, Process, Ranged, WholeTimed, at
+from imagegen_jax.diffusion.solver import AnySolver, Path
+from imagegen_jax.diffusion.times import AnyTimes, LogNormal, Times
 from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
-from imagegen_jax.nn.denoising import AnyNetwork, check_channels
-from imagegen_jax.nn.edm2 import Uncertainty
-from imagegen_jax.nn.song import SongUNet
+from imagegen_jax.nn.conditioning import Conditioning, Rates, check_token_mask, conditioning_of, drop_conditions
+from imagegen_jax.nn.denoising import AnyNetwork, AnyUncertainty, ToldOfAugmentation, check_channels
 from imagegen_jax.nn.unet import UNet
-
-AnyProcess = EDM | VarianceExploding | RectifiedFlow | VariancePreserving | SubVP | Cosine | Gamma | Discrete
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +76,11 @@ class Diffusion:
     """A network that is trained to denoise. The defaults are EDM's (Karras et al. 2022, arXiv 2206.00364, Table 1).
 
     `prediction` "F" has EDM's preconditioning around the network; with any other the network sees x_t and t *
-    `time_scale`. With `label_dropout` above 0 the network also learns to do without a label, and samples can be guided:
-    `conditions["guidance"]`, a scalar of which 1 is the class itself (classifier-free, Ho & Salimans 2022, 2207.12598),
-    in the way that `guidance` says.
+    `time_scale`. Beside labels it may be told a "source" and the "tokens" of the batch, seen by cross-attention where
+    its "token_mask", if it has one, is True. With a dropout above 0 the network also learns to do without labels,
+    tokens or sources, and samples can be guided, in the way that `guidance` says, away from what it makes without all
+    that it learned to do without: `conditions["guidance"]`, a scalar of which 1 is the conditions themselves
+    (classifier-free, Ho & Salimans 2022, 2207.12598).
     `gain` is for latents, whose values exceed those of pixels many times: what noise is added to, and what `levels` are
     made for, are images times `gain`. What goes in and comes out is in [-1, 1] all the same. Raises ValueError for
     choices that do not go together.
@@ -88,24 +97,25 @@ class Diffusion:
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0  # 0: unconditional
     source_shape: Shape | None = None  # of images to go by, at most as large; None: there are none
-    label_dropout: Share = 0.0  # share of images whose label is left out
+    label_dropout: Share = 0.0  # share of images whose label is dropped
     guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
     time_scale: Positive = 1.0  # of t, before the network sees it; 1000 where t is in [0, 1]
     sigma_data: Positive = SIGMA_DATA  # deviation of the data that "F" assumes
     clip: bool = False  # whether estimates of x_0 are kept in [-1, 1] while sampling
     gain: Positive = 1.0  # of images, before noise is added to them
-    augment: EDMAugment | None = None  # of training images; a SongUNet is told of it
-    uncertainty: Uncertainty | None = None  # u(sigma), a second network: the loss becomes loss / exp(u) + u
-
-    optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
+    augment: AnyAugmentation | None = None  # of training images; the network, such as a SongUNet, is told of it
+    uncertainty: AnyUncertainty | None = None  # u(sigma), a second network: the loss becomes loss / exp(u) + u
+    token_shape: tuple[Count, Count] | None = None  # how many tokens there are, and how many values each; None: none
+    token_dropout: Share = 0.0  # share of images whose tokens are dropped
+    source_dropout: Share = 0.0  # share of images whose source is dropped
 
     def __post_init__(self) -> None:
         check_times(self.process, self.times)
-        check_label_dropout(self)
+        check_dropout(self.condition_dropout, self.num_classes, self.condition_rows)
         check_choice("model.coupling", self.coupling, ("independent", "optimal"))
         if not 0 < self.gain < math.inf:
             raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
-        if self.augment is not None and not isinstance(self.network, SongUNet):
+        if self.augment is not None and not isinstance(self.network, ToldOfAugmentation):
             raise ValueError(
                 f"model.augment={self.augment}, but a {type(self.network).__name__} cannot be told how images were "
                 "augmented, and would draw augmented ones: use a SongUNet, or set augment to None"
@@ -118,22 +128,36 @@ class Diffusion:
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """The "source", where there is one."""
-        return source_rows(self.source_shape)
+        """The "source" and the "tokens", where there are any."""
+        return rows_of_conditions(self.source_shape, self.token_shape)
+
+    @property
+    def optional_conditions(self) -> tuple[str, ...]:
+        """How strongly to guide, and which tokens are seen."""
+        return ("guidance",) if self.token_shape is None else ("guidance", "token_mask")
+
+    @property
+    def condition_dropout(self) -> Rates:
+        """How often each condition is dropped in training."""
+        return Rates(self.label_dropout, self.token_dropout, self.source_dropout)
+
+    @property
+    def guidance_settings(self) -> Mapping[str, Any]:
+        """What a guidance scale does."""
+        return {"guidance": self.guidance}
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels, sources or the levels of the network do not fit."""
         check_images(self, batch)
-        check_labels(self, batch)
-        check_source_shape(self)
+        check_source_shape(self.source_shape, self.image_shape)
         check_channels(self.network, self.image_shape)
         check_range(self.process, self.times)
         self._check_together()
         x, t = batch["image"], jnp.zeros(batch["image"].shape[:1])
-        told = source_of(self, batch)
+        conditioning = conditioning_of(self, batch)
         if self.augment is not None:
-            told |= {"augment_labels": jnp.zeros((len(x), LABELS))}
-        nets = {"network": self.network.init(key, x, t, one_hot_labels(self, batch), **told)}
+            conditioning = conditioning._replace(augment_labels=jnp.zeros((len(x), self.augment.labels)))
+        nets = {"network": self.network.init(key, x, t, conditioning)}
         if self.uncertainty is not None:
             nets["uncertainty"] = self.uncertainty.init(jax.random.fold_in(key, 1), t)
         return nets
@@ -148,23 +172,24 @@ class Diffusion:
 
         With an uncertainty u, E[w(t) / exp(u) |prediction - target|^2 + u]   (EDM2, Eq. 14 and 21).
         """
-        keys = jax.vmap(lambda key: jax.random.split(key, 5), out_axes=1)(inputs.keys)
-        t_keys, epsilon_keys, label_keys, dropout_keys, augment_keys = keys
-        x_0, told = inputs.batch["image"], source_of(self, inputs.batch)
+        keys = streams(inputs.keys, 5)
+        t_keys, epsilon_keys, condition_keys, dropout_keys, augment_keys = keys
+        x_0, conditioning = inputs.batch["image"], conditioning_of(self, inputs.batch)
+        conditioning = drop_conditions(conditioning, self.condition_dropout, condition_keys)._replace(keys=dropout_keys)
         if self.augment is not None:
-            x_0, told["augment_labels"] = self.augment(x_0, augment_keys)
+            x_0, augment_labels = self.augment(x_0, augment_keys)
+            conditioning = conditioning._replace(augment_labels=augment_labels)
         x_0 = self.gain * x_0
         t = self.times(t_keys)
-        epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
+        epsilon = normal_rows(epsilon_keys, self.image_shape)
         if self.coupling == "optimal":
             label = inputs.batch["label"] if self.num_classes else jnp.zeros(len(x_0), jnp.int32)
             epsilon = epsilon[optimal_order(x_0, epsilon, label)]
         point = at(self.process, t)
-        x_t = rows_of(point.alpha, x_0) * x_0 + rows_of(point.sigma, x_0) * epsilon
-        of_x_0, of_epsilon, divisor = (rows_of(c, x_0) for c in row(self.prediction, point, self.sigma_data))
+        x_t = broadcast_rows(point.alpha, x_0) * x_0 + broadcast_rows(point.sigma, x_0) * epsilon
+        of_x_0, of_epsilon, divisor = (broadcast_rows(c, x_0) for c in row(self.prediction, point, self.sigma_data))
         target = (of_x_0 * x_0 + of_epsilon * epsilon) / divisor
-        labels = drop_labels(one_hot_labels(self, inputs.batch), self.label_dropout, label_keys)
-        predicted = self._predict(nets, labels, dropout_keys, told)(x_t, t)
+        predicted = self._predict(nets, conditioning)(x_t, t)
         error = jnp.mean((predicted - target) ** 2, axis=(1, 2, 3))
         rows = self.weighting(self.prediction, point, self.sigma_data) * error
         if self.uncertainty is None:
@@ -175,8 +200,9 @@ class Diffusion:
         return loss, Aux({"loss": loss, "error": jnp.mean(rows)})
 
     def check_conditions(self, conditions: Batch) -> None:
-        """Raises ValueError for guidance where there is no label, or none was ever left out in training."""
+        """Raises ValueError for guidance where no condition was ever dropped in training, and for a mask of no fit."""
         check_guidance(self, conditions)
+        check_token_mask(conditions)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
@@ -188,21 +214,26 @@ class Diffusion:
         return Path(self.solver, self.levels() / self.gain)
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers and guidance see of the network; guided where `conditions` has "guidance"."""
-        told = source_of(self, conditions)
-        denoise = of_conditions(self, functools.partial(self._denoiser, nets, told), conditions)
+        """What solvers and edits see of the network; guided where `conditions` has "guidance"."""
+        guide = guided_by_conditions(self, nets, conditions)
+        return guide(self.estimate(nets, conditioning_of(self, conditions)))
+
+    def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
+        """What solvers see of the network that is told this, without guidance."""
+        predict = self._predict(nets, conditioning)
+        denoise = from_prediction(predict, self.process, self.prediction, sigma_data=self.sigma_data)
+        denoise = with_gain(denoise, self.gain)
         return clipped(denoise) if self.clip else denoise
 
-    def _denoiser(self, nets: Nets, told: Batch, labels: Float[Array, "b k"] | None) -> Denoise:
-        """Of images times `gain`."""
-        predict = self._predict(nets, labels, None, told)
-        return from_prediction(predict, self.process, self.prediction, sigma_data=self.sigma_data)
+    def guided_by(self, guide: Model) -> Guided:
+        """This model, led by `guide` as `guidance` says."""
+        return Guided(self, guide, self.guidance)
 
-    def _predict(self, nets: Nets, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None, told: Batch) -> Predict:
-        """(x_t, t) -> the prediction, by a network that is `told` a source, or how images were augmented."""
+    def _predict(self, nets: Nets, conditioning: Conditioning) -> Predict:
+        """(x_t, t) -> the prediction of the network that is told this."""
 
         def network(x: Float[Array, "b h w c"], t: Float[Array, " b"]) -> Float[Array, "b h w c"]:
-            return self.network.apply(nets["network"], x, t * self.time_scale, labels, keys, **told)
+            return self.network.apply(nets["network"], x, t * self.time_scale, conditioning)
 
         if self.prediction != "F":
             return network
@@ -210,7 +241,7 @@ class Diffusion:
 
         def predict(x_t: Float[Array, "b h w c"], t: Float[Array, " b"]) -> Float[Array, "b h w c"]:
             alpha = self.process.alpha(t)
-            return inner(x_t / rows_of(alpha, x_t), self.process.sigma(t) / alpha)
+            return inner(x_t / broadcast_rows(alpha, x_t), self.process.sigma(t) / alpha)
 
         return predict
 
@@ -228,24 +259,25 @@ class Diffusion:
             )
 
 
-def check_range(process: AnyProcess, times: AnyTimes) -> None:
+def check_range(process: Process, times: Times) -> None:
     """Raises ValueError where `times` leave the [0, 1] of `process`. For `init`: either may be set before the other."""
-    beyond = isinstance(times, LogNormal) or (isinstance(times, Uniform) and times.high > 1)
-    if beyond and not isinstance(process, EDM | Discrete):
+    last = process.last if isinstance(process, Ranged) else 1.0
+    if isinstance(times, Ranged) and times.last > last:
         raise ValueError(
-            f"model.times={times}, but t of a {type(process).__name__} is in [0, 1]: use Uniform() or LogitNormal()"
+            f"model.times={times}, but t of a {type(process).__name__} is in [0, {last:g}]: use Uniform() or "
+            "LogitNormal()"
         )
 
 
-def check_times(process: AnyProcess, times: AnyTimes) -> None:
+def check_times(process: Process, times: Times) -> None:
     """Raises ValueError where `times` are not those of `process`."""
-    if isinstance(process, Discrete) and isinstance(times, WholeTimes):
-        if process.schedule.steps != times.steps:
+    if isinstance(process, WholeTimed) and isinstance(times, WholeTimed):
+        if process.whole_times != times.whole_times:
             raise ValueError(
-                f"model.times.steps={times.steps}, but model.process.schedule.steps="
-                f"{process.schedule.steps}: make them the same"
+                f"model.times.steps={times.whole_times}, but model.process.schedule.steps={process.whole_times}: make "
+                "them the same"
             )
-    elif isinstance(process, Discrete) or isinstance(times, WholeTimes):
+    elif isinstance(process, WholeTimed) or isinstance(times, WholeTimed):
         raise ValueError(
             f"model.process is a {type(process).__name__}, but model.times a {type(times).__name__}: "
             "Discrete has WholeTimes, and every other process has times between them"

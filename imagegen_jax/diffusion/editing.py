@@ -16,7 +16,7 @@ from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.inverse import replaced
 from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.solver import Levels, Samples, Solver, check_levels, noise, noise_estimate, scan
 
 
@@ -170,4 +170,4 @@ def interpolate(first: Samples, second: Samples, share: Float[Array, " b"]) -> S
     cosine = inner / jnp.sqrt(jnp.sum(first**2, axis=axes) * jnp.sum(second**2, axis=axes))
     theta = jnp.arccos(jnp.clip(cosine, -1 + 1e-7, 1 - 1e-7))
     weights = (jnp.sin(part * theta) / jnp.sin(theta) for part in (1 - share, share))
-    return sum(rows_of(weight, first) * one for weight, one in zip(weights, (first, second), strict=True))
+    return sum(broadcast_rows(weight, first) * one for weight, one in zip(weights, (first, second), strict=True))

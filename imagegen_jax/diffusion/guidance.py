@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.loops import for_loops
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.prediction import coefficients, rows_of
+from imagegen_jax.diffusion.denoiser import Denoise, with_gain
+from imagegen_jax.diffusion.prediction import broadcast_rows, coefficients
 from imagegen_jax.diffusion.process import Point
 
 Images = Float[Array, "b ..."]
@@ -27,7 +27,8 @@ Number = Float[Array, ""] | Float[Array, " b"] | float
 Scale = Number | Callable[[Sigmas], Number]
 Output = Literal["v", "epsilon", "x0"]
 LogProb = Callable[[Images, Sigmas], Float[Array, " b"]]
-Lead = Callable[[Denoise], Denoise]  # a guidance whose second denoiser and scale are there
+Guidance = Callable[[Denoise, Denoise, Scale], Denoise]  # of an estimate, a weaker one, and how far from it
+Guiding = Callable[[Denoise], Denoise]  # from a model's own estimate to the guided one
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
@@ -72,11 +73,13 @@ def rescaled(guided: Denoise, conditional: Denoise, share: Number = 0.7, output:
 
     def denoise(x: Images, sigma: Sigmas) -> Images:
         alpha = (1 + sigma**2) ** -0.5
-        point, x_t = Point(alpha, sigma * alpha, 0.0, 0.0), rows_of(alpha, x) * x
-        to, back = (tuple(rows_of(c, x) for c in coefficients(*way, point)) for way in (("x0", output), (output, "x0")))
+        point, x_t = Point(alpha, sigma * alpha, 0.0, 0.0), broadcast_rows(alpha, x) * x
+        to, back = (
+            tuple(broadcast_rows(c, x) for c in coefficients(*way, point)) for way in (("x0", output), (output, "x0"))
+        )
         cfg, positive = (to[0] * x_t + to[1] * one(x, sigma) for one in (guided, conditional))
         factor = _deviation(positive) / jnp.maximum(_deviation(cfg), jnp.finfo(cfg.dtype).tiny)
-        phi = rows_of(jnp.asarray(share), x)
+        phi = broadcast_rows(jnp.asarray(share), x)
         return back[0] * x_t + back[1] * (phi * factor * cfg + (1 - phi) * cfg)
 
     return denoise
@@ -92,7 +95,7 @@ def classifier(denoise: Denoise, log_prob: LogProb, scale: Scale) -> Denoise:
 
     def guided(x: Images, sigma: Sigmas) -> Images:
         gradient = for_loops(jax.grad(lambda x: jnp.sum(log_prob(x, sigma))))(x)
-        return denoise(x, sigma) + _scale(scale, sigma, x) * rows_of(sigma, x) ** 2 * gradient
+        return denoise(x, sigma) + _scale(scale, sigma, x) * broadcast_rows(sigma, x) ** 2 * gradient
 
     return guided
 
@@ -105,12 +108,12 @@ def cfg_zero_star(conditional: Denoise, unconditional: Denoise, scale: Scale, st
     """
 
     def denoise(x: Images, sigma: Sigmas) -> Images:
-        level = rows_of(sigma, x)
+        level = broadcast_rows(sigma, x)
         # v = epsilon - x_0, with epsilon = (x - x_0) / sigma; so x_0 = (x - sigma v) / (1 + sigma)
         v_c, v_u = ((x - (1 + level) * one(x, sigma)) / level for one in (conditional, unconditional))
         s = _dot(v_c, v_u) / jnp.maximum(_dot(v_u, v_u), jnp.finfo(x.dtype).tiny)
         v = s * v_u + _scale(scale, sigma, x) * (v_c - s * v_u)
-        v = jnp.where(level > rows_of(jnp.asarray(still_above), x), 0.0, v)
+        v = jnp.where(level > broadcast_rows(jnp.asarray(still_above), x), 0.0, v)
         return (x - level * v) / (1 + level)
 
     return denoise
@@ -132,9 +135,9 @@ def projected(
         difference = strong - unconditional(x, sigma)
         tiny = jnp.finfo(x.dtype).tiny
         length = jnp.sqrt(_dot(difference, difference))
-        difference = difference * jnp.minimum(1.0, rows_of(jnp.asarray(radius), x) / jnp.maximum(length, tiny))
+        difference = difference * jnp.minimum(1.0, broadcast_rows(jnp.asarray(radius), x) / jnp.maximum(length, tiny))
         parallel = _dot(difference, strong) / jnp.maximum(_dot(strong, strong), tiny) * strong
-        kept = difference - parallel + rows_of(jnp.asarray(along), x) * parallel
+        kept = difference - parallel + broadcast_rows(jnp.asarray(along), x) * parallel
         return strong + (_scale(scale, sigma, x) - 1) * kept
 
     return denoise
@@ -149,19 +152,41 @@ def thresholded(denoise: Denoise, percentile: Number = 0.995, most: Number = jnp
     def within(x: Images, sigma: Sigmas) -> Images:
         x_0 = denoise(x, sigma)
         s = jnp.quantile(jnp.abs(x_0).reshape(len(x_0), -1), percentile, axis=1)
-        s = rows_of(jnp.clip(s, 1.0, jnp.maximum(most, 1.0)), x_0)
+        s = broadcast_rows(jnp.clip(s, 1.0, jnp.maximum(most, 1.0)), x_0)
         return jnp.clip(x_0, -s, s) / s
 
     return within
 
 
-def known(x_0: Images) -> Denoise:
-    """An estimate that is there already, as the denoiser of the one place that it was made at."""
+def guiding(guidance: Guidance, weaker: Guiding, scale: Scale, gain: float = 1.0) -> Guiding:
+    """Makes what guides a model's own estimate, which is made once, away from a `weaker` one, which may be made of it.
+
+    `guidance` is for what noise is added to, images times `gain`; all else is of images.
+    """
+
+    def guide(denoise: Denoise) -> Denoise:
+        def guided(x: Images, sigma: Sigmas) -> Images:
+            own = constant(denoise(x, sigma))
+            led = guidance(with_gain(own, 1 / gain), with_gain(weaker(own), 1 / gain), scale)
+            return with_gain(led, gain)(x, sigma)
+
+        return guided
+
+    return guide
+
+
+def unguided(denoise: Denoise) -> Denoise:
+    """Leaves a model's own estimate as it is."""
+    return denoise
+
+
+def constant(x_0: Images) -> Denoise:
+    """Makes a denoiser of an estimate that is there already, for the one place that it was made at."""
     return lambda x, sigma: x_0
 
 
 def _scale(scale: Scale, sigma: Sigmas, x: Images) -> Float[Array, "b ..."]:
-    return rows_of(jnp.asarray(scale(sigma) if callable(scale) else scale), x)
+    return broadcast_rows(jnp.asarray(scale(sigma) if callable(scale) else scale), x)
 
 
 def _dot(a: Images, b: Images) -> Float[Array, "b ..."]:

@@ -11,15 +11,32 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import get_args
+from typing import Annotated, Protocol, get_args
 
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import NonNegative, Positive, Share
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion import guidance
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guidance import Images, Output, Scale, Sigmas, known
+from imagegen_jax.diffusion.guidance import Images, Output, Scale, Sigmas, constant
+
+
+class Guidance(Protocol):
+    """What a model asks of a guidance."""
+
+    def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
+        """The guided denoiser."""
+        ...
+
+
+AnyGuidance = Annotated[
+    Guidance,
+    Choices(
+        "imagegen_jax.diffusion.guidances:ClassifierFree, CFGZeroStar, Projected, Interval, Rescaled, Thresholded",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +119,7 @@ class Rescaled:
         """The conditional is evaluated once."""
 
         def denoise(x: Images, sigma: Sigmas) -> Float[Array, "b ..."]:
-            positive = known(conditional(x, sigma))
+            positive = constant(conditional(x, sigma))
             guided = self.of(positive, unconditional, scale)
             return guidance.rescaled(guided, positive, self.share, self.output)(x, sigma)
 
@@ -127,6 +144,3 @@ class Thresholded:
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
         """At all levels, guided there or not."""
         return guidance.thresholded(self.of(conditional, unconditional, scale), self.percentile, self.most)
-
-
-AnyGuidance = ClassifierFree | CFGZeroStar | Projected | Interval | Rescaled | Thresholded

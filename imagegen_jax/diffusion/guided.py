@@ -7,12 +7,12 @@ from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from imagegen_jax.core.model import Batch, Image, Nets, Phase, PRNGKey, Variables, check_labels, condition_rows
-from imagegen_jax.diffusion.denoiser import Denoise, with_gain
+from imagegen_jax.core.model import Batch, Image, Model, Nets, Phase, PRNGKey, Variables, check_labels, condition_rows
+from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.editing import Denoising
-from imagegen_jax.diffusion.guidance import Lead, LogProb, Scale, classifier, known
+from imagegen_jax.diffusion.guidance import Guiding, LogProb, classifier, guiding
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.solver import Path
 
@@ -33,10 +33,10 @@ class Classifying(Protocol):
 
 @runtime_checkable
 class OwnSteps(Protocol):
-    """A model that takes steps of its own, not those of its path, and does so led as well."""
+    """A model that takes steps of its own, not those of its path, by whatever estimates."""
 
-    def sample_led(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, lead: Lead) -> Image:
-        """What `sample` draws, by the estimates that `lead` makes of the denoiser's."""
+    def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
+        """What `sample` draws, by the estimates that `guide` makes of the denoiser's."""
         ...
 
 
@@ -75,10 +75,10 @@ class Guided:
                 f"the guide's images are of {tuple(self.guide.image_shape)} (height, width, channels), the model's of "
                 f"{tuple(self.model.image_shape)}: use a guide that was trained on images like the model's"
             )
-        known = getattr(self.model, "num_classes", 0)
-        if self.num_classes != known and not (isinstance(self.guide, Classifying) and known == 0):
+        classes = getattr(self.model, "num_classes", 0)
+        if self.num_classes != classes and not (isinstance(self.guide, Classifying) and classes == 0):
             raise ValueError(
-                f"the guide knows {self.num_classes} classes, the model {known}: use a guide that was trained on the "
+                f"the guide knows {self.num_classes} classes, the model {classes}: use a guide that was trained on the "
                 "model's classes"
             )
 
@@ -125,38 +125,32 @@ class Guided:
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where there are any (else ValueError)."""
         if isinstance(self.model, OwnSteps):
-            lead, rest = self._lead(nets, conditions)
-            return self.model.sample_led(nets, key, n, rest, lead)
+            return self.model.draw_by(nets, key, n, _rest(conditions), self._guiding(nets, conditions))
         return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and edits see."""
-        lead, rest = self._lead(nets, conditions)
-        return lead(self.model.denoiser(nets, rest))
+        guide = self._guiding(nets, conditions)
+        return guide(self.model.denoiser(nets, _rest(conditions)))
 
-    def _lead(self, nets: Nets, conditions: Batch) -> tuple[Lead, Batch]:
-        """What `guide` makes of an estimate of `model`, and the conditions less the scale that this takes."""
+    def guided_by(self, guide: Model) -> Guided:
+        """Raises ValueError: nothing is guided twice."""
+        return Guided(self, guide)
+
+    def _guiding(self, nets: Nets, conditions: Batch) -> Guiding:
+        """What `guide` makes of an estimate of `model`."""
         check_labels(self, conditions)
         self.check_conditions(conditions)
         of_guide = {name.removeprefix(GUIDE): nets[name] for name in nets if name.startswith(GUIDE)}
-        scale, rest = conditions["guidance"], {name: conditions[name] for name in conditions if name != "guidance"}
-        if not isinstance(self.guide, Classifying):
-            bad = self.guide.denoiser(of_guide, rest)
-            return lambda denoise: self._guided(denoise, bad, scale), rest
-        log_prob = self.guide.log_probability(of_guide, rest["label"])
+        scale, gain = conditions["guidance"], getattr(self.model, "gain", 1.0)
+        if isinstance(self.guide, Classifying):
+            log_prob = self.guide.log_probability(of_guide, conditions["label"])
+            # A twin that knows the labels less than `model` does, by as much as the classifier knows of them.
+            return guiding(self.guidance, lambda own: classifier(own, log_prob, -1.0), 1 + scale, gain)
+        weaker = self.guide.denoiser(of_guide, _rest(conditions))
+        return guiding(self.guidance, lambda own: weaker, scale, gain)
 
-        def lead(denoise: Denoise) -> Denoise:
-            def guided(x: Image, sigma: Float[Array, " b"]) -> Image:
-                # A twin that knows the labels less than `model` does, by as much as the classifier knows of them.
-                plain = known(denoise(x, sigma))
-                return self._guided(plain, classifier(plain, log_prob, -1.0), 1 + scale)(x, sigma)
 
-            return guided
-
-        return lead, rest
-
-    def _guided(self, good: Denoise, bad: Denoise, scale: Scale) -> Denoise:
-        """By `guidance`, which is made for what `model` knows: images times its gain, where it has one."""
-        gain = getattr(self.model, "gain", 1.0)
-        led = self.guidance(with_gain(good, 1 / gain), with_gain(bad, 1 / gain), scale)
-        return with_gain(led, gain)
+def _rest(conditions: Batch) -> dict[str, Array]:
+    """The conditions less the scale, which is for the guide: the guidance that a model may have of its own is off."""
+    return {name: conditions[name] for name in conditions if name != "guidance"}

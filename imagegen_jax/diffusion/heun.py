@@ -14,8 +14,7 @@ from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.ancestral import check_noise_scale
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.levels import karras
-from imagegen_jax.diffusion.preserving import VariancePreserving
-from imagegen_jax.diffusion.process import EDM, Process, RectifiedFlow, at
+from imagegen_jax.diffusion.process import EDM, AnyProcess, Process, at
 from imagegen_jax.diffusion.solver import Levels, Samples, check_levels, noise, scan, velocity
 
 
@@ -33,7 +32,7 @@ class Heun:
     churn_min: NonNegative = 0.0  # S_tmin
     churn_max: NonNegative = math.inf  # S_tmax
     noise_scale: NonNegative = 1.0  # S_noise
-    path: EDM | RectifiedFlow | VariancePreserving = EDM()
+    path: AnyProcess = EDM()
 
     def __post_init__(self) -> None:
         check_noise_scale(self.noise_scale)

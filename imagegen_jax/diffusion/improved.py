@@ -7,21 +7,22 @@ learns that from the variational bound (VLB), in bits per dimension of 8-bit ima
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable, Hashable
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural, NonNegative, Positive, Shape, Share
+from imagegen_jax.core.likelihood import bits_per_dim, log_prob_of_level
 from imagegen_jax.core.model import (
     Aux,
     Batch,
     Image,
     Inputs,
+    Model,
     Nets,
     Phase,
     PRNGKey,
@@ -29,32 +30,31 @@ from imagegen_jax.core.model import (
     Scalar,
     check_choice,
     check_images,
-    check_labels,
-    one_hot_labels,
 )
+from imagegen_jax.core.random import integer_rows, normal_rows, streams
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction
-from imagegen_jax.diffusion.guidance import Lead, known
-from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
-from imagegen_jax.diffusion.importance import important_times, no_losses, remembered
-from imagegen_jax.diffusion.label_dropout import (
+from imagegen_jax.diffusion.conditions import (
+    check_dropout,
     check_guidance,
-    check_label_dropout,
-    drop_labels,
-    guided_noise,
-    of_conditions,
+    check_source_shape,
+    guided_by_conditions,
+    rows_of_conditions,
 )
+from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction, with_gain
+from imagegen_jax.diffusion.guidance import Guiding, constant
+from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.guided import Guided
+from imagegen_jax.diffusion.importance import important_times, no_losses, remembered
 from imagegen_jax.diffusion.levels import of_schedule, timesteps
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, StepTable, signal_and_noise, step_table
+from imagegen_jax.diffusion.schedule import AnySchedule, CosineSchedule, StepTable, signal_and_noise, step_table
 from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.diffusion.sources import check_source_shape, source_of, source_rows
-from imagegen_jax.metrics.likelihood import bits_per_dim, log_prob_of_level
 from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.dit import DiT
+from imagegen_jax.nn.conditioning import Conditioning, Rates, conditioning_of, drop_conditions
+from imagegen_jax.nn.denoising import AnyNetwork, check_channels
 
-Predictor = Callable[..., tuple[Image, Image]]  # (x_t, t, labels, keys) -> the noise, and where the variance lies
+Predictor = Callable[[Image, Array], tuple[Image, Image]]  # (x_t, t) -> the noise, and where the variance lies
 
 
 class Step(NamedTuple):
@@ -77,10 +77,10 @@ class ImprovedDDPM:
     do not go together.
     """
 
-    network: ADM | DiT = ADM(
+    network: AnyNetwork = ADM(
         128, (1, 2, 2, 2), blocks=3, attention_at=(16, 8), head_channels=None, heads=4, resample="conv", dropout=0.3
     )
-    schedule: CosineSchedule | LinearSchedule = CosineSchedule(4000)
+    schedule: AnySchedule = CosineSchedule(4000)
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0  # 0: unconditional
     source_shape: Shape | None = None  # of images to go by, at most as large; None: there are none
@@ -100,15 +100,7 @@ class ImprovedDDPM:
                 f"model.sampling_steps={self.sampling_steps} is not between 1 and the {self.schedule.steps} steps of "
                 "the schedule"
             )
-        if isinstance(self.network, DiT):
-            if self.network.out_channels != 2 * self.image_shape[2]:
-                raise ValueError(
-                    f"model.network.out_channels={self.network.out_channels}: noise and variance of "
-                    f"{self.image_shape[2]} channels are {2 * self.image_shape[2]}"
-                )
-        elif not self.network.learned_variance:
-            raise ValueError("model.network.learned_variance=False: improved DDPM learns it, so leave it on")
-        check_label_dropout(self)
+        check_dropout(self.condition_dropout, self.num_classes, self.condition_rows)
         check_choice("model.objective", self.objective, ("hybrid", "vlb"))
         if not 0 < self.gain < math.inf:
             raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
@@ -118,16 +110,25 @@ class ImprovedDDPM:
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The "source", where there is one."""
-        return source_rows(self.source_shape)
+        return rows_of_conditions(self.source_shape)
+
+    @property
+    def condition_dropout(self) -> Rates:
+        """How often each condition is dropped in training."""
+        return Rates(self.label_dropout)
+
+    @property
+    def guidance_settings(self) -> Mapping[str, Any]:
+        """What a guidance scale does."""
+        return {"guidance": self.guidance}
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels, sources or the levels of the network do not fit."""
         check_images(self, batch)
-        check_labels(self, batch)
-        check_source_shape(self)
+        check_source_shape(self.source_shape, self.image_shape)
+        check_channels(self.network, self.image_shape, variance=True)
         x = batch["image"]
-        t, labels, told = jnp.zeros(x.shape[:1]), one_hot_labels(self, batch), source_of(self, batch)
-        network = self.network.init(key, x, t, labels, **told)
+        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))
         if self.importance:
             network |= {"history": no_losses(self.schedule.steps)}
         return {"network": network}
@@ -142,18 +143,18 @@ class ImprovedDDPM:
         L_vlb is in bits per dimension: T times the mean of its terms. The metric `vlb` is that mean over the batch.
         """
         x_0 = self.gain * inputs.batch["image"]
-        keys = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(inputs.keys)
-        t_keys, epsilon_keys, dropout_keys, label_keys = keys
+        keys = streams(inputs.keys, 4)
+        t_keys, epsilon_keys, dropout_keys, condition_keys = keys
         t, weight = self._times(nets, t_keys)
-        epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
+        epsilon = normal_rows(epsilon_keys, self.image_shape)
         signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
         x_t = signal * x_0 + noise * epsilon
-        labels = drop_labels(one_hot_labels(self, inputs.batch), self.label_dropout, label_keys)
-        predicted, between = self._predictor(nets, inputs.batch)(x_t, t, labels, dropout_keys)
+        conditioning = drop_conditions(conditioning_of(self, inputs.batch), self.condition_dropout, condition_keys)
+        predicted, between = self._predictor(nets, conditioning._replace(keys=dropout_keys))(x_t, t)
         hybrid = self.objective == "hybrid"
         table = _at(self._table(None), t, x_0)
         mean_of = jax.lax.stop_gradient(predicted) if hybrid else predicted
-        p = self._backward(table, x_t, mean_of, between, clip=False)  # what is cut off would have no gradient
+        p = _backward(table, x_t, _x_0(table, x_t, mean_of), between)  # not clipped: what is cut off has no gradient
         terms = self._bits(table, x_0, x_t, p, t == 0)
         vlb = self.schedule.steps * terms
         rows = vlb
@@ -170,16 +171,16 @@ class ImprovedDDPM:
         """
         if self.gain != 1:
             raise ValueError(f"model.gain={self.gain}: these are latents, and bits per dimension are of 8-bit images")
-        x_0, labels, table = batch["image"], one_hot_labels(self, batch), self._table(None)
-        predict = self._predictor(nets, batch)
+        x_0, table, predict = batch["image"], self._table(None), self._predictor(nets, conditioning_of(self, batch))
 
         def term(total: Float[Array, " b"], i: Int[Array, ""]) -> tuple[Float[Array, " b"], None]:
             epsilon = jax.random.normal(jax.random.fold_in(key, i), x_0.shape)
             t = jnp.full(x_0.shape[:1], i)
             row = _at(table, t, x_0)
             x_t = row.signal * x_0 + row.noise * epsilon
-            predicted, between = predict(x_t, t, labels)
-            return total + self._bits(row, x_0, x_t, self._backward(row, x_t, predicted, between), t == 0), None
+            predicted, between = predict(x_t, t)
+            p = _backward(row, x_t, jnp.clip(_x_0(row, x_t, predicted), -1.0, 1.0), between)
+            return total + self._bits(row, x_0, x_t, p, t == 0), None
 
         total, _ = jax.lax.scan(term, jnp.zeros(x_0.shape[:1]), jnp.arange(self.schedule.steps))
         left = float(self.schedule.alpha_bar[-1])
@@ -188,40 +189,27 @@ class ImprovedDDPM:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
-        return self.sample_led(nets, key, n, conditions, None)
+        return self.draw_by(nets, key, n, conditions, guided_by_conditions(self, nets, conditions))
 
-    def sample_led(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, lead: Lead | None) -> Image:
-        """What `sample` draws, by the estimates that `lead` makes: it moves means, and leaves the variances."""
-        check_labels(self, conditions)
-        self.check_conditions(conditions)
-        labels, table = one_hot_labels(self, conditions), self._table(self.sampling_steps)
-        predict = self._predictor(nets, conditions)
+    def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
+        """What `sample` draws, by the estimates that `guide` makes: it moves means, and leaves the variances."""
+        table, predict = self._table(self.sampling_steps), self._predictor(nets, conditioning_of(self, conditions))
         noise_key, step_key = jax.random.split(key)
         count = len(table.t)
 
         def step(x_t: Image, i: Int[Array, ""]) -> tuple[Image, None]:
             row = _at(table, jnp.full(n, i), x_t)
-            t = jnp.full(n, table.t[i])
-            predicted, between = predict(x_t, t, labels)
-            x, sigma = x_t / row.signal, row.noise / row.signal
-            if labels is not None and "guidance" in conditions:
-                free, _ = predict(x_t, t, jnp.zeros_like(labels))
-                predicted = guided_noise(self.guidance, x, sigma, predicted, free, conditions["guidance"])
-            if lead:
-                predicted = self._led_noise(lead, x, sigma, predicted)
-            mean, log_variance = self._backward(row, x_t, predicted, between, clip=not lead)
+            predicted, between = predict(x_t, jnp.full(n, table.t[i]))
+            own = self._ranged(constant(_x_0(row, x_t, predicted) / self.gain))
+            sigma = row.noise / row.signal / self.gain
+            x_0 = self.gain * guide(own)(x_t / row.signal / self.gain, sigma.reshape(-1))
+            mean, log_variance = _backward(row, x_t, x_0, between)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
             return mean + (i > 0) * jnp.exp(log_variance / 2) * z, None
 
         x_T = jax.random.normal(noise_key, (n, *self.image_shape))
         x_0, _ = jax.lax.scan(step, x_T, jnp.arange(count - 1, -1, -1))
         return jnp.clip(x_0 / self.gain, -1.0, 1.0)
-
-    def _led_noise(self, lead: Lead, x: Image, sigma: Array, epsilon: Image) -> Image:
-        """The noise in x = x_0 + sigma epsilon by what `lead` makes of the x_0 of `epsilon`, which is clipped first."""
-        x_0 = (x - sigma * epsilon) / self.gain
-        estimate = known(jnp.clip(x_0, -1.0, 1.0) if self.gain == 1 else x_0)
-        return (x - self.gain * lead(estimate)(x / self.gain, sigma.reshape(-1) / self.gain)) / sigma
 
     @property
     def path(self) -> Path:
@@ -231,28 +219,33 @@ class ImprovedDDPM:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers, edits and guides see of the network: x_0 by its noise; guided where there is "guidance"."""
-        denoiser = functools.partial(self._denoiser, self._predictor(nets, conditions))
-        denoise = of_conditions(self, denoiser, conditions)
-        return clipped(denoise) if self.gain == 1 else denoise
+        guide = guided_by_conditions(self, nets, conditions)
+        return guide(self.estimate(nets, conditioning_of(self, conditions)))
 
-    def _denoiser(self, predict: Predictor, labels: Float[Array, "b k"] | None) -> Denoise:
-        def noise(x_t: Image, t: Int[Array, " b"]) -> Image:
-            return predict(x_t, t, labels)[0]
+    def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
+        """What solvers see of the network that is told this, without guidance."""
+        predict = self._predictor(nets, conditioning)
+        denoise = from_prediction(lambda x_t, t: predict(x_t, t)[0], Discrete(self.schedule), "epsilon")
+        return self._ranged(with_gain(denoise, self.gain))
 
-        return from_prediction(noise, Discrete(self.schedule), "epsilon")
+    def guided_by(self, guide: Model) -> Guided:
+        """This model, led by `guide` as `guidance` says."""
+        return Guided(self, guide, self.guidance)
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for guidance where there is no label, or none was ever left out in training."""
         check_guidance(self, conditions)
 
-    def _predictor(self, nets: Nets, batch: Batch) -> Predictor:
-        """The noise, and v of Eq. 15, which lies in [0, 1] where the network puts out -1 to 1."""
-        variables, told = {"params": nets["network"]["params"]}, source_of(self, batch)
+    def _ranged(self, denoise: Denoise) -> Denoise:
+        """Estimates of pixels are kept in [-1, 1]."""
+        return clipped(denoise) if self.gain == 1 else denoise
 
-        def predict(
-            x_t: Image, t: Int[Array, " b"], labels: Float[Array, "b k"] | None, keys: PRNGKeys | None = None
-        ) -> tuple[Image, Image]:
-            out = self.network.apply(variables, x_t, t * 1000 / self.schedule.steps, labels, keys, **told)
+    def _predictor(self, nets: Nets, conditioning: Conditioning) -> Predictor:
+        """The noise, and v of Eq. 15, which lies in [0, 1] where the network puts out -1 to 1."""
+        variables = {"params": nets["network"]["params"]}
+
+        def predict(x_t: Image, t: Int[Array, " b"]) -> tuple[Image, Image]:
+            out = self.network.apply(variables, x_t, t * 1000 / self.schedule.steps, conditioning)
             epsilon, between = jnp.split(out, 2, axis=-1)
             return epsilon, (between + 1) / 2
 
@@ -262,31 +255,32 @@ class ImprovedDDPM:
         """Steps from each of `steps` times (None: all) to the one before, and from the first to the image."""
         return step_table(self.schedule, timesteps(self.schedule.steps, steps, "linear"))
 
-    def _backward(self, row: StepTable, x_t: Image, epsilon: Image, between: Image, clip: bool = True) -> Step:
-        """p(x_{t-1} | x_t): the mean by the x_0 of `epsilon`, log variance v log beta + (1 - v) log beta~.
-
-        Eq. 9, 10 and 15. The x_0 of pixels is kept in [-1, 1], unless `clip` is off.
-        """
-        x_0 = (x_t - row.noise * epsilon) / row.signal
-        x_0 = jnp.clip(x_0, -1.0, 1.0) if clip and self.gain == 1 else x_0
-        return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)
-
     def _bits(self, row: StepTable, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:
         """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) and, at the first time, L_0 = -log p(x_0 | x_1)   (Eq. 4 to 7)."""
         q = Step(row.of_x_0 * x_0 + row.of_x_t * x_t, row.log_least)
         ratio = q.log_variance - p.log_variance
         divergence = 0.5 * (jnp.exp(ratio) - 1 - ratio + (q.mean - p.mean) ** 2 * jnp.exp(-p.log_variance))
-        nats = jnp.where(rows_of(first, x_0), -log_prob_of_level(x_0, *p), divergence)
+        nats = jnp.where(broadcast_rows(first, x_0), -log_prob_of_level(x_0, *p), divergence)
         return bits_per_dim(jnp.sum(nats, axis=(1, 2, 3)), self.image_shape)
 
     def _times(self, nets: Nets, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
         """Times of a batch, and what their losses weigh."""
         if self.importance:
             return important_times(nets["network"]["history"], keys)
-        t = jax.vmap(lambda key: jax.random.randint(key, (), 0, self.schedule.steps))(keys)
+        t = integer_rows(keys, self.schedule.steps)
         return t, jnp.ones(t.shape)
 
 
 def _at(table: StepTable, i: Int[Array, " b"], x: Image) -> StepTable:
     """A row of the table for each image, with as many axes."""
-    return StepTable(*(rows_of(column[i], x) for column in table))
+    return StepTable(*(broadcast_rows(column[i], x) for column in table))
+
+
+def _x_0(row: StepTable, x_t: Image, epsilon: Image) -> Image:
+    """The image, times the gain, that the noise leaves of x_t."""
+    return (x_t - row.noise * epsilon) / row.signal
+
+
+def _backward(row: StepTable, x_t: Image, x_0: Image, between: Image) -> Step:
+    """p(x_{t-1} | x_t): the mean by x_0, log variance v log beta + (1 - v) log beta~   (Eq. 9, 10 and 15)"""
+    return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)

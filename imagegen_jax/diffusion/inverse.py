@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Complex, Float
 from imagegen_jax.core.loops import for_loops
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.guidance import Number
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
+from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
 
 Images = Float[Array, "b ..."]
 Sigmas = Float[Array, " b"]
@@ -118,7 +118,7 @@ def replaced(denoise: Denoise, image: Images, mask: Bool[Array, "*s"], noise: Im
     """
 
     def conditional(x: Images, sigma: Sigmas) -> Images:
-        x = jnp.where(mask, image + rows_of(sigma, x) * noise, x)
+        x = jnp.where(mask, image + broadcast_rows(sigma, x) * noise, x)
         return jnp.where(mask, image, denoise(x, sigma))
 
     return conditional
@@ -132,8 +132,8 @@ def refined(denoise: Denoise, reference: Images, operator: Linear, noise: Images
     """
 
     def conditional(x: Images, sigma: Sigmas) -> Images:
-        above = rows_of(sigma, x) > low
-        target = reference + rows_of(sigma, x) * noise
+        above = broadcast_rows(sigma, x) > low
+        target = reference + broadcast_rows(sigma, x) * noise
         x_0 = denoise(jnp.where(above, x + _part(operator, target - x), x), sigma)
         return jnp.where(above, x_0 + _part(operator, reference - x_0), x_0)
 
@@ -151,7 +151,7 @@ def dps(denoise: Denoise, y: Images, forward: Callable[[Images], Images], deviat
         x_0, back = jax.vjp(lambda x: denoise(x, sigma), x)
         seen, back_to_estimate = jax.vjp(forward, x_0)
         (gradient,) = back(back_to_estimate((y - seen) / deviation**2)[0])
-        return x_0 + rows_of(sigma, x) ** 2 * gradient
+        return x_0 + broadcast_rows(sigma, x) ** 2 * gradient
 
     return for_loops(guided)
 
@@ -167,7 +167,7 @@ def pigdm(
 
     def guided(x: Images, sigma: Sigmas) -> Images:
         x_0, back = jax.vjp(lambda x: denoise(x, sigma), x)
-        level = rows_of(sigma, x)
+        level = broadcast_rows(sigma, x)
         # sigma^2 (r^2 A A^T + s^2)^-1 = ratio (A A^T + ratio s^2 / sigma^2)^-1
         ratio = 1 + (level / sigma_data) ** 2  # sigma^2 / r^2
         residual = operator.solve(y - operator.forward(x_0), ratio * (deviation / level) ** 2)

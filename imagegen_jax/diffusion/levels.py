@@ -9,19 +9,36 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Literal, get_args
+from typing import Annotated, Literal, Protocol, get_args
 
 import numpy as np
 from jaxtyping import Float64, Int
 
 from imagegen_jax.core.bounds import Count, NonNegative, Positive, Share
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.files import read_file
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion.preserving import VariancePreserving
-from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule, Schedule
+from imagegen_jax.diffusion.schedule import AnySchedule, LinearSchedule, Schedule
 
 Levels = Float64[np.ndarray, " S+1"]
 Spacing = Literal["linear", "leading", "trailing", "quadratic"]
+
+
+class NoiseLevels(Protocol):
+    """What a model asks of its levels."""
+
+    def __call__(self) -> Levels:
+        """Levels that fall to 0."""
+        ...
+
+
+AnyLevels = Annotated[
+    NoiseLevels,
+    Choices(
+        "imagegen_jax.diffusion.levels:Karras, PolyExponential, EqualTimes, Spaced, ShiftedFlow, FromFile, Listed",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +119,7 @@ class Spaced:
     Raises ValueError where `steps` exceeds the schedule's.
     """
 
-    schedule: LinearSchedule | CosineSchedule = LinearSchedule()
+    schedule: AnySchedule = LinearSchedule()
     steps: Count | None = 50
     spacing: Spacing = "trailing"
 
@@ -219,9 +236,6 @@ class Listed:
     def __call__(self) -> Levels:
         """As listed, and 0."""
         return np.append(np.array(self.sigmas, np.float64), 0.0)
-
-
-AnyLevels = Karras | PolyExponential | EqualTimes | Spaced | ShiftedFlow | FromFile | Listed
 
 
 def _check_steps(steps: int) -> None:

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, NonNegative
+from imagegen_jax.core.likelihood import density_to_bits_per_dim
 from imagegen_jax.core.model import Image, PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.ode import State, Tolerance, integrate
 from imagegen_jax.diffusion.solver import Samples, noise_estimate
-from imagegen_jax.metrics.likelihood import density_to_bits_per_dim
 
 
 class Found(NamedTuple):
@@ -81,7 +81,7 @@ class FlowLikelihood:
         return Found(prior + change, latent, evaluations)
 
     def bits_per_dim(self, denoise: Denoise, x: Image, key: PRNGKey) -> Float[Array, " b"]:
-        """Of 8-bit images that were dequantised in [-1, 1], as `metrics.likelihood` counts and makes them."""
+        """Of 8-bit images that were dequantised in [-1, 1], as `core.likelihood` counts and makes them."""
         image_shape = (x.shape[1], x.shape[2], x.shape[3])
         return density_to_bits_per_dim(-self(denoise, x, key).log_prob, image_shape, (-1.0, 1.0))
 

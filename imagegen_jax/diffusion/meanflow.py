@@ -20,23 +20,24 @@ from imagegen_jax.core.model import (
     Batch,
     Image,
     Inputs,
+    Model,
     Nets,
     Phase,
     PRNGKey,
     PRNGKeys,
     Scalar,
     check_images,
-    check_labels,
-    one_hot_labels,
 )
+from imagegen_jax.core.random import bernoulli_rows, normal_rows, streams
 from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, with_gain
+from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.levels import AnyLevels, ShiftedFlow
 from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.process import RectifiedFlow
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.diffusion.solvers import AnySolver
+from imagegen_jax.diffusion.solver import AnySolver, Path
 from imagegen_jax.diffusion.times import AnyTimes, LogitNormal
+from imagegen_jax.nn.conditioning import Conditioning, Rates, conditioning_of, drop_conditions, null_conditions
 from imagegen_jax.nn.denoising import AnyNetwork, check_channels, forward_differentiable
 from imagegen_jax.nn.dit import dit
 
@@ -93,11 +94,10 @@ class MeanFlow:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the patches of the network do not fit."""
         check_images(self, batch)
-        check_labels(self, batch)
         check_channels(self.network, self.image_shape)
         x = batch["image"]
         t = jnp.zeros(x.shape[:1])
-        return {"network": self.network.init(key, x, t, one_hot_labels(self, batch), span=t)}
+        return {"network": self.network.init(key, x, t, conditioning_of(self, batch)._replace(span=t))}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """One: denoise."""
@@ -109,34 +109,34 @@ class MeanFlow:
         With z = (1 - t) x + t epsilon and v = epsilon - x, or v guided.
         """
         x = self.gain * inputs.batch["image"]
-        keys = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(inputs.keys)
+        keys = streams(inputs.keys, 4)
         t_keys, epsilon_keys, label_keys, dropout_keys = keys
         t, span = self._two_times(t_keys)
-        epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
-        z = rows_of(1 - t, x) * x + rows_of(t, x) * epsilon
-        kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - self.label_dropout))(label_keys)
-        labels = one_hot_labels(self, inputs.batch)
-        dropped = None if labels is None else labels * kept[:, None]
+        epsilon = normal_rows(epsilon_keys, self.image_shape)
+        z = broadcast_rows(1 - t, x) * x + broadcast_rows(t, x) * epsilon
+        whole = conditioning_of(self, inputs.batch)._replace(keys=dropout_keys)
+        conditioning = drop_conditions(whole, Rates(self.label_dropout), label_keys)
         v = epsilon - x
-        if self._guided and labels is not None:
-            v = jnp.where(rows_of(kept, x), self._guide(nets, z, t, v, labels, dropout_keys), v)
-        u, slope = jax.jvp(self._mean_velocity(nets, dropped, dropout_keys), (z, t, span), (v, 1 + 0 * t, 1 + 0 * t))
-        error = u - jax.lax.stop_gradient(v - rows_of(span, x) * slope)
+        if self._guided and conditioning.labels is not None:
+            kept = jnp.any(conditioning.labels != 0, axis=1)
+            v = jnp.where(broadcast_rows(kept, x), self._guide(nets, z, t, v, whole), v)
+        u, slope = jax.jvp(self._mean_velocity(nets, conditioning), (z, t, span), (v, 1 + 0 * t, 1 + 0 * t))
+        error = u - jax.lax.stop_gradient(v - broadcast_rows(span, x) * slope)
         squared = jnp.sum(error**2, axis=(1, 2, 3))
         loss = jnp.mean(squared / jax.lax.stop_gradient(squared + self.floor) ** self.power)
         return loss, Aux({"loss": loss, "error": jnp.mean(error**2)})
 
     def _two_times(self, keys: PRNGKeys) -> tuple[Times, Times]:
         """t and t - r: two draws, the greater of which is t; in `same_share` of the rows r is t."""
-        one, other, same = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
+        one, other, same = streams(keys, 3)
         drawn = self.times(one), self.times(other)
         t, r = jnp.maximum(*drawn), jnp.minimum(*drawn)
-        same = jax.vmap(lambda key: jax.random.bernoulli(key, self.same_share))(same)
-        return t, jnp.where(same, 0.0, t - r)
+        return t, jnp.where(bernoulli_rows(same, self.same_share), 0.0, t - r)
 
-    def _guide(self, nets: Nets, z: Image, t: Times, v: Image, labels: Float[Array, "b k"], keys: PRNGKeys) -> Image:
+    def _guide(self, nets: Nets, z: Image, t: Times, v: Image, conditioning: Conditioning) -> Image:
         """omega v + kappa u(z, t, t | c) + (1 - omega - kappa) u(z, t, t)   (Eq. 20)"""
-        conditional, free = (self._mean_velocity(nets, rows, keys)(z, t, 0 * t) for rows in (labels, 0 * labels))
+        both = (conditioning, null_conditions(conditioning))
+        conditional, free = (self._mean_velocity(nets, one)(z, t, 0 * t) for one in both)
         guided = self.guidance * v + self.mixing * conditional + (1 - self.guidance - self.mixing) * free
         return jax.lax.stop_gradient(guided)
 
@@ -145,8 +145,7 @@ class MeanFlow:
 
         Raises ValueError where the model has classes and `conditions` no "label".
         """
-        check_labels(self, conditions)
-        mean_velocity = self._mean_velocity(nets, one_hot_labels(self, conditions), None)
+        mean_velocity = self._mean_velocity(nets, conditioning_of(self, conditions))
         z, span = jax.random.normal(key, (n, *self.image_shape)), jnp.full(n, 1 / self.steps)
 
         def step(z: Image, t: Scalar) -> tuple[Image, None]:
@@ -165,12 +164,19 @@ class MeanFlow:
 
         Raises ValueError where the model has classes and `conditions` no "label".
         """
-        check_labels(self, conditions)
-        mean_velocity = self._mean_velocity(nets, one_hot_labels(self, conditions), None)
-        known = from_prediction(lambda z, t: mean_velocity(z, t, 0 * t), RectifiedFlow(), "velocity")
-        return with_gain(known, self.gain)
+        return self.estimate(nets, conditioning_of(self, conditions))
 
-    def _mean_velocity(self, nets: Nets, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None) -> MeanVelocity:
+    def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
+        """What solvers see of the network that is told this."""
+        mean_velocity = self._mean_velocity(nets, conditioning)
+        denoise = from_prediction(lambda z, t: mean_velocity(z, t, 0 * t), RectifiedFlow(), "velocity")
+        return with_gain(denoise, self.gain)
+
+    def guided_by(self, guide: Model) -> Guided:
+        """This model, led by `guide`; its own guidance was trained in."""
+        return Guided(self, guide)
+
+    def _mean_velocity(self, nets: Nets, conditioning: Conditioning) -> MeanVelocity:
         """u; in training by a network that can be differentiated forward."""
-        network = self.network if keys is None else forward_differentiable(self.network)
-        return lambda z, t, span: network.apply(nets["network"], z, t, labels, keys, span=span)
+        network = self.network if conditioning.keys is None else forward_differentiable(self.network)
+        return lambda z, t, span: network.apply(nets["network"], z, t, conditioning._replace(span=span))

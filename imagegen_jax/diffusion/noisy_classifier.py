@@ -23,12 +23,12 @@ from imagegen_jax.core.model import (
     check_labels,
     one_hot_labels,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.diffusion.denoiser import preconditioned
-from imagegen_jax.diffusion.diffusion import AnyProcess, check_range, check_times
+from imagegen_jax.diffusion.diffusion import check_range, check_times
 from imagegen_jax.diffusion.guidance import LogProb
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.process import EDM, at
+from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
+from imagegen_jax.diffusion.process import EDM, AnyProcess, WholeTimed, at
 from imagegen_jax.diffusion.times import AnyTimes, LogNormal
 from imagegen_jax.nn.adm import ADMClassifier
 
@@ -81,11 +81,11 @@ class NoisyClassifier:
         The metric `accuracy_low` is the accuracy for the half of the images that have the least noise.
         """
         x_0 = inputs.batch["image"]
-        t_keys, epsilon_keys, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
+        t_keys, epsilon_keys, dropout_keys = streams(inputs.keys, 3)
         t = self.times(t_keys)
-        epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
+        epsilon = normal_rows(epsilon_keys, self.image_shape)
         point = at(self.process, t)
-        x_t = rows_of(point.alpha, x_0) * x_0 + rows_of(point.sigma, x_0) * epsilon
+        x_t = broadcast_rows(point.alpha, x_0) * x_0 + broadcast_rows(point.sigma, x_0) * epsilon
         labels = one_hot_labels(self, inputs.batch)
         assert labels is not None  # `init` has seen to it
         logits = self._logits(nets, dropout_keys)(x_t, t)
@@ -99,11 +99,11 @@ class NoisyClassifier:
     def log_probability(self, nets: Nets, labels: Int[Array, " b"]) -> LogProb:
         """(x, sigma) -> log p(labels | x) [B], in which x = x_0 + sigma epsilon [B H W C], as denoisers have it."""
         rows, logits = jax.nn.one_hot(labels, self.num_classes), self._logits(nets, None)
-        whole = isinstance(self.process, Discrete)
+        whole = isinstance(self.process, WholeTimed)
 
         def log_prob(x: Images, sigma: Float[Array, " b"]) -> Float[Array, " b"]:
             t = self.process.time(sigma)
-            x_t = rows_of(self.process.scale(sigma), x) * x
+            x_t = broadcast_rows(self.process.scale(sigma), x) * x
             return _log_probability(logits(x_t, jnp.round(t).astype(jnp.int32) if whole else t), rows)
 
         return log_prob
@@ -116,7 +116,9 @@ class NoisyClassifier:
             if not self.precondition:
                 return network(x_t, t * self.time_scale)
             alpha = self.process.alpha(t)
-            return preconditioned(network, self.sigma_data)(x_t / rows_of(alpha, x_t), self.process.sigma(t) / alpha)
+            return preconditioned(network, self.sigma_data)(
+                x_t / broadcast_rows(alpha, x_t), self.process.sigma(t) / alpha
+            )
 
         return logits
 

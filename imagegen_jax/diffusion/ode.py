@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 from imagegen_jax.core.bounds import Count, NonNegative
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.prediction import rows_of
-from imagegen_jax.diffusion.process import EDM, Process, RectifiedFlow
+from imagegen_jax.diffusion.prediction import broadcast_rows
+from imagegen_jax.diffusion.process import EDM, AnyProcess, Process
 from imagegen_jax.diffusion.solver import Levels, Samples, check_levels, velocity
 
 State = tuple[Float[Array, "b ..."], ...]  # arrays that lead with the same rows
@@ -111,11 +111,13 @@ def _try(
 
 def _moved(state: State, h: Float[Array, " b"], shares: tuple[float, ...], slopes: list[State]) -> State:
     used = [(share, slope) for share, slope in zip(shares, slopes, strict=True) if share]
-    return tuple(y + rows_of(h, y) * sum(share * slope[leaf] for share, slope in used) for leaf, y in enumerate(state))
+    return tuple(
+        y + broadcast_rows(h, y) * sum(share * slope[leaf] for share, slope in used) for leaf, y in enumerate(state)
+    )
 
 
 def _where(rows: Bool[Array, " b"], yes: State, no: State) -> State:
-    return tuple(jnp.where(rows_of(rows, a), a, b) for a, b in zip(yes, no, strict=True))
+    return tuple(jnp.where(broadcast_rows(rows, a), a, b) for a, b in zip(yes, no, strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +131,7 @@ class RK45:
     relative: NonNegative = 1e-5
     absolute: NonNegative = 1e-5
     most_steps: Count = 1000
-    path: EDM | RectifiedFlow = EDM()
+    path: AnyProcess = EDM()
 
     def __post_init__(self) -> None:
         self._tolerance.check()
@@ -161,7 +163,7 @@ def flow(denoise: Denoise, path: Process) -> Callable[[Float[Array, " b"], State
     def field(t: Float[Array, " b"], state: State) -> State:
         (x_t,) = state
         alpha = path.alpha(t)
-        x = x_t / rows_of(alpha, x_t)
+        x = x_t / broadcast_rows(alpha, x_t)
         return (velocity(denoise, x, path.sigma(t) / alpha, path.alpha_rate(t), path.sigma_rate(t)),)
 
     return field

@@ -87,10 +87,10 @@ def convert(
     Raises ValueError as `coefficients` does.
     """
     a, b = coefficients(source, target, at(process, t), sigma_data)
-    return rows_of(a, x_t) * x_t + rows_of(b, x_t) * prediction
+    return broadcast_rows(a, x_t) * x_t + broadcast_rows(b, x_t) * prediction
 
 
-def rows_of(values: Any, x: Any) -> Any:
+def broadcast_rows(values: Any, x: Any) -> Any:
     """Numbers, one for each row of `x`, with as many axes as `x`; a single number as it is."""
     return values.reshape(-1, *(1,) * (x.ndim - 1)) if np.ndim(values) else values
 

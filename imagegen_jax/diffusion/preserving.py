@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import NonNegative
 from imagegen_jax.diffusion.process import Value, numpy_of
-from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule
+from imagegen_jax.diffusion.schedule import AnySchedule, LinearSchedule
 
 BISECTIONS = 60  # halvings of [0, 1]: beyond the last bit of a float64 that is not tiny
 
@@ -237,7 +237,17 @@ class Discrete:
     At whole times it is the schedule. Levels outside its range have the time of the nearer end.
     """
 
-    schedule: LinearSchedule | CosineSchedule = LinearSchedule()
+    schedule: AnySchedule = LinearSchedule()
+
+    @property
+    def whole_times(self) -> int:
+        """Those of the schedule."""
+        return self.schedule.steps
+
+    @property
+    def last(self) -> float:
+        """That of the schedule."""
+        return self.schedule.steps - 1
 
     @property
     def log_levels(self) -> Float[np.ndarray, " T"]:

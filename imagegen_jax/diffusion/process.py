@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from types import ModuleType
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import NonNegative
+from imagegen_jax.core.choices import Choices
 
 Value = Float[Array, "*s"] | Float[np.ndarray, "*s"] | float
 
@@ -54,6 +55,35 @@ class Process(Protocol):
         ...
 
 
+AnyProcess = Annotated[
+    Process,
+    Choices(
+        "imagegen_jax.diffusion.process:EDM, VarianceExploding, RectifiedFlow",
+        "imagegen_jax.diffusion.preserving:VariancePreserving, SubVP, Cosine, Gamma, Discrete",
+    ),
+]
+
+
+@runtime_checkable
+class WholeTimed(Protocol):
+    """A process whose networks know whole times alone, or training times that are whole."""
+
+    @property
+    def whole_times(self) -> int:
+        """How many there are: 0, 1, ..."""
+        ...
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A process whose t goes further than 1, where others end, or training times that may."""
+
+    @property
+    def last(self) -> float:
+        """The greatest t; infinite where there is none."""
+        ...
+
+
 class Point(NamedTuple):
     """A process at one time or at many."""
 
@@ -76,6 +106,8 @@ def numpy_of(value: Any) -> ModuleType:
 @dataclasses.dataclass(frozen=True)
 class EDM:
     """alpha = 1, sigma = t (Karras et al. 2022, arXiv 2206.00364, Table 1): the coordinates of the solvers."""
+
+    last: ClassVar[float] = math.inf
 
     def alpha(self, t: Value) -> Any:
         """1 for every t."""

@@ -15,13 +15,15 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural
-from imagegen_jax.core.model import Aux, Batch, Entry, Image, Inputs, Nets, Phase, PRNGKey, Scalar
+from imagegen_jax.core.model import Aux, Batch, Entry, Image, Inputs, Model, Nets, Phase, PRNGKey, Scalar
 from imagegen_jax.core.optim import Adam, AdamW, Clock, LinearDecay, Projection
+from imagegen_jax.core.random import integer_rows, normal_rows, streams
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.diffusion import Diffusion
+from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.levels import Levels, Spaced
 from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.preserving import Cosine
 from imagegen_jax.diffusion.schedule import CosineSchedule
 from imagegen_jax.diffusion.solver import Path, Samples
@@ -122,13 +124,13 @@ class Progressive:
         """
         assert isinstance(stage, int)
         x_0 = inputs.batch["image"]
-        step_keys, epsilon_keys = jax.vmap(lambda key: jax.random.split(key, 2), out_axes=1)(inputs.keys)
+        step_keys, epsilon_keys = streams(inputs.keys, 2)
         levels = jnp.asarray(self.levels(stage - 1), jnp.float32)
         steps = len(levels) // 2
-        i = jax.vmap(lambda key: jax.random.randint(key, (), 0, steps))(step_keys)
+        i = integer_rows(step_keys, steps)
         now, middle, then = (levels[2 * i + place] for place in range(3))
-        epsilon = jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(epsilon_keys)
-        x = x_0 + rows_of(now, x_0) * epsilon
+        epsilon = normal_rows(epsilon_keys, self.image_shape)
+        x = x_0 + broadcast_rows(now, x_0) * epsilon
         whole = dataclasses.replace(self.diffusion, clip=False)  # what is cut off would have no gradient
         teacher, student = (whole.denoiser({"network": nets[name]}, inputs.batch) for name in ("teacher", "network"))
         aim = jax.lax.stop_gradient(aim_of_two(teacher, x, now, middle, then))
@@ -171,6 +173,10 @@ class Progressive:
         self.check_conditions(conditions)
         return self.diffusion.denoiser({"network": nets["network"]}, conditions)
 
+    def guided_by(self, guide: Model) -> Guided:
+        """The student, led by `guide`."""
+        return Guided(self, guide)
+
 
 def aim_of_two(
     denoise: Denoise, x: Samples, now: Float[Array, " b"], middle: Float[Array, " b"], then: Float[Array, " b"]
@@ -180,7 +186,7 @@ def aim_of_two(
     With x = x_t / alpha, a step is x' = (s' / s) x + (1 - s' / s) x_0. Two of them, solved for the x_0 of one, give x~
     of Algorithm 2: a mean of both estimates, in which x cancels, so that no digits are lost where s is large.
     """
-    a, b = rows_of(middle / now, x), rows_of(then / middle, x)
+    a, b = broadcast_rows(middle / now, x), broadcast_rows(then / middle, x)
     first = denoise(x, now)
     second = denoise(a * x + (1 - a) * first, middle)
     return (b * (1 - a) * first + (1 - b) * second) / (1 - a * b)

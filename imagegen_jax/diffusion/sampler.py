@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal, Protocol
 
 from imagegen_jax.core.bounds import Count, NonNegative
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.exponential import DPMSolver
 from imagegen_jax.diffusion.levels import AnyLevels, Karras, Levels, Spacing, of_schedule, timesteps
-from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.diffusion.solvers import AnySolver
+from imagegen_jax.diffusion.schedule import Schedule
+from imagegen_jax.diffusion.solver import AnySolver, Path
 
-AnySchedule = LinearSchedule | CosineSchedule
+
+class Sampler(Protocol):
+    """What a model in discrete time asks of a sampler."""
+
+    def path(self, schedule: Schedule) -> Path:
+        """The solver, and the levels that it goes along."""
+        ...
+
+
+AnySampler = Annotated[Sampler, Choices("imagegen_jax.diffusion.sampler:Ancestral, DDIM, Solve")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Ancestral:
     steps: Count | None = None
     variance: Literal["large", "small"] = "large"
 
-    def path(self, schedule: AnySchedule) -> Path:
+    def path(self, schedule: Schedule) -> Path:
         """The solver, and the levels that it goes along. Raises ValueError where `steps` exceeds the schedule's."""
         return Path(DDPMAncestral(self.variance), _levels(schedule, self.steps, "linear"))
 
@@ -52,7 +61,7 @@ class DDIM:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"sampler.eta={self.eta} is not between 0 (deterministic) and 1 (DDPM's noise)")
 
-    def path(self, schedule: AnySchedule) -> Path:
+    def path(self, schedule: Schedule) -> Path:
         """The solver, and the levels that it goes along. Raises ValueError where `steps` exceeds the schedule's."""
         solver = EulerAncestral(self.eta, clipped_noise=self.clipped_noise)
         return Path(solver, _levels(schedule, self.steps, self.spacing))
@@ -65,13 +74,10 @@ class Solve:
     solver: AnySolver = DPMSolver(2)
     levels: AnyLevels = Karras(20, sigma_min=0.03)
 
-    def path(self, schedule: AnySchedule) -> Path:
+    def path(self, schedule: Schedule) -> Path:
         """The solver, and the levels that it goes along, whatever the schedule."""
         return Path(self.solver, self.levels())
 
 
-AnySampler = Ancestral | DDIM | Solve
-
-
-def _levels(schedule: AnySchedule, steps: int | None, spacing: Spacing) -> Levels:
+def _levels(schedule: Schedule, steps: int | None, spacing: Spacing) -> Levels:
     return of_schedule(schedule, timesteps(schedule.steps, steps, spacing))

@@ -7,22 +7,31 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
 from imagegen_jax.core.bounds import Count, NonNegative, Positive, Share
+from imagegen_jax.core.choices import Choices
 
 
 class Schedule(Protocol):
     """What samplers and losses ask of a schedule."""
 
     @property
+    def steps(self) -> int:
+        """How many times it has, T."""
+        ...
+
+    @property
     def alpha_bar(self) -> Float64[np.ndarray, " T"]:
         """The share of the image's variance that is left at each time, decreasing, in (0, 1)."""
         ...
+
+
+AnySchedule = Annotated[Schedule, Choices("imagegen_jax.diffusion.schedule:LinearSchedule, CosineSchedule")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,23 +24,24 @@ from imagegen_jax.core.model import (
     Entry,
     Image,
     Inputs,
+    Model,
     Nets,
     Phase,
     PRNGKey,
-    PRNGKeys,
     Scalar,
     Variables,
     check_images,
-    check_labels,
-    one_hot_labels,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.diffusion.ancestral import ConsistencyMultistep
 from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.levels import Listed
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, rows_of
+from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
 from imagegen_jax.diffusion.solver import Path
 from imagegen_jax.diffusion.teacher import with_teacher
 from imagegen_jax.diffusion.times import LogNormal
+from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
 from imagegen_jax.nn.denoising import AnyNetwork, check_channels, forward_differentiable
 from imagegen_jax.nn.edm2 import MPFourier
 from imagegen_jax.nn.unet import UNet
@@ -95,11 +96,10 @@ class SCM:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
-        check_labels(self, batch)
         check_channels(self.network, self.image_shape)
         x, (network_key, weight_key) = batch["image"], jax.random.split(key)
         t = jnp.zeros(x.shape[:1])
-        network = self.network.init(network_key, x, t, one_hot_labels(self, batch))
+        network = self.network.init(network_key, x, t, conditioning_of(self, batch))
         nets = with_teacher(network) if self.distil else {"network": network}
         return {**nets, "weight": self.weight.init(weight_key, t)}
 
@@ -118,18 +118,19 @@ class SCM:
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """E[e^w(t) / D |F - stop(F + g)|^2 - w(t)], g being the tangent over its norm + c   (Algorithm 1)"""
         x_0 = inputs.batch["image"]
-        t_keys, z_keys, dropout_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(inputs.keys)
+        t_keys, z_keys, dropout_keys = streams(inputs.keys, 3)
         t = jnp.arctan(self.times(t_keys) / self.sigma_data)
-        z = self.sigma_data * jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(z_keys)
-        cos, sin = rows_of(jnp.cos(t), x_0), rows_of(jnp.sin(t), x_0)
+        z = self.sigma_data * normal_rows(z_keys, self.image_shape)
+        cos, sin = broadcast_rows(jnp.cos(t), x_0), broadcast_rows(jnp.sin(t), x_0)
         x_t, slope = cos * x_0 + sin * z, cos * z - sin * x_0
-        labels = one_hot_labels(self, inputs.batch)
+        conditioning = conditioning_of(self, inputs.batch)
         if self.distil:
-            slope = self.sigma_data * self._field(nets["teacher"], labels, None)(x_t / self.sigma_data, t)
+            slope = self.sigma_data * self._field(nets["teacher"], conditioning)(x_t / self.sigma_data, t)
         share = jnp.minimum(1.0, inputs.step / self.warmup)
-        F, g = self.tangent(self._field(nets["network"], labels, dropout_keys), x_t, t, slope, share)
+        field = self._field(nets["network"], conditioning._replace(keys=dropout_keys))
+        F, g = self.tangent(field, x_t, t, slope, share)
         norm = jnp.sqrt(_sum(g**2))
-        g = g / rows_of(norm + self.floor, g)
+        g = g / broadcast_rows(norm + self.floor, g)
         error = _sum((F - jax.lax.stop_gradient(F + g)) ** 2) / math.prod(self.image_shape)
         w = self.weight.apply(nets["weight"], t)
         loss = jnp.mean(jnp.exp(w) * error - w)
@@ -145,9 +146,9 @@ class SCM:
         cos(t) sin(t) dF/dt is taken as one product: dF/dt alone may overflow (section 5.1).
         """
         cos, sin = jnp.cos(t), jnp.sin(t)
-        small = rows_of(cos * sin, x_t)
+        small = broadcast_rows(cos * sin, x_t)
         F, change = jax.jvp(field, (x_t / self.sigma_data, t), (small * slope / self.sigma_data, cos * sin))
-        direct = rows_of(cos**2, x_t) * (self.sigma_data * F - slope)
+        direct = broadcast_rows(cos**2, x_t) * (self.sigma_data * F - slope)
         return F, jax.lax.stop_gradient(-direct - share * (small * x_t + self.sigma_data * change))
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
@@ -161,20 +162,27 @@ class SCM:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """(x, sigma) -> f = cos(t) x_t - sin(t) sigma_d F, with x_t = cos(t) x and sigma = sigma_d tan(t)."""
-        check_labels(self, conditions)
-        field = self._field(nets["network"], one_hot_labels(self, conditions), None)
+        return self.estimate(nets, conditioning_of(self, conditions))
+
+    def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
+        """The same by a network that is told this."""
+        field = self._field(nets["network"], conditioning)
 
         def jump(x: Image, sigma: Float[Array, " b"]) -> Image:
             t = jnp.arctan(sigma / self.sigma_data)
-            cos, sin = rows_of(jnp.cos(t), x), rows_of(jnp.sin(t), x)
+            cos, sin = broadcast_rows(jnp.cos(t), x), broadcast_rows(jnp.sin(t), x)
             return cos**2 * x - sin * self.sigma_data * field(cos * x / self.sigma_data, t)
 
         return jump
 
-    def _field(self, network: Variables, labels: Float[Array, "b k"] | None, keys: PRNGKeys | None) -> Field:
+    def guided_by(self, guide: Model) -> Guided:
+        """This model, led by `guide`."""
+        return Guided(self, guide)
+
+    def _field(self, network: Variables, conditioning: Conditioning) -> Field:
         """F; in training by a network that can be differentiated forward."""
-        called = self.network if keys is None else forward_differentiable(self.network)
-        return lambda x, t: called.apply(network, x, t, labels, keys)
+        called = self.network if conditioning.keys is None else forward_differentiable(self.network)
+        return lambda x, t: called.apply(network, x, t, conditioning)
 
 
 def _sum(x: Image) -> Float[Array, " b"]:

@@ -12,16 +12,17 @@ Such a solver is a table with a row for each step, made in float64 before anythi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows
 
 GAUSS = np.polynomial.legendre.leggauss(40)  # on [-1, 1], more than enough for exponentials over any step
 Levels = Float64[np.ndarray, " S+1"]
@@ -34,6 +35,18 @@ class Solver(Protocol):
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
         """Noise -> data."""
         ...
+
+
+AnySolver = Annotated[
+    Solver,
+    Choices(
+        "imagegen_jax.diffusion.multistep:Euler, LMS, DEIS, PNDM",
+        "imagegen_jax.diffusion.heun:Heun, Restart",
+        "imagegen_jax.diffusion.ancestral:EulerAncestral, DDPMAncestral, ConsistencyMultistep",
+        "imagegen_jax.diffusion.exponential:DPMSolver, UniPC",
+        "imagegen_jax.diffusion.ode:RK45",
+    ),
+]
 
 
 class Path(NamedTuple):
@@ -94,7 +107,7 @@ def noise_estimate(denoise: Denoise) -> Denoise:
     """(x, sigma) -> (x - D(x; sigma)) / sigma: epsilon, and the slope dx/dsigma of the flow (EDM, Algorithm 1)."""
 
     def estimate(x: Samples, sigma: Float[Array, " b"]) -> Samples:
-        return (x - denoise(x, sigma)) / rows_of(sigma, x)
+        return (x - denoise(x, sigma)) / broadcast_rows(sigma, x)
 
     return estimate
 
@@ -102,7 +115,7 @@ def noise_estimate(denoise: Denoise) -> Denoise:
 def velocity(denoise: Denoise, x: Samples, sigma: Float[Array, " b"], alpha_rate: Any, sigma_rate: Any) -> Samples:
     """alpha' x_0 + sigma' epsilon: the slope of alpha x along the flow of a process with these rates."""
     x_0 = denoise(x, sigma)
-    return rows_of(alpha_rate, x) * x_0 + rows_of(sigma_rate, x) * (x - x_0) / rows_of(sigma, x)
+    return broadcast_rows(alpha_rate, x) * x_0 + broadcast_rows(sigma_rate, x) * (x - x_0) / broadcast_rows(sigma, x)
 
 
 def check_levels(solver: Any, sigmas: Levels, least_steps: int = 1) -> Levels:

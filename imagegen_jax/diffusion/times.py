@@ -8,13 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.bounds import Count, Positive
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.core.random import integer_rows
+
+
+class Times(Protocol):
+    """What a loss asks of training times; `process.WholeTimed` and `process.Ranged` say more of some."""
+
+    def __call__(self, keys: PRNGKeys) -> Num[Array, " b"]:
+        """[B], a t for each key."""
+        ...
+
+
+AnyTimes = Annotated[Times, Choices("imagegen_jax.diffusion.times:Uniform, WholeTimes, LogNormal, LogitNormal")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +41,11 @@ class Uniform:
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high < math.inf:
             raise ValueError(f"times.low={self.low}, times.high={self.high}: must obey 0 <= low < high")
+
+    @property
+    def last(self) -> float:
+        """`high`."""
+        return self.high
 
     def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
         """[B]."""
@@ -43,9 +62,14 @@ class WholeTimes:
         if self.steps < 1:
             raise ValueError(f"times.steps={self.steps}: must be at least 1")
 
+    @property
+    def whole_times(self) -> int:
+        """`steps`."""
+        return self.steps
+
     def __call__(self, keys: PRNGKeys) -> Num[Array, " b"]:
         """[B], int32."""
-        return jax.vmap(lambda key: jax.random.randint(key, (), 0, self.steps))(keys)
+        return integer_rows(keys, self.steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +78,8 @@ class LogNormal:
 
     mean: float = -1.2  # P_mean
     std: Positive = 1.2  # P_std
+
+    last: ClassVar[float] = math.inf
 
     def __post_init__(self) -> None:
         _check_std(self.std)
@@ -76,9 +102,6 @@ class LogitNormal:
     def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
         """[B]."""
         return jax.nn.sigmoid(self.mean + self.std * jax.vmap(jax.random.normal)(keys))
-
-
-AnyTimes = Uniform | WholeTimes | LogNormal | LogitNormal
 
 
 def _check_std(std: float) -> None:

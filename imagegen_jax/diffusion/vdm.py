@@ -12,28 +12,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural, Shape
+from imagegen_jax.core.likelihood import LEVELS, bits_per_dim
 from imagegen_jax.core.model import (
     Aux,
     Batch,
     Image,
     Inputs,
+    Model,
     Nets,
     Phase,
     PRNGKey,
     PRNGKeys,
     Scalar,
     check_images,
-    check_labels,
-    one_hot_labels,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guidance import Lead
+from imagegen_jax.diffusion.guidance import Guiding, unguided
+from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.levels import PolyExponential
-from imagegen_jax.diffusion.prediction import rows_of
+from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.preserving import preserving_scale
 from imagegen_jax.diffusion.solver import Path, noise
-from imagegen_jax.metrics.likelihood import LEVELS, bits_per_dim
+from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
 from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
 
 
@@ -63,11 +65,10 @@ class VDM:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images or labels do not fit."""
         check_images(self, batch)
-        check_labels(self, batch)
         x, (network_key, gamma_key) = batch["image"], jax.random.split(key)
         t = jnp.zeros(x.shape[:1])
         return {
-            "network": self.network.init(network_key, x, t, one_hot_labels(self, batch)),
+            "network": self.network.init(network_key, x, t, conditioning_of(self, batch)),
             "gamma": self.gamma.init(gamma_key, t),
         }
 
@@ -77,7 +78,7 @@ class VDM:
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """The bound, with the diffusion loss in continuous time (section 5)."""
-        keys = jax.vmap(lambda key: jax.random.split(key, 2), out_axes=1)(inputs.keys)
+        keys = streams(inputs.keys, 2)
         bound = self.bound(nets, inputs.batch, self._times(inputs), keys[0], keys[1])
         terms = {name: jnp.mean(bits_per_dim(term, self.image_shape)) for name, term in bound._asdict().items()}
         loss = sum(terms.values(), jnp.float32(0))
@@ -88,12 +89,13 @@ class VDM:
     ) -> Bound:
         """One draw of each term for each image; over uniform t its mean is the bound."""
         x = batch["image"]
-        noise_keys = jax.vmap(lambda key: jax.random.split(key, 2), out_axes=1)(keys)
-        epsilon, epsilon_0 = (jax.vmap(lambda key: jax.random.normal(key, self.image_shape))(k) for k in noise_keys)
+        noise_keys = streams(keys, 2)
+        epsilon, epsilon_0 = (normal_rows(k, self.image_shape) for k in noise_keys)
         gamma_0, gamma_1 = (self._gamma(nets, jnp.full((), end)) for end in (0.0, 1.0))
         gamma, slope = jax.jvp(lambda t: self._gamma(nets, t), (t,), (jnp.ones_like(t),))
-        alpha, sigma = (jnp.sqrt(jax.nn.sigmoid(rows_of(sign * gamma, x))) for sign in (-1, 1))
-        predicted = self._predict(nets, alpha * x + sigma * epsilon, gamma, one_hot_labels(self, batch), dropout_keys)
+        alpha, sigma = (jnp.sqrt(jax.nn.sigmoid(broadcast_rows(sign * gamma, x))) for sign in (-1, 1))
+        conditioning = conditioning_of(self, batch)._replace(keys=dropout_keys)
+        predicted = self.network.apply(nets["network"], alpha * x + sigma * epsilon, gamma, conditioning)
         kept, variance = jax.nn.sigmoid(-gamma_1), jax.nn.sigmoid(gamma_1)
         return Bound(
             prior=0.5 * _sum(kept * x**2 + variance - 1 - jnp.log(variance)),  # KL(q(z_1 | x) || N(0, 1))
@@ -118,11 +120,11 @@ class VDM:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
-        return self.sample_led(nets, key, n, conditions, lambda denoise: denoise)
+        return self.draw_by(nets, key, n, conditions, unguided)
 
-    def sample_led(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, lead: Lead) -> Image:
-        """What `sample` draws, between the levels that were learned, by the estimates that `lead` makes."""
-        denoise, (start_key, step_key) = lead(self.denoiser(nets, conditions)), jax.random.split(key)
+    def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
+        """What `sample` draws, between the levels that were learned, by the estimates that `guide` makes."""
+        denoise, (start_key, step_key) = guide(self.denoiser(nets, conditions)), jax.random.split(key)
         levels = jnp.exp(self._gamma(nets, jnp.linspace(1.0, 0.0, self.steps + 1)) / 2)
 
         def step(i: Int[Array, ""], x: Image) -> Image:
@@ -147,19 +149,21 @@ class VDM:
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and edits see of the network."""
-        check_labels(self, conditions)
-        labels = one_hot_labels(self, conditions)
+        return self.estimate(nets, conditioning_of(self, conditions))
+
+    def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
+        """What solvers see of the network that is told this."""
 
         def denoise(x: Image, sigma: Float[Array, " b"]) -> Image:
-            level = rows_of(sigma, x)
-            return x - level * self._predict(nets, x * preserving_scale(level), 2 * jnp.log(sigma), labels, None)
+            level, gamma = broadcast_rows(sigma, x), 2 * jnp.log(sigma)
+            z = x * preserving_scale(level)
+            return x - level * self.network.apply(nets["network"], z, gamma, conditioning)
 
         return denoise
 
-    def _predict(
-        self, nets: Nets, z: Image, gamma: Float[Array, " b"], labels: Float[Array, "b k"] | None, keys: PRNGKeys | None
-    ) -> Image:
-        return self.network.apply(nets["network"], z, gamma, labels, keys)
+    def guided_by(self, guide: Model) -> Guided:
+        """This model, led by `guide`."""
+        return Guided(self, guide)
 
     def _gamma(self, nets: Nets, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
         return self.gamma.apply(nets["gamma"], t)

@@ -9,13 +9,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Annotated, Any, Protocol
 
 import jax.numpy as jnp
 
 from imagegen_jax.core.bounds import NonNegative, Positive
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, coefficients
 from imagegen_jax.diffusion.process import Point
+
+
+class Weighting(Protocol):
+    """What a loss asks of its weights."""
+
+    def __call__(self, kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Any:
+        """[B], the weight of each row's squared error in a prediction of `kind`; or a number for all."""
+        ...
+
+
+AnyWeighting = Annotated[Weighting, Choices("imagegen_jax.diffusion.weighting:Plain, MinSNR, P2")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +74,6 @@ class P2:
     def __call__(self, kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Any:
         """[B]."""
         return (self.k + _snr(point)) ** -self.gamma * _exchange(kind, "epsilon", point, sigma_data)
-
-
-AnyWeighting = Plain | MinSNR | P2
 
 
 def _snr(point: Point) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from imagegen_jax.cli.runs import check_used, classes_of, scalars_of, with_progress
 from imagegen_jax.core import draw
 from imagegen_jax.core.finite import check_finite_images
-from imagegen_jax.data.image import to_float, to_uint8
+from imagegen_jax.core.image import to_float, to_uint8
 from imagegen_jax.diffusion import restoration
 from imagegen_jax.diffusion.restoration import Edit, Given
 from imagegen_jax.run import Run

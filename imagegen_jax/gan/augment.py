@@ -8,17 +8,52 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Positive, Share
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKey, PRNGKeys, Scalar
+from imagegen_jax.core.random import streams
 from imagegen_jax.nn import affine
 
 ADAState = Mapping[str, Any]
+
+
+class Augmentation(Protocol):
+    """Changes images, by a key for each; `Adaptive` ones are given the probability of a change too."""
+
+    def __call__(self, images: Image, keys: PRNGKeys, /) -> Image:
+        """[B H W C] -> [B H W C]"""
+        ...
+
+
+@runtime_checkable
+class Adaptive(Protocol):
+    """An augmentation whose probability p follows the discriminator. What it knows is in its state."""
+
+    @property
+    def signed(self) -> bool:
+        """Whether it reads the signs of logits, which have to be judgements then."""
+        ...
+
+    def start(self) -> ADAState:
+        """The state before the first step, with "p" in it."""
+        ...
+
+    def follow(self, state: ADAState, real_logits: Float[Array, " b"], step: Int[Array, ""]) -> ADAState:
+        """The state after a batch of real images was judged."""
+        ...
+
+    def __call__(self, images: Image, keys: PRNGKeys, p: Scalar) -> Image:
+        """[B H W C] -> [B H W C]"""
+        ...
+
+
+AnyAugmentation = Annotated[Augmentation | Adaptive, Choices("imagegen_jax.gan.augment:DiffAugment, ADA")]
 
 # --- DiffAugment -----------------------------------------------------------------------------------------------------
 
@@ -96,6 +131,11 @@ class ADA:
         if not (0 <= self.p <= 1 and self.images > 0 and self.every >= 1):
             raise ValueError(f"{self}: p must be from 0 to 1, images above 0, every at least 1")
 
+    @property
+    def signed(self) -> bool:
+        """Where p moves."""
+        return self.target is not None
+
     def start(self) -> ADAState:
         """The initial p."""
         return {"p": jnp.float32(self.p), "signs": jnp.float32(0), "rows": jnp.float32(0)}
@@ -116,7 +156,7 @@ class ADA:
     def __call__(self, images: Image, keys: PRNGKeys, p: Scalar) -> Image:
         """[B H W C] -> [B H W C], with 1 or 3 channels; colours may leave [-1, 1]"""
         _, height, width, _ = images.shape
-        of_places, of_colours = jax.vmap(jax.random.split, out_axes=1)(keys)
+        of_places, of_colours = streams(keys, 2)
         if self.blits or self.geometry:
             matrices = jax.vmap(lambda key: self._where_from(key, p, (height, width)))(of_places)
             images = jax.vmap(affine.warp)(images, matrices)

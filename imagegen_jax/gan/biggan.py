@@ -33,11 +33,11 @@ from imagegen_jax.core.model import (
     check_labels,
 )
 from imagegen_jax.gan import conditional
-from imagegen_jax.gan.biggan_deep import DeepDiscriminator, DeepGenerator
 from imagegen_jax.gan.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.conditional import Judgement, Labels
 from imagegen_jax.gan.latents import check_truncation
-from imagegen_jax.gan.losses import Hinge, Objective
+from imagegen_jax.gan.losses import AnyObjective, Hinge
+from imagegen_jax.gan.networks import AnyClassCritic, AnyClassGenerator
 from imagegen_jax.gan.regularizers import orthogonality
 from imagegen_jax.nn.conditional_norm import MOMENTUM
 
@@ -53,11 +53,11 @@ class BigGAN:
     """
 
     image_shape: Shape = (128, 128, 3)
-    generator: Generator | DeepGenerator = Generator()
-    discriminator: Discriminator | DeepDiscriminator = Discriminator()
+    generator: AnyClassGenerator = Generator()
+    discriminator: AnyClassCritic = Discriminator()
     latent_dim: Count = 120
     num_classes: Natural = 1000
-    objective: Objective = Hinge()
+    objective: AnyObjective = Hinge()
     discriminator_steps: Count = 1
     orthogonal_weight: NonNegative = 1e-4  # beta in Eq. 3, for the generator; BigGAN-PyTorch's 1e-4 is 5e-5 here
     standing_batches: Natural = 0  # 0: sampling reads the running statistics

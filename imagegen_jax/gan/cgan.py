@@ -32,8 +32,10 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import normal_rows
 from imagegen_jax.gan import dcgan
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
+from imagegen_jax.gan.networks import AnyOneHotCritic, AnyOneHotGenerator
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import pyramid
 
@@ -126,11 +128,11 @@ class CGAN:
     """
 
     image_shape: Shape = (32, 32, 1)
-    generator: Generator | MLPGenerator = Generator()
-    discriminator: Discriminator | MLPDiscriminator = Discriminator()
+    generator: AnyOneHotGenerator = Generator()
+    discriminator: AnyOneHotCritic = Discriminator()
     latent_dim: Count = 100
     num_classes: Natural = 10
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
 
     def __post_init__(self) -> None:
         pyramid(*self.image_shape[:2])
@@ -193,7 +195,7 @@ class CGAN:
         return jax.nn.one_hot(batch["label"], self.num_classes)
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:
-        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+        return normal_rows(keys, (self.latent_dim,))
 
     def _generate(self, variables: Variables, z: Float[Array, "b d"], labels: Labels) -> tuple[Image, Variables]:
         return self.generator.apply(variables, z, labels, self.image_shape, train=True, mutable=["batch_stats"])

@@ -14,6 +14,7 @@ from flax.typing import Initializer
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.model import PRNGKeys, Scalar
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.losses import Objective, logit_metrics
 from imagegen_jax.gan.resnet import Layer, Norm, batch_norm
 from imagegen_jax.nn.conditional_norm import ClassBatchNorm, VectorBatchNorm
@@ -192,8 +193,8 @@ def generator_loss(
 
 def draw(keys: PRNGKeys, latent_dim: int, num_classes: int) -> tuple[Float[Array, "b d"], Labels]:
     """Latents from N(0, I) and labels, uniform over the classes, one of each a key; no labels without classes."""
-    latent_keys, label_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    z = jax.vmap(lambda key: jax.random.normal(key, (latent_dim,)))(latent_keys)
+    latent_keys, label_keys = streams(keys, 2)
+    z = normal_rows(latent_keys, (latent_dim,))
     if not num_classes:
         return z, None
     return z, jax.vmap(lambda key: jax.random.randint(key, (), 0, num_classes))(label_keys)

@@ -33,7 +33,8 @@ from imagegen_jax.core.model import (
     check_condition_rows,
     check_images,
 )
-from imagegen_jax.gan.losses import LeastSquares, Objective, logit_metrics
+from imagegen_jax.core.random import streams
+from imagegen_jax.gan.losses import AnyObjective, LeastSquares, logit_metrics
 from imagegen_jax.nn.norm import instance_norm
 from imagegen_jax.nn.patch import PatchDiscriminator, weight_init
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -142,7 +143,7 @@ class CycleGAN:
     image_shape: Shape = (256, 256, 3)
     generator: Generator = Generator()
     discriminator: PatchDiscriminator = PatchDiscriminator(norm="instance")
-    objective: Objective = LeastSquares()
+    objective: AnyObjective = LeastSquares()
     adversarial_weight: NonNegative = 2.0  # of generators: the objective has half of (D(G(x)) - 1)^2, the paper all
     cycle_weight: NonNegative = 10.0  # lambda in Eq. 3
     identity_weight: NonNegative = 0.5  # of the identity loss as a share of `cycle_weight` (section 5.2); 0: none
@@ -212,7 +213,7 @@ class CycleGAN:
         """L_GAN of D_Y and of D_X (Eq. 1), halved (appendix 7.1), of generated images from their pools."""
         x, y = inputs.batch["source"], inputs.batch["image"]
         loss, metrics, stats = jnp.zeros(()), dict[str, Scalar](), dict[str, Variables]()
-        of_image, of_source = jax.vmap(jax.random.split, out_axes=1)(inputs.keys)
+        of_image, of_source = streams(inputs.keys, 2)
         made = (("image", y, self.to_image(nets, x), of_image), ("source", x, self.to_source(nets, y), of_source))
         for name, real, fake, keys in made:
             discriminator = nets[f"{name}_discriminator"]

@@ -31,7 +31,9 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.core.random import normal_rows
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
+from imagegen_jax.gan.networks import AnyCritic, AnyGenerator
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.norm import BatchNorm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -95,10 +97,10 @@ class DCGAN:
     """
 
     image_shape: Shape = (64, 64, 3)
-    generator: Generator = Generator()
-    discriminator: Discriminator = Discriminator()
+    generator: AnyGenerator = Generator()
+    discriminator: AnyCritic = Discriminator()
     latent_dim: Count = 100
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
 
     def __post_init__(self) -> None:
         pyramid(*self.image_shape[:2])
@@ -149,7 +151,7 @@ class DCGAN:
         return self.generator.apply(nets["generator"], z, self.image_shape, train=False)
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:
-        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+        return normal_rows(keys, (self.latent_dim,))
 
     def _generate(self, variables: Variables, z: Float[Array, "b d"]) -> tuple[Image, Variables]:
         return self.generator.apply(variables, z, self.image_shape, train=True, mutable=["batch_stats"])

@@ -8,17 +8,49 @@ field `objective`. A generator's loss is given the logits of the real images too
 from __future__ import annotations
 
 import dataclasses
-from typing import ClassVar
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import NonNegative
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.health import sign_statistics
 from imagegen_jax.core.model import Scalar
 
 Logits = Float[Array, " b"]
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What GANs ask of an objective."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the generator's loss reads the logits of real images."""
+        ...
+
+    @property
+    def signed(self) -> bool:
+        """Whether the logits' signs are judgements."""
+        ...
+
+    def discriminator(self, real: Logits, fake: Logits) -> Scalar:
+        """The loss of who judges."""
+        ...
+
+    def generator(self, fake: Logits, real: Logits | None = None) -> Scalar:
+        """The loss of who is judged."""
+        ...
+
+
+AnyObjective = Annotated[
+    Objective,
+    Choices(
+        "imagegen_jax.gan.losses:NonSaturating, Saturating, LeastSquares, Hinge, Wasserstein, RelativisticPairing",
+    ),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +150,6 @@ class RelativisticPairing:
         if real is None:
             raise ValueError("RelativisticPairing: the generator's loss needs the logits of the real images")
         return jnp.mean(jax.nn.softplus(real - fake))
-
-
-Objective = NonSaturating | Saturating | LeastSquares | Hinge | Wasserstein | RelativisticPairing
 
 
 def logit_metrics(objective: Objective, real: Logits, fake: Logits) -> dict[str, Scalar]:

@@ -32,7 +32,7 @@ from imagegen_jax.core.model import (
     check_condition_rows,
     check_images,
 )
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.norm import BatchNorm
 from imagegen_jax.nn.patch import PatchDiscriminator, weight_init
@@ -103,7 +103,7 @@ class Pix2Pix:
     source_channels: Count = 3
     generator: Generator = Generator()
     discriminator: PatchDiscriminator = PatchDiscriminator()
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
     l1_weight: NonNegative = 100.0  # lambda in Eq. 4
     discriminator_weight: NonNegative = 0.5  # of the discriminator's objective, which slows it down (section 3.3)
     sample_dropout: bool = True  # whether sampling has dropout, too: the only noise

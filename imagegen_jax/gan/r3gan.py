@@ -35,7 +35,8 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.gan.losses import Objective, RelativisticPairing
+from imagegen_jax.core.random import normal_rows
+from imagegen_jax.gan.losses import AnyObjective, RelativisticPairing
 from imagegen_jax.gan.regularizers import zero_centred_penalty
 from imagegen_jax.nn.grouped import grouped_convolve
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -187,7 +188,7 @@ class R3GAN:
     generator: Generator = Generator()
     discriminator: Discriminator = Discriminator()
     latent_dim: Count = 64
-    objective: Objective = RelativisticPairing()
+    objective: AnyObjective = RelativisticPairing()
     gamma: tuple[NonNegative, NonNegative] = (0.05, 0.005)  # from the first step, along half a cosine, to `gamma_steps`
     gamma_steps: Count = 40_000
 
@@ -246,7 +247,7 @@ class R3GAN:
         return last + (first - last) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step / self.gamma_steps, 1.0)))
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:
-        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+        return normal_rows(keys, (self.latent_dim,))
 
     def _generate(self, variables: Variables, z: Float[Array, "b d"], label: Labels) -> Image:
         return self.generator.apply(variables, z, label, self.num_classes, self.image_shape[2])

@@ -35,6 +35,7 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import streams
 from imagegen_jax.gan import conditional
 from imagegen_jax.gan.conditional import (
     Head,
@@ -47,7 +48,7 @@ from imagegen_jax.gan.conditional import (
     sizes,
     sum_pooled,
 )
-from imagegen_jax.gan.losses import Hinge, Objective
+from imagegen_jax.gan.losses import AnyObjective, Hinge
 from imagegen_jax.gan.resnet import DownBlock, UpBlock, batch_norm, plain
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -126,7 +127,7 @@ class SNGAN:
     discriminator: Discriminator = Discriminator()
     latent_dim: Count = 128
     num_classes: Natural = 0  # 0: without labels
-    objective: Objective = Hinge()
+    objective: AnyObjective = Hinge()
     discriminator_steps: Count = 5  # n_dis
     generator_batches: Count = 1  # batches that a step of the generator draws; the paper has 2
 
@@ -171,7 +172,7 @@ class SNGAN:
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """-E[D(G(z, y'), y')]   (Eq. 17), or another objective's."""
-        keys = jax.vmap(lambda key: jax.random.split(key, self.generator_batches))(inputs.keys).reshape(-1)
+        keys = streams(inputs.keys, self.generator_batches).swapaxes(0, 1).reshape(-1)
         fake, labels, stats = self._generate(nets["generator"], keys)
         judged = self._judge(nets["discriminator"], fake, labels)
         real = self._judge_rows(nets["discriminator"], inputs.batch) if self.objective.pairs else None

@@ -36,14 +36,15 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
+from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
 from imagegen_jax.gan.latents import check_truncation
-from imagegen_jax.gan.losses import NonSaturating, Objective, logit_metrics
+from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.progan_networks import Discriminator
 from imagegen_jax.gan.regularizers import zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Labels, resolutions
 from imagegen_jax.gan.stylegan_networks import Generator
-from imagegen_jax.gan.styles import follow, mix, split_keys, truncate
+from imagegen_jax.gan.styles import follow, mix, truncate
 from imagegen_jax.nn.upfirdn import BINOMIAL
 
 
@@ -61,7 +62,7 @@ class StyleGAN:
     discriminator: Discriminator = Discriminator(taps=BINOMIAL)
     latent_dim: Count = 512
     num_classes: Natural = 0
-    objective: Objective = NonSaturating()
+    objective: AnyObjective = NonSaturating()
     r1_weight: NonNegative = 10.0  # gamma; 0: no penalty
     mixing: Share = 0.9  # share of generated images with the styles of two latents
     w_decay: Share = 0.995  # of the mean style, per step
@@ -159,10 +160,10 @@ class StyleGAN:
         self, variables: Variables, keys: PRNGKeys, label: Int[Array, " b"] | None, stage: Stage, progress: Scalar
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"]]:
         """Images of random latents at the size of a stage, and the styles of the first latents alone."""
-        first_keys, second_keys, mix_keys, noise_keys = split_keys(keys, 4)
+        first_keys, second_keys, mix_keys, noise_keys = streams(keys, 4)
 
         def random_styles(keys: PRNGKeys) -> Float[Array, "b d"]:
-            z = jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+            z = normal_rows(keys, (self.latent_dim,))
             return self._map(variables, z, label)
 
         first, layers = random_styles(first_keys), 2 * (stage.level + 1)

@@ -11,11 +11,6 @@ from imagegen_jax.core.model import PRNGKey, PRNGKeys
 Style = Float[Array, "b d"]
 
 
-def split_keys(keys: PRNGKeys, n: int) -> PRNGKeys:
-    """`n` keys for each row, [n B]."""
-    return jax.vmap(lambda key: jax.random.split(key, n), out_axes=1)(keys)
-
-
 def mix(first: Style, second: Style, keys: PRNGKeys, share: float, layers: int) -> Float[Array, "b l d"]:
     """A style for each layer: the first, in a `share` of the images up to a random layer, from which on the second.
 

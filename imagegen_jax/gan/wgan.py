@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable
+from typing import Annotated, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import Count, NonNegative, Shape
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -30,11 +32,23 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.gan.dcgan import Discriminator, Generator
-from imagegen_jax.gan.losses import Objective, Wasserstein, logit_metrics
+from imagegen_jax.core.random import normal_rows, streams
+from imagegen_jax.gan.losses import AnyObjective, Wasserstein, logit_metrics
+from imagegen_jax.gan.networks import AnyCritic, AnyGenerator
 from imagegen_jax.gan.regularizers import Critic, dragan_penalty, gradient_penalty
 from imagegen_jax.gan.resnet import ResNetCritic, ResNetGenerator
 from imagegen_jax.nn.strided import pyramid
+
+
+class Penalty(Protocol):
+    """What a WGAN adds to the loss of its critic."""
+
+    def __call__(self, critic: Critic, real: Image, fake: Image, keys: PRNGKeys) -> Scalar:
+        """Its weight is in it."""
+        ...
+
+
+AnyPenalty = Annotated[Penalty, Choices("imagegen_jax.gan.wgan:GradientPenalty, DRAGAN")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +82,11 @@ class WGAN:
     """
 
     image_shape: Shape = (32, 32, 3)
-    generator: ResNetGenerator | Generator = ResNetGenerator()
-    critic: ResNetCritic | Discriminator = ResNetCritic()
+    generator: AnyGenerator = ResNetGenerator()
+    critic: AnyCritic = ResNetCritic()
     latent_dim: Count = 128
-    objective: Objective = Wasserstein()
-    penalty: GradientPenalty | DRAGAN | None = GradientPenalty()
+    objective: AnyObjective = Wasserstein()
+    penalty: AnyPenalty | None = GradientPenalty()
     critic_steps: Count = 5  # n_critic of Algorithm 1
     generator_batches: Count = 1  # batches that a step of the generator draws; the authors' code for CIFAR-10 has 2
 
@@ -105,7 +119,7 @@ class WGAN:
         With another objective, its loss in place of the first two terms. Of a 1-Lipschitz critic, the difference of
         the mean logits estimates the Wasserstein distance from below.
         """
-        latent_keys, penalty_keys = jax.vmap(jax.random.split, out_axes=1)(inputs.keys)
+        latent_keys, penalty_keys = streams(inputs.keys, 2)
         real, (fake, _) = inputs.batch["image"], self._generate(nets["generator"], self._latents(latent_keys))
         real_logits, stats = self._judge(nets["critic"], real)
         fake_logits, stats = self._judge({**nets["critic"], **stats}, fake)
@@ -118,7 +132,7 @@ class WGAN:
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """-E[D(G(z))]   (Algorithm 1), or another objective's."""
-        keys = jax.vmap(lambda key: jax.random.split(key, self.generator_batches))(inputs.keys).reshape(-1)
+        keys = streams(inputs.keys, self.generator_batches).swapaxes(0, 1).reshape(-1)
         fake, stats = self._generate(nets["generator"], self._latents(keys))
         logits, _ = self._judge(nets["critic"], fake)
         real_logits = self._judge(nets["critic"], inputs.batch["image"])[0] if self.objective.pairs else None
@@ -136,7 +150,7 @@ class WGAN:
         return self.generator.apply(nets["generator"], z, self.image_shape, train=False)
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:
-        return jax.vmap(lambda key: jax.random.normal(key, (self.latent_dim,)))(keys)
+        return normal_rows(keys, (self.latent_dim,))
 
     def _generate(self, variables: Variables, z: Float[Array, "b d"]) -> tuple[Image, Variables]:
         return self.generator.apply(variables, z, self.image_shape, train=True, mutable=["batch_stats"])

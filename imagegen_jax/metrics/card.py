@@ -11,19 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from imagegen_jax.core.files import whole
+from imagegen_jax.metrics.scale import DISTANCE, Scale
 
 # The 97.5 % quantile of Student's t for 1 to 30 degrees of freedom, for means over seeds; beyond, the normal's.
 _T = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
-
-# By the first word of the printed name.
-HIGHER_IS_BETTER = {"IS", "precision", "recall", "density", "coverage", "modes", "agreement", "PSNR", "SSIM", "MS-SSIM"}
-UNRANKED = {"AuthPct", "C_T", "nearest"}  # neither high nor low is good: fresh data have a value of their own
-# The least and the greatest value; distances that are not named are from 0 up, but for estimates that may be below.
-SHARES = {"precision": 1.0, "recall": 1.0, "coverage": 1.0, "agreement": 1.0, "MS-SSIM": 1.0, "AuthPct": 100.0}
-UNBOUNDED = {"KID", "C_T"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,10 +42,16 @@ class Card:
     held_out: str | None = None  # what was compared with besides; None: nothing
     note: str = ""  # what else has to be known of it, such as rows that were left out
     failed: str = ""  # why there is no value, which is then NaN
+    scale: Scale = DISTANCE  # its metric's: which values are good, and which there can be
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON, which has no infinity and no NaN: such a value is None, as in a run's metrics."""
-        return dataclasses.asdict(self) | ({} if math.isfinite(self.value) else {"value": None})
+        """Plain values, for JSON, which has no infinity and no NaN: such a value is None, as in a run's metrics.
+
+        Of the scale, which way is better.
+        """
+        found = dataclasses.asdict(self) | ({} if math.isfinite(self.value) else {"value": None})
+        del found["scale"]
+        return found | {"better": self.scale.better}
 
 
 def append(cards: Sequence[Card], path: pathlib.Path) -> None:
@@ -130,10 +130,11 @@ def leaderboard(results: Mapping[str, Sequence[Sequence[Card]]]) -> str:
     one, its card's own interval. Sorted by the first metric. The best of a column is bold where its interval lies apart
     from all others', and all were measured against the same data by the same features; where not, a line below says so.
     """
-    metrics = list(dict.fromkeys(card.metric for runs in results.values() for cards in runs for card in cards))
+    scales = {card.metric: card.scale for runs in results.values() for cards in runs for card in cards}
+    metrics = list(scales)
     scores = {entry: {m: _over_runs(runs, m) for m in metrics} for entry, runs in results.items()}
-    ordered = sorted(scores, key=lambda entry: _rank(scores[entry][metrics[0]], metrics[0]))
-    bold = {metric: _apart({entry: scores[entry][metric] for entry in ordered}, metric) for metric in metrics}
+    ordered = sorted(scores, key=lambda entry: _rank(scores[entry][metrics[0]], scales[metrics[0]]))
+    bold = {metric: _apart({entry: scores[entry][metric] for entry in ordered}, scales[metric]) for metric in metrics}
     notes = {metric: note for metric in metrics if (note := _unlike(results, metric))}
     lines = ["| model | runs | " + " | ".join(metrics) + " |", "|---" * (len(metrics) + 2) + "|"]
     for entry in ordered:
@@ -170,37 +171,18 @@ def _over_runs(runs: Sequence[Sequence[Card]], metric: str) -> _Score | None:
         return _Score(max(values), None, None, len(values))
     mean, degrees = statistics.mean(values), len(values) - 1
     half = (_T[degrees - 1] if degrees <= len(_T) else 1.96) * statistics.stdev(values) / math.sqrt(len(values))
-    low, high = bounds_of(metric)
-    return _Score(mean, max(mean - half, low), min(mean + half, high), len(values))
+    scale = cards[0].scale
+    return _Score(mean, max(mean - half, scale.least), min(mean + half, scale.greatest), len(values))
 
 
-def higher_is_better(metric: str) -> bool:
-    """Whether a score is better the higher it is, by its printed name; False for all distances."""
-    return _first_word(metric) in HIGHER_IS_BETTER
+def _rank(score: _Score | None, scale: Scale) -> float:
+    return math.inf if score is None else scale.loss(score.value)
 
 
-def bounds_of(metric: str) -> tuple[float, float]:
-    """Returns the least and the greatest value that a score can have, by its printed name."""
-    word = _first_word(metric)
-    if word in UNBOUNDED or metric.endswith(" infinity"):  # estimates of a distance that may end below zero
-        return -math.inf, math.inf
-    if word == "SSIM":
-        return -1.0, 1.0
-    return (1.0 if word == "IS" else 0.0), SHARES.get(word, math.inf)
-
-
-def _first_word(metric: str) -> str:
-    return metric.partition(" ")[0]
-
-
-def _rank(score: _Score | None, metric: str) -> float:
-    return math.inf if score is None else (-score.value if higher_is_better(metric) else score.value)
-
-
-def _apart(scores: Mapping[str, _Score | None], metric: str) -> str | None:
+def _apart(scores: Mapping[str, _Score | None], scale: Scale) -> str | None:
     """The best entry, where its interval overlaps no other's; None where there is no such entry."""
-    known = sorted(((_rank(s, metric), entry, s) for entry, s in scores.items() if s), key=lambda item: item[0])
-    if _first_word(metric) in UNRANKED or len(known) < 2 or any(s.low is None or s.high is None for _, _, s in known):
+    known = sorted(((_rank(s, scale), entry, s) for entry, s in scores.items() if s), key=lambda item: item[0])
+    if scale.better == "neither" or len(known) < 2 or any(s.low is None or s.high is None for _, _, s in known):
         return None
     _, entry, best = known[0]
     apart = all(best.high < s.low or s.high < best.low for _, _, s in known[1:])  # type: ignore[operator]

@@ -6,6 +6,7 @@ themselves compute of a `Pair`, which has the features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from imagegen_jax.metrics import scores
 from imagegen_jax.metrics.classes import Classes, listed, paired_classes
 from imagegen_jax.metrics.pair import Pair, Score
+from imagegen_jax.metrics.scale import DISTANCE, ESTIMATE, SHARE, Scale
 from imagegen_jax.metrics.similarity import SMALLEST_MS_SSIM, WINDOW, ms_ssim, psnr, ssim
 
 Shape = tuple[int, int, int]  # height, width, channels
@@ -42,6 +44,7 @@ class Metric(NamedTuple):
     names: tuple[str, ...]  # the scores that it always prints; "{}" stands for the extractor's name
     compute: Callable[[Pair], list[Score]]
     about: str  # half a line, for --help
+    scales: tuple[Scale, ...]  # of each name, its direction and range
     reads: tuple[str, ...] = ("features",)  # "features", "logits", "spatial", "labels", "held_out", "images"
     may_read: tuple[str, ...] = ()  # what adds a score where it is there
     least: int = 2  # samples on each side
@@ -58,9 +61,17 @@ class Metric(NamedTuple):
         return "held_out" in self.reads + self.may_read
 
 
-def printed_names(metrics: Sequence[str], extractor_name: str) -> list[str]:
-    """The names of the cards that these metrics always give, in order; some add more, of classes or held-out data."""
-    return [name.format(extractor_name) for metric in metrics for name in METRICS[metric].names]
+def printed(metrics: Sequence[str], extractor_name: str) -> dict[str, Scale]:
+    """Returns the names of the cards that these metrics always give, in order, each with its direction and range.
+
+    Some metrics add more cards, of classes or held-out data, on the scale of their first.
+    """
+    found = [METRICS[metric] for metric in metrics]
+    return {
+        name.format(extractor_name): scale
+        for metric in found
+        for name, scale in zip(metric.names, metric.scales, strict=True)
+    }
 
 
 def check_names(metrics: Sequence[str]) -> None:
@@ -167,56 +178,63 @@ def _unpaired(offer: Offer, smallest: int = 1) -> str | None:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 METRICS: dict[str, Metric] = {
-    "fid": Metric(("{}",), scores.frechet, "Fréchet distance of the extractor's features"),
-    "sfid": Metric(("s{}",), scores.spatial_frechet, "the same of spatial features (inception)", ("spatial",)),
+    "fid": Metric(("{}",), scores.frechet, "Fréchet distance of the extractor's features", (DISTANCE,)),
+    "sfid": Metric(
+        ("s{}",), scores.spatial_frechet, "the same of spatial features (inception)", (DISTANCE,), ("spatial",)
+    ),
     "fid_infinity": Metric(
-        ("{} infinity",), scores.frechet_at_infinity, "FID at infinitely many samples, by a line", least=20
+        ("{} infinity",), scores.frechet_at_infinity, "FID at infinitely many samples, by a line", (ESTIMATE,), least=20
     ),
     "fid_per_class": Metric(
-        ("{}, mean of classes",), scores.frechet_per_class, "FID of each class, and their mean (labels)",
+        ("{}, mean of classes",), scores.frechet_per_class, "FID of each class, and their mean (labels)", (DISTANCE,),
         ("features", "labels"),
     ),
-    "kid": Metric(("KID x 1000",), scores.kernel, "kernel distance by (x.y / d + 1)^3, unbiased", least=4),
+    "kid": Metric(
+        ("KID x 1000",), scores.kernel, "kernel distance by (x.y / d + 1)^3, unbiased", (ESTIMATE,), least=4
+    ),
     "cmmd": Metric(
         ("MMD-Gaussian x 1000 ({})",), scores.gaussian_kernel, "CMMD's kernel distance, of this extractor's features",
-        least=4,
+        (DISTANCE,), least=4,
     ),
     "is": Metric(
-        ("IS",), scores.inception, "Inception Score (logits)", ("logits",),
+        ("IS",), scores.inception, "Inception Score (logits)", (Scale("higher", 1.0),), ("logits",),
         reason=lambda offer: _too_few(offer.samples, scores.IS_SPLITS),
     ),
     "prdc": Metric(
         ("precision", "recall", "density", "coverage"), scores.manifold,
-        f"precision, recall, density, coverage; neighbour {scores.NEIGHBOURS}", least=scores.NEIGHBOURS + 1,
+        f"precision, recall, density, coverage; neighbour {scores.NEIGHBOURS}",
+        (SHARE, SHARE, Scale("higher"), SHARE), least=scores.NEIGHBOURS + 1,
     ),
     "modes": Metric(
         ("modes covered", "reverse KL"), scores.modes, "classes that samples fall in, and how evenly (logits)",
-        ("logits",),
+        (Scale("higher"), DISTANCE), ("logits",),
     ),
     "agreement": Metric(
-        ("agreement",), scores.agreement, "share that the classifier puts in the class asked for (labels)",
+        ("agreement",), scores.agreement, "share that the classifier puts in the class asked for (labels)", (SHARE,),
         ("logits",), reason=_without_shared,
     ),
     "authpct": Metric(
         ("AuthPct",), scores.authentic_share, "share that is no copy, beside that of held-out data",
-        may_read=("held_out",),
+        (Scale("neither", 0.0, 100.0),), may_read=("held_out",),
     ),
     "c_t": Metric(
-        ("C_T",), scores.copying, "test of copying (held-out data)", ("features", "held_out"),
-        least=scores.CELL_SAMPLES,
+        ("C_T",), scores.copying, "test of copying (held-out data)", (Scale("neither", -math.inf),),
+        ("features", "held_out"), least=scores.CELL_SAMPLES,
     ),
     "nearest": Metric(
         ("nearest distance ratio",), scores.nearest_ratio,
-        "median distance to training images over that of held-out data", ("features", "held_out"),
+        "median distance to training images over that of held-out data", (Scale("neither"),), ("features", "held_out"),
     ),
-    "psnr": Metric(("PSNR",), scores.by_image("PSNR", psnr), "in dB, row by row of two sets", ("images",)),
+    "psnr": Metric(
+        ("PSNR",), scores.by_image("PSNR", psnr), "in dB, row by row of two sets", (Scale("higher"),), ("images",)
+    ),
     "ssim": Metric(
-        ("SSIM",), scores.by_image("SSIM", ssim), "structural similarity, row by row of two sets", ("images",),
-        reason=lambda offer: _unpaired(offer, WINDOW),
+        ("SSIM",), scores.by_image("SSIM", ssim), "structural similarity, row by row of two sets",
+        (Scale("higher", -1.0, 1.0),), ("images",), reason=lambda offer: _unpaired(offer, WINDOW),
     ),
     "ms_ssim": Metric(
         ("MS-SSIM",), scores.by_image("MS-SSIM", ms_ssim),
-        f"the same at five scales, of {SMALLEST_MS_SSIM} pixels or more", ("images",),
+        f"the same at five scales, of {SMALLEST_MS_SSIM} pixels or more", (SHARE,), ("images",),
         reason=lambda offer: _unpaired(offer, SMALLEST_MS_SSIM),
     ),
 }  # fmt: skip

@@ -13,7 +13,6 @@ import json
 import pathlib
 import time
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING
 
 import flax.linen as nn
 import jax
@@ -24,22 +23,22 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.claim import LiveRunError
 from imagegen_jax.core.compile import jit
-from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.experiment import Experiment, rows_of
+from imagegen_jax.core.files import cache_root
+from imagegen_jax.core.image import to_float
+from imagegen_jax.core.loop import train
 from imagegen_jax.core.model import Aux, Batch, Inputs, Nets, Phase, PRNGKey, Scalar, check_labels
 from imagegen_jax.core.model import check_images as check_shapes
 from imagegen_jax.core.optim import AdamW, Cosine
+from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.serial import to_dict
-from imagegen_jax.core.shard import replicated
+from imagegen_jax.core.shard import MeshShape, replicated
+from imagegen_jax.core.state import networks
 from imagegen_jax.core.stored import Stored
-from imagegen_jax.data.cache import cache_root
-from imagegen_jax.data.image import to_float
 from imagegen_jax.data.source import Dataset, Source
 from imagegen_jax.metrics.blocks import local_mesh
 from imagegen_jax.metrics.extractor import Features, Images, check_images, hash_tree, split_rows
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-
-if TYPE_CHECKING:
-    from imagegen_jax.run import Run
 
 TRAINING_IMAGES = 200_000  # seen in all, with repetitions
 BATCH = 128
@@ -122,9 +121,9 @@ def trained_classifier(source: Source, quiet: bool = False) -> ClassifierFeature
     dataset = source.open()
     experiment = classifier_experiment(source, dataset)
     folder = _folder(experiment, dataset)
-    while (run := _fitted(experiment, folder, quiet)) is None:
+    while (nets := _fitted(experiment, dataset, folder, quiet)) is None:
         time.sleep(WAIT_S)
-    unscaled = ClassifierFeatures(experiment.model, jax.device_get(run.nets))
+    unscaled = ClassifierFeatures(experiment.model, jax.device_get(nets))
     features = np.asarray(unscaled(dataset.batch(0, SCALING_IMAGES)["image"])["features"])
     square = float(np.mean(features**2))
     if not 0 < square < np.inf:
@@ -135,14 +134,15 @@ def trained_classifier(source: Source, quiet: bool = False) -> ClassifierFeature
     return dataclasses.replace(unscaled, scale=float(1 / np.sqrt(square)))
 
 
-def _fitted(experiment: Experiment, folder: pathlib.Path, quiet: bool) -> Run | None:
-    """The finished run, which is only read, or trained now; None while another process is at it."""
-    from imagegen_jax.run import fit, load
-
-    if experiment.steps in Stored(folder / "checkpoints").steps():
-        return load(folder, experiment=experiment, step=experiment.steps)
+def _fitted(experiment: Experiment, dataset: Dataset, folder: pathlib.Path, quiet: bool) -> Nets | None:
+    """The finished networks, which are only read, or trained now; None while another process is at it."""
+    stored, last = Stored(folder / "checkpoints"), experiment.steps
+    if last in stored.steps():
+        rows, mesh = rows_of(dataset), MeshShape().build()
+        restored = stored.restore(lambda step: abstract_state(experiment, rows, mesh, step), steps=[last])
+        return None if restored is None else networks(restored.tree)
     try:
-        return fit(experiment, folder, quiet=quiet)
+        return networks(train(experiment, folder, quiet=quiet)[1])
     except LiveRunError:
         return None
 

@@ -17,8 +17,8 @@ from imagegen_jax.core.given import LARGEST
 from imagegen_jax.core.space import sample_shape
 from imagegen_jax.core.stored import Best
 from imagegen_jax.data.remedy import remedies_of
-from imagegen_jax.metrics.card import append, higher_is_better
-from imagegen_jax.metrics.catalog import METRICS, check_names, printed_names
+from imagegen_jax.metrics.card import append
+from imagegen_jax.metrics.catalog import METRICS, check_names, printed
 from imagegen_jax.metrics.choose import extractor_of
 from imagegen_jax.metrics.evaluate import check_metrics, evaluate
 from imagegen_jax.metrics.sets import ArraySet, balanced_labels, source_set
@@ -65,11 +65,11 @@ class Measurement:
         with remedies_of(settings):
             self._extractor = extractor_of(settings.extractor, settings.resize, experiment.data, quiet, spatial)
         check_metrics(settings.metrics, self._set(blank, 0), self._reference, self._extractor)
-        names = printed_names(settings.metrics, self._extractor.name)
-        best = settings.best or names[0]
-        if best not in names:
-            raise ValueError(f"evaluation.best={best!r}: {', '.join(settings.metrics)} give {', '.join(names)}")
-        self.best = Best(best, higher_is_better(best))
+        scales = printed(settings.metrics, self._extractor.name)
+        best = settings.best or next(iter(scales))
+        if best not in scales:
+            raise ValueError(f"evaluation.best={best!r}: {', '.join(settings.metrics)} give {', '.join(scales)}")
+        self.best = Best(best, scales[best].better == "higher")
 
     def _set(self, images: np.ndarray, step: int) -> ArraySet:
         name = f"{self._workdir} at step {step:,}"

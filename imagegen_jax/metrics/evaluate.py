@@ -16,7 +16,7 @@ from imagegen_jax.core.given import check_seed
 from imagegen_jax.core.log import version
 from imagegen_jax.data.remedy import Remedy, SettingError
 from imagegen_jax.metrics.card import Card
-from imagegen_jax.metrics.catalog import METRICS, Offer, check_names, printed_names, refusal
+from imagegen_jax.metrics.catalog import METRICS, Offer, check_names, printed, refusal
 from imagegen_jax.metrics.classifier import ClassifierFeatures
 from imagegen_jax.metrics.extractor import Extractor, Network, Pixels
 from imagegen_jax.metrics.features import features_of
@@ -48,7 +48,7 @@ def evaluate(
     shared = _details(images, reference, extractor, seed)
     if isinstance(reference, Moments):
         rows = features_of(images, extractor, quiet)["features"]
-        found = measured([extractor.name], lambda: [distance_to(reference, rows, extractor.name, seed)])
+        found = measured(printed(["fid"], extractor.name), lambda: [distance_to(reference, rows, extractor.name, seed)])
         return [_card(score, shared) for score in found]
     pair = _pair(images, reference, extractor, metrics, seed, quiet, held_out)
     cards = []
@@ -59,7 +59,7 @@ def evaluate(
             details |= {"extractor": "none: the pixels", "weights": "", "resize": "none"}
         if metric.wants_held_out and held_out is not None:
             details["held_out"] = held_out.name
-        for score in measured(printed_names([name], extractor.name), functools.partial(metric.compute, pair)):
+        for score in measured(printed([name], extractor.name), functools.partial(metric.compute, pair)):
             of: dict[str, Any] = {
                 "samples": score.samples or len(images),
                 "references": score.references or len(reference),
@@ -261,5 +261,5 @@ def _details(images: ImageSet, reference: ImageSet | Moments, extractor: Extract
 
 def _card(score: Score, details: Mapping[str, Any]) -> Card:
     low, high = (score.interval.low, score.interval.high) if score.interval else (None, None)
-    said = {**details, "interval": score.how, "note": score.note, "failed": score.failed}
+    said = {**details, "interval": score.how, "note": score.note, "failed": score.failed, "scale": score.scale}
     return Card(metric=score.metric, value=score.value, low=low, high=high, **said)

@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.compile import jit
 from imagegen_jax.core.given import check_integer, check_seed
+from imagegen_jax.core.image import to_float
 from imagegen_jax.core.shard import batch_sharding, replicated
-from imagegen_jax.data.image import to_float
 from imagegen_jax.metrics.blocks import local_mesh
 from imagegen_jax.metrics.resize import KINDS, resize
 
@@ -208,7 +208,7 @@ def check_images(images: Images) -> None:
             if not np.isfinite(values := np.asarray(images)).all():
                 raise ValueError(f"the images hold NaN or infinity (in {np.mean(~np.isfinite(values)):.2%} of values)")
             held = f"{images.dtype} in [{values.min():.3g}, {values.max():.3g}]"
-            remedy = "imagegen_jax.data.image.to_uint8 converts from [-1, 1]"
+            remedy = "imagegen_jax.data.to_uint8 converts from [-1, 1]"
             raise ValueError(f"the images are {held}: features are taken of uint8 in 0..255 ({remedy})")
         raise ValueError(f"the images are {images.dtype}: features are taken of uint8 in 0..255")
     if images.ndim != 4 or not images.size:

@@ -9,8 +9,9 @@ import pathlib
 import numpy as np
 from tqdm import tqdm
 
+from imagegen_jax.core.files import cache_root
 from imagegen_jax.core.log import write_json
-from imagegen_jax.data.cache import cache_root, lock
+from imagegen_jax.data.cache import lock
 from imagegen_jax.metrics.extractor import Extractor, extract, stream
 from imagegen_jax.metrics.sets import ArraySet, ImageSet
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.data.cache import cache_root
+from imagegen_jax.core.files import cache_root
 from imagegen_jax.metrics.extractor import Features, Network
 from imagegen_jax.metrics.weights import read_weights, select
 

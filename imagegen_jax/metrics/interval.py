@@ -10,10 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from imagegen_jax import moved
 from imagegen_jax.core.given import check_integer, check_number, check_seed
 
+__getattr__ = moved.attributes(__name__)
 
-class Interval(NamedTuple):
+
+class ConfidenceInterval(NamedTuple):
     """A score with the ends of its confidence interval, in the score's unit."""
 
     value: float
@@ -28,7 +31,7 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
     of_limit: bool = True,
-) -> Interval:
+) -> ConfidenceInterval:
     """A bootstrap interval of `score(*samples)`.
 
     Each of `samples` has its samples on axis 0 and is resampled on its own, by `seed`. Distances such as FID grow when
@@ -51,7 +54,7 @@ def bootstrap(
     drawn = [score(*(x[random.integers(0, len(x), len(x))] for x in samples)) for _ in range(draws)]
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     centre = value if of_limit else float(np.mean(drawn))
-    return Interval(value, float(value + centre - high), float(value + centre - low))
+    return ConfidenceInterval(value, float(value + centre - high), float(value + centre - low))
 
 
 def distance_interval(
@@ -62,7 +65,7 @@ def distance_interval(
     draws: int = 200,
     level: float = 0.95,
     seed: int = 0,
-) -> Interval:
+) -> ConfidenceInterval:
     """A bootstrap interval of a distance such as FID, `distance(samples)`, which is zero for equal distributions only.
 
     It is for the mean distance of as many samples. `to_samples` is the same distance to `samples` themselves. Near
@@ -87,15 +90,15 @@ def distance_interval(
     of_both, quadratic = found.var(axis=0, ddof=1)
     error = math.sqrt(max(of_both - 2 * quadratic, quadratic))
     if value <= 0:
-        return Interval(value, 0.0, 4 * error)
+        return ConfidenceInterval(value, 0.0, 4 * error)
     exponent = statistics.NormalDist().inv_cdf((1 + level) / 2) * error / value
     above = value * math.exp(min(exponent, 700.0))  # beyond, it overflows, and the other end is the lower one
-    return Interval(value, value * math.exp(-exponent), min(above, value + 4 * error))
+    return ConfidenceInterval(value, value * math.exp(-exponent), min(above, value + 4 * error))
 
 
 def subset_interval(
     values: Float[np.ndarray, " subsets"], subset_size: int, count: int, *, level: float = 0.95
-) -> Interval:
+) -> ConfidenceInterval:
     """An interval around the mean of subset scores, such as `KID.values`, whose subsets overlap.
 
     Subsampling (Politis & Romano 1994) for a score that is about normal and whose error falls as 1/sqrt(n): the values'
@@ -113,10 +116,10 @@ def subset_interval(
     mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
     error = spread * math.sqrt(subset_size / (count - subset_size) + 1 / len(values))
     half = statistics.NormalDist().inv_cdf((1 + level) / 2) * error
-    return Interval(mean, mean - half, mean + half)
+    return ConfidenceInterval(mean, mean - half, mean + half)
 
 
-def proportion_interval(share: float, count: int, *, level: float = 0.95) -> Interval:
+def proportion_interval(share: float, count: int, *, level: float = 0.95) -> ConfidenceInterval:
     """Wilson's score interval (1927) of a `share`, from 0 to 1, of `count` independent samples.
 
     Raises ValueError for a share outside [0, 1] and a count below 1.
@@ -128,7 +131,8 @@ def proportion_interval(share: float, count: int, *, level: float = 0.95) -> Int
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     low, high = max(centre - half, 0.0), min(centre + half, 1.0)
-    return Interval(share, float(min(low, share)), float(max(high, share)))  # rounding moves ends of 0 and 1 by 1e-17
+    # Rounding moves ends of 0 and 1 by 1e-17.
+    return ConfidenceInterval(share, float(min(low, share)), float(max(high, share)))
 
 
 def _check_level(level: float) -> None:

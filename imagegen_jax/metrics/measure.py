@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from imagegen_jax.metrics.card import bounds_of
-from imagegen_jax.metrics.interval import Interval
+from imagegen_jax.metrics.interval import ConfidenceInterval
 from imagegen_jax.metrics.pair import Score
+from imagegen_jax.metrics.scale import Scale
 
 
-def measured(names: Sequence[str], compute: Callable[[], list[Score]]) -> list[Score]:
-    """Returns the scores of `compute`, none of them NaN; where it raises, failed scores under `names`.
+def measured(scales: Mapping[str, Scale], compute: Callable[[], list[Score]]) -> list[Score]:
+    """Returns the scores of `compute`, none of them NaN; where it raises, failed scores under the names in `scales`.
+
+    Each gets the scale of its name, and those of other names that of the first.
 
     What it warns of is noted with its scores. NumPy's warnings are left out, as the values are looked at here.
     """
@@ -23,9 +25,11 @@ def measured(names: Sequence[str], compute: Callable[[], list[Score]]) -> list[S
         try:
             found = compute()
         except Exception as error:  # whatever it is, the other metrics' scores are worth more
-            return [_failed(name, _reason(error)) for name in names]
+            return [_failed(name, _reason(error), scale) for name, scale in scales.items()]
     notes = dict.fromkeys(str(warning.message) for warning in said if issubclass(warning.category, UserWarning))
-    return [_sound(score._replace(note="; ".join([*filter(None, [score.note]), *notes]))) for score in found]
+    first = next(iter(scales.values()))
+    said_of = [score._replace(note="; ".join([*filter(None, [score.note]), *notes])) for score in found]
+    return [_sound(score._replace(scale=scales.get(score.metric, first))) for score in said_of]
 
 
 def _reason(error: Exception) -> str:
@@ -33,19 +37,19 @@ def _reason(error: Exception) -> str:
     return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
 
 
-def _failed(name: str, reason: str) -> Score:
-    return Score(name, math.nan, None, "none", failed=reason)
+def _failed(name: str, reason: str, scale: Scale) -> Score:
+    return Score(name, math.nan, None, "none", failed=reason, scale=scale)
 
 
 def _sound(score: Score) -> Score:
     """The score with its interval inside the score's own range; failed where the value is none."""
     explained = score.interval is None and score.how.startswith("none:")
     if math.isnan(score.value) or (math.isinf(score.value) and not explained):
-        return _failed(score.metric, f"its value is {score.value}")
+        return _failed(score.metric, f"its value is {score.value}", score.scale)
     if score.interval is None:
         return score
     if not (math.isfinite(score.interval.low) and math.isfinite(score.interval.high)):
         return score._replace(interval=None, how="none: its ends are not finite")
-    low, high = bounds_of(score.metric)
+    _, low, high = score.scale
     ends = min(max(score.interval.low, low), high), min(max(score.interval.high, low), high)
-    return score._replace(interval=Interval(score.value, *ends))
+    return score._replace(interval=ConfidenceInterval(score.value, *ends))

@@ -9,7 +9,8 @@ import numpy as np
 
 from imagegen_jax.metrics.classes import Classes, paired_classes
 from imagegen_jax.metrics.extractor import Extractor
-from imagegen_jax.metrics.interval import Interval
+from imagegen_jax.metrics.interval import ConfidenceInterval
+from imagegen_jax.metrics.scale import DISTANCE, Scale
 
 T = TypeVar("T")
 Side = Literal["samples", "references", "held-out images"]
@@ -20,13 +21,14 @@ class Score(NamedTuple):
 
     metric: str
     value: float
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     how: str
     of_held_out: bool = False  # measured of the held-out data: what the same score of the samples is compared with
     samples: int | None = None  # that it was measured of; None: all
     references: int | None = None  # that they were compared with; None: all
     note: str = ""  # what else has to be known of it
     failed: str = ""  # why there is no value, which is then NaN
+    scale: Scale = DISTANCE  # its metric's
 
 
 class Pair(NamedTuple):

@@ -10,7 +10,13 @@ import numpy as np
 from imagegen_jax.metrics.classes import has_names
 from imagegen_jax.metrics.frechet import fid_infinity, frechet_distance, per_class
 from imagegen_jax.metrics.inception_score import inception_score
-from imagegen_jax.metrics.interval import Interval, bootstrap, distance_interval, proportion_interval, subset_interval
+from imagegen_jax.metrics.interval import (
+    ConfidenceInterval,
+    bootstrap,
+    distance_interval,
+    proportion_interval,
+    subset_interval,
+)
 from imagegen_jax.metrics.kernel import gaussian_mmd, kid
 from imagegen_jax.metrics.manifold import manifold_scores
 from imagegen_jax.metrics.memorization import authenticity, c_t_score, nearest
@@ -38,7 +44,7 @@ def distance_to(reference: Moments, rows: np.ndarray, name: str, seed: int) -> S
     return Score(name, value, interval, how)
 
 
-def _interval(reference: Moments, rows: np.ndarray, seed: int) -> tuple[Interval | None, str]:
+def _interval(reference: Moments, rows: np.ndarray, seed: int) -> tuple[ConfidenceInterval | None, str]:
     """Of a Fréchet distance, and how it was made."""
     if rows.shape[1] > WIDEST:
         return None, f"none: a bootstrap of {rows.shape[1]} features takes too long"
@@ -106,7 +112,8 @@ def _mean_of_classes(scores: Sequence[Score], title: str, note: str) -> Score:
     # Classes are independent samples, so the errors of their distances add in squares.
     below = math.hypot(*(x.value - x.low for x in found)) / len(found)
     above = math.hypot(*(x.high - x.value for x in found)) / len(found)
-    return total._replace(interval=Interval(mean, mean - below, mean + above), how="of the classes', added in squares")
+    ends = ConfidenceInterval(mean, mean - below, mean + above)
+    return total._replace(interval=ends, how="of the classes', added in squares")
 
 
 def kernel(pair: Pair) -> list[Score]:
@@ -114,7 +121,7 @@ def kernel(pair: Pair) -> list[Score]:
     fewer = min(len(x), len(y))
     size = min(KID_SIZE, fewer // 2)
     found = kid(x, y, subsets=KID_SUBSETS, subset_size=size, seed=KID_SEED)
-    interval = Interval(*(1e3 * end for end in subset_interval(found.values, size, fewer)))
+    interval = ConfidenceInterval(*(1e3 * end for end in subset_interval(found.values, size, fewer)))
     how = f"over {KID_SUBSETS} subsets of {size}, drawn as torch-fidelity does (seed {KID_SEED})"
     return [Score("KID x 1000", 1e3 * found.mean, interval, how)]
 
@@ -128,7 +135,7 @@ def gaussian_kernel(pair: Pair) -> list[Score]:
     random = np.random.default_rng(pair.seed)
     chosen = [[random.permutation(len(side))[:size] for side in (x, y)] for _ in range(KID_SUBSETS)]
     found = subset_interval(np.array([gaussian_mmd(x[i], y[j]) for i, j in chosen]), size, fewer)
-    interval = Interval(value, value + found.low - found.value, value + found.high - found.value)
+    interval = ConfidenceInterval(value, value + found.low - found.value, value + found.high - found.value)
     how = f"the spread of {KID_SUBSETS} subsets of {size}; kernel of width 10"
     return [Score(f"MMD-Gaussian x 1000 ({pair.extractor.name})", value, interval, how)]
 
@@ -214,7 +221,7 @@ def authentic_share(pair: Pair) -> list[Score]:
     for name, side in sides.items():
         rows = rows_of(pair, side)
         value = authenticity(rows, train)
-        interval = Interval(*(100 * x for x in proportion_interval(value, len(rows))))
+        interval = ConfidenceInterval(*(100 * x for x in proportion_interval(value, len(rows))))
         how = "Wilson's" if pair.held_out else "Wilson's; there are no held-out data to compare it with"
         scores.append(Score(name, 100 * value, interval, how, of_held_out=side != "samples"))
     return scores
@@ -259,6 +266,7 @@ def by_image(name: str, measure: Callable[..., np.ndarray]) -> Callable[[Pair], 
         if not math.isfinite(mean):
             return [Score(name, mean, None, f"none: {np.isinf(values).sum()} pairs of equal images")]
         half = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
-        return [Score(name, mean, Interval(mean, mean - half, mean + half), "normal, of the mean over images")]
+        ends = ConfidenceInterval(mean, mean - half, mean + half)
+        return [Score(name, mean, ends, "normal, of the mean over images")]
 
     return compute

@@ -6,18 +6,20 @@ import dataclasses
 import functools
 import hashlib
 import json
+import pathlib
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.folder import load_class_names
 from imagegen_jax.core.given import check_integer, check_seed
+from imagegen_jax.core.model import Nets
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.space import sample_shape, space_of
 from imagegen_jax.data.source import Source
 from imagegen_jax.metrics.extractor import hash_tree
-from imagegen_jax.run import Run
 
 
 class ImageSet(Protocol):
@@ -46,6 +48,32 @@ class ImageSet(Protocol):
 
     def batches(self, n: int, start: int = 0) -> Iterator[np.ndarray]:
         """The images from row `start` on, uint8 [n h w c], the last batch shorter; `start` is a multiple of n."""
+        ...
+
+
+class TrainedRun(Protocol):
+    """What is measured: a run at some step, as `run.Run` is one."""
+
+    @property
+    def experiment(self) -> Experiment: ...
+
+    @property
+    def workdir(self) -> pathlib.Path:
+        """The folder that the scores are kept in."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """Completed training steps."""
+        ...
+
+    @property
+    def nets(self) -> Nets:
+        """The networks as sampling sees them."""
+        ...
+
+    def sample_chunks(self, n: int, labels: Any, seed: int, chunk: int, start: int) -> Iterator[np.ndarray]:
+        """Draws `n` images from row `start` on, `chunk` at a time."""
         ...
 
 
@@ -117,7 +145,7 @@ def balanced_labels(n: int, classes: int, seed: int) -> np.ndarray:
 class SampleSet:
     """`n` images drawn from a run, of all classes alike where it has classes."""
 
-    run: Run
+    run: TrainedRun
     n: int
     seed: int = 0
     chunk: int = 256  # images drawn at a time: part of what the images follow from

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from imagegen_jax.core.files import open_regular
-from imagegen_jax.data.npz import read_arrays
+from imagegen_jax.core.npz import read_arrays
 
 Weights = Mapping[str, np.ndarray]  # by the names of the file that they were published in
 

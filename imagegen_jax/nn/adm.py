@@ -10,19 +10,20 @@ Improved DDPM: Nichol & Dhariwal 2021, arXiv 2102.09672. ADM: Dhariwal & Nichol 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Bool, Float, Num
 
 from imagegen_jax.core.bounds import BelowOne, Count, Natural, Positive
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
+from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_in_uniform
-from imagegen_jax.nn.multihead import Implementation, attend, in_heads
+from imagegen_jax.nn.multihead import CrossAttention, Implementation, attend, in_heads
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest, with_source
@@ -35,9 +36,19 @@ BOX = (1.0, 1.0)  # taps of the mean of 2x2 pixels
 Change = Literal["up", "down"]
 
 
+class BlockConditions(NamedTuple):
+    """What each block is told beside the features."""
+
+    embedding: Float[Array, "b e"]  # of time, class and second time
+    keys: PRNGKeys | None = None
+    tokens: Float[Array, "b m f"] | None = None
+    token_mask: Bool[Array, "b m"] | None = None
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions after group norm and swish, then self-attention where `heads` is not 0.
 
+    Attention to the tokens follows it, where there are any.
     AdaGN(h, y) = (1 + y_s) GroupNorm(h) + y_b   (ADM, section 3): the embedding scales and shifts what the second norm
     puts out; without `scale_shift` it is added to what goes in. `change` doubles or halves the size ahead of the first
     convolution.
@@ -52,37 +63,40 @@ class Block(nn.Module):
     dtype: Dtype = "auto"
 
     @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], keys: PRNGKeys | None
-    ) -> Float[Array, "b hh ww d"]:
+    def __call__(self, x: Float[Array, "b h w c"], conditions: BlockConditions) -> Float[Array, "b hh ww d"]:
         dtype, channels = compute_dtype(self.dtype), self.channels
         h = nn.swish(group_norm(x.shape[-1], dtype, "norm_1", EPSILON)(x))
         h = conv(resized(h, self.change), channels, dtype, "conv_1")
-        y = dense(nn.swish(embedding), channels * (2 if self.scale_shift else 1), dtype, "embed")[:, None, None]
+        features = channels * (2 if self.scale_shift else 1)
+        y = dense(nn.swish(conditions.embedding), features, dtype, "embed")[:, None, None]
         norm = group_norm(channels, dtype, "norm_2", EPSILON)
         if self.scale_shift:
             y_s, y_b = jnp.split(y, 2, axis=-1)
             h = norm(h) * (1 + y_s) + y_b
         else:
             h = norm(h + y)
-        h = Dropout(self.dropout, name="dropout")(nn.swish(h), keys)
+        h = Dropout(self.dropout, name="dropout")(nn.swish(h), conditions.keys)
         h = conv(h, channels, dtype, "conv_2", zero=True)
         x = resized(x, self.change)
         h = h + (x if x.shape[-1] == channels else dense(x, channels, dtype, "shortcut"))
         if not self.heads:
             return h
         start = {**fan_in_uniform(channels), "out_init": nn.initializers.zeros_init()}
-        return SelfAttention(
+        h = SelfAttention(
             self.dtype, self.heads, EPSILON, **start, implementation=self.implementation, name="attention"
         )(h)
+        if conditions.tokens is None:
+            return h
+        return CrossAttention(self.dtype, name="cross_attention")(h, conditions.tokens, conditions.token_mask)
 
 
 class ADM(nn.Module):
     """A U-Net with attention at several resolutions; the defaults are ADM's for ImageNet at 256x256.
 
     Level i has `blocks` blocks of `width` * `multipliers[i]` channels, and half the height and width of the level
-    above. Levels whose height is in `attention_at` end each block with self-attention, and so does the middle. Raises
-    ValueError where the levels cannot halve the image, and where heads do not divide the channels.
+    above. Levels whose height is in `attention_at` end each block with self-attention, and so does the middle; with
+    `cross_attention`, attention to the tokens follows. Raises ValueError where the levels cannot halve the image, and
+    where heads do not divide the channels.
     """
 
     width: Count = 256
@@ -97,23 +111,25 @@ class ADM(nn.Module):
     dropout: BelowOne = 0.0
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
+    cross_attention: bool = False
+
+    channels_field: ClassVar[str] = "learned_variance"
+
+    @nn.nowrap
+    def output_channels(self, channels: int) -> int:
+        """Twice as many with a variance."""
+        return 2 * channels if self.learned_variance else channels
 
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Num[Array, " b"],
-        labels: Float[Array, "b k"] | None = None,
-        keys: PRNGKeys | None = None,
-        *,
-        source: Float[Array, "b hh ww s"] | None = None,
-        span: Num[Array, " b"] | None = None,
+        self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w d"]:
         """A prediction in float32 for `x` at times `t` of 0 to 999, D = C, or 2 C with `learned_variance`.
 
-        `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout.
-        `source` is an image to go by: see `with_source`. `span` is the second time of MeanFlow: see `DiT`.
+        Raises ValueError where there are tokens but no `cross_attention`, or the other way round.
         """
+        check_seen(self, conditioning, "labels", "source", "span", cross_attention=self.cross_attention)
+        labels, tokens, token_mask, source, span, _, keys = conditioning
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         embedding = embed(t, self.width, dtype)
@@ -122,14 +138,15 @@ class ADM(nn.Module):
         if labels is not None:
             start = nn.initializers.normal(1.0)
             embedding += nn.Dense(4 * self.width, False, dtype=dtype, kernel_init=start, name="label")(labels)
-        h, states = descend(self, with_source(x, source), embedding, keys)
+        conditions = BlockConditions(embedding, keys, tokens, token_mask)
+        h, states = descend(self, with_source(x, source), conditions)
         for level, multiplier in reversed(tuple(enumerate(self.multipliers))):
             attention = h.shape[1] in self.attention_at
             for i in range(self.blocks + 1):
                 h = jnp.concatenate([h, states.pop()], axis=-1)
-                h = block(self, int(self.width * multiplier), f"up_{level}_{i}", attention)(h, embedding, keys)
+                h = block(self, int(self.width * multiplier), f"up_{level}_{i}", attention)(h, conditions)
             if level > 0:
-                h = changed(self, h, embedding, keys, "up", f"up_{level}")
+                h = changed(self, h, conditions, "up", f"up_{level}")
         h = nn.swish(group_norm(h.shape[-1], dtype, "norm_out", EPSILON)(h))
         channels = x.shape[-1] * (2 if self.learned_variance else 1)
         return conv(h, channels, dtype, "conv_out", zero=True).astype(jnp.float32)
@@ -162,7 +179,7 @@ class ADMClassifier(nn.Module):
         """Logits in float32 for images `x` at times `t` of 0 to 999; `keys` as in `ADM`."""
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
-        h, _ = descend(self, x, embed(t, self.width, dtype), keys)
+        h, _ = descend(self, x, BlockConditions(embed(t, self.width, dtype), keys))
         h = nn.swish(group_norm(h.shape[-1], dtype, "norm_out", EPSILON)(h))
         return AttentionPool(self.num_classes, heads_of(self, h.shape[-1]), self.dtype, name="pool")(h)
 
@@ -197,21 +214,21 @@ def embed(t: Num[Array, " b"], width: int, dtype: jnp.dtype, name: str = "time")
 
 
 def descend(
-    network: ADM | ADMClassifier, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], keys: PRNGKeys | None
+    network: ADM | ADMClassifier, x: Float[Array, "b h w c"], conditions: BlockConditions
 ) -> tuple[Float[Array, "b hh ww d"], list[Array]]:
     """The way down and the middle: what comes out of them, and what was left on the way for the way up."""
     h = conv(x, int(network.width * network.multipliers[0]), compute_dtype(network.dtype), "conv_in")
     states = [h]
     for level, multiplier in enumerate(network.multipliers):
         if level > 0:
-            h = changed(network, h, embedding, keys, "down", f"down_{level}")
+            h = changed(network, h, conditions, "down", f"down_{level}")
             states.append(h)
         attention = h.shape[1] in network.attention_at
         for i in range(network.blocks):
-            h = block(network, int(network.width * multiplier), f"down_{level}_{i}", attention)(h, embedding, keys)
+            h = block(network, int(network.width * multiplier), f"down_{level}_{i}", attention)(h, conditions)
             states.append(h)
-    h = block(network, h.shape[-1], "middle_0", attention=True)(h, embedding, keys)
-    return block(network, h.shape[-1], "middle_1")(h, embedding, keys), states
+    h = block(network, h.shape[-1], "middle_0", attention=True)(h, conditions)
+    return block(network, h.shape[-1], "middle_1")(h, conditions), states
 
 
 def block(
@@ -237,14 +254,13 @@ def heads_of(network: ADM | ADMClassifier, channels: int) -> int:
 def changed(
     network: ADM | ADMClassifier,
     x: Float[Array, "b h w c"],
-    embedding: Float[Array, "b e"],
-    keys: PRNGKeys | None,
+    conditions: BlockConditions,
     change: Change,
     name: str,
 ) -> Float[Array, "b hh ww c"]:
     """`x` at twice or half the size, by a block of ADM or by a convolution of improved DDPM."""
     if network.resample == "block":
-        return block(network, x.shape[-1], name, change=change)(x, embedding, keys)
+        return block(network, x.shape[-1], name, change=change)(x, conditions)
     dtype, strides = compute_dtype(network.dtype), 2 if change == "down" else 1
     return conv(upsample_nearest(x) if change == "up" else x, x.shape[-1], dtype, name, strides)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,9 +12,10 @@ from jaxtyping import Array, Bool, Float, Num
 
 from imagegen_jax.core.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import positions, sinusoidal
-from imagegen_jax.nn.multihead import Implementation, MultiHeadAttention, check_heads, check_tokens
+from imagegen_jax.nn.multihead import Implementation, MultiHeadAttention, check_heads
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import with_source
 
@@ -87,29 +88,26 @@ class DiT(nn.Module):
     attention: Implementation = "auto"
     dtype: Dtype = "auto"
 
+    channels_field: ClassVar[str] = "out_channels"
+
+    @nn.nowrap
+    def output_channels(self, channels: int) -> int:
+        """`out_channels`, or the image's."""
+        return self.out_channels or channels
+
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Num[Array, " b"],
-        labels: Float[Array, "b k"] | None = None,
-        keys: PRNGKeys | None = None,
-        *,
-        span: Num[Array, " b"] | None = None,
-        tokens: Float[Array, "b m e"] | None = None,
-        token_mask: Bool[Array, "b m"] | None = None,
-        source: Float[Array, "b hh ww s"] | None = None,
+        self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w d"]:
         """A prediction in float32, at times `t` as DiT's code counts them: 0 to 999.
 
-        `labels` are one-hot rows of K classes, and a row of zeros is a dropped label, which has an embedding of its
-        own: K + 1 in all. None: unconditional, without those weights. `keys` hold one key a row, for dropout; None: no
-        dropout. `span` is t - r on the scale of `t`, the second time of a mean velocity: with it this is MeanFlow's
-        network (Geng et al. 2025, arXiv 2505.13447, section 4.3), where t is in [0, 1]. Where `token_mask` is False
-        tokens are not seen; None: all are. `source` is an image to go by: see `with_source`. Raises ValueError where
-        patches, heads or tokens do not fit.
+        A dropped label has an embedding of its own: K + 1 in all for K classes, and none without labels. A `span` is
+        t - r on the scale of `t`, the second time of a mean velocity: with it this is MeanFlow's network (Geng et al.
+        2025, arXiv 2505.13447, section 4.3), where t is in [0, 1]. Raises ValueError where patches, heads or tokens do
+        not fit.
         """
-        check_tokens(self.cross_attention, tokens)
+        check_seen(self, conditioning, "labels", "source", "span", cross_attention=self.cross_attention)
+        labels, tokens, token_mask, source, span, _, keys = conditioning
         check_heads(self.width, self.heads)
         check_patches(x.shape[1], x.shape[2], self.patch)
         rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch

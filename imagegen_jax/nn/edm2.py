@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Num
 from imagegen_jax.core.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.core.optim import unit_magnitude
+from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.multihead import Implementation, attend
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -158,21 +159,14 @@ class EDM2UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Num[Array, " b"],
-        labels: Float[Array, "b k"] | None = None,
-        keys: PRNGKeys | None = None,
-        *,
-        source: Float[Array, "b hh ww s"] | None = None,
-        span: Num[Array, " b"] | None = None,
+        self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w c"]:
         """A prediction in float32 with the shape of `x`; EDM2 has x of unit magnitude and t = log(sigma) / 4.
 
-        `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout.
-        `source` is an image to go by: see `with_source`. `span` is the second time of MeanFlow: see `DiT`. What
-        is put out starts as zero, by a learned gain.
+        What is put out starts as zero, by a learned gain. Raises ValueError for tokens.
         """
+        check_seen(self, conditioning, "labels", "source", "span")
+        labels, _, _, source, span, _, keys = conditioning
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         embedding = self._embed(t, labels, span)
         block = self._block("decoder")

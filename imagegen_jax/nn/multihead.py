@@ -113,14 +113,3 @@ def check_heads(width: int, heads: int) -> None:
         more = next(n for n in range(wanted, width + 1) if width % n == 0)
         remedy = f"use {more}" if fewer == more else f"use {fewer} or {more}"
         raise ValueError(f"heads={heads} does not divide a width of {width}: {remedy}")
-
-
-def check_tokens(cross_attention: bool, tokens: Float[Array, "b m e"] | None) -> None:
-    """Raises ValueError where a network is given tokens but cannot see them, or needs them and has none."""
-    if cross_attention and tokens is None:
-        raise ValueError(
-            "cross_attention=True, but no tokens are given: give tokens [B L D], and a mask of False for rows that "
-            "have none, or set cross_attention to False"
-        )
-    if tokens is not None and not cross_attention:
-        raise ValueError("tokens are given, but cross_attention=False, so the network would not see them: set it True")

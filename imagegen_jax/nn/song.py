@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Num
 from imagegen_jax.core.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
+from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_avg_uniform
@@ -94,26 +95,20 @@ class SongUNet(nn.Module):
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
+    reads_augmentation: ClassVar[bool] = True
+
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Num[Array, " b"],
-        labels: Float[Array, "b k"] | None = None,
-        keys: PRNGKeys | None = None,
-        *,
-        augment_labels: Float[Array, "b a"] | None = None,
-        source: Float[Array, "b hh ww s"] | None = None,
-        span: Num[Array, " b"] | None = None,
+        self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w c"]:
         """A prediction in float32 with the shape of `x`; EDM has t = log(sigma) / 4.
 
-        `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout.
-        `augment_labels` tell how each image was augmented, 9 numbers in EDM; None is the same as zeros, not at all,
-        but a network that is to be told must be initialised with them. `source` is an image to go by: see
-        `with_source`. `span` is the second time of MeanFlow: see `DiT`. Raises ValueError where the levels cannot halve
-        the image.
+        Its `augment_labels` tell how each image was augmented, 9 numbers in EDM; None is the same as zeros, not at all,
+        but a network that is to be told must be initialised with them. Raises ValueError where the levels cannot halve
+        the image, and for tokens.
         """
+        check_seen(self, conditioning, "labels", "source", "span", "augment_labels")
+        labels, _, _, source, span, augment_labels, keys = conditioning
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         embedding = self._embed(t, labels, augment_labels, span)

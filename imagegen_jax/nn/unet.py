@@ -12,10 +12,11 @@ from jaxtyping import Array, Bool, Float, Num
 from imagegen_jax.core.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
+from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_avg_uniform
-from imagegen_jax.nn.multihead import CrossAttention, Implementation, check_tokens
+from imagegen_jax.nn.multihead import CrossAttention, Implementation
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest, with_source
@@ -77,25 +78,15 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        t: Num[Array, " b"],
-        labels: Float[Array, "b k"] | None = None,
-        keys: PRNGKeys | None = None,
-        *,
-        tokens: Float[Array, "b m e"] | None = None,
-        token_mask: Bool[Array, "b m"] | None = None,
-        source: Float[Array, "b hh ww s"] | None = None,
-        span: Num[Array, " b"] | None = None,
+        self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w c"]:
         """A prediction in float32 with the shape of `x`, at times `t` as DDPM's code counts them: 0 to 999.
 
-        `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for dropout; None: no dropout. Where
-        `token_mask` is False tokens are not seen; None: all are. `source` is an image to go by: see `with_source`.
-        `span` is the second time of MeanFlow: see `DiT`. Raises ValueError where the levels cannot halve the image, and
-        where there are tokens but no `cross_attention`, or the other way round.
+        Raises ValueError where the levels cannot halve the image, and where there are tokens but no `cross_attention`,
+        or the other way round.
         """
-        check_tokens(self.cross_attention, tokens)
+        check_seen(self, conditioning, "labels", "source", "span", cross_attention=self.cross_attention)
+        labels, tokens, token_mask, source, span, _, keys = conditioning
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         block = functools.partial(ResidualBlock, dropout=self.dropout, implementation=self.attention, dtype=self.dtype)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Num
 from imagegen_jax.core.bounds import BelowOne, Count, Natural
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
+from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.multihead import Implementation
@@ -61,19 +62,15 @@ class VDMUNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        x: Float[Array, "b h w c"],
-        gamma: Float[Array, " b"],
-        labels: Float[Array, "b k"] | None = None,
-        keys: PRNGKeys | None = None,
+        self, x: Float[Array, "b h w c"], gamma: Float[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w c"]:
         """A prediction of the noise, in float32, from z_t = `x` and minus its log signal-to-noise ratio `gamma`.
 
-        At the start it is `x` itself. `labels` are one-hot rows; None: unconditional. `keys` hold one key a row, for
-        dropout; None: no dropout.
+        At the start it is `x` itself. Raises ValueError for conditions other than labels.
         """
-        dtype = compute_dtype(self.dtype)
-        embedding = self._embed(gamma, labels)
+        check_seen(self, conditioning, "labels")
+        dtype, keys = compute_dtype(self.dtype), conditioning.keys
+        embedding = self._embed(gamma, conditioning.labels)
         block = functools.partial(VDMBlock, self.width, self.dropout, self.dtype)
         h = nn.Conv(self.width, (3, 3), dtype=dtype, name="conv_in")(self._with_features(x))
         states = [h]

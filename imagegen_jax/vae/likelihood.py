@@ -9,15 +9,40 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Annotated, Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import Positive
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKeys
 
 LEVELS = 127.5  # grey levels in one unit of [-1, 1]
+
+
+class Likelihood(Protocol):
+    """What a VAE asks of what its decoder's output says about an image."""
+
+    def channels(self, image_channels: int) -> int:
+        """How many channels the decoder puts out."""
+        ...
+
+    def observe(self, image: Image, keys: PRNGKeys | None) -> Float[Array, "b h w c"]:
+        """The observation x of an image in [-1, 1], drawn with the row's key; without keys, the most probable."""
+        ...
+
+    def log_prob(self, output: Float[Array, "b h w o"], x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+        """log p(x|z), in nats."""
+        ...
+
+    def mean(self, output: Float[Array, "b h w o"]) -> Image:
+        """E[x|z] in [-1, 1]."""
+        ...
+
+
+AnyLikelihood = Annotated[Likelihood, Choices("imagegen_jax.vae.likelihood:Bernoulli, Gaussian")]
 
 
 @dataclasses.dataclass(frozen=True)

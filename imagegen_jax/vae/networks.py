@@ -7,18 +7,40 @@ whose likelihoods are the reference (pythae); the paper draws all from N(0, 0.01
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import Count
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.nn.init import fan_in_uniform
+from imagegen_jax.nn.module import Module
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import Double, Halve, pyramid
 
 Activation = Literal["relu", "tanh"]
+
+
+class Encoder(Module, Protocol):
+    """Observations to the moments of a normal posterior."""
+
+    def __call__(self, x: Float[Array, "b h w c"], latent_dim: int) -> tuple[Array, Array]:
+        """[B H W C] -> mean and log-variance, each [B latent_dim]"""
+        ...
+
+
+class Decoder(Module, Protocol):
+    """Latents to what a likelihood reads."""
+
+    def __call__(self, z: Float[Array, "b d"], shape: tuple[int, int, int]) -> Float[Array, "b h w c"]:
+        """[B D] -> [B *shape]"""
+        ...
+
+
+AnyEncoder = Annotated[Encoder, Choices("imagegen_jax.vae.networks:MLPEncoder, ConvEncoder")]
+AnyDecoder = Annotated[Decoder, Choices("imagegen_jax.vae.networks:MLPDecoder, ConvDecoder")]
 
 
 def dense(features: int, x: Array, dtype: Dtype, **settings: Any) -> Array:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import Count, NonNegative, Shape
+from imagegen_jax.core.likelihood import bits_per_dim
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -24,9 +25,9 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.metrics.likelihood import bits_per_dim
-from imagegen_jax.vae.likelihood import Bernoulli, Gaussian
-from imagegen_jax.vae.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from imagegen_jax.core.random import normal_rows, streams
+from imagegen_jax.vae.likelihood import AnyLikelihood, Bernoulli
+from imagegen_jax.vae.networks import AnyDecoder, AnyEncoder, MLPDecoder, MLPEncoder
 
 
 class ELBO(NamedTuple):
@@ -44,9 +45,9 @@ class VAE:
     """
 
     image_shape: Shape = (28, 28, 1)
-    encoder: MLPEncoder | ConvEncoder = MLPEncoder()
-    decoder: MLPDecoder | ConvDecoder = MLPDecoder()
-    likelihood: Bernoulli | Gaussian = Bernoulli()
+    encoder: AnyEncoder = MLPEncoder()
+    decoder: AnyDecoder = MLPDecoder()
+    likelihood: AnyLikelihood = Bernoulli()
     latent_dim: Count = 64
     kl_weight: NonNegative = 1.0  # 1: the evidence lower bound; above: beta-VAE (Higgins et al. 2017)
 
@@ -82,10 +83,10 @@ class VAE:
 
     def elbo(self, nets: Nets, image: Image, keys: PRNGKeys) -> ELBO:
         """The bound on log p(x) with one draw from q(z|x), x and z drawn with the row's key."""
-        x_keys, z_keys = _streams(keys)
+        x_keys, z_keys = streams(keys, 2)
         x = self.likelihood.observe(image, x_keys)
         mu, log_var = self._encode(nets, x)
-        z = mu + jnp.exp(0.5 * log_var) * _normal(z_keys, self.latent_dim)
+        z = mu + jnp.exp(0.5 * log_var) * normal_rows(z_keys, (self.latent_dim,))
         return ELBO(-self.likelihood.log_prob(self._decode(nets, z), x), kl_to_prior(mu, log_var))
 
     def nll(self, nets: Nets, image: Image, keys: PRNGKeys, samples: int) -> Float[Array, " b"]:
@@ -95,12 +96,12 @@ class VAE:
         that `elbo` has for the same keys. Decodes one draw of z for the whole batch at a time, so memory does not
         grow with S.
         """
-        x_keys, z_keys = _streams(keys)
+        x_keys, z_keys = streams(keys, 2)
         x = self.likelihood.observe(image, x_keys)
         mu, log_var = self._encode(nets, x)
 
         def log_weight(s: Array) -> Float[Array, " b"]:
-            epsilon = _normal(jax.vmap(jax.random.fold_in, (0, None))(z_keys, s), self.latent_dim)
+            epsilon = normal_rows(jax.vmap(jax.random.fold_in, (0, None))(z_keys, s), (self.latent_dim,))
             z = mu + jnp.exp(0.5 * log_var) * epsilon
             log_prior_ratio = 0.5 * jnp.sum(epsilon**2 - z**2 + log_var, axis=1)  # log p(z) - log q(z|x)
             return self.likelihood.log_prob(self._decode(nets, z), x) + log_prior_ratio
@@ -145,13 +146,3 @@ class VAE:
 def kl_to_prior(mu: Float[Array, "b d"], log_var: Float[Array, "b d"]) -> Float[Array, " b"]:
     """KL(N(mu, sigma^2) || N(0, 1)) = -1/2 sum (1 + log sigma^2 - mu^2 - sigma^2)   (appendix B)"""
     return -0.5 * jnp.sum(1 + log_var - mu**2 - jnp.exp(log_var), axis=1)
-
-
-def _streams(keys: PRNGKeys) -> tuple[PRNGKeys, PRNGKeys]:
-    """Keys for the observation and for the latents."""
-    x_keys, z_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    return x_keys, z_keys
-
-
-def _normal(keys: PRNGKeys, dim: int) -> Float[Array, "b d"]:
-    return jax.vmap(lambda key: jax.random.normal(key, (dim,)))(keys)

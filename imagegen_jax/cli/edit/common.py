@@ -10,7 +10,7 @@ import numpy as np
 
 from imagegen_jax.cli.options import integer
 from imagegen_jax.cli.runs import add_run_options
-from imagegen_jax.data.grid import grid, magnified
+from imagegen_jax.core.grid import grid, magnified
 from imagegen_jax.data.output import PICTURES, VIDEOS, write_picture
 from imagegen_jax.run import Run
 

@@ -20,9 +20,9 @@ from imagegen_jax.cli.runs import add_scalar, check_used, classes_of, open_run, 
 from imagegen_jax.core import draw
 from imagegen_jax.core.files import whole
 from imagegen_jax.core.finite import check_finite_images
+from imagegen_jax.core.grid import beside, grid, magnified
+from imagegen_jax.core.image import to_float, to_uint8
 from imagegen_jax.core.model import StyleBased
-from imagegen_jax.data.grid import beside, grid, magnified
-from imagegen_jax.data.image import to_float, to_uint8
 from imagegen_jax.data.output import check_output
 from imagegen_jax.data.user_images import add_images, read_images
 from imagegen_jax.data.video import check_video, write_video

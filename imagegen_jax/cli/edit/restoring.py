@@ -10,8 +10,8 @@ import numpy as np
 from imagegen_jax.cli.edit.common import Command, add_edit, write_grid
 from imagegen_jax.cli.options import integer, number
 from imagegen_jax.cli.runs import add_guide, add_scalar, classes_of
+from imagegen_jax.core.grid import beside
 from imagegen_jax.core.space import space_of
-from imagegen_jax.data.grid import beside
 from imagegen_jax.data.user_images import add_images, read_images
 from imagegen_jax.diffusion import editing, inverse, restoration
 from imagegen_jax.diffusion.restoration import NOISE, Edit, Given

@@ -1,4 +1,4 @@
-"""What a data set is, whatever it was read from: so that a run knows its data again, or that they have changed."""
+"""What data are, wherever they were read from: so that a run knows its data again, or that they have changed."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.core.files import whole
-from imagegen_jax.data.cache import cache_root
-from imagegen_jax.data.source import Dataset, Derived
+from imagegen_jax.core.files import cache_root, whole
+from imagegen_jax.core.source import Recorded
 
 _ROWS = 256  # of what is made as it is read, or of a data set of a user's own: these stand for all
 _BLOCK = 1 << 24  # bytes hashed at a time
 
 
-def contents(dataset: Any) -> dict[str, str]:
-    """Returns a digest of each array of a data set: the same for equal values, wherever they lie.
+def contents(data: Any) -> dict[str, str]:
+    """Returns a digest of each part of data: the same for equal values, wherever they lie.
 
-    Of a large array in a file it is kept in the cache, for the file as it is. Of a class that is not `Dataset` the
-    first batch of 256 rows is all that can be asked for.
+    Of data that are not `Recorded` the first batch of 256 rows is all that can be asked for.
     """
-    if not isinstance(dataset, Dataset):
-        return {name: _digest(np.asarray(rows)) for name, rows in dataset.batch(0, _ROWS).items()}
-    arrays = {"images": dataset.images, "labels": dataset.labels, "sources": dataset.sources, "stds": dataset.stds}
-    found = {name: _array(array) for name, array in arrays.items() if array is not None}
-    settings = {"paired": dataset.paired, "scale": dataset.scale}
-    return found | {name: str(value) for name, value in settings.items() if value != getattr(Dataset, name)}
+    if isinstance(data, Recorded):
+        return data.contents()
+    return {name: _digest(np.asarray(rows)) for name, rows in data.batch(0, _ROWS).items()}
 
 
-def _array(array: np.ndarray | Derived) -> str:
-    if isinstance(array, Derived):
+def digest(array: Any) -> str:
+    """Returns a digest of an array: of a large one in a file it is kept in the cache, for the file as it is.
+
+    What is no array, but made as it is read, is known by its first 256 rows.
+    """
+    if not isinstance(array, np.ndarray):
         return _digest(np.asarray(array[:_ROWS]))
     if not isinstance(array, np.memmap) or array.filename is None or array.nbytes < _BLOCK:
         return _digest(array)

@@ -14,9 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from imagegen_jax.core.files import Path
-from imagegen_jax.data.archive import Archive, open_archive
-from imagegen_jax.data.cache import cache_root
+from imagegen_jax.core.archive import Archive, open_archive
+from imagegen_jax.core.files import Path, cache_root
 
 
 @contextlib.contextmanager

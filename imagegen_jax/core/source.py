@@ -1,0 +1,71 @@
+"""What a run asks of data: a source that opens, and rows that follow from (seed, step) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+
+class Data(Protocol):
+    """Open data. What else they can tell is said by the protocols below it."""
+
+    def batch(self, step: int, n: int, seed: int = 0, rows: slice | None = None) -> Mapping[str, np.ndarray]:
+        """Batch `step` of `n` rows: "image" [n h w c], and what else there is of each; `rows` selects some of them.
+
+        The same for the same arguments, whatever was asked for before.
+        """
+        ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where data come from: a frozen dataclass of plain settings, so that an experiment can be stored and rebuilt."""
+
+    def open(self) -> Data:
+        """Makes the data ready, once for all runs."""
+        ...
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """Data that know the labels of all rows."""
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The label of each row, int32 [n]; None where there are none."""
+        ...
+
+
+@runtime_checkable
+class WithClassNames(Protocol):
+    """Data that know the names of their classes."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The name of each label; () where there are no labels."""
+        ...
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """Data that can be known again by more than their first rows."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+        ...
+
+    def contents(self) -> dict[str, str]:
+        """Returns a digest of each part of the data: the same for equal values, wherever they lie."""
+        ...
+
+
+def labels_of(data: Any) -> np.ndarray | None:
+    """Returns the labels of `data`; None where they have or tell none."""
+    return data.labels if isinstance(data, Labelled) else None
+
+
+def class_names_of(data: Any) -> tuple[str, ...]:
+    """Returns the names of the classes of `data`; () where they have or tell none."""
+    return data.class_names if isinstance(data, WithClassNames) else ()
