@@ -10,6 +10,7 @@ authors report.
 """
 
 from imagegen_jax import Experiment, main
+from imagegen_jax.core import space
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import AdamW
 from imagegen_jax.data import Digits, Latents, Posterior
@@ -18,7 +19,6 @@ from imagegen_jax.diffusion.schedule import LinearSchedule
 from imagegen_jax.nn.dit import dit
 
 SCALE = 0.18215  # brings these latents to a deviation of 1
-LARGEST = 5.0  # that brings them to [-1, 1] again
 
 experiment = Experiment(
     name="dit_b4_imagenet256",
@@ -29,9 +29,9 @@ experiment = Experiment(
         num_classes=1000,
         sampling_steps=250,
         label_dropout=0.1,
-        gain=LARGEST,
+        space=space.Latents(SCALE),
     ),
-    data=Latents("latents_256", scale=SCALE / LARGEST),
+    data=Latents("latents_256"),
     augment=(Posterior(),),
     optim={"network": AdamW(1e-4, weight_decay=0.0)},
     averages={"ema": FixedDecay(0.9999)},
@@ -52,7 +52,7 @@ smoke = {
     "model.network.heads": 2,
     "model.sampling_steps": 4,
     "model.schedule.steps": 20,
-    "model.gain": 2.0,
+    "model.space.scale": 2.0,
     "batch_size": 8,
     "samples": 10,
     "steps": 8,
