@@ -5,6 +5,7 @@ RUN ?= runs/demo
 DEMO_STEPS ?=
 TEST_PROCESSES ?= auto
 PYTEST_ARGS ?=
+SINCE ?= main
 
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadfile
@@ -13,7 +14,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 unexport PYTHONDONTWRITEBYTECODE  # scripts/environment leaves compiling to the first import, which must then be kept
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check format notebook lock clean run-env dev-env
+.PHONY: help demo test test-fast test-changed test-oldest check format notebook lock clean run-env dev-env
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1@/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -31,6 +32,13 @@ test: dev-env  ## all tests
 
 test-fast: dev-env  ## the tests that take seconds
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-changed: dev-env  ## the tests that the changes since SINCE (default: main) can reach
+	@files=$$($(BIN)/python scripts/reached_tests.py $(SINCE)) || exit 1; \
+	if [ -n "$$files" ]; then $(PYTEST) --reached-since $(SINCE) $(PYTEST_ARGS) $$files; else echo "no test is reached"; fi
+
+test-oldest: dev-env  ## the tests that take seconds of what depends on the versions of Python and jax
+	$(PYTEST) -m "not slow and versions" $(PYTEST_ARGS)
 
 check: dev-env  ## formatting, lint and types
 	$(BIN)/ruff format --check .

@@ -25,7 +25,7 @@ from stacked_modes import seconds_of
 import imagegen_jax as ig
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.grid import grid, write_png
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.core.stored import Stored
 from imagegen_jax.core.summary import parameter_summary
 from imagegen_jax.data import TFDS, HorizontalFlip
@@ -84,8 +84,8 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
             **{f"model.{network}.stages.groups": (4, 3, 2, 1) for network in ("generator", "discriminator")},
             **{f"model.{network}.stages.blocks": (1, 1, 1, 1) for network in ("generator", "discriminator")},
             "model.gamma_steps": 2_000,
-            "optim.generator": Adam(Cosine(5e-4, 1e-4), b1=0.0, b2=Cosine(0.9, 0.99)),
-            "optim.discriminator": Adam(Cosine(5e-4, 1e-4), b1=0.0, b2=Cosine(0.9, 0.99)),
+            "optim.generator": Adam(CosineDecay(5e-4, 1e-4), b1=0.0, b2=CosineDecay(0.9, 0.99)),
+            "optim.discriminator": Adam(CosineDecay(5e-4, 1e-4), b1=0.0, b2=CosineDecay(0.9, 0.99)),
             "averages": AVERAGE,
         },
     ),
@@ -101,7 +101,7 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
             "model.network.dropout": 0.0,
             "model.augment": None,
             "augment": (HorizontalFlip(),),
-            "optim.network": Adam(Cosine(2e-3, warmup=200)),
+            "optim.network": Adam(CosineDecay(2e-3, warmup=200)),
             "averages": {"ema": HalfLife(20_000)},
             "clip_norm": 1.0,
             "model.levels.steps": 16,
@@ -120,7 +120,7 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
             "model.times": LogitNormal(),
             "model.levels.steps": 10,
             "model.solver": Heun(path=RectifiedFlow()),
-            "optim.network": Adam(Cosine(1e-3, warmup=200)),
+            "optim.network": Adam(CosineDecay(1e-3, warmup=200)),
             "averages": {"ema": HalfLife(20_000)},
         },
     ),

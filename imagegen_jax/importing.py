@@ -1,8 +1,7 @@
-"""`imagegen import`: a run folder of a model that was trained with another library."""
+"""Models trained with another library, as run folders."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import hashlib
@@ -22,24 +21,9 @@ from imagegen_jax.core.files import read_file
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
-from imagegen_jax.data.output import FOLDER, check_output
 from imagegen_jax.diffusion.diffusers_config import Config, abstract_parameters, model_of, network_of
 from imagegen_jax.diffusion.diffusers_weights import find_weights, parameters_of, read_tensors
 from imagegen_jax.run import Path, Run, load
-
-EXAMPLES = """examples:
-  imagegen import diffusers ddpm-cifar10-32 --out runs/ddpm_cifar10
-  imagegen import diffusers ddpm-church-256 --out runs/church --data tfds:lsun/church_outdoor
-  imagegen sample runs/ddpm_cifar10 --model.sampler DDIM --model.sampler.steps 50
-
-The folder is one that diffusers' `save_pretrained` wrote, or a copy of a published one such as google/ddpm-cifar10-32:
-model_index.json, unet/ and scheduler/, or what is in these side by side; weights as .safetensors. Its network must be
-the U-Net of DDPM, and its scheduler a DDPMScheduler or a DDIMScheduler. Samples of the latter equal those of diffusers'
-own pipeline, which keeps the noise of estimates before they are clipped; --model.sampler.clipped_noise takes that
-of the clipped ones, as a DDIM of this package does where it is not told otherwise.
-
-The run has no optimizer. To train on from its weights, name it in an experiment with the same network:
-  pretrained={"network": "runs/ddpm_cifar10"}"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,24 +36,6 @@ class UnknownData:
             "this run was imported, and nothing is known of the data that it was trained on: name some (`imagegen "
             "evaluate RUN DATA`), or import it again with --data"
         )
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `imagegen import`."""
-    parser.add_argument("library", choices=("diffusers",), help="what the model was saved with")
-    parser.add_argument("folder", type=pathlib.Path, help="the folder that it was saved to")
-    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="RUN", help="the run folder to make")
-    parser.add_argument("--data", help="what it was trained on: a TFDS name, a folder, a .zip or an .npz")
-
-
-def run_command(options: argparse.Namespace) -> None:
-    """Makes the run folder, and says what it holds."""
-    check_output(options.out, (FOLDER,))
-    run = import_diffusers(options.folder, options.out, options.data)
-    count = summary.count(run.state.params)
-    model = run.experiment.model
-    size = "x".join(map(str, model.image_shape))
-    print(f"{run.workdir}: a {type(model).__name__} of {size} images, {count:,} parameters, from {options.folder}")
 
 
 def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:

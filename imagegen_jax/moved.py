@@ -23,10 +23,12 @@ MODULES: dict[str, str] = {
     "imagegen_jax.data.identity": "imagegen_jax.core.identity",
     "imagegen_jax.data.npz": "imagegen_jax.core.npz",
     "imagegen_jax.data_command": "imagegen_jax.cli.data",
+    "imagegen_jax.diffusion.label_dropout": "imagegen_jax.diffusion.conditions",
     "imagegen_jax.diffusion.solvers": "imagegen_jax.diffusion.solver",
+    "imagegen_jax.diffusion.sources": "imagegen_jax.diffusion.conditions",
     "imagegen_jax.edit_options": "imagegen_jax.cli.edit.common",
     "imagegen_jax.edit_rows": "imagegen_jax.editing.rows",
-    "imagegen_jax.editing": "imagegen_jax.cli.edit.latents",
+    "imagegen_jax.editing": "imagegen_jax.cli.edit",
     "imagegen_jax.evaluation": "imagegen_jax.cli.evaluate",
     "imagegen_jax.evaluation_options": "imagegen_jax.cli.evaluate_options",
     "imagegen_jax.evaluation_sets": "imagegen_jax.metrics.named",
@@ -45,6 +47,12 @@ MODULES: dict[str, str] = {
 
 # "old.module:Name" -> "new.module:Name", of names that did not go where their module went, or that are other words now.
 NAMES: dict[str, str] = {
+    "imagegen_jax.diffusion.guidances:Interval": "imagegen_jax.diffusion.guidances:GuidanceInterval",
+    "imagegen_jax.core.optim:Cosine": "imagegen_jax.core.optim:CosineDecay",
+    "imagegen_jax.data.image:images_to_float": "imagegen_jax.core.image:images_to_float",
+    "imagegen_jax.data.image:is_image": "imagegen_jax.core.image:is_image",
+    "imagegen_jax.data.image:to_float": "imagegen_jax.core.image:to_float",
+    "imagegen_jax.data.image:to_uint8": "imagegen_jax.core.image:to_uint8",
     "imagegen_jax.diffusion.solvers:ConsistencyMultistep": "imagegen_jax.diffusion.ancestral:ConsistencyMultistep",
     "imagegen_jax.diffusion.solvers:DDPMAncestral": "imagegen_jax.diffusion.ancestral:DDPMAncestral",
     "imagegen_jax.diffusion.solvers:DEIS": "imagegen_jax.diffusion.multistep:DEIS",
@@ -58,7 +66,7 @@ NAMES: dict[str, str] = {
     "imagegen_jax.diffusion.solvers:Restart": "imagegen_jax.diffusion.heun:Restart",
     "imagegen_jax.diffusion.solvers:UniPC": "imagegen_jax.diffusion.exponential:UniPC",
     "imagegen_jax.metrics.interval:Interval": "imagegen_jax.metrics.interval:ConfidenceInterval",
-    "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:rows_of_model",
+    "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:model_row_shapes",
 }
 
 

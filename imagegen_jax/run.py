@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from imagegen_jax.core import draw, folder, program
+from imagegen_jax.core.capabilities import Guidable
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
 from imagegen_jax.core.experiment import Experiment, Rows, power_averages
@@ -23,7 +24,6 @@ from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.loop import train
-from imagegen_jax.core.model import Guidable
 from imagegen_jax.core.npz import read_arrays
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
@@ -93,8 +93,8 @@ class Run:
         given: dict[str, Any] = {name: np.asarray(value) for name, value in conditions.items()}
         if labels is not None:
             given["label"] = check_labels(labels, self.experiment.num_classes, self.class_names)
-        completed = draw.completed(given, model, self.experiment.data.open, check_integer(n, "n"), seed)
-        return draw.sample_chunks(model, self.nets, n, seed, completed, chunk, start)
+        filled = draw.filled_from_data(given, model, self.experiment.data.open, check_integer(n, "n"), seed)
+        return draw.sample_chunks(model, self.nets, n, seed, filled, chunk, start)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported, here and in every subprocess
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("IMAGEGEN_CACHE", str(pathlib.Path(tempfile.gettempdir()) / f"imagegen_tests_{os.getuid()}"))
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from imagegen_jax.core import compile as compiling  # noqa: E402
 
+ALL_HASTY = jax.config.read("jax_disable_most_optimizations")  # JAX_DISABLE_MOST_OPTIMIZATIONS=1: all tests are
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+def pytest_addoption(parser):
+    parser.addoption("--reached-since", metavar="REVISION", help="only what changes since then reach")
+
+
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is marked as `of` other recipes."""
+    """Leaves out what is marked as `of` other recipes, and what no change reaches where that is asked for."""
     left_out = [item for item in items if (of := item.get_closest_marker("of")) and _recipe(item) not in of.args[0]]
+    if revision := config.getoption("--reached-since"):
+        left_out += [item for item in _not_reached(items, revision) if item not in left_out]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Has the programs of a test that is marked as `hasty`, and of its fixtures, compiled as quickly as can be."""
+    marker = item.get_closest_marker("hasty")
+    hasty = marker is not None and marker.args != (False,)
+    jax.config.update("jax_disable_most_optimizations", hasty or ALL_HASTY)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,6 +56,20 @@ def pytest_runtest_makereport(item, call):
 
 
 _BEGUN, _COUNTED = pytest.StashKey[float](), pytest.StashKey[float]()
+
+
+def _not_reached(items, revision):
+    """Tests in files that no change reaches, and those of another recipe where a file is reached by recipes alone."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    from reached_tests import Files, git, reached_since
+
+    reached, recipes = reached_since(revision, ROOT), Files(ROOT, git("ls-files", root=ROOT)).recipes
+    for item in items:
+        path = str(item.path.relative_to(ROOT))
+        values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        own = {value for value in values if isinstance(value, str) and value in recipes}
+        if path not in reached or (own and reached[path] is not None and not own & reached[path]):
+            yield item
 
 
 def _recipe(item):

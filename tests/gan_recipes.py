@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import pathlib
 
 import imagegen_jax as ig
-from imagegen_jax.core.experiment import abstract_nets, example_batch, rows_of_model
-
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "experiments"
+from imagegen_jax.core.experiment import abstract_nets, example_batch, model_row_shapes
+from imagegen_jax.recipes.shipped import recipes
 
 
 def smoke(name: str) -> ig.Experiment:
@@ -21,11 +19,11 @@ def is_gan(experiment: ig.Experiment) -> bool:
     return type(experiment.model).__module__.startswith("imagegen_jax.gan.")
 
 
-RECIPES = {path.stem: smoke(path.stem) for path in sorted(FOLDER.glob("[a-z]*.py"))}
+RECIPES = {name: smoke(name) for name in sorted(recipes())}
 GANS = {name: experiment for name, experiment in RECIPES.items() if is_gan(experiment)}
 
 
 def shapes(experiment: ig.Experiment, n: int):
     """The shapes of a batch of `n` rows as losses see it, and of the networks; raises what the model's `init` does."""
-    rows = rows_of_model(experiment)
+    rows = model_row_shapes(experiment)
     return example_batch(rows, n), abstract_nets(experiment.model, rows)

@@ -15,13 +15,16 @@ from toys import Regression, ToyData
 
 from imagegen_jax import Experiment
 from imagegen_jax.core.bounds import BelowOne, Count, Positive, Range, check_fields
-from imagegen_jax.core.optim import SGD, Adam, AdamW, Cosine, LinearDecay, RMSprop, WarmUp
+from imagegen_jax.core.optim import SGD, Adam, AdamW, CosineDecay, LinearDecay, RMSprop, WarmUp
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.serial import fields_of, from_dict, to_dict
 from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.guidances import Interval
+from imagegen_jax.diffusion.guidances import GuidanceInterval
 from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.nn.unet import UNet
+from imagegen_jax.recipes.shipped import recipes
+
+pytestmark = pytest.mark.versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +81,7 @@ def test_what_is_in_range_passes(changes):
         (AdamW(weight_decay=math.inf), "weight_decay"),
         (RMSprop(decay=1.5), "decay"),
         (SGD(momentum=1.0), "momentum"),
-        (Adam(b2=Cosine(0.9, floor=1.5)), "b2.floor"),
+        (Adam(b2=CosineDecay(0.9, floor=1.5)), "b2.floor"),
         (Adam(lr=WarmUp(-1.0, 5)), "lr.peak"),
         (Adam(lr=WarmUp(1.0, -5)), "lr.steps"),
         (Adam(lr=LinearDecay(1.0, floor=math.nan)), "lr.floor"),
@@ -119,7 +122,7 @@ def test_the_command_line_says_the_path_and_still_takes_what_is_in_range():
 
 def test_limits_that_are_infinite_by_default_may_be_so():
     check_fields(Heun())
-    check_fields(Interval(low=1.0))
+    check_fields(GuidanceInterval(low=1.0))
 
 
 def test_a_class_of_a_users_own_needs_no_ranges_but_finite_numbers():
@@ -129,7 +132,7 @@ def test_a_class_of_a_users_own_needs_no_ranges_but_finite_numbers():
         Experiment("toy", Regression(), ToyData(scale=math.inf), {"network": Adam()})
 
 
-def numbers_without_a_range(root):
+def numbers_without_a_range():
     """The integer fields of the package, of all classes that recipes hold or may hold, that declare no range."""
     found, seen = set(), set()
 
@@ -156,8 +159,8 @@ def numbers_without_a_range(root):
                 found.add(f"{cls.__module__}:{cls.__qualname__}.{name}")
             look(hint)
 
-    for path in sorted((root / "experiments").glob("*.py")):
-        module = importlib.import_module(f"experiments.{path.stem}")
+    for name in recipes():
+        module = importlib.import_module(f"experiments.{name}")
         look(module.experiment)
         look(module.smoke)
     return {name for name in found if name.startswith("imagegen_jax")}, seen
@@ -165,6 +168,6 @@ def numbers_without_a_range(root):
 
 def test_every_integer_that_a_recipe_can_set_declares_its_range(root, monkeypatch):
     monkeypatch.syspath_prepend(root)
-    without, seen = numbers_without_a_range(root)
+    without, seen = numbers_without_a_range()
     assert len(seen) > 100
     assert not without

@@ -9,21 +9,19 @@ import pytest
 from toys import Affine, Regression, ToyData
 
 from imagegen_jax.core import draw
-from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.capabilities import Denoising, DrawsLatents, FromLatents, StyleBased
+from imagegen_jax.core.experiment import Experiment, validate
+from imagegen_jax.core.identity import contents
 from imagegen_jax.core.model import (
     ChecksConditions,
     ClassConditional,
-    Denoising,
-    DrawsLatents,
     Entering,
     Entry,
-    FromLatents,
     FromRows,
     Generative,
     Model,
     OptionallyConditioned,
     Staged,
-    StyleBased,
     check_labels,
     condition_rows,
     num_classes,
@@ -32,6 +30,7 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.program import Program, enters
+from imagegen_jax.core.source import Recorded, Source, class_names_of, labels_of
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.gan import latents
 from imagegen_jax.gan.biggan import BigGAN
@@ -150,3 +149,43 @@ def test_latents_are_drawn_by_the_model_where_it_says_how():
     assert latents.draw(latents.latent_model(Plain()), key, 50, {}).min() < 0
     with pytest.raises(TypeError, match="has no styles"):
         latents.style_model(Plain())
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+class OwnSet:
+    """A user's data: rows, and what else a test gives them."""
+
+    def __init__(self, **more):
+        for name, value in more.items():
+            setattr(self, name, value)
+
+    def batch(self, step, n, seed=0, rows=None):
+        return {"image": np.zeros((n, 2, 2, 1), np.float32), "label": np.zeros(n, np.int32)}
+
+
+def test_data_tell_as_much_as_they_know():
+    """Labels without names of classes, names without labels, or neither."""
+    experiment = Experiment("own", Own(num_classes=3), ToyData(), {"network": SGD(0.1)}, batch_size=8)
+    with pytest.raises(ValueError, match="no labels"):
+        validate(experiment, OwnSet())
+    with pytest.raises(ValueError, match="labels from 0 to 7"):
+        validate(experiment, OwnSet(labels=np.array([0, 7])))
+    with pytest.raises(ValueError, match="2 classes"):
+        validate(experiment, OwnSet(labels=np.array([0, 1]), class_names=("a", "b")))
+    assert class_names_of(OwnSet(class_names=("a",))) == ("a",) and labels_of(OwnSet()) is None
+
+
+def test_data_of_a_users_own_can_say_what_they_are():
+    class Known(OwnSet):
+        def __len__(self):
+            return 9
+
+        def contents(self):
+            return {"rows": "0123"}
+
+    assert contents(Known()) == {"rows": "0123"}
+    assert set(contents(OwnSet())) == {"image", "label"}  # digests of the first rows
+    assert isinstance(Known(), Recorded) and not isinstance(OwnSet(), Recorded)
+    assert isinstance(ToyData(), Source) and not isinstance(OwnSet(), Source)

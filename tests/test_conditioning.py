@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 
 import flax.linen as nn
 import jax
@@ -222,6 +225,45 @@ def test_a_network_of_a_users_own_is_trained_stored_and_sampled_by_tokens(run):
     np.testing.assert_allclose(stronger, 0.6, atol=0.15)
 
 
+CELL = """
+import sys
+import flax.linen as nn
+import imagegen_jax as ig
+from imagegen_jax.core.optim import Adam
+from imagegen_jax.diffusion.diffusion import Diffusion
+from imagegen_jax.diffusion.levels import Karras
+from test_conditioning import Brightness, bright
+
+
+class Attends(nn.Module):
+    @nn.compact
+    def __call__(self, x, t, conditioning):
+        h = nn.Dense(8)(x.reshape(len(x), 1, -1))
+        mask = conditioning.token_mask
+        mask = None if mask is None else mask[:, None, None]
+        h = h + nn.MultiHeadDotProductAttention(2)(h, conditioning.tokens, mask=mask)
+        return nn.Dense(x[0].size)(h).reshape(x.shape)
+
+
+model = Diffusion(Attends(), levels=Karras(3), image_shape=(4, 4, 1), token_shape=(2, 3), token_dropout=0.1)
+experiment = ig.Experiment("cell", model, Brightness(), {"network": Adam(1e-2)}, batch_size=8, steps=4, samples=4)
+trained = ig.fit(experiment, sys.argv[1], quiet=True)
+loaded = ig.load(sys.argv[1], experiment=experiment)
+given = bright(0.5)
+assert (loaded.sample(4, **given, guidance=2.0) == trained.sample(4, **given, guidance=2.0)).all()
+assert loaded.sample(4, **given).shape == (4, 4, 4, 1)
+assert '"__main__:Attends"' in (loaded.workdir / "experiment.json").read_text()
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_a_notebook_cell_is_trained_stored_and_loaded(tmp_path, root):
+    paths = os.pathsep.join(map(str, (root, root / "tests")))
+    command = [sys.executable, "-c", CELL, str(tmp_path / "run")]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.slow
 def test_tokens_of_the_data_come_with_their_mask(run):
     """Where none are given; the masked ones would lead astray."""
@@ -301,7 +343,7 @@ def test_training_drops_tokens_of_its_share_of_rows(share):
 
 @dataclasses.dataclass(frozen=True)
 class Shifts:
-    """Puts out what it is given plus its one parameter, `copies` times."""
+    """Puts out what it is given plus its one parameter, and with `copies` above 1 zeros as well."""
 
     copies: int = 1
     learned_variance: bool = True
@@ -310,7 +352,8 @@ class Shifts:
         return {"params": {"shift": jnp.float32(0.1)}}
 
     def apply(self, variables, x, t, conditioning):
-        return jnp.concatenate([0.1 * x + variables["params"]["shift"]] * self.copies, axis=-1)
+        out = 0.1 * x + variables["params"]["shift"]
+        return jnp.concatenate([out, *[0 * out] * (self.copies - 1)], axis=-1)
 
 
 MODELS = {

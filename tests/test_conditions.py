@@ -12,10 +12,12 @@ from toys import Regression
 
 import imagegen_jax as ig
 from imagegen_jax.core.draw import panels
-from imagegen_jax.core.experiment import rows_of_model
+from imagegen_jax.core.experiment import model_row_shapes
 from imagegen_jax.core.model import check_condition_rows
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import DigitPairs, Digits, to_float
+
+pytestmark = pytest.mark.versions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,4 +108,4 @@ def test_chunks_without_an_image_are_refused(run, chunk):
 
 def test_rows_of_a_model_include_them(run):
     """So that `imagegen info` counts parameters without data."""
-    assert rows_of_model(run.experiment)["source"].shape == (8, 8, 1)
+    assert model_row_shapes(run.experiment)["source"].shape == (8, 8, 1)

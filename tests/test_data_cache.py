@@ -20,6 +20,8 @@ from imagegen_jax.core.files import cache_root
 from imagegen_jax.data import Digits, from_arrays
 from imagegen_jax.data.cache import cached
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:

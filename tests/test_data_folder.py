@@ -16,6 +16,8 @@ from PIL import Image
 
 from imagegen_jax.data import Folder
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax.core.experiment import example_batch, rows_of
+from imagegen_jax.core.experiment import example_batch, row_shapes
 from imagegen_jax.core.grid import beside
 from imagegen_jax.core.step import prepare
 from imagegen_jax.data import Dataset, DigitPairs, HorizontalFlip, Jitter, Paired, Unpaired, parse_source, to_float
@@ -219,7 +219,7 @@ def test_every_leaf_of_images_becomes_float() -> None:
 
     found = prepare((), batch, jax.random.key(0))
     assert {name: (leaf.shape, leaf.dtype) for name, leaf in found.items()} == {
-        name: (row.shape, row.dtype) for name, row in example_batch(rows_of(Rows()), 2).items()
+        name: (row.shape, row.dtype) for name, row in example_batch(row_shapes(Rows()), 2).items()
     }
     assert (found["image"] == 1).all() and (found["source"] == -1).all()
     assert all(found[name] is batch[name] for name in ("tokens", "label", "mask"))

@@ -13,7 +13,7 @@ from mixture import MEANS, STD, WEIGHTS
 
 import imagegen_jax as ig
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.optim import Adam, Cosine
+from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.sampler import DDIM, Ancestral
@@ -69,7 +69,7 @@ def run(tmp_path_factory):
     steps = 4000
     experiment = ig.Experiment(
         name="plane", model=DDPM(network=Points(), image_shape=(1, 1, 2), schedule=LinearSchedule()), data=Plane(),
-        optim={"network": Adam(Cosine(2e-3))}, averages={"ema": HalfLife(100_000.0)}, batch_size=512, steps=steps,
+        optim={"network": Adam(CosineDecay(2e-3))}, averages={"ema": HalfLife(100_000.0)}, batch_size=512, steps=steps,
         sample_every=0, checkpoint_every=steps, samples=4, mesh=MeshShape(data=1),
     )  # fmt: skip
     return ig.fit(experiment, tmp_path_factory.mktemp("plane"), quiet=True)

@@ -20,6 +20,8 @@ from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.nn.conditioning import NOTHING
 from imagegen_jax.nn.unet import UNet
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
 

@@ -27,7 +27,7 @@ from imagegen_jax.diffusion.guidance import (
 from imagegen_jax.diffusion.guidances import (
     CFGZeroStar,
     ClassifierFree,
-    Interval,
+    GuidanceInterval,
     Projected,
     Rescaled,
     Thresholded,
@@ -47,10 +47,10 @@ BY_HAND = {
     PLAIN: classifier_free,
     CFGZeroStar(2.0): functools.partial(cfg_zero_star, still_above=2.0),
     Projected(0.2, 1.5): functools.partial(projected, along=0.2, radius=1.5),
-    Interval(0.2, 1.0): lambda c, u, scale: classifier_free(c, u, interval(scale, 0.2, 1.0)),
+    GuidanceInterval(0.2, 1.0): lambda c, u, scale: classifier_free(c, u, interval(scale, 0.2, 1.0)),
     Rescaled(0.6, "epsilon"): lambda c, u, s: rescaled(classifier_free(c, u, s), c, 0.6, "epsilon"),
     Thresholded(0.9, 1.5): lambda c, u, scale: thresholded(classifier_free(c, u, scale), 0.9, 1.5),
-    Thresholded(of=Rescaled(of=Interval(0.2, 1.0, Projected()))): lambda c, u, scale: thresholded(
+    Thresholded(of=Rescaled(of=GuidanceInterval(0.2, 1.0, Projected()))): lambda c, u, scale: thresholded(
         rescaled(projected(c, u, interval(scale, 0.2, 1.0)), c)
     ),
 }
@@ -162,11 +162,11 @@ def test_estimates_are_guided_before_they_are_clipped():
 
 def test_an_interval_may_be_anywhere_among_the_others():
     for change in (CFGZeroStar, Projected, Rescaled, Thresholded):
-        inside, outside = change(), Interval(0.2, 1.0, change())
+        inside, outside = change(), GuidanceInterval(0.2, 1.0, change())
         if dataclasses.fields(change)[-1].name == "of":
             same(
                 estimate(diffusion(outside), guidance=3.0),
-                estimate(diffusion(change(of=Interval(0.2, 1.0))), guidance=3.0),
+                estimate(diffusion(change(of=GuidanceInterval(0.2, 1.0))), guidance=3.0),
             )
         found = estimate(diffusion(outside), guidance=3.0)
         same(found[1], estimate(diffusion(inside), guidance=3.0)[1])
@@ -203,7 +203,7 @@ def test_two_models_are_guided_by_it():
     alone = estimate(model)
     for guide in (twin, NoisyClassifier(Classifier(), image_shape=SHAPE)):
         everywhere = estimate(Guided(model, guide), guidance=2.0)
-        within = estimate(Guided(model, guide, Interval(0.2, 1.0)), guidance=2.0)
+        within = estimate(Guided(model, guide, GuidanceInterval(0.2, 1.0)), guidance=2.0)
         same(within[::2], alone[::2])
         same(within[1], everywhere[1])
         assert float(jnp.abs(within[1] - alone[1]).max()) > 1e-3
@@ -224,27 +224,29 @@ def test_estimates_are_made_once():
         asked.append(None)
         return x
 
-    Rescaled(of=Thresholded(of=Interval()))(denoise, lambda x, sigma: 0 * x, 2.0)(X, SIGMA)
+    Rescaled(of=Thresholded(of=GuidanceInterval()))(denoise, lambda x, sigma: 0 * x, 2.0)(X, SIGMA)
     assert len(asked) == 1
 
 
 def test_guidances_are_options_and_are_stored():
     model = diffusion()
-    nested = Rescaled(0.5, of=Interval(0.3, of=Projected(radius=2.0)))
+    nested = Rescaled(0.5, of=GuidanceInterval(0.3, of=Projected(radius=2.0)))
     words = "--guidance rescaled --guidance.share 0.5 --guidance.of interval --guidance.of.low 0.3"
     words += " --guidance.of.of projected --guidance.of.of.radius 2"
     assert parse_overrides(model, words.split(), "sample").guidance == nested
-    assert override(model, {"guidance": Interval(), "guidance.of": Projected()}).guidance == Interval(of=Projected())
+    within = GuidanceInterval(of=Projected())
+    assert override(model, {"guidance": GuidanceInterval(), "guidance.of": Projected()}).guidance == within
     assert from_dict(to_dict(nested)) == nested
-    with pytest.raises(SystemExit, match="it can be ClassifierFree, CFGZeroStar, Projected, Interval, Rescaled"):
+    assert from_dict({"class": "imagegen_jax.diffusion.guidances:Interval", "low": 0.3}) == GuidanceInterval(0.3)
+    with pytest.raises(SystemExit, match="it can be ClassifierFree, CFGZeroStar, Projected, GuidanceInterval"):
         parse_overrides(model, ["--guidance", "plain"], "sample")
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Interval(2.0, 1.0), "guidance.low=2.0, guidance.high=1.0: must obey 0 <= low < high"),
-        (lambda: Interval(-1.0, 1.0), "guidance.low=-1.0"),
+        (lambda: GuidanceInterval(2.0, 1.0), "guidance.low=2.0, guidance.high=1.0: must obey 0 <= low < high"),
+        (lambda: GuidanceInterval(-1.0, 1.0), "guidance.low=-1.0"),
         (lambda: Rescaled(1.5), "guidance.share=1.5: must be from 0 to 1"),
         (lambda: Projected(radius=0.0), "guidance.radius=0.0"),
         (lambda: Projected(float("nan")), "along must be finite"),

@@ -24,7 +24,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.ddpm import DDPM
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.guidances import Interval
+from imagegen_jax.diffusion.guidances import GuidanceInterval
 from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.levels import Karras
@@ -122,7 +122,7 @@ def test_away_from_a_weaker_twin():
     np.testing.assert_allclose(draw(guided, nets, 0.0), bad, atol=1e-5)
     np.testing.assert_allclose(bad - good, 0.25, atol=0.01)
     np.testing.assert_allclose(draw(guided, nets, 2.0) - good, -0.25, atol=0.01)
-    still = dataclasses.replace(guided, guidance=Interval(30.0, 40.0))  # above all levels
+    still = dataclasses.replace(guided, guidance=GuidanceInterval(30.0, 40.0))  # above all levels
     np.testing.assert_allclose(draw(still, nets, 2.0), good, atol=1e-5)
 
 

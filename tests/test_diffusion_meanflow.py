@@ -17,6 +17,8 @@ from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.dit import DiT
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
 STD = 0.5

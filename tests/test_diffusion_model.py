@@ -71,9 +71,9 @@ def test_whoever_knows_the_image_has_no_loss_and_draws_it(kind, process, times):
     knows = Knows(kind, process)
     levels = Spaced(steps=8) if isinstance(process, Discrete) else Karras(6, 0.05, 2.0)  # whole times of a schedule
     model = Diffusion(knows, kind, process, times, levels=levels, solver=DPMSolver(2), image_shape=SHAPE)
-    loss, aux = model.loss({"network": {}}, inputs({"image": jnp.broadcast_to(IMAGE, (64, *SHAPE))}, 64))
+    loss, _ = model.loss({"network": {}}, inputs({"image": jnp.broadcast_to(IMAGE, (64, *SHAPE))}, 64))
     scale = float(jnp.mean(at(process, times(jax.random.split(KEY, 64))).sigma ** -2)) if kind == "score" else 1.0
-    assert loss == aux.metrics["loss"] and 0 <= loss < 1e-5 * scale
+    assert 0 <= loss < 1e-5 * scale
     drawn = model.sample({"network": {}}, KEY, 3, {})
     np.testing.assert_allclose(drawn, jnp.broadcast_to(IMAGE, drawn.shape), atol=1e-4)
 
@@ -248,13 +248,14 @@ def test_a_time_of_0_gives_a_finite_loss():
         ({"process": RectifiedFlow()}, "t of a RectifiedFlow is in"),
         ({"process": Cosine(), "times": Uniform(0, 2)}, "t of a Cosine is in"),
         ({"coupling": "optimal", "source_shape": SHAPE}, "model.coupling='optimal', model.source_shape"),
+        ({"coupling": "optimal", "token_shape": (2, 3)}, "model.source_shape=None, model.token_shape=.2, 3."),
         ({"clip": True, "space": Latents()}, "model.clip=True, model.space=Latents"),
     ],
     ids=str,
 )
 def test_what_does_not_go_together_is_refused_before_training(fields, words):
     model = Diffusion(Silent(), image_shape=SHAPE, **fields)
-    batch = {"image": jnp.zeros((2, *SHAPE)), "source": jnp.zeros((2, *SHAPE))}
+    batch = {"image": jnp.zeros((2, *SHAPE)), "source": jnp.zeros((2, *SHAPE)), "tokens": jnp.zeros((2, 2, 3))}
     with pytest.raises(ValueError, match=words):
         model.init(KEY, batch)
 

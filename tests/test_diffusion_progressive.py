@@ -27,6 +27,8 @@ from imagegen_jax.diffusion.progressive import PerStage, Progressive, aim_of_two
 from imagegen_jax.diffusion.schedule import CosineSchedule
 from imagegen_jax.diffusion.times import LogNormal, Uniform
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
 EIGHT = Spaced(CosineSchedule(8, offset=0.0), None)

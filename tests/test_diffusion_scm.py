@@ -25,6 +25,8 @@ from imagegen_jax.diffusion.scm import SCM, LearnedWeight
 from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.nn.unet import UNet
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
 STD, SIGMA_D = 0.4, 0.5

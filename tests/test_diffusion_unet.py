@@ -17,6 +17,8 @@ from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.unet import UNet
 
+pytestmark = pytest.mark.hasty
+
 # Random numbers take most of the time to compile, six times less so without optimization.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 

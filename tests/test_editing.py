@@ -26,6 +26,8 @@ from imagegen_jax.gan.stylegan2 import StyleGAN2
 from imagegen_jax.nn.patch import PatchDiscriminator
 from imagegen_jax.run import Run
 
+pytestmark = pytest.mark.hasty
+
 SIZE = 8
 CELL = 4 * SIZE  # magnified to 32 pixels
 

@@ -9,6 +9,8 @@ from imagegen_jax.core.ema import FixedDecay, HalfLife, PowerFunction, gamma_of_
 from imagegen_jax.core.optim import Clock
 from imagegen_jax.core.state import start_averages
 
+pytestmark = pytest.mark.versions
+
 
 def clock(step):
     return Clock(jnp.int32(step), jnp.int32(1000))

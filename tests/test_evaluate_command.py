@@ -388,7 +388,8 @@ def test_numbers_that_cannot_be(imagegen, layouts, option):
 def test_splits_go_by_place(layouts, words, splits):
     """An empty place is that of what has none; one word is that of all that have splits."""
     options = main_parser().parse_args(["evaluate", *(str(layouts["same"]) if word == "A" else word for word in words)])
-    targets, held_out = evaluation_sets.targets_of(options)
+    request = options.command.read(vars(options), [])
+    targets, held_out = evaluation_sets.targets_of(request.targets, request.held_out, request.settings, request.split)
     found = [target.source for target in [*targets, *([held_out] if held_out else [])]]
     assert tuple(source.split if isinstance(source, Digits) else None for source in found) == splits
 

@@ -20,12 +20,14 @@ import imagegen_jax as ig
 from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.claim import RunFolderError
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.fingerprint import fingerprint
+from imagegen_jax.core.fingerprint import _program, fingerprint, prints
 from imagegen_jax.core.model import Aux
-from imagegen_jax.core.optim import SGD, Adam, Cosine
+from imagegen_jax.core.optim import SGD, Adam, CosineDecay
 from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.stored import CheckpointError, Stored
+
+pytestmark = pytest.mark.versions
 
 EXPERIMENT = ig.Experiment(
     name="toy", model=Game(), data=ToyData(), optim={"generator": Adam(1e-2), "critic": Adam(1e-2)},
@@ -111,6 +113,22 @@ def test_a_fingerprint_sees_every_bit_and_no_sharding():
         assert int(fingerprint({"x": jnp.asarray(flipped)})[0]) != whole
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int32", "uint8", "bool"])
+def test_a_fingerprint_by_numpy_is_the_devices_own(dtype):
+    """Other platforms compute it where the arrays live; a run may move between them."""
+    x = jax.random.normal(jax.random.key(0), (3, 2**19 + 1)).astype(dtype)
+    tree = {"x": x, "empty": x[:0], "scalar": x[0, 0], "sharded": jax.device_put(x[:, :8], sharded_by_eight())}
+    for found, wanted in zip(prints(tree), _program()(jax.tree.leaves(tree)), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+        assert isinstance(found, np.ndarray) and found.dtype == wanted.dtype
+    if jnp.issubdtype(dtype, jnp.floating):
+        assert prints({"x": x, "spoilt": x.at[2, -1].set(jnp.nan)}).finite.tolist() == [True, False]
+
+
+def sharded_by_eight():
+    return jax.NamedSharding(MeshShape(1, 8).build(), jax.P(None, "fsdp"))
+
+
 def test_all_checkpoints_damaged_is_an_error_and_nothing_is_lost(at_eight):
     for step in (4, 8):
         damage(at_eight, step)
@@ -149,9 +167,9 @@ def test_another_kind_of_optimizer_is_refused_another_schedule_is_not(at_eight):
     other = change(EXPERIMENT, optim={"generator": SGD(1e-2), "critic": Adam(1e-2)})
     with pytest.raises(RunFolderError, match=r"optim\.generator\.class"):
         ig.fit(other, at_eight, resume_with_changes=True, quiet=True)
-    scheduled = change(EXPERIMENT, optim={"generator": Adam(Cosine(1e-2)), "critic": Adam(1e-2)}, clip_norm=1.0)
+    scheduled = change(EXPERIMENT, optim={"generator": Adam(CosineDecay(1e-2)), "critic": Adam(1e-2)}, clip_norm=1.0)
     assert ig.fit(scheduled, at_eight, resume_with_changes=True, quiet=True).step == 12
-    assert "Cosine" in (at_eight / "changes.jsonl").read_text()
+    assert "CosineDecay" in (at_eight / "changes.jsonl").read_text()
 
 
 @pytest.mark.slow

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax.cli.sample import read_images
 from imagegen_jax.core import archive as archives
 from imagegen_jax.core.archive import clean_name
 from imagegen_jax.core.files import read_file
@@ -22,10 +21,13 @@ from imagegen_jax.data import Folder
 from imagegen_jax.data.arrays import Arrays
 from imagegen_jax.data.latents import Latents
 from imagegen_jax.data.paired import Paired, Unpaired
+from imagegen_jax.data.user_images import read_images
 from imagegen_jax.diffusion.levels import FromFile
 from imagegen_jax.metrics.moments import Moments
 from imagegen_jax.metrics.weights import read_weights
 from imagegen_jax.run import load_network
+
+pytestmark = pytest.mark.versions
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
 OPENERS = {  # by the suffix of what they open

@@ -5,18 +5,20 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-
 from experiments.ddpm_cifar10 import experiment
-from imagegen_jax.core.experiment import rows_of_model
+
+from imagegen_jax.core.experiment import model_row_shapes
 from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.summary import size_in_bytes
+
+pytestmark = pytest.mark.versions
 
 
 @pytest.mark.slow
 def test_eight_devices_hold_a_seventh_to_an_eighth_of_the_state_each():
     mesh = MeshShape(1, 8).build()
-    abstract = abstract_state(experiment, rows_of_model(experiment), mesh, 0)
+    abstract = abstract_state(experiment, model_row_shapes(experiment), mesh, 0)
 
     @functools.partial(jax.jit, out_shardings=jax.tree.map(lambda leaf: leaf.sharding, abstract))
     def zeros():

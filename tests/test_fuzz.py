@@ -10,6 +10,8 @@ import pytest
 from experiments import ddpm_digits, vae_mnist
 from imagegen_jax.core.override import override
 
+pytestmark = pytest.mark.versions
+
 CALLS = 300
 
 

@@ -15,12 +15,13 @@ from PIL import Image
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.choices import options_of
 from imagegen_jax.core.draw import _sampler, sample
-from imagegen_jax.core.experiment import abstract_nets, rows_of, validate
+from imagegen_jax.core.experiment import abstract_nets, row_shapes, validate
 from imagegen_jax.data import Dataset, Digits, Paired
 from imagegen_jax.gan.augment import ADA, DiffAugment
 from imagegen_jax.gan.biggan import BigGAN
-from imagegen_jax.gan.losses import Hinge, LeastSquares, Objective, Saturating
+from imagegen_jax.gan.losses import AnyObjective, Hinge, LeastSquares, Saturating
 from imagegen_jax.gan.stylegan2 import StyleGAN2
 
 CONDITIONAL = [name for name, experiment in GANS.items() if experiment.num_classes]
@@ -78,7 +79,7 @@ def test_data_of_another_size_are_refused(name):
     height, width, channels = experiment.model.image_shape
     rows = {
         row: jax.ShapeDtypeStruct((2 * height, 2 * width, channels) if len(a.shape) == 3 else a.shape, a.dtype)
-        for row, a in rows_of(experiment.data.open()).items()
+        for row, a in row_shapes(experiment.data.open()).items()
     }
     said = f"{2 * height}x{2 * width}x{channels}.*{height}x{width}x{channels}.*change the model's image_shape, or the"
     with pytest.raises(ValueError, match=said):
@@ -166,7 +167,7 @@ def test_data_without_sources_are_refused(name):
 # --- augmentation ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("objective", Objective.__args__)
+@pytest.mark.parametrize("objective", options_of(AnyObjective).load_all())
 def test_adaptive_augmentation_needs_signs(objective):
     settings = {"image_shape": (8, 8, 3), "objective": objective()}
     StyleGAN2(**settings, augment=ADA(target=None, p=0.2))

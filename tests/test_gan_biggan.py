@@ -17,6 +17,8 @@ from imagegen_jax.gan.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.regularizers import orthogonality
 from imagegen_jax.gan.resnet import plain
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 
 

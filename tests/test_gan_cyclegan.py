@@ -18,6 +18,8 @@ from imagegen_jax.gan.cyclegan import CycleGAN, Generator, exchange, fresh_pool
 from imagegen_jax.gan.losses import RelativisticPairing
 from imagegen_jax.nn.patch import PatchDiscriminator
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 
 

@@ -24,6 +24,8 @@ from imagegen_jax.gan.stylegan2_networks import Generator
 from imagegen_jax.metrics.distances import distance_of
 from imagegen_jax.metrics.path_length import lerp, slerp
 
+pytestmark = pytest.mark.hasty
+
 NUMPY = np.random.default_rng(0)
 
 

@@ -24,6 +24,8 @@ from imagegen_jax.gan.wgan import WGAN
 from imagegen_jax.vae.networks import MLPDecoder, MLPEncoder
 from imagegen_jax.vae.vae import VAE
 
+pytestmark = pytest.mark.hasty
+
 KEY, SHAPE = jax.random.key(0), (8, 8, 1)
 STAGES = r3gan.Stages((4, 4), (2, 2), (1, 1))
 

@@ -18,6 +18,8 @@ from imagegen_jax.gan.losses import LeastSquares, NonSaturating, RelativisticPai
 from imagegen_jax.gan.pix2pix import Generator, Pix2Pix
 from imagegen_jax.nn.patch import PatchDiscriminator
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from programs import counted
 
+from imagegen_jax.core.choices import options_of
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam, Clock, apply
 from imagegen_jax.gan import losses
@@ -20,6 +21,8 @@ from imagegen_jax.gan.progan import ProGAN
 from imagegen_jax.gan.progan_networks import Conv, Discriminator, Generator, pixel_norm
 from imagegen_jax.nn.deviation import append_deviation
 from imagegen_jax.nn.resample import upsample_nearest
+
+pytestmark = pytest.mark.hasty
 
 KEY, ROWS = jax.random.key(0), 4
 HELD, FADING, GROWN = Stage(0, False), Stage(1, True), Stage(1, False)
@@ -296,7 +299,7 @@ def test_the_penalty_is_of_gradients_by_the_full_image():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", losses.Objective.__args__)
+@pytest.mark.parametrize("objective", options_of(losses.AnyObjective).load_all())
 def test_any_objective(objective):
     model = tiny(objective=objective())
     for stage in (HELD, FADING, GROWN):

@@ -16,6 +16,7 @@ import pytest
 from gan_recipes import GANS as RECIPES
 from gan_recipes import shapes
 
+from imagegen_jax.core.choices import options_of
 from imagegen_jax.core.model import Inputs, condition_rows
 from imagegen_jax.core.step import stage_at
 from imagegen_jax.gan import biggan_networks, dcgan, losses, sngan
@@ -23,6 +24,8 @@ from imagegen_jax.gan.biggan import BigGAN
 from imagegen_jax.gan.biggan_deep import DeepDiscriminator, DeepGenerator
 from imagegen_jax.gan.dcgan import DCGAN
 from imagegen_jax.gan.sngan import SNGAN
+
+pytestmark = pytest.mark.hasty
 
 ROWS, KEY = 6, jax.random.key(0)
 
@@ -136,7 +139,7 @@ GANS = {
 }
 SLOW = ("sagan", "biggan", "biggan_deep")  # to compile
 CONDITIONAL = [name for name, model in GANS.items() if getattr(model, "num_classes", 0)]
-OBJECTIVES = losses.Objective.__args__
+OBJECTIVES = options_of(losses.AnyObjective).load_all()
 
 
 def each(names):
@@ -234,9 +237,8 @@ def test_a_phase_changes_its_own_network_alone(name, phase):
 @every_gan
 @pytest.mark.parametrize("phase", ["discriminator", "generator"])
 def test_a_step_down_the_gradient_lowers_the_loss(name, phase):
-    _, before, aux, after = stepped(name, phase)
+    _, before, _, after = stepped(name, phase)
     assert after < before
-    assert float(aux.metrics["loss"]) == float(before)
 
 
 @every_gan

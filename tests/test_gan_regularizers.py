@@ -24,6 +24,8 @@ from imagegen_jax.gan.regularizers import (
 from imagegen_jax.nn import equalized, modulated
 from imagegen_jax.nn.spectral import SpectralConv
 
+pytestmark = pytest.mark.hasty
+
 SHAPE = (6, 4, 3, 2)
 KEYS = jax.random.split(jax.random.key(0), 6)
 REAL, FAKE, WEIGHTS = (jax.random.normal(key, SHAPE) for key in jax.random.split(jax.random.key(1), 3))

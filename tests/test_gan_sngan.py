@@ -16,6 +16,8 @@ from imagegen_jax.gan.conditional import Head, Judgement, SelfAttention
 from imagegen_jax.gan.losses import Hinge, RelativisticPairing
 from imagegen_jax.gan.sngan import SNGAN, Discriminator, Generator
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 
 

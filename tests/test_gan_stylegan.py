@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from programs import counted
 
+from imagegen_jax.core.capabilities import FromLatents, StyleBased
+from imagegen_jax.core.choices import options_of
 from imagegen_jax.core.draw import check_conditions
-from imagegen_jax.core.model import FromLatents, Inputs, StyleBased
+from imagegen_jax.core.model import Inputs
 from imagegen_jax.gan import losses, styles
 from imagegen_jax.gan.growing import Growth, Stage, at_stage
 from imagegen_jax.gan.latents import mixing_grid, truncation_sweep
@@ -21,6 +23,8 @@ from imagegen_jax.gan.stylegan import StyleGAN
 from imagegen_jax.gan.stylegan_networks import Generator
 from imagegen_jax.nn.resample import upsample_nearest
 from imagegen_jax.nn.upfirdn import BINOMIAL, upfirdn
+
+pytestmark = pytest.mark.hasty
 
 KEY, ROWS = jax.random.key(0), 4
 HELD, FADING, GROWN = Stage(0, False), Stage(1, True), Stage(1, False)
@@ -203,7 +207,7 @@ def test_statistics_move_as_they_should():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", losses.Objective.__args__)
+@pytest.mark.parametrize("objective", options_of(losses.AnyObjective).load_all())
 def test_any_objective(objective):
     model = tiny(objective=objective())
     for stage in (HELD, FADING, GROWN):

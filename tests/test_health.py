@@ -16,6 +16,8 @@ from imagegen_jax.core.model import Aux, Phase
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.shard import MeshShape
 
+pytestmark = pytest.mark.versions
+
 
 def images(*shape, seed=0):
     return jax.random.uniform(jax.random.key(seed), shape, minval=-1.0)

@@ -9,6 +9,8 @@ import pytest
 
 from imagegen_jax.core import hush
 
+pytestmark = pytest.mark.versions
+
 
 def failure(file):
     """An exception that passed through code of `file`."""

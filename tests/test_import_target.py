@@ -4,6 +4,8 @@ import pytest
 
 from imagegen_jax import cli
 
+pytestmark = pytest.mark.versions
+
 BROKEN = {
     "missing": ("import os\nimport no_such_library", "line 2: ModuleNotFoundError: No module named 'no_such_library'"),
     "name": ("from imagegen_jax import Experimnt", "line 1: ImportError: cannot import name 'Experimnt'"),

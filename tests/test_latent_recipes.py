@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import pathlib
 import zlib
@@ -88,10 +88,7 @@ def _compare(old, metrics, drawn, units):
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_the_recipes_are_of_raw_latents_now(name):
     """The factor that is published, in the model alone; otherwise they are the recipes of before."""
-    spec = importlib.util.find_spec(f"experiments.{name}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    recipe, old = module.experiment, old_experiment(name)
+    recipe, old = importlib.import_module(f"experiments.{name}").experiment, old_experiment(name)
     assert recipe.model.space == Latents(SCALE) and recipe.data.scale == 1
     assert recipe.model.times == old.model.times if name.startswith("mean") else recipe.model.label_dropout == 0.1
     assert old.data.scale * old.model.space.scale == pytest.approx(SCALE, rel=1e-15)

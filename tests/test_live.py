@@ -18,6 +18,8 @@ from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.core.step import due_steps
 
+pytestmark = pytest.mark.versions
+
 ANSWER = 4.0  # seconds within which a busy test machine has to answer; the rule is 1
 
 

@@ -18,6 +18,8 @@ from imagegen_jax.core.metrics_log import LogError, MetricsLog, read_lines
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.shard import MeshShape
 
+pytestmark = pytest.mark.versions
+
 TOY = ig.Experiment(
     name="toy", model=Game(), data=ToyData(), optim={"generator": SGD(0.1), "critic": SGD(0.1)}, batch_size=16,
     steps=4, checkpoint_every=2, log_every=1, samples=4, mesh=MeshShape(data=1),

@@ -13,6 +13,8 @@ from jax import lax
 
 from imagegen_jax.core.loops import NHWC, for_loops
 
+pytestmark = pytest.mark.versions
+
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 CASES = {

@@ -6,8 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from imagegen_jax.cli.evaluate import run_command
-from imagegen_jax.cli.evaluate_options import add_options
+from imagegen_jax.cli.commands import main_parser
 from imagegen_jax.metrics.card import Card, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, Metric, Pair, printed
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, evaluate
@@ -323,13 +322,10 @@ def test_a_metric_of_a_users_own_says_which_way_is_better(tiny, monkeypatch):
 @pytest.fixture
 def command(tmp_path, capsys):
     """Runs `imagegen evaluate` on files of images; its cards and what it says beside them."""
-    import argparse
 
     def run(*arguments):
-        parser = argparse.ArgumentParser()
-        add_options(parser)
-        parser.set_defaults(module=[])  # an option of all commands
-        run_command(parser.parse_args([*map(str, arguments), "--json", "--quiet"]), [])
+        options, more = main_parser().parse_known_args(["evaluate", *map(str, arguments), "--json", "--quiet"])
+        options.command.run(options.command.read(vars(options), more))
         said = capsys.readouterr()
         return [json.loads(line) for line in said.out.splitlines()], said.err
 

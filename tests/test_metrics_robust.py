@@ -1,6 +1,5 @@
 """What holds for every metric of the catalog: rows in any order, classes by name, degenerate and broken input."""
 
-import argparse
 import dataclasses
 import json
 import warnings
@@ -11,7 +10,7 @@ from toys import Game, ToyData
 
 import imagegen_jax as ig
 from imagegen_jax.cli import evaluate as evaluation
-from imagegen_jax.cli import evaluate_options as evaluation_options
+from imagegen_jax.cli.commands import main_parser
 from imagegen_jax.core.folder import store_data, store_experiment
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.metrics import catalog
@@ -321,10 +320,8 @@ def test_a_metric_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_p
 
 
 def run_command(*words):
-    parser = argparse.ArgumentParser()
-    evaluation_options.add_options(parser)
-    parser.set_defaults(module=[])  # an option of all commands
-    evaluation.run_command(parser.parse_args(words), ["toys"])
+    options = main_parser().parse_args(["evaluate", *words])
+    evaluation.run(options.command.read(vars(options), []))
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -461,7 +458,7 @@ def test_a_run_that_fails_does_not_take_the_others_with_it(monkeypatch, tmp_path
 
     monkeypatch.setattr(evaluation, "_cards", cards_of)
     with pytest.raises(SystemExit, match="1"):
-        run_command(*results, "--extractor", "random", "--leaderboard", str(tmp_path / "table.md"))
+        run_command(*results, "--extractor", "random", "--module", "toys", "--leaderboard", str(tmp_path / "table.md"))
     assert "| b | 1 | 1 |" in (tmp_path / "table.md").read_text()
     assert f"{tmp_path / 'a'}: no checkpoint yet" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from toys import Game, ToyData
 import imagegen_jax as ig
 from imagegen_jax import moved
 from imagegen_jax.core import folder as folders
-from imagegen_jax.core.optim import SGD, Adam, Cosine
+from imagegen_jax.core.optim import SGD, Adam, CosineDecay
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.serial import from_dict, to_dict
 
@@ -23,7 +23,8 @@ class Grown(Game):
 
     depth: int = 2
     scale: tuple[float, ...] = (1.0,)
-    lr: Cosine | float = 1.0
+    lr: CosineDecay | float = 1.0
+    mirrored: bool = True
 
     @classmethod
     def upgraded(cls, items: dict[str, Any]) -> dict[str, Any]:
@@ -31,8 +32,9 @@ class Grown(Game):
             items["depth"] = items.pop("layers")
         if "gain" in items:
             items["scale"] = (1 / items.pop("gain"),)
-        if "schedule" in items:
-            items["lr"] = items.pop("schedule")
+        for old, now in (("schedule", "lr"), ("flipped", "mirrored")):
+            if old in items:
+                items[now] = items.pop(old)
         return items
 
 
@@ -58,7 +60,7 @@ def old(monkeypatch):
 def stored_before(value, **items):
     """What an earlier version stored of an experiment: `items` are fields of its model then."""
     tree = json.loads(json.dumps(to_dict(value)))
-    for name in ("depth", "scale", "lr"):
+    for name in ("depth", "scale", "lr", "mirrored"):
         del tree["model"][name]
     tree["model"].update(items)
     return tree
@@ -80,10 +82,10 @@ def test_no_line_of_the_tables_leads_to_another_or_nowhere():
 def test_a_stored_class_is_found_where_it_is_now(old):
     old(
         {"imagegen_jax.gone.optim": "imagegen_jax.core.optim"},
-        {"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:Cosine"},
+        {"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"},
     )
     assert from_dict({"class": "imagegen_jax.gone.optim:Adam", "lr": 0.5}) == Adam(0.5)
-    assert from_dict({"class": "imagegen_jax.gone.optim:Ramp", "peak": 0.5}) == Cosine(0.5)
+    assert from_dict({"class": "imagegen_jax.gone.optim:Ramp", "peak": 0.5}) == CosineDecay(0.5)
     with pytest.raises(ValueError, match="cannot be imported"):
         from_dict({"class": "imagegen_jax.gone.data:Digits"})
 
@@ -133,21 +135,27 @@ def test_an_old_option_stands_for_what_has_its_place(words, capsys):
 
 
 def test_old_options_of_classes_and_below_them(old, capsys):
-    old(names={"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:Cosine"})
+    old(names={"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"})
     changed = parse_overrides(TOY, ["--model.schedule", "ramp", "--model.schedule.peak", "3"], "test")
-    assert changed.model == Grown(lr=Cosine(3.0))
-    assert "it is --model.lr Cosine now" in capsys.readouterr().err
+    assert changed.model == Grown(lr=CosineDecay(3.0))
+    assert "it is --model.lr CosineDecay now" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         parse_overrides(TOY, ["--model.schedule", "Ramps"], "test")
     with pytest.raises(SystemExit):
         parse_overrides(TOY, ["--model.layer", "3"], "test")
 
 
+def test_old_switches(capsys):
+    assert not parse_overrides(TOY, ["--model.no-flipped"], "test").model.mirrored
+    assert "it is --model.no_mirrored now" in capsys.readouterr().err
+    assert parse_overrides(TOY, ["--model.flipped"], "test").model.mirrored
+
+
 def test_override_takes_old_names(capsys):
     assert override(TOY, {"model.layers": 3, "model.gain": 4.0}).model == Grown(depth=3, scale=(0.25,))
     assert "model.layers is a name of an earlier version: it is model.depth now" in capsys.readouterr().err
-    changed = override(TOY, {"model.schedule": Cosine(1.0), "model.schedule.peak": 2.0})
-    assert changed.model == Grown(lr=Cosine(2.0))
+    changed = override(TOY, {"model.schedule": CosineDecay(1.0), "model.schedule.peak": 2.0})
+    assert changed.model == Grown(lr=CosineDecay(2.0))
     with pytest.raises(TypeError, match=r"model\.depth='many' is of the wrong type"):
         override(TOY, {"model.layers": "many"})
     with pytest.raises(ValueError, match=r"model\.layer: there is no 'layer' here"):
@@ -160,11 +168,11 @@ def test_override_takes_old_names(capsys):
 def test_old_modules_are_imported_with_a_warning_that_names_the_new(old):
     old(
         {"imagegen_jax.gone.deep.optim": "imagegen_jax.core.optim"},
-        {"imagegen_jax.gone.deep.optim:Ramp": "imagegen_jax.core.optim:Cosine"},
+        {"imagegen_jax.gone.deep.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"},
     )
     with pytest.warns(DeprecationWarning, match="imagegen_jax.gone.deep.optim is imagegen_jax.core.optim now") as found:
         module = importlib.import_module("imagegen_jax.gone.deep.optim")
-    assert module.Adam is Adam and module.Ramp is Cosine and "Adam" in module.__all__
+    assert module.Adam is Adam and module.Ramp is CosineDecay and "Adam" in module.__all__
     assert len(found) == 1
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = module.Nothing

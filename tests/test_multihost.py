@@ -25,6 +25,7 @@ def launch(root, workdir, processes, devices, *options):
     for rank in range(processes):
         env = os.environ | {
             "IMAGEGEN_TRACEBACK": "1",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of programs that run a few times
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
             "JAX_PLATFORMS": "cpu",
         }

@@ -18,6 +18,8 @@ from imagegen_jax.nn.song import SongUNet
 from imagegen_jax.nn.unet import UNet
 from imagegen_jax.nn.vdm import VDMUNet
 
+pytestmark = pytest.mark.versions
+
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 NETWORKS = [
     UNet(8, (1,), 1, (4,)),

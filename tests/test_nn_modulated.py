@@ -13,6 +13,8 @@ from imagegen_jax.nn.equalized import EqualConv, EqualDense, bias_activation, no
 from imagegen_jax.nn.modulated import StyledConv, ToImage, modulated_convolve
 from imagegen_jax.nn.upfirdn import convolve, convolve_up
 
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 
 

@@ -10,6 +10,8 @@ import pytest
 from imagegen_jax.nn.conditional_norm import ClassBatchNorm, VectorBatchNorm
 from imagegen_jax.nn.spectral import SpectralConv, SpectralDense, SpectralEmbed
 
+pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+
 KEY = jax.random.key(0)
 EPSILON = 1e-6  # of the reference
 LAYERS = {

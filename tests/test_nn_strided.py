@@ -10,6 +10,8 @@ import pytest
 
 from imagegen_jax.nn.strided import Double, Halve, pyramid
 
+pytestmark = pytest.mark.versions
+
 
 def test_pyramid_ends_between_4_and_7():
     for side in range(8, 257):

@@ -22,6 +22,8 @@ from imagegen_jax.nn.upfirdn import (
     upsample,
 )
 
+pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+
 RNG = np.random.default_rng(0)
 
 

@@ -15,7 +15,7 @@ from imagegen_jax.core.optim import (
     AdamW,
     ClipWeights,
     Clock,
-    Cosine,
+    CosineDecay,
     InverseSqrt,
     LinearDecay,
     RMSprop,
@@ -24,6 +24,9 @@ from imagegen_jax.core.optim import (
     lazy_correction,
     value,
 )
+from imagegen_jax.core.serial import from_dict
+
+pytestmark = pytest.mark.versions
 
 
 def clock(step, steps=100):
@@ -109,8 +112,8 @@ def test_weights_are_clipped_after_the_update():
     ("schedule", "wanted"),
     [
         (WarmUp(2.0, 4), {0: 0.5, 1: 1.0, 3: 2.0, 50: 2.0}),
-        (Cosine(2.0), {0: 2.0, 25: 1 + math.cos(math.pi / 4), 50: 1.0, 100: 0.0}),
-        (Cosine(2.0, floor=1.0, warmup=10, steps=50), {0: 0.2, 10: 2.0, 30: 1.5, 50: 1.0, 99: 1.0}),
+        (CosineDecay(2.0), {0: 2.0, 25: 1 + math.cos(math.pi / 4), 50: 1.0, 100: 0.0}),
+        (CosineDecay(2.0, floor=1.0, warmup=10, steps=50), {0: 0.2, 10: 2.0, 30: 1.5, 50: 1.0, 99: 1.0}),
         (LinearDecay(1.0, start=50), {0: 1.0, 50: 1.0, 75: 0.5, 100: 0.0}),
         (LinearDecay(1.0, floor=0.5, warmup=2, steps=42), {0: 0.5, 2: 1.0, 22: 0.75, 42: 0.5}),
         (InverseSqrt(3.0, 25), {0: 3.0, 25: 3.0, 100: 1.5}),
@@ -157,7 +160,7 @@ def test_optimizer_state_does_not_depend_on_hyperparameters():
     """A run may be resumed with other rates: the state's structure is the same."""
     params = {"w": jnp.ones(3)}
     for optimizer in (Adam(), AdamW(), RMSprop(), SGD(momentum=0.9)):
-        changed = dataclasses.replace(optimizer, lr=Cosine(0.5))
+        changed = dataclasses.replace(optimizer, lr=CosineDecay(0.5))
         one, other = (o.transform(clock(0)).init(params) for o in (optimizer, changed))
         assert jax.tree.structure(one) == jax.tree.structure(other)
 
@@ -167,4 +170,9 @@ def test_bad_rates_are_named(bad):
     with pytest.raises(ValueError, match=r"optim\.g\.lr"):
         check_fields(Adam(bad), "optim.g")
     with pytest.raises(ValueError, match=r"optim\.g\.b2\.floor"):
-        check_fields(Adam(b2=Cosine(0.9, floor=bad)), "optim.g")
+        check_fields(Adam(b2=CosineDecay(0.9, floor=bad)), "optim.g")
+
+
+def test_a_stored_schedule_is_read_under_the_name_that_it_had():
+    old = {"class": "imagegen_jax.core.optim:Cosine", "peak": 0.1, "warmup": 5}
+    assert from_dict(old) == CosineDecay(0.1, warmup=5)

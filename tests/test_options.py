@@ -10,6 +10,8 @@ import pytest
 from imagegen_jax.cli import options
 from imagegen_jax.core.given import check_labels, check_seed
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.parametrize("value", [0, 7, 2**32 - 1, np.int64(5)])
 def test_seeds(value):

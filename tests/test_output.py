@@ -14,6 +14,8 @@ from imagegen_jax.core.files import partial_of, whole
 from imagegen_jax.data.output import FOLDER, PICTURES, VIDEOS, check_output, kind_of, write_picture
 from imagegen_jax.data.streaming import check_folder
 
+pytestmark = pytest.mark.versions
+
 KINDS = (*PICTURES, ".npz", FOLDER)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import email
+import importlib
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import zipfile
 
 import pytest
+
+pytestmark = pytest.mark.versions
 
 PINNED = re.compile(r"^([a-z0-9.-]+)==([^ ]+)( ; [^\\]+)? \\$")
 
@@ -57,10 +61,13 @@ def wheel(root: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> zipfi
     return zipfile.ZipFile(path)
 
 
-def test_wheel_holds_the_package_whole_and_nothing_else(wheel: zipfile.ZipFile, root: pathlib.Path) -> None:
+def test_wheel_holds_the_package_and_the_recipes_whole_and_nothing_else(
+    wheel: zipfile.ZipFile, root: pathlib.Path
+) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(root)) for path in (root / "imagegen_jax").rglob("*.py")}
-    assert names == modules | {"imagegen_jax/py.typed", "imagegen_jax/report_template.html"}
+    recipes = {f"imagegen_jax/{path.relative_to(root)}" for path in (root / "experiments").rglob("*.py")}
+    assert names == modules | recipes | {"imagegen_jax/py.typed", "imagegen_jax/report_template.html"}
 
 
 def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
@@ -75,6 +82,31 @@ def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
 
 
 @pytest.mark.slow
+def test_a_wheel_alone_trains_its_recipes(wheel: zipfile.ZipFile, root: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    wheel.extractall(tmp_path / "installed")
+    (tmp_path / "empty").mkdir()
+    code = textwrap.dedent("""
+        import sys
+        installed, root, *words = sys.argv[1:]
+        sys.path[:] = [installed, *(place for place in sys.path if place != root)]
+        from imagegen_jax.cli import main
+        main(words)
+        assert {name for name in sys.modules if name.startswith("experiments")} == set()
+        assert sys.modules["imagegen_jax.experiments"].__file__.startswith(installed)
+    """)
+    for name in ("vae_mnist", "experiments.vae_mnist"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "installed", root, "train", name, "--smoke", "--workdir", name],
+            cwd=tmp_path / "empty",
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "empty" / name / "report.html").is_file()
+
+
+@pytest.mark.slow
 def test_import_is_quick_and_leaves_tensorflow_alone() -> None:
     code = (
         "import sys, time; start = time.process_time(); import imagegen_jax; took = time.process_time() - start\n"
@@ -85,6 +117,27 @@ def test_import_is_quick_and_leaves_tensorflow_alone() -> None:
     found = [subprocess.check_output(command, text=True, env=compiled).split() for _ in range(3)]
     assert [heavy for _, *heavy in found] == [[], [], []]
     assert min(float(took) for took, *_ in found) < 2.0
+
+
+@pytest.mark.slow
+def test_import_takes_what_all_of_jax_code_does_and_little_more() -> None:
+    """What is heavy comes when it is needed; benchmarks/imports.py measures it."""
+    code = (
+        "import sys, jax, flax.linen, optax; packages = lambda: {name.split('.')[0] for name in sys.modules}\n"
+        "before = packages(); import imagegen_jax; print(*packages() - before - sys.stdlib_module_names)"
+    )
+    found = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert found <= {"imagegen_jax", "jaxtyping", "PIL", "tqdm"}  # all quick; Orbax, tyro and their like are not
+
+
+def test_every_module_is_imported(root: pathlib.Path) -> None:
+    """Also by the oldest Python that is supported."""
+    paths = [path for top in ("imagegen_jax", "experiments") for path in sorted((root / top).rglob("*.py"))]
+    names = [".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    assert len(names) > 100
+    for name in names:
+        if not name.endswith(".__main__"):  # which is run as it is imported
+            importlib.import_module(name)
 
 
 def environment(root: pathlib.Path, folder: pathlib.Path, **variables: str) -> str:

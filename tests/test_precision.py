@@ -12,6 +12,8 @@ import imagegen_jax as ig
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.shard import MeshShape
 
+pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+
 NETWORKS = {
     "dcgan_mnist": ("generator", "discriminator"),
     "ddpm_digits": ("network",),

@@ -33,6 +33,8 @@ from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.pending import NonFiniteError
 from imagegen_jax.core.stored import Best, CheckpointError, Stored
 
+pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+
 EXPERIMENT = dataclasses.replace(
     toy_experiment.experiment, averages={"ema": PowerFunction(0.05)}, steps=4, checkpoint_every=2, snapshots=2,
     sample_every=0, mesh=ig.core.shard.MeshShape(data=1),
@@ -350,7 +352,7 @@ def test_a_full_disk_is_a_message_of_a_few_lines(tmp_path, root):
 import pathlib, resource, signal, time
 import jax
 from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.cli.train import readable_errors
+from imagegen_jax.cli.errors import readable_errors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with readable_errors():
     checkpoints = Checkpoints(pathlib.Path({str(tmp_path / "c")!r}))

@@ -26,6 +26,8 @@ from imagegen_jax.diffusion.times import Uniform
 from imagegen_jax.run import Run
 from imagegen_jax.vae.vae import VAE
 
+pytestmark = pytest.mark.hasty
+
 SIZE, CELL = 8, 32  # of an image, and of one in a grid, where small ones are magnified
 TRACED = []  # grows each time that a network becomes part of a program
 

@@ -23,6 +23,8 @@ from imagegen_jax.core.state import networks
 from imagegen_jax.core.stored import CheckpointError
 from imagegen_jax.diffusion.sampler import DDIM
 
+pytestmark = pytest.mark.versions
+
 TOY = ig.Experiment(
     name="toy", model=Regression(), data=ToyData(), optim={"network": Adam(3e-3)}, batch_size=16, steps=400,
     sample_every=0, checkpoint_every=400, samples=4, mesh=MeshShape(data=1),

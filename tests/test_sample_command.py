@@ -20,7 +20,7 @@ import imagegen_jax as ig
 from imagegen_jax.cli import runs as run_options
 from imagegen_jax.cli.commands import main_parser
 from imagegen_jax.core import draw
-from imagegen_jax.core.experiment import rows_of
+from imagegen_jax.core.experiment import row_shapes
 from imagegen_jax.core.folder import store_rows
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.pending import NonFiniteError
@@ -50,7 +50,7 @@ def run_of(model, folder):
     """A run at step 0 whose data have classes a, b and c."""
     experiment = ig.Experiment("flat", model, ToyData(), {"network": Adam(1e-3)}, batch_size=8)
     nets = model.init(jax.random.key(0), ToyData().open().batch(0, 2))
-    store_rows(folder, rows_of(ToyData().open()), ToyData().open().class_names)
+    store_rows(folder, row_shapes(ToyData().open()), ToyData().open().class_names)
     return Run(experiment, create(nets, experiment.optim, {}), folder)
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from imagegen_jax.core.simulated import give_threads, simulated_devices
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.parametrize(
     ("environment", "devices"),

@@ -12,10 +12,12 @@ from imagegen_jax import Experiment, Program
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.ema import FixedDecay, HalfLife
 from imagegen_jax.core.model import Aux, Entry, Phase
-from imagegen_jax.core.optim import SGD, Adam, Cosine
+from imagegen_jax.core.optim import SGD, Adam, CosineDecay
 from imagegen_jax.core.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.state import networks
 from imagegen_jax.core.step import prepare
+
+pytestmark = pytest.mark.versions
 
 ONE = MeshShape(data=1)
 
@@ -41,7 +43,7 @@ def largest_difference(a, b):
 
 REGRESSION = experiment(Regression(), {"network": SGD(0.1)})
 GAME = experiment(
-    Game(), {"generator": Adam(1e-2, 0.5), "critic": Adam(Cosine(1e-2), 0.5)},
+    Game(), {"generator": Adam(1e-2, 0.5), "critic": Adam(CosineDecay(1e-2), 0.5)},
     averages={"ema": HalfLife(1000.0), "slow": FixedDecay(0.99, networks=("generator",))},
 )  # fmt: skip
 
@@ -183,7 +185,7 @@ def test_the_rate_of_a_network_with_a_lazy_phase_is_corrected():
 @pytest.mark.slow
 def test_schedules_follow_the_steps_of_the_run():
     """A generator that is updated every second step reads its rate at the step, not at its own count."""
-    rate = Cosine(1.0, steps=8)
+    rate = CosineDecay(1.0, steps=8)
     value = experiment(Game(), {"generator": SGD(rate), "critic": SGD(0.0)})
     program = Program(value)
     state = program.init()

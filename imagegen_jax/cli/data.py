@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import dataclasses
+import pathlib
+from typing import Any, Literal
 
-from imagegen_jax.cli import options as types
-from imagegen_jax.data.decode import MODES
+from imagegen_jax.cli.command import Command
+from imagegen_jax.cli.common import add_set_options, add_source_options
 from imagegen_jax.data.output import PICTURES, check_output
-from imagegen_jax.data.remedy import as_options, option_words, remedies_spelled
-
-SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # of sources, as options
-LARGEST = 16_384  # pixels of a side: an image of it takes about a gigabyte
+from imagegen_jax.data.parse import SETTINGS, check_settings
+from imagegen_jax.data.remedy import as_options, remedies_spelled
 
 EXAMPLES = """examples:
   imagegen data info digits
@@ -25,6 +25,51 @@ EXAMPLES = """examples:
 images, once for all runs, and keep them in the cache. Settings that a source does not have are refused."""
 
 
+@dataclasses.dataclass(frozen=True)
+class DataRequest:
+    """The source that is looked at or prepared, and how its images are read; None is the source's default."""
+
+    action: Literal["info", "prepare"]
+    source: str
+    size: int | None = None
+    channels: Literal[1, 3, 4] | None = None
+    skip_damaged: bool | None = None
+    split: str | None = None
+    data_dir: str | None = None
+    out: str | pathlib.Path = "data.png"  # the picture
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings of the source that are given, by name."""
+        found = dataclasses.asdict(self)
+        return {name: found[name] for name in SETTINGS if found[name] is not None}
+
+
+def run(request: DataRequest) -> pathlib.Path:
+    """Opens a source, prints what it holds, writes its picture and returns that place.
+
+    Raises ValueError for a setting that the source does not have, and what opening it raises.
+    """
+    from imagegen_jax.data import parse_source, prepare_tfds
+    from imagegen_jax.data.describe import describe, picture_grid
+    from imagegen_jax.data.tfds import TFDS
+
+    picture = check_output(request.out, PICTURES)
+    check_settings(request.source, request.settings)
+    source = parse_source(request.source, **request.settings)
+    with remedies_spelled(as_options(SETTINGS)):
+        if request.action == "prepare" and isinstance(source, TFDS):
+            try:
+                prepare_tfds(source.name, source.data_dir)
+            except ImportError as error:
+                raise ValueError(str(error)) from error
+        dataset = source.open()
+        print(describe(dataset, request.source))
+    picture_grid(dataset, picture)
+    print(f"pictures: {picture}")
+    return picture
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen data`."""
     parser.add_argument("action", choices=("info", "prepare"))
@@ -33,55 +78,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "paired:PLACE, ...",
     )  # fmt: skip
     add_source_options(parser)
-    parser.add_argument("--split", help="split of a TFDS set (default: train) or of digits (default: all)")
-    parser.add_argument("--data-dir", help="where TFDS keeps its data")
+    add_set_options(parser)
     parser.add_argument("--out", default="data.png", help=f"picture, {', '.join(PICTURES)} (default: data.png)")
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say how a source's images are read."""
-    parser.add_argument(
-        "--size", type=types.integer(1, LARGEST), metavar="PIXELS",
-        help="cut out the centre square of each image and bring it to this size (default: as they are)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--channels", type=int, choices=tuple(MODES), help="1 grey, 3 RGB, 4 RGBA (default: as they are)"
-    )
-    parser.add_argument(
-        "--skip-damaged", action="store_true", default=None, help="leave out damaged files and files that are no images"
-    )
-
-
-def run_command(options: argparse.Namespace) -> None:
-    """Opens the source that the command line names, prints what it holds and writes its picture."""
-    from imagegen_jax.data import parse_source, prepare_tfds
-    from imagegen_jax.data.describe import describe, picture_grid
-    from imagegen_jax.data.parse import settings_of
-    from imagegen_jax.data.tfds import TFDS
-
-    picture = check_output(options.out, PICTURES)
-    known = settings_of(options.source)
-    settings = given(options)
-    for name, value in settings.items():
-        if name not in known:
-            has = ", ".join(f"--{word.replace('_', '-')}" for word in known if word in SETTINGS) or "none of these"
-            raise ValueError(
-                f"{option_words('--', name, value)}: {options.source} has no such setting, only {has}: leave it out"
-            )
-    source = parse_source(options.source, **settings)
-    with remedies_spelled(as_options(SETTINGS)):
-        if options.action == "prepare" and isinstance(source, TFDS):
-            try:
-                prepare_tfds(source.name, source.data_dir)
-            except ImportError as error:
-                raise ValueError(str(error)) from error
-        dataset = source.open()
-        print(describe(dataset, options.source))
-    picture_grid(dataset, picture)
-    print(f"pictures: {picture}")
-
-
-def given(options: argparse.Namespace) -> dict[str, Any]:
-    """Returns the settings of a source that the options give, by name."""
-    found = {name: value for name, value in vars(options).items() if name in SETTINGS}
-    return {name: value for name, value in found.items() if value is not None}
+COMMAND = Command("data", "look at a data set, or prepare it", add_options, DataRequest, run, EXAMPLES)

@@ -1,19 +1,22 @@
-"""The options of `imagegen evaluate`, and what is checked of them before any image is read."""
+"""What `imagegen evaluate` is asked for, its options, and what is checked of them before any image is read."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from imagegen_jax.cli import options as types
-from imagegen_jax.cli.data import add_source_options
+from imagegen_jax.cli.common import add_module_option, add_source_options
 from imagegen_jax.data import Source
 from imagegen_jax.data.output import check_output
 from imagegen_jax.data.remedy import option_words
 from imagegen_jax.metrics.catalog import METRICS
 from imagegen_jax.metrics.choose import EXTRACTORS, kind_of
-from imagegen_jax.metrics.named import SAMPLES, Target
+from imagegen_jax.metrics.named import SAMPLES, Drawing, Target
 from imagegen_jax.metrics.resize import KINDS
 
 ALL = "all"
@@ -37,6 +40,46 @@ metrics:
 """ + "\n".join(f"  {name:14} {metric.about}" for name, metric in METRICS.items())
 
 
+@dataclasses.dataclass(frozen=True)
+class EvaluateRequest:
+    """What is measured, what against, by which metrics, and where the scores go."""
+
+    targets: tuple[str, ...]  # runs, places and names of images, saved statistics; see `EXAMPLES`
+    _: dataclasses.KW_ONLY
+    metrics: str | None = None  # names with commas between them, or "all"; None: `DEFAULT`
+    samples: int | None = None  # images drawn from a run; None: 10,000
+    extractor: str | None = None  # None: "auto"
+    resize: str | None = None  # how images come to the extractor's size; None: "clean"
+    held_out: str | None = None  # images not trained on; None: the test split of the data
+    split: str | None = None  # in the order of `targets`, with commas between them
+    size: int | None = None
+    channels: Literal[1, 3, 4] | None = None
+    skip_damaged: bool | None = None
+    step: int | Literal["best"] | None = None
+    average: str | None = None
+    seed: int | None = None  # None: 0
+    statistics: str | pathlib.Path | None = None  # an .npz for mean and covariance of the first target
+    leaderboard: str | pathlib.Path | None = None  # an .md for a table of runs, each evaluated on its own
+    json: bool = False
+    quiet: bool = False
+    modules: tuple[str, ...] = ()  # that runs' own classes come from, by name or file
+
+    @property
+    def names(self) -> list[str]:
+        """Returns the names of the metrics, or "all" alone."""
+        return [name.strip() for name in (self.metrics or DEFAULT).split(",")]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings of sources that are given, by name."""
+        found = {"size": self.size, "channels": self.channels, "skip_damaged": self.skip_damaged}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def drawing(self, modules: Sequence[str]) -> Drawing:
+        """Returns how images are drawn from runs, whose classes come from `modules`."""
+        return Drawing(self.samples or SAMPLES, self.seed or 0, self.step, self.average, tuple(modules))
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen evaluate`."""
     parser.add_argument("targets", nargs="+", help="what to evaluate, and what against; see below")
@@ -54,8 +97,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=types.seed, help="of samples, subsets and bootstrap (default: 0)")
     parser.add_argument("--statistics", help="write mean and covariance of the first to this .npz")
     parser.add_argument("--leaderboard", help="evaluate each run on its own; a Markdown table in this .md")
-    parser.add_argument("--json", action="store_true", default=None, help="a card a line, for machines")
+    parser.add_argument("--json", action="store_true", help="a card a line, for machines")
     parser.add_argument("--quiet", action="store_true", help="no progress line")
+    add_module_option(parser)
 
 
 def names_of(metrics: Sequence[str]) -> list[str]:
@@ -72,10 +116,13 @@ def labelled(pair: Pair) -> Source | None:
 # --- checks before any work ------------------------------------------------------------------------------------------
 
 
-def check_outputs(options: argparse.Namespace) -> None:
+def check_outputs(request: EvaluateRequest) -> None:
     """Raises ValueError where a file that is asked for cannot be written."""
-    for name, kind in (("statistics", ".npz"), ("leaderboard", ".md")):
-        if (path := getattr(options, name)) is not None:
+    for name, path, kind in (
+        ("statistics", request.statistics, ".npz"),
+        ("leaderboard", request.leaderboard, ".md"),
+    ):
+        if path is not None:
             check_output(path, (kind,), f"--{name}")
 
 
@@ -89,23 +136,22 @@ def say_what_is_not_kept(targets: Sequence[Target]) -> None:
                 print(f"note: scores are printed, but not kept: {error}", file=sys.stderr)
 
 
-def check_options(
-    options: argparse.Namespace, targets: Sequence[Target], pairs: Sequence[Pair], metrics: Sequence[str]
-) -> None:
+def check_options(request: EvaluateRequest, targets: Sequence[Target], pairs: Sequence[Pair]) -> None:
     """Raises ValueError for an option that is given, but would change nothing."""
-    for name, why in _idle(options, targets, pairs, names_of(metrics)).items():
-        value = getattr(options, name)
-        if value not in (None, []):
-            words = option_words("--", name, ",".join(value) if isinstance(value, list) else value)
+    given = {**dataclasses.asdict(request), "module": request.modules}
+    for name, why in _idle(request, targets, pairs, names_of(request.names)).items():
+        value = given[name]
+        if not (value is None or value is False or value == ()):
+            words = option_words("--", name, ",".join(value) if isinstance(value, tuple) else value)
             raise ValueError(f"{words}: {why}: leave it out")
 
 
 def _idle(
-    options: argparse.Namespace, targets: Sequence[Target], pairs: Sequence[Pair], names: Sequence[str]
+    request: EvaluateRequest, targets: Sequence[Target], pairs: Sequence[Pair], names: Sequence[str]
 ) -> dict[str, str]:
     """Option -> why it would change nothing."""
     found: dict[str, str] = {}
-    word = options.extractor or "auto"
+    word = request.extractor or "auto"
     kinds = {kind_of(word, labelled(pair)) for pair in pairs} or {kind_of(word, targets[0].source)}
     if kinds <= {"classifier", "pixels"}:
         found["resize"] = f"the extractor ({', '.join(sorted(kinds))}) takes images as they are"
@@ -118,10 +164,10 @@ def _idle(
         found["held_out"] = "saved statistics allow fid alone, which compares with no such images"
     if not any(target.run for target in targets):
         found |= dict.fromkeys(("samples", "step", "average", "module"), "no argument is a run, so nothing is drawn")
-        if options.statistics:
+        if request.statistics:
             found["seed"] = "nothing is drawn"
-    if options.statistics:
+    if request.statistics:
         found |= dict.fromkeys(("metrics", "held_out", "leaderboard", "json"), "--statistics measures nothing")
-    if options.leaderboard:
+    if request.leaderboard:
         found["json"] = "--leaderboard prints a table"
     return found

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import io
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
-import numpy as np
-from tqdm import tqdm
 
+from imagegen_jax.cli.common import add_module_option
 from imagegen_jax.cli.options import number, seed, step
+from imagegen_jax.cli.targets import import_modules
+from imagegen_jax.cli.unused import Variant, check_used, without_each
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
+from imagegen_jax.core.capabilities import Denoising, SetsGuidance
 from imagegen_jax.core.draw import GUIDANCE
-from imagegen_jax.core.experiment import Experiment, rows_of_model
+from imagegen_jax.core.experiment import Experiment, model_row_shapes
 from imagegen_jax.core.given import check_labels
-from imagegen_jax.core.model import Denoising, Model, SetsGuidance, optional_conditions
+from imagegen_jax.core.model import Model, optional_conditions
 from imagegen_jax.core.override import parse_overrides
 from imagegen_jax.core.shard import mesh_of
 from imagegen_jax.run import Run, load
@@ -35,11 +35,36 @@ SCALARS = {  # numbers that some models read: the type of the options of these n
 }
 
 
-class Variant(NamedTuple):
-    """The model as it would be without some of the command line's words."""
+@dataclasses.dataclass(frozen=True)
+class RunRequest:
+    """The run that a command draws from, with which weights, of which classes; requests of such commands add to it."""
 
-    words: str
-    model: Model
+    run: str | pathlib.Path  # its folder
+    _: dataclasses.KW_ONLY
+    labels: str | None = None  # classes, by number or name, with commas between them; None: all
+    seed: int | None = 0
+    step: int | Literal["best"] | None = None  # of the checkpoint; None: the newest
+    average: str | None = None  # None: the first that the run keeps; "none": the last weights
+    std: float | None = None  # width of the post-hoc average
+    modules: tuple[str, ...] = ()  # that the run's own classes come from, by name or file
+    overrides: tuple[str, ...] = ()  # options of the model, as words: ("--model.levels.steps", "32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A run, opened as a request asks; `variants` are its models without one of the options of the request."""
+
+    run: Run
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def model(self) -> Any:
+        """Returns the model that is drawn from."""
+        return self.run.experiment.model
+
+    def check_used(self, text_of: Callable[[Any], str]) -> None:
+        """Raises ValueError for an option of the model without which the program, `text_of(model)`, is the same."""
+        check_used(self.variants, self.model, text_of)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +77,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--std", type=number(0, 12**-0.5, above=True), help="draw from the post-hoc average of this width (0 to 0.28)"
     )
+    add_module_option(parser)
 
 
 def add_scalar(parser: argparse.ArgumentParser, name: str) -> None:
@@ -69,24 +95,18 @@ def add_guide(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def scalars_of(options: argparse.Namespace, model: Model) -> dict[str, Any]:
-    """Returns the conditions that the options of `SCALARS` make. Raises ValueError for one that `model` has not."""
-    given = {name: getattr(options, name, None) for name in SCALARS}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name, value in given.items():
+def scalars_of(model: Model, **given: float | None) -> dict[str, Any]:
+    """Returns the conditions that numbers such as `guidance` make; None is left out.
+
+    Raises ValueError for one that `model` does not read.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    for name, value in found.items():
         if name not in optional_conditions(model):
             could = name == "guidance" and isinstance(model, Denoising)
             hint = " of its own; a second run could guide it: --guide" if could else ""
             raise ValueError(f"--{name} {value}: a {type(model).__name__} has none{hint}")
-    return given
-
-
-def with_progress(chunks: Iterable[np.ndarray], n: int, done: int = 0) -> Iterator[np.ndarray]:
-    """Gives chunks of images on, and shows on a terminal how many of `n` there are, of which `done` were before."""
-    with tqdm(total=n, initial=done, desc="images", unit=" images", disable=None) as bar:
-        for images in chunks:
-            yield images
-            bar.update(len(images))
+    return found
 
 
 # --- classes ---------------------------------------------------------------------------------------------------------
@@ -112,46 +132,49 @@ def classes_of(text: str | None, run: Run, at_most: int | None = None, option: s
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
-def open_run(options: argparse.Namespace, modules: Sequence[str], overrides: Sequence[str] = ()) -> Run:
-    """Opens the run that the options name, with the average that they choose; `overrides` are options of its model.
+def open_run(
+    request: RunRequest, prog: str, guidance: float | None = None, guide: str | pathlib.Path | None = None
+) -> Opened:
+    """Opens the run that a request names, with the average and the options of its model that it asks for.
 
-    Sets `options.variants`, for `check_used`. Raises ValueError for options of the model's guidance where nothing would
-    read them, and for such as need other weights than the run has.
+    `prog` is the command's name, for messages; `guide` a second run that guides it, as strongly as `guidance` says.
+    Raises ValueError for options of the model's guidance where nothing would read them, and for such as need other
+    weights than the run has.
     """
     compiling.use_persistent_cache()
-    run = load(options.run, modules, step=options.step)
-    guide = load(options.guide, modules) if getattr(options, "guide", None) else None
-    if options.std is not None and options.average:
-        raise ValueError(f"--std {options.std}, --average {options.average}: give one of the two")
+    modules = import_modules(request.modules)
+    run = load(pathlib.Path(request.run), modules, step=request.step)
+    guiding = load(pathlib.Path(guide), modules) if guide else None
+    if request.std is not None and request.average:
+        raise ValueError(f"--std {request.std}, --average {request.average}: give one of the two")
     stored = run.experiment
 
     def parse(words: Sequence[str]) -> Experiment:
-        return parse_overrides(stored, words, f"{options.parser.prog} {options.run}", prefix=("model",))
+        return parse_overrides(stored, words, f"{prog} {request.run}", prefix=("model",))
 
-    changed = parse(overrides)
-    _check_guidance(options, stored.model, changed.model)
-    _check_fits(run, changed, overrides)
-
-    run = run.with_average(options.average) if options.std is None else run.reconstruct(options.std)
+    changed = parse(request.overrides)
+    _check_guidance(stored.model, changed.model, guidance)
+    _check_fits(run, changed, request.overrides)
+    run = run.with_average(request.average) if request.std is None else run.reconstruct(request.std)
 
     def of_model(model: Model) -> Run:
         found = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, model=model))
-        return found.guided_by(guide) if guide else found
+        return found.guided_by(guiding) if guiding else found
 
-    options.variants = [
-        Variant(words, of_model(experiment.model).experiment.model)
-        for words, experiment in without_each(parse, changed, overrides)
-    ]
-    return of_model(changed.model)
+    variants = without_each(parse, changed, request.overrides)
+    return Opened(
+        of_model(changed.model),
+        tuple(Variant(words, of_model(other.model).experiment.model) for words, other in variants),
+    )
 
 
-def _check_guidance(options: argparse.Namespace, stored: Model, changed: Model) -> None:
+def _check_guidance(stored: Model, changed: Model, guidance: float | None) -> None:
     """Raises ValueError where the options change what a guidance scale does, but give none."""
     if not (isinstance(stored, SetsGuidance) and isinstance(changed, SetsGuidance)):
         return
     was, now = stored.guidance_settings, changed.guidance_settings
     idle = next((name for name in now if now[name] != was.get(name)), None)
-    if idle and getattr(options, "guidance", None) is None:
+    if idle and guidance is None:
         raise ValueError(
             f"--model.{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2"
         )
@@ -161,7 +184,7 @@ def _check_fits(run: Run, experiment: Experiment, overrides: Sequence[str]) -> N
     """Raises ValueError where the networks of `experiment` have arrays of other shapes than the weights of `run`."""
     if experiment == run.experiment:
         return
-    rows = {**rows_of_model(run.experiment), **rows_of_model(experiment)}  # the other direction has other sources
+    rows = {**model_row_shapes(run.experiment), **model_row_shapes(experiment)}  # the other direction has other sources
     wanted = program.abstract_state(experiment, rows, mesh_of(run.nets), run.step)
     have, want = (_shapes((state.params, state.stats)) for state in (run.state, wanted))
     wrong = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
@@ -176,50 +199,3 @@ def _check_fits(run: Run, experiment: Experiment, overrides: Sequence[str]) -> N
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path[1:], simple=True, separator="/"): leaf.shape for path, leaf in leaves}
-
-
-# --- options that nothing reads --------------------------------------------------------------------------------------
-
-
-def groups_of(overrides: Sequence[str]) -> list[list[str]]:
-    """Returns the options among the words of a command line, each with its values."""
-    groups: list[list[str]] = []
-    for word in overrides:
-        if word.startswith("--") or not groups:
-            groups.append([])
-        groups[-1].append(word)
-    return groups
-
-
-def without_each(
-    parse: Callable[[list[str]], Experiment], changed: Experiment, overrides: Sequence[str]
-) -> list[tuple[str, Experiment]]:
-    """Returns each option that makes `parse` give the `changed` experiment, and what it gives without this one.
-
-    Options that others build on, so that `parse` refuses these alone, are left out: they are read.
-    """
-    groups, found = groups_of(overrides), []
-    for i, words in enumerate(groups):
-        rest = [word for j, others in enumerate(groups) if j != i for word in others]
-        with contextlib.suppress(ValueError, TypeError, SystemExit), contextlib.redirect_stderr(io.StringIO()):
-            experiment = parse(rest)
-            if experiment != changed:
-                found.append((" ".join(words), experiment))
-    return found
-
-
-def check_used(options: argparse.Namespace, model: Model, text_of: Callable[[Any], str]) -> None:
-    """Raises ValueError for an option of the model without which the program, `text_of(model)`, is the same."""
-    if not options.variants:
-        return
-    text = text_of(model)
-    idle = next((words for words, other in options.variants if _same(text, text_of, other)), None)
-    if idle:
-        raise ValueError(f"{idle}: changes nothing of what is drawn here: leave it out")
-
-
-def _same(text: str, text_of: Callable[[Any], str], other: Model) -> bool:
-    try:
-        return text_of(other) == text
-    except (ValueError, TypeError):  # of a model that cannot be drawn from so: then the option does change something
-        return False

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import math
 import pathlib
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from imagegen_jax.cli.command import Command
 from imagegen_jax.cli.options import integer
 from imagegen_jax.cli.runs import (
     SCALARS,
+    Opened,
+    RunRequest,
     add_guide,
     add_run_options,
     add_scalar,
-    check_used,
     classes_of,
     open_run,
     scalars_of,
-    with_progress,
-)  # fmt: skip
+)
 from imagegen_jax.core import draw
 from imagegen_jax.core.grid import beside, grid, magnified, repeated
 from imagegen_jax.core.image import is_image
@@ -32,7 +33,7 @@ from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.shard import mesh_of
 from imagegen_jax.core.space import picture_of, sample_shape, space_of
 from imagegen_jax.data.output import ARRAYS, FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
-from imagegen_jax.data.streaming import check_folder, write_chunks
+from imagegen_jax.data.streaming import check_folder, with_progress, write_chunks
 from imagegen_jax.data.user_images import read_images
 from imagegen_jax.data.writers import WRITERS
 from imagegen_jax.metrics.extractor import hash_tree
@@ -51,7 +52,7 @@ EXAMPLES = """examples:
   imagegen sample runs/demo --model.levels.steps 32 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
-  imagegen sample runs/edm_digits --guidance 4 --model.guidance interval --model.guidance.high 2
+  imagegen sample runs/edm_digits --guidance 4 --model.guidance GuidanceInterval --model.guidance.high 2
   imagegen sample runs/edm_digits --guide runs/edm_digits_guide --guidance 2        away from a weaker model
   imagegen sample runs/edm_digits --guide runs/noisy_classifier_digits --guidance 1    towards the labels
   imagegen sample runs/pix2pix --source facade.png other.jpg  your own images, translated
@@ -61,103 +62,107 @@ EXAMPLES = """examples:
 A folder and an .npz are written as the images are drawn; where that is interrupted, the same command goes on."""
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `imagegen sample`."""
-    add_run_options(parser)
-    for name in SCALARS:
-        add_scalar(parser, name)
-    add_guide(parser)
-    parser.add_argument("--n", type=integer(), help=f"how many images (default: {IMAGES}, or one for each --source)")
-    parser.add_argument(
-        "--out",
-        default="grid.png",
-        help="a grid .png, .jpg or .webp, a folder/ of PNGs, or the arrays as .npz or .npy (default: grid.png)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="begin anew where --out holds an earlier call's images"
-    )
-    parser.add_argument("--chunk", type=integer(), default=256, help="images drawn at a time (default: 256)")
-    parser.add_argument(
-        "--source", nargs="+", metavar="PLACE",
-        help="images to translate: files, folders or .zip files (default: those that the run was trained on)",
-    )  # fmt: skip
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SampleRequest(RunRequest):
+    """Which images are drawn from a run, and where they are written."""
+
+    n: int | None = None  # None: 64, or one for each of `source`
+    out: str | pathlib.Path = "grid.png"  # a picture, a folder/, an .npz or an .npy
+    overwrite: bool = False  # begin anew where `out` holds an earlier call's images
+    chunk: int = 256  # images drawn at a time
+    source: tuple[str, ...] | None = None  # places of images to translate; None: those that the run was trained on
+    truncation: float | None = None
+    guidance: float | None = None
+    guide: str | pathlib.Path | None = None  # a second run, which guides this one
 
 
-def run_command(options: argparse.Namespace, overrides: Sequence[str], modules: Sequence[str]) -> None:
-    """Draws what the command line asks for, and writes it."""
-    place, kind = check_output(options.out, (*PICTURES, *ARRAYS, FOLDER)), kind_of(options.out)
+def run(request: SampleRequest) -> pathlib.Path:
+    """Draws what a request asks for, writes it, says so and returns the place.
+
+    Raises ValueError, before anything is drawn, for a place that cannot be written, and for what the run's model cannot
+    draw or would not read.
+    """
+    place, kind = check_output(request.out, (*PICTURES, *ARRAYS, FOLDER)), kind_of(request.out)
     if kind == FOLDER:
-        check_folder(place, options.overwrite)
-    elif kind in PICTURES and options.overwrite:
+        check_folder(place, request.overwrite)
+    elif kind in PICTURES and request.overwrite:
         raise ValueError(f"--overwrite: a {kind} takes the place of an earlier one anyway: leave it out")
-    run = open_run(options, modules, overrides)
-    model, data = run.experiment.model, run.experiment.data
+    opened = open_run(request, "imagegen sample", request.guidance, request.guide)
+    model = opened.model
     if kind == FOLDER and not space_of(model).draws_images:
-        raise ValueError(f"--out {options.out}: {_LATENTS}, and no PNG can hold them: write an .npz or .npy")
-    sources = _sources(options, model)
-    n = len(next(iter(sources.values()))) if sources else options.n or IMAGES
+        raise ValueError(f"--out {request.out}: {_LATENTS}, and no PNG can hold them: write an .npz or .npy")
+    sources = _sources(request, model)
+    n = len(next(iter(sources.values()))) if sources else request.n or IMAGES
     if kind in PICTURES:
-        _check_grid(place, n, len(wanted_classes(options, run, n)), model)
-    labels = labels_of(options, run, n)
-    given = scalars_of(options, model) | sources
-    conditions = draw.completed(given, model, data.open, n, options.seed)
-    asked = {**conditions, **draw.label_conditions(labels)}
-    check_used(options, model, lambda model: draw.program_text(model, run.nets, n, asked, options.chunk))
-    chunks = functools.partial(run.sample_chunks, n, labels, options.seed, options.chunk, **conditions)
+        _check_grid(place, n, len(wanted_classes(request.labels, opened.run, n)), model)
+    labels = labels_of(request.labels, opened.run, n)
+    conditions = _conditions(request, opened, n, labels, sources)
+    chunks = functools.partial(opened.run.sample_chunks, n, labels, request.seed or 0, request.chunk, **conditions)
     if kind in PICTURES:
-        shown = conditions.get(translated(model))
         images = np.concatenate(list(with_progress(chunks(), n)))
-        write_samples(place, picture_of(model, images), labels, shown)
+        write_samples(place, picture_of(model, images), labels, conditions.get(translated(model)))
     else:
         writer = WRITERS[kind](place, n, labels)
-        call = _call(options, run, n, overrides, conditions)
-        write_chunks(writer, call, lambda start: chunks(start=start), options.overwrite)
-    print(f"{n} images in {options.out}")
+        call = _call(request, opened.run, n, conditions)
+        write_chunks(writer, call, lambda start: chunks(start=start), request.overwrite)
+    print(f"{n} images in {request.out}")
     if kind in PICTURES and not space_of(model).draws_images:
         print(f"a picture for looking at only: {_LATENTS}, which --out latents.npz writes", file=sys.stderr)
+    return place
 
 
-def _call(
-    options: argparse.Namespace, run: Run, n: int, overrides: Sequence[str], conditions: draw.Conditions
+def _conditions(
+    request: SampleRequest, opened: Opened, n: int, labels: np.ndarray | None, sources: dict[str, np.ndarray]
 ) -> dict[str, Any]:
+    """What images are drawn from beside labels. Raises ValueError for options of the model that change nothing."""
+    model, run = opened.model, opened.run
+    scalars = scalars_of(model, truncation=request.truncation, guidance=request.guidance)
+    given = dict(draw.filled_from_data(scalars | sources, model, run.experiment.data.open, n, request.seed or 0))
+    asked = {**given, **draw.label_conditions(labels)}
+    opened.check_used(lambda model: draw.program_text(model, run.nets, n, asked, request.chunk))
+    return given
+
+
+def _call(request: SampleRequest, run: Run, n: int, conditions: draw.Conditions) -> dict[str, Any]:
     """All that the images follow from: an interrupted call with the same goes on."""
     return {
         "run": str(run.workdir.resolve()),
         "step": run.step,
         "weights": hash_tree(run.nets)[:16],
-        "options": " ".join(overrides),
-        "guide": str(options.guide or ""),
+        "options": " ".join(request.overrides),
+        "guide": str(request.guide or ""),
         "n": n,
-        "labels": options.labels or "",
-        "seed": options.seed,
-        "chunk": draw.chunk_on(mesh_of(run.nets), n, options.chunk),
-        **{name: getattr(options, name) for name in SCALARS},
+        "labels": request.labels or "",
+        "seed": request.seed,
+        "chunk": draw.chunk_on(mesh_of(run.nets), n, request.chunk),
+        "truncation": request.truncation,
+        "guidance": request.guidance,
         "conditions": hash_tree(dict(conditions))[:16],
         "platform": jax.default_backend(),
     }
 
 
-def _sources(options: argparse.Namespace, model: Model) -> dict[str, np.ndarray]:
+def _sources(request: SampleRequest, model: Model) -> dict[str, np.ndarray]:
     """What --source names, by the name that the model has for it; {} without the option."""
-    if not options.source:
+    if not request.source:
         return {}
     name = translated(model)
     if not name:
         raise ValueError(f"--source: a {type(model).__name__} makes images from none: leave it out")
-    images = read_images(options.source, condition_rows(model)[name].shape)
-    if options.n is not None and options.n > len(images):
-        raise ValueError(f"--n {options.n}: there are {len(images)} images in --source")
-    return {name: images[: options.n]}
+    images = read_images(request.source, condition_rows(model)[name].shape)
+    if request.n is not None and request.n > len(images):
+        raise ValueError(f"--n {request.n}: there are {len(images)} images in --source")
+    return {name: images[: request.n]}
 
 
-def wanted_classes(options: argparse.Namespace, run: Run, n: int) -> list[int]:
-    """Returns the classes of `n` images, those asked for or all; [] without classes."""
-    return classes_of(options.labels, run, n) or list(range(run.experiment.num_classes))
+def wanted_classes(labels: str | None, run: Run, n: int) -> list[int]:
+    """Returns the classes of `n` images, those that `labels` names or all; [] without classes."""
+    return classes_of(labels, run, n) or list(range(run.experiment.num_classes))
 
 
-def labels_of(options: argparse.Namespace, run: Run, n: int) -> np.ndarray | None:
+def labels_of(labels: str | None, run: Run, n: int) -> np.ndarray | None:
     """Returns the class of each of `n` images, those of `wanted_classes` each as often and in order, or None."""
-    wanted = wanted_classes(options, run, n)
+    wanted = wanted_classes(labels, run, n)
     return np.sort(np.resize(np.asarray(wanted, np.int32), n), kind="stable") if wanted else None
 
 
@@ -196,3 +201,28 @@ def _check_grid(place: pathlib.Path, n: int, classes: int, model: Model) -> None
             "folder/ or an .npz (--out), or ask for fewer"
         )
     check_picture_size(place, height * zoom, width * zoom)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `imagegen sample`."""
+    add_run_options(parser)
+    for name in SCALARS:
+        add_scalar(parser, name)
+    add_guide(parser)
+    parser.add_argument("--n", type=integer(), help=f"how many images (default: {IMAGES}, or one for each --source)")
+    parser.add_argument(
+        "--out",
+        default="grid.png",
+        help="a grid .png, .jpg or .webp, a folder/ of PNGs, or the arrays as .npz or .npy (default: grid.png)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="begin anew where --out holds an earlier call's images"
+    )
+    parser.add_argument("--chunk", type=integer(), default=256, help="images drawn at a time (default: 256)")
+    parser.add_argument(
+        "--source", nargs="+", metavar="PLACE",
+        help="images to translate: files, folders or .zip files (default: those that the run was trained on)",
+    )  # fmt: skip
+
+
+COMMAND = Command("sample", "draw images from a run", add_options, SampleRequest, run, EXAMPLES, takes_more=True)

@@ -1,27 +1,87 @@
-"""`python -m experiments.NAME` and `imagegen train`: an experiment, changed by options, trained in a folder."""
+"""`imagegen train` and `python -m experiments.NAME`: an experiment, changed by options, trained in a folder."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 
-from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import signals
-from imagegen_jax.core.claim import RunFolderError
+from imagegen_jax.cli.command import Command, from_options
+from imagegen_jax.cli.common import add_set_options, add_source_options
+from imagegen_jax.cli.errors import readable_errors
+from imagegen_jax.cli.targets import experiment_of, import_target
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.override import override, parse_overrides
-from imagegen_jax.core.pending import NonFiniteError
-from imagegen_jax.core.signals import Stopped
-from imagegen_jax.core.stored import CheckpointError
 from imagegen_jax.data.remedy import remedies_spelled, within
+from imagegen_jax.run import Run
 
-EXPECTED_ERRORS = (ValueError, TypeError, OSError, RunFolderError, CheckpointError, NonFiniteError)
+EXAMPLES = """examples:
+  imagegen train ddpm_digits                  a recipe: `imagegen list` shows them all
+  imagegen train dcgan_mnist --workdir runs/a --optim.generator.lr 1e-4
+  imagegen train my_experiment.py --smoke
+  imagegen train ddpm_cifar10 --help          every field as an option
+  imagegen train photos/ --recipe stylegan2 --size 64     your own images: a folder, a .zip, an .npz
+  imagegen train photos.zip --recipe edm --size 32 --steps 20000
+  imagegen train edm_cifar10 --data photos/               a recipe on other data
+
+Images of several classes are those in a folder for each: photos/cat/, photos/dog/; a model that knows classes then
+learns them. --recipe is one of {families}."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainRequest:
+    """What is trained, on which data, and where."""
+
+    target: str | None = None  # a module, the path of a .py file, or with `recipe` the place of images
+    _: dataclasses.KW_ONLY
+    recipe: str | None = None  # a family, for images of one's own
+    data: str | None = None  # other data than the experiment's, as `imagegen data` names them
+    size: int | None = None
+    channels: int | None = None
+    skip_damaged: bool | None = None
+    split: str | None = None
+    data_dir: str | None = None
+    workdir: str | pathlib.Path | None = None  # None: runs/NAME; resumes there
+    smoke: bool = False  # a tiny version that runs in seconds
+    resume_with_changes: bool = False
+    distributed: bool = False
+    overrides: tuple[str, ...] = ()  # options of the experiment, as words: ("--steps", "100")
+
+    @property
+    def wants_help(self) -> bool:
+        """Tells whether nothing is named that could be trained."""
+        return self.target in (None, "-h", "--help")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Returns the settings of the data that are given, by name."""
+        found = dataclasses.asdict(self)
+        names = ("size", "channels", "skip_damaged", "split", "data_dir")
+        return {name: found[name] for name in names if found[name] is not None}
+
+
+def run(request: TrainRequest) -> Run:
+    """Trains what a request names, leaves a report and returns the run.
+
+    Raises ValueError for what cannot be trained, before anything is compiled, and what `fit` raises.
+    """
+    if request.target is None:
+        raise ValueError("nothing is named to be trained: give a module, a .py file, or images and a recipe")
+    prog = f"imagegen train {request.target}"
+    if request.recipe is not None:
+        return _trained(*_recipe_for_images(request), request, f"{prog} --recipe {request.recipe}")
+    module = import_target(request.target)
+    experiment, smoke = experiment_of(module), vars(module).get("smoke", {})
+    if not isinstance(smoke, Mapping):
+        raise ValueError(f"{request.target}: `smoke` is a {type(smoke).__name__}, not a mapping of fields to values")
+    return _trained(experiment, smoke, request, prog)
 
 
 def main(
@@ -37,17 +97,25 @@ def main(
     """
     prog = prog or f"python -m {_module_name()}"
     options, rest = _parser(prog).parse_known_args(arguments)
+    request = from_options(TrainRequest, {**vars(options), "overrides": tuple(rest)})
     with readable_errors():
-        if options.distributed:
-            initialize_distributed()
-        if options.smoke:
-            experiment = override(experiment, smoke or {})
-        experiment = parse_overrides(experiment, rest, prog, _parser(prog).format_help())
-        with remedies_spelled(within(data=experiment.data, evaluation=experiment.evaluation)):
-            train(experiment, options.workdir or pathlib.Path("runs") / experiment.name, options.resume_with_changes)
+        _trained(experiment, smoke or {}, request, prog)
 
 
-def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bool) -> None:
+def _trained(experiment: Experiment, smoke: Mapping[str, Any], request: TrainRequest, prog: str) -> Run:
+    """The run of an experiment, changed as a request asks: made tiny, then put on other data, then by options."""
+    if request.distributed:
+        initialize_distributed()
+    if request.smoke:
+        experiment = override(experiment, smoke)
+    experiment = _on_other_data(experiment, request)
+    experiment = parse_overrides(experiment, request.overrides, prog, _parser(prog).format_help())
+    workdir = pathlib.Path(request.workdir or pathlib.Path("runs") / experiment.name)
+    with remedies_spelled(within(data=experiment.data, evaluation=experiment.evaluation)):
+        return train(experiment, workdir, request.resume_with_changes)
+
+
+def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bool) -> Run:
     """Trains, and leaves a report; a run that was stopped leaves one too, a start that was refused does not."""
     from imagegen_jax.report import write_report
     from imagegen_jax.run import fit
@@ -59,35 +127,7 @@ def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bo
             print(f"no report: {error}", file=sys.stderr)
 
     print(f"run folder: {workdir}", file=sys.stderr)
-    fit(experiment, workdir, resume_with_changes, at_end=report)
-
-
-class readable_errors:  # noqa: N801  (used like a function)
-    """Ends the process with a message instead of a traceback for errors that a user can mend."""
-
-    def __enter__(self) -> None:
-        self._interruptible = signals.interruptible()
-        self._interruptible.__enter__()
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        self._interruptible.__exit__(None, None, None)
-        if isinstance(error, KeyboardInterrupt) and not os.environ.get("IMAGEGEN_TRACEBACK"):
-            print(str(error) or "interrupted", file=sys.stderr)
-            leave(128 + signals.signal_of(error))
-        if isinstance(error, Stopped):
-            print(error, file=sys.stderr)
-            leave(128 + error.signum)
-        if isinstance(error, EXPECTED_ERRORS) and not os.environ.get("IMAGEGEN_TRACEBACK"):
-            print(f"error: {error}\n(IMAGEGEN_TRACEBACK=1 shows where)", file=sys.stderr)
-            leave(1)
-
-
-def leave(code: int) -> NoReturn:
-    """Ends the process with a code, and does not wait for compilations that are under way and of no use any more."""
-    if compiling.busy():
-        sys.stdout.flush()
-        os._exit(code)
-    raise SystemExit(code) from None
+    return fit(experiment, workdir, resume_with_changes, at_end=report)
 
 
 def initialize_distributed() -> None:
@@ -104,17 +144,85 @@ def initialize_distributed() -> None:
         jax.distributed.initialize()
 
 
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
+# --- other data ------------------------------------------------------------------------------------------------------
+
+
+def _recipe_for_images(request: TrainRequest) -> tuple[Experiment, Mapping[str, Any]]:
+    """The recipe of a family for the size asked for, named after it and the images, and its smoke."""
+    from imagegen_jax.recipes.families import SIZE, recipe_of
+    from imagegen_jax.recipes.own_data import own_size
+
+    assert request.recipe is not None and request.target is not None
+    if request.data is not None:
+        raise ValueError(f"--data {request.data}: with --recipe the images are named first: {request.target}")
+    found = recipe_of(request.recipe, request.size or own_size(request.target, SIZE))
+    stem = re.sub(r"\W+", "_", pathlib.Path(request.target.rpartition(":")[2]).stem).strip("_")
+    return dataclasses.replace(found.experiment, name=f"{request.recipe}_{stem or 'images'}"), found.smoke
+
+
+def _on_other_data(experiment: Experiment, request: TrainRequest) -> Experiment:
+    """The experiment on the data that a request names, if it names any."""
+    place = request.target if request.recipe is not None else request.data
+    if place is None:
+        if request.settings:
+            name, value = next(iter(request.settings.items()))
+            raise ValueError(
+                f"--{name.replace('_', '-')} {value}: says how other data are read, but none are named: add --data, "
+                f"or change the experiment's own, as with --data.{name}"
+            )
+        return experiment
+    from imagegen_jax.data.parse import SETTINGS
+    from imagegen_jax.data.remedy import as_options
+    from imagegen_jax.recipes.fit import fitted
+    from imagegen_jax.recipes.own_data import own_source
+
+    with remedies_spelled(as_options(SETTINGS)):
+        return fitted(experiment, own_source(place, request.settings, experiment.model.image_shape))
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of `imagegen train`, which are not those of its experiment."""
+    parser.add_argument(
+        "target", nargs="?",
+        help="a recipe such as ddpm_digits, a module, the path of a .py file, or with --recipe the place of images",
+    )  # fmt: skip
+    parser.add_argument("--recipe", metavar="FAMILY", help="train a model of this family on your own images")
+    _add_run_options(parser)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=pathlib.Path, help="the run's folder (default: runs/NAME); resumes there")
     parser.add_argument("--smoke", action="store_true", help="a tiny version that runs in seconds on a CPU")
     parser.add_argument(
         "--resume-with-changes", action="store_true", help="go on in an old folder with other values, such as steps"
     )
     parser.add_argument("--distributed", action="store_true", help="join the other processes of a run over many hosts")
+    parser.add_argument(
+        "--data", metavar="PLACE",
+        help="train on other data: a folder, a .zip, an .npz, a TFDS name, ...; the model is fitted to their shape and "
+        "classes",
+    )  # fmt: skip
+    add_source_options(parser)
+    add_set_options(parser)
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
+    _add_run_options(parser)
     return parser
 
 
 def _module_name() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name if spec else pathlib.Path(sys.argv[0]).stem
+
+
+FAMILIES = "dcgan, cgan, wgan, sngan, stylegan2, r3gan, vae, ddpm, edm, flow"  # `recipes.families` takes long to import
+
+COMMAND = Command(
+    "train", "train a recipe, an experiment of your own, or on your own images", add_options, TrainRequest, run,
+    EXAMPLES.replace("{families}", FAMILIES), takes_more=True, own_help=True,
+)  # fmt: skip

@@ -16,7 +16,7 @@ import pathlib
 import sys
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from imagegen_jax.core.user_module import import_target
@@ -94,6 +94,18 @@ def _parts(hint: Any) -> Iterator[Any]:
             yield from _parts(part)
     else:
         yield hint
+
+
+def item_of(hint: Any) -> Any:
+    """Returns the annotation of the items of a mapping that is annotated so; `Any` where it does not say."""
+    parts = typing.get_args(hint)
+    return parts[1] if len(parts) == 2 and typing.get_origin(hint) is Mapping else Any
+
+
+def plain(hint: Any) -> Any:
+    """Returns an annotation without what `Annotated` adds to it or to its parts."""
+    holder = type("Holder", (), {"__annotations__": {"hint": hint}})
+    return typing.get_type_hints(holder)["hint"]
 
 
 def is_protocol(hint: Any) -> bool:

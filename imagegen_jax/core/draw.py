@@ -152,11 +152,17 @@ def _to_host(images: Any) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(images, tiled=True))
 
 
-def completed(conditions: Conditions, model: Model, open_data: Callable[[], Any], n: int, seed: int) -> Conditions:
-    """Adds to `conditions` what else `model` makes images from: the data's first `n` rows in the order of `seed`."""
+def filled_from_data(
+    conditions: Conditions, model: Model, open_data: Callable[[], Any], n: int, seed: int
+) -> Conditions:
+    """Adds to `conditions` what else `model` makes images from: the data's first `n` rows in the order of `seed`.
+
+    So it does with what these rows have beside, such as which tokens are seen.
+    """
     missing = [name for name in condition_rows(model) if name not in conditions]
     batch = open_data().batch(0, n, seed) if missing else {}
-    return {**conditions, **{name: batch[name] for name in missing}}
+    beside = [name for name in optional_conditions(model) if name in batch and name not in conditions]
+    return {**conditions, **{name: batch[name] for name in (*missing, *beside)}}
 
 
 def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:

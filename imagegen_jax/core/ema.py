@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.bounds import BelowOne, Natural, Positive
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.optim import Clock
 
 AVERAGED_COLLECTIONS = ("params", "batch_stats")
@@ -30,6 +31,9 @@ class Average(Protocol):
     def decay(self, clock: Clock, batch_size: int) -> Float[Array, ""]:
         """The weight of the past in [0, 1]; `clock.step` counts the steps completed before this one."""
         ...
+
+
+AnyAverage = Annotated[Average, Choices("imagegen_jax.core.ema:FixedDecay, HalfLife, PowerFunction")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
-from imagegen_jax.core.ema import Average, PowerFunction
+from imagegen_jax.core.ema import AnyAverage, PowerFunction
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.image import is_image
 from imagegen_jax.core.model import (
@@ -24,7 +24,7 @@ from imagegen_jax.core.model import (
     condition_rows,
     num_classes,
 )
-from imagegen_jax.core.optim import Optimizer
+from imagegen_jax.core.optim import AnyOptimizer
 from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.source import Source, class_names_of, labels_of
 from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
@@ -64,8 +64,8 @@ class Experiment:
     name: str
     model: Any  # a core.model.Model
     data: Any  # a core.source.Source
-    optim: Mapping[str, Optimizer]  # network -> its optimizer; a network without one is frozen
-    averages: Mapping[str, Average] = FrozenMap()  # name -> moving average; sampling reads the first
+    optim: Mapping[str, AnyOptimizer]  # network -> its optimizer; a network without one is frozen
+    averages: Mapping[str, AnyAverage] = FrozenMap()  # name -> moving average; sampling reads the first
     augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str] = FrozenMap()  # network -> a run folder or an .npz of weights to start from
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
@@ -116,12 +116,12 @@ def _require(experiment: Experiment, name: str, holds: bool, rule: str) -> None:
 Rows = Mapping[str, jax.ShapeDtypeStruct]  # the shape and dtype of one row of each leaf of a batch
 
 
-def rows_of(dataset: Any) -> Rows:
+def row_shapes(dataset: Any) -> Rows:
     """What one row of a data set's batches looks like."""
     return {name: jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for name, a in dataset.batch(0, 1).items()}
 
 
-def rows_of_model(experiment: Experiment) -> Rows:
+def model_row_shapes(experiment: Experiment) -> Rows:
     """Returns what a row of a batch is as the model has it: its images, labels where it knows classes, and sources."""
     rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8), **condition_rows(experiment.model)}
     return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
@@ -157,7 +157,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
     """Raises ValueError for all that is wrong with an experiment and can be known before anything is compiled."""
     check_batch_size(experiment.batch_size, experiment.microbatches, experiment.mesh.build())
     _check_labels(experiment, dataset)
-    nets = abstract_nets(experiment.model, rows_of(dataset))
+    nets = abstract_nets(experiment.model, row_shapes(dataset))
     phases = experiment.model.phases(stage_at(experiment.model, 0))
     trained = {name for phase in phases for name in phase.trains}
     for name in sorted(trained - set(nets)):

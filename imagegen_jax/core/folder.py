@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.claim import RunFolderError
-from imagegen_jax.core.experiment import Experiment, Rows, rows_of
+from imagegen_jax.core.experiment import Experiment, Rows, row_shapes
 from imagegen_jax.core.identity import contents
 from imagegen_jax.core.log import write_json
 from imagegen_jax.core.metrics_log import read_lines
@@ -136,7 +136,7 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _record_of(dataset: Any) -> dict[str, Any]:
-    record = _rows_record(rows_of(dataset), class_names_of(dataset))
+    record = _rows_record(row_shapes(dataset), class_names_of(dataset))
     number = {"images": len(dataset)} if isinstance(dataset, Recorded) else {}
     return record | number | {"content": contents(dataset)}
 

@@ -58,7 +58,7 @@ def train(
             dataset = experiment.data.open()
             changed = folders.compare_data(workdir, changed, dataset, resume_with_changes)
             program = Program(experiment, dataset)
-        with Run(program, workdir, progress, quiet) as run:
+        with LiveRun(program, workdir, progress, quiet) as run:
             state = run.start(pretrained)
             begin()
             if changed:
@@ -69,7 +69,7 @@ def train(
             return program, run.to_the_end(state)
 
 
-class Run:
+class LiveRun:
     """What a live run holds beside its state: files, checkpoints, metrics not yet written."""
 
     def __init__(self, program: Program, workdir: pathlib.Path, progress: Progress, quiet: bool) -> None:
@@ -287,7 +287,7 @@ class Run:
                 self.log.image(step, picture)
         self.pending.restart(step)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> LiveRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:

@@ -20,9 +20,6 @@ Variables = Mapping[str, Any]  # the linen collections of one network: "params",
 Nets = Mapping[str, Variables]  # network name -> its collections; "params" may be absent
 PRNGKey = Key[Array, ""]
 PRNGKeys = Key[Array, " b"]
-Latents = Float[Array, "n z"]
-Styles = Float[Array, "n l d"]  # a style for each layer
-Denoise = Callable[[Float[Array, "b ..."], Float[Array, " b"]], Float[Array, "b ..."]]  # (x, sigma) -> x_0
 
 
 class Inputs(NamedTuple):
@@ -65,7 +62,8 @@ class Entry(NamedTuple):
 
 # --- what a model can do ---------------------------------------------------------------------------------------------
 # None of these is inherited from: a class that has the members takes part, also a user's own. Data members are
-# properties here, so that fields, class variables and properties all count.
+# properties here, so that fields, class variables and properties all count. The core reads these; those that
+# editing, guidance and commands know families by are in `core.capabilities`.
 
 
 @runtime_checkable
@@ -173,73 +171,6 @@ class Entering(Protocol):
         ...
 
 
-@runtime_checkable
-class FromLatents(Protocol):
-    """A model that makes each image of a latent, by which images can be edited."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]: ...
-
-    @property
-    def latent_dim(self) -> int:
-        """How many values a latent has."""
-        ...
-
-    def generate(self, nets: Nets, z: Latents, conditions: Batch) -> Image:
-        """Images in [-1, 1], which follow from the latents and `conditions`, with a row a latent, alone."""
-        ...
-
-
-@runtime_checkable
-class DrawsLatents(Protocol):
-    """A model whose latents are not drawn from a standard normal."""
-
-    def latents(self, key: PRNGKey, n: int, conditions: Batch) -> Latents:
-        """Draws `n` latents, as `sample` does."""
-        ...
-
-
-@runtime_checkable
-class StyleBased(FromLatents, Protocol):
-    """A model that makes styles of latents, one for each layer, and images of styles."""
-
-    @property
-    def layers(self) -> int:
-        """How many styles an image has."""
-        ...
-
-    def styles(
-        self,
-        nets: Nets,
-        z: Latents,
-        label: Int[Array, " n"] | None = None,
-        truncation: float | Float[Array, " n"] = 1.0,
-    ) -> Styles:
-        """The styles of latents."""
-        ...
-
-    def synthesise(self, nets: Nets, w: Styles, keys: PRNGKeys | None = None) -> Float[Array, "n h w k"]:
-        """Images of styles, not clipped; without keys, with the constant noise."""
-        ...
-
-
-@runtime_checkable
-class Denoising(Protocol):
-    """A model that draws by a denoiser, so that its images can be guided, edited and restored."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]: ...
-
-    @property
-    def path(self) -> Any:
-        """A `diffusion.solver.Path`: the solver that draws, and the levels that it goes along."""
-        ...
-
-    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers see of the network."""
-        ...
-
-
 def starts_from_data(model: object) -> bool:
     """Tells whether `model.init` wants the first batch of training."""
     return isinstance(model, StartsFromData) and model.starts_from_data
@@ -309,34 +240,3 @@ def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
 
 def _times(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape)
-
-
-# --- guidance of one model by another --------------------------------------------------------------------------------
-
-
-@runtime_checkable
-class GuidedModel(Generative, Protocol):
-    """A model that draws as another does, guided by a second one; `conditions["guidance"]` says how strongly."""
-
-    def joined(self, nets: Nets, of_guide: Nets) -> Mapping[str, Variables]:
-        """The networks of the model and of its guide as those of this."""
-        ...
-
-
-@runtime_checkable
-class Guidable(Protocol):
-    """A model whose samples another can guide, such as a classifier of noisy images or a weaker model of its kind."""
-
-    def guided_by(self, guide: Model) -> GuidedModel:
-        """This model, guided by another. Raises ValueError where the two do not go together."""
-        ...
-
-
-@runtime_checkable
-class SetsGuidance(Protocol):
-    """A model with fields that say what a guidance scale does; nothing reads them where no scale is given."""
-
-    @property
-    def guidance_settings(self) -> Mapping[str, Any]:
-        """Those fields, by name."""
-        ...

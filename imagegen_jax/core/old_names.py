@@ -33,7 +33,10 @@ def renamed(node: Any, name: str) -> str:
         found = upgrade(node, name, marker)
     except Exception:  # of a class that looks at the value: then it is not the name alone that has changed
         return name
-    return next((field for field, item in (found or {}).items() if item is marker), name)
+    now = next((field for field, item in (found or {}).items() if item is marker), name)
+    if now == name and name.startswith("no_"):  # the option that sets a field to False
+        return "no_" + renamed(node, name.removeprefix("no_"))
+    return now
 
 
 def say(old: str, new: Sequence[str]) -> None:

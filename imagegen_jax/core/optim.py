@@ -17,7 +17,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax import moved
 from imagegen_jax.core.bounds import Count, Natural, Positive, Range
+from imagegen_jax.core.choices import Choices
+
+__getattr__ = moved.attributes(__name__)
 
 
 class Clock(NamedTuple):
@@ -34,6 +38,9 @@ class Schedule(Protocol):
     """A hyperparameter that changes with the training step."""
 
     def __call__(self, clock: Clock) -> Float[Array, ""]: ...
+
+
+AnySchedule = Annotated[Schedule, Choices("imagegen_jax.core.optim:WarmUp, CosineDecay, LinearDecay, InverseSqrt")]
 
 
 def _ramp(clock: Clock, warmup: int) -> Float[Array, ""]:
@@ -59,7 +66,7 @@ class WarmUp:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine:
+class CosineDecay:
     """From `peak` to `floor` along half a cosine, after a linear warm-up (Loshchilov & Hutter 2017, Eq. 5)."""
 
     peak: float
@@ -99,7 +106,7 @@ class InverseSqrt:
         return _ramp(clock, self.warmup) * self.peak / jnp.sqrt(jnp.maximum(clock.step / self.reference, 1.0))
 
 
-Number = float | WarmUp | Cosine | LinearDecay | InverseSqrt
+Number = float | AnySchedule
 Rate = Annotated[Number, Range(0)]
 Decay = Annotated[Number, Range(0, 1, below=True)]  # of a mean of the past, such as a moment
 
@@ -161,6 +168,9 @@ class Optimizer(Protocol):
     def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
         """`lazy` is the correction c of `lazy_correction`: rates become c * rate, and decays become decay ** c."""
         ...
+
+
+AnyOptimizer = Annotated[Optimizer, Choices("imagegen_jax.core.optim:Adam, AdamW, RMSprop, SGD")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 from imagegen_jax.core import old_names
-from imagegen_jax.core.choices import Options, import_class, is_protocol, lacking, options_of
+from imagegen_jax.core.choices import Options, import_class, is_protocol, item_of, lacking, options_of, plain
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.serial import fields_of
 
@@ -123,9 +123,9 @@ def parse_overrides(
     a dataclass takes the name of another that its annotation allows: `--model.sampler DDIM`. With `prefix`, only the
     options below these names are offered.
     """
-    node, rest = _choose_classes(node, list(arguments), list(prefix))
     import tyro  # here and below: it is slow to import, and a notebook has no command line
 
+    node, rest = _choose_classes(node, list(arguments), list(prefix))
     flags = tyro.cli(_mirror(node, prefix), args=rest, prog=prog, description=description)
     return override(node, dict(_changed(node, flags)))
 
@@ -166,18 +166,15 @@ def _values(arguments: Sequence[str]) -> list[str]:
 
 def _options(node: Any, parts: Sequence[str]) -> tuple[Options, Any]:
     """What can be named for the field at a path, and what it holds now; no names where it takes plain values alone."""
-    owner = None
+    hint: Any = None
     for part in parts:
-        owner = node
         if isinstance(node, Mapping) and part in node:
-            node = node[part]
+            node, hint = node[part], item_of(hint)
         elif dataclasses.is_dataclass(node) and part in {field.name for field in fields_of(node)}:
-            node = getattr(node, part)
+            node, hint = getattr(node, part), _hints(type(node), extras=True)[part]
         else:
             return options_of(None), None
-    if owner is None or isinstance(owner, Mapping):
-        return options_of(None), node
-    return options_of(_hints(type(owner), extras=True)[parts[-1]]), node
+    return options_of(hint), node
 
 
 def _chosen(option: str, given: str, options: Options, current: Any) -> Any:
@@ -202,37 +199,38 @@ def _chosen(option: str, given: str, options: Options, current: Any) -> Any:
     return cls()
 
 
-def _mirror(node: Any, prefix: Sequence[str] = ()) -> Any:
-    """A dataclass type with the plain values of `node` as fields and defaults, for tyro to make options of."""
+def _mirror(node: Any, prefix: Sequence[str] = (), whole: Any = None) -> Any:
+    """A dataclass type with the plain values of `node` as fields and defaults, for tyro to make options of.
+
+    `whole` is the annotation of `node`, for a mapping.
+    """
     import tyro
 
     fields: list[Any] = []
-    for name, value, hint, options, comment in _members(node):
+    for name, value, hint, comment in _members(node, whole):
         if prefix and name != prefix[0]:
             continue
+        options = options_of(hint)
         if options.names and (value is None or _has_fields(value)):
             chosen = tyro.conf.arg(name=name, help=comment, metavar=options.metavar())
             now = "None" if value is None else type(value).__name__
             fields.append((f"{name}{_CHOICE}", Annotated[str, chosen], now))
         if _has_fields(value) or isinstance(value, Mapping):
-            inner = _mirror(value, prefix[1:])
+            inner = _mirror(value, prefix[1:], hint)
             if dataclasses.fields(inner):
                 fields.append((name, inner, dataclasses.field(default_factory=inner)))
         elif not (_holds_dataclasses(value) or (options.names and value is None)):
             said = tyro.conf.arg(help=comment, metavar=options.metavar())
-            fields.append((name, Annotated[_narrow(hint, value), said], value))
+            fields.append((name, Annotated[_narrow(plain(hint), value), said], value))
     return dataclasses.make_dataclass(type(node).__name__, fields, frozen=True)
 
 
-def _members(node: Any) -> list[tuple[str, Any, Any, Options, str]]:
-    """(name, value, annotation, what can be named, comment) of each field of a dataclass or item of a mapping."""
+def _members(node: Any, whole: Any) -> list[tuple[str, Any, Any, str]]:
+    """(name, value, annotation, comment) of each field of a dataclass, or item of a mapping, annotated as a `whole`."""
     if isinstance(node, Mapping):
-        return [(name, value, type(value), options_of(None), "") for name, value in node.items()]
-    plain, hints, comments = _hints(type(node)), _hints(type(node), extras=True), _comments(type(node))
-    return [
-        (f.name, getattr(node, f.name), plain[f.name], options_of(hints[f.name]), comments.get(f.name, ""))
-        for f in fields_of(node)
-    ]
+        return [(name, value, item_of(whole), "") for name, value in node.items()]
+    hints, comments = _hints(type(node), extras=True), _comments(type(node))
+    return [(f.name, getattr(node, f.name), hints[f.name], comments.get(f.name, "")) for f in fields_of(node)]
 
 
 def _has_fields(value: Any) -> bool:
@@ -248,8 +246,8 @@ def _narrow(hint: Any, value: Any) -> Any:
     if hint is Any:
         return type(value)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        plain = [h for h in typing.get_args(hint) if not (dataclasses.is_dataclass(h) or is_protocol(h))]
-        return typing.Union[tuple(plain)]  # noqa: UP007  (made at run time)
+        kept = [h for h in typing.get_args(hint) if not (dataclasses.is_dataclass(h) or is_protocol(h))]
+        return typing.Union[tuple(kept)]  # noqa: UP007  (made at run time)
     if typing.get_origin(hint) is tuple and not value and not isinstance(typing.get_args(hint)[0], type):
         return tuple[str, ...]
     return hint

@@ -16,8 +16,16 @@ from jax.sharding import Mesh
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
 from imagegen_jax.core.checkpoint import abstract
-from imagegen_jax.core.draw import Conditions, completed, drawing, rows_at, sample
-from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, rows_of, validate
+from imagegen_jax.core.draw import Conditions, drawing, filled_from_data, rows_at, sample
+from imagegen_jax.core.experiment import (
+    Experiment,
+    Rows,
+    abstract_nets,
+    example_batch,
+    initializer,
+    row_shapes,
+    validate,
+)
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
@@ -52,7 +60,7 @@ class Program:
         model = self.experiment.model
         if starts_from_data(model):
             return initializer(model, self.spec.augment), self.batch(0)
-        rows = example_batch(rows_of(self.dataset), 2)
+        rows = example_batch(row_shapes(self.dataset), 2)
         return initializer(model), jax.tree.map(lambda row: np.zeros(row.shape, row.dtype), rows)
 
     def _jit_sharded(self, function: Any, *arguments: Any) -> Any:
@@ -61,7 +69,7 @@ class Program:
 
     def abstract_state(self, step: int) -> State:
         """The shapes and places of the state after `step` steps."""
-        return abstract_state(self.experiment, rows_of(self.dataset), self.mesh, step)
+        return abstract_state(self.experiment, row_shapes(self.dataset), self.mesh, step)
 
     def batch(self, step: int) -> Batch:
         """The rows of training step `step`, on the devices."""
@@ -124,13 +132,13 @@ class Program:
         What the model makes images from and `conditions` do not hold is taken from the data.
         """
         nets, model = networks(state, self.spec.average), self.experiment.model
-        given = completed(conditions or {}, model, lambda: self.dataset, n, seed)
+        given = filled_from_data(conditions or {}, model, lambda: self.dataset, n, seed)
         return sample(model, nets, n, seed, given, chunk)
 
     def check_sampling(self, step: int, n: int, conditions: Conditions | None = None, chunk: int = 256) -> None:
         """Traces what `sample` is to run after `step` steps, and so raises what that would, before time is spent."""
         nets, model = networks(self.abstract_state(step), self.spec.average), self.experiment.model
-        given = completed(conditions or {}, model, lambda: self.dataset, n, 0)
+        given = filled_from_data(conditions or {}, model, lambda: self.dataset, n, 0)
         draw, chunk = drawing(model, nets, n, given, chunk)
         draw.eval_shape(nets, np.uint32(0), np.uint32(0), rows_at(given, 0, chunk))
 
@@ -148,7 +156,13 @@ def _shown(show: Callable[[str], AbstractContextManager[None]], which: str, verb
 
 def enters(model: Model, step: int) -> bool:
     """Whether a new stage begins with training step `step`."""
-    return isinstance(model, Entering) and (step == 0 or stage_at(model, step) != stage_at(model, step - 1))
+    return _is_entering(type(model)) and (step == 0 or stage_at(model, step) != stage_at(model, step - 1))
+
+
+@functools.cache
+def _is_entering(kind: type) -> bool:
+    """Whether models of a class are `Entering`; see `step._is_staged`."""
+    return issubclass(kind, Entering)
 
 
 def _enter(experiment: Experiment, step: int) -> Callable[[State], State]:
@@ -160,7 +174,7 @@ def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) ->
     """The shapes and places of the state after `step` steps, without memory, compilation or data."""
     nets = abstract_nets(experiment.model, rows)
     state = jax.eval_shape(lambda nets: create(nets, experiment.optim, experiment.averages), nets)
-    for at in range(step if isinstance(experiment.model, Entering) else 0):
+    for at in range(step if _is_entering(type(experiment.model)) else 0):
         if enters(experiment.model, at):
             state = jax.eval_shape(_enter(experiment, at), state)
     return abstract(state, shard.state_sharding(mesh, state))

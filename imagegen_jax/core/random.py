@@ -26,3 +26,13 @@ def bernoulli_rows(keys: PRNGKeys, share: float) -> Bool[Array, " b"]:
 def integer_rows(keys: PRNGKeys, below: int) -> Int[Array, " b"]:
     """Draws integers from 0 to below `below`, each row from its own key: [B] -> [B]."""
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, below))(keys)
+
+
+def uniform_rows(keys: PRNGKeys, low: float = 0.0, high: float = 1.0) -> Float[Array, " b"]:
+    """Draws numbers from [`low`, `high`), each row from its own key: [B] -> [B]."""
+    return jax.vmap(lambda key: jax.random.uniform(key, minval=low, maxval=high))(keys)
+
+
+def fold_rows(keys: PRNGKeys, number: int) -> PRNGKeys:
+    """Folds one number into the key of each row: [B] -> [B]."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)

@@ -102,8 +102,8 @@ def put_batch(dataset: Any, step: int, n: int, seed: int, mesh: Mesh) -> dict[st
     slices: Mapping[Any, Any] = sharding.addressable_devices_indices_map((n,))
     parts: dict[str, list[jax.Array]] = {}
     for device, (rows,) in slices.items():
-        for name, rows_of in dataset.batch(step, n, seed, rows).items():
-            parts.setdefault(name, []).append(jax.device_put(rows_of, device))
+        for name, placed in dataset.batch(step, n, seed, rows).items():
+            parts.setdefault(name, []).append(jax.device_put(placed, device))
     return {
         name: jax.make_array_from_single_device_arrays((n, *arrays[0].shape[1:]), sharding, arrays)
         for name, arrays in parts.items()

@@ -14,8 +14,10 @@ from types import ModuleType
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 
 
-def import_target(target: str) -> ModuleType:
+def import_target(target: str, remedy: str = "give a dotted name or the path of a .py file") -> ModuleType:
     """Imports the module of a dotted name or of the path of a .py file.
+
+    `remedy` is said of a dotted name that there is no module of.
 
     Raises ValueError where there is none, and where it fails as it is imported: names file, line and reason.
     """
@@ -30,7 +32,7 @@ def import_target(target: str) -> ModuleType:
         return importlib.import_module(target) if path.suffix != ".py" else _import_file(path)
     except ModuleNotFoundError as error:
         if path.suffix != ".py" and error.name and f"{target}.".startswith(f"{error.name}."):
-            raise ValueError(f"no module {target!r} here: give a dotted name or the path of a .py file") from error
+            raise ValueError(f"no module {target!r} here: {remedy}") from error
         raise _import_error(target, error) from error
     except (Exception, SystemExit) as error:  # whatever a user's file does
         raise _import_error(target, error) from error

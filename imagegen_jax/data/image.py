@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
+from imagegen_jax import moved
 from imagegen_jax.core.bounds import Share
 from imagegen_jax.core.model import Batch, PRNGKeys
+from imagegen_jax.core.random import bernoulli_rows
+
+__getattr__ = moved.attributes(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,6 @@ class HorizontalFlip:
     probability: Share = 0.5
 
     def __call__(self, batch: Batch, keys: PRNGKeys) -> Batch:
-        flip = jax.vmap(lambda key: jax.random.bernoulli(key, self.probability))(keys)[:, None, None, None]
+        flip = bernoulli_rows(keys, self.probability)[:, None, None, None]
         there = [name for name in ("image", "source") if name in batch]
         return {**batch, **{name: jnp.where(flip, batch[name][:, :, ::-1], batch[name]) for name in there}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from imagegen_jax.data.arrays import Arrays
@@ -11,8 +12,11 @@ from imagegen_jax.data.digits import Digits
 from imagegen_jax.data.folder import Folder
 from imagegen_jax.data.latents import Latents
 from imagegen_jax.data.paired import Paired, Unpaired
+from imagegen_jax.data.remedy import option_words
 from imagegen_jax.data.source import Source
 from imagegen_jax.data.tfds import TFDS, tfds_names
+
+SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # of sources, as options of commands
 
 _FORMS = (
     "digits, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; latents:PLACE, a "
@@ -49,6 +53,15 @@ def settings_of(text: str) -> tuple[str, ...]:
     """Returns the names of the settings that the source which `text` names has. Raises ValueError as `parse_source`."""
     kind, fixed = _kind(text)
     return tuple(name for name in kind.__dataclass_fields__ if name not in fixed)
+
+
+def check_settings(text: str, settings: Mapping[str, Any]) -> None:
+    """Raises ValueError, as options of a command, for a setting that the source which `text` names does not have."""
+    known = settings_of(text)
+    for name, value in settings.items():
+        if name not in known:
+            has = ", ".join(f"--{word.replace('_', '-')}" for word in known if word in SETTINGS) or "none of these"
+            raise ValueError(f"{option_words('--', name, value)}: {text} has no such setting, only {has}: leave it out")
 
 
 def _kind(text: str) -> tuple[Any, dict[str, str]]:

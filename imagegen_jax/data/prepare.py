@@ -17,8 +17,8 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from imagegen_jax.core.progress import counted
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.decode import MODES, Whole, decode
 from imagegen_jax.data.remedy import Remedy, SettingError, has_setting
@@ -183,7 +183,7 @@ def _write(
     """Fills `folder` with images.npy, labels.npy and info.json, or raises."""
     damaged, labels, shape, first = list(listing.left_out), [], None, ""
     with open(folder / "images.npy", "wb") as file:
-        progress = tqdm(items, f"decoding {listing.title}", listing.total, unit=" images", disable=None)
+        progress = counted(items, f"decoding {listing.title}", listing.total, "images")
         for index, (pixels, label) in enumerate(progress):
             if isinstance(pixels, Exception):
                 damaged.append(f"{listing.name(index)} ({_reason(pixels)})")

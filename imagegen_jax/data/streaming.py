@@ -10,13 +10,13 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from imagegen_jax.cli.runs import with_progress
 from imagegen_jax.core.log import write_json
+from imagegen_jax.core.progress import Progress
 from imagegen_jax.core.signals import signal_of
 from imagegen_jax.data.folder import may_be_image
 from imagegen_jax.data.writers import FolderWriter, Writer
@@ -74,6 +74,14 @@ def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False
         if not done:
             writer.remove()
     writer.manifest.unlink()
+
+
+def with_progress(chunks: Iterable[np.ndarray], n: int, done: int = 0) -> Iterator[np.ndarray]:
+    """Gives chunks of images on, and shows how many of `n` there are, of which `done` were before."""
+    with Progress("images", n, "images", done) as progress:
+        for images in chunks:
+            yield images
+            progress.add(len(images))
 
 
 def _kept(writer: Writer, done: int, n: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 from collections.abc import Sequence
 
@@ -13,15 +12,6 @@ from imagegen_jax.data.decode import SUFFIXES, decode
 from imagegen_jax.data.folder import Folder, may_be_image, open_files
 
 _KINDS = {1: "grey", 3: "RGB", 4: "RGBA"}  # channels -> what people call them
-
-
-def add_images(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of edits that begin with images."""
-    parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
-    parser.add_argument(
-        "--fit", action="store_true",
-        help="cut out the centre square of images of another size, resize and convert them (else they are refused)",
-    )  # fmt: skip
 
 
 def read_images(places: Sequence[str], shape: tuple[int, ...], fit: bool = True) -> np.ndarray:

@@ -14,7 +14,7 @@ from imagegen_jax.core.bounds import NonNegative, Positive
 from imagegen_jax.core.model import PRNGKey, check_choice
 from imagegen_jax.diffusion import solver
 from imagegen_jax.diffusion.denoiser import Clipped, Denoise
-from imagegen_jax.diffusion.solver import Levels, Samples, Table, check_levels, scan, walk
+from imagegen_jax.diffusion.solver import Levels, Samples, Table, check_levels, check_noise_scale, scan, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +113,3 @@ class ConsistencyMultistep:
         sigmas = check_levels(self, sigmas)
         again = np.sqrt(np.maximum(sigmas[1:] ** 2 - self.sigma_min**2, 0))
         return Table(sigmas[:-1], 0 * again, np.ones((len(again), 1)), again)
-
-
-def check_noise_scale(noise_scale: float) -> None:
-    """Raises ValueError for a factor of the noise below 0."""
-    if not 0 <= noise_scale < math.inf:
-        raise ValueError(f"solver.noise_scale={noise_scale}: must be 0 or above; 1 is the noise of the paper")

@@ -33,7 +33,7 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.core.random import normal_rows, streams
+from imagegen_jax.core.random import normal_rows, streams, uniform_rows
 from imagegen_jax.diffusion.ancestral import ConsistencyMultistep
 from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, preconditioned
 from imagegen_jax.diffusion.guided import Guided
@@ -128,7 +128,7 @@ class Consistency:
         c = self.huber * math.sqrt(math.prod(self.image_shape))
         distance = jnp.sqrt(jnp.sum(gap**2, axis=(1, 2, 3)) + c**2) - c
         loss = jnp.mean(distance / (high - low))
-        return loss, Aux({"loss": loss, "distance": jnp.mean(distance), "levels": self.levels_at(inputs.step)})
+        return loss, Aux({"distance": jnp.mean(distance), "levels": self.levels_at(inputs.step)})
 
     def _taught(
         self,
@@ -162,7 +162,7 @@ class Consistency:
         """
         normal = statistics.NormalDist(self.mean, self.std)
         least, most = (normal.cdf(math.log(end)) for end in (self.sigma_min, self.sigma_max))
-        u = jax.vmap(lambda key: jax.random.uniform(key, minval=least, maxval=most))(keys)
+        u = uniform_rows(keys, least, most)
         drawn = jnp.exp(self.mean + self.std * ndtri(u))
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         intervals = self.levels_at(step) - 1

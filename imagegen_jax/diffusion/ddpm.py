@@ -68,7 +68,7 @@ class DDPM:
         conditioning = conditioning_of(self, inputs.batch)._replace(keys=dropout_keys)
         predicted = self.network.apply(nets["network"], x_t, t, conditioning)
         loss = jnp.mean((epsilon - predicted) ** 2)
-        return loss, Aux(metrics={"loss": loss})
+        return loss, Aux({})
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""

@@ -14,10 +14,10 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.capabilities import Denoise
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, broadcast_rows, coefficients
 from imagegen_jax.diffusion.process import Point, Process, WholeTimed
 
-Denoise = Callable[[Float[Array, "b ..."], Float[Array, " b"]], Float[Array, "b ..."]]  # (x, sigma) -> x_0
 Predict = Callable[[Float[Array, "b ..."], Any], Float[Array, "b ..."]]  # (x_t, t) -> what the network was trained for
 
 

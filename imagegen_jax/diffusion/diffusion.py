@@ -196,10 +196,10 @@ class Diffusion:
         rows = self.weighting(self.prediction, point, self.sigma_data) * error
         if self.uncertainty is None:
             loss = jnp.mean(rows)
-            return loss, Aux({"loss": loss})
+            return loss, Aux({})
         u = self.uncertainty.apply(nets["uncertainty"], c_noise(point.sigma / point.alpha))
         loss = jnp.mean(rows / jnp.exp(u) + u)
-        return loss, Aux({"loss": loss, "error": jnp.mean(rows)})
+        return loss, Aux({"error": jnp.mean(rows)})
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for guidance where no condition was ever dropped in training, and for a mask of no fit."""
@@ -248,10 +248,11 @@ class Diffusion:
 
     def _check_together(self) -> None:
         """Of fields either of which may be set before the other."""
-        if self.coupling == "optimal" and self.source_shape is not None:
+        if self.coupling == "optimal" and self.condition_rows:
             raise ValueError(
-                f"model.coupling='optimal', model.source_shape={self.source_shape}: with a source of its own for each "
-                "image, noise chosen by image would not be normal given the source; use 'independent'"
+                f"model.coupling='optimal', model.source_shape={self.source_shape}, model.token_shape="
+                f"{self.token_shape}: with a source or tokens of its own for each image, noise chosen by image would "
+                "not be normal given these; use 'independent'"
             )
         if self.clip and not self.space.clips:
             raise ValueError(

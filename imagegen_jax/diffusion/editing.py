@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int
 
 from imagegen_jax.core.bounds import Count
-from imagegen_jax.core.model import Denoising, PRNGKey
+from imagegen_jax.core.capabilities import Denoising
+from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.inverse import replaced

@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, Float64, Int
 
 from imagegen_jax.core.bounds import Count, NonNegative
 from imagegen_jax.core.model import PRNGKey, check_choice
-from imagegen_jax.diffusion.ancestral import check_noise_scale
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.multistep import check_order
 from imagegen_jax.diffusion.solver import (
@@ -23,6 +22,7 @@ from imagegen_jax.diffusion.solver import (
     Samples,
     Table,
     check_levels,
+    check_noise_scale,
     log_steps,
     moments,
     padded,

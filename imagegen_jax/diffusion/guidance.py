@@ -10,7 +10,7 @@ function of sigma [B], such as `interval` makes. As fields of a model they are i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,15 @@ Number = Float[Array, ""] | Float[Array, " b"] | float
 Scale = Number | Callable[[Sigmas], Number]
 Output = Literal["v", "epsilon", "x0"]
 LogProb = Callable[[Images, Sigmas], Float[Array, " b"]]
-Guidance = Callable[[Denoise, Denoise, Scale], Denoise]  # of an estimate, a weaker one, and how far from it
 Guiding = Callable[[Denoise], Denoise]  # from a model's own estimate to the guided one
+
+
+class Guidance(Protocol):
+    """What a model asks of a guidance."""
+
+    def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
+        """The guided denoiser."""
+        ...
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:

@@ -3,38 +3,34 @@
 A guidance is a frozen dataclass, called as `guidance(conditional, unconditional, scale)`, and returns a denoiser. In
 place of the two there may be a denoiser and its weaker twin. The scale, for which `guidance` has the convention, comes
 with the conditions of each call, so that no other one compiles again; a change of fields does. Some change another
-guidance, `of`, and so they nest: `Rescaled(0.7, of=Interval(0.2, 2.0))`. They raise ValueError for fields out of
-range.
+guidance, `of`, and so they nest: `Rescaled(0.7, of=GuidanceInterval(0.2, 2.0))`. They raise ValueError for fields out
+of range.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Annotated, Protocol, get_args
+from typing import Annotated, get_args
 
 from jaxtyping import Array, Float
 
+from imagegen_jax import moved
 from imagegen_jax.core.bounds import NonNegative, Positive, Share
 from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion import guidance
 from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guidance import Images, Output, Scale, Sigmas, constant
+from imagegen_jax.diffusion.guidance import Guidance, Images, Output, Scale, Sigmas, constant
 
-
-class Guidance(Protocol):
-    """What a model asks of a guidance."""
-
-    def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-        """The guided denoiser."""
-        ...
+__getattr__ = moved.attributes(__name__)
 
 
 AnyGuidance = Annotated[
     Guidance,
     Choices(
-        "imagegen_jax.diffusion.guidances:ClassifierFree, CFGZeroStar, Projected, Interval, Rescaled, Thresholded",
+        "imagegen_jax.diffusion.guidances:ClassifierFree, CFGZeroStar, Projected, GuidanceInterval",
+        "imagegen_jax.diffusion.guidances:Rescaled, Thresholded",
     ),
 ]
 
@@ -82,7 +78,7 @@ class Projected:
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
+class GuidanceInterval:
     """`of` at `low` < sigma <= `high` alone (`guidance.interval`).
 
     In units of the model's `levels`, which are of what its space makes of data: the authors' code guides EDM2-XXL, of

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.model import Batch, Image, Model, Nets, Phase, PRNGKey, Variables, check_labels, condition_rows
+from imagegen_jax.core.capabilities import Denoising
+from imagegen_jax.core.model import (
+    Batch,
+    Image,
+    Model,
+    Nets,
+    Phase,
+    PRNGKey,
+    Variables,
+    check_labels,
+    condition_rows,
+    num_classes,
+    optional_conditions,
+)
 from imagegen_jax.core.space import Space, between, space_of
 from imagegen_jax.diffusion.denoiser import Denoise, moved
-from imagegen_jax.diffusion.editing import Denoising
 from imagegen_jax.diffusion.guidance import Guiding, LogProb, classifier, guiding
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.solver import Path
@@ -59,8 +71,6 @@ class Guided:
     guide: Any  # Classifying, or Denoising
     guidance: AnyGuidance = ClassifierFree()
 
-    optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
-
     def __post_init__(self) -> None:
         model, guide = (type(one).__name__ for one in (self.model, self.guide))
         if not isinstance(self.model, Denoising):
@@ -76,7 +86,7 @@ class Guided:
                 f"the guide's images are of {tuple(self.guide.image_shape)} (height, width, channels), the model's of "
                 f"{tuple(self.model.image_shape)}: use a guide that was trained on images like the model's"
             )
-        classes = getattr(self.model, "num_classes", 0)
+        classes = num_classes(self.model)
         if self.num_classes != classes and not (isinstance(self.guide, Classifying) and classes == 0):
             raise ValueError(
                 f"the guide knows {self.num_classes} classes, the model {classes}: use a guide that was trained on the "
@@ -97,12 +107,17 @@ class Guided:
     @property
     def num_classes(self) -> int:
         """The guide's, which are the model's own where it has any."""
-        return getattr(self.guide, "num_classes", 0)
+        return num_classes(self.guide)
 
     @property
     def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """What `model` makes images from."""
         return condition_rows(self.model)
+
+    @property
+    def optional_conditions(self) -> tuple[str, ...]:
+        """How strongly to guide, and what `model` may be given."""
+        return tuple({"guidance": None, **dict.fromkeys(optional_conditions(self.model))})
 
     @property
     def path(self) -> Path:

@@ -166,7 +166,7 @@ class ImprovedDDPM:
             rows = jnp.mean((epsilon - predicted) ** 2, axis=(1, 2, 3)) + self.vlb_weight * vlb
         loss = jnp.mean(weight * rows)
         stats = {"network": {"history": remembered(nets["network"]["history"], t, rows)}} if self.importance else {}
-        return loss, Aux({"loss": loss, "vlb": jnp.mean(weight * vlb)}, stats)
+        return loss, Aux({"vlb": jnp.mean(weight * vlb)}, stats)
 
     def bits(self, nets: Nets, batch: Batch, key: PRNGKey) -> Float[Array, " b"]:
         """The bound on -log P(x_0) of 8-bit images, in bits per dimension: all terms of L_vlb, a noise for each.

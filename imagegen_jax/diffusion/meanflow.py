@@ -130,7 +130,7 @@ class MeanFlow:
         error = u - jax.lax.stop_gradient(v - broadcast_rows(span, x) * slope)
         squared = jnp.sum(error**2, axis=(1, 2, 3))
         loss = jnp.mean(squared / jax.lax.stop_gradient(squared + self.floor) ** self.power)
-        return loss, Aux({"loss": loss, "error": jnp.mean(error**2)})
+        return loss, Aux({"error": jnp.mean(error**2)})
 
     def _two_times(self, keys: PRNGKeys) -> tuple[Times, Times]:
         """t and t - r: two draws, the greater of which is t; in `same_share` of the rows r is t."""

@@ -32,6 +32,7 @@ from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
 from imagegen_jax.diffusion.process import EDM, AnyProcess, WholeTimed, at
 from imagegen_jax.diffusion.times import AnyTimes, LogNormal
 from imagegen_jax.nn.adm import ADMClassifier
+from imagegen_jax.nn.denoising import AnyImageClassifier
 
 Images = Float[Array, "b h w c"]
 Times = Float[Array, " b"]
@@ -48,7 +49,7 @@ class NoisyClassifier:
     levels: let the times reach the highest. Raises ValueError for choices that do not go together.
     """
 
-    network: ADMClassifier = ADMClassifier()
+    network: AnyImageClassifier = ADMClassifier()
     process: AnyProcess = EDM()
     times: AnyTimes = LogNormal()
     precondition: bool = True
@@ -64,6 +65,13 @@ class NoisyClassifier:
     def num_classes(self) -> int:
         """As many as the network tells apart."""
         return self.network.num_classes
+
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> NoisyClassifier:
+        """Returns the classifier of such images. Raises ValueError where there are no classes to tell apart."""
+        if not num_classes:
+            raise ValueError("num_classes=0: a classifier needs classes")
+        network = self.network.clone(num_classes=num_classes)
+        return dataclasses.replace(self, image_shape=image_shape, network=network)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
@@ -97,7 +105,7 @@ class NoisyClassifier:
         level = point.sigma / point.alpha
         low = level <= jnp.median(level)
         accuracy_low = jnp.sum(right & low) / jnp.sum(low)
-        return loss, Aux({"loss": loss, "accuracy": jnp.mean(right), "accuracy_low": accuracy_low})
+        return loss, Aux({"accuracy": jnp.mean(right), "accuracy_low": accuracy_low})
 
     def log_probability(self, nets: Nets, labels: Int[Array, " b"]) -> LogProb:
         """(x, sigma) -> log p(labels | x) [B], in which x = x_0 + sigma epsilon [B H W C], as denoisers have it."""

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural
 from imagegen_jax.core.model import Aux, Batch, Entry, Image, Inputs, Model, Nets, Phase, PRNGKey, Scalar
-from imagegen_jax.core.optim import Adam, AdamW, Clock, LinearDecay, Projection
+from imagegen_jax.core.optim import Adam, AnyOptimizer, Clock, LinearDecay, Projection
 from imagegen_jax.core.random import integer_rows, normal_rows, streams
 from imagegen_jax.core.space import Space
 from imagegen_jax.diffusion.denoiser import Denoise
@@ -94,6 +94,16 @@ class Progressive:
         """What the teacher makes images from."""
         return self.diffusion.condition_rows
 
+    @property
+    def optional_conditions(self) -> tuple[str, ...]:
+        """What the teacher may be given, but for guidance, which students do not learn."""
+        return tuple(name for name in self.diffusion.optional_conditions if name != "guidance")
+
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Progressive:
+        """Returns the model with a diffusion of images of that shape and so many classes."""
+        diffusion = dataclasses.replace(self.diffusion, image_shape=image_shape, num_classes=num_classes)
+        return dataclasses.replace(self, diffusion=diffusion)
+
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         network = self.diffusion.init(key, batch)["network"]
@@ -138,7 +148,7 @@ class Progressive:
         aim = jax.lax.stop_gradient(aim_of_two(teacher, x, now, middle, then))
         error = jnp.mean((student(x, now) - aim) ** 2, axis=(1, 2, 3))
         loss = jnp.mean(jnp.maximum(now**-2, 1) * error)
-        return loss, Aux({"loss": loss, "steps": jnp.float32(steps)})
+        return loss, Aux({"steps": jnp.float32(steps)})
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for guidance, which students do not learn."""
@@ -201,7 +211,7 @@ class PerStage:
     The defaults are the authors' for CIFAR-10: the rate falls to 0. Raises ValueError for stages without steps.
     """
 
-    optimizer: Adam | AdamW = Adam(LinearDecay(5e-5))
+    optimizer: AnyOptimizer = Adam(LinearDecay(5e-5))
     steps: Count = 50_000
 
     def __post_init__(self) -> None:

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.model import Denoising, Image, Nets, PRNGKey
+from imagegen_jax.core.capabilities import Denoising
+from imagegen_jax.core.model import Image, Nets, PRNGKey
 from imagegen_jax.core.space import Space, space_of
 from imagegen_jax.diffusion import editing, inverse
 from imagegen_jax.diffusion.denoiser import clipped

@@ -134,7 +134,7 @@ class SCM:
         error = _sum((F - jax.lax.stop_gradient(F + g)) ** 2) / math.prod(self.image_shape)
         w = self.weight.apply(nets["weight"], t)
         loss = jnp.mean(jnp.exp(w) * error - w)
-        return loss, Aux({"loss": loss, "error": jnp.mean(error), "tangent": jnp.mean(norm)})
+        return loss, Aux({"error": jnp.mean(error), "tangent": jnp.mean(norm)})
 
     def tangent(
         self, field: Field, x_t: Image, t: Float[Array, " b"], slope: Image, share: Scalar | float = 1.0

@@ -11,6 +11,7 @@ Such a solver is a table with a row for each step, made in float64 before anythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -116,6 +117,12 @@ def velocity(denoise: Denoise, x: Samples, sigma: Float[Array, " b"], alpha_rate
     """alpha' x_0 + sigma' epsilon: the slope of alpha x along the flow of a process with these rates."""
     x_0 = denoise(x, sigma)
     return broadcast_rows(alpha_rate, x) * x_0 + broadcast_rows(sigma_rate, x) * (x - x_0) / broadcast_rows(sigma, x)
+
+
+def check_noise_scale(noise_scale: float) -> None:
+    """Raises ValueError for a factor of the noise below 0."""
+    if not 0 <= noise_scale < math.inf:
+        raise ValueError(f"solver.noise_scale={noise_scale}: must be 0 or above; 1 is the noise of the paper")
 
 
 def check_levels(solver: Any, sigmas: Levels, least_steps: int = 1) -> Levels:

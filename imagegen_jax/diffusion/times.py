@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Num
 from imagegen_jax.core.bounds import Count, Positive
 from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import PRNGKeys
-from imagegen_jax.core.random import integer_rows
+from imagegen_jax.core.random import integer_rows, normal_rows, uniform_rows
 
 
 class Times(Protocol):
@@ -49,7 +49,7 @@ class Uniform:
 
     def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
         """[B]."""
-        return jax.vmap(lambda key: jax.random.uniform(key, minval=self.low, maxval=self.high))(keys)
+        return uniform_rows(keys, self.low, self.high)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class LogNormal:
 
     def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
         """[B]."""
-        return jnp.exp(self.mean + self.std * jax.vmap(jax.random.normal)(keys))
+        return jnp.exp(self.mean + self.std * normal_rows(keys, ()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +101,7 @@ class LogitNormal:
 
     def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
         """[B]."""
-        return jax.nn.sigmoid(self.mean + self.std * jax.vmap(jax.random.normal)(keys))
+        return jax.nn.sigmoid(self.mean + self.std * normal_rows(keys, ()))
 
 
 def _check_std(std: float) -> None:

@@ -26,7 +26,7 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.core.random import normal_rows, streams
+from imagegen_jax.core.random import fold_rows, normal_rows, streams, uniform_rows
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.guidance import Guiding, unguided
@@ -36,7 +36,7 @@ from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.preserving import preserving_scale
 from imagegen_jax.diffusion.solver import Path, noise
 from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
-from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
+from imagegen_jax.nn.vdm import AnyGamma, AnyNoiseNetwork, LearnedGamma, VDMUNet
 
 
 class Bound(NamedTuple):
@@ -55,8 +55,8 @@ class VDM:
     own. Sampling is by `steps` ancestral steps from gamma(1) to gamma(0), at equal differences of time.
     """
 
-    network: VDMUNet = VDMUNet()
-    gamma: LearnedGamma = LearnedGamma()
+    network: AnyNoiseNetwork = VDMUNet()
+    gamma: AnyGamma = LearnedGamma()
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0  # 0: unconditional
     stratified: bool = True  # whether the times of a batch are spread evenly, appendix I.1
@@ -82,7 +82,7 @@ class VDM:
         bound = self.bound(nets, inputs.batch, self._times(inputs), keys[0], keys[1])
         terms = {name: jnp.mean(bits_per_dim(term, self.image_shape)) for name, term in bound._asdict().items()}
         loss = sum(terms.values(), jnp.float32(0))
-        return loss, Aux({"loss": loss, **terms})
+        return loss, Aux(terms)
 
     def bound(
         self, nets: Nets, batch: Batch, t: Float[Array, " b"], keys: PRNGKeys, dropout_keys: PRNGKeys | None = None
@@ -173,7 +173,7 @@ class VDM:
         n = len(inputs.keys)
         if self.stratified:
             return jnp.mod(jax.random.uniform(inputs.key) + jnp.arange(n) / n, 1.0)
-        return jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2)))(inputs.keys)
+        return uniform_rows(fold_rows(inputs.keys, 2))
 
 
 def log_prob_of_levels(x: Image, z: Image, gamma_0: Scalar) -> Image:

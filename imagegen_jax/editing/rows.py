@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagegen_jax.cli.runs import check_used, classes_of, scalars_of, with_progress
-from imagegen_jax.core import draw
 from imagegen_jax.core.finite import check_finite_images
 from imagegen_jax.core.image import to_float, to_uint8
+from imagegen_jax.data.streaming import with_progress
 from imagegen_jax.diffusion import restoration
 from imagegen_jax.diffusion.restoration import Edit, Given
 from imagegen_jax.run import Run
 
+TextOf = Callable[[Any], str]  # the program that a model would be drawn from by, as text
+
 
 def made(
-    options: argparse.Namespace, run: Run, edit: Edit, rows: Given, arrays: Given | None = None, **settings: Any
+    run: Run,
+    edit: Edit,
+    rows: Given,
+    arrays: Given | None = None,
+    *,
+    chunk: int = 64,
+    seed: int = 0,
+    check: Callable[[TextOf], None] | None = None,
+    **settings: Any,
 ) -> np.ndarray:
-    """Returns what `edit` makes of `rows`, --chunk at a time, all with the same `arrays`."""
+    """Returns what `edit` makes of `rows`, `chunk` at a time, all with the same `arrays`.
+
+    `check` may look at the programs of models before anything is made, and raise. Raises NonFiniteError where values of
+    an image are not finite.
+    """
     n = len(rows["image"])
-    chunk = min(options.chunk, n)
+    chunk = min(chunk, n)
 
     def given(start: int) -> tuple[Any, ...]:
         at = np.minimum(np.arange(start, start + chunk), n - 1)  # the last row fills up the last chunk
         taken = {**jax.tree.map(functools.partial(_rows, at), rows), **(arrays or {})}
-        return run.nets, taken, jax.random.fold_in(jax.random.key(options.seed), start)
+        return run.nets, taken, jax.random.fold_in(jax.random.key(seed), start)
 
     def compiled(model: Any) -> Any:
         return restoration.program(edit, model, **settings)
 
-    check_used(options, run.experiment.model, lambda model: compiled(model).lower(*given(0)).as_text())
+    if check is not None:
+        check(lambda model: compiled(model).lower(*given(0)).as_text())
 
     def chunks() -> Iterator[np.ndarray]:
         for start in range(0, n, chunk):
@@ -59,19 +72,3 @@ def floats(images: np.ndarray) -> np.ndarray:
 def as_bytes(images: np.ndarray) -> np.ndarray:
     """Returns images of models as uint8."""
     return np.asarray(to_uint8(jnp.asarray(images)))
-
-
-def conditions_of(
-    options: argparse.Namespace, run: Run, n: int, labels: Sequence[int] | np.ndarray | None = None
-) -> dict[str, Any]:
-    """Returns labels of `n` images, those given or asked for in turn, and guidance."""
-    model = run.experiment.model
-    labels = (classes_of(options.labels, run, n) or None) if labels is None else labels
-    if run.experiment.num_classes and labels is None:
-        raise ValueError(
-            f"this model has {run.experiment.num_classes} classes: say of which one the images are, such as --labels 0"
-        )
-    rows = None if labels is None else np.resize(labels, n)
-    conditions = {**draw.label_conditions(rows), **scalars_of(options, model)}
-    draw.check_conditions(model, n, conditions)
-    return conditions

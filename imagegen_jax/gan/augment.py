@@ -26,7 +26,7 @@ ADAState = Mapping[str, Any]
 class Augmentation(Protocol):
     """Changes images, by a key for each; `Adaptive` ones are given the probability of a change too."""
 
-    def __call__(self, images: Image, keys: PRNGKeys, /) -> Image:
+    def __call__(self, images: Image, keys: PRNGKeys) -> Image:
         """[B H W C] -> [B H W C]"""
         ...
 

@@ -109,7 +109,7 @@ class BigGAN:
         if self.orthogonal_weight:
             metrics["orthogonality"] = orthogonality(nets["generator"]["params"])
             loss += self.orthogonal_weight * metrics["orthogonality"]
-        return loss, Aux({**metrics, "loss": loss}, {"generator": stats}, fake)
+        return loss, Aux(metrics, {"generator": stats}, fake)
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError where a truncation is outside [0, 1], or not a number."""

@@ -166,7 +166,7 @@ class CGAN:
         real_logits, stats = self._discriminate(nets["discriminator"], inputs.batch["image"], labels)
         fake_logits, stats = self._discriminate({**nets["discriminator"], **stats}, fake, labels)
         loss = self.objective.discriminator(real_logits, fake_logits)
-        metrics = {"loss": loss} | logit_metrics(self.objective, real_logits, fake_logits)
+        metrics = logit_metrics(self.objective, real_logits, fake_logits)
         return loss, Aux(metrics, {"discriminator": stats})
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -177,7 +177,7 @@ class CGAN:
         pairs, image = self.objective.pairs, inputs.batch["image"]
         real_logits = self._discriminate(nets["discriminator"], image, labels)[0] if pairs else None
         loss = self.objective.generator(logits, real_logits)
-        return loss, Aux({"loss": loss, "fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
+        return loss, Aux({"fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1] of the classes `conditions["label"]` [n], by the running statistics.

@@ -176,7 +176,7 @@ def discriminator_loss(
         metrics["class_loss"] = class_loss(real, real_labels)
         metrics["class_accuracy"] = jnp.mean(jnp.argmax(real.classes, axis=-1) == real_labels)
         loss += metrics["class_loss"] + class_loss(fake, fake_labels)
-    return loss, {"loss": loss} | metrics
+    return loss, metrics
 
 
 def generator_loss(
@@ -188,7 +188,7 @@ def generator_loss(
     if fake.classes is not None:
         metrics["class_loss"] = class_loss(fake, labels)
         loss += metrics["class_loss"]
-    return loss, {"loss": loss} | metrics
+    return loss, metrics
 
 
 def draw(keys: PRNGKeys, latent_dim: int, num_classes: int) -> tuple[Float[Array, "b d"], Labels]:

@@ -202,7 +202,7 @@ class CycleGAN:
         if self.identity_weight:  # L_identity = E|G(y) - y| + E|F(x) - x|
             identity = _l1(self.to_image(nets, y), y) + _l1(self.to_source(nets, x), x)
         loss = self.adversarial_weight * adversarial + self.cycle_weight * (cycle + self.identity_weight * identity)
-        metrics = {"loss": loss, "adversarial": adversarial, "cycle": cycle, "identity": identity}
+        metrics = {"adversarial": adversarial, "cycle": cycle, "identity": identity}
         return loss, Aux(metrics, images=fake_y)
 
     def _fooled(self, variables: Variables, real: Image, fake: Image) -> Scalar:
@@ -224,7 +224,7 @@ class CycleGAN:
             loss += self.objective.discriminator(real_logits, fake_logits)
             found = logit_metrics(self.objective, real_logits, fake_logits)
             metrics |= {f"{name}_{metric}": value for metric, value in found.items()}
-        return loss, Aux({"loss": loss, **metrics}, stats)
+        return loss, Aux(metrics, stats)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """What the `n` sources `conditions["source"]` in [-1, 1] become, or in the other direction the images "image".

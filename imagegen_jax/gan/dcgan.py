@@ -130,7 +130,7 @@ class DCGAN:
         real_logits, stats = self._discriminate(nets["discriminator"], inputs.batch["image"])
         fake_logits, stats = self._discriminate({**nets["discriminator"], **stats}, fake)
         loss = self.objective.discriminator(real_logits, fake_logits)
-        metrics = {"loss": loss} | logit_metrics(self.objective, real_logits, fake_logits)
+        metrics = logit_metrics(self.objective, real_logits, fake_logits)
         return loss, Aux(metrics, {"discriminator": stats})
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -140,7 +140,7 @@ class DCGAN:
         pairs = self.objective.pairs
         real_logits = self._discriminate(nets["discriminator"], inputs.batch["image"])[0] if pairs else None
         loss = self.objective.generator(logits, real_logits)
-        return loss, Aux({"loss": loss, "fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
+        return loss, Aux({"fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""

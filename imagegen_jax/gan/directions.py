@@ -21,7 +21,8 @@ from flax.linen.module import InterceptorContext
 from jaxtyping import Array, Float
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.model import Batch, FromLatents, Image, Nets, StyleBased
+from imagegen_jax.core.capabilities import FromLatents, StyleBased
+from imagegen_jax.core.model import Batch, Image, Nets
 
 Weights = Float[Array | np.ndarray, "o d"]
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from imagegen_jax.core.model import Batch, FromLatents, Nets, StyleBased
+from imagegen_jax.core.capabilities import FromLatents, StyleBased
+from imagegen_jax.core.model import Batch, Nets
 from imagegen_jax.gan.latents import render, style_model
 from imagegen_jax.metrics.path_length import lerp, slerp
 

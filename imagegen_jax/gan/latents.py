@@ -16,9 +16,10 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import shard
+from imagegen_jax.core.capabilities import DrawsLatents, FromLatents, Latents, StyleBased, Styles
 from imagegen_jax.core.finite import check_finite_images, to_bytes
 from imagegen_jax.core.given import check_integer
-from imagegen_jax.core.model import Batch, DrawsLatents, FromLatents, Latents, Nets, PRNGKey, StyleBased, Styles
+from imagegen_jax.core.model import Batch, Nets, PRNGKey
 
 
 def latent_model(model: object) -> FromLatents:

@@ -139,7 +139,7 @@ class Pix2Pix:
         real_logits, stats = self._discriminate(nets["discriminator"], x, y)
         fake_logits, stats = self._discriminate({**nets["discriminator"], **stats}, x, fake)
         loss = self.discriminator_weight * self.objective.discriminator(real_logits, fake_logits)
-        metrics = {"loss": loss} | logit_metrics(self.objective, real_logits, fake_logits)
+        metrics = logit_metrics(self.objective, real_logits, fake_logits)
         return loss, Aux(metrics, {"discriminator": stats})
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -151,7 +151,7 @@ class Pix2Pix:
         adversarial = self.objective.generator(logits, real_logits)
         l1 = jnp.mean(jnp.abs(y - fake))
         loss = adversarial + self.l1_weight * l1
-        metrics = {"loss": loss, "adversarial": adversarial, "l1": l1, "fake_logit": jnp.mean(logits)}
+        metrics = {"adversarial": adversarial, "l1": l1, "fake_logit": jnp.mean(logits)}
         return loss, Aux(metrics, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:

@@ -123,7 +123,7 @@ class ProGAN:
             penalty = gradient_penalty(lambda x: judge(x).logits, real, fake, penalty_keys, target) / target**2
             metrics["penalty"] = self.penalty_weight * penalty
             loss += metrics["penalty"]
-        return loss, Aux({**metrics, "loss": loss})
+        return loss, Aux(metrics)
 
     def generator_loss(self, stage: Stage, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """-E[D(G(z))], or another objective's; the level that samples are drawn at moves on."""

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, Float
-from tqdm import tqdm
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.model import Image, Latents, Nets, PRNGKey, Scalar, StyleBased, Styles
+from imagegen_jax.core.capabilities import Latents, StyleBased, Styles
+from imagegen_jax.core.model import Image, Nets, PRNGKey, Scalar
+from imagegen_jax.core.progress import Progress
 from imagegen_jax.gan.latents import draw
 
 Distance = Callable[[Image, Image], Float[Array, " n"]]  # of each row, differentiable in the first
@@ -70,13 +71,13 @@ def project(
     look, step = (compiling.jit(functools.partial(function, model)) for function in (_look, _step))
     _, start = look(nets, w, target, distance)
     adam = _adam.init(w)
-    with tqdm(total=steps, desc="projection", unit=" steps", disable=quiet or None) as bar:
+    with Progress("projection", steps, "steps", quiet=quiet) as shown:
         for i in range(steps):
             scales = rate * learning_rate(i / steps), sigma * noise_strength(i / steps)
             w, adam, found = step(nets, w, adam, target, distance, jax.random.fold_in(of_noise, i), *scales)
             if i % REPORT_EVERY == 0:
-                bar.set_postfix(distance=f"{float(found.mean()):.4g}", refresh=False)
-            bar.update()
+                shown.also(distance=f"{float(found.mean()):.4g}")
+            shown.add()
     image, end = look(nets, w, target, distance)
     return Projected(_of_all_layers(model, w), image, end, start)
 

@@ -115,6 +115,21 @@ class Stages:
                 "32 ..., with a stage for each"
             )
 
+    def for_size(self, size: int) -> Stages:
+        """Returns as many stages as `size` needs, the last ones of these, or more like the first one below them.
+
+        Raises ValueError for a size that is none of 4, 8, 16, ...
+        """
+        doublings = math.log2(max(size, BASE) / BASE)
+        near = sorted({BASE * 2 ** math.floor(doublings), BASE * 2 ** math.ceil(doublings)})
+        if near != [size]:
+            words = " and ".join(map(str, near))
+            raise ValueError(f"images of {size}x{size}: sizes are 4, 8, 16, 32 ...; the nearest are {words}")
+        count = round(doublings) + 1
+        more = max(0, count - len(self.widths))
+        fields = ((values[0],) * more + values for values in (self.widths, self.groups, self.blocks))
+        return Stages(*(values[len(values) - count :] for values in fields))
+
     def apply(self, i: int, x: Float[Array, "b h w c"], dtype: Dtype) -> Float[Array, "b h w c"]:
         """The blocks of stage `i`, inside a module."""
         for _ in range(self.blocks[i]):
@@ -196,6 +211,17 @@ class R3GAN:
         if min(self.gamma) < 0 or self.gamma_steps < 1 or self.latent_dim < 1:
             raise ValueError(f"gamma={self.gamma}, gamma_steps={self.gamma_steps}, latent_dim={self.latent_dim}")
 
+    def for_images(self, image_shape: Shape, num_classes: int) -> R3GAN:
+        """Returns the model with as many stages as images of that shape need. Raises ValueError for other sizes."""
+        height, width, _ = image_shape
+        if height != width:
+            raise ValueError(f"images of {height}x{width}: R3GAN's are square")
+        networks = {
+            name: network.clone(stages=network.stages.for_size(height))
+            for name, network in (("generator", self.generator), ("discriminator", self.discriminator))
+        }
+        return dataclasses.replace(self, image_shape=image_shape, num_classes=num_classes, **networks)
+
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where the images have another shape than the stages, or labels are missing."""
         for network in (self.generator, self.discriminator):
@@ -224,7 +250,7 @@ class R3GAN:
         r1, r2 = zero_centred_penalty(critic, real), zero_centred_penalty(critic, fake)
         adversarial = self.objective.discriminator(real_logits, fake_logits)
         loss = adversarial + self._gamma(inputs.step) / 2 * (r1 + r2)
-        metrics = {"loss": loss, "adversarial": adversarial, "r1": r1, "r2": r2}
+        metrics = {"adversarial": adversarial, "r1": r1, "r2": r2}
         return loss, Aux(metrics | sign_statistics(real_logits - fake_logits, fake_logits - real_logits))
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -232,7 +258,7 @@ class R3GAN:
         critic = self._critic(nets["discriminator"], inputs.batch)
         fake = self._generate(nets["generator"], self._latents(inputs.keys), inputs.batch.get("label"))
         loss = self.objective.generator(critic(fake), critic(inputs.batch["image"]))
-        return loss, Aux({"loss": loss}, images=fake)
+        return loss, Aux({}, images=fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images, clipped to [-1, 1], of `conditions["label"]` where there are classes."""

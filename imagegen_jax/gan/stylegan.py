@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
+from imagegen_jax.core.capabilities import Styles
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -31,7 +32,6 @@ from imagegen_jax.core.model import (
     PRNGKey,
     PRNGKeys,
     Scalar,
-    Styles,
     Variables,
     check_images,
     check_labels,
@@ -140,7 +140,7 @@ class StyleGAN:
         if self.r1_weight > 0:
             metrics["penalty"] = zero_centred_penalty(judge, real) / stretch(stage, self.levels) ** 2
             loss += self.r1_weight / 2 * metrics["penalty"]
-        return loss, Aux({**metrics, "loss": loss})
+        return loss, Aux(metrics)
 
     def generator_loss(self, stage: Stage, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """The objective's; the mean style moves on, and the level that samples are drawn at."""
@@ -153,7 +153,7 @@ class StyleGAN:
         loss = self.objective.generator(logits, real_logits)
         mean = follow(nets["generator"]["averages"]["w"], first, self.w_decay)
         stats = {"generator": {"averages": {"w": mean}, "progress": {"level": progress}}}
-        metrics = {"loss": loss, "fake_logit": jnp.mean(logits), "level": progress}
+        metrics = {"fake_logit": jnp.mean(logits), "level": progress}
         return loss, Aux(metrics, stats, enlarged(fake, stage, self.levels))
 
     def _generate(

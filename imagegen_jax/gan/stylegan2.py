@@ -132,7 +132,7 @@ class StyleGAN2:
         loss = self.objective.generator(logits, real_logits)
         averages = nets["generator"]["averages"]
         mean = follow(averages["w"], first, self.w_decay)
-        metrics = {"loss": loss, "fake_logit": jnp.mean(logits)}
+        metrics = {"fake_logit": jnp.mean(logits)}
         return loss, Aux(metrics, {"generator": {"averages": {**averages, "w": mean}}}, fake)
 
     def path_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -146,9 +146,10 @@ class StyleGAN2:
         lengths = path_lengths(lambda w: self.synthesise(nets, w, noise_keys), w, y)
         averages = nets["generator"]["averages"]
         a = averages["path_length"] + self.path_decay * (jnp.mean(lengths) - averages["path_length"])
-        loss = self.path_weight * jnp.mean((lengths - a) ** 2)
-        metrics = {"loss": loss, "path_length": jnp.mean(lengths), "mean_path_length": a}
-        return self.path_every * loss, Aux(metrics, {"generator": {"averages": {**averages, "path_length": a}}})
+        penalty = jnp.mean((lengths - a) ** 2)
+        metrics = {"penalty": penalty, "path_length": jnp.mean(lengths), "mean_path_length": a}
+        loss = self.path_every * self.path_weight * penalty
+        return loss, Aux(metrics, {"generator": {"averages": {**averages, "path_length": a}}})
 
     def discriminator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """The objective's, of logits of one batch of real images and one of generated ones; `augment` adapts."""
@@ -158,7 +159,7 @@ class StyleGAN2:
         fake_logits = self._discriminate(nets, self.synthesise(nets, w, noise_keys), labels, fake_keys)
         real_logits = self._discriminate(nets, inputs.batch["image"], labels, real_keys)
         loss = self.objective.discriminator(real_logits, fake_logits)
-        metrics = {"loss": loss, **logit_metrics(self.objective, real_logits, fake_logits)}
+        metrics = logit_metrics(self.objective, real_logits, fake_logits)
         if not isinstance(self.augment, Adaptive):
             return loss, Aux(metrics)
         state = self.augment.follow(nets["discriminator"]["augment"], real_logits, inputs.step)
@@ -170,8 +171,7 @@ class StyleGAN2:
         penalty = zero_centred_penalty(
             lambda image: self._discriminate(nets, image, labels, inputs.keys), inputs.batch["image"]
         )
-        loss = self.r1_weight / 2 * penalty
-        return self.r1_every * loss, Aux({"loss": loss, "penalty": penalty})
+        return self.r1_every * self.r1_weight / 2 * penalty, Aux({"penalty": penalty})
 
     # --- images ------------------------------------------------------------------------------------------------------
 

@@ -128,7 +128,7 @@ class WGAN:
         if self.penalty is not None:
             metrics["penalty"] = self.penalty(lambda x: self._judge(nets["critic"], x)[0], real, fake, penalty_keys)
             loss += metrics["penalty"]
-        return loss, Aux({"loss": loss} | metrics, {"critic": stats})
+        return loss, Aux(metrics, {"critic": stats})
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """-E[D(G(z))]   (Algorithm 1), or another objective's."""
@@ -139,7 +139,7 @@ class WGAN:
         if real_logits is not None:
             real_logits = jnp.repeat(real_logits, self.generator_batches)
         loss = self.objective.generator(logits, real_logits)
-        return loss, Aux({"loss": loss, "fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
+        return loss, Aux({"fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """`n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""

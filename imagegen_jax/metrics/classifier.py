@@ -23,13 +23,13 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.claim import LiveRunError
 from imagegen_jax.core.compile import jit
-from imagegen_jax.core.experiment import Experiment, rows_of
+from imagegen_jax.core.experiment import Experiment, row_shapes
 from imagegen_jax.core.files import cache_root
 from imagegen_jax.core.image import to_float
 from imagegen_jax.core.loop import train
 from imagegen_jax.core.model import Aux, Batch, Inputs, Nets, Phase, PRNGKey, Scalar, check_labels
 from imagegen_jax.core.model import check_images as check_shapes
-from imagegen_jax.core.optim import AdamW, Cosine
+from imagegen_jax.core.optim import AdamW, CosineDecay
 from imagegen_jax.core.program import abstract_state
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.core.shard import MeshShape, replicated
@@ -89,7 +89,7 @@ class Classifier:
         """Cross entropy in nats; the metric `accuracy` is a share of the batch."""
         logits, label = self.apply(nets, inputs.batch["image"])["logits"], inputs.batch["label"]
         loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
-        return loss, Aux({"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, axis=1) == label)})
+        return loss, Aux({"accuracy": jnp.mean(jnp.argmax(logits, axis=1) == label)})
 
     def apply(self, nets: Nets, image: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b d"]]:
         """The "features" and "logits" of images in [-1, 1]."""
@@ -104,7 +104,7 @@ def classifier_experiment(source: Source, dataset: Dataset) -> Experiment:
         name="classifier",
         model=Classifier(dataset.image_shape, dataset.num_classes),
         data=source,
-        optim={"network": AdamW(Cosine(1e-3), weight_decay=1e-2)},
+        optim={"network": AdamW(CosineDecay(1e-3), weight_decay=1e-2)},
         batch_size=BATCH,
         steps=-(-TRAINING_IMAGES // BATCH),
         log_every=100,
@@ -138,7 +138,7 @@ def _fitted(experiment: Experiment, dataset: Dataset, folder: pathlib.Path, quie
     """The finished networks, which are only read, or trained now; None while another process is at it."""
     stored, last = Stored(folder / "checkpoints"), experiment.steps
     if last in stored.steps():
-        rows, mesh = rows_of(dataset), MeshShape().build()
+        rows, mesh = row_shapes(dataset), MeshShape().build()
         restored = stored.restore(lambda step: abstract_state(experiment, rows, mesh, step), steps=[last])
         return None if restored is None else networks(restored.tree)
     try:

@@ -7,10 +7,10 @@ import json
 import pathlib
 
 import numpy as np
-from tqdm import tqdm
 
 from imagegen_jax.core.files import cache_root
 from imagegen_jax.core.log import write_json
+from imagegen_jax.core.progress import Progress
 from imagegen_jax.data.cache import lock
 from imagegen_jax.metrics.extractor import Extractor, extract, stream
 from imagegen_jax.metrics.sets import ArraySet, ImageSet
@@ -40,9 +40,7 @@ def features_of(images: ImageSet, extractor: Extractor, quiet: bool = False) -> 
 
 def _extract(folder: pathlib.Path, done: int, images: ImageSet, extractor: Extractor, quiet: bool) -> None:
     maps = {path.stem: np.load(path, mmap_mode="r+") for path in folder.glob("*.npy")} if done else {}
-    bar = tqdm(total=len(images), initial=done, desc=f"{extractor.name} of {images.name}", unit=" images",
-               disable=quiet or None)  # fmt: skip
-    with bar:
+    with Progress(f"{extractor.name} of {images.name}", len(images), "images", done, quiet) as shown:
         for found in stream(extractor, images.batches(BATCH, done)):
             for name, values in found.items():
                 if name not in maps:
@@ -52,4 +50,4 @@ def _extract(folder: pathlib.Path, done: int, images: ImageSet, extractor: Extra
                 maps[name].flush()
             done += len(values)
             write_json(folder / "progress.json", {"rows": done, "images": images.name, "extractor": extractor.name})
-            bar.update(len(values))
+            shown.add(len(values))

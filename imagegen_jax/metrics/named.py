@@ -1,16 +1,14 @@
-"""What the words of `imagegen evaluate` name, and how it is opened: as images of one shape that an extractor takes."""
+"""What the words of an evaluation name, and how it is opened: as images of one shape that an extractor takes."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import pathlib
 import sys
 import zipfile
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
-from imagegen_jax.cli.data import given
 from imagegen_jax.data import TFDS, Digits, Source, parse_source
 from imagegen_jax.data.decode import Whole
 from imagegen_jax.data.remedy import Remedy, SettingError, has_setting, option_words
@@ -38,20 +36,40 @@ class Side(NamedTuple):
     images: ImageSet
 
 
-def targets_of(options: argparse.Namespace) -> tuple[list[Target], Target | None]:
-    """Returns what the command line names, and what it names with --held-out, with the settings that it gives.
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """How images are drawn from runs."""
+
+    samples: int = SAMPLES
+    seed: int = 0
+    step: int | Literal["best"] | None = None  # None: the newest checkpoint
+    average: str | None = None  # None: the first that a run keeps
+    modules: tuple[str, ...] = ()  # that runs' own classes come from
+
+
+def targets_of(
+    words: Sequence[str],
+    held_out_word: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    split: str | None = None,
+    alone: bool = False,
+) -> tuple[list[Target], Target | None]:
+    """Returns what words name, and what the word for images not trained on names, with `settings` of their sources.
+
+    `split` names splits, with commas between them, in the order of the words; with `alone` each run is compared with
+    the data that it was trained on.
 
     Nothing is read but saved statistics. Raises ValueError for a word that names nothing, and for settings and splits
     that nothing would read.
     """
-    targets = [_target(word) for word in options.targets]
-    held_out = _target(options.held_out) if options.held_out else None
+    targets = [_target(word) for word in words]
+    held_out = _target(held_out_word) if held_out_word else None
     if held_out is not None and isinstance(held_out.source, (TFDS, Digits)):
         held_out = _replaced(held_out, "split", "test")
     elif held_out is not None and held_out.source is None:
-        raise ValueError(f"--held-out {options.held_out}: no images: give a folder, a .zip, an .npz or a TFDS name")
-    chosen = _with_settings([*targets, *([held_out] if held_out else [])], options)
-    chosen = _with_splits(chosen, len(targets), options)
+        raise ValueError(f"--held-out {held_out_word}: no images: give a folder, a .zip, an .npz or a TFDS name")
+    chosen = _with_settings([*targets, *([held_out] if held_out else [])], settings or {})
+    chosen = _with_splits(chosen, len(targets), split, alone or len(targets) == 1)
     return chosen[: len(targets)], chosen[-1] if held_out else None
 
 
@@ -79,12 +97,10 @@ def _saved_statistics(word: str) -> Moments | None:
     return Moments.load(path) if {"mu", "sigma"} <= names else None
 
 
-def _with_settings(targets: Sequence[Target], options: argparse.Namespace) -> list[Target]:
+def _with_settings(targets: Sequence[Target], settings: Mapping[str, Any]) -> list[Target]:
     """The targets with --size, --channels and --skip-damaged, each in those that have it."""
     found = list(targets)
-    for name, value in given(options).items():
-        if name == "split":
-            continue
+    for name, value in settings.items():
         if not any(has_setting(target.source, name) for target in found):
             words = ", ".join(target.word for target in found)
             raise ValueError(f"{option_words('--', name, value)}: nothing in {words} is read by it: leave it out")
@@ -92,26 +108,28 @@ def _with_settings(targets: Sequence[Target], options: argparse.Namespace) -> li
     return found
 
 
-def _with_splits(targets: Sequence[Target], count: int, options: argparse.Namespace) -> list[Target]:
-    """The targets, of which the first `count` are arguments, with --split; one word is that of both arguments."""
-    if options.split is None:
+def _with_splits(targets: Sequence[Target], count: int, split: str | None, drawn: bool) -> list[Target]:
+    """The targets, of which the first `count` are arguments, with their splits; one word is that of both arguments.
+
+    `drawn`: a run among them is compared with the split that it was trained on.
+    """
+    if split is None:
         return list(targets)
-    drawn = count == 1 or bool(options.leaderboard)  # runs, compared with the split that they were trained on
     places = [t for i, t in enumerate(targets) if i >= count or not drawn or t.run is None]
-    words = options.split.split(",")
+    words = split.split(",")
     if len(words) > len(places):
         extra = "a run is compared with the split that it was trained on" if not places else "give one an argument"
-        raise ValueError(f"--split {options.split}: {len(words)} for {len(places)} sets: {extra}")
+        raise ValueError(f"--split {split}: {len(words)} for {len(places)} sets: {extra}")
     if len(words) == 1 and count == 2:
         both = [t for t in targets[:2] if has_setting(t.source, "split")]
         if not both:
-            raise ValueError(f"--split {options.split}: neither {targets[0].word} nor {targets[1].word} has splits")
+            raise ValueError(f"--split {split}: neither {targets[0].word} nor {targets[1].word} has splits")
         chosen = {id(t): words[0] for t in both}
     else:
         chosen = {id(t): word for t, word in zip(places, words, strict=False) if word}
         for t in places:
             if id(t) in chosen and not has_setting(t.source, "split"):
-                raise ValueError(f"--split {options.split}: {t.word} has no splits: leave its place empty")
+                raise ValueError(f"--split {split}: {t.word} has no splits: leave its place empty")
     return [_replaced(t, "split", chosen[id(t)]) if id(t) in chosen else t for t in targets]
 
 
@@ -122,17 +140,15 @@ def _replaced(target: Target, name: str, value: Any) -> Target:
 # --- to images -------------------------------------------------------------------------------------------------------
 
 
-def open_target(
-    target: Target, extractor: Extractor | None, options: argparse.Namespace, modules: Sequence[str]
-) -> Side:
+def open_target(target: Target, extractor: Extractor | None, drawing: Drawing) -> Side:
     """Opens a run or a source. Images of several sizes are brought to the extractor's by its own rule, and that said.
 
     `extractor` None is a classifier that is yet to be trained. Raises ValueError where images differ in size and the
     extractor takes those of one size only.
     """
     if target.run is not None:
-        run = load(target.run, modules, step=options.step).with_average(options.average)
-        return Side(target, SampleSet(run, options.samples or SAMPLES, options.seed or 0))
+        run = load(target.run, drawing.modules, step=drawing.step).with_average(drawing.average)
+        return Side(target, SampleSet(run, drawing.samples, drawing.seed))
     if target.source is None:
         raise ValueError(f"{target.word} holds statistics, no images: give it as the second of two arguments")
     try:
@@ -143,7 +159,7 @@ def open_target(
                 f"{target.word}: grey, colour or transparent images among others: all as RGB, a grey value in each "
                 "channel, what is transparent on white"
             )
-            return open_target(_replaced(target, "channels", 3), extractor, options, modules)
+            return open_target(_replaced(target, "channels", 3), extractor, drawing)
         if "size" not in error.settings or not isinstance(extractor, Network) or extractor.resize == "none":
             raise
         if extractor.resize != "clean":
@@ -153,7 +169,7 @@ def open_target(
             f"{target.word}: images of several sizes: each is resized to {extractor.size}x{extractor.size} for "
             f"{extractor.name}, as --resize {extractor.resize} does; --size would cut out squares"
         )
-        return open_target(_replaced(target, "size", Whole(extractor.size)), extractor, options, modules)
+        return open_target(_replaced(target, "size", Whole(extractor.size)), extractor, drawing)
 
 
 def with_like_channels(sides: Sequence[Side], extractor: Extractor | None, fixed: bool) -> list[Side]:

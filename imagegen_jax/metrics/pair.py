@@ -47,7 +47,7 @@ class Pair(NamedTuple):
     reference_names: tuple[str, ...] = ()
 
 
-def rows_of(pair: Pair, side: Side, key: str = "features") -> np.ndarray:
+def feature_rows(pair: Pair, side: Side, key: str = "features") -> np.ndarray:
     """Returns the features `key` of one side. Raises ValueError where there are none, or they are not finite."""
     if side == "held-out images":
         features = required(pair.held_out, "held_out")
@@ -65,8 +65,8 @@ def rows_of(pair: Pair, side: Side, key: str = "features") -> np.ndarray:
 
 
 def logits_of(pair: Pair, side: Side, *keys: str) -> np.ndarray:
-    """Returns the first of the logits `keys` that the samples have, as `rows_of`."""
-    return rows_of(pair, side, next((key for key in keys if key in pair.features), "logits"))
+    """Returns the first of the logits `keys` that the samples have, as `feature_rows`."""
+    return feature_rows(pair, side, next((key for key in keys if key in pair.features), "logits"))
 
 
 def classes_of(pair: Pair) -> Classes:

@@ -22,7 +22,7 @@ from imagegen_jax.metrics.manifold import manifold_scores
 from imagegen_jax.metrics.memorization import authenticity, c_t_score, nearest
 from imagegen_jax.metrics.modes import class_frequencies, modes_covered, reverse_kl
 from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.pair import Pair, Score, Side, classes_of, logits_of, required, rows_of
+from imagegen_jax.metrics.pair import Pair, Score, Side, classes_of, feature_rows, logits_of, required
 
 DRAWS = 200  # of the bootstrap
 WIDEST = 512  # features that a bootstrap of the Fréchet distance is affordable for: its time grows with their cube
@@ -66,20 +66,20 @@ def _distance(rows: np.ndarray, reference: Moments) -> float:
 
 
 def frechet(pair: Pair) -> list[Score]:
-    reference = Moments.of(rows_of(pair, "references"))
-    return [distance_to(reference, rows_of(pair, "samples"), pair.extractor.name, pair.seed)]
+    reference = Moments.of(feature_rows(pair, "references"))
+    return [distance_to(reference, feature_rows(pair, "samples"), pair.extractor.name, pair.seed)]
 
 
 def spatial_frechet(pair: Pair) -> list[Score]:
-    reference = Moments.of(rows_of(pair, "references", "spatial"))
-    return [distance_to(reference, rows_of(pair, "samples", "spatial"), f"s{pair.extractor.name}", pair.seed)]
+    reference = Moments.of(feature_rows(pair, "references", "spatial"))
+    return [distance_to(reference, feature_rows(pair, "samples", "spatial"), f"s{pair.extractor.name}", pair.seed)]
 
 
 def frechet_at_infinity(pair: Pair) -> list[Score]:
     """Where there are samples enough, from a size at which the covariance has full rank: below, there is no line."""
-    rows = rows_of(pair, "samples")
+    rows = feature_rows(pair, "samples")
     least = max(2, min(5000, len(rows) // 10), min(2 * rows.shape[1], len(rows) // 2))
-    reference = Moments.of(rows_of(pair, "references"))
+    reference = Moments.of(feature_rows(pair, "references"))
     value = fid_infinity(rows, reference, points=SIZES, least=least, seed=pair.seed)
     how = f"none: a line through overlapping subsets, {SIZES} sizes from {least} to {len(rows)}"
     note = "below zero, as a line may end where the distributions are nearly equal" if value < 0 else ""
@@ -89,7 +89,7 @@ def frechet_at_infinity(pair: Pair) -> list[Score]:
 def frechet_per_class(pair: Pair) -> list[Score]:
     """Of the classes that both sides have, by their names where they have names."""
     classes, name = classes_of(pair), pair.extractor.name
-    x, y = rows_of(pair, "samples"), rows_of(pair, "references")
+    x, y = feature_rows(pair, "samples"), feature_rows(pair, "references")
     compared, shared = classes.samples >= 0, classes.references >= 0
     found = per_class(x[compared], classes.samples[compared], y[shared], classes.references[shared])
     note = classes.note(has_names(pair.class_names) or has_names(pair.reference_names))
@@ -117,7 +117,7 @@ def _mean_of_classes(scores: Sequence[Score], title: str, note: str) -> Score:
 
 
 def kernel(pair: Pair) -> list[Score]:
-    x, y = rows_of(pair, "samples"), rows_of(pair, "references")
+    x, y = feature_rows(pair, "samples"), feature_rows(pair, "references")
     fewer = min(len(x), len(y))
     size = min(KID_SIZE, fewer // 2)
     found = kid(x, y, subsets=KID_SUBSETS, subset_size=size, seed=KID_SEED)
@@ -128,7 +128,7 @@ def kernel(pair: Pair) -> list[Score]:
 
 def gaussian_kernel(pair: Pair) -> list[Score]:
     """Of all samples; its error from that of subsets, since a bootstrap would sum over all pairs hundreds of times."""
-    x, y = rows_of(pair, "samples"), rows_of(pair, "references")
+    x, y = feature_rows(pair, "samples"), feature_rows(pair, "references")
     value = gaussian_mmd(x, y)
     fewer = min(len(x), len(y))
     size = min(KID_SIZE, fewer // 2)
@@ -142,7 +142,7 @@ def gaussian_kernel(pair: Pair) -> list[Score]:
 
 def manifold(pair: Pair) -> list[Score]:
     """Of as many samples as references, as the scores depend on both counts: the longer side's are drawn by seed."""
-    sides = rows_of(pair, "samples"), rows_of(pair, "references")
+    sides = feature_rows(pair, "samples"), feature_rows(pair, "references")
     fewer, random = min(map(len, sides)), np.random.default_rng(pair.seed)
     x, y = (side[np.sort(random.permutation(len(side))[:fewer])] if len(side) > fewer else side for side in sides)
     found = manifold_scores(x, y, neighbours=NEIGHBOURS)
@@ -193,7 +193,7 @@ def modes(pair: Pair) -> list[Score]:
 def agreement(pair: Pair) -> list[Score]:
     """The share of samples that the classifier, whose classes are the reference's, puts in the class asked for."""
     classes, of_reference = classes_of(pair), required(pair.reference_labels, "reference_labels")
-    logits = rows_of(pair, "samples", "logits")
+    logits = feature_rows(pair, "samples", "logits")
     if logits.shape[1] != (count := _count(of_reference, pair.reference_names)):
         raise ValueError(f"logits of {logits.shape[1]} classes, and the reference has {count}: use the classifier")
     compared = classes.samples >= 0
@@ -217,9 +217,9 @@ def authentic_share(pair: Pair) -> list[Score]:
     sides: dict[str, Side] = {"AuthPct": "samples"}
     if pair.held_out is not None:
         sides["AuthPct of held-out data"] = "held-out images"
-    train, scores = rows_of(pair, "references"), []
+    train, scores = feature_rows(pair, "references"), []
     for name, side in sides.items():
-        rows = rows_of(pair, side)
+        rows = feature_rows(pair, side)
         value = authenticity(rows, train)
         interval = ConfidenceInterval(*(100 * x for x in proportion_interval(value, len(rows))))
         how = "Wilson's" if pair.held_out else "Wilson's; there are no held-out data to compare it with"
@@ -228,7 +228,7 @@ def authentic_share(pair: Pair) -> list[Score]:
 
 
 def copying(pair: Pair) -> list[Score]:
-    samples, train, test = (rows_of(pair, side) for side in ("samples", "references", "held-out images"))
+    samples, train, test = (feature_rows(pair, side) for side in ("samples", "references", "held-out images"))
     cells = max(1, min(CELLS, min(len(samples), len(test)) // 100, len(train)))
 
     def score(cells: int) -> float:
@@ -243,9 +243,9 @@ def copying(pair: Pair) -> list[Score]:
 
 
 def nearest_ratio(pair: Pair) -> list[Score]:
-    train = rows_of(pair, "references")
-    _, samples = nearest(rows_of(pair, "samples"), train)
-    _, fresh = nearest(rows_of(pair, "held-out images"), train)
+    train = feature_rows(pair, "references")
+    _, samples = nearest(feature_rows(pair, "samples"), train)
+    _, fresh = nearest(feature_rows(pair, "held-out images"), train)
     name = "nearest distance ratio"
     if not np.median(fresh):
         return [Score(name, math.inf, None, "none: half of the held-out images are in the training data")]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
@@ -21,7 +20,7 @@ from imagegen_jax.core.model import (
     condition_rows,
     one_hot_labels,
 )
-from imagegen_jax.core.random import bernoulli_rows
+from imagegen_jax.core.random import bernoulli_rows, fold_rows
 
 
 class Conditioning(NamedTuple):
@@ -81,7 +80,7 @@ def drop_conditions(conditioning: Conditioning, rates: Rates, keys: PRNGKeys) ->
     for place, (name, rate) in enumerate(rates._asdict().items()):
         if rate and conditioning._asdict()[name] is not None:
             # The first, labels, draws by the key itself.
-            own = jax.vmap(lambda key, place=place: jax.random.fold_in(key, place))(keys) if place else keys
+            own = fold_rows(keys, place) if place else keys
             conditioning = _where(bernoulli_rows(own, 1 - rate), conditioning, name)
     return conditioning
 

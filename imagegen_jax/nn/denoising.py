@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 
 import flax.linen as nn
+from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.nn.conditioning import Conditioning
 from imagegen_jax.nn.module import Module
 
 
 class Network(Module, Protocol):
     """What a diffusion model asks of its network."""
 
-    def __call__(self, x: Any, t: Any, conditioning: Any, /) -> Any:
-        """[B H W C], [B] -> [B H W C]"""
+    def __call__(self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning) -> Any:
+        """[B H W C], [B] -> [B H W C], a prediction for x at times t, by what else is known"""
         ...
 
 
@@ -33,11 +36,25 @@ AnyNetwork = Annotated[
 class LossNetwork(Module, Protocol):
     """A network that tells the logarithm of the loss to be expected."""
 
-    def __call__(self, t: Any, /) -> Any:
+    def __call__(self, t: Num[Array, " b"]) -> Any:
         """[B] -> [B]"""
         ...
 
 
+class ImageClassifier(Module, Protocol):
+    """A network that tells the classes of noisy images."""
+
+    @property
+    def num_classes(self) -> int:
+        """How many it knows."""
+        ...
+
+    def __call__(self, x: Float[Array, "b h w c"], t: Num[Array, " b"], keys: PRNGKeys | None) -> Any:
+        """[B H W C], [B] -> logits [B K]; `keys`, one a row, are for dropout"""
+        ...
+
+
+AnyImageClassifier = Annotated[ImageClassifier, Choices("imagegen_jax.nn.adm:ADMClassifier")]
 AnyUncertainty = Annotated[LossNetwork, Choices("imagegen_jax.nn.edm2:Uncertainty")]
 
 
@@ -52,6 +69,16 @@ class OwnChannels(Protocol):
 
     def output_channels(self, channels: int) -> int:
         """How many channels it puts out for images that have `channels`."""
+        ...
+
+
+@runtime_checkable
+class ChoosesAttention(Protocol):
+    """A network whose attention is computed in one way of several."""
+
+    @property
+    def attention(self) -> str:
+        """Which: "xla", or "auto" for the fastest."""
         ...
 
 
@@ -87,4 +114,4 @@ def check_channels(network: Network, image_shape: tuple[int, int, int], variance
 
 def forward_differentiable(network: Linen) -> Linen:
     """`network` with an attention that forward mode goes through, which fused kernels refuse."""
-    return network.clone(attention="xla") if hasattr(network, "attention") else network
+    return network.clone(attention="xla") if isinstance(network, ChoosesAttention) else network

@@ -3,22 +3,57 @@
 from __future__ import annotations
 
 import functools
+from typing import Annotated, Protocol
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.bounds import BelowOne, Count, Natural
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
+from imagegen_jax.nn.module import Module
 from imagegen_jax.nn.multihead import Implementation
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 ZEROS = nn.initializers.zeros_init()
+
+
+class NoiseNetwork(Module, Protocol):
+    """What a variational diffusion model asks of the network that predicts the noise."""
+
+    def __call__(
+        self, x: Float[Array, "b h w c"], gamma: Float[Array, " b"], conditioning: Conditioning
+    ) -> Float[Array, "b h w c"]:
+        """[B H W C], [B] -> [B H W C], of z_t = `x` and minus its log signal-to-noise ratio"""
+        ...
+
+
+class GammaNetwork(Module, Protocol):
+    """What it asks of its noise schedule: gamma(t), increasing."""
+
+    @property
+    def gamma_min(self) -> float:
+        """About gamma(0)."""
+        ...
+
+    @property
+    def gamma_max(self) -> float:
+        """About gamma(1)."""
+        ...
+
+    def __call__(self, t: Num[Array, "*b"]) -> Float[Array, "*b"]:
+        """gamma at times of [0, 1], of any shape."""
+        ...
+
+
+AnyNoiseNetwork = Annotated[NoiseNetwork, Choices("imagegen_jax.nn.vdm:VDMUNet")]
+AnyGamma = Annotated[GammaNetwork, Choices("imagegen_jax.nn.vdm:LearnedGamma")]
 
 
 class VDMBlock(nn.Module):

@@ -25,7 +25,7 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.core.random import normal_rows, streams
+from imagegen_jax.core.random import fold_rows, normal_rows, streams
 from imagegen_jax.vae.likelihood import AnyLikelihood, Bernoulli
 from imagegen_jax.vae.networks import AnyDecoder, AnyEncoder, MLPDecoder, MLPEncoder
 
@@ -79,7 +79,7 @@ class VAE:
         reconstruction, kl = (jnp.mean(term) for term in self.elbo(nets, inputs.batch["image"], inputs.keys))
         loss, elbo = reconstruction + self.kl_weight * kl, -(reconstruction + kl)
         bits = bits_per_dim(-elbo, self.image_shape)
-        return loss, Aux({"loss": loss, "elbo": elbo, "reconstruction": reconstruction, "kl": kl, "bits_per_dim": bits})
+        return loss, Aux({"elbo": elbo, "reconstruction": reconstruction, "kl": kl, "bits_per_dim": bits})
 
     def elbo(self, nets: Nets, image: Image, keys: PRNGKeys) -> ELBO:
         """The bound on log p(x) with one draw from q(z|x), x and z drawn with the row's key."""
@@ -101,7 +101,7 @@ class VAE:
         mu, log_var = self._encode(nets, x)
 
         def log_weight(s: Array) -> Float[Array, " b"]:
-            epsilon = normal_rows(jax.vmap(jax.random.fold_in, (0, None))(z_keys, s), (self.latent_dim,))
+            epsilon = normal_rows(fold_rows(z_keys, s), (self.latent_dim,))
             z = mu + jnp.exp(0.5 * log_var) * epsilon
             log_prior_ratio = 0.5 * jnp.sum(epsilon**2 - z**2 + log_var, axis=1)  # log p(z) - log q(z|x)
             return self.likelihood.log_prob(self._decode(nets, z), x) + log_prior_ratio

@@ -25,7 +25,7 @@ import numpy as np
 import experiments
 import imagegen_jax
 from imagegen_jax import fit, load, override
-from imagegen_jax.core.optim import SGD, Cosine
+from imagegen_jax.core.optim import SGD, CosineDecay
 from imagegen_jax.core.serial import to_dict
 from imagegen_jax.data import Latents
 
@@ -34,7 +34,7 @@ RECIPES = ("edm_digits", "vae_mnist", "dcgan_mnist", "dit_b4_imagenet256")
 SMALLER: dict[str, dict[str, Any]] = {
     "edm_digits": {
         "model.network.width": 4, "model.network.multipliers": (1,), "model.network.attention_at": (),
-        "optim.network": SGD(Cosine(1e-2, warmup=4)),
+        "optim.network": SGD(CosineDecay(1e-2, warmup=4)),
     },
     "dit_b4_imagenet256": {
         "data": Latents("latents.npz", scale=0.2), "model.num_classes": 2, "model.gain": 5.0, "model.network.width": 8,

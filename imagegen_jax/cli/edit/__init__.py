@@ -1,0 +1,47 @@
+"""`imagegen edit`: what trained models make of latents, of styles and of images that are given."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from imagegen_jax.cli.command import Command
+from imagegen_jax.cli.edit import projecting, redrawing, restoring, styles
+from imagegen_jax.cli.edit.common import EditRequest
+
+EXAMPLES = """examples:
+  imagegen edit mix runs/stylegan2 --layers coarse
+  imagegen edit truncate runs/stylegan2 --range -1 1
+  imagegen edit interpolate runs/dcgan --latents 6 --out walk.gif
+  imagegen edit directions runs/stylegan2 --layers 0-3
+  imagegen edit project runs/stylegan2 photo.png --steps 500
+  imagegen edit inpaint runs/ddpm photo.png --mask mask.png    what is white in the mask is drawn anew
+  imagegen edit redraw runs/ddpm sketch.png --strength 0.6
+  imagegen edit resemble runs/ddpm photo.png --factor 8
+  imagegen edit enlarge runs/ddpm small.png --factor 4
+  imagegen edit colour runs/ddpm grey.png --method dps
+  imagegen edit deblur runs/ddpm blurred.png --sigma 1.5
+  imagegen edit morph runs/ddpm one.png other.png
+  imagegen edit reclass runs/ddpm_digits three.png --from 3 --to 5,8
+
+imagegen edit EDIT --help shows an edit's options."""
+
+EDITS: tuple[Command, ...] = (*styles.EDITS, *projecting.EDITS, *restoring.EDITS, *redrawing.EDITS)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the edits as commands below `imagegen edit`."""
+    edits = parser.add_subparsers(required=True, metavar="EDIT")
+    for edit in EDITS:
+        edit.add_to(edits)
+
+
+def run(request: EditRequest) -> Any:
+    """Does the edit that has such requests."""
+    return next(edit for edit in EDITS if edit.request is type(request)).run(request)
+
+
+COMMAND = Command(
+    "edit", "edit what a model makes: mix, truncate, ...; inpaint, redraw, enlarge, ...", add_options, EditRequest, run,
+    EXAMPLES,
+)  # fmt: skip

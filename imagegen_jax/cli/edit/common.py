@@ -1,39 +1,68 @@
-"""What all edits share: their parser and the options that all have, and the picture that most write."""
+"""What all edits share: the fields of their requests and the options for these, and the picture that most write."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from imagegen_jax.cli.command import Command
 from imagegen_jax.cli.options import integer
-from imagegen_jax.cli.runs import add_run_options
+from imagegen_jax.cli.runs import RunRequest, add_run_options
 from imagegen_jax.core.grid import grid, magnified
-from imagegen_jax.data.output import PICTURES, VIDEOS, write_picture
-from imagegen_jax.run import Run
-
-Command = Callable[[argparse.Namespace, Run], str]  # does an edit, and says what it did
+from imagegen_jax.data.output import PICTURES, check_output, write_picture
 
 
-def add_edit(
-    edits: Any, name: str, what: str, command: Command, out: str = "", aliases: Sequence[str] = ()
-) -> argparse.ArgumentParser:
-    """Adds an edit, a command below `imagegen edit`, with the options that all have; `command` does it."""
-    description = f"{what[0].upper()}{what[1:]}."
-    parser = edits.add_parser(name, aliases=aliases, help=what, description=description, allow_abbrev=False)
-    add_run_options(parser)
-    kinds = VIDEOS if out else PICTURES
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EditRequest(RunRequest):
+    """What every edit is told; each has a name of its own for what it writes."""
+
+    out: str | pathlib.Path
+    chunk: int = 64  # images made at a time
+
+
+def edit(
+    name: str,
+    about: str,
+    request: type[EditRequest],
+    run: Callable[[Any], pathlib.Path],
+    add_options: Callable[[argparse.ArgumentParser], None],
+    kinds: Sequence[str] = PICTURES,
+    aliases: tuple[str, ...] = (),
+) -> Command:
+    """Makes an edit, a command below `imagegen edit`, with the options that all have; it writes one of `kinds`."""
+
+    def add_all(parser: argparse.ArgumentParser) -> None:
+        add_run_options(parser)
+        fields = {field.name: field.default for field in dataclasses.fields(request)}
+        out, chunk = fields["out"], fields["chunk"]
+        parser.add_argument("--out", default=out, help=f"{' or '.join(kinds)} (default: {out})")
+        parser.add_argument("--chunk", type=integer(), default=chunk, help=f"images made at a time (default: {chunk})")
+        add_options(parser)
+
+    return Command(name, about, add_all, request, run, takes_more=True, aliases=aliases)
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of edits that begin with images."""
+    parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
     parser.add_argument(
-        "--out", default=out or f"{name}.png", help=f"{' or '.join(kinds)} (default: {out or name + '.png'})"
-    )
-    parser.add_argument("--chunk", type=integer(), default=64, help="images made at a time (default: 64)")
-    parser.set_defaults(edit=command, kinds=kinds, parser=parser)
-    return parser
+        "--fit", action="store_true",
+        help="cut out the centre square of images of another size, resize and convert them (else they are refused)",
+    )  # fmt: skip
 
 
-def write_grid(options: argparse.Namespace, images: np.ndarray, columns: int) -> str:
-    """Writes uint8 images [n h w c] as a grid at --out, and says so."""
-    write_picture(options.out, magnified(grid(images, columns), images.shape[1]))
-    return f"{len(images)} images in {options.out}"
+def checked_place(request: EditRequest, kinds: Sequence[str] = PICTURES) -> pathlib.Path:
+    """Returns the place that a request wants written. Raises ValueError where that cannot be, before any work."""
+    return check_output(request.out, kinds)
+
+
+def write_grid(place: pathlib.Path, images: np.ndarray, columns: int, more: str = "") -> pathlib.Path:
+    """Writes uint8 images [n h w c] as a grid, says so, with `more`, and returns the place."""
+    write_picture(place, magnified(grid(images, columns), images.shape[1]))
+    print(f"{len(images)} images in {place}{more}")
+    return place

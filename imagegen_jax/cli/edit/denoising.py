@@ -1,0 +1,101 @@
+"""What edits of given images by a denoiser share: how such images are read, and what is made of them is written."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place, write_grid
+from imagegen_jax.cli.runs import Opened, add_guide, add_scalar, classes_of, open_run, scalars_of
+from imagegen_jax.core import draw
+from imagegen_jax.core.grid import beside
+from imagegen_jax.core.space import space_of
+from imagegen_jax.data.user_images import read_images
+from imagegen_jax.diffusion import editing
+from imagegen_jax.diffusion.restoration import Edit, Given
+from imagegen_jax.editing.rows import as_bytes, floats, made
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImagesRequest(EditRequest):
+    """What every edit of given images by a denoiser is told."""
+
+    images: tuple[str, ...]  # places: files, folders or .zip files
+    fit: bool = False  # whether images of another size are made to fit
+    guidance: float | None = None
+    guide: str | pathlib.Path | None = None  # a second run, which guides this one
+
+
+def opened_for(request: ImagesRequest, name: str) -> tuple[pathlib.Path, Opened]:
+    """Returns the place of the picture, which is looked at first, and the run. Raises what `open_run` raises."""
+    place = checked_place(request)
+    return place, open_run(request, f"imagegen edit {name}", request.guidance, request.guide)
+
+
+def read(request: ImagesRequest, opened: Opened, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """Returns the images given, which have the shape of the model's, or another.
+
+    Raises ValueError for others, and for a model of latents.
+    """
+    model = editing.denoising_model(opened.model)
+    if not space_of(model).draws_images:
+        raise ValueError(
+            f"{opened.run.workdir} is of a model of latents, which no image file holds: edit latents in Python, with "
+            "the functions of diffusion.restoration"
+        )
+    return read_images(request.images, shape or model.image_shape, request.fit)
+
+
+def checked_factor(factor: int, opened: Opened) -> int:
+    """Returns a factor. Raises ValueError where it does not divide the images of the model."""
+    h, w, _ = editing.denoising_model(opened.model).image_shape
+    if h % factor or w % factor:
+        raise ValueError(f"--factor {factor}: must divide this model's images of {h}x{w}")
+    return factor
+
+
+def conditions_of(
+    request: ImagesRequest, opened: Opened, n: int, labels: Sequence[int] | np.ndarray | None = None
+) -> dict[str, Any]:
+    """Returns labels of `n` images, those given or asked for in turn, and guidance.
+
+    Raises ValueError where a model of classes is told none, and for conditions that it does not read.
+    """
+    labels = (classes_of(request.labels, opened.run, n) or None) if labels is None else labels
+    classes = opened.run.experiment.num_classes
+    if classes and labels is None:
+        raise ValueError(f"this model has {classes} classes: say of which one the images are, such as --labels 0")
+    rows = None if labels is None else np.resize(labels, n)
+    conditions = {**draw.label_conditions(rows), **scalars_of(opened.model, guidance=request.guidance)}
+    draw.check_conditions(opened.model, n, conditions)
+    return conditions
+
+
+def made_of(
+    request: ImagesRequest, opened: Opened, edit: Edit, rows: Given, arrays: Given | None = None, **settings: Any
+) -> np.ndarray:
+    """Returns what `edit` makes of `rows`, as `editing.rows.made` does, with the request's seed and chunk."""
+    seed, chunk, check = request.seed or 0, request.chunk, opened.check_used
+    return made(opened.run, edit, rows, arrays, chunk=chunk, seed=seed, check=check, **settings)
+
+
+def write_beside(
+    request: ImagesRequest, opened: Opened, place: pathlib.Path, edit: Edit, images: np.ndarray, shown: np.ndarray,
+    arrays: Given, **settings: Any,
+) -> pathlib.Path:  # fmt: skip
+    """Writes what `edit` makes of uint8 `images`, each beside what is `shown` of it."""
+    rows = {"image": floats(images), "conditions": conditions_of(request, opened, len(images))}
+    found = as_bytes(made_of(request, opened, edit, rows, arrays, **settings))
+    return write_grid(place, beside(shown, found), max(1, round(len(found) ** 0.5)))
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that all such edits have."""
+    add_images(parser)
+    add_scalar(parser, "guidance")
+    add_guide(parser)

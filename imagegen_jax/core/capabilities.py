@@ -1,0 +1,121 @@
+"""What a model can do beside being trained and drawn from: how editing, guidance and commands know families.
+
+None of these is inherited from: a class that has the members takes part, as with those of `core.model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int
+
+from imagegen_jax.core.model import Batch, Generative, Image, Model, Nets, PRNGKey, PRNGKeys, Variables
+
+Latents = Float[Array, "n z"]
+Styles = Float[Array, "n l d"]  # a style for each layer
+Denoise = Callable[[Float[Array, "b ..."], Float[Array, " b"]], Float[Array, "b ..."]]  # (x, sigma) -> x_0
+
+
+@runtime_checkable
+class FromLatents(Protocol):
+    """A model that makes each image of a latent, by which images can be edited."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def latent_dim(self) -> int:
+        """How many values a latent has."""
+        ...
+
+    def generate(self, nets: Nets, z: Latents, conditions: Batch) -> Image:
+        """Images in [-1, 1], which follow from the latents and `conditions`, with a row a latent, alone."""
+        ...
+
+
+@runtime_checkable
+class DrawsLatents(Protocol):
+    """A model whose latents are not drawn from a standard normal."""
+
+    def latents(self, key: PRNGKey, n: int, conditions: Batch) -> Latents:
+        """Draws `n` latents, as `sample` does."""
+        ...
+
+
+@runtime_checkable
+class StyleBased(FromLatents, Protocol):
+    """A model that makes styles of latents, one for each layer, and images of styles."""
+
+    @property
+    def layers(self) -> int:
+        """How many styles an image has."""
+        ...
+
+    def styles(
+        self,
+        nets: Nets,
+        z: Latents,
+        label: Int[Array, " n"] | None = None,
+        truncation: float | Float[Array, " n"] = 1.0,
+    ) -> Styles:
+        """The styles of latents."""
+        ...
+
+    def synthesise(self, nets: Nets, w: Styles, keys: PRNGKeys | None = None) -> Float[Array, "n h w k"]:
+        """Images of styles, not clipped; without keys, with the constant noise."""
+        ...
+
+
+@runtime_checkable
+class Denoising(Protocol):
+    """A model that draws by a denoiser, so that its images can be guided, edited and restored."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def path(self) -> Any:
+        """A `diffusion.solver.Path`: the solver that draws, and the levels that it goes along."""
+        ...
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers see of the network."""
+        ...
+
+
+@runtime_checkable
+class GuidedModel(Generative, Protocol):
+    """A model that draws as another does, guided by a second one; `conditions["guidance"]` says how strongly."""
+
+    def joined(self, nets: Nets, of_guide: Nets) -> Mapping[str, Variables]:
+        """The networks of the model and of its guide as those of this."""
+        ...
+
+
+@runtime_checkable
+class Guidable(Protocol):
+    """A model whose samples another can guide, such as a classifier of noisy images or a weaker model of its kind."""
+
+    def guided_by(self, guide: Model) -> GuidedModel:
+        """This model, guided by another. Raises ValueError where the two do not go together."""
+        ...
+
+
+@runtime_checkable
+class SetsGuidance(Protocol):
+    """A model with fields that say what a guidance scale does; nothing reads them where no scale is given."""
+
+    @property
+    def guidance_settings(self) -> Mapping[str, Any]:
+        """Those fields, by name."""
+        ...
+
+
+@runtime_checkable
+class ForImages(Protocol):
+    """A model that can be made anew for other images: where more follows from their shape than `image_shape`."""
+
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Model:
+        """This model for images of that shape, of so many classes (0: none). Raises ValueError where that cannot be."""
+        ...

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Prints the files of tests that a change can reach: scripts/reached_tests.py [REVISION].
+
+The change is all that differs from where REVISION (by default `main`) and HEAD parted, what is not committed included;
+REVISION HEAD: what is not committed alone. A test is reached where a changed file is among those that it imports,
+directly or not, wherever in a file the import stands, or names in a text: a program for another process, a recipe for
+the command line, a data file. Tests of every recipe that there is are run for the recipes that are reached
+(`pytest --reached-since`). What no file shows, such as a plugin found at run time, it cannot see: CI runs all tests.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PACKAGES = ("imagegen_jax", "experiments")
+WORDS = re.compile(rf"\b(?:{'|'.join(PACKAGES)})(?:\.\w+)+|[\w./-]+\.\w+")
+FOR_ALL = ("pyproject.toml", "conftest.py", "dev.txt", "run.txt")  # names of files that every test depends on
+ANY_RECIPE = "experiments."  # what texts begin with that are made into the name of each recipe, one after the other
+
+
+class Files:
+    """The files of a checkout, and which of them each one reads."""
+
+    def __init__(self, root: pathlib.Path, paths: Iterable[str]) -> None:
+        """`paths` are those of all files, relative to `root`."""
+        self.root, self.paths = root, frozenset(paths)
+        self.by_name: dict[str, list[str]] = {}
+        for path in sorted(self.paths):
+            self.by_name.setdefault(path.rpartition("/")[2], []).append(path)
+        recipes = [path for path in self.paths if re.fullmatch(r"experiments/(\w+/)?[a-z]\w*\.py", path)]
+        self.recipes = {name: path for path in recipes for name in self._names(path)}
+        self.closure = functools.cache(self._closure)
+
+    @property
+    def tests(self) -> list[str]:
+        """The files of tests."""
+        return sorted(path for path in self.paths if re.fullmatch(r"tests/(.*/)?test_\w+\.py", path))
+
+    def takes_any_recipe(self, test: str) -> bool:
+        """Whether a file of tests, or a helper of its own, goes through all recipes."""
+        helpers = [path for path in self.closure(test) if path.startswith("tests/")]
+        return any(self._goes_through_recipes(path) for path in helpers)
+
+    def reached(self, changed: Iterable[str]) -> dict[str, frozenset[str] | None]:
+        """Files of tests that changed files reach -> the recipes that are reached, or None where all its tests are."""
+        changed = frozenset(changed)
+        if any(path.rpartition("/")[2] in FOR_ALL for path in changed):
+            return dict.fromkeys(self.tests)
+        recipes = frozenset(name for name, path in self.recipes.items() if self.closure(path) & changed)
+        found: dict[str, frozenset[str] | None] = {}
+        for test in self.tests:
+            if self.closure(test) & changed:
+                found[test] = None
+            elif recipes and self.takes_any_recipe(test):
+                found[test] = recipes
+        return found
+
+    def _closure(self, path: str) -> frozenset[str]:
+        seen, waiting = {path}, [path]
+        while waiting:
+            new = self._reads(waiting.pop()) - seen
+            seen |= new
+            waiting += new
+        return frozenset(seen)
+
+    @functools.cache  # noqa: B019  (lives as long as the program)
+    def _reads(self, path: str) -> frozenset[str]:
+        """The files that one file imports or names."""
+        tree = self._tree(path)
+        if tree is None:
+            return frozenset()
+        modules = [module for node in ast.walk(tree) for module in _imported(node, path)]
+        found = {file for module in modules for file in self._files_of(module, path)}
+        for text in _texts(tree):
+            for word in WORDS.findall(text):
+                found |= self._named(word, path, whole=word == text)
+        return frozenset(found - {path})
+
+    def _named(self, word: str, path: str, whole: bool) -> set[str]:
+        """The files that a word of a text stands for; in the package itself modules must be the whole text."""
+        if word.split(".")[0] in PACKAGES and not word.endswith(".py"):
+            run = f"{word}.__main__"  # as `python -m` does with a package
+            return set(self._files_of(run, path)) if whole or not path.startswith("imagegen_jax/") else set()
+        return {file for file in self.by_name.get(word.rpartition("/")[2], ()) if file.endswith(word.lstrip("./"))}
+
+    def _files_of(self, module: str, importer: str) -> Iterator[str]:
+        """The files of a module and of the packages around it; names below a module are left out."""
+        parts = module.split(".")
+        if parts[0] == "experiments" and len(parts) > 1 and parts[1] in self.recipes:
+            yield self.recipes[parts[1]]
+        for end in range(1, len(parts) + 1):
+            place = "/".join(parts[:end])
+            for folder in ("", importer.rpartition("/")[0] + "/", "tests/", "scripts/"):
+                yield from {f"{folder}{place}.py", f"{folder}{place}/__init__.py"} & self.paths
+
+    def _goes_through_recipes(self, path: str) -> bool:
+        tree = self._tree(path)
+        nodes = list(ast.walk(tree)) if tree else []
+        made = [node.values[0] for node in nodes if isinstance(node, ast.JoinedStr) and node.values]
+        by_name = any(isinstance(first, ast.Constant) and first.value == ANY_RECIPE for first in made)
+        return by_name or any(module == "imagegen_jax.recipes" for node in nodes for module in _imported(node, path))
+
+    def _names(self, path: str) -> list[str]:
+        """The names of the recipes of a file: its own, or those of the rows of its table SIZES."""
+        tree = self._tree(path)
+        for node in tree.body if tree else ():
+            if (
+                isinstance(node, ast.Assign)
+                and isinstance(node.value, ast.Dict)
+                and "SIZES" in map(_name, node.targets)
+            ):
+                return [key.value for key in node.value.keys if isinstance(key, ast.Constant)]
+        return [path.rpartition("/")[2].removesuffix(".py")]
+
+    @functools.cache  # noqa: B019  (lives as long as the program)
+    def _tree(self, path: str) -> ast.Module | None:
+        file = self.root / path
+        return ast.parse(file.read_text("utf-8")) if path.endswith(".py") and file.is_file() else None
+
+
+def _name(node: ast.expr) -> str:
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _imported(node: ast.AST, path: str) -> Iterator[str]:
+    """The modules that a statement may import; of `from a import b` both a and a.b."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    if isinstance(node, ast.ImportFrom):
+        parents = path.split("/")[: -node.level] if node.level else []
+        module = ".".join([*parents, *([node.module] if node.module else [])])
+        yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _texts(tree: ast.Module) -> Iterator[str]:
+    """All texts of a file but its docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, documented) and node.body]
+    docstrings = {id(body[0].value) for body in bodies if isinstance(body[0], ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def git(*arguments: str, root: pathlib.Path = ROOT) -> list[str]:
+    """The lines that a command of git prints."""
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def reached_since(revision: str, root: pathlib.Path = ROOT) -> dict[str, frozenset[str] | None]:
+    """What is reached by all that differs from where `revision` and HEAD parted (`Files.reached`)."""
+    (base,) = git("merge-base", revision, "HEAD", root=root)
+    new = git("ls-files", "--others", "--exclude-standard", root=root)
+    changed = git("diff", "--name-only", "--no-renames", base, root=root) + new
+    # What was deleted is still imported, or named, by what is broken now.
+    return Files(root, [*git("ls-files", root=root), *new, *changed]).reached(changed)
+
+
+if __name__ == "__main__":
+    print(*(test for test in reached_since(*sys.argv[1:2] or ["main"]) if (ROOT / test).is_file()), sep="\n")
