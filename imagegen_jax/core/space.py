@@ -166,7 +166,7 @@ def with_space(items: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(items)
     if "gain" in found:
         gain = found.pop("gain")
-        found["space"] = Pixels() if gain == 1 else Latents(gain)
+        found["space"] = Pixels() if gain == 1 else Latents(float(gain))
     return found
 
 
