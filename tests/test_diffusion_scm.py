@@ -23,6 +23,7 @@ from imagegen_jax.diffusion.prediction import broadcast_rows
 from imagegen_jax.diffusion.preserving import Cosine
 from imagegen_jax.diffusion.scm import SCM, LearnedWeight
 from imagegen_jax.diffusion.times import Uniform
+from imagegen_jax.nn.conditioning import NOTHING
 from imagegen_jax.nn.unet import UNet
 
 pytestmark = pytest.mark.hasty
@@ -254,7 +255,7 @@ def test_a_v_prediction_of_equal_angles_is_a_teacher():
 
     t, x_t = jnp.array([0.3, 1.2]), jax.random.normal(KEY, (2, *SHAPE))
     cos, sin = broadcast_rows(jnp.cos(t), x_t), broadcast_rows(jnp.sin(t), x_t)
-    F = model._field({"params": found["teacher"]}, None, None)(x_t, t)
+    F = model._field({"params": found["teacher"]}, NOTHING)(x_t, t)
     denoised = diffusion.denoiser({"network": first}, {})(x_t / cos, jnp.tan(t))
     np.testing.assert_allclose(denoised, cos * x_t - sin * F, atol=1e-5)
 

@@ -116,6 +116,6 @@ def test_output_and_gradients_are_the_authors(case):
 def test_weights_start_as_the_authors(case):
     """Improved DDPM's has none of its own but two convolutions."""
     name, theirs, found = case
-    labels = (jnp.zeros((1, CLASSES)),) if name == "unet" else ()
+    labels = (Conditioning(jnp.zeros((1, CLASSES))),) if name == "unet" else ()
     inputs = (jnp.zeros((1, 8, 8, 3)), jnp.zeros(1), *labels)
     official.check_start(theirs, found, lambda key: NETWORKS[name].init(key, *inputs))
