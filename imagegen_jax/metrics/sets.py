@@ -151,14 +151,14 @@ class SampleSet:
     chunk: int = 256  # images drawn at a time: part of what the images follow from
 
     def __post_init__(self) -> None:
+        check_integer(self.n, "n")
+        check_seed(self.seed)
+        check_integer(self.chunk, "chunk")
         if not space_of(self.run.experiment.model).draws_images:
             raise ValueError(
                 f"{self.run.workdir} draws latents, and metrics are of images: draw them into an .npz (imagegen sample "
                 "--out), decode them, and evaluate what comes out"
             )
-        check_integer(self.n, "n")
-        check_seed(self.seed)
-        check_integer(self.chunk, "chunk")
 
     @property
     def name(self) -> str:
