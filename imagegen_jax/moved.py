@@ -49,6 +49,7 @@ MODULES: dict[str, str] = {
 # "old.module:Name" -> "new.module:Name", of names that did not go where their module went, or that are other words now.
 NAMES: dict[str, str] = {
     "imagegen_jax.diffusion.guidances:Interval": "imagegen_jax.diffusion.guidances:GuidanceInterval",
+    "imagegen_jax.core.loop:Run": "imagegen_jax.core.loop:LiveRun",
     "imagegen_jax.core.optim:Cosine": "imagegen_jax.core.optim:CosineDecay",
     "imagegen_jax.data.image:images_to_float": "imagegen_jax.core.image:images_to_float",
     "imagegen_jax.data.image:is_image": "imagegen_jax.core.image:is_image",
@@ -66,9 +67,13 @@ NAMES: dict[str, str] = {
     "imagegen_jax.diffusion.solvers:RK45": "imagegen_jax.diffusion.ode:RK45",
     "imagegen_jax.diffusion.solvers:Restart": "imagegen_jax.diffusion.heun:Restart",
     "imagegen_jax.diffusion.solvers:UniPC": "imagegen_jax.diffusion.exponential:UniPC",
+    "imagegen_jax.editing:Drawn": "imagegen_jax.cli.edit.styles:Drawn",
     "imagegen_jax.gan.latents:check_truncation": "imagegen_jax.gan.truncation:check_truncation",
     "imagegen_jax.metrics.interval:Interval": "imagegen_jax.metrics.interval:ConfidenceInterval",
     "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:model_row_shapes",
+    "imagegen_jax.streaming:ArrayWriter": "imagegen_jax.data.writers:ArrayWriter",
+    "imagegen_jax.streaming:FolderWriter": "imagegen_jax.data.writers:FolderWriter",
+    "imagegen_jax.streaming:Writer": "imagegen_jax.data.writers:Writer",
 }
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax import moved
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import folder as folders
 from imagegen_jax.core.checkpoint import Checkpoints
@@ -33,6 +34,8 @@ from imagegen_jax.core.signals import Stopped, stopping
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import stage_at
 from imagegen_jax.core.summary import parameter_summary
+
+__getattr__ = moved.attributes(__name__)
 
 
 def train(
