@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.abc
+import importlib.util
 import sys
 import types
 import warnings
@@ -65,6 +66,7 @@ NAMES: dict[str, str] = {
     "imagegen_jax.diffusion.solvers:RK45": "imagegen_jax.diffusion.ode:RK45",
     "imagegen_jax.diffusion.solvers:Restart": "imagegen_jax.diffusion.heun:Restart",
     "imagegen_jax.diffusion.solvers:UniPC": "imagegen_jax.diffusion.exponential:UniPC",
+    "imagegen_jax.gan.latents:check_truncation": "imagegen_jax.gan.truncation:check_truncation",
     "imagegen_jax.metrics.interval:Interval": "imagegen_jax.metrics.interval:ConfidenceInterval",
     "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:model_row_shapes",
 }
@@ -83,9 +85,9 @@ def current_name(tag: str) -> str:
 
 
 def newer_words(word: str) -> set[str]:
-    """Returns today's names, in lower case, of what once had the name `word`, in any module and case."""
-    old = {tag.partition(":")[2].lower(): now.partition(":")[2].lower() for tag, now in NAMES.items()}
-    return {old[word.lower()]} if word.lower() in old else set()
+    """Returns today's names, in lower case, of all that once had the name `word`, in any module and case."""
+    names = [(tag.partition(":")[2].lower(), now.partition(":")[2].lower()) for tag, now in NAMES.items()]
+    return {now for old, now in names if old == word.lower()}
 
 
 def attributes(module: str) -> Callable[[str], Any]:
@@ -97,13 +99,18 @@ def attributes(module: str) -> Callable[[str], Any]:
     def find(name: str) -> Any:
         tag = f"{module}:{name}"
         now = current_name(tag)
-        if now == tag or name.startswith("__"):
+        if now == tag or name.startswith("__") or _is_module_of(module, name):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         found = _found(now)
         _warn(f"{module}.{name} is {now.replace(':', '.')} now")
         return found
 
     return find
+
+
+def _is_module_of(package: str, name: str) -> bool:
+    """Whether a name is that of a module in a package, which is what is meant then."""
+    return hasattr(sys.modules[package], "__path__") and importlib.util.find_spec(f"{package}.{name}") is not None
 
 
 def _found(tag: str) -> Any:

@@ -96,7 +96,7 @@ def test_sample_writes_grids_folders_and_arrays(process, run, tmp_path):
         (("--model.sampler.stepz", "5"), ["model.sampler.steps"]),
         (("--model.sampler.steps", "many"), ["many"]),
         (("--average", "fast"), ["'fast'"]),
-        (("--n", "0"), ["argument --n: '0' must be an integer of 1 or more"]),
+        (("--n", "0"), ["argument --n: '0' must be an integer, at least 1"]),
     ],
 )
 def test_sample_refuses_bad_input(imagegen, run, arguments, words):

@@ -102,7 +102,7 @@ def test_what_the_model_does_not_read_is_refused(run):
 
 @pytest.mark.parametrize("chunk", [0, -5])
 def test_chunks_without_an_image_are_refused(run, chunk):
-    with pytest.raises(ValueError, match=f"chunk={chunk}: must be an integer from 1 to"):
+    with pytest.raises(ValueError, match=f"chunk={chunk}: must be an integer, at least 1"):
         run.sample(8, chunk=chunk)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -102,3 +105,12 @@ def test_a_program_of_postscript_is_not_run() -> None:
     """EPS is not among the formats that are opened."""
     with pytest.raises(OSError, match="cannot identify"):
         decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n%%EndComments\nshowpage\n", None, None)
+
+
+@pytest.mark.slow
+def test_a_very_large_photo_is_read_without_a_warning(tmp_path: pathlib.Path) -> None:
+    """Above 89 million pixels Pillow warns of an attack, with a line of its own code."""
+    Image.new("1", (9500, 9500)).save(tmp_path / "a.png")
+    program = "import sys; from imagegen_jax.data.decode import decode; decode(open(sys.argv[1], 'rb').read(), 8, 3)"
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "a.png"], capture_output=True, text=True)
+    assert done.returncode == 0 and not done.stderr

@@ -9,8 +9,8 @@ import zipfile
 import jax
 import numpy as np
 import pytest
+from latent_models import filled
 from PIL import Image
-from test_gan_latents import filled
 
 import imagegen_jax as ig
 from imagegen_jax.cli import runs as run_options
@@ -171,7 +171,7 @@ def test_project(imagegen):
         (("interpolate", "cyclegan"), "a CycleGAN does not make"),
         (("interpolate", "dcgan", "--space", "w"), "a DCGAN has no styles"),
         (("interpolate", "dcgan", "--out", "walk.avi"), "this command writes .gif or .mp4"),
-        (("interpolate", "dcgan", "--latents", "1"), "'1' must be an integer of 2 or more"),
+        (("interpolate", "dcgan", "--latents", "1"), "'1' must be an integer, at least 2"),
         (("directions", "dcgan", "--layers", "0"), "has no styles to choose among"),
         (("directions", "dcgan", "--count", "6"), "6 directions: latents of 5 numbers have 1 to 5"),
         (("directions", "dcgan", "--labels", "1"), "this model knows no classes"),
@@ -179,11 +179,11 @@ def test_project(imagegen):
         (("mix", "stylegan2", "--layers", "fine"), "this model has layers 0 to 3"),
         (("directions", "stylegan2", "--layers", "3-4"), "layers 3 to 4: this model has layers 0 to 3"),
         (("mix", "stylegan2", "--layers", "some"), "is none of all, coarse, middle, fine"),
-        (("mix", "stylegan2", "--rows", "0"), "argument --rows: '0' must be an integer of 1 or more"),
+        (("mix", "stylegan2", "--rows", "0"), "argument --rows: '0' must be an integer, at least 1"),
         (("mix", "stylegan2", "--labels", "10"), "--labels: 10 is out of range: this model knows 0 to 9"),
         (
             ("mix", "stylegan2", "--truncation", "1.5"),
-            "argument --truncation: '1.5' must be a finite number from 0 to 1",
+            "argument --truncation: '1.5' must be a finite number, at least 0 and at most 1",
         ),
         (("mix", "stylegan2", "--labels", "cat"), "--labels: there is no class 'cat'"),
         (("mix", "stylegan2", "--model.r1-weight", "5"), "--model.r1-weight 5: changes nothing of what is drawn here"),
@@ -193,7 +193,7 @@ def test_project(imagegen):
         (("directions", "stylegan2", "--optim.generator.lr", "1"), "optim.generator.lr"),
         (("directions", "stylegan2", "--labels", "1,2"), "--labels 1,2: 2 classes for 1 images"),
         (("interpolate", "stylegan2", "--labels", "1,2", "--n", "1"), "--labels 1,2: 2 classes for 1 images"),
-        (("interpolate", "dcgan", "--latents", "0"), "argument --latents: '0' must be an integer of 2 or more"),
+        (("interpolate", "dcgan", "--latents", "0"), "argument --latents: '0' must be an integer, at least 2"),
         (("project", "stylegan2", "a.png"), "say in which one to search"),
         (("project", "stylegan2", "a.png", "--labels", "2"), "a.png"),
     ],
@@ -278,13 +278,16 @@ def test_truncated_samples(imagegen, runs):
         (("dcgan", "--source", "a.png"), "a DCGAN makes images from none"),
         (("dcgan", "--truncation", "0.5"), "a DCGAN has none"),
         (("dcgan", "--guidance", "2"), "--guidance 2.0: a DCGAN has none"),
-        (("stylegan2", "--truncation", "1.01"), "argument --truncation: '1.01' must be a finite number from 0 to 1"),
+        (
+            ("stylegan2", "--truncation", "1.01"),
+            "argument --truncation: '1.01' must be a finite number, at least 0 and at most 1",
+        ),
         (("stylegan2", "--labels", "3,12"), "--labels: 12 is out of range: this model knows 0 to 9"),
         (("cyclegan", "--source", "missing.png"), "missing.png"),
         (("cyclegan", "--source", "missing"), "there is no folder or zip"),
         (("cyclegan", "--source", "bad.png"), "bad.png is damaged or no image"),
         (("cyclegan", "--source", "good.png", "--n", "2"), "--n 2: there are 1 images in --source"),
-        (("dcgan", "--n", "0"), "argument --n: '0' must be an integer of 1 or more"),
+        (("dcgan", "--n", "0"), "argument --n: '0' must be an integer, at least 1"),
     ],
 )
 def test_sample_refuses_bad_input(imagegen, tmp_path, arguments, words):

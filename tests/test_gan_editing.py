@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
-from test_gan_latents import KEY, MODELS, Painter, filled, networks
+from latent_models import KEY, MODELS, Painter, filled, networks
 
 from imagegen_jax.gan import biggan_networks
 from imagegen_jax.gan.biggan import BigGAN

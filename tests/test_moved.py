@@ -135,7 +135,8 @@ def test_an_old_option_stands_for_what_has_its_place(words, capsys):
 
 
 def test_old_options_of_classes_and_below_them(old, capsys):
-    old(names={"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"})
+    others = {"imagegen_jax.gone.a:Ramp": "imagegen_jax.core.ema:HalfLife", "imagegen_jax.gone.z:Ramp": "toys:Game"}
+    old(names={"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"} | others)
     changed = parse_overrides(TOY, ["--model.schedule", "ramp", "--model.schedule.peak", "3"], "test")
     assert changed.model == Grown(lr=CosineDecay(3.0))
     assert "it is --model.lr CosineDecay now" in capsys.readouterr().err
@@ -195,6 +196,12 @@ def test_a_module_that_has_lost_a_name_finds_it(old):
     for name in ("Nothing", "__path__"):
         with pytest.raises(AttributeError):
             find(name)
+
+
+def test_a_package_in_the_place_of_a_module_has_modules_of_its_own(old):
+    old(names={"imagegen_jax.core:optim": "imagegen_jax.core.ema:HalfLife"})
+    with pytest.raises(AttributeError):
+        moved.attributes("imagegen_jax.core")("optim")
 
 
 def test_nothing_is_imported_for_names_that_are_not_old(old):

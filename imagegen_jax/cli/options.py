@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from imagegen_jax.core.given import LARGEST, SEEDS, check_seed
+from imagegen_jax.core.given import LARGEST, SEEDS, Range, check_seed
 
 
 def integer(low: int = 1, high: int = LARGEST) -> Callable[[str], int]:
@@ -17,8 +17,7 @@ def integer(low: int = 1, high: int = LARGEST) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text) if re.fullmatch(r"\s*[+-]?\d{1,99}\s*", text) else None
         if value is None or not low <= value <= high:
-            upper = f"from {low} to {high}" if high != LARGEST else f"of {low} or more"
-            raise argparse.ArgumentTypeError(f"{text!r} must be an integer {upper}")
+            raise argparse.ArgumentTypeError(f"{text!r} must be an integer{Range(low, high).also}")
         return value
 
     return parse
@@ -26,28 +25,18 @@ def integer(low: int = 1, high: int = LARGEST) -> Callable[[str], int]:
 
 def number(low: float = -math.inf, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
     """Makes the type of an option that takes a finite number from `low` (with `above`, above it) to `high`."""
+    found = Range(low, high, above)
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value) or not low <= value <= high or (above and value == low):
-            raise argparse.ArgumentTypeError(f"{text!r} must be a finite number{_range_words(low, high, above)}")
+        if not math.isfinite(value) or value not in found:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a finite number{found.also}")
         return value
 
     return parse
-
-
-def _range_words(low: float, high: float, above: bool) -> str:
-    if math.isinf(low) and math.isinf(high):
-        return ""
-    if math.isinf(low):
-        return f" of {high:g} or less"
-    lower = f" above {low:g}" if above else f" of {low:g} or more"
-    if math.isinf(high):
-        return lower
-    return f" above {low:g} and up to {high:g}" if above else f" from {low:g} to {high:g}"
 
 
 def seed(text: str) -> int:

@@ -20,29 +20,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from imagegen_jax.core.given import LARGEST, SEEDS, check_integer
+from imagegen_jax.core.given import LARGEST, SEEDS, Range, check_integer, digits
 from imagegen_jax.core.serial import fields_of
-
-
-@dataclasses.dataclass(frozen=True)
-class Range:
-    """Holds the numbers from `low` to `high`: `above` leaves out `low` itself, `below` leaves out `high`."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
-    below: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        low = value > self.low if self.above else value >= self.low
-        return low and (value < self.high if self.below else value <= self.high)
-
-    def __str__(self) -> str:
-        words = [f"{'above' if self.above else 'at least'} {self.low:g}"] * (self.low > -math.inf)
-        if self.high < math.inf:
-            words += [f"{'below' if self.below else 'at most'} {_digits(self.high)}"]
-        return "must be " + (" and ".join(words) or "a finite number")
-
 
 Count = Annotated[int, Range(1, LARGEST)]
 Natural = Annotated[int, Range(0, LARGEST)]
@@ -121,18 +100,9 @@ def _check_number(value: Any, hint: Any, path: str, found: Range, default: Any) 
         raise ValueError(f"{path}={value}: must be an integer")
     if isinstance(value, (float, np.floating)) and not math.isfinite(value):
         if math.isnan(value) or value != default:
-            raise ValueError(f"{path}={value}: must be a finite number{_also(found)}")
+            raise ValueError(f"{path}={value}: must be a finite number{found.also}")
     elif value not in found:
-        raise ValueError(f"{path}={_digits(value)}: {found}")
-
-
-def _also(found: Range) -> str:
-    return "" if found == Range() else f", {str(found).removeprefix('must be ')}"
-
-
-def _digits(value: float) -> str:
-    text = str(value)
-    return text if len(text) < 40 else f"{text[:20]}... ({len(text)} digits)"
+        raise ValueError(f"{path}={digits(value)}: {found}")
 
 
 def _joined(path: str, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
 import operator
@@ -12,6 +13,41 @@ import numpy as np
 
 SEEDS = 2**32  # seeds are uint32 in compiled programs
 LARGEST = 2**31 - 1  # of counts: what an index of an array may be everywhere
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Holds the numbers from `low` to `high`: `above` leaves out `low` itself, `below` leaves out `high`."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        low = value > self.low if self.above else value >= self.low
+        return low and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        return f"must be {self._words or 'a finite number'}"
+
+    @property
+    def also(self) -> str:
+        """Returns what follows "must be a number": ", above 0", or nothing where any will do."""
+        return f", {self._words}" if self._words else ""
+
+    @property
+    def _words(self) -> str:
+        words = [f"{'above' if self.above else 'at least'} {self.low:g}"] * (self.low > -math.inf)
+        if self.high < math.inf:
+            words += [f"{'below' if self.below else 'at most'} {digits(self.high)}"]
+        return " and ".join(words)
+
+
+def digits(value: float) -> str:
+    """Returns a number as text; of a very long one the first digits, and how many there are."""
+    text = str(value)
+    return text if len(text) < 40 else f"{text[:20]}... ({len(text)} digits)"
 
 
 def check_seed(value: Any, name: str = "seed") -> int:
@@ -32,7 +68,7 @@ def check_integer(value: Any, name: str, low: int = 1, high: int = LARGEST) -> i
     except TypeError:
         found = low - 1
     if isinstance(value, (bool, np.bool_)) or not low <= found <= high:
-        raise ValueError(f"{name}={value!r}: must be an integer from {low} to {high}")
+        raise ValueError(f"{name}={value!r}: must be an integer{Range(low, high).also}")
     return found
 
 
@@ -42,10 +78,9 @@ def check_number(value: Any, name: str, low: float = -math.inf, high: float = ma
     Raises ValueError, naming `name` and the value, for NaN, infinity and what is no number or out of that range.
     """
     is_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high or (above and value == low):
-        lower = "" if math.isinf(low) else f" above {low:g}" if above else f" from {low:g}"
-        upper = "" if math.isinf(high) else f" to {high:g}"
-        raise ValueError(f"{name}={value!r}: must be a finite number{lower}{upper}")
+    found = Range(low, high, above)
+    if not is_number or not math.isfinite(value) or value not in found:
+        raise ValueError(f"{name}={value!r}: must be a finite number{found.also}")
     return float(value)
 
 
@@ -58,8 +93,7 @@ def check_numbers(values: Any, name: str, largest: float = math.inf) -> None:
     wrong = ~(np.isfinite(array) & (np.abs(array) <= largest))
     if wrong.any():
         found = values if array.ndim == 0 else array[wrong].ravel()[0]
-        bound = "" if math.isinf(largest) else f" from {-largest:g} to {largest:g}"
-        raise ValueError(f"{name} {found}: must be a finite number{bound}")
+        raise ValueError(f"{name} {found}: must be a finite number{Range(-largest, largest).also}")
 
 
 def check_labels(values: Any, num_classes: int, class_names: Sequence[str] = (), name: str = "labels") -> np.ndarray:

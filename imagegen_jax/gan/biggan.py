@@ -35,10 +35,10 @@ from imagegen_jax.core.model import (
 from imagegen_jax.gan import conditional
 from imagegen_jax.gan.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.conditional import Judgement, Labels
-from imagegen_jax.gan.latents import check_truncation
 from imagegen_jax.gan.losses import AnyObjective, Hinge
 from imagegen_jax.gan.networks import AnyClassCritic, AnyClassGenerator
 from imagegen_jax.gan.regularizers import orthogonality
+from imagegen_jax.gan.truncation import check_truncation
 from imagegen_jax.nn.conditional_norm import MOMENTUM
 
 

@@ -47,14 +47,6 @@ def draw(model: FromLatents, key: PRNGKey, n: int, conditions: Batch) -> Latents
     return jax.random.normal(key, (n, model.latent_dim))
 
 
-def check_truncation(conditions: Batch) -> None:
-    """Raises ValueError where `conditions["truncation"]` is outside [0, 1], or not a number."""
-    truncation = np.asarray(conditions.get("truncation", 1.0), np.float64)
-    wrong = truncation[~((truncation >= 0) & (truncation <= 1))]
-    if wrong.size:
-        raise ValueError(f"truncation {wrong.ravel()[0]}: must be from 0 (images of the mean) to 1 (not truncated)")
-
-
 def check_layers(start: int, end: int, layers: int) -> None:
     """Raises ValueError where `start` to `end` - 1 are not some of `layers` layers."""
     if not 0 <= start < end <= layers:

@@ -38,13 +38,13 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
-from imagegen_jax.gan.latents import check_truncation
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.progan_networks import Discriminator
 from imagegen_jax.gan.regularizers import zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Labels, resolutions
 from imagegen_jax.gan.stylegan_networks import Generator
 from imagegen_jax.gan.styles import follow, mix, truncate
+from imagegen_jax.gan.truncation import check_truncation
 from imagegen_jax.nn.upfirdn import BINOMIAL
 
 

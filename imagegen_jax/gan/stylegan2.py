@@ -34,11 +34,11 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.augment import Adaptive, AnyAugmentation
-from imagegen_jax.gan.latents import check_truncation
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.regularizers import path_lengths, zero_centred_penalty
 from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, Labels, resolutions
 from imagegen_jax.gan.styles import follow, mix, truncate
+from imagegen_jax.gan.truncation import check_truncation
 
 Styles = Float[Array, "b l d"]  # a style for each layer, from coarse to fine
 

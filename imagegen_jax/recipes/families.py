@@ -37,7 +37,7 @@ from imagegen_jax.vae.vae import VAE
 
 SIZE = 64  # where nothing says another
 NARROW = 8  # channels of the networks of smoke runs
-_UNET = {"model.network.width": NARROW, "model.network.blocks": 1}
+_UNET = {"model.network.width": NARROW, "model.network.blocks": 1, "model.network.attention_at": (1,)}
 _BRIEF = {"batch_size": 8, "samples": 10, "steps": 8}
 
 
