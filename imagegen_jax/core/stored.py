@@ -177,7 +177,8 @@ class Stored:
         if network not in names:
             return None, names
         averaged = tree.get("ema", {}).get(network, {}).get(average, {})
-        parts = [("stats", network), *([("ema", network, average)] if averaged else [])]
+        parts: list[tuple[str, ...]] = [("stats", network)]
+        parts += [("ema", network, average)] if average and averaged else []
         parts += [] if "params" in averaged else [("params", network)]
         found = read_arrays(path, parts)
         _compare([words[at] for at in jax.tree.leaves(chosen(_places(tree), parts))], found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,8 @@ class NoisyClassifier:
         """Returns the classifier of such images. Raises ValueError where there are no classes to tell apart."""
         if not num_classes:
             raise ValueError("num_classes=0: a classifier needs classes")
-        network = self.network.clone(num_classes=num_classes)
+        module: Any = self.network  # of linen, as all networks are
+        network = module.clone(num_classes=num_classes)
         return dataclasses.replace(self, image_shape=image_shape, network=network)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
