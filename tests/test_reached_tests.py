@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -16,25 +17,30 @@ from reached_tests import Files, git, reached_since  # noqa: E402
 pytestmark = pytest.mark.versions
 
 CHECKOUT = {
-    "imagegen_jax/__init__.py": "",
+    "imagegen_jax/__init__.py": "from imagegen_jax.command import main\nfrom imagegen_jax.core import Core",
+    "imagegen_jax/__main__.py": "from imagegen_jax import main",
+    "imagegen_jax/command.py": "def main():\n    from imagegen_jax import gan, vae",
     "imagegen_jax/core.py": "TEMPLATE = 'page.html'\nclass Core: pass",
     "imagegen_jax/gan.py": "from imagegen_jax.core import Core",
     "imagegen_jax/vae.py": "def later():\n    from imagegen_jax import core",
     "imagegen_jax/names.py": "OLD = {'imagegen_jax.was:Vae': 'imagegen_jax.vae:Vae'}\nROOM = 'imagegen_jax.gan'",
     "imagegen_jax/page.html": "",
     "experiments/__init__.py": "",
-    "experiments/gan/dcgan.py": "from imagegen_jax import gan",
+    "experiments/gan/dcgan.py": "from imagegen_jax import gan, main\nif __name__ == '__main__':\n    main()",
     "experiments/vae.py": "import imagegen_jax.vae\nSIZES = {'vae_small': 1, 'vae_large': 2}",
-    "tests/conftest.py": "",
+    "tests/conftest.py": "def imagegen():\n    from imagegen_jax.command import main",
     "tests/recipes.py": "def of(name):\n    return __import__(f'experiments.{name}')",
     "tests/reference/torch.npz": "",
     "tests/test_alone.py": '"""Not imagegen_jax.core."""\nimport os',
+    "tests/test_command.py": "def test_it(imagegen):\n    pass",
     "tests/test_data.py": "PATH = 'reference/torch.npz'",
     "tests/gan/test_gan.py": "from imagegen_jax.gan import Core",
+    "tests/test_module.py": "COMMAND = ['-m', 'imagegen_jax']",
     "tests/test_names.py": "from imagegen_jax import names",
     "tests/test_process.py": "PROGRAM = 'import sys; from imagegen_jax.vae import later'",
     "tests/test_recipe.py": "COMMAND = ['train', 'experiments.vae_large']",
     "tests/test_recipes.py": "import recipes",
+    "tests/test_short.py": "import imagegen_jax as ig\nig.Core",
     "README.md": "",
 }
 
@@ -47,6 +53,7 @@ def checkout(tmp_path):
     return tmp_path
 
 
+COMMANDS = {"test_command": None, "test_module": None}
 GAN, VAE = frozenset({"dcgan"}), frozenset({"vae_small", "vae_large"})
 
 
@@ -56,8 +63,8 @@ GAN, VAE = frozenset({"dcgan"}), frozenset({"vae_small", "vae_large"})
         ("README.md", {}),
         ("tests/test_alone.py", {"test_alone": None}),
         ("tests/reference/torch.npz", {"test_data": None}),
-        ("imagegen_jax/vae.py", {"test_process": None, "test_recipe": None, "test_recipes": VAE}),
-        ("imagegen_jax/gan.py", {"test_gan": None, "test_names": None, "test_recipes": GAN}),
+        ("imagegen_jax/vae.py", COMMANDS | {"test_process": None, "test_recipe": None, "test_recipes": VAE}),
+        ("imagegen_jax/gan.py", COMMANDS | {"test_gan": None, "test_recipes": GAN}),
         ("experiments/vae.py", {"test_recipe": None, "test_recipes": VAE}),
         ("tests/recipes.py", {"test_recipes": None}),
         ("imagegen_jax/names.py", {"test_names": None}),
@@ -68,11 +75,13 @@ def test_a_change_reaches_what_imports_or_names_it(checkout, changed, reached):
     assert {pathlib.Path(path).stem: recipes for path, recipes in found.items()} == reached
 
 
-@pytest.mark.parametrize("changed", ["imagegen_jax/core.py", "imagegen_jax/page.html"])
-def test_what_is_imported_or_named_on_the_way_counts(checkout, changed):
+@pytest.mark.parametrize(("changed", "more"), [("imagegen_jax/core.py", {"names"}), ("imagegen_jax/page.html", set())])
+def test_what_is_imported_or_named_on_the_way_counts(checkout, changed, more):
+    """What a package around it imports does, too, but not all that this can do."""
     found = Files(checkout, CHECKOUT).reached([changed])
     assert found.pop("tests/test_recipes.py") == GAN | VAE
-    assert {pathlib.Path(path).stem for path in found} == {"test_gan", "test_names", "test_process", "test_recipe"}
+    everything = {"gan", "process", "recipe", "command", "module", "short", *more}
+    assert {pathlib.Path(path).stem for path in found} == {f"test_{name}" for name in everything}
 
 
 @pytest.mark.parametrize("changed", ["pyproject.toml", "tests/conftest.py", "imagegen_jax/__init__.py"])
@@ -100,6 +109,7 @@ def test_changes_are_those_since_the_branches_parted_and_what_is_not_committed(c
     assert set(reached_since("main", checkout)) == {"tests/test_alone.py", "tests/test_new.py", "tests/test_data.py"}
 
 
+@functools.cache
 def files(root):
     return Files(root, [str(path.relative_to(root)) for top in ("imagegen_jax", "experiments", "tests", "scripts")
                         for path in (root / top).rglob("*") if path.is_file()])  # fmt: skip
