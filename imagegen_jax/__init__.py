@@ -17,6 +17,10 @@ from imagegen_jax.cli.train import main  # noqa: E402
 from imagegen_jax.core.experiment import Experiment  # noqa: E402
 from imagegen_jax.core.override import override  # noqa: E402
 from imagegen_jax.core.program import Program  # noqa: E402
+from imagegen_jax.core.weights import FromFile, FromRun  # noqa: E402
 from imagegen_jax.run import Run, fit, load, load_network, save_network  # noqa: E402
 
-__all__ = ["Experiment", "Program", "Run", "fit", "load", "load_network", "main", "override", "save_network"]
+__all__ = [
+    "Experiment", "FromFile", "FromRun", "Program", "Run", "fit", "load", "load_network", "main", "override",
+    "save_network",
+]  # fmt: skip

@@ -85,9 +85,9 @@ def current_name(tag: str) -> str:
 
 
 def newer_words(word: str) -> set[str]:
-    """Returns today's names, in lower case, of what once had the name `word`, in any module and case."""
-    old = {tag.partition(":")[2].lower(): now.partition(":")[2].lower() for tag, now in NAMES.items()}
-    return {old[word.lower()]} if word.lower() in old else set()
+    """Returns today's names, in lower case, of all that once had the name `word`, in any module and case."""
+    names = [(tag.partition(":")[2].lower(), now.partition(":")[2].lower()) for tag, now in NAMES.items()]
+    return {now for old, now in names if old == word.lower()}
 
 
 def attributes(module: str) -> Callable[[str], Any]:

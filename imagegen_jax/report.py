@@ -60,7 +60,7 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
         "title": text(experiment.get("name") or folder.resolve().name),
         "progress": _progress(step, experiment.get("steps")),
         "facts": _whole("facts", lambda: _facts(experiment, parameters, environment, rows)),
-        "grids": _whole("samples/*.png", lambda: _grids(grids, _row_names(experiment, data))),
+        "grids": _whole("samples/*.png", lambda: _grids(grids, _row_names(experiment, data), _of_latents(experiment))),
         "curves": _json({name: _thin(points) for name, points in curves.items()}),
         "values": _values(curves),
         "evaluations": _whole("evaluations.jsonl", lambda: _evaluations(evaluations)),
@@ -172,7 +172,11 @@ def _row_names(experiment: Mapping[str, Any], data: Mapping[str, Any]) -> list[s
     return names[:rows] if rows <= ROWS_NAMED else []
 
 
-def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str]) -> str:
+def _of_latents(experiment: Mapping[str, Any]) -> bool:
+    return class_name((experiment.get("model") or {}).get("space")) == "Latents"
+
+
+def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str], of_latents: bool) -> str:
     """The newest grid large, with a slider and a strip of all that are shown."""
     chosen = {step: _png(grids[step]) for step in _choose(grids)}
     pictures = {step: png for step, png in chosen.items() if png}
@@ -182,12 +186,13 @@ def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str]) -> str:
     width, height, source = pictures[newest]
     scale = max(1, LARGE // width)
     names = "".join(f"<li>{text(name)}</li>" for name in row_names)
+    looks = "Samples are latents, of which three channels are drawn, for looking at only. " if of_latents else ""
     fewer = f"{len(pictures)} of {len(grids)} grids, evenly chosen." if len(pictures) < len(grids) else ""
     return (
         f'<figure id="large"{" class=pixels" if scale > 1 else ""}><div><img src="{source}" width="{width * scale}" '
         f'height="{height * scale}" alt="samples"><ol>{names}</ol></div><figcaption>step <b>{newest:,}</b></figcaption>'
         f"</figure>{_strip(pictures) if len(pictures) > 1 else ''}"
-        f'<p class="note">The noise is the same at every step. {fewer}</p>'
+        f'<p class="note">{looks}The noise is the same at every step. {fewer}</p>'
     )
 
 

@@ -19,15 +19,17 @@ from imagegen_jax.core import draw, folder, program
 from imagegen_jax.core.capabilities import Guidable
 from imagegen_jax.core.checkpoint import abstract
 from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
-from imagegen_jax.core.experiment import Experiment, Rows, power_averages
+from imagegen_jax.core.errors import CheckpointError, in_short
+from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
 from imagegen_jax.core.fingerprint import check_finite
 from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.loop import train
-from imagegen_jax.core.npz import read_arrays
+from imagegen_jax.core.run_files import load_best
 from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
-from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
+from imagegen_jax.core.stored import Restored, Stored
+from imagegen_jax.core.weights import Weights, weights_of
 
 Path = str | os.PathLike[str]
 
@@ -177,10 +179,9 @@ def fit(
     before anything is compiled where the experiment or the folder cannot be used; see `core.loop.train`, also for
     `at_end`. A start that fails leaves nothing that it made.
     """
-    pretrained = {network: load_network(source, network) for network, source in experiment.pretrained.items()}
     path = pathlib.Path(tempfile.mkdtemp(prefix="imagegen_") if workdir is None else workdir)
     try:
-        _, state = train(experiment, path, pretrained, resume_with_changes, quiet, at_end)
+        _, state = train(experiment, path, resume_with_changes, quiet, at_end)
     except BaseException:
         if workdir is None:
             with contextlib.suppress(OSError):  # it holds what was trained
@@ -204,21 +205,21 @@ def load(
     path = pathlib.Path(run)
     found = experiment or folder.load_experiment(path, modules)
     rows, mesh = folder.load_rows(path), MeshShape().build()  # this machine's devices, whatever it was trained on
-    best = folder.load_best(path) if step == "best" else None
-    restored = _restored(path, step, best, lambda step: _abstract_state(path, found, rows, mesh, step))
+    best = load_best(path) if step == "best" else None
+    stored = Stored(path / "checkpoints", best, frozen_sources(found))
+    restored = _restored(path, step, stored, lambda step: _abstract_state(path, found, rows, mesh, step))
     return Run(found, restored.tree, path)
 
 
 def _restored(
-    path: pathlib.Path, step: int | Literal["best"] | None, best: Best | None, like: Callable[[int], State]
+    path: pathlib.Path, step: int | Literal["best"] | None, stored: Stored, like: Callable[[int], State]
 ) -> Restored:
-    stored = Stored(path / "checkpoints", best)
     chosen = stored.best_step() if step == "best" else step
     if chosen not in (None, *stored.steps()):
         raise CheckpointError(f"{path} has no checkpoint of step {chosen}; it has {stored.steps()}")
     restored = stored.restore(like, steps=None if chosen is None else [chosen])
     if restored is None and step == "best" and chosen is not None:  # a better one took its place while it was read
-        return _restored(path, step, best, like)
+        return _restored(path, step, stored, like)
     if restored is None and chosen is not None:
         raise CheckpointError(f"the run that writes to {path} deleted its checkpoint of step {chosen} just now")
     if restored is None:
@@ -236,36 +237,28 @@ def _abstract_state(path: pathlib.Path, experiment: Experiment, rows: Rows, mesh
         ) from error
 
 
-def load_network(source: Path, network: str) -> Mapping[str, Any]:
-    """The collections of one network, as sampling sees them, from a run folder or from an .npz of `save_network`.
+def load_network(source: Path | Weights, network: str) -> Mapping[str, Any]:
+    """The collections of one network, as sampling sees them, from a run folder or from a file of `save_network`.
 
-    Raises ValueError where the source has no such network or is no such file, and NonFiniteError where it holds NaN.
+    `source` is anything that `Experiment.pretrained` takes, such as "runs/a:encoder" where the network has another
+    name there. Raises ValueError where it has no such network or is no such file, and NonFiniteError where it holds
+    NaN.
     """
-    path = pathlib.Path(source)
-    if path.suffix == ".npz":
-        return _network_of_arrays(path)
-    nets = load(path).nets
-    if network not in nets:
-        raise ValueError(f"{path} has no network {network!r}; it has {sorted(nets)}")
-    return nets[network]
-
-
-def _network_of_arrays(path: pathlib.Path) -> dict[str, Any]:
-    collections: dict[str, Any] = {}
-    for name, array in read_arrays(path, "is no .npz of `save_network`").items():
-        *parents, leaf = name.split("/")
-        node = collections
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise ValueError(f"{path} is no .npz of `save_network`: {name!r} is below an array")
-        node[leaf] = array
-    check_finite(collections, f"the weights in {path}", "Save them anew from a checkpoint whose weights are finite")
-    return collections
+    found = weights_of(source).read(network)
+    if found is None:
+        raise ValueError(f"{source!r} holds no weights to load")
+    return found
 
 
 def save_network(path: Path, variables: Mapping[str, Any]) -> None:
-    """Writes the collections of one network as an .npz, an array a leaf, named by its path ("params/Conv_0/kernel")."""
+    """Writes the collections of one network to a file, an array a leaf, named by its path ("params/Conv_0/kernel").
+
+    As .safetensors where the name ends so, and else as an .npz.
+    """
     leaves = jax.tree.leaves_with_path(dict(variables))
     arrays: dict[str, Any] = {jax.tree_util.keystr(at, simple=True, separator="/"): np.asarray(x) for at, x in leaves}
+    if pathlib.Path(path).suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        return save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
     np.savez(path, **arrays)

@@ -13,7 +13,7 @@ from programs import counted
 
 from imagegen_jax.core.override import override, parse_overrides
 from imagegen_jax.core.serial import from_dict, to_dict
-from imagegen_jax.diffusion.denoiser import with_gain
+from imagegen_jax.core.space import Latents, Pixels
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.guidance import (
     cfg_zero_star,
@@ -97,6 +97,9 @@ def diffusion(guidance=PLAIN, shift=0.0):
     )
 
 
+PIXELS = Pixels()
+
+
 @dataclasses.dataclass(frozen=True)
 class Improved(ImprovedDDPM):
     """Of a network that is no ADM."""
@@ -105,9 +108,9 @@ class Improved(ImprovedDDPM):
         pass
 
 
-def improved(guidance=PLAIN, gain=1.0):
+def improved(guidance=PLAIN, space=PIXELS):
     schedule = LinearSchedule(20, 0.01, 0.3)
-    known = {"num_classes": 3, "label_dropout": 0.1, "guidance": guidance, "gain": gain}
+    known = {"num_classes": 3, "label_dropout": 0.1, "guidance": guidance, "space": space}
     return Improved(Network(copies=2), schedule, SHAPE, **known)
 
 
@@ -125,11 +128,11 @@ def same(a, b, tolerance=1e-5):
 
 @every
 def test_a_models_denoiser_is_guided_as_its_field_says(guidance):
-    """In units of what the network knows, images times the gain."""
-    for make in (diffusion, functools.partial(improved, gain=2.0)):
+    """In units of what is denoised, whatever the data are."""
+    for make in (diffusion, functools.partial(improved, space=Latents(2.0, 1.0))):
         plain = make()
-        known = [with_gain(functools.partial(estimate, plain, guidance=s), 1 / plain.gain) for s in (1.0, 0.0)]
-        expected = with_gain(BY_HAND[guidance](*known, 3.0), plain.gain)
+        known = [functools.partial(estimate, plain, guidance=s) for s in (1.0, 0.0)]
+        expected = BY_HAND[guidance](*known, 3.0)
         found = estimate(make(guidance), guidance=3.0)
         same(found, expected(X, SIGMA))
         same(estimate(make(guidance)), estimate(plain), 0)
@@ -171,17 +174,17 @@ def test_an_interval_may_be_anywhere_among_the_others():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gain", [1.0, 2.0])
-def test_improved_ddpm_draws_by_its_guidance(gain):
+@pytest.mark.parametrize("space", [PIXELS, Latents(2.0, 1.0)], ids=str)
+def test_improved_ddpm_draws_by_its_guidance(space):
     """Its own steps guide the noise, by way of the image and back: a single step gives what its denoiser does.
 
     Estimates of pixels are guided before they are clipped.
     """
-    models = [dataclasses.replace(improved(guidance, gain), sampling_steps=1) for guidance in BY_HAND]
+    models = [dataclasses.replace(improved(guidance, space), sampling_steps=1) for guidance in BY_HAND]
     nets, conditions = nets_of(models[0]), {"label": LABELS, "guidance": 3.0}
     sigma = float(models[0].path.sigmas[0])
     x_T = jax.random.normal(jax.random.split(KEY)[0], (3, *SHAPE))
-    x = x_T * (sigma**2 + gain**-2) ** 0.5  # over alpha and gain
+    x = x_T * (sigma**2 + 1) ** 0.5  # over alpha
 
     @jit
     def both():
@@ -189,7 +192,7 @@ def test_improved_ddpm_draws_by_its_guidance(gain):
         return drawn, [model.denoiser(nets, conditions)(x, jnp.full(3, sigma)) for model in models]
 
     drawn, estimates = map(jnp.stack, both())
-    same(drawn, jnp.clip(estimates, -1, 1), 1e-4)
+    same(drawn, space.decode(estimates, {}), 1e-4)
     assert len(np.unique(np.round(drawn, 3), axis=0)) >= 5
 
 

@@ -168,7 +168,7 @@ def test_a_step_remembers_what_it_saw():
 
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match="learned_variance=False"):
-        ImprovedDDPM(ADM(learned_variance=False))
+        ImprovedDDPM(ADM(learned_variance=False)).init(KEY, {"image": jnp.zeros((1, 32, 32, 3))})
     with pytest.raises(ValueError, match="model.sampling_steps=5000 is not"):
         ImprovedDDPM(sampling_steps=5000)
     with pytest.raises(ValueError, match="model.vlb_weight=0"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.model import Inputs
+from imagegen_jax.core.space import Latents, Pixels
 from imagegen_jax.diffusion.editing import denoising_model
 from imagegen_jax.diffusion.meanflow import MeanFlow
 from imagegen_jax.diffusion.times import Uniform
@@ -74,10 +75,10 @@ def test_samples_of_the_exact_mean_velocity_have_the_datas_deviation(steps):
     np.testing.assert_allclose(drawn, jnp.clip(STD * noise, -1, 1), atol=1e-4)
 
 
-@pytest.mark.parametrize("gain", [1.0, 4.0])
-def test_its_denoiser_is_the_best_one(gain):
-    """E[x_0 | x] = STD^2 / (STD^2 + sigma^2) x of the data that the network knows, which are images times `gain`."""
-    model, std = MeanFlow(Exact(), SHAPE, 0, 0.0, gain=gain), STD / gain
+@pytest.mark.parametrize("space", [Pixels(), Latents(4.0)], ids=str)
+def test_its_denoiser_is_the_best_one(space):
+    """E[x_0 | x] = STD^2 / (STD^2 + sigma^2) x of what the network knows, which is what the space makes of data."""
+    model, std = MeanFlow(Exact(), SHAPE, 0, 0.0, space=space), STD
     x, sigma = normal(3), jnp.array([0.01, 0.5, 20.0])
     expected = (std**2 / (std**2 + sigma**2))[:, None, None, None] * x
     np.testing.assert_allclose(model.denoiser({"network": {}}, {})(x, sigma), expected, atol=1e-5)
@@ -85,10 +86,10 @@ def test_its_denoiser_is_the_best_one(gain):
 
 def test_its_path_leads_where_its_means_do():
     """Along the velocity in 50 steps as in one of the mean velocity, from noise that ends up within [-1, 1]."""
-    model = MeanFlow(Exact(), SHAPE, 0, 0.0, gain=4.0)
-    assert denoising_model(model).path.sigmas[0] == pytest.approx(1e5 / 4, rel=1e-4)
+    model = MeanFlow(Exact(), SHAPE, 0, 0.0, space=Latents(4.0))
+    assert denoising_model(model).path.sigmas[0] == pytest.approx(1e5, rel=1e-4)
     drawn = model.path.draw(model.denoiser({"network": {}}, {}), (2_000, *SHAPE), KEY)
-    assert float(drawn.std()) == pytest.approx(STD / 4, rel=0.05)
+    assert float(drawn.std()) == pytest.approx(STD, rel=0.05)
 
 
 def test_the_weight_makes_every_error_count_alike():

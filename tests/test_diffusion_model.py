@@ -13,7 +13,7 @@ import scipy.stats
 from programs import counted
 
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.ancestral import DDPMAncestral
+from imagegen_jax.core.space import Latents
 from imagegen_jax.diffusion.coupling import optimal_order
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.exponential import DPMSolver
@@ -249,7 +249,7 @@ def test_a_time_of_0_gives_a_finite_loss():
         ({"process": Cosine(), "times": Uniform(0, 2)}, "t of a Cosine is in"),
         ({"coupling": "optimal", "source_shape": SHAPE}, "model.coupling='optimal', model.source_shape"),
         ({"coupling": "optimal", "token_shape": (2, 3)}, "model.source_shape=None, model.token_shape=.2, 3."),
-        ({"gain": 8.0, "solver": DDPMAncestral()}, "model.solver.variance='large', model.gain=8.0"),
+        ({"clip": True, "space": Latents()}, "model.clip=True, model.space=Latents"),
     ],
     ids=str,
 )

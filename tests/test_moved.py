@@ -135,7 +135,8 @@ def test_an_old_option_stands_for_what_has_its_place(words, capsys):
 
 
 def test_old_options_of_classes_and_below_them(old, capsys):
-    old(names={"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"})
+    others = {"imagegen_jax.gone.a:Ramp": "imagegen_jax.core.ema:HalfLife", "imagegen_jax.gone.z:Ramp": "toys:Game"}
+    old(names={"imagegen_jax.gone.optim:Ramp": "imagegen_jax.core.optim:CosineDecay"} | others)
     changed = parse_overrides(TOY, ["--model.schedule", "ramp", "--model.schedule.peak", "3"], "test")
     assert changed.model == Grown(lr=CosineDecay(3.0))
     assert "it is --model.lr CosineDecay now" in capsys.readouterr().err

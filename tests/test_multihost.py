@@ -1,6 +1,7 @@
 """Two processes of two devices each, on this machine: train, save, are killed and resume, as one of four devices."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,13 +11,14 @@ import time
 import jax
 import numpy as np
 import pytest
+from judged import classifier
 
 import imagegen_jax as ig
 
 pytestmark = pytest.mark.slow
 
 
-def launch(root, workdir, processes, devices, *options):
+def launch(root, workdir, processes, devices, *options, recipe="tests/toy_experiment.py"):
     """Starts a run over several processes, as torchrun-like launchers do."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -42,7 +44,7 @@ def launch(root, workdir, processes, devices, *options):
             "-m",
             "imagegen_jax.cli",
             "train",
-            "tests/toy_experiment.py",
+            recipe,
             "--workdir",
             str(workdir),
         ]
@@ -70,7 +72,7 @@ def wait_for(path, seconds=120):
 
 
 def state_of(workdir):
-    return jax.device_get(ig.load(workdir, modules=["toys"]).state)
+    return jax.device_get(ig.load(workdir, modules=["toys", "judged"]).state)
 
 
 def largest_difference(a, b):
@@ -107,6 +109,24 @@ def test_killed_and_resumed_bit_for_bit(root, tmp_path, two, mesh):
     finish(launch(root, workdir, 2, 2, *mesh))
     for a, b in zip(jax.tree.leaves(state_of(whole)), jax.tree.leaves(state_of(workdir)), strict=True):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_frozen_networks_are_kept_once_by_all_processes(root, tmp_path):
+    """Split over the processes, too; resumed by them, with the source gone, and by one process."""
+    wide = ig.override(classifier, {"model.network.features": 512})
+    ig.fit(wide, tmp_path / "classifier", quiet=True)
+    options = ("--pretrained.judge", f"{tmp_path / 'classifier'}:network", "--mesh.fsdp", "2")
+    options += ("--model.judge.features", "512")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    finish(launch(root, whole, 2, 2, *options, recipe="tests/judged.py"))
+    finish(launch(root, parts, 2, 2, *options, "--steps", "4", recipe="tests/judged.py"))
+    (kept,) = (parts / "frozen").iterdir()
+    assert [path.name for path in (whole / "frozen").iterdir()] == [kept.name]
+    shutil.rmtree(tmp_path / "classifier")
+    finish(launch(root, parts, 2, 2, *options, "--resume-with-changes", recipe="tests/judged.py"))
+    for a, b in zip(jax.tree.leaves(state_of(whole)), jax.tree.leaves(state_of(parts)), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert [path.name for path in (parts / "frozen").iterdir()] == [kept.name]
 
 
 def test_a_preempted_run_saves_at_one_step_in_all_processes(root, tmp_path):

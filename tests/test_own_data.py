@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import pathlib
 
@@ -19,10 +18,9 @@ from imagegen_jax.gan.r3gan import R3GAN
 from imagegen_jax.recipes.families import FAMILIES, recipe_of
 from imagegen_jax.recipes.fit import fitted, model_for_images
 from imagegen_jax.recipes.own_data import own_size, own_source
+from imagegen_jax.recipes.shipped import module_of, recipes
 
 pytestmark = pytest.mark.usefixtures("place")
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-EXPERIMENTS = sorted(path.stem for path in (ROOT / "experiments").glob("[a-z]*.py"))
 
 
 def pictures(folder, classes=("cat", "dog"), size=(20, 16), mode="RGB", count=8):
@@ -40,10 +38,10 @@ def pictures(folder, classes=("cat", "dog"), size=(20, 16), mode="RGB", count=8)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", sorted(recipes()))
 def test_every_recipe_takes_other_images_or_says_why_not(tmp_path, name):
     """Traced, not trained, at the sizes of smoke runs: with 16x16 RGB of two classes in place of what it has."""
-    module = importlib.import_module(f"experiments.{name}")
+    module = module_of(name)
     experiment = override(module.experiment, module.smoke)
     data = Folder(pictures(tmp_path / "photos"), size=16, channels=3)
     if isinstance(experiment.data, (Latents, Paired, Unpaired)) or "Pairs" in type(experiment.data).__name__:
@@ -87,7 +85,7 @@ def test_r3gan_has_a_stage_for_each_size():
 
 
 def test_the_size_of_sources_keeps_its_proportion():
-    module = importlib.import_module("experiments.superres_digits")
+    module = module_of("superres_digits")
     found = model_for_images(module.experiment.model, (32, 32, 3), 0)
     assert found.source_shape == (16, 16, 3)
 

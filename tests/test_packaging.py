@@ -212,5 +212,5 @@ def test_a_folder_that_is_no_environment_is_left_alone(root: pathlib.Path, tmp_p
 
 def test_make_help_lists_every_target(root: pathlib.Path) -> None:
     said = subprocess.run(["make"], cwd=root, capture_output=True, text=True, check=True).stdout
-    for target in ("demo", "test", "test-fast", "check", "notebook", "lock", "clean"):
+    for target in ("demo", "test", "test-fast", "test-changed", "test-oldest", "check", "notebook", "lock", "clean"):
         assert re.search(rf"^  make {target} +\S", said, re.MULTILINE), target

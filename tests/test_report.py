@@ -266,3 +266,12 @@ def test_script_is_valid(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     script.write_text(Page(write_report(run)).scripts[2])
     done = subprocess.run(["node", "--check", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_pictures_of_latents_are_said_to_be_for_looking_at(run: pathlib.Path) -> None:
+    """Those of images are not."""
+    said = "Samples are latents, of which three channels are drawn, for looking at only."
+    assert said not in Page(write_report(run)).text
+    space = {"class": "imagegen_jax.core.space:Latents", "scale": 0.2, "shift": 0.0}
+    write_json(run / "experiment.json", {**EXPERIMENT, "model": {**EXPERIMENT["model"], "space": space}})
+    assert said in Page(write_report(run)).text

@@ -24,7 +24,9 @@ from imagegen_jax.core.experiment import row_shapes
 from imagegen_jax.core.folder import store_rows
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.pending import NonFiniteError
+from imagegen_jax.core.space import Latents
 from imagegen_jax.core.state import create
+from imagegen_jax.data import Latents as LatentData
 from imagegen_jax.data import streaming
 from imagegen_jax.run import Run
 
@@ -72,7 +74,9 @@ def imagegen(imagegen, run, monkeypatch, tmp_path):
 
 
 def images_of(path):
-    """What lies at a path: [n h w c] of an .npz, of a folder in the order of numbers."""
+    """What lies at a path: [n h w c] of an .npz, of an .npy, of a folder in the order of numbers."""
+    if path.suffix == ".npy":
+        return np.load(path)
     if path.suffix == ".npz":
         with np.load(path) as arrays:
             return arrays["arr_0"]
@@ -103,7 +107,7 @@ def test_outputs_are_what_their_names_say(imagegen, tmp_path, run, name):
 @pytest.mark.parametrize(
     ("command", "out", "words"),
     [
-        (("sample", "flat"), "grid.bmp", "this command writes .png, .jpg, .jpeg, .webp, .npz or a folder/"),
+        (("sample", "flat"), "grid.bmp", "this command writes .png, .jpg, .jpeg, .webp, .npz, .npy or a folder/"),
         (("sample", "flat"), "o.gif", "this command writes"),
         (("sample", "flat"), "a_file/x.npz", "is a file, not a folder"),
         (("sample", "flat"), "/proc/nowhere/x.npz", "cannot be written"),
@@ -188,7 +192,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
     [(KeyboardInterrupt(), 130, "stopped: "), (FULL, 1, "No space left on device: ")],
 )
 @pytest.mark.parametrize(("at", "before", "kept"), [(2, True, 0), (3, True, 8), (3, False, 16), (4, False, 20)])
-@pytest.mark.parametrize("name", ["f", "new/x.npz"])
+@pytest.mark.parametrize("name", ["f", "new/x.npz", "new/x.npy"])
 def test_an_interrupted_call_goes_on(imagegen, monkeypatch, tmp_path, run, name, at, before, kept, error, code, words):
     """To the same images, bit for bit, whether it stopped before its chunk was noted or after."""
     call = ("sample", "flat", "--n", 20, "--chunk", 8, "--seed", 5, "--out", name)
@@ -198,7 +202,7 @@ def test_an_interrupted_call_goes_on(imagegen, monkeypatch, tmp_path, run, name,
         found, _, said = imagegen(*call)
     assert found == code and words in said, said
     assert ("20 images are kept" in said and "the same command goes on" in said) or "none of 20 images" in said
-    assert not (tmp_path / "new/x.npz").exists()
+    assert not (tmp_path / name).is_file()
     starts, original = [], Run.sample_chunks
 
     def recorded(*arguments, start, **settings):
@@ -245,16 +249,18 @@ def test_other_weights_are_another_call(imagegen, monkeypatch, run, tmp_path):
     assert code == 1 and "weights: " in said and "seed" not in said
 
 
-def test_a_partial_array_that_was_cut_is_named(imagegen, monkeypatch, tmp_path):
-    call = ("sample", "flat", "--n", 20, "--chunk", 8, "--out", "x.npz")
+@pytest.mark.parametrize("name", ["x.npz", "x.npy"])
+def test_a_partial_array_that_was_cut_is_named(imagegen, monkeypatch, tmp_path, name):
+    call = ("sample", "flat", "--n", 20, "--chunk", 8, "--out", name)
     with monkeypatch.context() as patch:
         patch.setattr(streaming, "write_json", Interrupting(streaming.write_json, 3, KeyboardInterrupt, False))
         assert imagegen(*call)[0] == 130
-    (tmp_path / ".x.npz.partial").write_bytes((tmp_path / ".x.npz.partial").read_bytes()[:150])
+    partial = tmp_path / f".{name}.partial"
+    partial.write_bytes(partial.read_bytes()[:150])
     code, _, said = imagegen(*call)
     assert code == 1 and "too short: begin anew with --overwrite" in said
     assert imagegen(*call, "--overwrite")[0] == 0
-    assert len(images_of(tmp_path / "x.npz")) == 20
+    assert len(images_of(tmp_path / name)) == 20
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"call": [], "images": 8}', '{"call": {}, "images": "8"}'])
@@ -472,3 +478,60 @@ def test_a_picture_needs_no_second_look_at_its_place(imagegen, monkeypatch):
     monkeypatch.setenv("HOME", str(pathlib.Path.cwd()))
     assert imagegen("sample", "flat", "--n", 3, "--out", "~/g.png")[0] == 0
     assert pathlib.Path("g.png").exists()
+
+
+# --- latents ---------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatLatents(Flat):
+    """Draws latents of four channels, far beyond the range of images."""
+
+    space: Latents = Latents(0.2)
+
+    def sample(self, nets, key, n, conditions):
+        x = 9 * super().sample(nets, key, n, conditions) + conditions["label"].reshape(-1, 1, 1, 1)
+        return self.space.decode(x.repeat(4, axis=3), nets)
+
+
+@pytest.fixture(scope="module")
+def latents(tmp_path_factory):
+    return run_of(FlatLatents(), tmp_path_factory.mktemp("latents"))
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.npy"])
+def test_latents_are_saved_as_they_are(imagegen, tmp_path, latents, name):
+    """float32, not clipped, all channels; as data they are these latents again."""
+    labels = np.sort(np.resize([0, 1, 2], 20))
+    drawn = latents.sample(20, labels, 5, 8)
+    assert drawn.dtype == np.float32 and drawn.shape == (20, 2, 2, 4) and np.abs(drawn).max() > 5
+    code, printed, said = imagegen("sample", "y", "--n", 20, "--chunk", 8, "--seed", 5, "--out", name, y=latents)
+    assert code == 0, said
+    found = images_of(tmp_path / name)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, drawn)
+    data = LatentData(str(tmp_path / name)).open()
+    np.testing.assert_array_equal(data.images, drawn)
+    assert (data.labels is None) if name == "x.npy" else (data.labels == labels).all()
+
+
+def test_an_interrupted_call_of_latents_goes_on(imagegen, monkeypatch, tmp_path, latents):
+    for name in ("x.npz", "x.npy"):
+        call = ("sample", "y", "--n", 20, "--chunk", 8, "--seed", 5, "--out", name)
+        with monkeypatch.context() as patch:
+            patch.setattr(streaming, "write_json", Interrupting(streaming.write_json, 3, KeyboardInterrupt, False))
+            assert imagegen(*call, y=latents)[0] == 130
+        assert imagegen(*call, y=latents)[0] == 0
+        np.testing.assert_array_equal(
+            images_of(tmp_path / name), latents.sample(20, np.sort(np.resize([0, 1, 2], 20)), 5, 8)
+        )
+
+
+def test_pictures_of_latents_are_for_looking_at(imagegen, tmp_path, latents):
+    """A grid has three channels and says so; a folder of pictures, which could be taken for samples, is refused."""
+    code, _, said = imagegen("sample", "y", "--n", 4, "--out", "grid.png", y=latents)
+    assert code == 0 and "a picture for looking at only" in said and "--out latents.npz" in said
+    assert Image.open(tmp_path / "grid.png").mode == "RGB"
+    code, _, said = imagegen("sample", "y", "--n", 4, "--out", "f", y=latents)
+    assert code == 1 and "latents, float32 in no range, and no PNG can hold them: write an .npz or .npy" in said
+    assert not (tmp_path / "f").exists()

@@ -10,9 +10,11 @@ decay 0.9999, 7 million steps; samples of 250 steps, guided by 1.5, which the au
 DiT-B/4 is one of the small networks of the paper's comparison (Table 4), by which a change can be judged in 400,000
 steps.
 
-Samples are latents in [-1, 1]; to decode them, ask the model for float32 and give the factor back:
+Samples are latents like the data, float32, for that autoencoder to decode:
 
-    run.experiment.model.sample(run.nets, key, n, {"label": labels, "guidance": 1.5}) / run.experiment.data.scale
+    imagegen sample runs/dit_xl2_imagenet256 --n 1000 --guidance 1.5 --out latents.npz
+
+A run that was begun with latents in [-1, 1] goes on with `--data.scale 0.036430000000000004 --model.gain 5`.
 
 Cost of dit_xl2_imagenet256: made for a rack of accelerators. Expected of dit_xl2_imagenet256: 674,834,720 trained
 parameters, as published; FID 2.27 and inception score 278.24 with guidance, as the authors report, and 9.62 without.
@@ -22,6 +24,7 @@ published; FID 68.4 without guidance, as the authors report.
 """
 
 from imagegen_jax import Experiment
+from imagegen_jax.core import space
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import AdamW
 from imagegen_jax.data import Latents, Posterior
@@ -31,7 +34,6 @@ from imagegen_jax.nn.dit import dit
 from imagegen_jax.recipes.smoke import TRANSFORMER, on_digits
 
 SCALE = 0.18215  # brings these latents to a deviation of 1
-LARGEST = 5.0  # that brings them to [-1, 1] again
 
 SIZES = {  # recipe: the paper's name of the network, steps, and how many between grids of samples
     "dit_b4_imagenet256": ("B/4", 400_000, 10_000),
@@ -48,9 +50,9 @@ experiments = {
             num_classes=1000,
             sampling_steps=250,
             label_dropout=0.1,
-            gain=LARGEST,
+            space=space.Latents(SCALE),
         ),
-        data=Latents("latents_256", scale=SCALE / LARGEST),
+        data=Latents("latents_256"),
         augment=(Posterior(),),
         optim={"network": AdamW(1e-4, weight_decay=0.0)},
         averages={"ema": FixedDecay(0.9999)},
@@ -70,6 +72,6 @@ smoke = {
     "model.num_classes": 10,
     "model.sampling_steps": 4,
     "model.schedule.steps": 20,
-    "model.gain": 2.0,
+    "model.space.scale": 2.0,
     "samples": 10,
 }

@@ -7,9 +7,11 @@ files that `data.Latents` describes. The authors' recipe for their ablations: ba
 1e-4 and beta2 0.95, a tenth of the labels left out, averages of decay 0.9999, 80 epochs. Guidance can be trained in:
 `--model.guidance` and `--model.mixing` are omega and kappa.
 
-Samples are latents in [-1, 1]; to decode them, ask the model for float32 and give the factor back:
+Samples are latents like the data, float32, for that autoencoder to decode:
 
-    run.experiment.model.sample(run.nets, key, n, {"label": labels}) / run.experiment.data.scale
+    imagegen sample runs/meanflow_b4_imagenet256 --n 1000 --out latents.npz
+
+A run that was begun with latents in [-1, 1] goes on with `--data.scale 0.036430000000000004 --model.gain 5`.
 
 Cost of meanflow_b4_imagenet256: made for an accelerator. Expected of meanflow_b4_imagenet256: 131,165,248 parameters,
 as published; by one evaluation without guidance FID 61.09 in the paper and 60.75 by the authors' code, both as its
@@ -17,6 +19,7 @@ README gives them.
 """
 
 from imagegen_jax import Experiment
+from imagegen_jax.core import space
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Latents, Posterior
@@ -25,7 +28,6 @@ from imagegen_jax.nn.dit import dit
 from imagegen_jax.recipes.smoke import TRANSFORMER, on_digits
 
 SCALE = 0.18215  # brings these latents to a deviation of 1
-LARGEST = 5.0  # that brings them to [-1, 1] again
 
 SIZES = {  # recipe: the paper's name of the network, and steps; a further size is a line here
     "meanflow_b4_imagenet256": ("B/4", 400_000),
@@ -34,8 +36,8 @@ SIZES = {  # recipe: the paper's name of the network, and steps; a further size 
 experiments = {
     name: Experiment(
         name=name,
-        model=MeanFlow(network=dit(size), gain=LARGEST),
-        data=Latents("latents_256", scale=SCALE / LARGEST),
+        model=MeanFlow(network=dit(size), space=space.Latents(SCALE)),
+        data=Latents("latents_256"),
         augment=(Posterior(),),
         optim={"network": Adam(1e-4, b2=0.95)},
         averages={"ema": FixedDecay(0.9999)},
@@ -53,6 +55,6 @@ smoke = {
     **TRANSFORMER,
     "model.num_classes": 10,
     "model.network.patch": 2,
-    "model.gain": 2.0,
+    "model.space.scale": 2.0,
     "samples": 10,
 }

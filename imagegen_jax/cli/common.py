@@ -18,11 +18,11 @@ def add_module_option(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say how a source's images are read."""
+def add_source_options(parser: argparse.ArgumentParser, size: str = "as they are") -> None:
+    """Adds the options that say how a source's images are read; `size` says what theirs is where none is given."""
     parser.add_argument(
         "--size", type=types.integer(1, LARGEST), metavar="PIXELS",
-        help="cut out the centre square of each image and bring it to this size (default: as they are)",
+        help=f"cut out the centre square of each image and bring it to this size (default: {size})",
     )  # fmt: skip
     parser.add_argument(
         "--channels", type=int, choices=tuple(MODES), help="1 grey, 3 RGB, 4 RGBA (default: as they are)"

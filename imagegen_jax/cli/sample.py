@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import math
 import pathlib
+import sys
 from typing import Any
 
 import jax
@@ -30,13 +31,16 @@ from imagegen_jax.core.grid import beside, grid, magnified, repeated
 from imagegen_jax.core.image import is_image
 from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.shard import mesh_of
-from imagegen_jax.data.output import FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
-from imagegen_jax.data.streaming import ArrayWriter, FolderWriter, Writer, check_folder, with_progress, write_chunks
+from imagegen_jax.core.space import picture_of, sample_shape, space_of
+from imagegen_jax.data.output import ARRAYS, FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
+from imagegen_jax.data.streaming import check_folder, with_progress, write_chunks
 from imagegen_jax.data.user_images import read_images
+from imagegen_jax.data.writers import WRITERS
 from imagegen_jax.metrics.extractor import hash_tree
 from imagegen_jax.run import Run
 
 IMAGES = 64  # drawn where nothing else is asked for
+_LATENTS = "what this model draws are latents, float32 in no range"
 COLUMNS = 64  # of a grid, at most
 PIXELS = 2**27  # of a grid, at most: larger ones take gigabytes to write and to look at
 
@@ -44,6 +48,7 @@ EXAMPLES = """examples:
   imagegen sample runs/demo --n 100
   imagegen sample runs/demo --n 20 --labels 3,7 --out grid.png
   imagegen sample runs/demo --n 50000 --out samples.npz       arr_0 images uint8, arr_1 labels
+  imagegen sample runs/dit --n 5000 --out latents.npz         arr_0 latents float32, of a model of latents
   imagegen sample runs/demo --model.levels.steps 32 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
@@ -62,7 +67,7 @@ class SampleRequest(RunRequest):
     """Which images are drawn from a run, and where they are written."""
 
     n: int | None = None  # None: 64, or one for each of `source`
-    out: str | pathlib.Path = "grid.png"  # a picture, a folder/ or an .npz
+    out: str | pathlib.Path = "grid.png"  # a picture, a folder/, an .npz or an .npy
     overwrite: bool = False  # begin anew where `out` holds an earlier call's images
     chunk: int = 256  # images drawn at a time
     source: tuple[str, ...] | None = None  # places of images to translate; None: those that the run was trained on
@@ -77,13 +82,16 @@ def run(request: SampleRequest) -> pathlib.Path:
     Raises ValueError, before anything is drawn, for a place that cannot be written, and for what the run's model cannot
     draw or would not read.
     """
-    place, kind = check_output(request.out, (*PICTURES, ".npz", FOLDER)), kind_of(request.out)
+    place, kind = check_output(request.out, (*PICTURES, *ARRAYS, FOLDER)), kind_of(request.out)
     if kind == FOLDER:
         check_folder(place, request.overwrite)
     elif kind in PICTURES and request.overwrite:
         raise ValueError(f"--overwrite: a {kind} takes the place of an earlier one anyway: leave it out")
     opened = open_run(request, "imagegen sample", request.guidance, request.guide)
-    model, sources = opened.model, _sources(request, opened.model)
+    model = opened.model
+    if kind == FOLDER and not space_of(model).draws_images:
+        raise ValueError(f"--out {request.out}: {_LATENTS}, and no PNG can hold them: write an .npz or .npy")
+    sources = _sources(request, model)
     n = len(next(iter(sources.values()))) if sources else request.n or IMAGES
     if kind in PICTURES:
         _check_grid(place, n, len(wanted_classes(request.labels, opened.run, n)), model)
@@ -92,12 +100,14 @@ def run(request: SampleRequest) -> pathlib.Path:
     chunks = functools.partial(opened.run.sample_chunks, n, labels, request.seed or 0, request.chunk, **conditions)
     if kind in PICTURES:
         images = np.concatenate(list(with_progress(chunks(), n)))
-        write_samples(place, images, labels, conditions.get(translated(model)))
+        write_samples(place, picture_of(model, images), labels, conditions.get(translated(model)))
     else:
-        writer: Writer = (FolderWriter if kind == FOLDER else ArrayWriter)(place, n, labels)
+        writer = WRITERS[kind](place, n, labels)
         call = _call(request, opened.run, n, conditions)
         write_chunks(writer, call, lambda start: chunks(start=start), request.overwrite)
     print(f"{n} images in {request.out}")
+    if kind in PICTURES and not space_of(model).draws_images:
+        print(f"a picture for looking at only: {_LATENTS}, which --out latents.npz writes", file=sys.stderr)
     return place
 
 
@@ -179,7 +189,7 @@ def _columns(n: int, classes: int) -> int:
 
 def _check_grid(place: pathlib.Path, n: int, classes: int, model: Model) -> None:
     """Raises ValueError where a grid of so many images would be larger than a picture can be, before they are drawn."""
-    height, width, _ = model.image_shape
+    height, width, _ = sample_shape(model)
     row = condition_rows(model).get(translated(model))
     if row is not None and height % row.shape[0] == 0:
         width += row.shape[1] * (height // row.shape[0])
@@ -203,7 +213,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         default="grid.png",
-        help="a grid .png, .jpg or .webp, a folder/ of PNGs, or an .npz (default: grid.png)",
+        help="a grid .png, .jpg or .webp, a folder/ of PNGs, or the arrays as .npz or .npy (default: grid.png)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="begin anew where --out holds an earlier call's images"

@@ -177,7 +177,11 @@ def _on_other_data(experiment: Experiment, request: TrainRequest) -> Experiment:
     from imagegen_jax.recipes.own_data import own_source
 
     with remedies_spelled(as_options(SETTINGS)):
-        return fitted(experiment, own_source(place, request.settings, experiment.model.image_shape))
+        found = fitted(experiment, own_source(place, request.settings, experiment.model.image_shape))
+    if request.recipe is None or request.smoke:
+        return found
+    classes = min(found.num_classes, 8)
+    return dataclasses.replace(found, samples=8 * classes if classes else found.samples)  # a row a class, of eight
 
 
 # --- options ---------------------------------------------------------------------------------------------------------
@@ -205,7 +209,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="train on other data: a folder, a .zip, an .npz, a TFDS name, ...; the model is fitted to their shape and "
         "classes",
     )  # fmt: skip
-    add_source_options(parser)
+    add_source_options(parser, "that of the recipe, 64 of a family; smaller images stay as they are")
     add_set_options(parser)
 
 

@@ -69,7 +69,10 @@ class StyleBased(FromLatents, Protocol):
 
 @runtime_checkable
 class Denoising(Protocol):
-    """A model that draws by a denoiser, so that its images can be guided, edited and restored."""
+    """A model that draws by a denoiser, so that its images can be guided, edited and restored.
+
+    Path and denoiser are of what its space makes of data (`core.space`): of pixels these themselves.
+    """
 
     @property
     def image_shape(self) -> tuple[int, int, int]: ...

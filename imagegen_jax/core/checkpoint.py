@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from imagegen_jax.core.errors import CheckpointError, in_short
 from imagegen_jax.core.fingerprint import check_finite, prints
+from imagegen_jax.core.frozen_networks import FOLDER, FrozenNetworks, Sources
 from imagegen_jax.core.hush import hush
-from imagegen_jax.core.stored import Best, CheckpointError, Restored, Stored, in_short
+from imagegen_jax.core.state import State, join, without
+from imagegen_jax.core.stored import Best, Restored, Stored
 
 if TYPE_CHECKING:  # it takes as long to import as all of this package: only who saves waits for it
     import orbax.checkpoint as ocp
@@ -24,13 +27,17 @@ if TYPE_CHECKING:  # it takes as long to import as all of this package: only who
 class Checkpoints:
     """The checkpoints in one folder, as the run that writes them has them. Who only reads has `Stored`."""
 
-    def __init__(self, folder: pathlib.Path, keep: int | None = None, best: Best | None = None) -> None:
+    def __init__(
+        self, folder: pathlib.Path, keep: int | None = None, best: Best | None = None, frozen: Sources | None = None
+    ) -> None:
         """`keep`: how many of the newest stay (None: all), and beside them the one with the best score.
 
+        `frozen` are the networks of a `State` that are kept once, in a folder beside this one, and in no checkpoint.
         Nothing is made, moved or cleared away before the first save.
         """
         self.folder, self._keep, self._best = folder, keep, best
-        self._stored = Stored(folder, best)
+        self._frozen, self._once = tuple(frozen or ()), FrozenNetworks(folder.parent / FOLDER)
+        self._stored = Stored(folder, best, frozen)
         self._damaged: Mapping[int, str] = {}
         self._opened: ocp.CheckpointManager | None = None
         self._saving: int | None = None  # the step that is being written in the background
@@ -72,15 +79,27 @@ class Checkpoints:
         found = prints(tree)
         kept = f"{self.newest().capitalize()}; a lower rate, clip_norm or a longer warm-up may help"
         check_finite(tree, f"the checkpoint of step {step:,} was not written", kept, found.finite)
+        words = [int(n) for n in jax.device_get(found.words)]
+        self._saving = step
+        self._written(lambda: self._save(step, tree, words, scores))
+
+    def _save(self, step: int, tree: Any, words: list[int], scores: Mapping[str, float] | None) -> None:
+        """Saves a tree whose fingerprints are known; what is frozen comes first, since the checkpoint names it."""
         import orbax.checkpoint as ocp
 
-        items = {
-            "state": ocp.args.StandardSave(tree),
-            "fingerprint": ocp.args.JsonSave([int(n) for n in jax.device_get(found.words)]),
-        }
+        note: Any = words
+        if self._frozen:
+            tree, note = self._apart(tree, words)
+        items = {"state": ocp.args.StandardSave(tree), "fingerprint": ocp.args.JsonSave(note)}
         metrics = dict(scores or {}) if self._best else None
-        self._saving = step
-        self._written(lambda: self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True))
+        self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
+
+    def _apart(self, state: State, words: list[int]) -> tuple[State, dict[str, Any]]:
+        """The state without its frozen networks, which are on the disk now, and what its checkpoint says of both."""
+        every = jax.tree.unflatten(jax.tree.structure(state), words)
+        nets, prints_of = join(state.params, state.stats), join(every.params, every.stats)
+        names = {name: self._once.keep(name, nets[name], jax.tree.leaves(prints_of[name])) for name in self._frozen}
+        return without(state, names), {"words": jax.tree.leaves(without(every, names)), "frozen": names}
 
     def wait(self) -> None:
         """Returns when all that was saved is on the disk. Raises CheckpointError where it could not be written."""

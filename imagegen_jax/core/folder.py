@@ -11,13 +11,15 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.claim import RunFolderError
+from imagegen_jax.core.errors import in_short
 from imagegen_jax.core.experiment import Experiment, Rows, row_shapes
 from imagegen_jax.core.identity import contents
 from imagegen_jax.core.log import write_json
 from imagegen_jax.core.metrics_log import read_lines
+from imagegen_jax.core.run_files import load_experiment_dict, read_json
 from imagegen_jax.core.serial import differences, from_dict, renewed, to_dict
 from imagegen_jax.core.source import Recorded, class_names_of
-from imagegen_jax.core.stored import Best, in_short
+from imagegen_jax.core.stored import Best
 
 # What a run may be resumed with other values of (`--resume-with-changes`): nothing that the state's arrays are made of.
 MAY_CHANGE = (
@@ -183,17 +185,6 @@ def store_best(folder: pathlib.Path, best: Best) -> None:
     write_json(folder / "best.json", best._asdict())
 
 
-def load_experiment_dict(folder: pathlib.Path) -> dict[str, Any]:
-    """The stored experiment as it lies in a run folder. Raises RunFolderError where there is none."""
-    path = folder / "experiment.json"
-    if not path.is_file():
-        raise RunFolderError(f"{folder} is no run folder: it has no experiment.json")
-    found = read_json(path)
-    if not (isinstance(found, dict) and isinstance(found.get("class"), str)):
-        raise RunFolderError(f'{path} is damaged: it is no object with a "class"; restore it as the training wrote it')
-    return found
-
-
 def load_experiment(folder: pathlib.Path, modules: Sequence[str] = ()) -> Experiment:
     """The experiment of a run, rebuilt from its folder. Raises RunFolderError where there is none, or is damaged."""
     tree, path = load_experiment_dict(folder), folder / "experiment.json"
@@ -204,14 +195,6 @@ def load_experiment(folder: pathlib.Path, modules: Sequence[str] = ()) -> Experi
     if not isinstance(found, Experiment):
         raise RunFolderError(f"{path} holds a {type(found).__name__}, not an Experiment: restore it")
     return found
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """A JSON file. Raises RunFolderError where it is damaged."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise RunFolderError(f"{path} is damaged: {in_short(error)}; restore it as the training wrote it") from error
 
 
 def load_changes(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -229,17 +212,6 @@ def load_changes(folder: pathlib.Path) -> list[dict[str, Any]]:
             raise RunFolderError(f"{path} is damaged in line {number}: remove that line, or restore the file")
         changes.append(change)
     return changes
-
-
-def load_best(folder: pathlib.Path) -> Best:
-    """What `store_best` wrote. Raises RunFolderError where the run has no evaluation."""
-    path = folder / "best.json"
-    if not path.is_file():
-        raise RunFolderError(f"{folder} has no best checkpoint: its experiment has no evaluation (`evaluation`)")
-    match read_json(path):
-        case {"name": str(name), "higher": bool(higher)}:
-            return Best(name, higher)
-    raise RunFolderError(f'{path} is damaged: it is not of the form {{"name": "FID", "higher": false}}; restore it')
 
 
 def _data_record(folder: pathlib.Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from imagegen_jax.core import folder as folders
 from imagegen_jax.core.checkpoint import Checkpoints
 from imagegen_jax.core.claim import claimed
 from imagegen_jax.core.draw import label_conditions
-from imagegen_jax.core.experiment import Experiment, Measurement, power_averages
+from imagegen_jax.core.experiment import Experiment, Measurement, frozen_sources, power_averages
 from imagegen_jax.core.grid import write_png
 from imagegen_jax.core.health import Watch
 from imagegen_jax.core.log import Progress, environment, write_json
@@ -38,7 +38,6 @@ from imagegen_jax.core.summary import parameter_summary
 def train(
     experiment: Experiment,
     workdir: pathlib.Path,
-    pretrained: Mapping[str, Any] | None = None,
     resume_with_changes: bool = False,
     quiet: bool = False,
     at_end: Callable[[], None] | None = None,
@@ -59,7 +58,7 @@ def train(
             changed = folders.compare_data(workdir, changed, dataset, resume_with_changes)
             program = Program(experiment, dataset)
         with LiveRun(program, workdir, progress, quiet) as run:
-            state = run.start(pretrained)
+            state = run.start()
             begin()
             if changed:
                 progress.say(f"goes on with other values:{folders.in_words(changed)}")
@@ -90,14 +89,18 @@ class LiveRun:
                 quiet = self.quiet or not self.first
                 self.measure = self.experiment.evaluation.open(self.experiment, self.workdir, quiet)
             best = self.measure.best
-        return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best)
+        frozen = frozen_sources(self.experiment)
+        return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best, frozen)
 
-    def start(self, pretrained: Mapping[str, Any] | None) -> State:
+    def start(self) -> State:
         """The state to go on from: the newest good checkpoint's, or a fresh one. Steps are compiled meanwhile."""
         begun = time.perf_counter()
-        newest = max(self.checkpoints.steps(), default=0)
+        newest, pretrained = max(self.checkpoints.steps(), default=0), None
         if not newest:
             folders.check_not_lost(self.workdir)
+            if self.experiment.pretrained:
+                with self.progress.activity("reading the weights that it starts from"):
+                    pretrained = self.program.pretrained()
         finished = newest >= self.experiment.steps
         if not finished:
             self.compile_stage(newest)

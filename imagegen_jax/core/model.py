@@ -240,3 +240,21 @@ def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
 
 def _times(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape)
+
+
+# --- frozen networks -------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class WithFrozen(Protocol):
+    """A model some of whose networks are trained elsewhere: given by `Experiment.pretrained`, and held as they are."""
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The names of networks that no phase trains, that no loss returns statistics of, and that are kept once."""
+        ...
+
+
+def frozen_networks(model: Any) -> tuple[str, ...]:
+    """Returns the names of a model's frozen networks; () for most models."""
+    return model.frozen if isinstance(model, WithFrozen) else ()

@@ -120,14 +120,41 @@ def parse_overrides(
     """`node` changed as options such as `--model.sampler.steps 50` say; exits with a message where they are wrong.
 
     Every plain value below `node` is an option with its type, default and comment in `--help`. An option named after
-    a dataclass takes the name of another that its annotation allows: `--model.sampler DDIM`. With `prefix`, only the
-    options below these names are offered.
+    a dataclass takes the name of another that its annotation allows: `--model.sampler DDIM`. A mapping of texts takes
+    new items too: `--pretrained.encoder runs/a`. With `prefix`, only the options below these names are offered.
     """
     import tyro  # here and below: it is slow to import, and a notebook has no command line
 
-    node, rest = _choose_classes(node, list(arguments), list(prefix))
+    node, rest = _take_texts(node, list(arguments)) if not prefix else (node, list(arguments))
+    node, rest = _choose_classes(node, rest, list(prefix))
     flags = tyro.cli(_mirror(node, prefix), args=rest, prog=prog, description=description)
     return override(node, dict(_changed(node, flags)))
+
+
+def _take_texts(node: Any, arguments: list[str]) -> tuple[Any, list[str]]:
+    """Takes options that set an item of a mapping of texts, new or not, such as `--pretrained.judge runs/a`.
+
+    Ends the process where such an option lacks the item's name or its value.
+    """
+    texts = [name for name, hint in _hints(type(node)).items() if _may_hold_texts(hint)]
+    rest: list[str] = []
+    while arguments:
+        option = arguments.pop(0)
+        name, equals, given = option.removeprefix("--").partition("=")
+        field, _, item = name.replace("-", "_").partition(".")
+        if not option.startswith("--") or field not in texts or "." in item:
+            rest.append(option)
+        elif not item or not (equals or (arguments and not arguments[0].startswith("--"))):
+            raise SystemExit(f"{option}: give the name of an item and its value: --{field}.NAME VALUE")
+        else:
+            items = {**getattr(node, field), item: given if equals else arguments.pop(0)}
+            node = override(node, {field: FrozenMap(items)})
+    return node, rest
+
+
+def _may_hold_texts(hint: Any) -> bool:
+    values = typing.get_args(hint)[1:] if typing.get_origin(hint) is Mapping else ()
+    return any(str in (value, *typing.get_args(value)) for value in values)
 
 
 def _choose_classes(node: Any, arguments: list[str], prefix: list[str]) -> tuple[Any, list[str]]:

@@ -33,6 +33,6 @@ def uniform_rows(keys: PRNGKeys, low: float = 0.0, high: float = 1.0) -> Float[A
     return jax.vmap(lambda key: jax.random.uniform(key, minval=low, maxval=high))(keys)
 
 
-def fold_rows(keys: PRNGKeys, number: int) -> PRNGKeys:
+def fold_rows(keys: PRNGKeys, number: int | Int[Array, ""]) -> PRNGKeys:
     """Folds one number into the key of each row: [B] -> [B]."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, number)

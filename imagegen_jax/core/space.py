@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.bounds import Positive
+from imagegen_jax.core.choices import Choices
 from imagegen_jax.core.image import to_uint8
 from imagegen_jax.core.model import Model, Nets
 
@@ -112,7 +113,7 @@ class Latents:
         return x / _row(self.scale) + _row(self.shift)
 
 
-AnySpace = Pixels | Latents
+AnySpace = Annotated[Space, Choices("imagegen_jax.core.space:Pixels, Latents")]
 
 
 @runtime_checkable
@@ -131,6 +132,42 @@ def space_of(model: object) -> Space:
 def sample_shape(model: Model) -> Shape:
     """Returns the shape of what `model.sample` draws: height, width, channels."""
     return space_of(model).sample_shape(model.image_shape)
+
+
+def check_space(model: Model) -> None:
+    """Raises ValueError where `model` is in a space of other data than those of its `image_shape`."""
+    space_of(model).sample_shape(model.image_shape)
+
+
+def between(one: Space, other: Space) -> tuple[float, Float[np.ndarray, " c"] | float]:
+    """Returns (factor, offset): factor x + offset is in the `other` space what x, which is denoised, is in `one`.
+
+    The factor is that of noise, too. Raises ValueError for latents of which it would be another in each channel, and
+    for spaces of a user's own that differ.
+    """
+    if one == other:
+        return 1.0, 0.0
+    if isinstance(one, Pixels | Latents) and isinstance(other, Pixels | Latents):
+        (scale, shift), (to_scale, to_shift) = _affine(one), _affine(other)
+        factors = to_scale / scale
+        if np.ptp(factors) <= 1e-6 * factors.max():
+            return float(factors.max()), ((shift - to_shift) * to_scale).astype(np.float32)
+    raise ValueError(f"{one} and {other}: noise of the one is none of the other; use models of one space")
+
+
+def _affine(space: Pixels | Latents) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift, each for all channels or for each."""
+    scale, shift = (1.0, 0.0) if isinstance(space, Pixels) else (space.scale, space.shift)
+    return np.atleast_1d(np.asarray(scale)), np.atleast_1d(np.asarray(shift))
+
+
+def with_space(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a model's fields with a space in place of the `gain` of an earlier version, which was for latents."""
+    found = dict(items)
+    if "gain" in found:
+        gain = found.pop("gain")
+        found["space"] = Pixels() if gain == 1 else Latents(float(gain))
+    return found
 
 
 def picture_of(model: object, samples: np.ndarray) -> UInt8[np.ndarray, "n h w k"]:

@@ -20,7 +20,8 @@ from imagegen_jax.core.files import Path, partial_of, whole
 FOLDER = "a folder/"  # the kind of a path without suffix, or one that ends in a slash
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 VIDEOS = (".gif", ".mp4")
-FILES = (*PICTURES, *VIDEOS, ".npz", ".md", ".html", ".json", ".csv")  # what is never taken for a folder's name
+ARRAYS = (".npz", ".npy")
+FILES = (*PICTURES, *VIDEOS, *ARRAYS, ".md", ".html", ".json", ".csv")  # what is never taken for a folder's name
 
 LONGEST = {".jpg": 65_535, ".jpeg": 65_535, ".webp": 16_383}  # pixels of a side: what the formats can hold
 QUALITY = 95  # of JPEG and WebP, of 100; a JPEG keeps the colour of every pixel

@@ -74,11 +74,6 @@ class DDPMAncestral:
     def __post_init__(self) -> None:
         check_choice("solver.variance", self.variance, ("large", "small"))
 
-    @property
-    def needs_schedule(self) -> bool:
-        """With the large variance, which is of the step's alpha."""
-        return self.variance == "large"
-
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
         """See `solver`."""
         return walk(self.table(sigmas), denoise, x, key)

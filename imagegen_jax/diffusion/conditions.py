@@ -38,11 +38,6 @@ class DropsConditions(Protocol):
         """What a guidance scale does."""
         ...
 
-    @property
-    def gain(self) -> float:
-        """Of images, before noise is added to them."""
-        ...
-
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
         """What solvers see of the network that is told this, without guidance."""
         ...
@@ -107,7 +102,7 @@ def guided_by_conditions(model: DropsConditions, nets: Nets, conditions: Batch) 
         return unguided
     nulled = null_conditions(conditioning_of(model, conditions), model.condition_dropout.dropped)
     free = _whole(model.estimate(nets, nulled))
-    guide = guiding(model.guidance, lambda own: free, conditions["guidance"], model.gain)
+    guide = guiding(model.guidance, lambda own: free, conditions["guidance"])
 
     def guided(own: Denoise) -> Denoise:
         return clipped(guide(own.whole)) if isinstance(own, Clipped) else guide(own)

@@ -80,6 +80,6 @@ def c_noise(sigma: Float[Array, " b"]) -> Float[Array, " b"]:
     return jnp.log(jnp.maximum(sigma, 1e-20)) / 4
 
 
-def with_gain(denoise: Denoise, gain: float) -> Denoise:
-    """The denoiser of images, by one that knows them times `gain`, as models of latents do."""
-    return denoise if gain == 1 else lambda x, sigma: denoise(gain * x, gain * sigma) / gain
+def moved(denoise: Denoise, factor: float, offset: Any) -> Denoise:
+    """Returns the denoiser of x by that of factor x + offset, such as in another space."""
+    return lambda x, sigma: (denoise(factor * x + offset, factor * sigma) - offset) / factor

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from imagegen_jax.core.files import check_regular
+from imagegen_jax.core.weight_files import read_weight_file
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -56,11 +56,11 @@ def find_weights(folder: pathlib.Path) -> pathlib.Path:
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of a .safetensors file as float32, of whatever precision they are. Raises ValueError for another."""
     check_regular(path)
-    try:  # NumPy knows bfloat16 since jax told it of the type
-        with safe_open(path, framework="numpy") as file:
-            return {name: _values(file.get_tensor(name), name, path) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError, AttributeError, OSError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or no .safetensors file ({error}): fetch it again") from error
+    try:
+        arrays = read_weight_file(path).arrays
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or no .safetensors file ({error.__cause__}): fetch it again") from error
+    return {name: _values(tensor, name, path) for name, tensor in arrays.items()}
 
 
 def _values(tensor: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:

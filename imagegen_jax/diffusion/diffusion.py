@@ -15,7 +15,6 @@ Whatever a network was trained on, any solver samples from it, at any levels.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal
 
@@ -38,6 +37,7 @@ from imagegen_jax.core.model import (
     check_images,
 )
 from imagegen_jax.core.random import normal_rows, streams
+from imagegen_jax.core.space import AnySpace, Pixels, check_space, with_space
 from imagegen_jax.diffusion.augment import AnyAugmentation
 from imagegen_jax.diffusion.conditions import (
     check_dropout,
@@ -54,7 +54,6 @@ from imagegen_jax.diffusion.denoiser import (
     clipped,
     from_prediction,
     preconditioned,
-    with_gain,
 )
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.guided import Guided
@@ -62,7 +61,7 @@ from imagegen_jax.diffusion.heun import Heun
 from imagegen_jax.diffusion.levels import AnyLevels, Karras
 from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, broadcast_rows, row
 from imagegen_jax.diffusion.process import EDM, AnyProcess, Process, Ranged, WholeTimed, at
-from imagegen_jax.diffusion.solver import AnySolver, OfSchedule, Path
+from imagegen_jax.diffusion.solver import AnySolver, Path
 from imagegen_jax.diffusion.times import AnyTimes, LogNormal, Times
 from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
 from imagegen_jax.nn.conditioning import Conditioning, Rates, check_token_mask, conditioning_of, drop_conditions
@@ -80,9 +79,8 @@ class Diffusion:
     tokens or sources, and samples can be guided, in the way that `guidance` says, away from what it makes without all
     that it learned to do without: `conditions["guidance"]`, a scalar of which 1 is the conditions themselves
     (classifier-free, Ho & Salimans 2022, 2207.12598).
-    `gain` is for latents, whose values exceed those of pixels many times: what noise is added to, and what `levels` are
-    made for, are images times `gain`. What goes in and comes out is in [-1, 1] all the same. Raises ValueError for
-    choices that do not go together.
+    Noise is added to what `space` makes of data, and `levels` and guidance are of that; latents are samples as they are
+    data. Raises ValueError for choices that do not go together.
     """
 
     network: AnyNetwork = UNet()
@@ -101,7 +99,7 @@ class Diffusion:
     time_scale: Positive = 1.0  # of t, before the network sees it; 1000 where t is in [0, 1]
     sigma_data: Positive = SIGMA_DATA  # deviation of the data that "F" assumes
     clip: bool = False  # whether estimates of x_0 are kept in [-1, 1] while sampling
-    gain: Positive = 1.0  # of images, before noise is added to them
+    space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
     augment: AnyAugmentation | None = None  # of training images; the network, such as a SongUNet, is told of it
     uncertainty: AnyUncertainty | None = None  # u(sigma), a second network: the loss becomes loss / exp(u) + u
     token_shape: tuple[Count, Count] | None = None  # how many tokens there are, and how many values each; None: none
@@ -112,8 +110,6 @@ class Diffusion:
         check_times(self.process, self.times)
         check_dropout(self.condition_dropout, self.num_classes, self.condition_rows)
         check_choice("model.coupling", self.coupling, ("independent", "optimal"))
-        if not 0 < self.gain < math.inf:
-            raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
         if self.augment is not None and not isinstance(self.network, ToldOfAugmentation):
             raise ValueError(
                 f"model.augment={self.augment}, but a {type(self.network).__name__} cannot be told how images were "
@@ -124,6 +120,12 @@ class Diffusion:
                 f"model.augment={self.augment}, model.source_shape={self.source_shape}: the source would stay as it "
                 "was while its image is moved; set augment to None, and use the experiment's, which changes both"
             )
+
+    @classmethod
+    def upgraded(cls, items: Mapping[str, Any]) -> dict[str, Any]:
+        """Takes the `gain` of an earlier version as a space of latents, whose estimates are not clipped."""
+        found = with_space(items)
+        return found if isinstance(found.get("space", Pixels()), Pixels) else found | {"clip": False}
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -148,6 +150,7 @@ class Diffusion:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels, sources or the levels of the network do not fit."""
         check_images(self, batch)
+        check_space(self)
         check_source_shape(self.source_shape, self.image_shape)
         check_channels(self.network, self.image_shape)
         check_range(self.process, self.times)
@@ -178,7 +181,7 @@ class Diffusion:
         if self.augment is not None:
             x_0, augment_labels = self.augment(x_0, augment_keys)
             conditioning = conditioning._replace(augment_labels=augment_labels)
-        x_0 = self.gain * x_0
+        x_0 = self.space.encode(x_0)
         t = self.times(t_keys)
         epsilon = normal_rows(epsilon_keys, self.image_shape)
         if self.coupling == "optimal":
@@ -204,13 +207,13 @@ class Diffusion:
         check_token_mask(conditions)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
-        return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+        """Images in [-1, 1] or latents, of the classes `conditions["label"]` where it has classes (else ValueError)."""
+        return self.space.decode(self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key), nets)
 
     @property
     def path(self) -> Path:
         """How it samples."""
-        return Path(self.solver, self.levels() / self.gain)
+        return Path(self.solver, self.levels())
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and edits see of the network; guided where `conditions` has "guidance"."""
@@ -221,7 +224,6 @@ class Diffusion:
         """What solvers see of the network that is told this, without guidance."""
         predict = self._predict(nets, conditioning)
         denoise = from_prediction(predict, self.process, self.prediction, sigma_data=self.sigma_data)
-        denoise = with_gain(denoise, self.gain)
         return clipped(denoise) if self.clip else denoise
 
     def guided_by(self, guide: Model) -> Guided:
@@ -252,10 +254,9 @@ class Diffusion:
                 f"{self.token_shape}: with a source or tokens of its own for each image, noise chosen by image would "
                 "not be normal given these; use 'independent'"
             )
-        if self.gain != 1 and isinstance(self.solver, OfSchedule) and self.solver.needs_schedule:
+        if self.clip and not self.space.clips:
             raise ValueError(
-                f"model.solver.variance='large', model.gain={self.gain}: that variance is not of levels over a gain; "
-                "use 'small'"
+                f"model.clip=True, model.space={self.space}: latents have no range to be kept in; set clip to False"
             )
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.loops import for_loops
-from imagegen_jax.diffusion.denoiser import Denoise, with_gain
+from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.prediction import broadcast_rows, coefficients
 from imagegen_jax.diffusion.process import Point
 
@@ -165,17 +165,13 @@ def thresholded(denoise: Denoise, percentile: Number = 0.995, most: Number = jnp
     return within
 
 
-def guiding(guidance: Guidance, weaker: Guiding, scale: Scale, gain: float = 1.0) -> Guiding:
-    """Makes what guides a model's own estimate, which is made once, away from a `weaker` one, which may be made of it.
-
-    `guidance` is for what noise is added to, images times `gain`; all else is of images.
-    """
+def guiding(guidance: Guidance, weaker: Guiding, scale: Scale) -> Guiding:
+    """Makes what guides a model's own estimate, made once, away from a `weaker` one, which may be made of it."""
 
     def guide(denoise: Denoise) -> Denoise:
         def guided(x: Images, sigma: Sigmas) -> Images:
             own = constant(denoise(x, sigma))
-            led = guidance(with_gain(own, 1 / gain), with_gain(weaker(own), 1 / gain), scale)
-            return with_gain(led, gain)(x, sigma)
+            return guidance(own, weaker(own), scale)(x, sigma)
 
         return guided
 

@@ -81,7 +81,7 @@ class Projected:
 class GuidanceInterval:
     """`of` at `low` < sigma <= `high` alone (`guidance.interval`).
 
-    In units of the model's `levels`, which are made for images times its gain: the authors' code guides EDM2-XXL, of
+    In units of the model's `levels`, which are of what its space makes of data: the authors' code guides EDM2-XXL, of
     latents, from 1.61 to 0.28.
     """
 
@@ -124,7 +124,7 @@ class Rescaled:
 
 @dataclasses.dataclass(frozen=True)
 class Thresholded:
-    """`of`, kept in the range of images by dynamic thresholds (`guidance.thresholded`); for pixels, of gain 1."""
+    """`of`, kept in the range of images by dynamic thresholds (`guidance.thresholded`); for pixels."""
 
     percentile: Share = 0.995  # of an image's absolute values
     most: Positive = math.inf  # that a threshold may be; with 1 estimates are clipped

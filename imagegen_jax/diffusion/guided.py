@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import (
@@ -23,7 +23,8 @@ from imagegen_jax.core.model import (
     num_classes,
     optional_conditions,
 )
-from imagegen_jax.diffusion.denoiser import Denoise
+from imagegen_jax.core.space import Space, between, space_of
+from imagegen_jax.diffusion.denoiser import Denoise, moved
 from imagegen_jax.diffusion.guidance import Guiding, LogProb, classifier, guiding
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.solver import Path
@@ -91,11 +92,17 @@ class Guided:
                 f"the guide knows {self.num_classes} classes, the model {classes}: use a guide that was trained on the "
                 "model's classes"
             )
+        between(self.space, space_of(self.guide))
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """That of both."""
         return self.model.image_shape
+
+    @property
+    def space(self) -> Space:
+        """That of `model`; the guide's may be another by a factor and an offset."""
+        return space_of(self.model)
 
     @property
     def num_classes(self) -> int:
@@ -138,10 +145,10 @@ class Guided:
             )
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], of the classes `conditions["label"]` where there are any (else ValueError)."""
+        """What `model` draws, of the classes `conditions["label"]` where there are any (else ValueError)."""
         if isinstance(self.model, OwnSteps):
             return self.model.draw_by(nets, key, n, _rest(conditions), self._guiding(nets, conditions))
-        return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+        return self.space.decode(self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key), nets)
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers and edits see."""
@@ -157,13 +164,17 @@ class Guided:
         check_labels(self, conditions)
         self.check_conditions(conditions)
         of_guide = {name.removeprefix(GUIDE): nets[name] for name in nets if name.startswith(GUIDE)}
-        scale, gain = conditions["guidance"], getattr(self.model, "gain", 1.0)
+        scale, (factor, offset) = conditions["guidance"], between(self.space, space_of(self.guide))
         if isinstance(self.guide, Classifying):
-            log_prob = self.guide.log_probability(of_guide, conditions["label"])
+            known = self.guide.log_probability(of_guide, conditions["label"])
+
+            def log_prob(x: Image, sigma: Float[Array, " b"]) -> Float[Array, " b"]:
+                return known(factor * x + offset, factor * sigma)
+
             # A twin that knows the labels less than `model` does, by as much as the classifier knows of them.
-            return guiding(self.guidance, lambda own: classifier(own, log_prob, -1.0), 1 + scale, gain)
-        weaker = self.guide.denoiser(of_guide, _rest(conditions))
-        return guiding(self.guidance, lambda own: weaker, scale, gain)
+            return guiding(self.guidance, lambda own: classifier(own, log_prob, -1.0), 1 + scale)
+        weaker = moved(self.guide.denoiser(of_guide, _rest(conditions)), factor, offset)
+        return guiding(self.guidance, lambda own: weaker, scale)
 
 
 def _rest(conditions: Batch) -> dict[str, Array]:

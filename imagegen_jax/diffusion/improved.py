@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Positive, Shape, Share
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
 from imagegen_jax.core.likelihood import bits_per_dim, log_prob_of_level
 from imagegen_jax.core.model import (
     Aux,
@@ -32,6 +32,7 @@ from imagegen_jax.core.model import (
     check_images,
 )
 from imagegen_jax.core.random import integer_rows, normal_rows, streams
+from imagegen_jax.core.space import AnySpace, Pixels, check_space, with_space
 from imagegen_jax.diffusion.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.conditions import (
     check_dropout,
@@ -40,7 +41,7 @@ from imagegen_jax.diffusion.conditions import (
     guided_by_conditions,
     rows_of_conditions,
 )
-from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction, with_gain
+from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction
 from imagegen_jax.diffusion.guidance import Guiding, constant
 from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.guided import Guided
@@ -71,10 +72,9 @@ class ImprovedDDPM:
     `objective` "vlb" trains on the bound alone; `importance` draws times by the size of their recent losses, which the
     paper does with it (Eq. 18). Sampling takes `sampling_steps` of the schedule's times, evenly spaced; None: all. With
     `label_dropout` above 0 samples can be guided: `conditions["guidance"]`, a scalar of which 1 is the class itself,
-    moves the noise, not the variance (DiT, Peebles & Xie 2023, 2212.09748). `gain` is for latents, whose values exceed
-    those of pixels many times: noise is added to images times `gain`, and estimates of these are not kept in [-1, 1];
-    the bound's last term, one of T, takes them for 8-bit values, as DiT's code does. Raises ValueError for choices that
-    do not go together.
+    moves the noise, not the variance (DiT, Peebles & Xie 2023, 2212.09748). Noise is added to what `space` makes of
+    data; estimates of pixels are kept in [-1, 1], those of latents are not, and the bound's last term, one of T, takes
+    what is denoised for 8-bit values, as DiT's code does. Raises ValueError for choices that do not go together.
     """
 
     network: AnyNetwork = ADM(
@@ -90,7 +90,7 @@ class ImprovedDDPM:
     sampling_steps: Count | None = None
     label_dropout: Share = 0.0  # share of images whose label is left out
     guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
-    gain: Positive = 1.0  # of images, before noise is added to them; other than 1 for latents
+    space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
 
     optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
 
@@ -102,10 +102,13 @@ class ImprovedDDPM:
             )
         check_dropout(self.condition_dropout, self.num_classes, self.condition_rows)
         check_choice("model.objective", self.objective, ("hybrid", "vlb"))
-        if not 0 < self.gain < math.inf:
-            raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
         if not self.vlb_weight > 0:
             raise ValueError(f"model.vlb_weight={self.vlb_weight}: must be above 0, or the variance learns nothing")
+
+    @classmethod
+    def upgraded(cls, items: Mapping[str, Any]) -> dict[str, Any]:
+        """Takes the `gain` of an earlier version as a space of latents."""
+        return with_space(items)
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -125,6 +128,7 @@ class ImprovedDDPM:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels, sources or the levels of the network do not fit."""
         check_images(self, batch)
+        check_space(self)
         check_source_shape(self.source_shape, self.image_shape)
         check_channels(self.network, self.image_shape, variance=True)
         x = batch["image"]
@@ -142,7 +146,7 @@ class ImprovedDDPM:
 
         L_vlb is in bits per dimension: T times the mean of its terms. The metric `vlb` is that mean over the batch.
         """
-        x_0 = self.gain * inputs.batch["image"]
+        x_0 = self.space.encode(inputs.batch["image"])
         keys = streams(inputs.keys, 4)
         t_keys, epsilon_keys, dropout_keys, condition_keys = keys
         t, weight = self._times(nets, t_keys)
@@ -169,8 +173,8 @@ class ImprovedDDPM:
 
         Raises ValueError for latents: they have no such levels.
         """
-        if self.gain != 1:
-            raise ValueError(f"model.gain={self.gain}: these are latents, and bits per dimension are of 8-bit images")
+        if not self.space.clips:
+            raise ValueError(f"model.space={self.space}: these are latents, and bits per dimension are of 8-bit images")
         x_0, table, predict = batch["image"], self._table(None), self._predictor(nets, conditioning_of(self, batch))
 
         def term(total: Float[Array, " b"], i: Int[Array, ""]) -> tuple[Float[Array, " b"], None]:
@@ -188,7 +192,7 @@ class ImprovedDDPM:
         return total + bits_per_dim(prior, self.image_shape)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        """Images in [-1, 1] or latents, of the classes `conditions["label"]` where it has classes (else ValueError)."""
         return self.draw_by(nets, key, n, conditions, guided_by_conditions(self, nets, conditions))
 
     def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
@@ -200,22 +204,21 @@ class ImprovedDDPM:
         def step(x_t: Image, i: Int[Array, ""]) -> tuple[Image, None]:
             row = _at(table, jnp.full(n, i), x_t)
             predicted, between = predict(x_t, jnp.full(n, table.t[i]))
-            own = self._ranged(constant(_x_0(row, x_t, predicted) / self.gain))
-            sigma = row.noise / row.signal / self.gain
-            x_0 = self.gain * guide(own)(x_t / row.signal / self.gain, sigma.reshape(-1))
+            own = self._ranged(constant(_x_0(row, x_t, predicted)))
+            x_0 = guide(own)(x_t / row.signal, (row.noise / row.signal).reshape(-1))
             mean, log_variance = _backward(row, x_t, x_0, between)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
             return mean + (i > 0) * jnp.exp(log_variance / 2) * z, None
 
         x_T = jax.random.normal(noise_key, (n, *self.image_shape))
         x_0, _ = jax.lax.scan(step, x_T, jnp.arange(count - 1, -1, -1))
-        return jnp.clip(x_0 / self.gain, -1.0, 1.0)
+        return self.space.decode(x_0, nets)
 
     @property
     def path(self) -> Path:
         """How its images are edited: at the times that it samples at, with the least of the variances."""
         times = timesteps(self.schedule.steps, self.sampling_steps, "linear")
-        return Path(DDPMAncestral("small"), of_schedule(self.schedule, times) / self.gain)
+        return Path(DDPMAncestral("small"), of_schedule(self.schedule, times))
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers, edits and guides see of the network: x_0 by its noise; guided where there is "guidance"."""
@@ -226,7 +229,7 @@ class ImprovedDDPM:
         """What solvers see of the network that is told this, without guidance."""
         predict = self._predictor(nets, conditioning)
         denoise = from_prediction(lambda x_t, t: predict(x_t, t)[0], Discrete(self.schedule), "epsilon")
-        return self._ranged(with_gain(denoise, self.gain))
+        return self._ranged(denoise)
 
     def guided_by(self, guide: Model) -> Guided:
         """This model, led by `guide` as `guidance` says."""
@@ -238,7 +241,7 @@ class ImprovedDDPM:
 
     def _ranged(self, denoise: Denoise) -> Denoise:
         """Estimates of pixels are kept in [-1, 1]."""
-        return clipped(denoise) if self.gain == 1 else denoise
+        return clipped(denoise) if self.space.clips else denoise
 
     def _predictor(self, nets: Nets, conditioning: Conditioning) -> Predictor:
         """The noise, and v of Eq. 15, which lies in [0, 1] where the network puts out -1 to 1."""
@@ -277,7 +280,7 @@ def _at(table: StepTable, i: Int[Array, " b"], x: Image) -> StepTable:
 
 
 def _x_0(row: StepTable, x_t: Image, epsilon: Image) -> Image:
-    """The image, times the gain, that the noise leaves of x_t."""
+    """What is denoised, as the noise leaves it of x_t."""
     return (x_t - row.noise * epsilon) / row.signal
 
 

@@ -7,14 +7,15 @@ is had by one Jacobian-vector product, and is what u is trained on.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Positive, Shape, Share
+from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -29,7 +30,8 @@ from imagegen_jax.core.model import (
     check_images,
 )
 from imagegen_jax.core.random import bernoulli_rows, normal_rows, streams
-from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, with_gain
+from imagegen_jax.core.space import AnySpace, Pixels, check_space, with_space
+from imagegen_jax.diffusion.denoiser import Denoise, from_prediction
 from imagegen_jax.diffusion.guided import Guided
 from imagegen_jax.diffusion.levels import AnyLevels, ShiftedFlow
 from imagegen_jax.diffusion.multistep import Euler
@@ -49,7 +51,7 @@ MeanVelocity = Callable[[Image, Times, Times], Image]  # (z_t, t, t - r) -> u
 class MeanFlow:
     """The defaults are the authors' for ImageNet's latents of 32x32x4, B/4, without guidance.
 
-    Latents are brought from [-1, 1] to a deviation of 1 by `gain`, which what is drawn is divided by again.
+    Noise is added to what `space` makes of data: Stable Diffusion's factor brings its latents to a deviation of 1.
     Guidance is trained in, and then costs nothing: `guidance` is omega and `mixing` kappa of Eq. 20, an effective scale
     of omega / (1 - kappa); 1 and 0 leave it out. Raises ValueError for fields out of range.
     """
@@ -65,7 +67,7 @@ class MeanFlow:
     power: NonNegative = 1.0  # p of the adaptive weight 1 / (|error|^2 + c)^p, section 4.3
     floor: float = 0.01  # c
     steps: Count = 1  # evaluations of sampling, over equal spans of time
-    gain: Positive = 1.0  # of images, before noise is added to them
+    space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
     solver: AnySolver = Euler()  # of edits, which follow the velocity itself, u(z, t, t), and
     levels: AnyLevels = ShiftedFlow(50)  # along these levels
 
@@ -79,13 +81,16 @@ class MeanFlow:
                 f"{self.floor}, model.steps={self.steps}: must obey 0 < guidance, 0 <= mixing < 1, 0 <= power, "
                 "0 < floor and 1 <= steps"
             )
-        if not 0 < self.gain < float("inf"):
-            raise ValueError(f"model.gain={self.gain}: must be above 0; 1 is for pixels")
         if self._guided and not (self.num_classes and self.label_dropout):
             raise ValueError(
                 f"model.guidance={self.guidance}, model.mixing={self.mixing}: without classes and label_dropout there "
                 "is nothing to guide by; leave them at 1 and 0"
             )
+
+    @classmethod
+    def upgraded(cls, items: Mapping[str, Any]) -> dict[str, Any]:
+        """Takes the `gain` of an earlier version as a space of latents."""
+        return with_space(items)
 
     @property
     def _guided(self) -> bool:
@@ -94,6 +99,7 @@ class MeanFlow:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the patches of the network do not fit."""
         check_images(self, batch)
+        check_space(self)
         check_channels(self.network, self.image_shape)
         x = batch["image"]
         t = jnp.zeros(x.shape[:1])
@@ -108,7 +114,7 @@ class MeanFlow:
 
         With z = (1 - t) x + t epsilon and v = epsilon - x, or v guided.
         """
-        x = self.gain * inputs.batch["image"]
+        x = self.space.encode(inputs.batch["image"])
         keys = streams(inputs.keys, 4)
         t_keys, epsilon_keys, label_keys, dropout_keys = keys
         t, span = self._two_times(t_keys)
@@ -141,7 +147,7 @@ class MeanFlow:
         return jax.lax.stop_gradient(guided)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1] by z_r = z_t - (t - r) u(z_t, r, t) from t = 1 to 0 (Eq. 12).
+        """Images in [-1, 1], or latents, by z_r = z_t - (t - r) u(z_t, r, t) from t = 1 to 0 (Eq. 12).
 
         Raises ValueError where the model has classes and `conditions` no "label".
         """
@@ -152,12 +158,12 @@ class MeanFlow:
             return z - mean_velocity(z, jnp.full(n, t), span) / self.steps, None
 
         z, _ = jax.lax.scan(step, z, jnp.asarray(np.linspace(1, 0, self.steps, endpoint=False), jnp.float32))
-        return jnp.clip(z / self.gain, -1.0, 1.0)
+        return self.space.decode(z, nets)
 
     @property
     def path(self) -> Path:
         """How its images are edited."""
-        return Path(self.solver, self.levels() / self.gain)
+        return Path(self.solver, self.levels())
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """What solvers, edits and guides see: the velocity itself, u(z, t, t), as an estimate of x_0.
@@ -169,8 +175,7 @@ class MeanFlow:
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
         """What solvers see of the network that is told this."""
         mean_velocity = self._mean_velocity(nets, conditioning)
-        denoise = from_prediction(lambda z, t: mean_velocity(z, t, 0 * t), RectifiedFlow(), "velocity")
-        return with_gain(denoise, self.gain)
+        return from_prediction(lambda z, t: mean_velocity(z, t, 0 * t), RectifiedFlow(), "velocity")
 
     def guided_by(self, guide: Model) -> Guided:
         """This model, led by `guide`; its own guidance was trained in."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,7 @@ from imagegen_jax.core.model import (
     one_hot_labels,
 )
 from imagegen_jax.core.random import normal_rows, streams
+from imagegen_jax.core.space import AnySpace, Pixels, check_space
 from imagegen_jax.diffusion.denoiser import preconditioned
 from imagegen_jax.diffusion.diffusion import check_range, check_times
 from imagegen_jax.diffusion.guidance import LogProb
@@ -55,6 +57,7 @@ class NoisyClassifier:
     image_shape: Shape = (256, 256, 3)
     time_scale: Positive = 1.0  # of t, without `precondition`
     sigma_data: Positive = SIGMA_DATA  # deviation of the data, with it
+    space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
 
     def __post_init__(self) -> None:
         check_times(self.process, self.times)
@@ -68,12 +71,14 @@ class NoisyClassifier:
         """Returns the classifier of such images. Raises ValueError where there are no classes to tell apart."""
         if not num_classes:
             raise ValueError("num_classes=0: a classifier needs classes")
-        network = self.network.clone(num_classes=num_classes)
+        module: Any = self.network  # of linen, as all networks are
+        network = module.clone(num_classes=num_classes)
         return dataclasses.replace(self, image_shape=image_shape, network=network)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
+        check_space(self)
         check_labels(self, batch)
         check_range(self.process, self.times)
         x = batch["image"]
@@ -88,7 +93,7 @@ class NoisyClassifier:
 
         The metric `accuracy_low` is the accuracy for the half of the images that have the least noise.
         """
-        x_0 = inputs.batch["image"]
+        x_0 = self.space.encode(inputs.batch["image"])
         t_keys, epsilon_keys, dropout_keys = streams(inputs.keys, 3)
         t = self.times(t_keys)
         epsilon = normal_rows(epsilon_keys, self.image_shape)

@@ -18,6 +18,7 @@ from imagegen_jax.core.bounds import Count, Natural
 from imagegen_jax.core.model import Aux, Batch, Entry, Image, Inputs, Model, Nets, Phase, PRNGKey, Scalar
 from imagegen_jax.core.optim import Adam, AnyOptimizer, Clock, LinearDecay, Projection
 from imagegen_jax.core.random import integer_rows, normal_rows, streams
+from imagegen_jax.core.space import Space
 from imagegen_jax.diffusion.denoiser import Denoise
 from imagegen_jax.diffusion.diffusion import Diffusion
 from imagegen_jax.diffusion.guided import Guided
@@ -62,10 +63,6 @@ class Progressive:
                 f"model.diffusion.solver is a {type(self.diffusion.solver).__name__}: what is distilled are steps of "
                 "DDIM, so make it Euler()"
             )
-        if self.diffusion.gain != 1:
-            raise ValueError(
-                f"model.diffusion.gain={self.diffusion.gain}: only models of pixels are distilled, whose gain is 1"
-            )
         if self.halvings < 1 or self.halve_every < 1:
             raise ValueError(
                 f"model.halvings={self.halvings}, model.halve_every={self.halve_every}: both must be at least 1"
@@ -81,6 +78,11 @@ class Progressive:
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels."""
         return self.diffusion.image_shape
+
+    @property
+    def space(self) -> Space:
+        """The teacher's."""
+        return self.diffusion.space
 
     @property
     def num_classes(self) -> int:
@@ -133,7 +135,7 @@ class Progressive:
         SNR = 1 / s^2 at the noise level s = sigma / alpha, which is one of the student's, each as often.
         """
         assert isinstance(stage, int)
-        x_0 = inputs.batch["image"]
+        x_0 = self.space.encode(inputs.batch["image"])
         step_keys, epsilon_keys = streams(inputs.keys, 2)
         levels = jnp.asarray(self.levels(stage - 1), jnp.float32)
         steps = len(levels) // 2
@@ -157,7 +159,7 @@ class Progressive:
             )
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError).
+        """Images in [-1, 1], or latents, of the classes `conditions["label"]` where it has classes (else ValueError).
 
         In as many steps as the network was trained for last, which is data: one compilation serves all stages.
         """
@@ -171,7 +173,7 @@ class Progressive:
             return then / now * x + (1 - then / now) * denoise(x, jnp.full(n, now))
 
         x = jax.random.normal(key, (n, *self.image_shape)) * (1 + sigmas[0] ** 2) ** 0.5
-        return jnp.clip(jax.lax.fori_loop(0, steps, step, x), -1.0, 1.0)
+        return self.space.decode(jax.lax.fori_loop(0, steps, step, x), nets)
 
     @property
     def path(self) -> Path:

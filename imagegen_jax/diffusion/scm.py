@@ -153,7 +153,8 @@ class SCM:
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
-        return self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+        drawn = self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+        return jnp.clip(drawn, -1.0, 1.0)
 
     @property
     def path(self) -> Path:

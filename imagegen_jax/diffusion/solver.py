@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -50,16 +50,6 @@ AnySolver = Annotated[
 ]
 
 
-@runtime_checkable
-class OfSchedule(Protocol):
-    """A solver that may be right for the levels of a schedule alone, and not for multiples of them."""
-
-    @property
-    def needs_schedule(self) -> bool:
-        """Whether it is."""
-        ...
-
-
 class Path(NamedTuple):
     """A solver and the levels that it goes along: how a model draws, and what its images are edited by."""
 
@@ -67,14 +57,14 @@ class Path(NamedTuple):
     sigmas: Levels
 
     def draw(self, denoise: Denoise, shape: tuple[int, ...], key: PRNGKey) -> Samples:
-        """Images of `shape` [B ...] in [-1, 1] from noise at the first level s, of deviation sqrt(1 + s^2).
+        """What is denoised, of `shape` [B ...], from noise at the first level s, of deviation sqrt(1 + s^2).
 
         That is what x_T ~ N(0, 1) is over alpha, in a process that preserves variance.
         """
         noise_key, solver_key = jax.random.split(key)
         latent = jax.random.normal(noise_key, shape)
         start = latent * jnp.asarray((1 + self.sigmas[0] ** 2) ** 0.5, latent.dtype)
-        return jnp.clip(self.solver(denoise, self.sigmas, start, solver_key), -1.0, 1.0)
+        return self.solver(denoise, self.sigmas, start, solver_key)
 
 
 class Table(NamedTuple):

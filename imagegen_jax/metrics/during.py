@@ -14,6 +14,7 @@ import numpy as np
 from imagegen_jax.core.bounds import Count, Range, Seed, check_integers
 from imagegen_jax.core.experiment import Draw, Experiment
 from imagegen_jax.core.given import LARGEST
+from imagegen_jax.core.space import sample_shape
 from imagegen_jax.core.stored import Best
 from imagegen_jax.data.remedy import remedies_of
 from imagegen_jax.metrics.card import append
@@ -58,7 +59,7 @@ class Measurement:
         """As `Evaluate.open`."""
         self._settings, self._classes, self._workdir = settings, experiment.num_classes, workdir
         self._reference = source_set(experiment.data)
-        blank = np.zeros((settings.samples, *experiment.model.image_shape), np.uint8)
+        blank = np.zeros((settings.samples, *sample_shape(experiment.model)), np.uint8)
         check_metrics(settings.metrics, self._set(blank, 0), self._reference, None)
         spatial = any("spatial" in METRICS[name].reads for name in settings.metrics)
         with remedies_of(settings):

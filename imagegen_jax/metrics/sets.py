@@ -17,6 +17,7 @@ from imagegen_jax.core.folder import load_class_names
 from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.model import Nets
 from imagegen_jax.core.serial import to_dict
+from imagegen_jax.core.space import sample_shape, space_of
 from imagegen_jax.data.source import Source
 from imagegen_jax.metrics.extractor import hash_tree
 
@@ -88,9 +89,10 @@ class ArraySet:
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != np.uint8:
+            hint = "; latents are decoded first" if np.issubdtype(self.images.dtype, np.floating) else ""
             raise ValueError(
                 f"{self.name}: images of shape {self.images.shape} and type {self.images.dtype}: wanted [n h w c] of "
-                "uint8, with values from 0 to 255"
+                f"uint8, with values from 0 to 255{hint}"
             )
         if not len(self.images):
             raise ValueError(f"{self.name} has no images")
@@ -149,6 +151,11 @@ class SampleSet:
     chunk: int = 256  # images drawn at a time: part of what the images follow from
 
     def __post_init__(self) -> None:
+        if not space_of(self.run.experiment.model).draws_images:
+            raise ValueError(
+                f"{self.run.workdir} draws latents, and metrics are of images: draw them into an .npz (imagegen sample "
+                "--out), decode them, and evaluate what comes out"
+            )
         check_integer(self.n, "n")
         check_seed(self.seed)
         check_integer(self.chunk, "chunk")
@@ -169,7 +176,7 @@ class SampleSet:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        return self.run.experiment.model.image_shape
+        return sample_shape(self.run.experiment.model)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -14,6 +14,7 @@ from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place,
 from imagegen_jax.cli.runs import Opened, add_guide, add_scalar, classes_of, open_run, scalars_of
 from imagegen_jax.core import draw
 from imagegen_jax.core.grid import beside
+from imagegen_jax.core.space import space_of
 from imagegen_jax.data.user_images import read_images
 from imagegen_jax.diffusion import editing
 from imagegen_jax.diffusion.restoration import Edit, Given
@@ -37,8 +38,16 @@ def opened_for(request: ImagesRequest, name: str) -> tuple[pathlib.Path, Opened]
 
 
 def read(request: ImagesRequest, opened: Opened, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Returns the images given, which have the shape of the model's, or another. Raises ValueError for others."""
+    """Returns the images given, which have the shape of the model's, or another.
+
+    Raises ValueError for others, and for a model of latents.
+    """
     model = editing.denoising_model(opened.model)
+    if not space_of(model).draws_images:
+        raise ValueError(
+            f"{opened.run.workdir} is of a model of latents, which no image file holds: edit latents in Python, with "
+            "the functions of diffusion.restoration"
+        )
     return read_images(request.images, shape or model.image_shape, request.fit)
 
 

@@ -1,4 +1,4 @@
-"""Latents in `Diffusion`: images times a gain; and EDM2's uncertainty, with its optimum in closed form."""
+"""EDM2's uncertainty in `Diffusion`, with its optimum in closed form."""
 
 from __future__ import annotations
 
@@ -12,75 +12,16 @@ import pytest
 
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Karras, Spaced
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.times import WholeTimes
+from imagegen_jax.diffusion.levels import Karras
 from imagegen_jax.nn.edm2 import Uncertainty
 
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 4)
-STD = 1.3  # of latents: normal, so that the best denoiser is known
 NETS = {"network": {}}
-
-
-@dataclasses.dataclass(frozen=True)
-class Shrinks:
-    """Predicts the noise of normal data exactly, in a discrete process: E[epsilon | x_t] = sigma x_t / Var(x_t)."""
-
-    process: Discrete = Discrete()
-
-    def apply(self, variables, x, t, conditioning):
-        alpha, sigma = (a.reshape(-1, 1, 1, 1) for a in (self.process.alpha(t), self.process.sigma(t)))
-        return sigma * x / (sigma**2 + alpha**2 * STD**2)
-
-
-def model_of(gain, **fields):
-    choices = {"prediction": "epsilon", "process": Discrete(), "times": WholeTimes(), "levels": Spaced(steps=100)}
-    return Diffusion(Shrinks(), **choices | {"solver": Euler(), "image_shape": SHAPE, "gain": gain} | fields)
 
 
 def inputs(image):
     return Inputs({"image": image}, KEY, jax.random.split(KEY, len(image)), jnp.int32(0), {})
-
-
-@pytest.mark.slow
-def test_the_loss_is_that_of_images_times_the_gain():
-    """And so the same for latents over 8 with a gain of 8 as for the latents."""
-    latents = STD * jax.random.normal(KEY, (16, *SHAPE))
-    plain, _ = model_of(1.0).loss(NETS, inputs(latents))
-    gained, _ = model_of(8.0).loss(NETS, inputs(latents / 8))
-    assert float(gained) == pytest.approx(float(plain), rel=1e-6)
-    other, _ = model_of(8.0).loss(NETS, inputs(latents))
-    assert abs(float(other) - float(plain)) > 0.05
-
-
-@pytest.mark.slow
-def test_denoiser_and_levels_are_those_of_images():
-    """D(x; s) = D_latent(8 x; 8 s) / 8, at levels over 8; clipping, too, is that of images."""
-    x, sigma = jax.random.normal(KEY, (3, *SHAPE)), jnp.array([0.01, 0.4, 6.0])
-    plain, gained = model_of(1.0), model_of(8.0)
-    of_latents = plain.denoiser(NETS, {})(8 * x, 8 * sigma)
-    np.testing.assert_allclose(gained.denoiser(NETS, {})(x, sigma), of_latents / 8, rtol=1e-6)
-    np.testing.assert_array_equal(gained.path.sigmas, plain.path.sigmas / 8)
-    clipped = model_of(8.0, clip=True).denoiser(NETS, {})(x, sigma)
-    np.testing.assert_allclose(clipped, jnp.clip(of_latents / 8, -1, 1), rtol=1e-6)
-    assert float(jnp.abs(of_latents / 8).max()) > 1
-
-
-def test_samples_have_the_deviation_of_the_latents_over_the_gain():
-    """Nothing is clipped at a gain of 8, most would be at 1."""
-    found = jax.jit(lambda key: model_of(8.0).sample(NETS, key, 500, {}))(KEY)
-    assert float(found.std()) == pytest.approx(STD / 8, rel=0.04)
-    assert float(jnp.abs(found).max()) < 1
-
-
-def test_a_wrong_gain():
-    with pytest.raises(ValueError, match="model.gain=0: must be above 0"):
-        Diffusion(gain=0)
-
-
-# --- uncertainty -----------------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
