@@ -23,6 +23,7 @@ from imagegen_jax.core.model import (
     check_labels,
     one_hot_labels,
 )
+from imagegen_jax.core.override import override
 from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.diffusion.denoiser import preconditioned
 from imagegen_jax.diffusion.diffusion import check_range, check_times
@@ -68,7 +69,7 @@ class NoisyClassifier:
         """Returns the classifier of such images. Raises ValueError where there are no classes to tell apart."""
         if not num_classes:
             raise ValueError("num_classes=0: a classifier needs classes")
-        network = self.network.clone(num_classes=num_classes)
+        network = override(self.network, {"num_classes": num_classes})
         return dataclasses.replace(self, image_shape=image_shape, network=network)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
