@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from imagegen_jax.core.model import (
     check_labels,
     one_hot_labels,
 )
+from imagegen_jax.core.override import override
 from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.core.space import AnySpace, Pixels, check_space
 from imagegen_jax.diffusion.denoiser import preconditioned
@@ -71,8 +71,7 @@ class NoisyClassifier:
         """Returns the classifier of such images. Raises ValueError where there are no classes to tell apart."""
         if not num_classes:
             raise ValueError("num_classes=0: a classifier needs classes")
-        module: Any = self.network  # of linen, as all networks are
-        network = module.clone(num_classes=num_classes)
+        network = override(self.network, {"num_classes": num_classes})
         return dataclasses.replace(self, image_shape=image_shape, network=network)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
