@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Positive
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.bounds import Positive
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKeys
 
 LEVELS = 127.5  # grey levels in one unit of [-1, 1]
@@ -42,7 +42,7 @@ class Likelihood(Protocol):
         ...
 
 
-AnyLikelihood = Annotated[Likelihood, Choices("imagegen_jax.vae.likelihood:Bernoulli, Gaussian")]
+AnyLikelihood = Annotated[Likelihood, Choices("imagegen_jax.autoencoders.likelihood:Bernoulli, Gaussian")]
 
 
 @dataclasses.dataclass(frozen=True)

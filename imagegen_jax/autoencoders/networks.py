@@ -13,8 +13,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.nn.init import fan_in_uniform
 from imagegen_jax.nn.module import Module
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -39,8 +39,8 @@ class Decoder(Module, Protocol):
         ...
 
 
-AnyEncoder = Annotated[Encoder, Choices("imagegen_jax.vae.networks:MLPEncoder, ConvEncoder")]
-AnyDecoder = Annotated[Decoder, Choices("imagegen_jax.vae.networks:MLPDecoder, ConvDecoder")]
+AnyEncoder = Annotated[Encoder, Choices("imagegen_jax.autoencoders.networks:MLPEncoder, ConvEncoder")]
+AnyDecoder = Annotated[Decoder, Choices("imagegen_jax.autoencoders.networks:MLPDecoder, ConvDecoder")]
 
 
 def dense(features: int, x: Array, dtype: Dtype, **settings: Any) -> Array:

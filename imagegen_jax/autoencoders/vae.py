@@ -11,8 +11,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, NonNegative, Shape
-from imagegen_jax.core.likelihood import bits_per_dim
+from imagegen_jax.autoencoders.likelihood import AnyLikelihood, Bernoulli
+from imagegen_jax.autoencoders.networks import AnyDecoder, AnyEncoder, MLPDecoder, MLPEncoder
+from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim
+from imagegen_jax.core.arrays.random import fold_rows, normal_rows, streams
+from imagegen_jax.core.config.bounds import Count, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -25,9 +28,6 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.core.random import fold_rows, normal_rows, streams
-from imagegen_jax.vae.likelihood import AnyLikelihood, Bernoulli
-from imagegen_jax.vae.networks import AnyDecoder, AnyEncoder, MLPDecoder, MLPEncoder
 
 
 class ELBO(NamedTuple):

@@ -15,20 +15,22 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from imagegen_jax.core import draw, folder, program
+from imagegen_jax.core import program
+from imagegen_jax.core import run_folder as folder
+from imagegen_jax.core.arrays.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.capabilities import Guidable
-from imagegen_jax.core.checkpoint import abstract
+from imagegen_jax.core.checkpoints.checkpoint import abstract
+from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
+from imagegen_jax.core.checkpoints.fingerprint import check_finite
+from imagegen_jax.core.checkpoints.run_files import load_best
+from imagegen_jax.core.checkpoints.stored import Restored, Stored
+from imagegen_jax.core.config.frozen_map import FrozenMap
+from imagegen_jax.core.config.given import check_integer, check_labels, check_seed
+from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
-from imagegen_jax.core.errors import CheckpointError, in_short
 from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
-from imagegen_jax.core.fingerprint import check_finite
-from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.loop import train
-from imagegen_jax.core.run_files import load_best
-from imagegen_jax.core.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.state import State, networks, split
-from imagegen_jax.core.stored import Restored, Stored
 from imagegen_jax.core.weights import Weights, weights_of
 
 Path = str | os.PathLike[str]
@@ -72,7 +74,7 @@ class Run:
     ) -> np.ndarray:
         """Draws `n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
 
-        Of a model of latents they are latents, float32, as its data are, and not clipped (`core.space.Latents`).
+        Of a model of latents they are latents, float32, as its data are, and not clipped (`core.arrays.space.Latents`).
         A class-conditional model wants one label an image, by number or by name (`class_names`). Further conditions,
         such as a guidance scale, are arrays with `n` rows or scalars. A model that makes images from others wants them
         (`source`, uint8 [n h w c]); where they are not given, they are the first `n` of the data it was trained on, in
@@ -120,9 +122,9 @@ class Run:
         """This run with its samples guided by the networks of another: `sample(n, labels, guidance=2.0)`.
 
         `guide` is a run of a classifier of noisy images, or of a denoiser that is weaker than this one, such as a
-        smaller one that was trained less; see `diffusion.guided.Guided` for what guidance of 0 and 1 are. What the
-        scale does is this model's own `guidance` where it has such a field, and else classifier-free. The guide counts
-        with the average that its own sampling reads. Raises ValueError where the two do not go together.
+        smaller one that was trained less; see `diffusion.guidance.by_network.Guided` for what guidance of 0 and 1 are.
+        What the scale does is this model's own `guidance` where it has such a field, and else classifier-free. The
+        guide counts with the average that its own sampling reads. Raises ValueError where the two do not go together.
         """
         own = self.experiment.model
         if not isinstance(own, Guidable):

@@ -10,16 +10,16 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from imagegen_jax.core.claim import RunFolderError
-from imagegen_jax.core.errors import in_short
+from imagegen_jax.core.checkpoints.errors import in_short
+from imagegen_jax.core.checkpoints.run_files import load_experiment_dict, read_json
+from imagegen_jax.core.checkpoints.stored import Best
+from imagegen_jax.core.config.serial import differences, from_dict, renewed, to_dict
 from imagegen_jax.core.experiment import Experiment, Rows, row_shapes
-from imagegen_jax.core.identity import contents
-from imagegen_jax.core.log import write_json
-from imagegen_jax.core.metrics_log import read_lines
-from imagegen_jax.core.run_files import load_experiment_dict, read_json
-from imagegen_jax.core.serial import differences, from_dict, renewed, to_dict
+from imagegen_jax.core.files.claim import RunFolderError
+from imagegen_jax.core.files.identity import contents
+from imagegen_jax.core.reporting.log import write_json
+from imagegen_jax.core.reporting.metrics_log import read_lines
 from imagegen_jax.core.source import Recorded, class_names_of
-from imagegen_jax.core.stored import Best
 
 # What a run may be resumed with other values of (`--resume-with-changes`): nothing that the state's arrays are made of.
 MAY_CHANGE = (

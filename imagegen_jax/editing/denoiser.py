@@ -10,15 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float64, Int
 
-from imagegen_jax.core.bounds import Count
 from imagegen_jax.core.capabilities import Denoising
+from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.model import PRNGKey
-from imagegen_jax.diffusion.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.inverse import replaced
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.prediction import broadcast_rows
-from imagegen_jax.diffusion.solver import Levels, Samples, Solver, check_levels, noise, noise_estimate, scan
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.diffusion.sampling.solver import Levels, Samples, Solver, check_levels, noise, noise_estimate, scan
+from imagegen_jax.editing.inverse_problems import replaced
 
 
 def denoising_model(model: Any) -> Denoising:

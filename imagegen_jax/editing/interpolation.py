@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.capabilities import FromLatents, StyleBased
 from imagegen_jax.core.model import Batch, Nets
-from imagegen_jax.gan.latents import render, style_model
-from imagegen_jax.metrics.path_length import lerp, slerp
+from imagegen_jax.editing.latents import render, style_model
+from imagegen_jax.metrics.scores.path_length import lerp, slerp
 
 Between = Callable[[Array, Array, Float[Array, " n"]], Array]  # `slerp` or `lerp`
 

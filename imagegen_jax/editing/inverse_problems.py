@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Complex, Float
 
-from imagegen_jax.core.loops import for_loops
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guidance import Number
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
+from imagegen_jax.core.arrays.conv_layout import for_loops
+from imagegen_jax.diffusion.guidance.functions import Number
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, broadcast_rows
 
 Images = Float[Array, "b ..."]
 Sigmas = Float[Array, " b"]

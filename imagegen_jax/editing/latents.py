@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import shard
+from imagegen_jax.core.arrays import shard
 from imagegen_jax.core.capabilities import DrawsLatents, FromLatents, Latents, StyleBased, Styles
-from imagegen_jax.core.finite import check_finite_images, to_bytes
-from imagegen_jax.core.given import check_integer
+from imagegen_jax.core.config.given import check_integer
+from imagegen_jax.core.drawing.finite import check_finite_images, to_bytes
 from imagegen_jax.core.model import Batch, Nets, PRNGKey
 
 

@@ -20,8 +20,8 @@ from jaxtyping import Array, Float
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.capabilities import Latents, StyleBased, Styles
 from imagegen_jax.core.model import Image, Nets, PRNGKey, Scalar
-from imagegen_jax.core.progress import Progress
-from imagegen_jax.gan.latents import draw
+from imagegen_jax.core.reporting.progress import Progress
+from imagegen_jax.editing.latents import draw
 
 Distance = Callable[[Image, Image], Float[Array, " n"]]  # of each row, differentiable in the first
 

@@ -16,13 +16,14 @@ import jax
 import jax.numpy as jnp
 
 from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.arrays.space import Space, space_of
 from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import Image, Nets, PRNGKey
-from imagegen_jax.core.space import Space, space_of
-from imagegen_jax.diffusion import editing, inverse
-from imagegen_jax.diffusion.denoiser import clipped
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.solver import Solver
+from imagegen_jax.diffusion.process.denoiser import clipped
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.diffusion.sampling.solver import Solver
+from imagegen_jax.editing import denoiser as editing
+from imagegen_jax.editing import inverse_problems as inverse
 
 Given = Mapping[str, Any]
 Edit = Callable[..., Image]

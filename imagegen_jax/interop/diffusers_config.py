@@ -14,18 +14,18 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from imagegen_jax.core.bounds import BelowOne, Positive, Range, Share, fault
-from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
-from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Spaced
-from imagegen_jax.diffusion.prediction import Kind
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.sampler import DDIM, Ancestral, AnySampler
-from imagegen_jax.diffusion.schedule import CosineSchedule, LinearSchedule
-from imagegen_jax.diffusion.times import WholeTimes
+from imagegen_jax.core.config.bounds import BelowOne, Positive, Range, Share, fault
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process.discrete import CosineSchedule, LinearSchedule
+from imagegen_jax.diffusion.process.prediction import Kind
+from imagegen_jax.diffusion.process.times import WholeTimes
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral, AnySampler
+from imagegen_jax.diffusion.sampling.levels import Spaced
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.norm import group_norm
-from imagegen_jax.nn.unet import UNet
 
 Config = Mapping[str, Any]
 Settings = Mapping[str, tuple[Any, Any]]  # name -> (default, the values that are had here, or their annotation)

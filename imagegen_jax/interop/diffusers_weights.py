@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from imagegen_jax.core.files import check_regular
-from imagegen_jax.core.weight_files import read_weight_file
+from imagegen_jax.core.files.regular import check_regular
+from imagegen_jax.core.files.weight_files import read_weight_file
 
 Tensors = Mapping[str, np.ndarray]
 

@@ -13,17 +13,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from imagegen_jax.core import folder as folders
-from imagegen_jax.core import log, summary
-from imagegen_jax.core.checkpoint import Checkpoints
+from imagegen_jax.core import run_folder as folders
+from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
+from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.files import read_file
-from imagegen_jax.core.serial import to_dict
+from imagegen_jax.core.files.regular import read_file
+from imagegen_jax.core.reporting import log, summary
+from imagegen_jax.core.run import Path, Run, load
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
-from imagegen_jax.diffusion.diffusers_config import Config, abstract_parameters, model_of, network_of
-from imagegen_jax.diffusion.diffusers_weights import find_weights, parameters_of, read_tensors
-from imagegen_jax.run import Path, Run, load
+from imagegen_jax.interop.diffusers_config import Config, abstract_parameters, model_of, network_of
+from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
 
 
 @dataclasses.dataclass(frozen=True)

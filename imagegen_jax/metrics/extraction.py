@@ -8,11 +8,11 @@ import pathlib
 
 import numpy as np
 
-from imagegen_jax.core.files import cache_root
-from imagegen_jax.core.log import write_json
-from imagegen_jax.core.progress import Progress
+from imagegen_jax.core.files.regular import cache_root
+from imagegen_jax.core.reporting.log import write_json
+from imagegen_jax.core.reporting.progress import Progress
 from imagegen_jax.data.cache import lock
-from imagegen_jax.metrics.extractor import Extractor, extract, stream
+from imagegen_jax.metrics.features.extractor import Extractor, extract, stream
 from imagegen_jax.metrics.sets import ArraySet, ImageSet
 
 BATCH = 256

@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from imagegen_jax.core.arrays.space import sample_shape, space_of
+from imagegen_jax.core.config.given import check_integer, check_seed
+from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.folder import load_class_names
-from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.model import Nets
-from imagegen_jax.core.serial import to_dict
-from imagegen_jax.core.space import sample_shape, space_of
+from imagegen_jax.core.run_folder import load_class_names
 from imagegen_jax.data.source import Source
-from imagegen_jax.metrics.extractor import hash_tree
+from imagegen_jax.metrics.features.extractor import hash_tree
 
 
 class ImageSet(Protocol):

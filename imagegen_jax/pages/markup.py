@@ -38,7 +38,7 @@ def tree(fields: dict[str, Any]) -> str:
 
 
 def class_name(node: Any) -> str:
-    """DDPM for a dataclass stored with {"class": "imagegen_jax.diffusion.ddpm:DDPM"}; "" for what has no class."""
+    """DDPM for what is stored with {"class": "imagegen_jax.diffusion.models.ddpm:DDPM"}; "" for what has no class."""
     tag = node.get("class", "") if isinstance(node, dict) else ""
     return str(tag).rpartition(":")[2]
 

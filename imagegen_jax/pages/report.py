@@ -15,8 +15,8 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from imagegen_jax.core.files import whole
-from imagegen_jax.markup import class_name, table, text, tree
+from imagegen_jax.core.files.regular import whole
+from imagegen_jax.pages.markup import class_name, table, text, tree
 
 GRIDS = 40  # pictures in a page at most, evenly chosen
 GRIDS_BYTES = 8 * 2**20  # of all of them together, about: fewer where they are large
@@ -37,7 +37,7 @@ def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -
     folder = pathlib.Path(run)
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: a report is made of a run's folder, the --workdir of its training")
-    template = importlib.resources.files("imagegen_jax").joinpath("report_template.html").read_text("utf-8")
+    template = importlib.resources.files("imagegen_jax.pages").joinpath("report_template.html").read_text("utf-8")
     page = string.Template(template).substitute(_sections(folder))
     path = out or folder / "report.html"
     with whole(path) as partial:

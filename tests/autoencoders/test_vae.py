@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.autoencoders.likelihood import Bernoulli, Gaussian
+from imagegen_jax.autoencoders.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
+from imagegen_jax.autoencoders.vae import VAE, kl_to_prior
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.vae.likelihood import Bernoulli, Gaussian
-from imagegen_jax.vae.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
-from imagegen_jax.vae.vae import VAE, kl_to_prior
 
 KEY = jax.random.key(0)
 SHAPE, LATENT, SIGMA = (2, 3, 1), 2, 0.5

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.image import to_float
-from imagegen_jax.core.likelihood import bits_per_dim
-from imagegen_jax.vae.likelihood import LEVELS, Bernoulli, Gaussian
+from imagegen_jax.autoencoders.likelihood import LEVELS, Bernoulli, Gaussian
+from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim
+from imagegen_jax.core.arrays.image import to_float
 
 KEYS = jax.random.split(jax.random.key(0), 20_000)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from imagegen_jax.cli.commands import main_parser
-from imagegen_jax.data.describe import class_notes
+from imagegen_jax.data.pictures.describe import class_notes
 
 pytestmark = pytest.mark.usefixtures("place")
 

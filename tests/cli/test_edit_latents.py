@@ -13,18 +13,20 @@ from latent_models import filled
 from PIL import Image
 
 import imagegen_jax as ig
-from imagegen_jax.cli import runs as run_options
+from imagegen_jax.cli.common import runs as run_options
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.override import override
+from imagegen_jax.core.run import Run
 from imagegen_jax.core.state import create
 from imagegen_jax.data import DigitPairs, Digits
-from imagegen_jax.data.user_images import read_images
-from imagegen_jax.gan import cyclegan, dcgan, stylegan2_networks
-from imagegen_jax.gan.cyclegan import CycleGAN
+from imagegen_jax.data.pictures.user_images import read_images
+from imagegen_jax.gan import dcgan
 from imagegen_jax.gan.dcgan import DCGAN
-from imagegen_jax.gan.stylegan2 import StyleGAN2
-from imagegen_jax.nn.patch import PatchDiscriminator
-from imagegen_jax.run import Run
+from imagegen_jax.gan.style import stylegan2_networks
+from imagegen_jax.gan.style.stylegan2 import StyleGAN2
+from imagegen_jax.gan.translation import cyclegan
+from imagegen_jax.gan.translation.cyclegan import CycleGAN
+from imagegen_jax.gan.translation.patch import PatchDiscriminator
 
 pytestmark = pytest.mark.hasty
 

@@ -14,17 +14,17 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
-from imagegen_jax.cli import runs as run_options
+from imagegen_jax.autoencoders.vae import VAE
+from imagegen_jax.cli.common import runs as run_options
 from imagegen_jax.core.optim import Adam
+from imagegen_jax.core.run import Run
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Karras, ShiftedFlow
-from imagegen_jax.diffusion.meanflow import MeanFlow
-from imagegen_jax.diffusion.process import RectifiedFlow
-from imagegen_jax.diffusion.times import Uniform
-from imagegen_jax.run import Run
-from imagegen_jax.vae.vae import VAE
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.meanflow import MeanFlow
+from imagegen_jax.diffusion.process.process import RectifiedFlow
+from imagegen_jax.diffusion.process.times import Uniform
+from imagegen_jax.diffusion.sampling.levels import Karras, ShiftedFlow
 
 pytestmark = pytest.mark.hasty
 

@@ -25,9 +25,9 @@ from imagegen_jax.metrics import named as evaluation_sets
 from imagegen_jax.metrics.card import Card
 from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.metrics.evaluate import _width, check_metrics
-from imagegen_jax.metrics.extractor import random_network
-from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.resize import resize
+from imagegen_jax.metrics.features.extractor import random_network
+from imagegen_jax.metrics.features.moments import Moments
+from imagegen_jax.metrics.features.resize import resize
 
 RANDOM = np.random.default_rng(0)
 RANDOM_KID = ("--extractor", "random", "--metrics", "kid", "--quiet")
@@ -255,7 +255,7 @@ def test_commands_without_settings_of_data_name_none(imagegen, run, tmp_path):
         folder, setting = broken(tmp_path, kind)
         experiment = experiment_of(Folder(str(folder)))
         stored = json.loads((run / "experiment.json").read_text())
-        stored["data"] = json.loads(json.dumps(ig.core.serial.to_dict(experiment)["data"]))
+        stored["data"] = json.loads(json.dumps(ig.core.config.serial.to_dict(experiment)["data"]))
         other = tmp_path / f"run_{kind}"
         other.mkdir()
         for name in run.iterdir():

@@ -8,7 +8,7 @@ import fuzz
 import pytest
 
 from experiments import ddpm_digits, vae_mnist
-from imagegen_jax.core.override import override
+from imagegen_jax.core.config.override import override
 
 pytestmark = pytest.mark.versions
 

@@ -7,8 +7,8 @@ import argparse
 import numpy as np
 import pytest
 
-from imagegen_jax.cli import options
-from imagegen_jax.core.given import check_labels, check_seed
+from imagegen_jax.cli.common import options
+from imagegen_jax.core.config.given import check_labels, check_seed
 
 pytestmark = pytest.mark.versions
 

@@ -14,13 +14,13 @@ from toys import Regression, ToyData
 import imagegen_jax as ig
 from imagegen_jax.cli import data, edit, evaluate, importing, info, report, sample, train
 from imagegen_jax.cli.commands import main_parser
+from imagegen_jax.cli.common.errors import words_of
 from imagegen_jax.cli.edit.redrawing import MorphRequest
 from imagegen_jax.cli.edit.restoring import InpaintRequest
 from imagegen_jax.cli.edit.styles import MixRequest
-from imagegen_jax.cli.errors import words_of
 from imagegen_jax.cli.evaluate_options import EvaluateRequest
+from imagegen_jax.core.checkpoints.stored import CheckpointError, Stored
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.stored import CheckpointError, Stored
 
 pytestmark = pytest.mark.usefixtures("place")
 RUN = pathlib.Path("runs/a")

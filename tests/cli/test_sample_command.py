@@ -17,18 +17,18 @@ from PIL import Image
 from toys import Affine, Regression, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.cli import runs as run_options
 from imagegen_jax.cli.commands import main_parser
-from imagegen_jax.core import draw
+from imagegen_jax.cli.common import runs as run_options
+from imagegen_jax.core.arrays.space import Latents
+from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.experiment import row_shapes
-from imagegen_jax.core.folder import store_rows
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.pending import NonFiniteError
-from imagegen_jax.core.space import Latents
+from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.run import Run
+from imagegen_jax.core.run_folder import store_rows
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Latents as LatentData
-from imagegen_jax.data import streaming
-from imagegen_jax.run import Run
+from imagegen_jax.data.pictures import streaming
 
 
 @dataclasses.dataclass(frozen=True)
@@ -340,7 +340,7 @@ def test_every_number_option_refuses_what_is_none(command, capsys):
     parser, count = parsers()[command], 0
     for action in parser._actions:
         assert action.type not in (int, float), action.dest
-        if getattr(action.type, "__module__", "") != "imagegen_jax.cli.options":
+        if getattr(action.type, "__module__", "") != "imagegen_jax.cli.common.options":
             continue
         for value in NUMBERS:
             with pytest.raises(argparse.ArgumentError, match=f"argument {action.option_strings[0]}"):

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from toys import Affine, Regression, ToyData
 
-from imagegen_jax.core import draw
+from imagegen_jax.autoencoders.vae import VAE
 from imagegen_jax.core.capabilities import Denoising, DrawsLatents, FromLatents, StyleBased
+from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.experiment import Experiment, validate
-from imagegen_jax.core.identity import contents
+from imagegen_jax.core.files.identity import contents
 from imagegen_jax.core.model import (
     ChecksConditions,
     ClassConditional,
@@ -31,15 +32,14 @@ from imagegen_jax.core.model import (
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.program import Program, enters
 from imagegen_jax.core.source import Recorded, Source, class_names_of, labels_of
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.gan import latents
-from imagegen_jax.gan.biggan import BigGAN
-from imagegen_jax.gan.cyclegan import CycleGAN
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.editing import latents
 from imagegen_jax.gan.dcgan import DCGAN
-from imagegen_jax.gan.progan import ProGAN
-from imagegen_jax.gan.stylegan2 import StyleGAN2
-from imagegen_jax.metrics.classifier import Classifier
-from imagegen_jax.vae.vae import VAE
+from imagegen_jax.gan.residual.biggan import BigGAN
+from imagegen_jax.gan.style.progan import ProGAN
+from imagegen_jax.gan.style.stylegan2 import StyleGAN2
+from imagegen_jax.gan.translation.cyclegan import CycleGAN
+from imagegen_jax.metrics.features.classifier import Classifier
 
 ALL = (ClassConditional, FromRows, OptionallyConditioned, ChecksConditions, Staged, Entering, FromLatents, DrawsLatents,
        StyleBased, Denoising)  # fmt: skip

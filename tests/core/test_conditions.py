@@ -11,7 +11,7 @@ from PIL import Image
 from toys import Regression
 
 import imagegen_jax as ig
-from imagegen_jax.core.draw import panels
+from imagegen_jax.core.drawing.draw import panels
 from imagegen_jax.core.experiment import model_row_shapes
 from imagegen_jax.core.model import check_condition_rows
 from imagegen_jax.core.optim import SGD

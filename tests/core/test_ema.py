@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core import ema, serial
+from imagegen_jax.core import ema
+from imagegen_jax.core.config import serial
 from imagegen_jax.core.ema import FixedDecay, HalfLife, PowerFunction, gamma_of_std, reconstruction_weights
 from imagegen_jax.core.optim import Clock
 from imagegen_jax.core.state import start_averages

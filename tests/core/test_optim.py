@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.bounds import check_fields
+from imagegen_jax.core.config.bounds import check_fields
+from imagegen_jax.core.config.serial import from_dict
 from imagegen_jax.core.optim import (
     SGD,
     Adam,
@@ -24,7 +25,6 @@ from imagegen_jax.core.optim import (
     lazy_correction,
     value,
 )
-from imagegen_jax.core.serial import from_dict
 
 pytestmark = pytest.mark.versions
 

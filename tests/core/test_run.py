@@ -14,14 +14,14 @@ from toys import Game, Regression, ToyData
 import imagegen_jax as ig
 from experiments import ddpm_digits
 from imagegen_jax.core import loop
-from imagegen_jax.core.draw import label_conditions, sample, sample_chunks
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.checkpoints.stored import CheckpointError
+from imagegen_jax.core.drawing.draw import label_conditions, sample, sample_chunks
 from imagegen_jax.core.ema import HalfLife, PowerFunction
 from imagegen_jax.core.optim import SGD, Adam
-from imagegen_jax.core.pending import PendingMetrics
-from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.reporting.pending import PendingMetrics
 from imagegen_jax.core.state import networks
-from imagegen_jax.core.stored import CheckpointError
-from imagegen_jax.diffusion.sampler import DDIM
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM
 
 pytestmark = pytest.mark.versions
 

@@ -10,11 +10,11 @@ import pytest
 from toys import ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.model import Aux, Phase, StartsFromData
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.shard import MeshShape
 
 
 class ActNorm(nn.Module):

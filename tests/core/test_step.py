@@ -10,10 +10,10 @@ from toys import Game, Growing, Regression, ToyData
 
 from imagegen_jax import Experiment, Program
 from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.arrays.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.ema import FixedDecay, HalfLife
 from imagegen_jax.core.model import Aux, Entry, Phase
 from imagegen_jax.core.optim import SGD, Adam, CosineDecay
-from imagegen_jax.core.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.state import networks
 from imagegen_jax.core.step import prepare
 

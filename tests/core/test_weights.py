@@ -16,16 +16,16 @@ from judged import experiment as judged
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.core.claim import RunFolderError
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
+from imagegen_jax.core.checkpoints.errors import CheckpointError
+from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.errors import CheckpointError
 from imagegen_jax.core.experiment import frozen_sources
+from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.override import parse_overrides
-from imagegen_jax.core.pending import NonFiniteError
-from imagegen_jax.core.serial import from_dict, to_dict
-from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.reporting.pending import NonFiniteError
 from imagegen_jax.core.weights import FromFile, FromRun, Random, parse, weights_of
 
 TOY = ig.Experiment(

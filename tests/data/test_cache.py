@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from imagegen_jax.core.files import cache_root
+from imagegen_jax.core.files.regular import cache_root
 from imagegen_jax.data import Digits, from_arrays
 from imagegen_jax.data.cache import cached
 

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax.core import archive as archives
-from imagegen_jax.core.archive import clean_name
-from imagegen_jax.core.files import read_file
+from imagegen_jax.core.files import archive as archives
+from imagegen_jax.core.files.archive import clean_name
+from imagegen_jax.core.files.regular import read_file
+from imagegen_jax.core.run import load_network
 from imagegen_jax.data import Folder
-from imagegen_jax.data.arrays import Arrays
-from imagegen_jax.data.latents import Latents
-from imagegen_jax.data.paired import Paired, Unpaired
-from imagegen_jax.data.user_images import read_images
-from imagegen_jax.diffusion.levels import FromFile
-from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.weights import read_weights
-from imagegen_jax.run import load_network
+from imagegen_jax.data.formats.arrays import Arrays
+from imagegen_jax.data.formats.latents import Latents
+from imagegen_jax.data.formats.paired import Paired, Unpaired
+from imagegen_jax.data.pictures.user_images import read_images
+from imagegen_jax.diffusion.sampling.levels import FromFile
+from imagegen_jax.metrics.features.moments import Moments
+from imagegen_jax.metrics.features.weights import read_weights
 
 pytestmark = pytest.mark.versions
 

@@ -9,17 +9,17 @@ import pytest
 from toys import Regression, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.core.claim import RunFolderError
-from imagegen_jax.core.folder import compare_data, compare_experiment, data_changes, store_data, store_experiment
-from imagegen_jax.core.grid import write_png
-from imagegen_jax.core.identity import contents
+from imagegen_jax.core.drawing.grid import write_png
+from imagegen_jax.core.files.claim import RunFolderError
+from imagegen_jax.core.files.identity import contents
 from imagegen_jax.core.optim import SGD
+from imagegen_jax.core.run_folder import compare_data, compare_experiment, data_changes, store_data, store_experiment
 from imagegen_jax.data import Digits, Folder, from_arrays
-from imagegen_jax.data.arrays import Arrays
-from imagegen_jax.data.derived import Erased, Lowered
-from imagegen_jax.data.latents import Latents
-from imagegen_jax.data.paired import DigitPairs, Paired, Unpaired
-from imagegen_jax.data.stacked import Stacked
+from imagegen_jax.data.formats.arrays import Arrays
+from imagegen_jax.data.formats.derived import Erased, Lowered
+from imagegen_jax.data.formats.latents import Latents
+from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
+from imagegen_jax.data.formats.stacked import Stacked
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 8, 1), np.uint8)
@@ -161,7 +161,7 @@ def test_a_run_of_an_earlier_version_takes_the_data_that_it_finds(run, tmp_path)
 
 def test_a_digest_that_the_cache_keeps_is_of_the_file_as_it_is(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGEGEN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("imagegen_jax.core.identity._BLOCK", 16)
+    monkeypatch.setattr("imagegen_jax.core.files.identity._BLOCK", 16)
     np.save(tmp_path / "latent.npy", FLOATS)
     first = contents(Latents(str(tmp_path / "latent.npy")).open())
     assert first == contents(Latents(str(tmp_path / "latent.npy")).open())
@@ -175,7 +175,9 @@ def test_a_digest_that_the_cache_keeps_is_of_the_file_as_it_is(tmp_path, monkeyp
 
 def test_a_resumed_run_whose_data_changed_keeps_its_record(tmp_path, capsys):
     """Refused by the training itself, with nothing written; allowed, it goes on, and notes what changed."""
-    value = dataclasses.replace(experiment(ToyData()), sample_every=0, samples=4, mesh=ig.core.shard.MeshShape(data=1))
+    value = dataclasses.replace(
+        experiment(ToyData()), sample_every=0, samples=4, mesh=ig.core.arrays.shard.MeshShape(data=1)
+    )
     ig.fit(value, tmp_path, quiet=True)
     before = (tmp_path / "data.json").read_text()
     other = dataclasses.replace(value, data=ToyData(scale=0.25), steps=2)

@@ -25,19 +25,19 @@ from toys import Regression
 import imagegen_jax as ig
 from imagegen_jax import cli
 from imagegen_jax.cli.train import main
-from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.core.claim import LiveRunError, Lock, RunFolderError, claimed
+from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
+from imagegen_jax.core.checkpoints.stored import Best, CheckpointError, Stored
 from imagegen_jax.core.ema import PowerFunction
-from imagegen_jax.core.folder import check_not_lost
+from imagegen_jax.core.files.claim import LiveRunError, Lock, RunFolderError, claimed
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.pending import NonFiniteError
-from imagegen_jax.core.stored import Best, CheckpointError, Stored
+from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.run_folder import check_not_lost
 
 pytestmark = [pytest.mark.hasty, pytest.mark.versions]
 
 EXPERIMENT = dataclasses.replace(
     toy_experiment.experiment, averages={"ema": PowerFunction(0.05)}, steps=4, checkpoint_every=2, snapshots=2,
-    sample_every=0, mesh=ig.core.shard.MeshShape(data=1),
+    sample_every=0, mesh=ig.core.arrays.shard.MeshShape(data=1),
 )  # fmt: skip
 MODULES = ("--module", "toy_experiment", "--module", "toys")
 LIKE = {"w": jax.ShapeDtypeStruct((4,), jnp.float32)}
@@ -143,7 +143,7 @@ def test_a_run_that_is_read_all_the_time_equals_one_that_is_not(tmp_path, root):
     trainer = subprocess.Popen(
         [sys.executable, "-c", "import sys; from test_readers import train_slowly; train_slowly(sys.argv[1])",
          str(tmp_path / "read")], cwd=root / "tests", stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, root / "tests", os.path.dirname(__file__))))},
     )  # fmt: skip
     reads, failures = [], []
 
@@ -339,7 +339,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_a_message_of_a_few_lines(run
     for words in (["-m", "imagegen_jax.cli", "sample", str(run), *MODULES], ["-c", train, "--workdir", str(run)]):
         done = subprocess.run(
             [sys.executable, *words], cwd=root / "tests", capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(root)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (root, os.path.dirname(__file__))))},
         )  # fmt: skip
         assert done.returncode == 1 and len(done.stderr.splitlines()) < 8, done.stderr
         assert "checkpoints/4 is damaged" in done.stderr
@@ -351,8 +351,8 @@ def test_a_full_disk_is_a_message_of_a_few_lines(tmp_path, root):
     program = f"""
 import pathlib, resource, signal, time
 import jax
-from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.cli.errors import readable_errors
+from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
+from imagegen_jax.cli.common.errors import readable_errors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with readable_errors():
     checkpoints = Checkpoints(pathlib.Path({str(tmp_path / "c")!r}))

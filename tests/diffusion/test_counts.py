@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from imagegen_jax.nn.adm import ADM, ADMClassifier
-from imagegen_jax.nn.conditioning import Conditioning
-from imagegen_jax.nn.edm2 import EDM2UNet, Uncertainty
-from imagegen_jax.nn.song import SongUNet
-from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
+from imagegen_jax.diffusion.models.vdm_networks import LearnedGamma, VDMUNet
+from imagegen_jax.nn.backbones.adm import ADM, ADMClassifier
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.edm2 import EDM2UNet, Uncertainty
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 
 LSUN = (1, 1, 2, 2, 4, 4)
 IDDPM = {"blocks": 3, "attention_at": (16, 8), "head_channels": None, "resample": "conv"}

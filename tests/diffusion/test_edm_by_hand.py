@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.nn.backbones.unet import UNet
 
 NETWORK = UNet(width=8, multipliers=(1, 2), blocks=1, attention_at=(), dropout=0.0)
 MODEL = Diffusion(network=NETWORK, levels=Karras(5), image_shape=(8, 8, 1))

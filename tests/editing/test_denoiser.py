@@ -10,12 +10,13 @@ import mixture
 import numpy as np
 import pytest
 
-from imagegen_jax.diffusion import editing, inverse
-from imagegen_jax.diffusion.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.diffusion.multistep import Euler
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver
+from imagegen_jax.diffusion.sampling.heun import Heun
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.editing import denoiser as editing
+from imagegen_jax.editing import inverse_problems as inverse
 
 KEY = jax.random.key(0)
 STD = 0.5

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from latent_models import KEY, MODELS, SHAPE, Painter, networks
 
-from imagegen_jax.core.draw import check_conditions
-from imagegen_jax.core.image import to_uint8
-from imagegen_jax.gan import latents, stylegan2_networks
-from imagegen_jax.gan.biggan import BigGAN
+from imagegen_jax.core.arrays.image import to_uint8
+from imagegen_jax.core.drawing.draw import check_conditions
+from imagegen_jax.editing import latents
 from imagegen_jax.gan.dcgan import DCGAN
-from imagegen_jax.gan.pix2pix import Pix2Pix
-from imagegen_jax.gan.stylegan2 import StyleGAN2
+from imagegen_jax.gan.residual.biggan import BigGAN
+from imagegen_jax.gan.style import stylegan2_networks
+from imagegen_jax.gan.style.stylegan2 import StyleGAN2
+from imagegen_jax.gan.translation.pix2pix import Pix2Pix
 from imagegen_jax.gan.truncation import check_truncation
 
 pytestmark = pytest.mark.hasty

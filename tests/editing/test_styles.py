@@ -14,15 +14,15 @@ import pytest
 from jax.tree_util import Partial
 from latent_models import KEY, MODELS, Painter, filled, networks
 
-from imagegen_jax.gan import biggan_networks
-from imagegen_jax.gan.biggan import BigGAN
-from imagegen_jax.gan.directions import directions, latent_weights, moved, style_weights
-from imagegen_jax.gan.interpolation import interpolate, loop
-from imagegen_jax.gan.projection import learning_rate, noise_strength, project, style_statistics
-from imagegen_jax.gan.stylegan2 import StyleGAN2
-from imagegen_jax.gan.stylegan2_networks import Generator
-from imagegen_jax.metrics.distances import distance_of
-from imagegen_jax.metrics.path_length import lerp, slerp
+from imagegen_jax.editing.directions import directions, latent_weights, moved, style_weights
+from imagegen_jax.editing.interpolation import interpolate, loop
+from imagegen_jax.editing.projection import learning_rate, noise_strength, project, style_statistics
+from imagegen_jax.gan.residual import biggan_networks
+from imagegen_jax.gan.residual.biggan import BigGAN
+from imagegen_jax.gan.style.stylegan2 import StyleGAN2
+from imagegen_jax.gan.style.stylegan2_networks import Generator
+from imagegen_jax.metrics.features.distances import distance_of
+from imagegen_jax.metrics.scores.path_length import lerp, slerp
 
 pytestmark = pytest.mark.hasty
 
@@ -285,8 +285,8 @@ def test_distances_by_name():
 
 @pytest.mark.slow
 def test_lpips_by_name(tmp_path):
-    """That of `metrics.lpips`, at random weights in files."""
-    from imagegen_jax.metrics import lpips
+    """That of `metrics.features.lpips`, at random weights in files."""
+    from imagegen_jax.metrics.features import lpips
 
     weights = {n: NUMPY.uniform(0, 0.1, s).astype(np.float32) for n, s in lpips.shapes("alex").items()}
     np.savez(tmp_path / "tower.npz", **{n: x for n, x in weights.items() if n.startswith("features")})

@@ -16,14 +16,15 @@ import pytest
 from gan_recipes import GANS as RECIPES
 from gan_recipes import shapes
 
-from imagegen_jax.core.choices import options_of
+from imagegen_jax.core.config.choices import options_of
 from imagegen_jax.core.model import Inputs, condition_rows
 from imagegen_jax.core.step import stage_at
-from imagegen_jax.gan import biggan_networks, dcgan, losses, sngan
-from imagegen_jax.gan.biggan import BigGAN
-from imagegen_jax.gan.biggan_deep import DeepDiscriminator, DeepGenerator
+from imagegen_jax.gan import dcgan, losses
 from imagegen_jax.gan.dcgan import DCGAN
-from imagegen_jax.gan.sngan import SNGAN
+from imagegen_jax.gan.residual import biggan_networks, sngan
+from imagegen_jax.gan.residual.biggan import BigGAN
+from imagegen_jax.gan.residual.biggan_deep import DeepDiscriminator, DeepGenerator
+from imagegen_jax.gan.residual.sngan import SNGAN
 
 pytestmark = pytest.mark.hasty
 

@@ -11,8 +11,8 @@ import pytest
 from jax import lax
 
 from imagegen_jax.core.model import Inputs
+from imagegen_jax.gan.grouped import _by_shifts, grouped_convolve
 from imagegen_jax.gan.r3gan import R3GAN, Block, Discriminator, Generator, Stages
-from imagegen_jax.nn.grouped import _by_shifts, grouped_convolve
 
 pytestmark = pytest.mark.hasty
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.gan import regularizers, stylegan2_networks
+from imagegen_jax.gan import regularizers
 from imagegen_jax.gan.regularizers import (
     consistency,
     dragan_penalty,
@@ -21,8 +21,8 @@ from imagegen_jax.gan.regularizers import (
     squared_gradient,
     zero_centred_penalty,
 )
-from imagegen_jax.nn import equalized, modulated
-from imagegen_jax.nn.spectral import SpectralConv
+from imagegen_jax.gan.residual.spectral import SpectralConv
+from imagegen_jax.gan.style import equalized, modulated, stylegan2_networks
 
 pytestmark = pytest.mark.hasty
 

@@ -14,9 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from imagegen_jax import cli
-from imagegen_jax.diffusion.diffusers_config import SCHEDULER, UNET, abstract_parameters, network_of
-from imagegen_jax.diffusion.diffusers_weights import tensor_names
-from imagegen_jax.importing import import_diffusers
+from imagegen_jax.interop.diffusers_config import SCHEDULER, UNET, abstract_parameters, network_of
+from imagegen_jax.interop.diffusers_weights import tensor_names
+from imagegen_jax.interop.importing import import_diffusers
 
 CONFIGS = {
     "unet/config.json": {
@@ -198,7 +198,7 @@ def test_nothing_is_left_where_writing_fails(folder, tmp_path, monkeypatch, refu
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("imagegen_jax.importing.folders.store_rows", full)
+    monkeypatch.setattr("imagegen_jax.interop.importing.folders.store_rows", full)
     refused("No space left")
 
 

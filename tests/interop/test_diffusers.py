@@ -19,18 +19,18 @@ from safetensors.numpy import load_file, save_file
 
 import imagegen_jax as ig
 from imagegen_jax import cli
-from imagegen_jax.core.summary import count
-from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
-from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.denoiser import clipped, from_prediction
-from imagegen_jax.diffusion.diffusers_config import abstract_parameters, model_of, network_of
-from imagegen_jax.diffusion.diffusers_weights import find_weights, parameters_of, read_tensors
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.sampler import DDIM, Ancestral
-from imagegen_jax.diffusion.schedule import LinearSchedule
-from imagegen_jax.importing import import_diffusers
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.core.reporting.summary import count
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process.denoiser import clipped, from_prediction
+from imagegen_jax.diffusion.process.discrete import LinearSchedule
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
+from imagegen_jax.interop.diffusers_config import abstract_parameters, model_of, network_of
+from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
+from imagegen_jax.interop.importing import import_diffusers
+from imagegen_jax.nn.backbones.unet import UNet
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 

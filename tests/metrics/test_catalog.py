@@ -10,9 +10,9 @@ from imagegen_jax.cli.commands import main_parser
 from imagegen_jax.metrics.card import Card, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, Metric, Pair, printed
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, evaluate
-from imagegen_jax.metrics.extractor import Function, Network, Pixels
-from imagegen_jax.metrics.pair import Score
+from imagegen_jax.metrics.features.extractor import Function, Network, Pixels
 from imagegen_jax.metrics.scale import SHARE
+from imagegen_jax.metrics.scores.pair import Score
 from imagegen_jax.metrics.sets import ArraySet
 
 RANDOM = np.random.default_rng(0)

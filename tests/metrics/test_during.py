@@ -9,16 +9,16 @@ from toys import Game, ToyData
 
 import imagegen_jax as ig
 from experiments import dcgan_mnist
-from imagegen_jax.core.claim import RunFolderError
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.checkpoints.stored import Best, CheckpointError
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.ema import HalfLife
+from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.override import override
-from imagegen_jax.core.shard import MeshShape
-from imagegen_jax.core.stored import Best, CheckpointError
 from imagegen_jax.metrics.card import Card, append
 from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.metrics.evaluate import evaluate
-from imagegen_jax.metrics.extractor import Pixels
+from imagegen_jax.metrics.features.extractor import Pixels
 from imagegen_jax.metrics.sets import SampleSet, source_set
 
 

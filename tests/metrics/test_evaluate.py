@@ -12,18 +12,18 @@ import pytest
 
 import imagegen_jax as ig
 from experiments import dcgan_mnist
-from imagegen_jax.core.claim import Lock
+from imagegen_jax.core.files.claim import Lock
 from imagegen_jax.data import Digits
-from imagegen_jax.metrics import classifier
 from imagegen_jax.metrics.card import Card, leaderboard, text_table
-from imagegen_jax.metrics.classifier import ClassifierFeatures, classifier_experiment
 from imagegen_jax.metrics.evaluate import evaluate
-from imagegen_jax.metrics.extractor import Function, Pixels
-from imagegen_jax.metrics.features import features_of
-from imagegen_jax.metrics.frechet import frechet_distance
-from imagegen_jax.metrics.interval import proportion_interval
-from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.metrics.extraction import features_of
+from imagegen_jax.metrics.features import classifier
+from imagegen_jax.metrics.features.classifier import ClassifierFeatures, classifier_experiment
+from imagegen_jax.metrics.features.extractor import Function, Pixels
+from imagegen_jax.metrics.features.moments import Moments
 from imagegen_jax.metrics.scale import DISTANCE, SHARE, Scale
+from imagegen_jax.metrics.scores.frechet import frechet_distance
+from imagegen_jax.metrics.scores.interval import proportion_interval
 from imagegen_jax.metrics.sets import ArraySet, SampleSet
 
 GAN = ig.override(dcgan_mnist.experiment, dcgan_mnist.smoke)

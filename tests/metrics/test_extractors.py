@@ -21,15 +21,23 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from imagegen_jax.core.shard import MeshShape
-from imagegen_jax.metrics import extractor as extracting
-from imagegen_jax.metrics import inception, lpips, mobilenet
-from imagegen_jax.metrics.extractor import Extractor, Function, Network, Pixels, extract, random_network, stream
-from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.resize import resize
-from imagegen_jax.metrics.weights import read_weights, select
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.metrics.features import extractor as extracting
+from imagegen_jax.metrics.features import inception, lpips, mobilenet
+from imagegen_jax.metrics.features.extractor import (
+    Extractor,
+    Function,
+    Network,
+    Pixels,
+    extract,
+    random_network,
+    stream,
+)
+from imagegen_jax.metrics.features.moments import Moments
+from imagegen_jax.metrics.features.resize import resize
+from imagegen_jax.metrics.features.weights import read_weights, select
 
-REFERENCE = pathlib.Path(__file__).parent / "reference" / "extractors.npz"
+REFERENCE = pathlib.Path(__file__).parents[1] / "reference" / "extractors.npz"
 INCEPTION_TAPS = ("features_64", "features_192", "features_768", "features", "logits", "logits_unbiased", "spatial")
 SIZES = (75, 17, 33, 32, 16)  # of the references for resizing
 

@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.shard import MeshShape
-from imagegen_jax.metrics import blocks, kernel, manifold
-from imagegen_jax.metrics.frechet import fid_infinity, frechet_distance, per_class
-from imagegen_jax.metrics.inception_score import inception_score
-from imagegen_jax.metrics.interval import bootstrap, distance_interval, subset_interval
-from imagegen_jax.metrics.kernel import gaussian_mmd, kernel_distance, kid
-from imagegen_jax.metrics.manifold import Manifold, manifold_scores
-from imagegen_jax.metrics.moments import Moments, merge
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.metrics.features import blocks
+from imagegen_jax.metrics.features.moments import Moments, merge
+from imagegen_jax.metrics.scores import kernel, manifold
+from imagegen_jax.metrics.scores.frechet import fid_infinity, frechet_distance, per_class
+from imagegen_jax.metrics.scores.inception_score import inception_score
+from imagegen_jax.metrics.scores.interval import bootstrap, distance_interval, subset_interval
+from imagegen_jax.metrics.scores.kernel import gaussian_mmd, kernel_distance, kid
+from imagegen_jax.metrics.scores.manifold import Manifold, manifold_scores
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_moments_do_not_depend_on_the_order_of_batches():
 
 @pytest.mark.parametrize("count", [2, 9, 300])
 def test_moments_do_not_depend_on_the_devices(count, monkeypatch):
-    monkeypatch.setattr("imagegen_jax.metrics.moments.ROWS", 16)
+    monkeypatch.setattr("imagegen_jax.metrics.features.moments.ROWS", 16)
     x = normal(count, 5)
     assert jax.device_count() == 8
     for devices in (1, 3, 8):

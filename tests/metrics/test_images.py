@@ -11,12 +11,12 @@ import pytest
 from scipy.stats import mannwhitneyu
 from sklearn.cluster import KMeans
 
-from imagegen_jax.core.likelihood import density_to_bits_per_dim, dequantize, mean_and_standard_error
-from imagegen_jax.metrics import memorization
-from imagegen_jax.metrics.memorization import authenticity, c_t_score, nearest
-from imagegen_jax.metrics.modes import class_frequencies, modes_covered, reverse_kl
-from imagegen_jax.metrics.path_length import path_length
-from imagegen_jax.metrics.similarity import ms_ssim, psnr, ssim
+from imagegen_jax.core.arrays.bits_per_dim import density_to_bits_per_dim, dequantize, mean_and_standard_error
+from imagegen_jax.metrics.scores import memorization
+from imagegen_jax.metrics.scores.memorization import authenticity, c_t_score, nearest
+from imagegen_jax.metrics.scores.modes import class_frequencies, modes_covered, reverse_kl
+from imagegen_jax.metrics.scores.path_length import path_length
+from imagegen_jax.metrics.scores.similarity import ms_ssim, psnr, ssim
 
 # --- similarity ------------------------------------------------------------------------------------------------------
 
@@ -63,7 +63,7 @@ def test_ms_ssim_equals_the_library(reference):
 def test_the_range_of_the_values_changes_nothing(reference, monkeypatch):
     """uint8, and floats in [-1, 1] in blocks of one image."""
     first, second = (x / np.float32(127.5) - 1 for x in pairs("small"))
-    monkeypatch.setattr("imagegen_jax.metrics.similarity.BLOCK_VALUES", 1)
+    monkeypatch.setattr("imagegen_jax.metrics.scores.similarity.BLOCK_VALUES", 1)
     np.testing.assert_allclose(psnr(first, second, (-1, 1)), reference["small/psnr"], atol=1e-5)
     np.testing.assert_allclose(ssim(first, second, (-1, 1)), reference["small/ssim_torch"], atol=1e-5)
 

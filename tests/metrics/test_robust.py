@@ -11,23 +11,23 @@ from toys import Game, ToyData
 import imagegen_jax as ig
 from imagegen_jax.cli import evaluate as evaluation
 from imagegen_jax.cli.commands import main_parser
-from imagegen_jax.core.folder import store_data, store_experiment
 from imagegen_jax.core.optim import Adam
+from imagegen_jax.core.run_folder import store_data, store_experiment
 from imagegen_jax.metrics import catalog
 from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, printed
-from imagegen_jax.metrics.classes import paired_classes
 from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, evaluate
-from imagegen_jax.metrics.extractor import Network, Pixels, random_network
-from imagegen_jax.metrics.frechet import fid_infinity
-from imagegen_jax.metrics.inception_score import inception_score
-from imagegen_jax.metrics.interval import bootstrap, distance_interval, proportion_interval, subset_interval
-from imagegen_jax.metrics.kernel import gaussian_mmd, kid
-from imagegen_jax.metrics.manifold import manifold_scores
-from imagegen_jax.metrics.memorization import c_t_score
-from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.scores import distance_to
+from imagegen_jax.metrics.features.extractor import Network, Pixels, random_network
+from imagegen_jax.metrics.features.moments import Moments
+from imagegen_jax.metrics.scores.classes import paired_classes
+from imagegen_jax.metrics.scores.frechet import fid_infinity
+from imagegen_jax.metrics.scores.inception_score import inception_score
+from imagegen_jax.metrics.scores.interval import bootstrap, distance_interval, proportion_interval, subset_interval
+from imagegen_jax.metrics.scores.kernel import gaussian_mmd, kid
+from imagegen_jax.metrics.scores.manifold import manifold_scores
+from imagegen_jax.metrics.scores.memorization import c_t_score
+from imagegen_jax.metrics.scores.of_pair import distance_to
 from imagegen_jax.metrics.seeds import entries_of
 from imagegen_jax.metrics.sets import ArraySet, SampleSet, balanced_labels, source_set
 

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.nn.adm import ADM, ADMClassifier
-from imagegen_jax.nn.denoising import forward_differentiable
-from imagegen_jax.nn.dit import DiT
-from imagegen_jax.nn.edm2 import EDM2UNet
+from imagegen_jax.diffusion.models.vdm_networks import VDMUNet
+from imagegen_jax.nn.backbones.adm import ADM, ADMClassifier
+from imagegen_jax.nn.backbones.denoising import forward_differentiable
+from imagegen_jax.nn.backbones.dit import DiT
+from imagegen_jax.nn.backbones.edm2 import EDM2UNet
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.multihead import attend
-from imagegen_jax.nn.song import SongUNet
-from imagegen_jax.nn.unet import UNet
-from imagegen_jax.nn.vdm import VDMUNet
 
 pytestmark = pytest.mark.versions
 

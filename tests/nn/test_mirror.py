@@ -20,11 +20,17 @@ import pytest
 from PIL import Image
 
 import imagegen_jax
-from imagegen_jax.data import decode, derived
-from imagegen_jax.diffusion import inverse
-from imagegen_jax.gan import biggan_deep, conditional, cyclegan, growing, progan_networks, r3gan, resnet
-from imagegen_jax.metrics import distances, resize
-from imagegen_jax.nn import adm, affine, edm2, equalized, modulated, resample, song, strided, unet, upfirdn
+from imagegen_jax.data import decode
+from imagegen_jax.data.formats import derived
+from imagegen_jax.editing import inverse_problems as inverse
+from imagegen_jax.gan import r3gan, resnet
+from imagegen_jax.gan.residual import biggan_deep, conditional
+from imagegen_jax.gan.style import equalized, growing, modulated, progan_networks
+from imagegen_jax.gan.translation import cyclegan
+from imagegen_jax.metrics.features import distances, resize
+from imagegen_jax.nn import affine, resample, strided, upfirdn
+from imagegen_jax.nn.backbones import adm, edm2, unet
+from imagegen_jax.nn.backbones import ncsnpp as song
 
 PACKAGE = pathlib.Path(imagegen_jax.__file__).parent
 KEY = jax.random.key(0)

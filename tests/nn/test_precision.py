@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.shard import MeshShape
 
 pytestmark = [pytest.mark.hasty, pytest.mark.versions]
 

@@ -10,8 +10,8 @@ import numpy as np
 import official
 import pytest
 
-from imagegen_jax.nn.adm import ADM, ADMClassifier
-from imagegen_jax.nn.conditioning import Conditioning
+from imagegen_jax.nn.backbones.adm import ADM, ADMClassifier
+from imagegen_jax.nn.backbones.conditioning import Conditioning
 
 LEVELS = {"width": 128, "multipliers": (1, 1.5), "blocks": 1, "attention_at": (4,)}
 NETWORKS = {

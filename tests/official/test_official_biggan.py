@@ -9,8 +9,8 @@ import numpy as np
 import official
 import pytest
 
-from imagegen_jax.gan.biggan_deep import DeepDiscriminator, DeepGenerator
-from imagegen_jax.gan.biggan_networks import Discriminator, Generator
+from imagegen_jax.gan.residual.biggan_deep import DeepDiscriminator, DeepGenerator
+from imagegen_jax.gan.residual.biggan_networks import Discriminator, Generator
 
 CLASSES, SHARED = 3, 5
 SIDES = {"generator": 32, "generator_train": 32, "generator_tables": 32}  # others are for 64x64

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import official
 import pytest
 
-from imagegen_jax.nn.conditioning import Conditioning
-from imagegen_jax.nn.dit import DiT
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.dit import DiT
 
 CLASSES = 3
 DENSE = {

@@ -9,11 +9,11 @@ import numpy as np
 import official
 import pytest
 
-from imagegen_jax.diffusion.denoiser import from_prediction, preconditioned
-from imagegen_jax.diffusion.process import EDM
-from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.conditioning import Conditioning
-from imagegen_jax.nn.song import SongUNet
+from imagegen_jax.diffusion.process.denoiser import from_prediction, preconditioned
+from imagegen_jax.diffusion.process.process import EDM
+from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 
 CLASSES = 3
 NCSNPP = {"embedding": "fourier", "encoder": "residual", "taps": (1.0, 3.0, 3.0, 1.0)}

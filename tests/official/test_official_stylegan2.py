@@ -7,8 +7,8 @@ import numpy as np
 import official
 import pytest
 
-from imagegen_jax.gan.stylegan2 import StyleGAN2
-from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator
+from imagegen_jax.gan.style.stylegan2 import StyleGAN2
+from imagegen_jax.gan.style.stylegan2_networks import Discriminator, Generator
 
 SHAPE, CLASSES = (16, 16, 3), 3
 

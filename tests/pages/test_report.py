@@ -14,13 +14,18 @@ from typing import Any
 
 import pytest
 
-from imagegen_jax import report
-from imagegen_jax.report import write_report
+from imagegen_jax.pages import report
+from imagegen_jax.pages.report import write_report
 
 EXPERIMENT = {
     "class": "imagegen_jax.core.experiment:Experiment",
     "name": "toy",
-    "model": {"class": "imagegen_jax.diffusion.ddpm:DDPM", "multipliers": [1, 2, 2], "num_classes": 3, "rate": 2e-4},
+    "model": {
+        "class": "imagegen_jax.diffusion.models.ddpm:DDPM",
+        "multipliers": [1, 2, 2],
+        "num_classes": 3,
+        "rate": 2e-4,
+    },
     "augment": [{"class": "imagegen_jax.data.image:HorizontalFlip", "probability": 0.5}],
     "averages": {"ema": {"class": "imagegen_jax.core.ema:Plain"}},
     "pretrained": {},
@@ -272,6 +277,6 @@ def test_pictures_of_latents_are_said_to_be_for_looking_at(run: pathlib.Path) ->
     """Those of images are not."""
     said = "Samples are latents, of which three channels are drawn, for looking at only."
     assert said not in Page(write_report(run)).text
-    space = {"class": "imagegen_jax.core.space:Latents", "scale": 0.2, "shift": 0.0}
+    space = {"class": "imagegen_jax.core.arrays.space:Latents", "scale": 0.2, "shift": 0.0}
     write_json(run / "experiment.json", {**EXPERIMENT, "model": {**EXPERIMENT["model"], "space": space}})
     assert said in Page(write_report(run)).text

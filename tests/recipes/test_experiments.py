@@ -21,18 +21,18 @@ from mechanisms import FAST, NAMES, RECIPES, TRAINED, chosen, parts
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.draw import drawing, filled_from_data, label_conditions, rows_at
+from imagegen_jax.core.arrays.image import images_to_float
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.arrays.space import sample_shape, space_of
+from imagegen_jax.core.drawing.draw import drawing, filled_from_data, label_conditions, rows_at
 from imagegen_jax.core.experiment import model_row_shapes
-from imagegen_jax.core.image import images_to_float
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.program import abstract_state
+from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.core.samples import rows_of_grid
-from imagegen_jax.core.shard import MeshShape
-from imagegen_jax.core.space import sample_shape, space_of
 from imagegen_jax.core.state import networks
 from imagegen_jax.core.step import due_at, due_steps, stage_at, train_step
-from imagegen_jax.core.summary import parameter_summary
 from imagegen_jax.gan.losses import Wasserstein
 
 pytestmark = pytest.mark.versions
@@ -233,7 +233,7 @@ def test_traced_samplers_draw_images(traced):
 
 # --- all recipes, at full size ---------------------------------------------------------------------------------------
 
-PUBLISHED = json.loads((pathlib.Path(__file__).parent / "reference" / "published_counts.json").read_text())
+PUBLISHED = json.loads((pathlib.Path(__file__).parents[1] / "reference" / "published_counts.json").read_text())
 
 
 @pytest.mark.parametrize("recipe", [quick(name) for name in NAMES])

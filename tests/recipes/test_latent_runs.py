@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.space import Latents as LatentSpace
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.space import Latents as LatentSpace
 from imagegen_jax.data import Latents, Posterior
-from imagegen_jax.diffusion.diffusion import Diffusion
+from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.metrics.sets import SampleSet, source_set
-from imagegen_jax.nn.dit import DiT
+from imagegen_jax.nn.backbones.dit import DiT
 
 RNG = np.random.RandomState(0)
 SHIFT, SCALE = (20.0, 0.0, -7.0, 1.0), (0.1, 2.0, 1.0, 5.0)

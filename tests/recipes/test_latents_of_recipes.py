@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.space import Latents, Pixels
+from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.config.serial import differences, from_dict, to_dict
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.core.override import parse_overrides
-from imagegen_jax.core.serial import differences, from_dict, to_dict
-from imagegen_jax.core.space import Latents, Pixels
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.meanflow import MeanFlow
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.meanflow import MeanFlow
 
-FOUND = json.loads((pathlib.Path(__file__).parent / "reference" / "latents.json").read_text())
+FOUND = json.loads((pathlib.Path(__file__).parents[1] / "reference" / "latents.json").read_text())
 SCALE = 0.18215
 OLD = SCALE / 5.0  # the data's scale then
 RAW = (np.random.RandomState(0).standard_normal((8, 8, 8, 4)) / SCALE).astype(np.float32)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from imagegen_jax.cli.train import FAMILIES as NAMED
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.experiment import validate
-from imagegen_jax.core.override import override
 from imagegen_jax.data import Digits, Folder, Latents, Paired, Unpaired
 from imagegen_jax.gan.r3gan import R3GAN
 from imagegen_jax.recipes.families import FAMILIES, recipe_of

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from imagegen_jax.cli.targets import experiment_of, import_target
+from imagegen_jax.cli.common.targets import experiment_of, import_target
 from imagegen_jax.recipes import shipped
 from imagegen_jax.recipes.shipped import module_of, recipes
 

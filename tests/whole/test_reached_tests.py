@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scripts"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 
 from reached_tests import Files, git, reached_since  # noqa: E402
 
@@ -135,8 +135,9 @@ def test_pytest_runs_what_is_reached(root):
     """With nothing changed but a recipe: its tests, and those that are of no recipe or of all."""
     program = (
         "import sys, pytest, reached_tests\n"
-        "reached_tests.reached_since = lambda *_: {'tests/test_experiments.py': frozenset({'vae_mnist'})}\n"
-        "sys.exit(pytest.main(['-q', '--collect-only', '--reached-since', 'HEAD', 'tests/test_experiments.py']))"
+        "reached_tests.reached_since = lambda *_: {'tests/recipes/test_experiments.py': frozenset({'vae_mnist'})}\n"
+        "words = ['-q', '--collect-only', '--reached-since', 'HEAD', 'tests/recipes/test_experiments.py']\n"
+        "sys.exit(pytest.main(words))"
     )
     path = os.pathsep.join([str(root), str(root / "scripts")])
     command = [sys.executable, "-c", program]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from imagegen_jax.cli import options as types
+from imagegen_jax.cli.common import options as types
 from imagegen_jax.data.decode import MODES
 
 LARGEST = 16_384  # pixels of a side: an image of it takes about a gigabyte

@@ -8,11 +8,11 @@ import sys
 from typing import Any, NoReturn
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import signals
-from imagegen_jax.core.claim import RunFolderError
-from imagegen_jax.core.pending import NonFiniteError
-from imagegen_jax.core.signals import Stopped
-from imagegen_jax.core.stored import CheckpointError
+from imagegen_jax.core.checkpoints.stored import CheckpointError
+from imagegen_jax.core.files.claim import RunFolderError
+from imagegen_jax.core.platform import signals
+from imagegen_jax.core.platform.signals import Stopped
+from imagegen_jax.core.reporting.pending import NonFiniteError
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, RunFolderError, CheckpointError, NonFiniteError)
 

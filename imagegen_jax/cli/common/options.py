@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from imagegen_jax.core.given import LARGEST, SEEDS, Range, check_seed
+from imagegen_jax.core.config.given import LARGEST, SEEDS, Range, check_seed
 
 
 def integer(low: int = 1, high: int = LARGEST) -> Callable[[str], int]:

@@ -11,20 +11,20 @@ from typing import Any, Literal
 
 import jax
 
-from imagegen_jax.cli.common import add_module_option
-from imagegen_jax.cli.options import number, seed, step
-from imagegen_jax.cli.targets import import_modules
-from imagegen_jax.cli.unused import Variant, check_used, without_each
+from imagegen_jax.cli.common.data_options import add_module_option
+from imagegen_jax.cli.common.options import number, seed, step
+from imagegen_jax.cli.common.targets import import_modules
+from imagegen_jax.cli.common.unused import Variant, check_used, without_each
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
+from imagegen_jax.core.arrays.shard import mesh_of
 from imagegen_jax.core.capabilities import Denoising, SetsGuidance
-from imagegen_jax.core.draw import GUIDANCE
+from imagegen_jax.core.config.given import check_labels
+from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.drawing.draw import GUIDANCE
 from imagegen_jax.core.experiment import Experiment, model_row_shapes
-from imagegen_jax.core.given import check_labels
 from imagegen_jax.core.model import Model, optional_conditions
-from imagegen_jax.core.override import parse_overrides
-from imagegen_jax.core.shard import mesh_of
-from imagegen_jax.run import Run, load
+from imagegen_jax.core.run import Run, load
 
 SCALARS = {  # numbers that some models read: the type of the options of these names, and what they say of themselves
     "truncation": (number(0, 1), "0 (all alike) to 1 (default)"),

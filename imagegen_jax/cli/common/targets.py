@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from imagegen_jax.core import user_module
+from imagegen_jax.core.config import user_module
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.recipes.shipped import module_of, recipes
 

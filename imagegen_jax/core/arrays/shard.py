@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from imagegen_jax.core.bounds import Count, Range
-from imagegen_jax.core.given import LARGEST
+from imagegen_jax.core.config.bounds import Count, Range
+from imagegen_jax.core.config.given import LARGEST
 
 FSDP_MIN_SIZE = 4_096  # arrays with fewer elements are kept whole on every device: gathering them costs more
 

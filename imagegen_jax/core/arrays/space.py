@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from imagegen_jax.core.bounds import Positive
-from imagegen_jax.core.choices import Choices
-from imagegen_jax.core.image import to_uint8
+from imagegen_jax.core.arrays.image import to_uint8
+from imagegen_jax.core.config.bounds import Positive
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Model, Nets
 
 Shape = tuple[int, int, int]  # height, width, channels
@@ -113,7 +113,7 @@ class Latents:
         return x / _row(self.scale) + _row(self.shift)
 
 
-AnySpace = Annotated[Space, Choices("imagegen_jax.core.space:Pixels, Latents")]
+AnySpace = Annotated[Space, Choices("imagegen_jax.core.arrays.space:Pixels, Latents")]
 
 
 @runtime_checkable

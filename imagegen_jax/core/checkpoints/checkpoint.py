@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from imagegen_jax.core.errors import CheckpointError, in_short
-from imagegen_jax.core.fingerprint import check_finite, prints
-from imagegen_jax.core.frozen_networks import FOLDER, FrozenNetworks, Sources
-from imagegen_jax.core.hush import hush
+from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
+from imagegen_jax.core.checkpoints.fingerprint import check_finite, prints
+from imagegen_jax.core.checkpoints.frozen_networks import FOLDER, FrozenNetworks, Sources
+from imagegen_jax.core.checkpoints.hush import hush
+from imagegen_jax.core.checkpoints.stored import Best, Restored, Stored
 from imagegen_jax.core.state import State, join, without
-from imagegen_jax.core.stored import Best, Restored, Stored
 
 if TYPE_CHECKING:  # it takes as long to import as all of this package: only who saves waits for it
     import orbax.checkpoint as ocp

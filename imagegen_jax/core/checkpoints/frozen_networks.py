@@ -18,9 +18,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from imagegen_jax.core.errors import CheckpointError, in_short
-from imagegen_jax.core.fingerprint import fingerprint
-from imagegen_jax.core.hush import hush
+from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
+from imagegen_jax.core.checkpoints.fingerprint import fingerprint
+from imagegen_jax.core.checkpoints.hush import hush
 from imagegen_jax.core.model import Variables
 
 FOLDER = "frozen"  # beside the folder of checkpoints

@@ -6,9 +6,9 @@ import json
 import pathlib
 from typing import Any
 
-from imagegen_jax.core.claim import RunFolderError
-from imagegen_jax.core.errors import in_short
-from imagegen_jax.core.stored import Best
+from imagegen_jax.core.checkpoints.errors import in_short
+from imagegen_jax.core.checkpoints.stored import Best
+from imagegen_jax.core.files.claim import RunFolderError
 
 
 def load_experiment_dict(folder: pathlib.Path) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from imagegen_jax.core.given import LARGEST, SEEDS, Range, check_integer, digits
-from imagegen_jax.core.serial import fields_of
+from imagegen_jax.core.config.given import LARGEST, SEEDS, Range, check_integer, digits
+from imagegen_jax.core.config.serial import fields_of
 
 Count = Annotated[int, Range(1, LARGEST)]
 Natural = Annotated[int, Range(0, LARGEST)]

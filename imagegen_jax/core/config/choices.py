@@ -1,6 +1,6 @@
 """Fields that hold whatever meets a protocol: the package's own classes are named beside it, and imported when chosen.
 
-    AnySolver = Annotated[Solver, Choices("imagegen_jax.diffusion.heun:Heun, Restart", ...)]
+    AnySolver = Annotated[Solver, Choices("imagegen_jax.diffusion.sampling.heun:Heun, Restart", ...)]
 
     solver: AnySolver = Heun()        # --model.solver Restart, --model.solver my_module:MySolver, --model.solver None
 
@@ -19,7 +19,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from imagegen_jax.core.user_module import import_target
+from imagegen_jax.core.config.user_module import import_target
 from imagegen_jax.moved import newer_words
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imagegen_jax.core.serial import fields_of, upgraded
+from imagegen_jax.core.config.serial import fields_of, upgraded
 
 
 def upgrade(node: Any, name: str, value: Any) -> dict[str, Any] | None:

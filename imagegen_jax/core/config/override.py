@@ -1,7 +1,8 @@
 """Changes to an experiment by dotted name, from Python (`override`) or from the command line (`parse_overrides`).
 
 Names and types are checked against the dataclasses' own annotations; an unknown name is answered with the nearest.
-What a number may be is part of its annotation too (`core.bounds`), and checked as the changed experiment is made.
+What a number may be is part of its annotation too (`core.config.bounds`), and checked as the changed experiment is
+made.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from imagegen_jax.core import old_names
-from imagegen_jax.core.choices import Options, import_class, is_protocol, item_of, lacking, options_of, plain
-from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.serial import fields_of
+from imagegen_jax.core.config import old_names
+from imagegen_jax.core.config.choices import Options, import_class, is_protocol, item_of, lacking, options_of, plain
+from imagegen_jax.core.config.frozen_map import FrozenMap
+from imagegen_jax.core.config.serial import fields_of
 
 T = TypeVar("T")
 
@@ -31,8 +32,8 @@ def override(node: T, changes: Mapping[str, Any]) -> T:
     """`node` with other values at some dotted paths, e.g. {"steps": 10, "optim.generator.lr": 1e-4}.
 
     A dataclass may be replaced whole ("data": Digits()) and then changed further. A name of an earlier version stands
-    for what has its place (`core.old_names`). Raises ValueError for a name that does not exist and TypeError for a
-    value of the wrong type.
+    for what has its place (`core.config.old_names`). Raises ValueError for a name that does not exist and TypeError for
+    a value of the wrong type.
     """
     for path, value in changes.items():
         node = _replaced(node, path.split("."), value, path)

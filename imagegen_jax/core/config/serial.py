@@ -14,7 +14,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from imagegen_jax.core.frozen import FrozenMap
+from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.moved import current_name
 
 PACKAGE = "imagegen_jax"

@@ -12,11 +12,12 @@ import numpy as np
 from jax.sharding import Mesh
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import shard
-from imagegen_jax.core.finite import as_drawn, check_finite_images, to_bytes
-from imagegen_jax.core.given import check_integer, check_labels, check_numbers, check_seed
-from imagegen_jax.core.grid import beside, repeated
-from imagegen_jax.core.image import images_to_float, is_image
+from imagegen_jax.core.arrays import shard
+from imagegen_jax.core.arrays.image import images_to_float, is_image
+from imagegen_jax.core.arrays.space import picture_of, space_of
+from imagegen_jax.core.config.given import check_integer, check_labels, check_numbers, check_seed
+from imagegen_jax.core.drawing.finite import as_drawn, check_finite_images, to_bytes
+from imagegen_jax.core.drawing.grid import beside, repeated
 from imagegen_jax.core.model import (
     Batch,
     ChecksConditions,
@@ -28,7 +29,6 @@ from imagegen_jax.core.model import (
     num_classes,
     optional_conditions,
 )
-from imagegen_jax.core.space import picture_of, space_of
 
 GUIDANCE = 1000.0  # the strongest, of either sign: far beyond, nothing but rounding and overflow is left of an image
 Conditions = Mapping[str, Any]  # what sampling is given beside a key: arrays with a row an image, or scalars

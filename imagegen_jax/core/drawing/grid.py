@@ -8,7 +8,7 @@ import os
 import numpy as np
 from jaxtyping import UInt8
 
-from imagegen_jax.core.files import whole
+from imagegen_jax.core.files.regular import whole
 
 CELL = 32  # pixels: smaller images are magnified in a picture, by a whole number, up to this height
 

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from imagegen_jax.core.files import Path, open_regular
+from imagegen_jax.core.files.regular import Path, open_regular
 
 _FREE = 1 << 30  # bytes that a zip may always unpack to
 _RATIO = 100  # of unpacked to packed bytes, from there on: images are packed already, and these are two or three

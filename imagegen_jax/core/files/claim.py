@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from imagegen_jax.core.files import is_at
+from imagegen_jax.core.files.regular import is_at
 
 
 class RunFolderError(RuntimeError):

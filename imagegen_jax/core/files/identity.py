@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.core.files import cache_root, whole
+from imagegen_jax.core.files.regular import cache_root, whole
 from imagegen_jax.core.source import Recorded
 
 _ROWS = 256  # of what is made as it is read, or of a data set of a user's own: these stand for all

@@ -14,8 +14,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from imagegen_jax.core.archive import Archive, open_archive
-from imagegen_jax.core.files import Path, cache_root
+from imagegen_jax.core.files.archive import Archive, open_archive
+from imagegen_jax.core.files.regular import Path, cache_root
 
 
 @contextlib.contextmanager

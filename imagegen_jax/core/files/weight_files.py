@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imagegen_jax.core.files import Path, open_regular
-from imagegen_jax.core.npz import read_arrays
-from imagegen_jax.core.torch_files import read_torch
+from imagegen_jax.core.files.npz import read_arrays
+from imagegen_jax.core.files.regular import Path, open_regular
+from imagegen_jax.core.files.torch_files import read_torch
 
 SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 

@@ -20,8 +20,8 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from imagegen_jax.core.files import whole
-from imagegen_jax.core.signals import let_go
+from imagegen_jax.core.files.regular import whole
+from imagegen_jax.core.platform.signals import let_go
 
 LONG = 5.0  # seconds: what took longer is said to have
 CLEAR = "\x1b[K"  # wipes the rest of a terminal's line

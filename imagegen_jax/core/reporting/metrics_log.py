@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.core.files import whole
+from imagegen_jax.core.files.regular import whole
 
 
 class LogError(OSError):

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.core.archive import open_archive
-from imagegen_jax.core.bounds import Count
-from imagegen_jax.core.npz import explained, outline, read_array, stored
+from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.core.files.archive import open_archive
+from imagegen_jax.core.files.npz import explained, outline, read_array, stored
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.decode import MODES
-from imagegen_jax.data.folder import fingerprint
+from imagegen_jax.data.formats.image_folder import fingerprint
 from imagegen_jax.data.prepare import Item, Listing, load, numbered, prepare, save, write_info
 from imagegen_jax.data.source import Dataset
 

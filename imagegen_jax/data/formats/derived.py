@@ -10,8 +10,8 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from imagegen_jax.core.bounds import Count, Seed, Share
-from imagegen_jax.data.digits import Digits
+from imagegen_jax.core.config.bounds import Count, Seed, Share
+from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.source import Dataset, Derive, Derived, Source
 
 

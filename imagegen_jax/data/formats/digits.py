@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from imagegen_jax.core.bounds import Count
+from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.data.prepare import Item, Listing, prepare
 from imagegen_jax.data.source import Dataset
 

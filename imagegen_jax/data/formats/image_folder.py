@@ -11,9 +11,9 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from imagegen_jax.core.archive import BadArchive, is_litter, open_archive
-from imagegen_jax.core.bounds import Count
-from imagegen_jax.core.files import read_file
+from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.core.files.archive import BadArchive, is_litter, open_archive
+from imagegen_jax.core.files.regular import read_file
 from imagegen_jax.data.decode import SUFFIXES
 from imagegen_jax.data.prepare import Item, Listing, damage_error, numbered, prepare
 from imagegen_jax.data.source import Dataset, Source

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.core.archive import open_archive
-from imagegen_jax.core.bounds import Positive
-from imagegen_jax.core.files import check_regular
+from imagegen_jax.core.arrays.random import normal_rows
+from imagegen_jax.core.config.bounds import Positive
+from imagegen_jax.core.files.archive import open_archive
+from imagegen_jax.core.files.npz import explained, outline, stored
+from imagegen_jax.core.files.regular import check_regular
 from imagegen_jax.core.model import Batch, PRNGKeys
-from imagegen_jax.core.npz import explained, outline, stored
-from imagegen_jax.core.random import normal_rows
 from imagegen_jax.data.cache import cached
-from imagegen_jax.data.folder import fingerprint
+from imagegen_jax.data.formats.image_folder import fingerprint
 from imagegen_jax.data.prepare import numbered
 from imagegen_jax.data.source import Dataset
 
@@ -42,7 +42,7 @@ class Latents:
     mirrored latent is not that of the mirrored image: encode mirrored images too, as rows of their own.
 
     What models are given is float32. A paper's factor, 0.18215 for Stable Diffusion, is the model's: its space,
-    `core.space.Latents(0.18215)`, applies it, and samples are latents like these again.
+    `core.arrays.space.Latents(0.18215)`, applies it, and samples are latents like these again.
     """
 
     path: str

@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from imagegen_jax.core.bounds import Count
+from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.data.decode import decode
-from imagegen_jax.data.digits import Digits
-from imagegen_jax.data.folder import Files, Folder, fingerprint, is_beside, may_be_image, open_files
+from imagegen_jax.data.formats.digits import Digits
+from imagegen_jax.data.formats.image_folder import Files, Folder, fingerprint, is_beside, may_be_image, open_files
 from imagegen_jax.data.prepare import Item, Listing, damage_error, prepare
 from imagegen_jax.data.remedy import Remedy, SettingError, remedies_of
 from imagegen_jax.data.source import Dataset, Source

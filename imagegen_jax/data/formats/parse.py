@@ -7,14 +7,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from imagegen_jax.data.arrays import Arrays
-from imagegen_jax.data.digits import Digits
-from imagegen_jax.data.folder import Folder
-from imagegen_jax.data.latents import Latents
-from imagegen_jax.data.paired import Paired, Unpaired
+from imagegen_jax.data.formats.arrays import Arrays
+from imagegen_jax.data.formats.digits import Digits
+from imagegen_jax.data.formats.image_folder import Folder
+from imagegen_jax.data.formats.latents import Latents
+from imagegen_jax.data.formats.paired import Paired, Unpaired
+from imagegen_jax.data.formats.tfds import TFDS, tfds_names
 from imagegen_jax.data.remedy import option_words
 from imagegen_jax.data.source import Source
-from imagegen_jax.data.tfds import TFDS, tfds_names
 
 SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # of sources, as options of commands
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from imagegen_jax.core.bounds import Count, Seed
+from imagegen_jax.core.config.bounds import Count, Seed
+from imagegen_jax.data.formats.tfds import TFDS
 from imagegen_jax.data.prepare import Item, Listing, prepare
 from imagegen_jax.data.source import Dataset, Source
-from imagegen_jax.data.tfds import TFDS
 
 
 @dataclasses.dataclass(frozen=True)

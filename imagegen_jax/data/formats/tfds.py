@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.core.bounds import Count
-from imagegen_jax.data.folder import fingerprint, stamps_of_folder
+from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.data.formats.image_folder import fingerprint, stamps_of_folder
 from imagegen_jax.data.prepare import Item, Listing, prepare
 from imagegen_jax.data.source import Dataset
 

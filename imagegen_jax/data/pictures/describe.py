@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float64
 from PIL import Image
 
-from imagegen_jax.core.grid import beside, grid, repeated
-from imagegen_jax.core.space import picture_of_latents
-from imagegen_jax.data.output import write_picture
+from imagegen_jax.core.arrays.space import picture_of_latents
+from imagegen_jax.core.drawing.grid import beside, grid, repeated
+from imagegen_jax.data.pictures.output import write_picture
 from imagegen_jax.data.source import Dataset
 
 _SPLITS = frozenset("train training val valid validation dev test testing eval".split())  # usual names of folders

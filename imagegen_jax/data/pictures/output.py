@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from imagegen_jax.core.files import Path, partial_of, whole
+from imagegen_jax.core.files.regular import Path, partial_of, whole
 
 FOLDER = "a folder/"  # the kind of a path without suffix, or one that ends in a slash
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")

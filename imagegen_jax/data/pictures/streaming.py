@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.core.log import write_json
-from imagegen_jax.core.progress import Progress
-from imagegen_jax.core.signals import signal_of
-from imagegen_jax.data.folder import may_be_image
-from imagegen_jax.data.writers import FolderWriter, Writer
+from imagegen_jax.core.platform.signals import signal_of
+from imagegen_jax.core.reporting.log import write_json
+from imagegen_jax.core.reporting.progress import Progress
+from imagegen_jax.data.formats.image_folder import may_be_image
+from imagegen_jax.data.pictures.writers import FolderWriter, Writer
 
 Draw = Callable[[int], Iterator[np.ndarray]]  # the images from a row on, chunk by chunk
 Call = Mapping[str, Any]  # what the images follow from, by words that an error can name; "n" and "chunk" among them

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from imagegen_jax.core.files import read_file
+from imagegen_jax.core.files.regular import read_file
 from imagegen_jax.data.decode import SUFFIXES, decode
-from imagegen_jax.data.folder import Folder, may_be_image, open_files
+from imagegen_jax.data.formats.image_folder import Folder, may_be_image, open_files
 
 _KINDS = {1: "grey", 3: "RGB", 4: "RGBA"}  # channels -> what people call them
 

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from jaxtyping import UInt8
 
-from imagegen_jax.core.files import whole
-from imagegen_jax.data.output import kind_of, opaque
+from imagegen_jax.core.files.regular import whole
+from imagegen_jax.data.pictures.output import kind_of, opaque
 
 Frame = UInt8[np.ndarray, "h w c"]
 FASTEST = {".gif": 50, ".mp4": 120}  # frames a second; viewers slow a GIF down that asks for more

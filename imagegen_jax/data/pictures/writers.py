@@ -12,8 +12,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from imagegen_jax.core.files import partial_of
-from imagegen_jax.data.output import FOLDER, write_picture
+from imagegen_jax.core.files.regular import partial_of
+from imagegen_jax.data.pictures.output import FOLDER, write_picture
 
 
 class Writer(Protocol):

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.arrays.space import Space, between, space_of
 from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import (
     Batch,
@@ -23,11 +24,10 @@ from imagegen_jax.core.model import (
     num_classes,
     optional_conditions,
 )
-from imagegen_jax.core.space import Space, between, space_of
-from imagegen_jax.diffusion.denoiser import Denoise, moved
-from imagegen_jax.diffusion.guidance import Guiding, LogProb, classifier, guiding
-from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
-from imagegen_jax.diffusion.solver import Path
+from imagegen_jax.diffusion.guidance.fields import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.guidance.functions import Guiding, LogProb, classifier, guiding
+from imagegen_jax.diffusion.process.denoiser import Denoise, moved
+from imagegen_jax.diffusion.sampling.solver import Path
 
 GUIDE = "guide."  # what the names of the guide's networks begin with
 

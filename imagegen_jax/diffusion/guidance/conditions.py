@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.model import Batch, Nets
-from imagegen_jax.diffusion.denoiser import Clipped, Denoise, clipped
-from imagegen_jax.diffusion.guidance import Guidance, Guiding, guiding, unguided
-from imagegen_jax.nn.conditioning import Conditioning, Rates, conditioning_of, null_conditions
+from imagegen_jax.diffusion.guidance.functions import Guidance, Guiding, guiding, unguided
+from imagegen_jax.diffusion.process.denoiser import Clipped, Denoise, clipped
+from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditioning_of, null_conditions
 
 ImageShape = tuple[int, int, int]
 TokenShape = tuple[int, int]  # how many, and how many values each

@@ -16,12 +16,12 @@ from typing import Annotated, get_args
 from jaxtyping import Array, Float
 
 from imagegen_jax import moved
-from imagegen_jax.core.bounds import NonNegative, Positive, Share
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.bounds import NonNegative, Positive, Share
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import check_choice
-from imagegen_jax.diffusion import guidance
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guidance import Guidance, Images, Output, Scale, Sigmas, constant
+from imagegen_jax.diffusion.guidance import functions as guidance
+from imagegen_jax.diffusion.guidance.functions import Guidance, Images, Output, Scale, Sigmas, constant
+from imagegen_jax.diffusion.process.denoiser import Denoise
 
 __getattr__ = moved.attributes(__name__)
 
@@ -29,8 +29,8 @@ __getattr__ = moved.attributes(__name__)
 AnyGuidance = Annotated[
     Guidance,
     Choices(
-        "imagegen_jax.diffusion.guidances:ClassifierFree, CFGZeroStar, Projected, GuidanceInterval",
-        "imagegen_jax.diffusion.guidances:Rescaled, Thresholded",
+        "imagegen_jax.diffusion.guidance.fields:ClassifierFree, CFGZeroStar, Projected, GuidanceInterval",
+        "imagegen_jax.diffusion.guidance.fields:Rescaled, Thresholded",
     ),
 ]
 

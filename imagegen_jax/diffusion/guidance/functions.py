@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.loops import for_loops
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.prediction import broadcast_rows, coefficients
-from imagegen_jax.diffusion.process import Point
+from imagegen_jax.core.arrays.conv_layout import for_loops
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.prediction import broadcast_rows, coefficients
+from imagegen_jax.diffusion.process.process import Point
 
 Images = Float[Array, "b ..."]
 Sigmas = Float[Array, " b"]

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Positive, Shape
+from imagegen_jax.core.arrays.random import normal_rows, streams, uniform_rows
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Positive, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -33,18 +34,17 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.core.random import normal_rows, streams, uniform_rows
-from imagegen_jax.diffusion.ancestral import ConsistencyMultistep
-from imagegen_jax.diffusion.denoiser import Denoise, from_prediction, preconditioned
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.levels import Listed
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
-from imagegen_jax.diffusion.process import EDM
-from imagegen_jax.diffusion.solver import Path, noise_estimate
-from imagegen_jax.diffusion.teacher import with_teacher
-from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
-from imagegen_jax.nn.denoising import AnyNetwork, check_channels
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.models.teacher import with_teacher
+from imagegen_jax.diffusion.process.denoiser import Denoise, from_prediction, preconditioned
+from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, broadcast_rows
+from imagegen_jax.diffusion.process.process import EDM
+from imagegen_jax.diffusion.sampling.ancestral import ConsistencyMultistep
+from imagegen_jax.diffusion.sampling.levels import Listed
+from imagegen_jax.diffusion.sampling.solver import Path, noise_estimate
+from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of
+from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels
+from imagegen_jax.nn.backbones.unet import UNet
 
 
 @dataclasses.dataclass(frozen=True)

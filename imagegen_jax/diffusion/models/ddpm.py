@@ -8,7 +8,8 @@ from collections.abc import Hashable
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from imagegen_jax.core.bounds import Natural, Shape
+from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
+from imagegen_jax.core.config.bounds import Natural, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -21,16 +22,15 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.core.random import integer_rows, normal_rows, streams
-from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.sampler import Ancestral, AnySampler
-from imagegen_jax.diffusion.schedule import LinearSchedule, signal_and_noise
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
-from imagegen_jax.nn.denoising import AnyNetwork, check_channels
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.process.denoiser import Denoise, clipped, from_prediction
+from imagegen_jax.diffusion.process.discrete import LinearSchedule, signal_and_noise
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
+from imagegen_jax.diffusion.sampling.discrete_time import Ancestral, AnySampler
+from imagegen_jax.diffusion.sampling.solver import Path
+from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of
+from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels
+from imagegen_jax.nn.backbones.unet import UNet
 
 
 @dataclasses.dataclass(frozen=True)

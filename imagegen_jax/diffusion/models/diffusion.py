@@ -22,7 +22,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, Positive, Shape, Share
+from imagegen_jax.core.arrays.random import normal_rows, streams
+from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space, with_space
+from imagegen_jax.core.config.bounds import Count, Natural, Positive, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -36,37 +38,34 @@ from imagegen_jax.core.model import (
     check_choice,
     check_images,
 )
-from imagegen_jax.core.random import normal_rows, streams
-from imagegen_jax.core.space import AnySpace, Pixels, check_space, with_space
-from imagegen_jax.diffusion.augment import AnyAugmentation
-from imagegen_jax.diffusion.conditions import (
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.guidance.conditions import (
     check_dropout,
     check_guidance,
     check_source_shape,
     guided_by_conditions,
     rows_of_conditions,
 )
-from imagegen_jax.diffusion.coupling import optimal_order
-from imagegen_jax.diffusion.denoiser import (
-    Denoise,
-    Predict,
-    c_noise,
-    clipped,
-    from_prediction,
-    preconditioned,
+from imagegen_jax.diffusion.guidance.fields import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.models.edm_augment import AnyAugmentation
+from imagegen_jax.diffusion.process.coupling import optimal_order
+from imagegen_jax.diffusion.process.denoiser import Denoise, Predict, c_noise, clipped, from_prediction, preconditioned
+from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, Kind, broadcast_rows, row
+from imagegen_jax.diffusion.process.process import EDM, AnyProcess, Process, Ranged, WholeTimed, at
+from imagegen_jax.diffusion.process.times import AnyTimes, LogNormal, Times
+from imagegen_jax.diffusion.process.weighting import AnyWeighting, Plain
+from imagegen_jax.diffusion.sampling.heun import Heun
+from imagegen_jax.diffusion.sampling.levels import AnyLevels, Karras
+from imagegen_jax.diffusion.sampling.solver import AnySolver, Path
+from imagegen_jax.nn.backbones.conditioning import (
+    Conditioning,
+    Rates,
+    check_token_mask,
+    conditioning_of,
+    drop_conditions,
 )
-from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.diffusion.levels import AnyLevels, Karras
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, broadcast_rows, row
-from imagegen_jax.diffusion.process import EDM, AnyProcess, Process, Ranged, WholeTimed, at
-from imagegen_jax.diffusion.solver import AnySolver, Path
-from imagegen_jax.diffusion.times import AnyTimes, LogNormal, Times
-from imagegen_jax.diffusion.weighting import AnyWeighting, Plain
-from imagegen_jax.nn.conditioning import Conditioning, Rates, check_token_mask, conditioning_of, drop_conditions
-from imagegen_jax.nn.denoising import AnyNetwork, AnyUncertainty, ToldOfAugmentation, check_channels
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.nn.backbones.denoising import AnyNetwork, AnyUncertainty, ToldOfAugmentation, check_channels
+from imagegen_jax.nn.backbones.unet import UNet
 
 
 @dataclasses.dataclass(frozen=True)

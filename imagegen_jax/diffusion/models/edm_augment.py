@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from imagegen_jax.core.bounds import Share
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.bounds import Share
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKey, PRNGKeys, Scalar
 from imagegen_jax.nn import affine
 
@@ -35,7 +35,7 @@ class Augmentation(Protocol):
         ...
 
 
-AnyAugmentation = Annotated[Augmentation, Choices("imagegen_jax.diffusion.augment:EDMAugment")]
+AnyAugmentation = Annotated[Augmentation, Choices("imagegen_jax.diffusion.models.edm_augment:EDMAugment")]
 
 
 class Change(NamedTuple):

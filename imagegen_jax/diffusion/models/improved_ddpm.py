@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
-from imagegen_jax.core.likelihood import bits_per_dim, log_prob_of_level
+from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim, log_prob_of_level
+from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
+from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space, with_space
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -31,29 +33,27 @@ from imagegen_jax.core.model import (
     check_choice,
     check_images,
 )
-from imagegen_jax.core.random import integer_rows, normal_rows, streams
-from imagegen_jax.core.space import AnySpace, Pixels, check_space, with_space
-from imagegen_jax.diffusion.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.conditions import (
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.guidance.conditions import (
     check_dropout,
     check_guidance,
     check_source_shape,
     guided_by_conditions,
     rows_of_conditions,
 )
-from imagegen_jax.diffusion.denoiser import Denoise, clipped, from_prediction
-from imagegen_jax.diffusion.guidance import Guiding, constant
-from imagegen_jax.diffusion.guidances import AnyGuidance, ClassifierFree
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.importance import important_times, no_losses, remembered
-from imagegen_jax.diffusion.levels import of_schedule, timesteps
-from imagegen_jax.diffusion.prediction import broadcast_rows
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.schedule import AnySchedule, CosineSchedule, StepTable, signal_and_noise, step_table
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.conditioning import Conditioning, Rates, conditioning_of, drop_conditions
-from imagegen_jax.nn.denoising import AnyNetwork, check_channels
+from imagegen_jax.diffusion.guidance.fields import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.guidance.functions import Guiding, constant
+from imagegen_jax.diffusion.process.denoiser import Denoise, clipped, from_prediction
+from imagegen_jax.diffusion.process.discrete import AnySchedule, CosineSchedule, StepTable, signal_and_noise, step_table
+from imagegen_jax.diffusion.process.importance import important_times, no_losses, remembered
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
+from imagegen_jax.diffusion.sampling.levels import of_schedule, timesteps
+from imagegen_jax.diffusion.sampling.solver import Path
+from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditioning_of, drop_conditions
+from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels
 
 Predictor = Callable[[Image, Array], tuple[Image, Image]]  # (x_t, t) -> the noise, and where the variance lies
 

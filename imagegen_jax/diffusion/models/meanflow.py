@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
+from imagegen_jax.core.arrays.random import bernoulli_rows, normal_rows, streams
+from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space, with_space
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -29,19 +31,23 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.core.random import bernoulli_rows, normal_rows, streams
-from imagegen_jax.core.space import AnySpace, Pixels, check_space, with_space
-from imagegen_jax.diffusion.denoiser import Denoise, from_prediction
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.levels import AnyLevels, ShiftedFlow
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.prediction import broadcast_rows
-from imagegen_jax.diffusion.process import RectifiedFlow
-from imagegen_jax.diffusion.solver import AnySolver, Path
-from imagegen_jax.diffusion.times import AnyTimes, LogitNormal
-from imagegen_jax.nn.conditioning import Conditioning, Rates, conditioning_of, drop_conditions, null_conditions
-from imagegen_jax.nn.denoising import AnyNetwork, check_channels, forward_differentiable
-from imagegen_jax.nn.dit import dit
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.process.denoiser import Denoise, from_prediction
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.process.process import RectifiedFlow
+from imagegen_jax.diffusion.process.times import AnyTimes, LogitNormal
+from imagegen_jax.diffusion.sampling.levels import AnyLevels, ShiftedFlow
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.diffusion.sampling.solver import AnySolver, Path
+from imagegen_jax.nn.backbones.conditioning import (
+    Conditioning,
+    Rates,
+    conditioning_of,
+    drop_conditions,
+    null_conditions,
+)
+from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels, forward_differentiable
+from imagegen_jax.nn.backbones.dit import dit
 
 Times = Float[Array, " b"]
 MeanVelocity = Callable[[Image, Times, Times], Image]  # (z_t, t, t - r) -> u

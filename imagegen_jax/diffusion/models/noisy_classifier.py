@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Positive, Shape
+from imagegen_jax.core.arrays.random import normal_rows, streams
+from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space
+from imagegen_jax.core.config.bounds import Positive, Shape
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -23,17 +26,14 @@ from imagegen_jax.core.model import (
     check_labels,
     one_hot_labels,
 )
-from imagegen_jax.core.override import override
-from imagegen_jax.core.random import normal_rows, streams
-from imagegen_jax.core.space import AnySpace, Pixels, check_space
-from imagegen_jax.diffusion.denoiser import preconditioned
-from imagegen_jax.diffusion.diffusion import check_range, check_times
-from imagegen_jax.diffusion.guidance import LogProb
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
-from imagegen_jax.diffusion.process import EDM, AnyProcess, WholeTimed, at
-from imagegen_jax.diffusion.times import AnyTimes, LogNormal
-from imagegen_jax.nn.adm import ADMClassifier
-from imagegen_jax.nn.denoising import AnyImageClassifier
+from imagegen_jax.diffusion.guidance.functions import LogProb
+from imagegen_jax.diffusion.models.diffusion import check_range, check_times
+from imagegen_jax.diffusion.process.denoiser import preconditioned
+from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, broadcast_rows
+from imagegen_jax.diffusion.process.process import EDM, AnyProcess, WholeTimed, at
+from imagegen_jax.diffusion.process.times import AnyTimes, LogNormal
+from imagegen_jax.nn.backbones.adm import ADMClassifier
+from imagegen_jax.nn.backbones.denoising import AnyImageClassifier
 
 Images = Float[Array, "b h w c"]
 Times = Float[Array, " b"]

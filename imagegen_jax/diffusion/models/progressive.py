@@ -14,22 +14,22 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural
+from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
+from imagegen_jax.core.arrays.space import Space
+from imagegen_jax.core.config.bounds import Count, Natural
 from imagegen_jax.core.model import Aux, Batch, Entry, Image, Inputs, Model, Nets, Phase, PRNGKey, Scalar
 from imagegen_jax.core.optim import Adam, AnyOptimizer, Clock, LinearDecay, Projection
-from imagegen_jax.core.random import integer_rows, normal_rows, streams
-from imagegen_jax.core.space import Space
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.levels import Levels, Spaced
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.prediction import broadcast_rows
-from imagegen_jax.diffusion.preserving import Cosine
-from imagegen_jax.diffusion.schedule import CosineSchedule
-from imagegen_jax.diffusion.solver import Path, Samples
-from imagegen_jax.diffusion.teacher import with_teacher
-from imagegen_jax.diffusion.times import Uniform
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.teacher import with_teacher
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.discrete import CosineSchedule
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.process.times import Uniform
+from imagegen_jax.diffusion.process.variance_preserving import Cosine
+from imagegen_jax.diffusion.sampling.levels import Levels, Spaced
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.diffusion.sampling.solver import Path, Samples
 
 
 @dataclasses.dataclass(frozen=True)

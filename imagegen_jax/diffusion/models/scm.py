@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, Positive, Shape
+from imagegen_jax.core.arrays.random import normal_rows, streams
+from imagegen_jax.core.config.bounds import Count, Natural, Positive, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -32,19 +33,18 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.core.random import normal_rows, streams
-from imagegen_jax.diffusion.ancestral import ConsistencyMultistep
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.levels import Listed
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, broadcast_rows
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.diffusion.teacher import with_teacher
-from imagegen_jax.diffusion.times import LogNormal
-from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
-from imagegen_jax.nn.denoising import AnyNetwork, check_channels, forward_differentiable
-from imagegen_jax.nn.edm2 import MPFourier
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.models.teacher import with_teacher
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, broadcast_rows
+from imagegen_jax.diffusion.process.times import LogNormal
+from imagegen_jax.diffusion.sampling.ancestral import ConsistencyMultistep
+from imagegen_jax.diffusion.sampling.levels import Listed
+from imagegen_jax.diffusion.sampling.solver import Path
+from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of
+from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels, forward_differentiable
+from imagegen_jax.nn.backbones.edm2 import MPFourier
+from imagegen_jax.nn.backbones.unet import UNet
 
 Field = Callable[[Image, Float[Array, " b"]], Image]  # (x_t / sigma_d, t) -> F
 

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural, Shape
-from imagegen_jax.core.likelihood import LEVELS, bits_per_dim
+from imagegen_jax.core.arrays.bits_per_dim import LEVELS, bits_per_dim
+from imagegen_jax.core.arrays.random import fold_rows, normal_rows, streams, uniform_rows
+from imagegen_jax.core.config.bounds import Count, Natural, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -26,17 +27,16 @@ from imagegen_jax.core.model import (
     Scalar,
     check_images,
 )
-from imagegen_jax.core.random import fold_rows, normal_rows, streams, uniform_rows
-from imagegen_jax.diffusion.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.guidance import Guiding, unguided
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.levels import PolyExponential
-from imagegen_jax.diffusion.prediction import broadcast_rows
-from imagegen_jax.diffusion.preserving import preserving_scale
-from imagegen_jax.diffusion.solver import Path, noise
-from imagegen_jax.nn.conditioning import Conditioning, conditioning_of
-from imagegen_jax.nn.vdm import AnyGamma, AnyNoiseNetwork, LearnedGamma, VDMUNet
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.guidance.functions import Guiding, unguided
+from imagegen_jax.diffusion.models.vdm_networks import AnyGamma, AnyNoiseNetwork, LearnedGamma, VDMUNet
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.process.variance_preserving import preserving_scale
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
+from imagegen_jax.diffusion.sampling.levels import PolyExponential
+from imagegen_jax.diffusion.sampling.solver import Path, noise
+from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of
 
 
 class Bound(NamedTuple):

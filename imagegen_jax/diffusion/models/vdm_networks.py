@@ -9,11 +9,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from imagegen_jax.core.bounds import BelowOne, Count, Natural
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.bounds import BelowOne, Count, Natural
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
-from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.module import Module
@@ -52,8 +52,8 @@ class GammaNetwork(Module, Protocol):
         ...
 
 
-AnyNoiseNetwork = Annotated[NoiseNetwork, Choices("imagegen_jax.nn.vdm:VDMUNet")]
-AnyGamma = Annotated[GammaNetwork, Choices("imagegen_jax.nn.vdm:LearnedGamma")]
+AnyNoiseNetwork = Annotated[NoiseNetwork, Choices("imagegen_jax.diffusion.models.vdm_networks:VDMUNet")]
+AnyGamma = Annotated[GammaNetwork, Choices("imagegen_jax.diffusion.models.vdm_networks:LearnedGamma")]
 
 
 class VDMBlock(nn.Module):

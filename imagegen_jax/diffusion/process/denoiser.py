@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.capabilities import Denoise
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, broadcast_rows, coefficients
-from imagegen_jax.diffusion.process import Point, Process, WholeTimed
+from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, Kind, broadcast_rows, coefficients
+from imagegen_jax.diffusion.process.process import Point, Process, WholeTimed
 
 Predict = Callable[[Float[Array, "b ..."], Any], Float[Array, "b ..."]]  # (x_t, t) -> what the network was trained for
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
-from imagegen_jax.core.bounds import Count, NonNegative, Positive, Share
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.bounds import Count, NonNegative, Positive, Share
+from imagegen_jax.core.config.choices import Choices
 
 
 class Schedule(Protocol):
@@ -31,7 +31,7 @@ class Schedule(Protocol):
         ...
 
 
-AnySchedule = Annotated[Schedule, Choices("imagegen_jax.diffusion.schedule:LinearSchedule, CosineSchedule")]
+AnySchedule = Annotated[Schedule, Choices("imagegen_jax.diffusion.process.discrete:LinearSchedule, CosineSchedule")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.diffusion.process import Point, Process, Value, at, numpy_of
+from imagegen_jax.diffusion.process.process import Point, Process, Value, at, numpy_of
 
 Kind = Literal["x0", "epsilon", "v", "score", "velocity", "F"]
 SIGMA_DATA = 0.5  # the deviation of images in [-1, 1] that EDM assumes

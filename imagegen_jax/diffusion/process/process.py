@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import NonNegative
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.bounds import NonNegative
+from imagegen_jax.core.config.choices import Choices
 
 Value = Float[Array, "*s"] | Float[np.ndarray, "*s"] | float
 
@@ -58,8 +58,8 @@ class Process(Protocol):
 AnyProcess = Annotated[
     Process,
     Choices(
-        "imagegen_jax.diffusion.process:EDM, VarianceExploding, RectifiedFlow",
-        "imagegen_jax.diffusion.preserving:VariancePreserving, SubVP, Cosine, Gamma, Discrete",
+        "imagegen_jax.diffusion.process.process:EDM, VarianceExploding, RectifiedFlow",
+        "imagegen_jax.diffusion.process.variance_preserving:VariancePreserving, SubVP, Cosine, Gamma, Discrete",
     ),
 ]
 

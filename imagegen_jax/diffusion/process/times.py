@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from imagegen_jax.core.bounds import Count, Positive
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.arrays.random import integer_rows, normal_rows, uniform_rows
+from imagegen_jax.core.config.bounds import Count, Positive
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import PRNGKeys
-from imagegen_jax.core.random import integer_rows, normal_rows, uniform_rows
 
 
 class Times(Protocol):
@@ -28,7 +28,7 @@ class Times(Protocol):
         ...
 
 
-AnyTimes = Annotated[Times, Choices("imagegen_jax.diffusion.times:Uniform, WholeTimes, LogNormal, LogitNormal")]
+AnyTimes = Annotated[Times, Choices("imagegen_jax.diffusion.process.times:Uniform, WholeTimes, LogNormal, LogitNormal")]
 
 
 @dataclasses.dataclass(frozen=True)

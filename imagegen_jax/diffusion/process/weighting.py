@@ -13,10 +13,10 @@ from typing import Annotated, Any, Protocol
 
 import jax.numpy as jnp
 
-from imagegen_jax.core.bounds import NonNegative, Positive
-from imagegen_jax.core.choices import Choices
-from imagegen_jax.diffusion.prediction import SIGMA_DATA, Kind, coefficients
-from imagegen_jax.diffusion.process import Point
+from imagegen_jax.core.config.bounds import NonNegative, Positive
+from imagegen_jax.core.config.choices import Choices
+from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, Kind, coefficients
+from imagegen_jax.diffusion.process.process import Point
 
 
 class Weighting(Protocol):
@@ -27,7 +27,7 @@ class Weighting(Protocol):
         ...
 
 
-AnyWeighting = Annotated[Weighting, Choices("imagegen_jax.diffusion.weighting:Plain, MinSNR, P2")]
+AnyWeighting = Annotated[Weighting, Choices("imagegen_jax.diffusion.process.weighting:Plain, MinSNR, P2")]
 
 
 @dataclasses.dataclass(frozen=True)

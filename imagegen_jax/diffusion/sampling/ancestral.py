@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import NonNegative, Positive
+from imagegen_jax.core.config.bounds import NonNegative, Positive
 from imagegen_jax.core.model import PRNGKey, check_choice
-from imagegen_jax.diffusion import solver
-from imagegen_jax.diffusion.denoiser import Clipped, Denoise
-from imagegen_jax.diffusion.solver import Levels, Samples, Table, check_levels, check_noise_scale, scan, walk
+from imagegen_jax.diffusion.process.denoiser import Clipped, Denoise
+from imagegen_jax.diffusion.sampling import solver
+from imagegen_jax.diffusion.sampling.solver import Levels, Samples, Table, check_levels, check_noise_scale, scan, walk
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal, Protocol
 
-from imagegen_jax.core.bounds import Count, NonNegative
-from imagegen_jax.core.choices import Choices
-from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
-from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.levels import AnyLevels, Karras, Levels, Spacing, of_schedule, timesteps
-from imagegen_jax.diffusion.schedule import Schedule
-from imagegen_jax.diffusion.solver import AnySolver, Path
+from imagegen_jax.core.config.bounds import Count, NonNegative
+from imagegen_jax.core.config.choices import Choices
+from imagegen_jax.diffusion.process.discrete import Schedule
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver
+from imagegen_jax.diffusion.sampling.levels import AnyLevels, Karras, Levels, Spacing, of_schedule, timesteps
+from imagegen_jax.diffusion.sampling.solver import AnySolver, Path
 
 
 class Sampler(Protocol):
@@ -22,7 +22,7 @@ class Sampler(Protocol):
         ...
 
 
-AnySampler = Annotated[Sampler, Choices("imagegen_jax.diffusion.sampler:Ancestral, DDIM, Solve")]
+AnySampler = Annotated[Sampler, Choices("imagegen_jax.diffusion.sampling.discrete_time:Ancestral, DDIM, Solve")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
-from imagegen_jax.core.bounds import Count, NonNegative
+from imagegen_jax.core.config.bounds import Count, NonNegative
 from imagegen_jax.core.model import PRNGKey, check_choice
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.multistep import check_order
-from imagegen_jax.diffusion.solver import (
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.sampling.multistep import check_order
+from imagegen_jax.diffusion.sampling.solver import (
     Levels,
     Samples,
     Table,

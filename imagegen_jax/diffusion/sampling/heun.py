@@ -9,12 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
-from imagegen_jax.core.bounds import Count, NonNegative, Positive
+from imagegen_jax.core.config.bounds import Count, NonNegative, Positive
 from imagegen_jax.core.model import PRNGKey
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.levels import karras
-from imagegen_jax.diffusion.process import EDM, AnyProcess, Process, at
-from imagegen_jax.diffusion.solver import Levels, Samples, check_levels, check_noise_scale, noise, scan, velocity
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.process import EDM, AnyProcess, Process, at
+from imagegen_jax.diffusion.sampling.levels import karras
+from imagegen_jax.diffusion.sampling.solver import (
+    Levels,
+    Samples,
+    check_levels,
+    check_noise_scale,
+    noise,
+    scan,
+    velocity,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import Annotated, Literal, Protocol, get_args
 import numpy as np
 from jaxtyping import Float64, Int
 
-from imagegen_jax.core.bounds import Count, NonNegative, Positive, Share
-from imagegen_jax.core.choices import Choices
-from imagegen_jax.core.files import read_file
+from imagegen_jax.core.config.bounds import Count, NonNegative, Positive, Share
+from imagegen_jax.core.config.choices import Choices
+from imagegen_jax.core.files.regular import read_file
 from imagegen_jax.core.model import check_choice
-from imagegen_jax.diffusion.preserving import VariancePreserving
-from imagegen_jax.diffusion.schedule import AnySchedule, LinearSchedule, Schedule
+from imagegen_jax.diffusion.process.discrete import AnySchedule, LinearSchedule, Schedule
+from imagegen_jax.diffusion.process.variance_preserving import VariancePreserving
 
 Levels = Float64[np.ndarray, " S+1"]
 Spacing = Literal["linear", "leading", "trailing", "quadratic"]
@@ -36,7 +36,8 @@ class NoiseLevels(Protocol):
 AnyLevels = Annotated[
     NoiseLevels,
     Choices(
-        "imagegen_jax.diffusion.levels:Karras, PolyExponential, EqualTimes, Spaced, ShiftedFlow, FromFile, Listed",
+        "imagegen_jax.diffusion.sampling.levels:Karras, PolyExponential, EqualTimes, Spaced",
+        "imagegen_jax.diffusion.sampling.levels:ShiftedFlow, FromFile, Listed",
     ),
 ]
 

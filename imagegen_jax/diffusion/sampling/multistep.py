@@ -10,10 +10,10 @@ import itertools
 
 import numpy as np
 
-from imagegen_jax.core.bounds import Count
+from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.model import PRNGKey
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.solver import (
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.sampling.solver import (
     Levels,
     Samples,
     Table,

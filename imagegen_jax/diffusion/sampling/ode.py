@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from imagegen_jax.core.bounds import Count, NonNegative
+from imagegen_jax.core.config.bounds import Count, NonNegative
 from imagegen_jax.core.model import PRNGKey
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.prediction import broadcast_rows
-from imagegen_jax.diffusion.process import EDM, AnyProcess, Process
-from imagegen_jax.diffusion.solver import Levels, Samples, check_levels, velocity
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.process.process import EDM, AnyProcess, Process
+from imagegen_jax.diffusion.sampling.solver import Levels, Samples, check_levels, velocity
 
 State = tuple[Float[Array, "b ..."], ...]  # arrays that lead with the same rows
 # Table 5.2 of Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I: places, stages, error of the result.

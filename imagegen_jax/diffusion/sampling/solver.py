@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import PRNGKey
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.prediction import broadcast_rows
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
 
 GAUSS = np.polynomial.legendre.leggauss(40)  # on [-1, 1], more than enough for exponentials over any step
 Levels = Float64[np.ndarray, " S+1"]
@@ -41,11 +41,11 @@ class Solver(Protocol):
 AnySolver = Annotated[
     Solver,
     Choices(
-        "imagegen_jax.diffusion.multistep:Euler, LMS, DEIS, PNDM",
-        "imagegen_jax.diffusion.heun:Heun, Restart",
-        "imagegen_jax.diffusion.ancestral:EulerAncestral, DDPMAncestral, ConsistencyMultistep",
-        "imagegen_jax.diffusion.exponential:DPMSolver, UniPC",
-        "imagegen_jax.diffusion.ode:RK45",
+        "imagegen_jax.diffusion.sampling.multistep:Euler, LMS, DEIS, PNDM",
+        "imagegen_jax.diffusion.sampling.heun:Heun, Restart",
+        "imagegen_jax.diffusion.sampling.ancestral:EulerAncestral, DDPMAncestral, ConsistencyMultistep",
+        "imagegen_jax.diffusion.sampling.exponential:DPMSolver, UniPC",
+        "imagegen_jax.diffusion.sampling.ode:RK45",
     ),
 ]
 

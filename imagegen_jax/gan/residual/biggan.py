@@ -2,7 +2,7 @@
 
 Part 0 of the latent makes the base; each block is given a part of its own, joined with the embedding, as the condition
 of its batch norms. Both networks are spectrally normalised, start orthogonal and attend to themselves at one size.
-Sampling may truncate the latents. BigGAN-deep is the same model with the networks of `gan.biggan_deep`.
+Sampling may truncate the latents. BigGAN-deep is the same model with the networks of `gan.residual.biggan_deep`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -32,12 +32,12 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.gan import conditional
-from imagegen_jax.gan.biggan_networks import Discriminator, Generator
-from imagegen_jax.gan.conditional import Judgement, Labels
 from imagegen_jax.gan.losses import AnyObjective, Hinge
 from imagegen_jax.gan.networks import AnyClassCritic, AnyClassGenerator
 from imagegen_jax.gan.regularizers import orthogonality
+from imagegen_jax.gan.residual import conditional
+from imagegen_jax.gan.residual.biggan_networks import Discriminator, Generator
+from imagegen_jax.gan.residual.conditional import Judgement, Labels
 from imagegen_jax.gan.truncation import check_truncation
 from imagegen_jax.nn.conditional_norm import MOMENTUM
 

@@ -14,12 +14,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative
 from imagegen_jax.core.model import Image
-from imagegen_jax.gan.conditional import Head, SelfAttention, check_attention, sizes, sum_pooled, vector_norm
+from imagegen_jax.gan.residual.conditional import Head, SelfAttention, check_attention, sizes, sum_pooled, vector_norm
+from imagegen_jax.gan.residual.spectral import SpectralDense, spectral_convolutions
 from imagegen_jax.gan.resnet import Convolution, Norm, batch_norm, double, halve
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.spectral import SpectralDense, spectral_convolutions
 
 BOTTLENECK = 4  # channels of a block over those of the convolutions within
 orthogonal = nn.initializers.orthogonal()

@@ -16,9 +16,9 @@ from flax.typing import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative
 from imagegen_jax.core.model import Image, PRNGKey
-from imagegen_jax.gan.conditional import (
+from imagegen_jax.gan.residual.conditional import (
     Head,
     SelfAttention,
     check_attention,
@@ -27,9 +27,9 @@ from imagegen_jax.gan.conditional import (
     sum_pooled,
     vector_norm,
 )
+from imagegen_jax.gan.residual.spectral import SpectralDense, spectral_convolutions
 from imagegen_jax.gan.resnet import DownBlock, UpBlock, batch_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.spectral import SpectralDense, spectral_convolutions
 
 Start = Literal["orthogonal", "normal"]  # how kernels and embeddings start; "normal" is N(0, 0.02)
 

@@ -13,14 +13,14 @@ import optax
 from flax.typing import Initializer
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.arrays.random import normal_rows, streams
 from imagegen_jax.core.model import PRNGKeys, Scalar
-from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.losses import Objective, logit_metrics
+from imagegen_jax.gan.residual.spectral import SpectralConv, SpectralDense, SpectralEmbed
 from imagegen_jax.gan.resnet import Layer, Norm, batch_norm
 from imagegen_jax.nn.conditional_norm import ClassBatchNorm, VectorBatchNorm
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.spectral import SpectralConv, SpectralDense, SpectralEmbed
 
 Labels = Int[Array, " b"] | None  # None: the model knows no classes
 LabelUse = Literal["projection", "acgan", "none"]

@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, Shape
+from imagegen_jax.core.arrays.random import streams
+from imagegen_jax.core.config.bounds import Count, Natural, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -35,9 +36,9 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.core.random import streams
-from imagegen_jax.gan import conditional
-from imagegen_jax.gan.conditional import (
+from imagegen_jax.gan.losses import AnyObjective, Hinge
+from imagegen_jax.gan.residual import conditional
+from imagegen_jax.gan.residual.conditional import (
     Head,
     Judgement,
     Labels,
@@ -48,11 +49,10 @@ from imagegen_jax.gan.conditional import (
     sizes,
     sum_pooled,
 )
-from imagegen_jax.gan.losses import AnyObjective, Hinge
+from imagegen_jax.gan.residual.spectral import SpectralDense, spectral_convolutions
 from imagegen_jax.gan.resnet import DownBlock, UpBlock, batch_norm, plain
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.spectral import SpectralDense, spectral_convolutions
 
 
 class Generator(nn.Module):

@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.gan.style.equalized import EqualDense
 from imagegen_jax.nn.conditional_norm import modulated
-from imagegen_jax.nn.equalized import EqualDense
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 

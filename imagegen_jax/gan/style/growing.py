@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural
+from imagegen_jax.core.config.bounds import Count, Natural
 from imagegen_jax.core.model import Image, Scalar
 from imagegen_jax.nn.resample import upsample_nearest
 from imagegen_jax.nn.upfirdn import Taps, downsample

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.model import PRNGKey, PRNGKeys
-from imagegen_jax.nn.equalized import EqualDense, bias_activation
+from imagegen_jax.gan.style.equalized import EqualDense, bias_activation
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.upfirdn import BINOMIAL, Taps, convolve, convolve_up
 

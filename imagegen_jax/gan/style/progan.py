@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
+from imagegen_jax.core.arrays.random import streams
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -33,14 +34,13 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.core.random import streams
-from imagegen_jax.gan import conditional
-from imagegen_jax.gan.conditional import Judgement, Labels
-from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
 from imagegen_jax.gan.losses import AnyObjective, Wasserstein
-from imagegen_jax.gan.progan_networks import Discriminator, Generator
 from imagegen_jax.gan.regularizers import gradient_penalty
-from imagegen_jax.gan.stylegan2_networks import resolutions
+from imagegen_jax.gan.residual import conditional
+from imagegen_jax.gan.residual.conditional import Judgement, Labels
+from imagegen_jax.gan.style.growing import Growth, Stage, at_stage, enlarged, stretch
+from imagegen_jax.gan.style.progan_networks import Discriminator, Generator
+from imagegen_jax.gan.style.stylegan2_networks import resolutions
 
 
 @dataclasses.dataclass(frozen=True)

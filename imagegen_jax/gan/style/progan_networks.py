@@ -14,12 +14,12 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count
+from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.model import Image, Scalar
-from imagegen_jax.gan.growing import BOX, fade
-from imagegen_jax.gan.stylegan2_networks import Labels, channels, resolutions
-from imagegen_jax.nn.deviation import append_deviation
-from imagegen_jax.nn.equalized import EqualConv, EqualDense, bias_activation, normalise
+from imagegen_jax.gan.style.deviation import append_deviation
+from imagegen_jax.gan.style.equalized import EqualConv, EqualDense, bias_activation, normalise
+from imagegen_jax.gan.style.growing import BOX, fade
+from imagegen_jax.gan.style.stylegan2_networks import Labels, channels, resolutions
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest
 from imagegen_jax.nn.upfirdn import Taps, convolve, convolve_up, downsample

@@ -19,8 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
+from imagegen_jax.core.arrays.random import normal_rows, streams
 from imagegen_jax.core.capabilities import Styles
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -36,14 +37,13 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.core.random import normal_rows, streams
-from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, stretch
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
-from imagegen_jax.gan.progan_networks import Discriminator
 from imagegen_jax.gan.regularizers import zero_centred_penalty
-from imagegen_jax.gan.stylegan2_networks import Labels, resolutions
-from imagegen_jax.gan.stylegan_networks import Generator
-from imagegen_jax.gan.styles import follow, mix, truncate
+from imagegen_jax.gan.style.growing import Growth, Stage, at_stage, enlarged, stretch
+from imagegen_jax.gan.style.progan_networks import Discriminator
+from imagegen_jax.gan.style.stylegan2_networks import Labels, resolutions
+from imagegen_jax.gan.style.stylegan_networks import Generator
+from imagegen_jax.gan.style.styles import follow, mix, truncate
 from imagegen_jax.gan.truncation import check_truncation
 from imagegen_jax.nn.upfirdn import BINOMIAL
 

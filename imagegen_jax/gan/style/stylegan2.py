@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape, Share
+from imagegen_jax.core.arrays.random import normal_rows, streams
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -32,12 +33,11 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.augment import Adaptive, AnyAugmentation
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.regularizers import path_lengths, zero_centred_penalty
-from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, Labels, resolutions
-from imagegen_jax.gan.styles import follow, mix, truncate
+from imagegen_jax.gan.style.stylegan2_networks import Discriminator, Generator, Labels, resolutions
+from imagegen_jax.gan.style.styles import follow, mix, truncate
 from imagegen_jax.gan.truncation import check_truncation
 
 Styles = Float[Array, "b l d"]  # a style for each layer, from coarse to fine

@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, NonNegative
+from imagegen_jax.core.config.bounds import Count, NonNegative
 from imagegen_jax.core.model import Image, PRNGKeys
-from imagegen_jax.nn.deviation import append_deviation
-from imagegen_jax.nn.equalized import EqualConv, EqualDense, normalise
-from imagegen_jax.nn.modulated import StyledConv, ToImage
+from imagegen_jax.gan.style.deviation import append_deviation
+from imagegen_jax.gan.style.equalized import EqualConv, EqualDense, normalise
+from imagegen_jax.gan.style.modulated import StyledConv, ToImage
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import pyramid
 from imagegen_jax.nn.upfirdn import BINOMIAL, Taps, upsample

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, NonNegative
+from imagegen_jax.core.config.bounds import Count, NonNegative
 from imagegen_jax.core.model import PRNGKey, PRNGKeys, Scalar
-from imagegen_jax.gan.growing import fade
-from imagegen_jax.gan.progan_networks import Conv
-from imagegen_jax.gan.stylegan2_networks import Labels, Mapping, channels, resolutions
-from imagegen_jax.nn.adain import AdaIN
-from imagegen_jax.nn.equalized import EqualConv, bias_activation
+from imagegen_jax.gan.style.adain import AdaIN
+from imagegen_jax.gan.style.equalized import EqualConv, bias_activation
+from imagegen_jax.gan.style.growing import fade
+from imagegen_jax.gan.style.progan_networks import Conv
+from imagegen_jax.gan.style.stylegan2_networks import Labels, Mapping, channels, resolutions
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest
 from imagegen_jax.nn.upfirdn import BINOMIAL, Taps

@@ -18,7 +18,8 @@ import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
+from imagegen_jax.core.arrays.random import streams
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -33,10 +34,9 @@ from imagegen_jax.core.model import (
     check_condition_rows,
     check_images,
 )
-from imagegen_jax.core.random import streams
 from imagegen_jax.gan.losses import AnyObjective, LeastSquares, logit_metrics
+from imagegen_jax.gan.translation.patch import PatchDiscriminator, weight_init
 from imagegen_jax.nn.norm import instance_norm
-from imagegen_jax.nn.patch import PatchDiscriminator, weight_init
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative
 from imagegen_jax.nn.norm import BatchNorm, Norm, instance_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import BelowOne, Count, NonNegative, Shape
+from imagegen_jax.core.config.bounds import BelowOne, Count, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -33,9 +33,9 @@ from imagegen_jax.core.model import (
     check_images,
 )
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
+from imagegen_jax.gan.translation.patch import PatchDiscriminator, weight_init
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.norm import BatchNorm
-from imagegen_jax.nn.patch import PatchDiscriminator, weight_init
 from imagegen_jax.nn.precision import Dtype
 from imagegen_jax.nn.strided import Double, Halve
 

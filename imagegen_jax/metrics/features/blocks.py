@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Shaped
 
-from imagegen_jax.core.shard import batch_sharding, replicated
+from imagegen_jax.core.arrays.shard import batch_sharding, replicated
 
 PAIR_ROWS = 1024  # rows of one device in a tile of pairs
 PAIR_COLUMNS = 8192  # columns of a tile: 64 MiB of float64 with the rows above

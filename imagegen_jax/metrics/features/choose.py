@@ -6,10 +6,10 @@ from typing import Any
 
 from imagegen_jax.data import TFDS, Digits, Source
 from imagegen_jax.data.remedy import Remedy, SettingError
-from imagegen_jax.metrics.classifier import trained_classifier
-from imagegen_jax.metrics.extractor import Extractor, Pixels, random_network
-from imagegen_jax.metrics.inception import inception
-from imagegen_jax.metrics.mobilenet import mobilenet
+from imagegen_jax.metrics.features.classifier import trained_classifier
+from imagegen_jax.metrics.features.extractor import Extractor, Pixels, random_network
+from imagegen_jax.metrics.features.inception import inception
+from imagegen_jax.metrics.features.mobilenet import mobilenet
 
 WITH_CLASSIFIER = ("mnist", "fashion_mnist", "kmnist", "emnist")  # TFDS sets whose default extractor it is
 EXTRACTORS = "classifier, inception[:FILE], mobilenet:PATH, random, pixels"

@@ -21,23 +21,23 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.claim import LiveRunError
+from imagegen_jax.core.arrays.image import to_float
+from imagegen_jax.core.arrays.shard import MeshShape, replicated
+from imagegen_jax.core.checkpoints.stored import Stored
 from imagegen_jax.core.compile import jit
+from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment, row_shapes
-from imagegen_jax.core.files import cache_root
-from imagegen_jax.core.image import to_float
+from imagegen_jax.core.files.claim import LiveRunError
+from imagegen_jax.core.files.regular import cache_root
 from imagegen_jax.core.loop import train
 from imagegen_jax.core.model import Aux, Batch, Inputs, Nets, Phase, PRNGKey, Scalar, check_labels
 from imagegen_jax.core.model import check_images as check_shapes
 from imagegen_jax.core.optim import AdamW, CosineDecay
 from imagegen_jax.core.program import abstract_state
-from imagegen_jax.core.serial import to_dict
-from imagegen_jax.core.shard import MeshShape, replicated
 from imagegen_jax.core.state import networks
-from imagegen_jax.core.stored import Stored
 from imagegen_jax.data.source import Dataset, Source
-from imagegen_jax.metrics.blocks import local_mesh
-from imagegen_jax.metrics.extractor import Features, Images, check_images, hash_tree, split_rows
+from imagegen_jax.metrics.features.blocks import local_mesh
+from imagegen_jax.metrics.features.extractor import Features, Images, check_images, hash_tree, split_rows
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 TRAINING_IMAGES = 200_000  # seen in all, with repetitions

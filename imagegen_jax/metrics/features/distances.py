@@ -12,10 +12,10 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.model import Image, Nets
-from imagegen_jax.metrics import lpips
-from imagegen_jax.metrics.choose import EXTRACTORS, extractor_of
-from imagegen_jax.metrics.classifier import Classifier, ClassifierFeatures
-from imagegen_jax.metrics.extractor import Features, Network
+from imagegen_jax.metrics.features import lpips
+from imagegen_jax.metrics.features.choose import EXTRACTORS, extractor_of
+from imagegen_jax.metrics.features.classifier import Classifier, ClassifierFeatures
+from imagegen_jax.metrics.features.extractor import Features, Network
 
 DISTANCES = f"lpips:alex,TOWER_FILE,HEADS_FILE (or vgg), {EXTRACTORS}"
 LARGEST = 256  # pixels of what LPIPS is shown (Karras et al. 2020, arXiv 1912.04958, appendix D)
@@ -26,9 +26,9 @@ Distances = Float[Array, " n"]
 def distance_of(word: str, image_shape: tuple[int, int, int], source: Any, quiet: bool = False) -> Partial:
     """The distance that `word` names: (images, images) in [-1, 1] of `image_shape` -> float32 [N], over its weights.
 
-    It is LPIPS, or the mean squared difference of what an extractor of `metrics.choose` finds in the images; one that
-    averages over positions does not see where things are. `source` is the data that a classifier is trained on. Raises
-    ValueError for another word and images that it cannot take, and as `extractor_of` and `lpips.load` do.
+    It is LPIPS, or the mean squared difference of what an extractor of `metrics.features.choose` finds in the images;
+    one that averages over positions does not see where things are. `source` is the data that a classifier is trained
+    on. Raises ValueError for another word and images that it cannot take, and as `extractor_of` and `lpips.load` do.
     """
     name, _, rest = word.partition(":")
     if name == "pixels":
@@ -87,5 +87,5 @@ def _reduced(x: Image, factor: int) -> Image:
 
 
 def _resized(x: Image, size: int) -> Image:
-    """Without the rounding of `metrics.resize`, which has no gradient."""
+    """Without the rounding of `metrics.features.resize`, which has no gradient."""
     return jax.image.resize(x, (x.shape[0], size, size, x.shape[3]), "cubic")

@@ -15,12 +15,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
+from imagegen_jax.core.arrays.image import to_float
+from imagegen_jax.core.arrays.shard import batch_sharding, replicated
 from imagegen_jax.core.compile import jit
-from imagegen_jax.core.given import check_integer, check_seed
-from imagegen_jax.core.image import to_float
-from imagegen_jax.core.shard import batch_sharding, replicated
-from imagegen_jax.metrics.blocks import local_mesh
-from imagegen_jax.metrics.resize import KINDS, resize
+from imagegen_jax.core.config.given import check_integer, check_seed
+from imagegen_jax.metrics.features.blocks import local_mesh
+from imagegen_jax.metrics.features.resize import KINDS, resize
 
 Images = UInt8[np.ndarray | Array, "n h w c"]  # 0..255
 Features = Mapping[str, Float[np.ndarray | Array, "n d"]]
@@ -36,7 +36,7 @@ class Extractor(Protocol):
 
     @property
     def resize(self) -> str:
-        """How images come to the size that it takes: one of `imagegen_jax.metrics.resize.KINDS`, or words."""
+        """How images come to the size that it takes: one of `imagegen_jax.metrics.features.resize.KINDS`, or words."""
 
     @property
     def fingerprint(self) -> str:

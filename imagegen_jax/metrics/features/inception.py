@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.files import cache_root
-from imagegen_jax.metrics.extractor import Features, Network
-from imagegen_jax.metrics.weights import read_weights, select
+from imagegen_jax.core.files.regular import cache_root
+from imagegen_jax.metrics.features.extractor import Features, Network
+from imagegen_jax.metrics.features.weights import read_weights, select
 
 SIZE = 299
 CLASSES = 1008
@@ -36,8 +36,8 @@ def inception(path: str | pathlib.Path | None = None, resize: str = "clean", tap
       path: pytorch-fid's file, which must have the published SHA-256, or an `.npz` with the same names and layouts
         (`np.savez(path, **read_weights(file))`), whose content is not checked beyond names and shapes. None:
         `weights/pt_inception-2015-12-05-6726825d.pth` in the cache folder.
-      resize: one of `imagegen_jax.metrics.resize.KINDS`. FID differs between them: "clean_float" is clean-fid's,
-        "legacy_torch" pytorch-fid's, "legacy_tf" that of the first code.
+      resize: one of `imagegen_jax.metrics.features.resize.KINDS`. FID differs between them: "clean_float" is
+        clean-fid's, "legacy_torch" pytorch-fid's, "legacy_tf" that of the first code.
       taps: which features to return, of those of `InceptionV3`.
 
     Raises:

@@ -14,9 +14,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, UInt8
 
+from imagegen_jax.core.arrays.image import to_float
 from imagegen_jax.core.compile import jit
-from imagegen_jax.core.image import to_float
-from imagegen_jax.metrics.weights import read_weights, select
+from imagegen_jax.metrics.features.weights import read_weights, select
 
 Images = UInt8[np.ndarray | Array, "n h w 3"] | Float[np.ndarray | Array, "n h w 3"]
 Weights = Mapping[str, Array | np.ndarray]

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from imagegen_jax.metrics.extractor import Features, Network
-from imagegen_jax.metrics.weights import read_weights, select
+from imagegen_jax.metrics.features.extractor import Features, Network
+from imagegen_jax.metrics.features.weights import read_weights, select
 
 BLOCKS = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024)  # features of conv_pw_1 .. conv_pw_12
 HALVED = (2, 4, 6, 12)  # blocks whose depthwise convolution has stride 2
@@ -28,7 +28,7 @@ def mobilenet(path: str | pathlib.Path, resize: str = "clean", size: int = 224) 
     Args:
       path: an `.npz` of Keras' weights of width 1.0, "conv1/kernel", "conv1_bn/gamma" ...,
         in Keras' layouts, or a folder with one such file. What it holds beyond the twelfth block is not used.
-      resize: one of `imagegen_jax.metrics.resize.KINDS`.
+      resize: one of `imagegen_jax.metrics.features.resize.KINDS`.
       size: height and width that the network is given; it was trained at 224.
 
     Raises:

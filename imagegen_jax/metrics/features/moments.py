@@ -15,8 +15,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Float64, Shaped
 
-from imagegen_jax.core.npz import read_arrays
-from imagegen_jax.metrics.blocks import Place, check_widths, checked, default_place
+from imagegen_jax.core.files.npz import read_arrays
+from imagegen_jax.metrics.features.blocks import Place, check_widths, checked, default_place
 
 ROWS = 8192  # rows of one device in a block: 128 MiB of float64 at 2048 features
 

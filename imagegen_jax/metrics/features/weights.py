@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from imagegen_jax.core.files import open_regular
-from imagegen_jax.core.weight_files import read_weight_file
+from imagegen_jax.core.files.regular import open_regular
+from imagegen_jax.core.files.weight_files import read_weight_file
 
 
 def read_weights(path: str | pathlib.Path, sha256: str | None = None) -> dict[str, np.ndarray]:
-    """Reads the arrays of a file of weights, by name, as `core.weight_files.read_weight_file` does.
+    """Reads the arrays of a file of weights, by name, as `core.files.weight_files.read_weight_file` does.
 
     Raises:
       FileNotFoundError: there is no such file.

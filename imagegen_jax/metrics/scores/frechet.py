@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from imagegen_jax.core.given import check_integer, check_seed
-from imagegen_jax.metrics.blocks import check_widths, checked, checked_pair
-from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.core.config.given import check_integer, check_seed
+from imagegen_jax.metrics.features.blocks import check_widths, checked, checked_pair
+from imagegen_jax.metrics.features.moments import Moments
 
 
 def frechet_distance(a: Moments, b: Moments, names: tuple[str, str] = ("a", "b")) -> float:

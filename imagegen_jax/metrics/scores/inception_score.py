@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from imagegen_jax.core.given import check_integer, check_seed
-from imagegen_jax.metrics.blocks import checked
+from imagegen_jax.core.config.given import check_integer, check_seed
+from imagegen_jax.metrics.features.blocks import checked
 
 
 class InceptionScore(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from imagegen_jax import moved
-from imagegen_jax.core.given import check_integer, check_number, check_seed
+from imagegen_jax.core.config.given import check_integer, check_number, check_seed
 
 __getattr__ = moved.attributes(__name__)
 

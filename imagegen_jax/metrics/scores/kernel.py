@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Shaped
 
-from imagegen_jax.core.given import check_integer, check_number, check_seed
-from imagegen_jax.metrics.blocks import (
+from imagegen_jax.core.config.given import check_integer, check_number, check_seed
+from imagegen_jax.metrics.features.blocks import (
     Anywhere,
     Block,
     Place,

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from imagegen_jax.core.given import check_integer
-from imagegen_jax.metrics.blocks import Anywhere, Block, Place, checked_pair, default_place, squared_distances
+from imagegen_jax.core.config.given import check_integer
+from imagegen_jax.metrics.features.blocks import Anywhere, Block, Place, checked_pair, default_place, squared_distances
 
 
 class Manifold(NamedTuple):

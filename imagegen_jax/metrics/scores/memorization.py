@@ -15,9 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.given import check_integer, check_seed
-from imagegen_jax.core.shard import batch_sharding, replicated
-from imagegen_jax.metrics.blocks import local_mesh
+from imagegen_jax.core.arrays.shard import batch_sharding, replicated
+from imagegen_jax.core.config.given import check_integer, check_seed
+from imagegen_jax.metrics.features.blocks import local_mesh
 
 Features = Num[Array | np.ndarray, "n d"]
 

@@ -7,22 +7,22 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from imagegen_jax.metrics.classes import has_names
-from imagegen_jax.metrics.frechet import fid_infinity, frechet_distance, per_class
-from imagegen_jax.metrics.inception_score import inception_score
-from imagegen_jax.metrics.interval import (
+from imagegen_jax.metrics.features.moments import Moments
+from imagegen_jax.metrics.scores.classes import has_names
+from imagegen_jax.metrics.scores.frechet import fid_infinity, frechet_distance, per_class
+from imagegen_jax.metrics.scores.inception_score import inception_score
+from imagegen_jax.metrics.scores.interval import (
     ConfidenceInterval,
     bootstrap,
     distance_interval,
     proportion_interval,
     subset_interval,
 )
-from imagegen_jax.metrics.kernel import gaussian_mmd, kid
-from imagegen_jax.metrics.manifold import manifold_scores
-from imagegen_jax.metrics.memorization import authenticity, c_t_score, nearest
-from imagegen_jax.metrics.modes import class_frequencies, modes_covered, reverse_kl
-from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.pair import Pair, Score, Side, classes_of, feature_rows, logits_of, required
+from imagegen_jax.metrics.scores.kernel import gaussian_mmd, kid
+from imagegen_jax.metrics.scores.manifold import manifold_scores
+from imagegen_jax.metrics.scores.memorization import authenticity, c_t_score, nearest
+from imagegen_jax.metrics.scores.modes import class_frequencies, modes_covered, reverse_kl
+from imagegen_jax.metrics.scores.pair import Pair, Score, Side, classes_of, feature_rows, logits_of, required
 
 DRAWS = 200  # of the bootstrap
 WIDEST = 512  # features that a bootstrap of the Fréchet distance is affordable for: its time grows with their cube

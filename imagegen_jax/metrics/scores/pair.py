@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 
-from imagegen_jax.metrics.classes import Classes, paired_classes
-from imagegen_jax.metrics.extractor import Extractor
-from imagegen_jax.metrics.interval import ConfidenceInterval
+from imagegen_jax.metrics.features.extractor import Extractor
 from imagegen_jax.metrics.scale import DISTANCE, Scale
+from imagegen_jax.metrics.scores.classes import Classes, paired_classes
+from imagegen_jax.metrics.scores.interval import ConfidenceInterval
 
 T = TypeVar("T")
 Side = Literal["samples", "references", "held-out images"]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.given import check_integer
+from imagegen_jax.core.config.given import check_integer
 from imagegen_jax.core.model import PRNGKey
 
 Latents = Float[Array, "n *d"]

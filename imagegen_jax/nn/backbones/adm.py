@@ -16,10 +16,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from imagegen_jax.core.bounds import BelowOne, Count, Natural, Positive
+from imagegen_jax.core.config.bounds import BelowOne, Count, Natural, Positive
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
-from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.backbones.unet import check_halvings
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_in_uniform
@@ -27,7 +28,6 @@ from imagegen_jax.nn.multihead import CrossAttention, Implementation, attend, in
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest, with_source
-from imagegen_jax.nn.unet import check_halvings
 from imagegen_jax.nn.upfirdn import downsample
 
 EPSILON = 1e-5  # of all norms

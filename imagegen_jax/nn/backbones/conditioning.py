@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
+from imagegen_jax.core.arrays.random import bernoulli_rows, fold_rows
 from imagegen_jax.core.model import (
     Batch,
     PRNGKeys,
@@ -20,7 +21,6 @@ from imagegen_jax.core.model import (
     condition_rows,
     one_hot_labels,
 )
-from imagegen_jax.core.random import bernoulli_rows, fold_rows
 
 
 class Conditioning(NamedTuple):

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Protocol, TypeVar, runtime_checkable
 import flax.linen as nn
 from jaxtyping import Array, Float, Num
 
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import PRNGKeys
-from imagegen_jax.nn.conditioning import Conditioning
+from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.module import Module
 
 
@@ -24,11 +24,11 @@ class Network(Module, Protocol):
 AnyNetwork = Annotated[
     Network,
     Choices(
-        "imagegen_jax.nn.unet:UNet",
-        "imagegen_jax.nn.adm:ADM",
-        "imagegen_jax.nn.song:SongUNet",
-        "imagegen_jax.nn.edm2:EDM2UNet",
-        "imagegen_jax.nn.dit:DiT",
+        "imagegen_jax.nn.backbones.unet:UNet",
+        "imagegen_jax.nn.backbones.adm:ADM",
+        "imagegen_jax.nn.backbones.ncsnpp:SongUNet",
+        "imagegen_jax.nn.backbones.edm2:EDM2UNet",
+        "imagegen_jax.nn.backbones.dit:DiT",
     ),
 ]
 
@@ -54,8 +54,8 @@ class ImageClassifier(Module, Protocol):
         ...
 
 
-AnyImageClassifier = Annotated[ImageClassifier, Choices("imagegen_jax.nn.adm:ADMClassifier")]
-AnyUncertainty = Annotated[LossNetwork, Choices("imagegen_jax.nn.edm2:Uncertainty")]
+AnyImageClassifier = Annotated[ImageClassifier, Choices("imagegen_jax.nn.backbones.adm:ADMClassifier")]
+AnyUncertainty = Annotated[LossNetwork, Choices("imagegen_jax.nn.backbones.edm2:Uncertainty")]
 
 
 @runtime_checkable

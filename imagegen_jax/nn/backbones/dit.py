@@ -10,9 +10,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from imagegen_jax.core.bounds import BelowOne, Count
+from imagegen_jax.core.config.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
-from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import positions, sinusoidal
 from imagegen_jax.nn.multihead import Implementation, MultiHeadAttention, check_heads

@@ -17,15 +17,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from imagegen_jax.core.bounds import BelowOne, Count
+from imagegen_jax.core.config.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.core.optim import unit_magnitude
-from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.backbones.unet import check_halvings
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.multihead import Implementation, attend
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest, with_source
-from imagegen_jax.nn.unet import check_halvings
 from imagegen_jax.nn.upfirdn import convolve, downsample
 
 LIMIT = 256.0  # on what a block puts out, for half precision

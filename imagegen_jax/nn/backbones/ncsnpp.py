@@ -17,10 +17,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from imagegen_jax.core.bounds import BelowOne, Count
+from imagegen_jax.core.config.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
-from imagegen_jax.nn.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.backbones.unet import check_halvings, conv
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.init import fan_avg_uniform
@@ -28,7 +29,6 @@ from imagegen_jax.nn.multihead import Implementation
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import with_source
-from imagegen_jax.nn.unet import check_halvings, conv
 from imagegen_jax.nn.upfirdn import Taps, convolve_down, downsample, upsample
 
 HALF = math.sqrt(0.5)  # keeps the variance of a sum of two

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from imagegen_jax.core.loops import NHWC, for_loops
+from imagegen_jax.core.arrays.conv_layout import NHWC, for_loops
 
 pytestmark = pytest.mark.versions
 

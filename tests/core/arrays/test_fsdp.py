@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import pytest
 from experiments.ddpm_cifar10 import experiment
 
+from imagegen_jax.core.arrays.shard import MeshShape, bytes_per_device
 from imagegen_jax.core.experiment import model_row_shapes
 from imagegen_jax.core.program import abstract_state
-from imagegen_jax.core.shard import MeshShape, bytes_per_device
-from imagegen_jax.core.summary import size_in_bytes
+from imagegen_jax.core.reporting.summary import size_in_bytes
 
 pytestmark = pytest.mark.versions
 

@@ -1,9 +1,9 @@
-"""`core.random`: each row draws by itself."""
+"""`core.arrays.random`: each row draws by itself."""
 
 import jax
 import numpy as np
 
-from imagegen_jax.core.random import bernoulli_rows, fold_rows, integer_rows, normal_rows, streams, uniform_rows
+from imagegen_jax.core.arrays.random import bernoulli_rows, fold_rows, integer_rows, normal_rows, streams, uniform_rows
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.draw import panels
-from imagegen_jax.core.serial import from_dict, to_dict
-from imagegen_jax.core.space import Latents, Pixels, Space, picture_of, sample_shape, space_of
+from imagegen_jax.core.arrays.space import Latents, Pixels, Space, picture_of, sample_shape, space_of
+from imagegen_jax.core.config.serial import from_dict, to_dict
+from imagegen_jax.core.drawing.draw import panels
 from imagegen_jax.metrics.sets import ArraySet, SampleSet
 
 RNG = np.random.default_rng(0)

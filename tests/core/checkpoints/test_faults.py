@@ -17,15 +17,15 @@ import pytest
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.core.claim import RunFolderError
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
+from imagegen_jax.core.checkpoints.fingerprint import _program, fingerprint, prints
+from imagegen_jax.core.checkpoints.stored import CheckpointError, Stored
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.fingerprint import _program, fingerprint, prints
+from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.model import Aux
 from imagegen_jax.core.optim import SGD, Adam, CosineDecay
-from imagegen_jax.core.pending import NonFiniteError
-from imagegen_jax.core.shard import MeshShape
-from imagegen_jax.core.stored import CheckpointError, Stored
+from imagegen_jax.core.reporting.pending import NonFiniteError
 
 pytestmark = pytest.mark.versions
 
@@ -178,7 +178,7 @@ def test_a_second_live_run_is_refused_and_a_kill_frees_the_folder(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(f"""
             import pathlib, time
-            from imagegen_jax.core.claim import Lock
+            from imagegen_jax.core.files.claim import Lock
             lock = Lock(pathlib.Path({str(tmp_path)!r}))
             print("held", flush=True)
             time.sleep(600)
@@ -243,7 +243,7 @@ def test_the_check_precedes_every_save(tmp_path):
 def test_a_signal_saves_at_the_next_step_and_leaves_with_its_code(tmp_path, signum, whole):
     program = textwrap.dedent("""
         import dataclasses, sys
-        sys.path.insert(0, "tests")
+        sys.path[:0] = ["tests", "tests/core/checkpoints"]
         from test_faults import EXPERIMENT
         from imagegen_jax import main
         main(dataclasses.replace(EXPERIMENT, steps=1_000_000, checkpoint_every=10**6, sample_every=0, log_every=50))
@@ -274,9 +274,9 @@ def test_a_disk_that_fills_up_is_an_error_and_the_last_checkpoint_stays(tmp_path
     """A file-size limit stands in for the full disk: the write of the second checkpoint fails in the middle."""
     program = textwrap.dedent("""
         import dataclasses, pathlib, resource, signal, sys
-        sys.path.insert(0, "tests")
+        sys.path[:0] = ["tests", "tests/core/checkpoints"]
         import imagegen_jax as ig
-        from imagegen_jax.core.stored import CheckpointError
+        from imagegen_jax.core.checkpoints.stored import CheckpointError
         from test_faults import EXPERIMENT
         folder = sys.argv[1]
         ig.fit(dataclasses.replace(EXPERIMENT, steps=4), folder, quiet=True)
@@ -285,7 +285,7 @@ def test_a_disk_that_fills_up_is_an_error_and_the_last_checkpoint_stays(tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, largest // 2))
         try:
             ig.fit(EXPERIMENT, folder, resume_with_changes=True, quiet=True)
-        except (CheckpointError, OSError, ig.core.claim.RunFolderError) as error:
+        except (CheckpointError, OSError, ig.core.files.claim.RunFolderError) as error:
             print(type(error).__name__, error)
     """)
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=120)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from imagegen_jax.core import hush
+from imagegen_jax.core.checkpoints import hush
 
 pytestmark = pytest.mark.versions
 

@@ -14,14 +14,14 @@ from toy_experiment import experiment as toy
 from toys import Regression, ToyData
 
 from imagegen_jax import Experiment
-from imagegen_jax.core.bounds import BelowOne, Count, Positive, Range, check_fields
+from imagegen_jax.core.config.bounds import BelowOne, Count, Positive, Range, check_fields
+from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.serial import fields_of, from_dict, to_dict
 from imagegen_jax.core.optim import SGD, Adam, AdamW, CosineDecay, LinearDecay, RMSprop, WarmUp
-from imagegen_jax.core.override import override, parse_overrides
-from imagegen_jax.core.serial import fields_of, from_dict, to_dict
-from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.guidances import GuidanceInterval
-from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.guidance.fields import GuidanceInterval
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.sampling.heun import Heun
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.recipes.shipped import recipes
 
 pytestmark = pytest.mark.versions

@@ -13,14 +13,14 @@ import pytest
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.core.draw import check_conditions, class_rows
-from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.log import Progress, duration
+from imagegen_jax.core.config.frozen_map import FrozenMap
+from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.serial import differences, from_dict, to_dict
+from imagegen_jax.core.drawing.draw import check_conditions, class_rows
 from imagegen_jax.core.optim import SGD, Adam, ClipWeights, CosineDecay
-from imagegen_jax.core.override import override, parse_overrides
-from imagegen_jax.core.serial import differences, from_dict, to_dict
+from imagegen_jax.core.reporting.log import Progress, duration
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.sampler import DDIM, Ancestral
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
 from imagegen_jax.recipes.shipped import recipes
 
 pytestmark = pytest.mark.versions
@@ -57,7 +57,7 @@ def test_classes_from_elsewhere_are_rebuilt_only_when_named():
 
 
 @pytest.mark.parametrize(
-    "tag", ["os:system", "imagegen_jax.core.optim:Nothing", "imagegen_jax.core.optim:math", "imagegen_jax.run:fit"]
+    "tag", ["os:system", "imagegen_jax.core.optim:Nothing", "imagegen_jax.core.optim:math", "imagegen_jax.core.run:fit"]
 )
 def test_a_file_cannot_name_anything_but_a_dataclass(tag):
     with pytest.raises(ValueError, match=tag.split(":")[-1]):

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import imagegen_jax as ig
-from imagegen_jax.core import folder as folders
-from imagegen_jax.core.serial import from_dict
-from imagegen_jax.core.stored import Stored
+from imagegen_jax.core import run_folder as folders
+from imagegen_jax.core.checkpoints.stored import Stored
+from imagegen_jax.core.config.serial import from_dict
 
-REFERENCE = pathlib.Path(__file__).parent / "reference"
+REFERENCE = pathlib.Path(__file__).parents[2] / "reference"
 EXPERIMENTS = json.loads((REFERENCE / "old_experiments.json").read_text())
 NAMES = json.loads((REFERENCE / "old_names.json").read_text())
 RUNS = ("edm_digits", "vae_mnist", "dcgan_mnist", "dit_b4_imagenet256")

@@ -13,19 +13,19 @@ import typing
 import pytest
 
 import imagegen_jax as ig
-from imagegen_jax.core.bounds import Share
-from imagegen_jax.core.choices import Choices, is_protocol, options_of
+from imagegen_jax.core.config.bounds import Share
+from imagegen_jax.core.config.choices import Choices, is_protocol, options_of
+from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.ema import PowerFunction
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.override import override, parse_overrides
-from imagegen_jax.core.serial import from_dict, to_dict
-from imagegen_jax.diffusion.weighting import P2
+from imagegen_jax.diffusion.process.weighting import P2
 
 MINE = """
     import dataclasses
     import flax.linen as nn
     import jax.numpy as jnp
-    from imagegen_jax.core.bounds import Share
+    from imagegen_jax.core.config.bounds import Share
 
     @dataclasses.dataclass(frozen=True)
     class Jump:
@@ -249,7 +249,7 @@ ALIKE = {  # called alike, but for something else
 
 
 def test_importing_a_model_imports_its_defaults_alone():
-    code = "import sys, imagegen_jax.diffusion.diffusion; print(*sys.modules)"
+    code = "import sys, imagegen_jax.diffusion.models.diffusion; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     tags = [
         tag
@@ -258,5 +258,7 @@ def test_importing_a_model_imports_its_defaults_alone():
         for tag in options_of(one).names.values()
     ]
     chosen = {tag.partition(":")[0] for tag in tags}
-    assert chosen & set(modules) == {"imagegen_jax.nn.unet", "imagegen_jax.diffusion.heun"}
-    assert not {"imagegen_jax.nn.vdm", "imagegen_jax.gan", "imagegen_jax.vae"} & set(modules)
+    assert chosen & set(modules) == {"imagegen_jax.nn.backbones.unet", "imagegen_jax.diffusion.sampling.heun"}
+    assert not {"imagegen_jax.diffusion.models.vdm_networks", "imagegen_jax.gan", "imagegen_jax.autoencoders"} & set(
+        modules
+    )

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import imagegen_jax as ig
-from imagegen_jax.core.weight_files import read_weight_file, with_prefix
+from imagegen_jax.core.files.weight_files import read_weight_file, with_prefix
 from imagegen_jax.core.weights import FromFile
 
 KINDS = ("state.pth", "older.pt", "parameters.bin", "state.safetensors", "state.npz")
@@ -21,7 +21,7 @@ KINDS = ("state.pth", "older.pt", "parameters.bin", "state.safetensors", "state.
 
 @pytest.fixture(scope="module")
 def reference():
-    with np.load(pathlib.Path(__file__).parent / "reference" / "weight_files.npz") as found:
+    with np.load(pathlib.Path(__file__).parents[2] / "reference" / "weight_files.npz") as found:
         return dict(found)
 
 

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from imagegen_jax.core.simulated import give_threads, simulated_devices
+from imagegen_jax.core.platform.simulated import give_threads, simulated_devices
 
 pytestmark = pytest.mark.versions
 
@@ -46,7 +46,7 @@ def test_hundreds_of_collectives_in_flight_over_eight_devices():
         import imagegen_jax
         import jax
         import numpy as np
-        from imagegen_jax.core.shard import MeshShape, batch_sharding, replicated
+        from imagegen_jax.core.arrays.shard import MeshShape, batch_sharding, replicated
 
         mesh = MeshShape().build()
         rows = jax.device_put(np.ones((64, 64), np.float32), batch_sharding(mesh))

@@ -10,11 +10,11 @@ import pytest
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.core import health
-from imagegen_jax.core.health import PATIENCE, Watch
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Aux, Phase
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.reporting import health
+from imagegen_jax.core.reporting.health import PATIENCE, Watch
 
 pytestmark = pytest.mark.versions
 

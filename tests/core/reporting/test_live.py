@@ -13,9 +13,9 @@ from toys import Game, ToyData
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import signals
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.platform import signals
 from imagegen_jax.core.step import due_steps
 
 pytestmark = pytest.mark.versions

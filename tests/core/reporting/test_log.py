@@ -11,12 +11,13 @@ import pytest
 from toys import Game, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.core import loop, metrics_log
-from imagegen_jax.core.files import partial_of
-from imagegen_jax.core.log import Progress, speed, write_json
-from imagegen_jax.core.metrics_log import LogError, MetricsLog, read_lines
+from imagegen_jax.core import loop
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.files.regular import partial_of
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.reporting import metrics_log
+from imagegen_jax.core.reporting.log import Progress, speed, write_json
+from imagegen_jax.core.reporting.metrics_log import LogError, MetricsLog, read_lines
 
 pytestmark = pytest.mark.versions
 

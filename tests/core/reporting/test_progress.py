@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from imagegen_jax.core import progress
-from imagegen_jax.core.progress import Progress, counted
+from imagegen_jax.core.reporting import progress
+from imagegen_jax.core.reporting.progress import Progress, counted
 
 
 @pytest.fixture

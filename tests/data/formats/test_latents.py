@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax.core.grid import coloured, grid
+from imagegen_jax.core.drawing.grid import coloured, grid
 from imagegen_jax.data import Dataset, Latents, Posterior, parse_source
-from imagegen_jax.data.describe import channel_statistics, describe, picture_grid
+from imagegen_jax.data.pictures.describe import channel_statistics, describe, picture_grid
 
 RNG = np.random.default_rng(0)
 MEAN = RNG.standard_normal((12, 8, 8, 4)).astype(np.float16)
@@ -169,7 +169,7 @@ def test_figures_and_pictures(root: pathlib.Path, monkeypatch: pytest.MonkeyPatc
     """On the scale of batches, in chunks; three channels are drawn, from -3 to 3 deviations, a class a row."""
     put(root / "a.npz", mean=MEAN, std=STD, label=LABEL)
     dataset = Latents(str(root), scale=0.25).open()
-    monkeypatch.setattr("imagegen_jax.data.describe._CHUNK_BYTES", 5 * MEAN[0].nbytes)
+    monkeypatch.setattr("imagegen_jax.data.pictures.describe._CHUNK_BYTES", 5 * MEAN[0].nbytes)
     values = 0.25 * MEAN.astype(np.float64)
     mean, std = channel_statistics(dataset)
     np.testing.assert_allclose(mean, values.mean((0, 1, 2)), rtol=1e-6, atol=1e-9)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagegen_jax.core.drawing.grid import beside
 from imagegen_jax.core.experiment import example_batch, row_shapes
-from imagegen_jax.core.grid import beside
 from imagegen_jax.core.step import prepare
 from imagegen_jax.data import Dataset, DigitPairs, HorizontalFlip, Jitter, Paired, Unpaired, parse_source, to_float
-from imagegen_jax.data.describe import describe, picture_grid
+from imagegen_jax.data.pictures.describe import describe, picture_grid
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.data import TFDS, prepare_tfds
-from imagegen_jax.data.describe import channel_statistics
+from imagegen_jax.data.pictures.describe import channel_statistics
 
 
 @pytest.fixture

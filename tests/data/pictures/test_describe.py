@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax.core.grid import grid, write_png
+from imagegen_jax.core.drawing.grid import grid, write_png
 from imagegen_jax.data import TFDS, Arrays, Dataset, Digits, Folder, Source, parse_source
-from imagegen_jax.data.describe import channel_statistics, describe, picture_grid
+from imagegen_jax.data.pictures.describe import channel_statistics, describe, picture_grid
 
 
 def test_channel_statistics() -> None:
@@ -27,7 +27,7 @@ def test_channel_statistics_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks that do not divide the set change nothing."""
     dataset = Dataset(np.random.default_rng(0).integers(0, 256, (11, 4, 4, 1), np.uint8))
     whole = channel_statistics(dataset)
-    monkeypatch.setattr("imagegen_jax.data.describe._CHUNK_BYTES", 3 * 16)
+    monkeypatch.setattr("imagegen_jax.data.pictures.describe._CHUNK_BYTES", 3 * 16)
     np.testing.assert_array_equal(channel_statistics(dataset), whole)
 
 
@@ -36,8 +36,8 @@ def test_one_large_image_takes_little_more_memory_than_its_own(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
     """Its figures are counted piece by piece, and its picture is made of a reduced one."""
-    monkeypatch.setattr("imagegen_jax.data.describe._CHUNK_BYTES", 1 << 16)
-    monkeypatch.setattr("imagegen_jax.data.describe._LARGEST", 64)
+    monkeypatch.setattr("imagegen_jax.data.pictures.describe._CHUNK_BYTES", 1 << 16)
+    monkeypatch.setattr("imagegen_jax.data.pictures.describe._LARGEST", 64)
     dataset = Dataset(np.full((1, 1000, 2000, channels), 51, np.uint8))
     tracemalloc.start()
     try:

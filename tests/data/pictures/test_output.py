@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax.core.files import partial_of, whole
-from imagegen_jax.data.output import FOLDER, PICTURES, VIDEOS, check_output, kind_of, write_picture
-from imagegen_jax.data.streaming import check_folder
+from imagegen_jax.core.files.regular import partial_of, whole
+from imagegen_jax.data.pictures.output import FOLDER, PICTURES, VIDEOS, check_output, kind_of, write_picture
+from imagegen_jax.data.pictures.streaming import check_folder
 
 pytestmark = pytest.mark.versions
 

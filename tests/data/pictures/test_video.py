@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from imagegen_jax.core.grid import magnified
-from imagegen_jax.data.video import check_video, write_video
+from imagegen_jax.core.drawing.grid import magnified
+from imagegen_jax.data.pictures.video import check_video, write_video
 
 
 def frames(n: int, channels: int = 3, shape: tuple[int, int] = (6, 10)) -> np.ndarray:

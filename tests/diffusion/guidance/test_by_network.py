@@ -16,23 +16,23 @@ from programs import counted
 
 import imagegen_jax as ig
 from imagegen_jax import cli
-from imagegen_jax.cli import runs as run_options
+from imagegen_jax.autoencoders.vae import VAE
+from imagegen_jax.cli.common import runs as run_options
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
+from imagegen_jax.core.run import Run
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.guidances import GuidanceInterval
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.improved import ImprovedDDPM
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
-from imagegen_jax.diffusion.schedule import LinearSchedule
-from imagegen_jax.diffusion.solver import Path
-from imagegen_jax.run import Run
-from imagegen_jax.vae.vae import VAE
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.guidance.fields import GuidanceInterval
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
+from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
+from imagegen_jax.diffusion.process.discrete import LinearSchedule
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.diffusion.sampling.solver import Path
 
 KEY = jax.random.key(0)
 LABELS = jnp.array([0, 1, 2, 1, 0, 2, 2, 1])

@@ -11,11 +11,19 @@ import numpy as np
 import pytest
 from programs import counted
 
-from imagegen_jax.core.override import override, parse_overrides
-from imagegen_jax.core.serial import from_dict, to_dict
-from imagegen_jax.core.space import Latents, Pixels
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.guidance import (
+from imagegen_jax.core.arrays.space import Latents, Pixels
+from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.serial import from_dict, to_dict
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.guidance.fields import (
+    CFGZeroStar,
+    ClassifierFree,
+    GuidanceInterval,
+    Projected,
+    Rescaled,
+    Thresholded,
+)
+from imagegen_jax.diffusion.guidance.functions import (
     cfg_zero_star,
     classifier,
     classifier_free,
@@ -24,19 +32,11 @@ from imagegen_jax.diffusion.guidance import (
     rescaled,
     thresholded,
 )
-from imagegen_jax.diffusion.guidances import (
-    CFGZeroStar,
-    ClassifierFree,
-    GuidanceInterval,
-    Projected,
-    Rescaled,
-    Thresholded,
-)
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.improved import ImprovedDDPM
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
-from imagegen_jax.diffusion.schedule import LinearSchedule
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
+from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
+from imagegen_jax.diffusion.process.discrete import LinearSchedule
+from imagegen_jax.diffusion.sampling.levels import Karras
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY, SHAPE, LABELS = jax.random.key(0), (4, 4, 1), jnp.array([0, 1, 2])
@@ -237,7 +237,7 @@ def test_guidances_are_options_and_are_stored():
     within = GuidanceInterval(of=Projected())
     assert override(model, {"guidance": GuidanceInterval(), "guidance.of": Projected()}).guidance == within
     assert from_dict(to_dict(nested)) == nested
-    assert from_dict({"class": "imagegen_jax.diffusion.guidances:Interval", "low": 0.3}) == GuidanceInterval(0.3)
+    assert from_dict({"class": "imagegen_jax.diffusion.guidance.fields:Interval", "low": 0.3}) == GuidanceInterval(0.3)
     with pytest.raises(SystemExit, match="it can be ClassifierFree, CFGZeroStar, Projected, GuidanceInterval"):
         parse_overrides(model, ["--guidance", "plain"], "sample")
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from programs import counted
 
-from imagegen_jax.diffusion import guidance
-from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.guidance import (
+from imagegen_jax.diffusion.guidance import functions as guidance
+from imagegen_jax.diffusion.guidance.functions import (
     autoguidance,
     cfg_zero_star,
     classifier,
@@ -21,6 +20,7 @@ from imagegen_jax.diffusion.guidance import (
     rescaled,
     thresholded,
 )
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver
 
 SIGMA = jnp.array([0.02, 0.2, 1.0, 7.0])
 X = jnp.asarray(mixture.draw(np.random.default_rng(0), 4), jnp.float32) + SIGMA[:, None]

@@ -12,13 +12,13 @@ import pytest
 import scipy.special
 
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion import heun
-from imagegen_jax.diffusion.consistency import Consistency
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Listed
-from imagegen_jax.diffusion.prediction import broadcast_rows
-from imagegen_jax.nn.conditioning import NOTHING
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.consistency import Consistency
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.sampling import heun
+from imagegen_jax.diffusion.sampling.levels import Listed
+from imagegen_jax.nn.backbones.conditioning import NOTHING
+from imagegen_jax.nn.backbones.unet import UNet
 
 pytestmark = pytest.mark.hasty
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.model import Inputs, Model
-from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.sampler import DDIM
-from imagegen_jax.diffusion.schedule import LinearSchedule
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.process.discrete import LinearSchedule
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM
+from imagegen_jax.nn.backbones.unet import UNet
 
 # Random numbers take most of the time to compile, six times less so without optimization.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

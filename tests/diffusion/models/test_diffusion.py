@@ -12,19 +12,26 @@ import scipy.optimize
 import scipy.stats
 from programs import counted
 
+from imagegen_jax.core.arrays.space import Latents
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.core.space import Latents
-from imagegen_jax.diffusion.coupling import optimal_order
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.levels import Karras, Spaced
-from imagegen_jax.diffusion.prediction import broadcast_rows, convert
-from imagegen_jax.diffusion.preserving import Cosine, Discrete, Gamma, GammaLine, SubVP, VariancePreserving
-from imagegen_jax.diffusion.process import EDM, Point, RectifiedFlow, VarianceExploding, at
-from imagegen_jax.diffusion.times import LogitNormal, LogNormal, Uniform, WholeTimes
-from imagegen_jax.diffusion.weighting import P2, MinSNR, Plain
-from imagegen_jax.nn.conditioning import Conditioning, Rates, drop_conditions
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process.coupling import optimal_order
+from imagegen_jax.diffusion.process.prediction import broadcast_rows, convert
+from imagegen_jax.diffusion.process.process import EDM, Point, RectifiedFlow, VarianceExploding, at
+from imagegen_jax.diffusion.process.times import LogitNormal, LogNormal, Uniform, WholeTimes
+from imagegen_jax.diffusion.process.variance_preserving import (
+    Cosine,
+    Discrete,
+    Gamma,
+    GammaLine,
+    SubVP,
+    VariancePreserving,
+)
+from imagegen_jax.diffusion.process.weighting import P2, MinSNR, Plain
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver
+from imagegen_jax.diffusion.sampling.levels import Karras, Spaced
+from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, drop_conditions
+from imagegen_jax.nn.backbones.unet import UNet
 
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)

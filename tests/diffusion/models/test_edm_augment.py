@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.augment import Change, EDMAugment, changed
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.nn.song import SongUNet
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.edm_augment import Change, EDMAugment, changed
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
+from imagegen_jax.nn.backbones.unet import UNet
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # a sixth of the time
 

@@ -10,19 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.space import Latents, Pixels
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.core.space import Latents, Pixels
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.improved import ImprovedDDPM
-from imagegen_jax.diffusion.levels import Spaced
-from imagegen_jax.diffusion.meanflow import MeanFlow
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.schedule import LinearSchedule
-from imagegen_jax.diffusion.times import WholeTimes
-from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.conditioning import Conditioning, Rates, drop_conditions
-from imagegen_jax.nn.dit import DiT
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
+from imagegen_jax.diffusion.models.meanflow import MeanFlow
+from imagegen_jax.diffusion.process.discrete import LinearSchedule
+from imagegen_jax.diffusion.process.times import WholeTimes
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
+from imagegen_jax.diffusion.sampling.levels import Spaced
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, drop_conditions
+from imagegen_jax.nn.backbones.dit import DiT
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # a sixth of the time
 

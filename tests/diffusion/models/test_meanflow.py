@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.space import Latents, Pixels
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.core.space import Latents, Pixels
-from imagegen_jax.diffusion.editing import denoising_model
-from imagegen_jax.diffusion.meanflow import MeanFlow
-from imagegen_jax.diffusion.times import Uniform
-from imagegen_jax.nn.conditioning import Conditioning
-from imagegen_jax.nn.dit import DiT
+from imagegen_jax.diffusion.models.meanflow import MeanFlow
+from imagegen_jax.diffusion.process.times import Uniform
+from imagegen_jax.editing.denoiser import denoising_model
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.dit import DiT
 
 pytestmark = pytest.mark.hasty
 

@@ -11,15 +11,15 @@ import mixture
 import numpy as np
 import pytest
 
-from imagegen_jax.core import draw
+from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.guidance import classifier
-from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
-from imagegen_jax.diffusion.preserving import Cosine, Discrete, VariancePreserving
-from imagegen_jax.diffusion.process import EDM, RectifiedFlow
-from imagegen_jax.diffusion.schedule import LinearSchedule
-from imagegen_jax.diffusion.times import LogitNormal, LogNormal, Uniform, WholeTimes
-from imagegen_jax.nn.adm import ADMClassifier
+from imagegen_jax.diffusion.guidance.functions import classifier
+from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
+from imagegen_jax.diffusion.process.discrete import LinearSchedule
+from imagegen_jax.diffusion.process.process import EDM, RectifiedFlow
+from imagegen_jax.diffusion.process.times import LogitNormal, LogNormal, Uniform, WholeTimes
+from imagegen_jax.diffusion.process.variance_preserving import Cosine, Discrete, VariancePreserving
+from imagegen_jax.nn.backbones.adm import ADMClassifier
 
 SHAPE = (1, 1, 2)  # a point in the plane as an image
 WHOLE = Discrete(LinearSchedule(100))

@@ -14,18 +14,18 @@ from programs import counted
 from toys import ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import SGD, Clock, LinearDecay
-from imagegen_jax.core.shard import MeshShape
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.diffusion.levels import Karras, ShiftedFlow, Spaced
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.preserving import Cosine
-from imagegen_jax.diffusion.process import EDM, RectifiedFlow
-from imagegen_jax.diffusion.progressive import PerStage, Progressive, aim_of_two
-from imagegen_jax.diffusion.schedule import CosineSchedule
-from imagegen_jax.diffusion.times import LogNormal, Uniform
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.progressive import PerStage, Progressive, aim_of_two
+from imagegen_jax.diffusion.process.discrete import CosineSchedule
+from imagegen_jax.diffusion.process.process import EDM, RectifiedFlow
+from imagegen_jax.diffusion.process.times import LogNormal, Uniform
+from imagegen_jax.diffusion.process.variance_preserving import Cosine
+from imagegen_jax.diffusion.sampling.heun import Heun
+from imagegen_jax.diffusion.sampling.levels import Karras, ShiftedFlow, Spaced
+from imagegen_jax.diffusion.sampling.multistep import Euler
 
 pytestmark = pytest.mark.hasty
 

@@ -14,17 +14,17 @@ import pytest
 from toys import ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.shard import MeshShape
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Listed
-from imagegen_jax.diffusion.prediction import broadcast_rows
-from imagegen_jax.diffusion.preserving import Cosine
-from imagegen_jax.diffusion.scm import SCM, LearnedWeight
-from imagegen_jax.diffusion.times import Uniform
-from imagegen_jax.nn.conditioning import NOTHING
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.scm import SCM, LearnedWeight
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.process.times import Uniform
+from imagegen_jax.diffusion.process.variance_preserving import Cosine
+from imagegen_jax.diffusion.sampling.levels import Listed
+from imagegen_jax.nn.backbones.conditioning import NOTHING
+from imagegen_jax.nn.backbones.unet import UNet
 
 pytestmark = pytest.mark.hasty
 

@@ -14,24 +14,24 @@ from PIL import Image
 
 import imagegen_jax as ig
 from imagegen_jax import cli
-from imagegen_jax.cli import runs as run_options
+from imagegen_jax.cli.common import runs as run_options
 from imagegen_jax.core.model import Inputs, condition_rows
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import Digits, Lowered
-from imagegen_jax.diffusion.augment import EDMAugment
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.improved import ImprovedDDPM
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.diffusion.progressive import Progressive
-from imagegen_jax.diffusion.schedule import LinearSchedule
-from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.conditioning import Conditioning
-from imagegen_jax.nn.dit import DiT
-from imagegen_jax.nn.edm2 import EDM2UNet
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.edm_augment import EDMAugment
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
+from imagegen_jax.diffusion.models.progressive import Progressive
+from imagegen_jax.diffusion.process.discrete import LinearSchedule
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.dit import DiT
+from imagegen_jax.nn.backbones.edm2 import EDM2UNet
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.resample import with_source
-from imagegen_jax.nn.song import SongUNet
-from imagegen_jax.nn.unet import UNet
 
 jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}

@@ -9,16 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.space import Latents, Space, between
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.core.space import Latents, Space, between
-from imagegen_jax.diffusion import restoration
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.editing import RePaint
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.levels import Karras, Listed
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
-from imagegen_jax.diffusion.progressive import Progressive
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
+from imagegen_jax.diffusion.models.progressive import Progressive
+from imagegen_jax.diffusion.sampling.levels import Karras, Listed
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.editing import restoration
+from imagegen_jax.editing.denoiser import RePaint
 
 KEY = jax.random.key(0)
 SHAPE = (4, 4, 4)

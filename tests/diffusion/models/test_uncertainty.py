@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.nn.edm2 import Uncertainty
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.nn.backbones.edm2 import Uncertainty
 
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 4)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.likelihood import bits_per_dim
+from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.vdm import VDM, log_prob_of_levels
-from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
+from imagegen_jax.diffusion.models.vdm import VDM, log_prob_of_levels
+from imagegen_jax.diffusion.models.vdm_networks import LearnedGamma, VDMUNet
 
 # Random numbers take most of the time to compile, six times less so without optimization.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 
 from imagegen_jax import Experiment, override
+from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.override import parse_overrides
-from imagegen_jax.core.serial import from_dict, to_dict
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.consistency import Consistency
-from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.meanflow import MeanFlow
-from imagegen_jax.diffusion.preserving import Gamma, GammaLine
-from imagegen_jax.diffusion.scm import SCM
-from imagegen_jax.diffusion.times import Uniform
-from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.conditioning import Conditioning
-from imagegen_jax.nn.denoising import forward_differentiable
-from imagegen_jax.nn.dit import DiT
-from imagegen_jax.nn.edm2 import EDM2UNet
-from imagegen_jax.nn.song import SongUNet
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.consistency import Consistency
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.meanflow import MeanFlow
+from imagegen_jax.diffusion.models.scm import SCM
+from imagegen_jax.diffusion.process.times import Uniform
+from imagegen_jax.diffusion.process.variance_preserving import Gamma, GammaLine
+from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.denoising import forward_differentiable
+from imagegen_jax.nn.backbones.dit import DiT
+from imagegen_jax.nn.backbones.edm2 import EDM2UNet
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
+from imagegen_jax.nn.backbones.unet import UNet
 
 jit = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0}

@@ -11,14 +11,14 @@ import mixture
 import numpy as np
 import pytest
 
-from imagegen_jax.diffusion import heun, solver
-from imagegen_jax.diffusion.ancestral import DDPMAncestral, EulerAncestral
-from imagegen_jax.diffusion.exponential import DPMSolver, UniPC
-from imagegen_jax.diffusion.heun import Heun, Restart
-from imagegen_jax.diffusion.multistep import DEIS, LMS, PNDM, Euler
-from imagegen_jax.diffusion.ode import RK45
-from imagegen_jax.diffusion.preserving import VariancePreserving
-from imagegen_jax.diffusion.process import RectifiedFlow
+from imagegen_jax.diffusion.process.process import RectifiedFlow
+from imagegen_jax.diffusion.process.variance_preserving import VariancePreserving
+from imagegen_jax.diffusion.sampling import heun, solver
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver, UniPC
+from imagegen_jax.diffusion.sampling.heun import Heun, Restart
+from imagegen_jax.diffusion.sampling.multistep import DEIS, LMS, PNDM, Euler
+from imagegen_jax.diffusion.sampling.ode import RK45
 
 KEY = jax.random.key(0)
 # Random numbers take most of the time to compile, six times less so without optimization.

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from programs import counted
 
-from imagegen_jax.core.choices import options_of
-from imagegen_jax.diffusion import heun, solver
-from imagegen_jax.diffusion.ancestral import ConsistencyMultistep, DDPMAncestral, EulerAncestral
-from imagegen_jax.diffusion.exponential import DPMSolver, UniPC
-from imagegen_jax.diffusion.heun import Heun, Restart
-from imagegen_jax.diffusion.levels import ShiftedFlow
-from imagegen_jax.diffusion.multistep import DEIS, LMS, PNDM, Euler
-from imagegen_jax.diffusion.ode import RK45, Tolerance, integrate
-from imagegen_jax.diffusion.process import EDM, RectifiedFlow
-from imagegen_jax.diffusion.solver import AnySolver
+from imagegen_jax.core.config.choices import options_of
+from imagegen_jax.diffusion.process.process import EDM, RectifiedFlow
+from imagegen_jax.diffusion.sampling import heun, solver
+from imagegen_jax.diffusion.sampling.ancestral import ConsistencyMultistep, DDPMAncestral, EulerAncestral
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver, UniPC
+from imagegen_jax.diffusion.sampling.heun import Heun, Restart
+from imagegen_jax.diffusion.sampling.levels import ShiftedFlow
+from imagegen_jax.diffusion.sampling.multistep import DEIS, LMS, PNDM, Euler
+from imagegen_jax.diffusion.sampling.ode import RK45, Tolerance, integrate
+from imagegen_jax.diffusion.sampling.solver import AnySolver
 
 KEY = jax.random.key(0)
 # Random numbers take most of the time to compile, six times less so without optimization.

@@ -11,10 +11,10 @@ import pytest
 from programs import counted
 
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.gan.biggan import BigGAN, truncated_normal
-from imagegen_jax.gan.biggan_deep import DeepDiscriminator, DeepDownBlock, DeepGenerator, DeepUpBlock
-from imagegen_jax.gan.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.regularizers import orthogonality
+from imagegen_jax.gan.residual.biggan import BigGAN, truncated_normal
+from imagegen_jax.gan.residual.biggan_deep import DeepDiscriminator, DeepDownBlock, DeepGenerator, DeepUpBlock
+from imagegen_jax.gan.residual.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.resnet import plain
 
 pytestmark = pytest.mark.hasty

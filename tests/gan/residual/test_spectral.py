@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.gan.residual.spectral import SpectralConv, SpectralDense, SpectralEmbed
 from imagegen_jax.nn.conditional_norm import ClassBatchNorm, VectorBatchNorm
-from imagegen_jax.nn.spectral import SpectralConv, SpectralDense, SpectralEmbed
 
 pytestmark = [pytest.mark.hasty, pytest.mark.versions]
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.nn.adain import AdaIN
+from imagegen_jax.gan.style.adain import AdaIN
 
 KEY = jax.random.key(0)
 X = 3 + 2 * jax.random.normal(KEY, (4, 6, 5, 3))

@@ -9,8 +9,8 @@ import optax
 import pytest
 from jax.test_util import check_grads
 
-from imagegen_jax.nn.equalized import EqualConv, EqualDense, bias_activation, normalise
-from imagegen_jax.nn.modulated import StyledConv, ToImage, modulated_convolve
+from imagegen_jax.gan.style.equalized import EqualConv, EqualDense, bias_activation, normalise
+from imagegen_jax.gan.style.modulated import StyledConv, ToImage, modulated_convolve
 from imagegen_jax.nn.upfirdn import convolve, convolve_up
 
 pytestmark = pytest.mark.hasty

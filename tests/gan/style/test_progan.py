@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from programs import counted
 
-from imagegen_jax.core.choices import options_of
+from imagegen_jax.core.config.choices import options_of
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam, Clock, apply
 from imagegen_jax.gan import losses
-from imagegen_jax.gan.growing import Growth, Stage, at_stage, enlarged, fade, stretch
-from imagegen_jax.gan.progan import ProGAN
-from imagegen_jax.gan.progan_networks import Conv, Discriminator, Generator, pixel_norm
-from imagegen_jax.nn.deviation import append_deviation
+from imagegen_jax.gan.style.deviation import append_deviation
+from imagegen_jax.gan.style.growing import Growth, Stage, at_stage, enlarged, fade, stretch
+from imagegen_jax.gan.style.progan import ProGAN
+from imagegen_jax.gan.style.progan_networks import Conv, Discriminator, Generator, pixel_norm
 from imagegen_jax.nn.resample import upsample_nearest
 
 pytestmark = pytest.mark.hasty

@@ -14,12 +14,12 @@ from programs import counted
 
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import lazy_correction
+from imagegen_jax.editing.latents import mixing_grid, truncation_sweep
 from imagegen_jax.gan import regularizers
 from imagegen_jax.gan.augment import ADA, DiffAugment
-from imagegen_jax.gan.latents import mixing_grid, truncation_sweep
-from imagegen_jax.gan.stylegan2 import StyleGAN2
-from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator, resolutions
-from imagegen_jax.nn.deviation import minibatch_deviation
+from imagegen_jax.gan.style.deviation import minibatch_deviation
+from imagegen_jax.gan.style.stylegan2 import StyleGAN2
+from imagegen_jax.gan.style.stylegan2_networks import Discriminator, Generator, resolutions
 
 pytestmark = pytest.mark.hasty
 

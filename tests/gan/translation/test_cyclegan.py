@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.core.shard import MeshShape
-from imagegen_jax.gan.cyclegan import CycleGAN, Generator, exchange, fresh_pool
 from imagegen_jax.gan.losses import RelativisticPairing
-from imagegen_jax.nn.patch import PatchDiscriminator
+from imagegen_jax.gan.translation.cyclegan import CycleGAN, Generator, exchange, fresh_pool
+from imagegen_jax.gan.translation.patch import PatchDiscriminator
 
 pytestmark = pytest.mark.hasty
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.gan.losses import LeastSquares, NonSaturating, RelativisticPairing
-from imagegen_jax.gan.pix2pix import Generator, Pix2Pix
-from imagegen_jax.nn.patch import PatchDiscriminator
+from imagegen_jax.gan.translation.patch import PatchDiscriminator
+from imagegen_jax.gan.translation.pix2pix import Generator, Pix2Pix
 
 pytestmark = pytest.mark.hasty
 

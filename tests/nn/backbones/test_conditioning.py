@@ -16,21 +16,27 @@ import pytest
 import imagegen_jax as ig
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.guidance import guiding, unguided
-from imagegen_jax.diffusion.guidances import ClassifierFree
-from imagegen_jax.diffusion.guided import Guided
-from imagegen_jax.diffusion.improved import ImprovedDDPM
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.diffusion.schedule import LinearSchedule
-from imagegen_jax.diffusion.vdm import VDM
-from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.conditioning import Conditioning, Rates, conditioning_of, drop_conditions, null_conditions
-from imagegen_jax.nn.dit import DiT
-from imagegen_jax.nn.edm2 import EDM2UNet
-from imagegen_jax.nn.song import SongUNet
-from imagegen_jax.nn.unet import UNet
-from imagegen_jax.nn.vdm import VDMUNet
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.guidance.fields import ClassifierFree
+from imagegen_jax.diffusion.guidance.functions import guiding, unguided
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
+from imagegen_jax.diffusion.models.vdm import VDM
+from imagegen_jax.diffusion.models.vdm_networks import VDMUNet
+from imagegen_jax.diffusion.process.discrete import LinearSchedule
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.conditioning import (
+    Conditioning,
+    Rates,
+    conditioning_of,
+    drop_conditions,
+    null_conditions,
+)
+from imagegen_jax.nn.backbones.dit import DiT
+from imagegen_jax.nn.backbones.edm2 import EDM2UNet
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
+from imagegen_jax.nn.backbones.unet import UNet
 
 KEY = jax.random.key(0)
 SHAPE = (4, 4, 1)
@@ -230,8 +236,8 @@ import sys
 import flax.linen as nn
 import imagegen_jax as ig
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Karras
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.sampling.levels import Karras
 from test_conditioning import Brightness, bright
 
 
@@ -258,7 +264,7 @@ assert '"__main__:Attends"' in (loaded.workdir / "experiment.json").read_text()
 
 @pytest.mark.slow
 def test_a_network_of_a_notebook_cell_is_trained_stored_and_loaded(tmp_path, root):
-    paths = os.pathsep.join(map(str, (root, root / "tests")))
+    paths = os.pathsep.join(map(str, (root, root / "tests", os.path.dirname(__file__))))
     command = [sys.executable, "-c", CELL, str(tmp_path / "run")]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

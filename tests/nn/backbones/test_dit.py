@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.serial import from_dict, to_dict
-from imagegen_jax.nn.adm import ADM
-from imagegen_jax.nn.conditioning import Conditioning
-from imagegen_jax.nn.dit import DiT, DiTBlock, dit, image, patches
+from imagegen_jax.core.config.serial import from_dict, to_dict
+from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.dit import DiT, DiTBlock, dit, image, patches
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.embed import positions
 from imagegen_jax.nn.multihead import CrossAttention, fused
-from imagegen_jax.nn.unet import UNet
 
 pytestmark = pytest.mark.hasty
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.optim import NormaliseWeights
-from imagegen_jax.nn.adm import ADM, ADMClassifier
-from imagegen_jax.nn.conditioning import Conditioning
-from imagegen_jax.nn.edm2 import EDM2UNet, Uncertainty, mp_cat, mp_silu, mp_sum
-from imagegen_jax.nn.song import SongUNet
-from imagegen_jax.nn.vdm import LearnedGamma, VDMUNet
+from imagegen_jax.diffusion.models.vdm_networks import LearnedGamma, VDMUNet
+from imagegen_jax.nn.backbones.adm import ADM, ADMClassifier
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.edm2 import EDM2UNet, Uncertainty, mp_cat, mp_silu, mp_sum
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 
 pytestmark = pytest.mark.hasty
 

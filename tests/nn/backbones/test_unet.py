@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.nn.conditioning import Conditioning
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.embed import sinusoidal
 from imagegen_jax.nn.norm import group_norm
-from imagegen_jax.nn.unet import UNet
 
 pytestmark = pytest.mark.hasty
 
