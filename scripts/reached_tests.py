@@ -22,6 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = ("imagegen_jax", "experiments")
 WORDS = re.compile(rf"\b(?:{'|'.join(PACKAGES)})(?:\.\w+)+|[\w./-]+\.\w+")
 FOR_ALL = ("pyproject.toml", "conftest.py", "dev.txt", "run.txt")  # names of files that every test depends on
+TABLE = "imagegen_jax.recipes.shipped"  # the module that knows all recipes by name
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 ANY_RECIPE = "experiments."  # what texts begin with that are made into the name of each recipe, one after the other
 
 
@@ -63,49 +65,98 @@ class Files:
         return found
 
     def _closure(self, path: str) -> frozenset[str]:
-        seen, waiting = {path}, [path]
+        """All that a file can run: of what it asks for itself also what is imported late, of packages around it not."""
+        seen, waiting = {path: True}, [(path, True)]
         while waiting:
-            new = self._reads(waiting.pop()) - seen
-            seen |= new
-            waiting += new
+            for file, whole in self._reads(*waiting.pop()):
+                if file not in seen or (whole and not seen[file]):
+                    seen[file] = whole
+                    waiting.append((file, whole))
         return frozenset(seen)
 
     @functools.cache  # noqa: B019  (lives as long as the program)
-    def _reads(self, path: str) -> frozenset[str]:
-        """The files that one file imports or names."""
+    def _reads(self, path: str, whole: bool) -> frozenset[tuple[str, bool]]:
+        """(a file that one reads, whether what that imports in functions counts) for all of them.
+
+        Without `whole` only what is imported as the file is imported itself.
+        """
         tree = self._tree(path)
         if tree is None:
             return frozenset()
-        modules = [module for node in ast.walk(tree) for module in _imported(node, path)]
-        found = {file for module in modules for file in self._files_of(module, path)}
-        for text in _texts(tree):
-            for word in WORDS.findall(text):
-                found |= self._named(word, path, whole=word == text)
-        return frozenset(found - {path})
+        late = {id(node) for f in ast.walk(tree) if isinstance(f, FUNCTIONS) for node in ast.walk(f)} - {id(tree)}
+        unused = _used_as_program_alone(tree)
+        found: set[tuple[str, bool]] = set()
+        for node in ast.walk(tree):
+            if whole or id(node) not in late:
+                for module in _imported(node, path, tree, unused):
+                    found |= self._files_of(module, path, whole)
+        for module in self._by_fixtures(path, tree) if whole else ():
+            found |= self._files_of(module, path, whole)
+        for text in _texts(tree) if whole else ():
+            for word in [text] if text in PACKAGES else WORDS.findall(text):
+                found |= self._named(word, path)
+        return frozenset(found)
 
-    def _named(self, word: str, path: str, whole: bool) -> set[str]:
-        """The files that a word of a text stands for; in the package itself modules must be the whole text."""
-        if word.split(".")[0] in PACKAGES and not word.endswith(".py"):
-            run = f"{word}.__main__"  # as `python -m` does with a package
-            return set(self._files_of(run, path)) if whole or not path.startswith("imagegen_jax/") else set()
-        return {file for file in self.by_name.get(word.rpartition("/")[2], ()) if file.endswith(word.lstrip("./"))}
+    def _by_fixtures(self, path: str, tree: ast.Module) -> Iterator[str]:
+        """The modules that the fixtures of conftest.py import which a file of tests asks for."""
+        arguments = {
+            argument.arg for node in ast.walk(tree) if isinstance(node, ast.arguments) for argument in node.args
+        }
+        for conftest in self.by_name.get("conftest.py", ()) if path.startswith("tests/") else ():
+            fixtures = [
+                node for node in (self._tree(conftest) or ast.Module([], [])).body if isinstance(node, ast.FunctionDef)
+            ]
+            nodes = [node for fixture in fixtures if fixture.name in arguments for node in ast.walk(fixture)]
+            yield from (module for node in nodes for module in _imported(node, conftest, tree))
 
-    def _files_of(self, module: str, importer: str) -> Iterator[str]:
-        """The files of a module and of the packages around it; names below a module are left out."""
-        parts = module.split(".")
+    def _named(self, word: str, path: str) -> set[tuple[str, bool]]:
+        """The files that a word of a text stands for; in the package itself only files of data."""
+        if word.split(".")[0] in PACKAGES and not word.endswith(".py"):  # and `python -m` runs a package's __main__
+            in_package = path.startswith("imagegen_jax/")
+            return (
+                set()
+                if in_package
+                else {*self._files_of(f"{word}.__main__", path, True), *self._files_of(word, path, True)}
+            )
+        return {
+            (file, True) for file in self.by_name.get(word.rpartition("/")[2], ()) if file.endswith(word.lstrip("./"))
+        }
+
+    def _files_of(self, module: str, importer: str, whole: bool) -> set[tuple[str, bool]]:
+        """The file of a module, or of a name in one; and those of the packages around it, which are imported too."""
+        parts, found = module.split("."), []
         if parts[0] == "experiments" and len(parts) > 1 and parts[1] in self.recipes:
-            yield self.recipes[parts[1]]
+            return {(self.recipes[parts[1]], whole), ("experiments/__init__.py", False)}
         for end in range(1, len(parts) + 1):
             place = "/".join(parts[:end])
             for folder in ("", importer.rpartition("/")[0] + "/", "tests/", "scripts/"):
-                yield from {f"{folder}{place}.py", f"{folder}{place}/__init__.py"} & self.paths
+                found += sorted({f"{folder}{place}.py", f"{folder}{place}/__init__.py"} & self.paths)
+        if not found:
+            return set()
+        reads = {(file, False) for file in found[:-1]}
+        last, name = found[-1], parts[-1]
+        defined = self._defined_elsewhere(last).get(name) if last.endswith("__init__.py") else None
+        if defined and defined != module:
+            return reads | {(last, False)} | self._files_of(defined, last, whole)
+        return reads | {
+            (last, whole and not last.endswith(f"{name}/__init__.py"))
+        }  # of a package only what is asked for
+
+    @functools.cache  # noqa: B019  (lives as long as the program)
+    def _defined_elsewhere(self, path: str) -> dict[str, str]:
+        """The names that a package takes from modules -> "module.name"."""
+        tree = self._tree(path)
+        imports = [node for node in (tree.body if tree else ()) if isinstance(node, ast.ImportFrom)]
+        return {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in imports for alias in node.names}
 
     def _goes_through_recipes(self, path: str) -> bool:
         tree = self._tree(path)
         nodes = list(ast.walk(tree)) if tree else []
         made = [node.values[0] for node in nodes if isinstance(node, ast.JoinedStr) and node.values]
         by_name = any(isinstance(first, ast.Constant) and first.value == ANY_RECIPE for first in made)
-        return by_name or any(module == "imagegen_jax.recipes" for node in nodes for module in _imported(node, path))
+        return by_name or any(
+            module.startswith(TABLE) for node in nodes for module in _imported(node, path, ast.Module([], []))
+        )
 
     def _names(self, path: str) -> list[str]:
         """The names of the recipes of a file: its own, or those of the rows of its table SIZES."""
@@ -129,14 +180,34 @@ def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _imported(node: ast.AST, path: str) -> Iterator[str]:
-    """The modules that a statement may import; of `from a import b` both a and a.b."""
+def _imported(node: ast.AST, path: str, tree: ast.Module, unused: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The modules that a statement may import; of a package with a short name those that are asked for by it."""
     if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
+        for alias in node.names:
+            yield alias.name
+            if alias.name.split(".")[0] in PACKAGES and (alias.asname or "." not in alias.name):
+                yield from _asked_for(tree, alias.asname or alias.name, alias.name)
     if isinstance(node, ast.ImportFrom):
         parents = path.split("/")[: -node.level] if node.level else []
         module = ".".join([*parents, *([node.module] if node.module else [])])
-        yield from (f"{module}.{alias.name}" for alias in node.names)
+        yield from (f"{module}.{alias.name}" for alias in node.names if (alias.asname or alias.name) not in unused)
+
+
+def _asked_for(tree: ast.Module, name: str, module: str) -> Iterator[str]:
+    """Of ig.core.arrays.shard.MeshShape, where `ig` is the name of a module, all of it with the module's own name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            words = ast.unparse(node).split(".")
+            if words[0] == name and all(word.isidentifier() for word in words):
+                yield ".".join([module, *words[1:]])
+
+
+def _used_as_program_alone(tree: ast.Module) -> frozenset[str]:
+    """The names that a file uses below `if __name__ == "__main__"` and nowhere else: no import gets there."""
+    program = [node for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)]
+    inside = {id(node) for part in program for node in ast.walk(part)}
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return frozenset(node.id for node in names if id(node) in inside) - {n.id for n in names if id(n) not in inside}
 
 
 def _texts(tree: ast.Module) -> Iterator[str]:

@@ -36,10 +36,11 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Has the programs of a test that is marked as `hasty`, and of its fixtures, compiled as quickly as can be."""
+    """Has the programs of a test that is marked as `hasty`, of its fixtures and processes, compiled quickly."""
     marker = item.get_closest_marker("hasty")
-    hasty = marker is not None and marker.args != (False,)
-    jax.config.update("jax_disable_most_optimizations", hasty or ALL_HASTY)
+    hasty = ALL_HASTY or (marker is not None and marker.args != (False,))
+    jax.config.update("jax_disable_most_optimizations", hasty)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(hasty))  # of the processes that it starts
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import imagegen_jax as ig
-from imagegen_jax.core.serial import fields_of
+from imagegen_jax.core.config.serial import fields_of
 from imagegen_jax.recipes.shipped import recipes
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "experiments"
 NAMES = sorted(recipes())
 Part = tuple[str, ...]  # where in a recipe, below which classes, and which class is there, or "nothing"
 

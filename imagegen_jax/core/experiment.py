@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 
-from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
+from imagegen_jax.core.arrays.image import is_image
+from imagegen_jax.core.arrays.shard import MeshShape, check_batch_size
+from imagegen_jax.core.checkpoints.frozen_networks import Sources
+from imagegen_jax.core.checkpoints.stored import Best
+from imagegen_jax.core.config.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
+from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import AnyAverage, PowerFunction
-from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.image import is_image
 from imagegen_jax.core.model import (
     Batch,
     Generative,
@@ -22,13 +25,13 @@ from imagegen_jax.core.model import (
     Nets,
     Staged,
     condition_rows,
+    frozen_networks,
     num_classes,
 )
 from imagegen_jax.core.optim import AnyOptimizer
-from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.source import Source, class_names_of, labels_of
 from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
-from imagegen_jax.core.stored import Best
+from imagegen_jax.core.weights import Weights, weights_of
 
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents
 
@@ -64,10 +67,10 @@ class Experiment:
     name: str
     model: Any  # a core.model.Model
     data: Any  # a core.source.Source
-    optim: Mapping[str, AnyOptimizer]  # network -> its optimizer; a network without one is frozen
+    optim: Mapping[str, AnyOptimizer]  # network -> its optimizer; a network without one is not trained
     averages: Mapping[str, AnyAverage] = FrozenMap()  # name -> moving average; sampling reads the first
     augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
-    pretrained: Mapping[str, str] = FrozenMap()  # network -> a run folder or an .npz of weights to start from
+    pretrained: Mapping[str, str | Weights] = FrozenMap()  # network -> weights to start from: "runs/a:encoder", a file
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
     microbatches: Count = 1  # parts that a batch's gradient is accumulated over, to save memory
     batch_size: Count = 64  # rows of one step, over all devices and hosts
@@ -85,6 +88,8 @@ class Experiment:
     def __post_init__(self) -> None:
         for name in ("optim", "averages", "pretrained"):
             object.__setattr__(self, name, FrozenMap(getattr(self, name)))
+        for name, source in self.pretrained.items():
+            _check_weights(name, source)
         check_integers(self)
         if self.evaluation is not None:
             _require(self, "evaluation", isinstance(self.evaluation, Evaluation), "needs `every` and `open`")
@@ -111,6 +116,13 @@ class Experiment:
 def _require(experiment: Experiment, name: str, holds: bool, rule: str) -> None:
     if not holds:
         raise ValueError(f"{name}={getattr(experiment, name)}: {rule}")
+
+
+def _check_weights(name: str, source: Any) -> None:
+    try:
+        weights_of(source)
+    except ValueError as error:
+        raise ValueError(f"pretrained[{name!r}]: {error}") from None
 
 
 Rows = Mapping[str, jax.ShapeDtypeStruct]  # the shape and dtype of one row of each leaf of a batch
@@ -162,6 +174,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
     trained = {name for phase in phases for name in phase.trains}
     for name in sorted(trained - set(nets)):
         raise ValueError(f"a phase trains {name!r}, which is no network of the model: they are {sorted(nets)}")
+    _check_frozen(experiment, nets, trained)
     for name in sorted(trained - set(experiment.optim)):
         raise ValueError(f"the model trains {name!r}, which has no optimizer: add optim[{name!r}]")
     trainable = set(nets) if isinstance(experiment.model, Staged) else trained  # a later stage may train more
@@ -176,6 +189,28 @@ def validate(experiment: Experiment, dataset: Any) -> None:
             )
     if len({phase.name for phase in phases}) != len(phases):
         raise ValueError(f"two phases have one name: {[phase.name for phase in phases]}")
+
+
+def _check_frozen(experiment: Experiment, nets: Nets, trained: Collection[str]) -> None:
+    """Raises ValueError where a network that the model calls frozen is trained, or is given no weights."""
+    for name in frozen_networks(experiment.model):
+        if name not in nets:
+            raise ValueError(f"model.frozen names {name!r}, which is no network of the model: they are {sorted(nets)}")
+        if name in trained or name in experiment.optim:
+            what = "a phase trains it" if name in trained else f"optim[{name!r}] would"
+            raise ValueError(f"the network {name!r} is frozen (model.frozen), but {what}: it is the one or the other")
+        if name not in experiment.pretrained:
+            raise ValueError(
+                f"the network {name!r} is frozen and has no weights: nothing would train it. Say where they come from: "
+                f'pretrained={{{name!r}: FromRun("runs/a", network="network")}} or a file, on the command line '
+                f"--pretrained.{name} runs/a:network; for a smoke run 'random'"
+            )
+
+
+def frozen_sources(experiment: Experiment) -> Sources:
+    """Returns what reads each frozen network of the model where the experiment says that it comes from."""
+    given = experiment.pretrained
+    return {n: functools.partial(weights_of(given[n]).read, n) for n in frozen_networks(experiment.model) if n in given}
 
 
 def _check_labels(experiment: Experiment, dataset: Any) -> None:

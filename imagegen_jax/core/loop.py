@@ -15,30 +15,32 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax import moved
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import folder as folders
-from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.core.claim import claimed
-from imagegen_jax.core.draw import label_conditions
-from imagegen_jax.core.experiment import Experiment, Measurement, power_averages
-from imagegen_jax.core.grid import write_png
-from imagegen_jax.core.health import Watch
-from imagegen_jax.core.log import Progress, environment, write_json
-from imagegen_jax.core.metrics_log import MetricsLog, writing
+from imagegen_jax.core import run_folder as folders
+from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
+from imagegen_jax.core.drawing.draw import label_conditions
+from imagegen_jax.core.drawing.grid import write_png
+from imagegen_jax.core.experiment import Experiment, Measurement, frozen_sources, power_averages
+from imagegen_jax.core.files.claim import claimed
 from imagegen_jax.core.model import Generative
-from imagegen_jax.core.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.program import Program
+from imagegen_jax.core.reporting.health import Watch
+from imagegen_jax.core.reporting.log import Progress, environment, write_json
+from imagegen_jax.core.reporting.metrics_log import MetricsLog, writing
+from imagegen_jax.core.reporting.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.core.samples import draw_grid, rows_of_grid
-from imagegen_jax.core.signals import Stopped, stopping
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import stage_at
-from imagegen_jax.core.summary import parameter_summary
+
+__getattr__ = moved.attributes(__name__)
 
 
 def train(
     experiment: Experiment,
     workdir: pathlib.Path,
-    pretrained: Mapping[str, Any] | None = None,
     resume_with_changes: bool = False,
     quiet: bool = False,
     at_end: Callable[[], None] | None = None,
@@ -59,7 +61,7 @@ def train(
             changed = folders.compare_data(workdir, changed, dataset, resume_with_changes)
             program = Program(experiment, dataset)
         with LiveRun(program, workdir, progress, quiet) as run:
-            state = run.start(pretrained)
+            state = run.start()
             begin()
             if changed:
                 progress.say(f"goes on with other values:{folders.in_words(changed)}")
@@ -90,14 +92,18 @@ class LiveRun:
                 quiet = self.quiet or not self.first
                 self.measure = self.experiment.evaluation.open(self.experiment, self.workdir, quiet)
             best = self.measure.best
-        return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best)
+        frozen = frozen_sources(self.experiment)
+        return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best, frozen)
 
-    def start(self, pretrained: Mapping[str, Any] | None) -> State:
+    def start(self) -> State:
         """The state to go on from: the newest good checkpoint's, or a fresh one. Steps are compiled meanwhile."""
         begun = time.perf_counter()
-        newest = max(self.checkpoints.steps(), default=0)
+        newest, pretrained = max(self.checkpoints.steps(), default=0), None
         if not newest:
             folders.check_not_lost(self.workdir)
+            if self.experiment.pretrained:
+                with self.progress.activity("reading the weights that it starts from"):
+                    pretrained = self.program.pretrained()
         finished = newest >= self.experiment.steps
         if not finished:
             self.compile_stage(newest)

@@ -14,9 +14,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import shard
-from imagegen_jax.core.checkpoint import abstract
-from imagegen_jax.core.draw import Conditions, drawing, filled_from_data, rows_at, sample
+from imagegen_jax.core.arrays import shard
+from imagegen_jax.core.checkpoints.checkpoint import abstract
+from imagegen_jax.core.checkpoints.frozen_networks import placed
+from imagegen_jax.core.drawing.draw import Conditions, drawing, filled_from_data, rows_at, sample
 from imagegen_jax.core.experiment import (
     Experiment,
     Rows,
@@ -26,9 +27,10 @@ from imagegen_jax.core.experiment import (
     row_shapes,
     validate,
 )
-from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, starts_from_data
+from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
+from imagegen_jax.core.weights import read_all
 
 
 class Program:
@@ -45,11 +47,27 @@ class Program:
         self.constants = _constants(self.mesh, experiment.seed, experiment.steps)
         self._steps: dict[Hashable, Future[Any]] = {}
 
+    def pretrained(self) -> dict[str, Any]:
+        """Reads the weights that the experiment starts from: network -> collections.
+
+        Raises what `core.weights.Weights.read` does, and ValueError where their arrays have other names or shapes than
+        the model's, before anything is compiled.
+        """
+        found = read_all(self.experiment.pretrained)
+        fresh = abstract_nets(self.experiment.model, row_shapes(self.dataset))
+        for name, variables in found.items():
+            _check_fits(name, fresh[name], variables, whole=name in frozen_networks(self.experiment.model))
+        return found
+
     def init(self, pretrained: Mapping[str, Any] | None = None) -> State:
-        """The state before the first step; `pretrained` maps networks to the collections that replace fresh ones."""
+        """The state before the first step; `pretrained` maps networks to the collections that replace fresh ones.
+
+        None: those of the experiment's `pretrained`, read now.
+        """
+        given = self.pretrained() if pretrained is None else pretrained
         fresh, batch = self._start()
         nets = dict(self._jit_sharded(fresh, np.uint32(self.experiment.seed), batch))
-        for name, variables in (pretrained or {}).items():
+        for name, variables in given.items():
             nets[name] = _merged(name, nets[name], variables)
         return self._jit_sharded(
             functools.partial(create, optimizers=self.spec.optim, averages=self.spec.averages), nets
@@ -174,7 +192,8 @@ def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) ->
     """The shapes and places of the state after `step` steps, without memory, compilation or data."""
     nets = abstract_nets(experiment.model, rows)
     state = jax.eval_shape(lambda nets: create(nets, experiment.optim, experiment.averages), nets)
-    for at in range(step if _is_entering(type(experiment.model)) else 0):
+    kind: type = type(experiment.model)
+    for at in range(step if _is_entering(kind) else 0):
         if enters(experiment.model, at):
             state = jax.eval_shape(_enter(experiment, at), state)
     return abstract(state, shard.state_sharding(mesh, state))
@@ -182,16 +201,24 @@ def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) ->
 
 def _merged(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Fresh collections with the given ones in place, which must have their structure and shapes."""
-    merged = dict(fresh)
-    for collection, values in given.items():
-        wanted = jax.tree.map(jnp.shape, fresh.get(collection))
-        if wanted != jax.tree.map(jnp.shape, values):
-            raise ValueError(f"pretrained[{name!r}]: its {collection!r} have other names or shapes than the model's")
-        merged[collection] = jax.tree.map(_placed, values, fresh[collection])
-    return merged
+    _check_fits(name, fresh, given)
+    return {**fresh, **{c: jax.tree.map(placed, values, fresh[c]) for c, values in given.items()}}
 
 
-def _placed(new: Any, old: jax.Array) -> jax.Array:
-    """The values of `new` where `old` lives; each process hands its own devices their parts."""
-    host = np.asarray(new, old.dtype)
-    return jax.make_array_from_callback(old.shape, old.sharding, lambda index: host[index])
+def _check_fits(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any], whole: bool = False) -> None:
+    """Raises ValueError, naming the first array, where given collections are not the model's; `whole`: all of them."""
+    wanted, found = (_shapes(tree) for tree in (fresh, given))
+    wanted = {path: shape for path, shape in wanted.items() if whole or path.split("/")[0] in given}
+    wrong = [path for path in wanted | found if wanted.get(path) != found.get(path)]
+    if wrong:
+        there, asked = (shapes.get(wrong[0], "none") for shapes in (found, wanted))
+        more = f", and {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
+        raise ValueError(
+            f"pretrained[{name!r}]: its arrays have other names or shapes than the model's ({wrong[0]}: {there} there, "
+            f"{asked} wanted{more}): they are another network's; name another source, or change the model"
+        )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree.leaves_with_path(dict(tree))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): jnp.shape(leaf) for path, leaf in leaves}

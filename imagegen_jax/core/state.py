@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -59,6 +59,18 @@ def start_averages(nets: Nets, network: str, averages: Mapping[str, Average]) ->
         for name, average in averages.items()
         if not average.networks or network in average.networks
     }
+
+
+def without(state: State, names: Collection[str]) -> State:
+    """The state without the weights of some networks."""
+    params, stats = ({n: x for n, x in part.items() if n not in names} for part in (state.params, state.stats))
+    return state.replace(params=params, stats=stats)
+
+
+def including(state: State, nets: Nets) -> State:
+    """The state with the weights of more networks."""
+    params, stats = split(nets)
+    return state.replace(params=state.params | params, stats=state.stats | stats)
 
 
 def networks(state: State, average: str | None = None) -> dict[str, dict[str, Any]]:

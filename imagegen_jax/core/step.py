@@ -18,12 +18,24 @@ import optax
 from jaxtyping import Array, Int
 
 from imagegen_jax.core import ema
+from imagegen_jax.core.arrays.image import images_to_float
+from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import Average
-from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.health import gradient_ratio, image_health
-from imagegen_jax.core.image import images_to_float
-from imagegen_jax.core.model import Aux, Batch, Inputs, Model, Nets, Phase, PRNGKey, PRNGKeys, Scalar, Staged
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Inputs,
+    Model,
+    Nets,
+    Phase,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+    Staged,
+    frozen_networks,
+)
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
+from imagegen_jax.core.reporting.health import gradient_ratio, image_health
 from imagegen_jax.core.state import State, join, networks
 
 LOOKAHEAD = 10_000  # steps that are looked through for phases that come due together
@@ -127,7 +139,7 @@ def _update(
     spec: StepSpec, phase: Phase, state: State, inputs: Inputs, clock: Clock, lazy: Mapping[str, float]
 ) -> tuple[State, dict[str, Scalar]]:
     """One gradient step of one phase on the networks that it trains."""
-    grads, stats, metrics = gradients(phase, state, inputs, spec.microbatches)
+    grads, stats, metrics = gradients(phase, state, inputs, spec.microbatches, frozen_networks(spec.model))
     norm = optax.tree.norm(grads)
     if spec.clip_norm is not None:
         scale = jnp.minimum(1.0, spec.clip_norm / jnp.maximum(norm, 1e-12))
@@ -139,13 +151,14 @@ def _update(
 
 
 def gradients(
-    phase: Phase, state: State, inputs: Inputs, microbatches: int
+    phase: Phase, state: State, inputs: Inputs, microbatches: int, frozen: tuple[str, ...] = ()
 ) -> tuple[Nets, dict[str, Any], dict[str, Scalar]]:
     """Gradients with respect to what the phase trains, the new statistics, and the metrics, means over the batch.
 
     With microbatches, rows are split interleaved: each device then keeps its own, where contiguous parts would have
     to be moved between devices. Statistics go from one microbatch to the next in order, so what decays with each
-    update decays `microbatches` times a step.
+    update decays `microbatches` times a step. Raises KeyError or TypeError, as it is traced, for statistics of another
+    kind than they were, or of `frozen` networks.
     """
 
     def loss(trained: Any, stats: Any, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -158,7 +171,7 @@ def gradients(
         (value, aux), grads = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
         several = aux.images is not None and len(aux.images) > 1  # of one image there is no diversity
         health = image_health(aux.images, rows[0]["image"]) if several else {}
-        return grads, _carry(phase.name, stats, aux.stats), {"loss": value, **aux.metrics, **health}
+        return grads, _carry(phase.name, stats, aux.stats, frozen), {"loss": value, **aux.metrics, **health}
 
     def accumulate(carry: tuple[Any, Any], rows: tuple[Batch, PRNGKeys]) -> tuple[tuple[Any, Any], dict[str, Scalar]]:
         total, stats = carry
@@ -176,7 +189,7 @@ def gradients(
     return jax.tree.map(lambda g: g / microbatches, total), stats, jax.tree.map(jnp.mean, metrics)
 
 
-def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any], frozen: tuple[str, ...]) -> dict[str, Any]:
     """The statistics after a loss that returned `new`, which must be of the kind it was given.
 
     A changed structure, shape, dtype or weak type would compile every later step anew: better an error here.
@@ -185,6 +198,10 @@ def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[s
     for network, collections in new.items():
         if network not in old:
             raise KeyError(f"phase {phase!r} returned statistics of {network!r}; the networks are {sorted(old)}")
+        if network in frozen and collections:
+            raise TypeError(
+                f"phase {phase!r} returned statistics of {network!r}, which is frozen: leave them out of Aux"
+            )
         merged[network].update(collections)
     had, has = str(jax.tree.structure(dict(old))), str(jax.tree.structure(merged))
     if had != has:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
+import warnings
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,14 +18,17 @@ _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 _LARGE = 1 << 26  # pixels of an image that is not decoded beside another one: it takes a quarter of a gigabyte and more
 _STRIP = 1 << 22  # pixels that are converted at a time
 _one_at_a_time = threading.Lock()
+# Above 89 million pixels Pillow warns of an attack, and above twice that it refuses. Large photos are none, and filters
+# of warnings are common to all threads that decode.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _REDUCING_GAP = 3.0  # Pillow reduces by an integer factor down to 3 times the size, then filters: as good, and faster
 
 
 class Whole(int):
     """A size that images are brought to whole, whatever their proportions, by Pillow's bicubic filter.
 
-    That is the rule "clean" of `metrics.resize`, for evaluations of images of several sizes; of an int instead, a
-    square is cut out.
+    That is the rule "clean" of `metrics.features.resize`, for evaluations of images of several sizes; of an int
+    instead, a square is cut out.
     """
 
     def __repr__(self) -> str:

@@ -1,0 +1,38 @@
+"""Random numbers by rows: each row of a batch draws from a key of its own, so that slices of a batch draw the same."""
+
+from __future__ import annotations
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from imagegen_jax.core.model import PRNGKeys
+
+
+def streams(keys: PRNGKeys, n: int) -> Key[Array, "n b"]:
+    """Splits the key of each row in `n`: [B] -> [n B], to be unpacked into `n` streams of keys [B]."""
+    return jax.vmap(lambda key: jax.random.split(key, n), out_axes=1)(keys)
+
+
+def normal_rows(keys: PRNGKeys, shape: tuple[int, ...]) -> Float[Array, "b ..."]:
+    """Draws standard normal rows of `shape`, each from its own key: [B] -> [B *shape]."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def bernoulli_rows(keys: PRNGKeys, share: float) -> Bool[Array, " b"]:
+    """Draws True with the probability `share`, each row from its own key: [B] -> [B]."""
+    return jax.vmap(lambda key: jax.random.bernoulli(key, share))(keys)
+
+
+def integer_rows(keys: PRNGKeys, below: int) -> Int[Array, " b"]:
+    """Draws integers from 0 to below `below`, each row from its own key: [B] -> [B]."""
+    return jax.vmap(lambda key: jax.random.randint(key, (), 0, below))(keys)
+
+
+def uniform_rows(keys: PRNGKeys, low: float = 0.0, high: float = 1.0) -> Float[Array, " b"]:
+    """Draws numbers from [`low`, `high`), each row from its own key: [B] -> [B]."""
+    return jax.vmap(lambda key: jax.random.uniform(key, minval=low, maxval=high))(keys)
+
+
+def fold_rows(keys: PRNGKeys, number: int | Int[Array, ""]) -> PRNGKeys:
+    """Folds one number into the key of each row: [B] -> [B]."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)

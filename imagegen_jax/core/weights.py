@@ -1,0 +1,157 @@
+"""Where the weights of a network come from: another run, a file, or nowhere. The values of `Experiment.pretrained`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from imagegen_jax.core.checkpoints.errors import CheckpointError
+from imagegen_jax.core.checkpoints.fingerprint import check_finite
+from imagegen_jax.core.checkpoints.run_files import load_best, load_experiment_dict
+from imagegen_jax.core.checkpoints.stored import Stored
+from imagegen_jax.core.files.weight_files import SUFFIXES, read_weight_file, with_prefix
+from imagegen_jax.core.model import Variables
+
+FORMS = 'a run folder ("runs/a", or "runs/a:encoder" for its network "encoder"), a file of weights or "random"'
+
+
+@runtime_checkable
+class Weights(Protocol):
+    """Where the weights of a network come from; a frozen dataclass of plain values, as all that an experiment holds."""
+
+    def read(self, network: str) -> Variables | None:
+        """Returns the collections of a network, which is called `network` where they go; None: keep the fresh ones.
+
+        Raises ValueError, FileNotFoundError, RunFolderError or CheckpointError where there are none, and NonFiniteError
+        where they hold NaN.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class FromRun:
+    """The weights of a network of a run, as that run samples by them: averaged where it keeps an average.
+
+    They are read as they lie there. Neither the run's data nor the classes of its model are needed.
+    """
+
+    path: str  # the run's folder
+    network: str | None = None  # the network's name in that run; None: the same as here
+    step: int | Literal["best"] | None = None  # which checkpoint; None: the newest good one
+    average: str | None = None  # which moving average; "none": the last step's weights; None: the first
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", os.fspath(self.path))
+
+    def read(self, network: str) -> Variables:
+        """Raises RunFolderError where `path` is no run folder, and ValueError where it has no such network."""
+        folder, wanted = pathlib.Path(self.path).expanduser(), self.network or network
+        average = _average(folder, self.average)
+        stored = Stored(folder / "checkpoints", load_best(folder) if self.step == "best" else None)
+        step = stored.best_step() if self.step == "best" else self.step
+        if step not in (None, *stored.steps()):
+            raise CheckpointError(f"{folder} has no checkpoint of step {step}; it has {stored.steps()}")
+        found = stored.newest(lambda at: stored.read_network(at, wanted, average), None if step is None else [step])
+        if found is None:
+            raise CheckpointError(f"{folder} has no checkpoint yet")
+        variables, names = found.tree
+        if variables is None:
+            raise ValueError(
+                f"{folder} has no network {wanted!r}; it has {names}: name one of them ({self.path}:{names[0]})"
+            )
+        remedy = "Choose another checkpoint (step) or average, or train it anew"
+        check_finite(variables, f"the network {wanted!r} of {folder} at step {found.step:,}", remedy)
+        return variables
+
+
+@dataclasses.dataclass(frozen=True)
+class FromFile:
+    """The weights in a file, .npz, .safetensors or torch's, whose names are paths: "params/Conv_0/kernel".
+
+    `save_network` writes such files. Arrays are read, nothing in the file is executed.
+    """
+
+    path: str
+    network: str | None = None  # what the names of its arrays begin with; None: nothing that others' do not
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", os.fspath(self.path))
+
+    def read(self, network: str) -> Variables:
+        """Raises FileNotFoundError, or ValueError where the file is damaged or has no names below `network`."""
+        arrays = read_weight_file(self.path).arrays
+        if self.network is not None:
+            arrays = with_prefix(arrays, self.network, self.path)
+        separator = "/" if any("/" in name for name in arrays) else "."
+        collections: dict[str, Any] = {}
+        for name, array in arrays.items():
+            *parents, leaf = name.split(separator)
+            node = collections
+            for parent in parents:
+                node = node.setdefault(parent, {})
+                if not isinstance(node, dict):
+                    raise ValueError(f"{self.path} holds no network: {name!r} is below an array")
+            if leaf in node:
+                raise ValueError(f"{self.path} holds no network: {name!r} is above another array")
+            node[leaf] = array
+        remedy = "Save them anew from a checkpoint whose weights are finite"
+        check_finite(collections, f"the weights in {self.path}", remedy)
+        return collections
+
+
+@dataclasses.dataclass(frozen=True)
+class Random:
+    """Fresh weights, said in so many words: for smoke runs of a model whose frozen networks want trained ones."""
+
+    def read(self, network: str) -> None:
+        """Returns None."""
+        return None
+
+
+def parse(text: str) -> Weights:
+    """Makes weights of "random", "runs/a", "runs/a:encoder", "a.npz" or "a.safetensors:encoder".
+
+    What follows the last colon is the network's name there, unless it is a part of the name of what exists. Raises
+    ValueError where nothing is named.
+    """
+    if text == "random":
+        return Random()
+    path, colon, network = text.rpartition(":")
+    if not colon or "/" in network or pathlib.Path(text).expanduser().exists():
+        path, colon, network = text, "", ""
+    if not path or (colon and not network):
+        raise ValueError(f"{text!r} names no weights: give {FORMS}")
+    return (FromFile if path.endswith(SUFFIXES) else FromRun)(path, network or None)
+
+
+def weights_of(value: str | os.PathLike[str] | Weights) -> Weights:
+    """Returns what a text or a path stands for, and weights as they are. Raises ValueError for anything else."""
+    if isinstance(value, Weights):
+        return value
+    if isinstance(value, (str, os.PathLike)):
+        return parse(os.fspath(value))
+    raise ValueError(f"{value!r} is no weights: give {FORMS}, or a value with `read`, such as FromRun")
+
+
+def read_all(pretrained: Mapping[str, str | Weights]) -> dict[str, Variables]:
+    """Reads the weights of each network, without those that stay fresh; raises what `Weights.read` does."""
+    found = {}
+    for network, value in pretrained.items():
+        variables = weights_of(value).read(network)
+        if variables is not None:
+            found[network] = variables
+    return found
+
+
+def _average(folder: pathlib.Path, name: str | None) -> str | None:
+    """The average of a run that is meant; None for the last step's weights."""
+    averages = load_experiment_dict(folder).get("averages")
+    kept = list(averages) if isinstance(averages, dict) else []
+    if name is None:
+        return next(iter(kept), None)
+    if name not in (*kept, "none"):
+        raise ValueError(f"average {name!r}: {folder} keeps {', '.join(kept) or 'none'}; or say 'none'")
+    return None if name == "none" else name

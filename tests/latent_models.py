@@ -1,0 +1,63 @@
+"""Small models that make images of latents, with random weights that nothing was compiled for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imagegen_jax.autoencoders.networks import MLPDecoder, MLPEncoder
+from imagegen_jax.autoencoders.vae import VAE
+from imagegen_jax.gan import cgan, dcgan, r3gan
+from imagegen_jax.gan.cgan import CGAN
+from imagegen_jax.gan.dcgan import DCGAN
+from imagegen_jax.gan.r3gan import R3GAN
+from imagegen_jax.gan.residual import sngan
+from imagegen_jax.gan.residual.sngan import SNGAN
+from imagegen_jax.gan.wgan import WGAN
+
+KEY, SHAPE = jax.random.key(0), (8, 8, 1)
+STAGES = r3gan.Stages((4, 4), (2, 2), (1, 1))
+
+MODELS = {
+    "dcgan": DCGAN(SHAPE, dcgan.Generator(2), dcgan.Discriminator(2), 5),
+    "cgan": CGAN(SHAPE, cgan.MLPGenerator(4, 4, 4), cgan.MLPDiscriminator(2, 2, 2), 5, num_classes=3),
+    "wgan": WGAN(SHAPE, dcgan.Generator(2), dcgan.Discriminator(2), 5),
+    "sngan": SNGAN(SHAPE, sngan.Generator(4, (1, 1)), sngan.Discriminator(4, (1, 1), 1), 5, num_classes=3),
+    "r3gan": R3GAN(SHAPE, 3, r3gan.Generator(STAGES, 2), r3gan.Discriminator(STAGES, 4), 5),
+    "vae": VAE(SHAPE, MLPEncoder(), MLPDecoder(), latent_dim=5),
+}
+
+
+def filled(init, *arguments):
+    """What `init` returns, with other random weights: initialisers would take longer to compile than the tests."""
+    random = np.random.default_rng(0)
+
+    def fill(path, leaf):
+        ones = path[-1].key in ("scale", "var")
+        return jnp.asarray(np.ones(leaf.shape) if ones else random.normal(size=leaf.shape), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(init, *arguments))
+
+
+@functools.cache
+def networks(name):
+    batch = {"image": jnp.zeros((2, *SHAPE)), "label": jnp.zeros(2, jnp.int32)}
+    return filled(MODELS[name].init, KEY, batch)
+
+
+@dataclasses.dataclass
+class Painter:
+    """The image of (z, label) has the constant value z[0] and 0.1 times the label; it counts its compilations."""
+
+    image_shape: tuple[int, int, int] = (2, 2, 1)
+    latent_dim: int = 3
+    traced: int = 0
+
+    def generate(self, nets, z, conditions):
+        self.traced += 1
+        value = z[:, 0] + 0.1 * conditions.get("label", 0) * conditions.get("truncation", 1.0)
+        return jnp.broadcast_to(value[:, None, None, None], (len(z), *self.image_shape))
