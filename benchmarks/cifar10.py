@@ -23,21 +23,21 @@ from pixel_mixture import COMPONENTS, DIMENSIONS, PixelMixture
 from stacked_modes import seconds_of
 
 import imagegen_jax as ig
+from imagegen_jax.core.checkpoints.stored import Stored
+from imagegen_jax.core.drawing.grid import grid, write_png
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.grid import grid, write_png
 from imagegen_jax.core.optim import Adam, CosineDecay
-from imagegen_jax.core.stored import Stored
-from imagegen_jax.core.summary import parameter_summary
+from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.data import TFDS, HorizontalFlip
-from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.diffusion.process import RectifiedFlow
-from imagegen_jax.diffusion.times import LogitNormal
+from imagegen_jax.diffusion.process.process import RectifiedFlow
+from imagegen_jax.diffusion.process.times import LogitNormal
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver
+from imagegen_jax.diffusion.sampling.heun import Heun
 from imagegen_jax.metrics.evaluate import evaluate
-from imagegen_jax.metrics.extractor import Extractor
-from imagegen_jax.metrics.mobilenet import mobilenet
+from imagegen_jax.metrics.features.extractor import Extractor
+from imagegen_jax.metrics.features.mobilenet import mobilenet
 from imagegen_jax.metrics.sets import ArraySet, ImageSet, source_set
-from imagegen_jax.nn.dit import DiT
+from imagegen_jax.nn.backbones.dit import DiT
 
 CHECKPOINTS = 5
 AVERAGE = {"ema": HalfLife(20_000, networks=("generator",))}

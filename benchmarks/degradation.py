@@ -32,12 +32,12 @@ from scipy.stats import t as student
 
 from imagegen_jax.data import TFDS
 from imagegen_jax.metrics.catalog import printed
-from imagegen_jax.metrics.classifier import trained_classifier
-from imagegen_jax.metrics.extractor import extract
-from imagegen_jax.metrics.features import features_of
-from imagegen_jax.metrics.frechet import frechet_distance
-from imagegen_jax.metrics.manifold import manifold_scores
-from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.metrics.extraction import features_of
+from imagegen_jax.metrics.features.classifier import trained_classifier
+from imagegen_jax.metrics.features.extractor import extract
+from imagegen_jax.metrics.features.moments import Moments
+from imagegen_jax.metrics.scores.frechet import frechet_distance
+from imagegen_jax.metrics.scores.manifold import manifold_scores
 from imagegen_jax.metrics.sets import ArraySet, source_set
 
 NAME = "degradation_mnist"

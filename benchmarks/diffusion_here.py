@@ -18,18 +18,18 @@ from sides import Step, respond, tell
 from steps import compiled_step, convolution, training_step
 
 from imagegen_jax.core.compile import compiler_options, use_persistent_cache
+from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import FixedDecay
-from imagegen_jax.core.frozen import FrozenMap
 from imagegen_jax.core.model import Model
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.step import StepSpec
-from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.sampler import DDIM
-from imagegen_jax.diffusion.times import WholeTimes
-from imagegen_jax.nn.dit import DiT
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process.times import WholeTimes
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM
+from imagegen_jax.nn.backbones.dit import DiT
+from imagegen_jax.nn.backbones.unet import UNet
 
 MEMORY_BATCH = 32
 

@@ -28,14 +28,14 @@ from stacked_modes import seconds_of
 
 import imagegen_jax as ig
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.diffusion.levels import Listed, Spaced, karras
-from imagegen_jax.diffusion.process import RectifiedFlow
-from imagegen_jax.diffusion.sampler import DDIM, Solve
+from imagegen_jax.diffusion.process.process import RectifiedFlow
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Solve
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver
+from imagegen_jax.diffusion.sampling.heun import Heun
+from imagegen_jax.diffusion.sampling.levels import Listed, Spaced, karras
 from imagegen_jax.metrics.catalog import printed
-from imagegen_jax.metrics.classifier import trained_classifier
 from imagegen_jax.metrics.evaluate import evaluate
+from imagegen_jax.metrics.features.classifier import trained_classifier
 from imagegen_jax.metrics.sets import SampleSet, source_set
 
 BUDGETS = (1, 2, 4, 8, 16, 32, 64)

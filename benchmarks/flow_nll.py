@@ -5,9 +5,9 @@
     python benchmarks/flow_nll.py runs/vdm_cifar10 --by bound
 
 Either way the mean over images, which the standard error is of, bounds the bits of 8-bit images from above in
-expectation. `--by flow`, for any model with a denoiser: the convention is that of `core.likelihood`, uniform noise
-of one level's width makes the images continuous. The density is that of the flow at `--sigma-min`: any of them is a
-density, so each bounds those bits; the higher it is, the smoother is what the network has to know, and the fewer
+expectation. `--by flow`, for any model with a denoiser: the convention is that of `core.arrays.bits_per_dim`, uniform
+noise of one level's width makes the images continuous. The density is that of the flow at `--sigma-min`: any of them is
+a density, so each bounds those bits; the higher it is, the smoother is what the network has to know, and the fewer
 details are left in it. `--by bound`, for models that were trained on one (`ImprovedDDPM`, `VDM`): all of its terms.
 """
 
@@ -27,14 +27,14 @@ from machine import write_result
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.image import to_float
-from imagegen_jax.core.likelihood import dequantize, mean_and_standard_error
+from imagegen_jax.core.arrays.bits_per_dim import dequantize, mean_and_standard_error
+from imagegen_jax.core.arrays.image import to_float
 from imagegen_jax.core.model import Nets
-from imagegen_jax.diffusion.editing import Denoising, denoising_model
-from imagegen_jax.diffusion.improved import ImprovedDDPM
 from imagegen_jax.diffusion.likelihood import FlowLikelihood
-from imagegen_jax.diffusion.vdm import VDM
-from imagegen_jax.nn.denoising import forward_differentiable
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
+from imagegen_jax.diffusion.models.vdm import VDM
+from imagegen_jax.editing.denoiser import Denoising, denoising_model
+from imagegen_jax.nn.backbones.denoising import forward_differentiable
 
 Conditions = dict[str, jax.Array]
 Measure = Callable[[Nets, jax.Array, Conditions, jax.Array], jax.Array]  # uint8 rows -> bits of each

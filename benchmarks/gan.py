@@ -54,8 +54,8 @@ class Here:
         sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         from imagegen_jax.core.compile import compiler_options
         from imagegen_jax.gan.dcgan import DCGAN
-        from imagegen_jax.gan.sngan import SNGAN
-        from imagegen_jax.gan.stylegan2 import Discriminator, Generator, StyleGAN2
+        from imagegen_jax.gan.residual.sngan import SNGAN
+        from imagegen_jax.gan.style.stylegan2 import Discriminator, Generator, StyleGAN2
 
         networks = Generator(**STYLEGAN2), Discriminator(**STYLEGAN2)
         self.models = {"dcgan_64": DCGAN(), "sngan_32": SNGAN(), "stylegan2_64": StyleGAN2((64, 64, 3), *networks)}
@@ -77,7 +77,7 @@ class Here:
         import jax
         from steps import training_step
 
-        from imagegen_jax.core.frozen import FrozenMap
+        from imagegen_jax.core.config.frozen_map import FrozenMap
         from imagegen_jax.core.optim import Adam
         from imagegen_jax.core.step import StepSpec
 

@@ -1,4 +1,4 @@
-"""StyleGAN2's networks in plain PyTorch, for `gan.py`: configuration F for square images, as `gan.stylegan2_networks`.
+"""StyleGAN2's networks in plain PyTorch, for `gan.py`: configuration F for square images, as `stylegan2_networks`.
 
 No package has them for a CPU: stylegan2-torch 1.3.0 knows grey images alone and builds CUDA code when it is imported,
 and stylegan2-pytorch 1.9.0 has other networks. Filters are depthwise convolutions. A modulated convolution scales what

@@ -23,8 +23,8 @@ from pixel_mixture import COMPONENTS, DIMENSIONS, PixelMixture
 import imagegen_jax as ig
 from imagegen_jax.data import Source, parse_source
 from imagegen_jax.metrics.card import append, leaderboard
-from imagegen_jax.metrics.classifier import trained_classifier
 from imagegen_jax.metrics.evaluate import evaluate
+from imagegen_jax.metrics.features.classifier import trained_classifier
 from imagegen_jax.metrics.sets import ArraySet, ImageSet, SampleSet, source_set
 
 METRICS = ("fid", "kid", "prdc", "authpct")

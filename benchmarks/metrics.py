@@ -32,10 +32,10 @@ def here() -> tuple[dict[str, Score], dict[str, Any]]:
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     import jax
 
-    from imagegen_jax.metrics.frechet import frechet_distance
-    from imagegen_jax.metrics.kernel import kid
-    from imagegen_jax.metrics.manifold import manifold_scores
-    from imagegen_jax.metrics.moments import Moments
+    from imagegen_jax.metrics.features.moments import Moments
+    from imagegen_jax.metrics.scores.frechet import frechet_distance
+    from imagegen_jax.metrics.scores.kernel import kid
+    from imagegen_jax.metrics.scores.manifold import manifold_scores
 
     def distance(x: np.ndarray, y: np.ndarray) -> float:
         return frechet_distance(Moments.of(x), Moments.of(y))

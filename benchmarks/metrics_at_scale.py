@@ -18,15 +18,15 @@ import jax
 import numpy as np
 from machine import write_result
 
+from imagegen_jax.core.arrays.image import to_float
 from imagegen_jax.core.compile import jit
-from imagegen_jax.core.image import to_float
 from imagegen_jax.data import parse_source
-from imagegen_jax.metrics.extractor import Network, stream
-from imagegen_jax.metrics.features import BATCH
-from imagegen_jax.metrics.manifold import manifold_scores
-from imagegen_jax.metrics.mobilenet import mobilenet
-from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.resize import resize
+from imagegen_jax.metrics.extraction import BATCH
+from imagegen_jax.metrics.features.extractor import Network, stream
+from imagegen_jax.metrics.features.mobilenet import mobilenet
+from imagegen_jax.metrics.features.moments import Moments
+from imagegen_jax.metrics.features.resize import resize
+from imagegen_jax.metrics.scores.manifold import manifold_scores
 from imagegen_jax.metrics.sets import source_set
 
 EVERY = 8  # batches between two that the network alone is timed on

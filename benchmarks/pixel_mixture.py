@@ -23,7 +23,7 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
-from imagegen_jax.core.grid import grid, write_png
+from imagegen_jax.core.drawing.grid import grid, write_png
 from imagegen_jax.data import parse_source
 
 COMPONENTS, DIMENSIONS = 100, 64

@@ -24,12 +24,14 @@ from machine import RESULTS, write_result
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.grid import grid, write_png
-from imagegen_jax.core.image import to_uint8
+from imagegen_jax.core.arrays.image import to_uint8
+from imagegen_jax.core.drawing.grid import grid, write_png
 from imagegen_jax.core.model import Image
 from imagegen_jax.data import to_float
-from imagegen_jax.diffusion import editing, inverse, restoration
-from imagegen_jax.metrics.similarity import psnr, ssim
+from imagegen_jax.editing import denoiser as editing
+from imagegen_jax.editing import inverse_problems as inverse
+from imagegen_jax.editing import restoration
+from imagegen_jax.metrics.scores.similarity import psnr, ssim
 
 FACTOR = 4
 SIGMA = 1.5  # pixels, of the blur

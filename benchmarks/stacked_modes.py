@@ -20,9 +20,9 @@ from machine import write_result
 
 import imagegen_jax as ig
 from imagegen_jax.data import TFDS, Stacked
-from imagegen_jax.metrics.classifier import trained_classifier
-from imagegen_jax.metrics.extractor import extract
-from imagegen_jax.metrics.modes import class_frequencies, modes_covered, reverse_kl
+from imagegen_jax.metrics.features.classifier import trained_classifier
+from imagegen_jax.metrics.features.extractor import extract
+from imagegen_jax.metrics.scores.modes import class_frequencies, modes_covered, reverse_kl
 
 DIGITS = TFDS("mnist", split="train", size=32, channels=1)
 CLASSES = (10, 10, 10)

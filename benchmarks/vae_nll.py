@@ -22,11 +22,11 @@ import numpy as np
 from machine import write_result
 
 import imagegen_jax as ig
+from imagegen_jax.autoencoders.vae import VAE
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.likelihood import bits_per_dim
+from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim
 from imagegen_jax.core.model import Nets
 from imagegen_jax.data import to_float
-from imagegen_jax.vae.vae import VAE
 
 
 def estimates(model: VAE, nets: Nets, images: np.ndarray, samples: int, batch: int) -> Iterator[np.ndarray]:

@@ -3,8 +3,8 @@
 import os
 import sys
 
-from imagegen_jax.core.signals import one_line_for_interrupted_imports
-from imagegen_jax.core.simulated import give_threads
+from imagegen_jax.core.platform.signals import one_line_for_interrupted_imports
+from imagegen_jax.core.platform.simulated import give_threads
 from imagegen_jax.moved import OldModules
 
 one_line_for_interrupted_imports()
@@ -14,11 +14,11 @@ give_threads()  # before anything below starts jax's devices
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from imagegen_jax.cli.train import main  # noqa: E402
+from imagegen_jax.core.config.override import override  # noqa: E402
 from imagegen_jax.core.experiment import Experiment  # noqa: E402
-from imagegen_jax.core.override import override  # noqa: E402
 from imagegen_jax.core.program import Program  # noqa: E402
+from imagegen_jax.core.run import Run, fit, load, load_network, save_network  # noqa: E402
 from imagegen_jax.core.weights import FromFile, FromRun  # noqa: E402
-from imagegen_jax.run import Run, fit, load, load_network, save_network  # noqa: E402
 
 __all__ = [
     "Experiment", "FromFile", "FromRun", "Program", "Run", "fit", "load", "load_network", "main", "override",

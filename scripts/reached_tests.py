@@ -194,7 +194,7 @@ def _imported(node: ast.AST, path: str, tree: ast.Module, unused: frozenset[str]
 
 
 def _asked_for(tree: ast.Module, name: str, module: str) -> Iterator[str]:
-    """Of ig.core.shard.MeshShape, where `ig` is the name of a module, all of it with the module's own name."""
+    """Of ig.core.arrays.shard.MeshShape, where `ig` is the name of a module, all of it with the module's own name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             words = ast.unparse(node).split(".")

@@ -28,12 +28,12 @@ from PIL import Image
 
 from imagegen_jax import cli
 from imagegen_jax.cli.commands import main_parser
-from imagegen_jax.core import folder as folders
 from imagegen_jax.core import program
-from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.core.log import write_json
-from imagegen_jax.core.serial import fields_of, to_dict
-from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core import run_folder as folders
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
+from imagegen_jax.core.config.serial import fields_of, to_dict
+from imagegen_jax.core.reporting.log import write_json
 
 SECONDS = 20  # that a call may take
 LINES = 8  # of a message, without the usage that argparse prints before it, and the field's help that tyro prints

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from imagegen_jax import Experiment, main
+from imagegen_jax.autoencoders.networks import MLPDecoder, MLPEncoder
+from imagegen_jax.autoencoders.vae import VAE
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Aux
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.shard import MeshShape
 from imagegen_jax.data import Digits
-from imagegen_jax.metrics.classifier import Classifier, ClassifierNet
-from imagegen_jax.vae.networks import MLPDecoder, MLPEncoder
-from imagegen_jax.vae.vae import VAE
+from imagegen_jax.metrics.features.classifier import Classifier, ClassifierNet
 
 SIDE = (8, 8, 1)
 

@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagegen_jax.gan import cgan, dcgan, r3gan, sngan
+from imagegen_jax.autoencoders.networks import MLPDecoder, MLPEncoder
+from imagegen_jax.autoencoders.vae import VAE
+from imagegen_jax.gan import cgan, dcgan, r3gan
 from imagegen_jax.gan.cgan import CGAN
 from imagegen_jax.gan.dcgan import DCGAN
 from imagegen_jax.gan.r3gan import R3GAN
-from imagegen_jax.gan.sngan import SNGAN
+from imagegen_jax.gan.residual import sngan
+from imagegen_jax.gan.residual.sngan import SNGAN
 from imagegen_jax.gan.wgan import WGAN
-from imagegen_jax.vae.networks import MLPDecoder, MLPEncoder
-from imagegen_jax.vae.vae import VAE
 
 KEY, SHAPE = jax.random.key(0), (8, 8, 1)
 STAGES = r3gan.Stages((4, 4), (2, 2), (1, 1))

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import imagegen_jax as ig
-from imagegen_jax.core.serial import fields_of
+from imagegen_jax.core.config.serial import fields_of
 from imagegen_jax.recipes.shipped import recipes
 
 NAMES = sorted(recipes())

@@ -17,7 +17,7 @@ import jax
 
 from imagegen_jax import fit
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.folder import load_experiment
+from imagegen_jax.core.run_folder import load_experiment
 
 
 def go_on(folder: pathlib.Path) -> str:

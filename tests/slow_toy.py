@@ -16,7 +16,7 @@ from toys import Regression, ToyData
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.checkpoint import Checkpoints
+from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
 from imagegen_jax.core.optim import SGD
 
 SLOW, STEP = os.environ["SLOW"], float(os.environ.get("STEP", "1"))

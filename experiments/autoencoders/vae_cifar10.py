@@ -4,7 +4,7 @@
     python benchmarks/vae_nll.py runs/vae_cifar10
 
 The decoder gives mean and deviation of each channel of each pixel, as in appendix C.2; bits per dimension are an
-upper bound for the 8-bit values, by uniform dequantisation (`imagegen_jax.vae.likelihood.Gaussian`).
+upper bound for the 8-bit values, by uniform dequantisation (`imagegen_jax.autoencoders.likelihood.Gaussian`).
 
 Cost: about 0.25 s a step on 2 CPU cores, so 3 hours for its 40,000 steps (102 epochs). Expected: van den Oord et al.
 2017 (arXiv 1711.00937, section 4.1) give 4.51 bits per dimension for a VAE with a larger, residual pair; there is no
@@ -12,12 +12,12 @@ published score for this one.
 """
 
 from imagegen_jax import Experiment, main
+from imagegen_jax.autoencoders.likelihood import Gaussian
+from imagegen_jax.autoencoders.networks import ConvDecoder, ConvEncoder
+from imagegen_jax.autoencoders.vae import VAE
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.recipes.smoke import on_digits
-from imagegen_jax.vae.likelihood import Gaussian
-from imagegen_jax.vae.networks import ConvDecoder, ConvEncoder
-from imagegen_jax.vae.vae import VAE
 
 experiment = Experiment(
     name="vae_cifar10",

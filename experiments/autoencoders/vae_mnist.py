@@ -9,10 +9,10 @@ reproduction of a 784-400 pair has 89.78, its reference 89.9.
 """
 
 from imagegen_jax import Experiment, main
+from imagegen_jax.autoencoders.vae import VAE
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS
 from imagegen_jax.recipes.smoke import on_digits
-from imagegen_jax.vae.vae import VAE
 
 experiment = Experiment(
     name="vae_mnist",

@@ -16,9 +16,9 @@ published; with it the FID of `adm_imagenet256` is 4.59, as the authors report.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import SGD, AdamW, LinearDecay
 from imagegen_jax.data import TFDS, HorizontalFlip
-from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
-from imagegen_jax.diffusion.preserving import Discrete
-from imagegen_jax.diffusion.times import WholeTimes
+from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
+from imagegen_jax.diffusion.process.times import WholeTimes
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

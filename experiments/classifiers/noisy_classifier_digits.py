@@ -16,9 +16,9 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import SGD, AdamW, CosineDecay
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.noisy_classifier import NoisyClassifier
-from imagegen_jax.diffusion.times import LogNormal
-from imagegen_jax.nn.adm import ADMClassifier
+from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
+from imagegen_jax.diffusion.process.times import LogNormal
+from imagegen_jax.nn.backbones.adm import ADMClassifier
 from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(

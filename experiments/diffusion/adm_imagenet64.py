@@ -20,9 +20,9 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, HorizontalFlip
-from imagegen_jax.diffusion.improved import ImprovedDDPM
-from imagegen_jax.diffusion.schedule import CosineSchedule
-from imagegen_jax.nn.adm import ADM
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
+from imagegen_jax.diffusion.process.discrete import CosineSchedule
+from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.recipes.smoke import UNET, on_digits
 
 experiment = Experiment(

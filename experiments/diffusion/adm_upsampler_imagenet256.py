@@ -18,9 +18,9 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, Digits, HorizontalFlip, Lowered
-from imagegen_jax.diffusion.improved import ImprovedDDPM
-from imagegen_jax.diffusion.schedule import LinearSchedule
-from imagegen_jax.nn.adm import ADM
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
+from imagegen_jax.diffusion.process.discrete import LinearSchedule
+from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.recipes.smoke import TINY, UNET
 
 experiment = Experiment(

@@ -14,8 +14,8 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS
-from imagegen_jax.diffusion.consistency import Consistency
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.consistency import Consistency
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

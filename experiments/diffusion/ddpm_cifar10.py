@@ -14,7 +14,7 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam, WarmUp
 from imagegen_jax.data import TFDS, HorizontalFlip
-from imagegen_jax.diffusion.ddpm import DDPM
+from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.recipes.smoke import UNET, on_digits
 
 experiment = Experiment(

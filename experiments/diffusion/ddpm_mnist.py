@@ -12,9 +12,9 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import TFDS
-from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.sampler import Ancestral
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.sampling.discrete_time import Ancestral
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

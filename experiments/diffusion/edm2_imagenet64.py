@@ -20,10 +20,10 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import PowerFunction
 from imagegen_jax.core.optim import Adam, InverseSqrt, NormaliseWeights
 from imagegen_jax.data import TFDS
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.diffusion.times import LogNormal
-from imagegen_jax.nn.edm2 import EDM2UNet, Uncertainty
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process.times import LogNormal
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.nn.backbones.edm2 import EDM2UNet, Uncertainty
 from imagegen_jax.recipes.smoke import on_digits
 
 BATCH = 2048

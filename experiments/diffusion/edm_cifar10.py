@@ -18,9 +18,9 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, WarmUp
 from imagegen_jax.data import TFDS
-from imagegen_jax.diffusion.augment import EDMAugment
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.nn.song import SongUNet
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.edm_augment import EDMAugment
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 from imagegen_jax.recipes.smoke import UNET, on_digits
 
 BATCH = 512

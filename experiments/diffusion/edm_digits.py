@@ -15,10 +15,10 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.exponential import DPMSolver
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(

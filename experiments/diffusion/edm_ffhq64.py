@@ -16,10 +16,10 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, WarmUp
 from imagegen_jax.data import Folder
-from imagegen_jax.diffusion.augment import EDMAugment
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.nn.song import SongUNet
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.edm_augment import EDMAugment
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 from imagegen_jax.recipes.smoke import UNET, on_digits
 
 BATCH = 256

@@ -17,10 +17,10 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, WarmUp
 from imagegen_jax.data import TFDS
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.diffusion.levels import Karras
-from imagegen_jax.nn.adm import ADM
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.sampling.heun import Heun
+from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.recipes.smoke import UNET, on_digits
 
 BATCH = 4096

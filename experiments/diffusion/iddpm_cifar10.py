@@ -15,7 +15,7 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS
-from imagegen_jax.diffusion.improved import ImprovedDDPM
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.recipes.smoke import UNET, on_digits
 
 experiment = Experiment(

@@ -14,8 +14,8 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.meanflow import MeanFlow
-from imagegen_jax.nn.dit import DiT
+from imagegen_jax.diffusion.models.meanflow import MeanFlow
+from imagegen_jax.nn.backbones.dit import DiT
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
 
 experiment = Experiment(

@@ -19,12 +19,12 @@ README gives them.
 """
 
 from imagegen_jax import Experiment
-from imagegen_jax.core import space
+from imagegen_jax.core.arrays import space
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Latents, Posterior
-from imagegen_jax.diffusion.meanflow import MeanFlow
-from imagegen_jax.nn.dit import dit
+from imagegen_jax.diffusion.models.meanflow import MeanFlow
+from imagegen_jax.nn.backbones.dit import dit
 from imagegen_jax.recipes.smoke import TRANSFORMER, on_digits
 
 SCALE = 0.18215  # brings these latents to a deviation of 1

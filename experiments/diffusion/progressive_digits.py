@@ -16,14 +16,14 @@ Cost: 0.22 s a step on 2 CPU cores, so 6 minutes. Expected: of a teacher with 2,
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Spaced
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.preserving import Cosine
-from imagegen_jax.diffusion.progressive import PerStage, Progressive
-from imagegen_jax.diffusion.schedule import CosineSchedule
-from imagegen_jax.diffusion.times import Uniform
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.progressive import PerStage, Progressive
+from imagegen_jax.diffusion.process.discrete import CosineSchedule
+from imagegen_jax.diffusion.process.times import Uniform
+from imagegen_jax.diffusion.process.variance_preserving import Cosine
+from imagegen_jax.diffusion.sampling.levels import Spaced
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.recipes.smoke import TINY
 
 HALVE_EVERY = 250

@@ -15,9 +15,9 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion.scm import SCM
-from imagegen_jax.diffusion.times import LogNormal
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.scm import SCM
+from imagegen_jax.diffusion.process.times import LogNormal
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(

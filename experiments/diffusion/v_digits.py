@@ -15,13 +15,13 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
-from imagegen_jax.diffusion import preserving
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.levels import Spaced
-from imagegen_jax.diffusion.multistep import Euler
-from imagegen_jax.diffusion.schedule import CosineSchedule
-from imagegen_jax.diffusion.times import Uniform
-from imagegen_jax.nn.unet import UNet
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process import variance_preserving as preserving
+from imagegen_jax.diffusion.process.discrete import CosineSchedule
+from imagegen_jax.diffusion.process.times import Uniform
+from imagegen_jax.diffusion.sampling.levels import Spaced
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(

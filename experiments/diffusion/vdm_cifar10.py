@@ -17,7 +17,7 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import AdamW, WarmUp
 from imagegen_jax.data import TFDS
-from imagegen_jax.diffusion.vdm import VDM
+from imagegen_jax.diffusion.models.vdm import VDM
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

@@ -22,7 +22,7 @@ checkerboards of the transposed convolutions.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import SGD, Adam, LinearDecay
 from imagegen_jax.data import DigitPairs, Jitter, Unpaired
-from imagegen_jax.gan.cyclegan import CycleGAN
+from imagegen_jax.gan.translation.cyclegan import CycleGAN
 from imagegen_jax.recipes.smoke import TINY
 
 EPOCH = 1_334  # steps: images, one a step

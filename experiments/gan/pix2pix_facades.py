@@ -23,7 +23,7 @@ the test photos, as mmgeneration measured the authors' own code. `Paired(image_s
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import DigitPairs, Jitter, Paired
-from imagegen_jax.gan.pix2pix import Pix2Pix
+from imagegen_jax.gan.translation.pix2pix import Pix2Pix
 from imagegen_jax.recipes.smoke import TINY
 
 EPOCH = 400  # steps: pairs, one a step

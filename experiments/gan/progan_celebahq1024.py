@@ -15,9 +15,9 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Folder, HorizontalFlip
-from imagegen_jax.gan.growing import Growth
-from imagegen_jax.gan.progan import ProGAN
-from imagegen_jax.gan.progan_networks import Discriminator, Generator
+from imagegen_jax.gan.style.growing import Growth
+from imagegen_jax.gan.style.progan import ProGAN
+from imagegen_jax.gan.style.progan_networks import Discriminator, Generator
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

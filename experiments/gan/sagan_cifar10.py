@@ -15,7 +15,7 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.gan.losses import NonSaturating
-from imagegen_jax.gan.sngan import SNGAN, Discriminator, Generator
+from imagegen_jax.gan.residual.sngan import SNGAN, Discriminator, Generator
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

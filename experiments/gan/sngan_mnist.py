@@ -19,7 +19,7 @@ from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS
 from imagegen_jax.gan.losses import NonSaturating
-from imagegen_jax.gan.sngan import SNGAN, Discriminator, Generator
+from imagegen_jax.gan.residual.sngan import SNGAN, Discriminator, Generator
 from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.recipes.smoke import on_digits
 

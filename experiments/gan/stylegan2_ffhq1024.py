@@ -15,8 +15,8 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Folder, HorizontalFlip
-from imagegen_jax.gan.stylegan2 import StyleGAN2
-from imagegen_jax.gan.stylegan2_networks import Discriminator, Generator
+from imagegen_jax.gan.style.stylegan2 import StyleGAN2
+from imagegen_jax.gan.style.stylegan2_networks import Discriminator, Generator
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

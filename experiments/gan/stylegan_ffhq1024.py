@@ -16,10 +16,10 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import Folder, HorizontalFlip
-from imagegen_jax.gan.growing import Growth
-from imagegen_jax.gan.progan_networks import Discriminator
-from imagegen_jax.gan.stylegan import StyleGAN
-from imagegen_jax.gan.stylegan_networks import Generator
+from imagegen_jax.gan.style.growing import Growth
+from imagegen_jax.gan.style.progan_networks import Discriminator
+from imagegen_jax.gan.style.stylegan import StyleGAN
+from imagegen_jax.gan.style.stylegan_networks import Generator
 from imagegen_jax.nn.upfirdn import BINOMIAL
 from imagegen_jax.recipes.smoke import on_digits
 

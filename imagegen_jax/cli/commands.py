@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from imagegen_jax.cli import data, edit, evaluate, importing, info, listing, report, sample, train
-from imagegen_jax.cli.command import Command
-from imagegen_jax.cli.errors import readable_errors
-from imagegen_jax.core.log import version
+from imagegen_jax.cli.common.command import Command
+from imagegen_jax.cli.common.errors import readable_errors
+from imagegen_jax.core.reporting.log import version
 from imagegen_jax.data.remedy import nowhere, remedies_spelled
 
 COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`

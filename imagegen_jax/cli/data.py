@@ -7,10 +7,10 @@ import dataclasses
 import pathlib
 from typing import Any, Literal
 
-from imagegen_jax.cli.command import Command
-from imagegen_jax.cli.common import add_set_options, add_source_options
-from imagegen_jax.data.output import PICTURES, check_output
-from imagegen_jax.data.parse import SETTINGS, check_settings
+from imagegen_jax.cli.common.command import Command
+from imagegen_jax.cli.common.data_options import add_set_options, add_source_options
+from imagegen_jax.data.formats.parse import SETTINGS, check_settings
+from imagegen_jax.data.pictures.output import PICTURES, check_output
 from imagegen_jax.data.remedy import as_options, remedies_spelled
 
 EXAMPLES = """examples:
@@ -51,8 +51,8 @@ def run(request: DataRequest) -> pathlib.Path:
     Raises ValueError for a setting that the source does not have, and what opening it raises.
     """
     from imagegen_jax.data import parse_source, prepare_tfds
-    from imagegen_jax.data.describe import describe, picture_grid
-    from imagegen_jax.data.tfds import TFDS
+    from imagegen_jax.data.formats.tfds import TFDS
+    from imagegen_jax.data.pictures.describe import describe, picture_grid
 
     picture = check_output(request.out, PICTURES)
     check_settings(request.source, request.settings)

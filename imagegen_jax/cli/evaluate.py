@@ -8,8 +8,9 @@ import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
-from imagegen_jax.cli.command import Command
-from imagegen_jax.cli.errors import EXPECTED_ERRORS, words_of
+from imagegen_jax.cli.common.command import Command
+from imagegen_jax.cli.common.errors import EXPECTED_ERRORS, words_of
+from imagegen_jax.cli.common.targets import import_modules
 from imagegen_jax.cli.evaluate_options import (
     ALL,
     EXAMPLES,
@@ -22,19 +23,18 @@ from imagegen_jax.cli.evaluate_options import (
     names_of,
     say_what_is_not_kept,
 )
-from imagegen_jax.cli.targets import import_modules
-from imagegen_jax.core import folder
-from imagegen_jax.core.files import whole
+from imagegen_jax.core import run_folder as folder
+from imagegen_jax.core.files.regular import whole
 from imagegen_jax.data import Source
-from imagegen_jax.data.parse import SETTINGS
+from imagegen_jax.data.formats.parse import SETTINGS
 from imagegen_jax.data.remedy import as_options, remedies_spelled
 from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, check_names
-from imagegen_jax.metrics.choose import extractor_of, kind_of
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, check_shapes, evaluate
-from imagegen_jax.metrics.extractor import Extractor, Pixels
-from imagegen_jax.metrics.features import features_of
-from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.metrics.extraction import features_of
+from imagegen_jax.metrics.features.choose import extractor_of, kind_of
+from imagegen_jax.metrics.features.extractor import Extractor, Pixels
+from imagegen_jax.metrics.features.moments import Moments
 from imagegen_jax.metrics.named import (
     Drawing,
     Target,
@@ -45,7 +45,7 @@ from imagegen_jax.metrics.named import (
 )
 from imagegen_jax.metrics.seeds import entries_of, seed_and_identity
 from imagegen_jax.metrics.sets import ImageSet, SampleSet
-from imagegen_jax.report import write_report
+from imagegen_jax.pages.report import write_report
 
 
 def run(request: EvaluateRequest) -> dict[str, list[Card]]:

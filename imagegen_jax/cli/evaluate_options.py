@@ -9,15 +9,15 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from imagegen_jax.cli import options as types
-from imagegen_jax.cli.common import add_module_option, add_source_options
+from imagegen_jax.cli.common import options as types
+from imagegen_jax.cli.common.data_options import add_module_option, add_source_options
 from imagegen_jax.data import Source
-from imagegen_jax.data.output import check_output
+from imagegen_jax.data.pictures.output import check_output
 from imagegen_jax.data.remedy import option_words
 from imagegen_jax.metrics.catalog import METRICS
-from imagegen_jax.metrics.choose import EXTRACTORS, kind_of
+from imagegen_jax.metrics.features.choose import EXTRACTORS, kind_of
+from imagegen_jax.metrics.features.resize import KINDS
 from imagegen_jax.metrics.named import SAMPLES, Drawing, Target
-from imagegen_jax.metrics.resize import KINDS
 
 ALL = "all"
 DEFAULT = "fid,kid,prdc"

@@ -7,11 +7,11 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-from imagegen_jax.cli.command import Command
-from imagegen_jax.core import summary
-from imagegen_jax.data.output import FOLDER, check_output
-from imagegen_jax.importing import import_diffusers
-from imagegen_jax.run import Run
+from imagegen_jax.cli.common.command import Command
+from imagegen_jax.core.reporting import summary
+from imagegen_jax.core.run import Run
+from imagegen_jax.data.pictures.output import FOLDER, check_output
+from imagegen_jax.interop.importing import import_diffusers
 
 EXAMPLES = """examples:
   imagegen import diffusers ddpm-cifar10-32 --out runs/ddpm_cifar10

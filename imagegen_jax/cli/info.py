@@ -9,14 +9,16 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from imagegen_jax.cli.command import Command
-from imagegen_jax.cli.common import add_module_option
-from imagegen_jax.cli.targets import experiment_of, import_modules, import_target
-from imagegen_jax.cli.unused import without_each
-from imagegen_jax.core import folder, program, summary
+from imagegen_jax.cli.common.command import Command
+from imagegen_jax.cli.common.data_options import add_module_option
+from imagegen_jax.cli.common.targets import experiment_of, import_modules, import_target
+from imagegen_jax.cli.common.unused import without_each
+from imagegen_jax.core import program
+from imagegen_jax.core import run_folder as folder
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.config.override import parse_overrides
 from imagegen_jax.core.experiment import Experiment, Rows, model_row_shapes
-from imagegen_jax.core.override import parse_overrides
-from imagegen_jax.core.shard import MeshShape
+from imagegen_jax.core.reporting import summary
 from imagegen_jax.core.state import State
 
 EXAMPLES = """examples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from imagegen_jax.cli.command import Command
+from imagegen_jax.cli.common.command import Command
 from imagegen_jax.recipes.shipped import listing, recipes
 
 EXAMPLES = """examples:

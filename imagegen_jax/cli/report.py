@@ -6,9 +6,9 @@ import argparse
 import dataclasses
 import pathlib
 
-from imagegen_jax.cli.command import Command
-from imagegen_jax.core import folder
-from imagegen_jax.report import write_report
+from imagegen_jax.cli.common.command import Command
+from imagegen_jax.core import run_folder as folder
+from imagegen_jax.pages.report import write_report
 
 EXAMPLES = """examples:
   imagegen report runs/demo

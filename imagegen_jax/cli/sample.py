@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from imagegen_jax.cli.command import Command
-from imagegen_jax.cli.options import integer
-from imagegen_jax.cli.runs import (
+from imagegen_jax.cli.common.command import Command
+from imagegen_jax.cli.common.options import integer
+from imagegen_jax.cli.common.runs import (
     SCALARS,
     Opened,
     RunRequest,
@@ -26,18 +26,26 @@ from imagegen_jax.cli.runs import (
     open_run,
     scalars_of,
 )
-from imagegen_jax.core import draw
-from imagegen_jax.core.grid import beside, grid, magnified, repeated
-from imagegen_jax.core.image import is_image
+from imagegen_jax.core.arrays.image import is_image
+from imagegen_jax.core.arrays.shard import mesh_of
+from imagegen_jax.core.arrays.space import picture_of, sample_shape, space_of
+from imagegen_jax.core.drawing import draw
+from imagegen_jax.core.drawing.grid import beside, grid, magnified, repeated
 from imagegen_jax.core.model import Model, condition_rows
-from imagegen_jax.core.shard import mesh_of
-from imagegen_jax.core.space import picture_of, sample_shape, space_of
-from imagegen_jax.data.output import ARRAYS, FOLDER, PICTURES, check_output, check_picture_size, kind_of, write_picture
-from imagegen_jax.data.streaming import check_folder, with_progress, write_chunks
-from imagegen_jax.data.user_images import read_images
-from imagegen_jax.data.writers import WRITERS
-from imagegen_jax.metrics.extractor import hash_tree
-from imagegen_jax.run import Run
+from imagegen_jax.core.run import Run
+from imagegen_jax.data.pictures.output import (
+    ARRAYS,
+    FOLDER,
+    PICTURES,
+    check_output,
+    check_picture_size,
+    kind_of,
+    write_picture,
+)
+from imagegen_jax.data.pictures.streaming import check_folder, with_progress, write_chunks
+from imagegen_jax.data.pictures.user_images import read_images
+from imagegen_jax.data.pictures.writers import WRITERS
+from imagegen_jax.metrics.features.extractor import hash_tree
 
 IMAGES = 64  # drawn where nothing else is asked for
 _LATENTS = "what this model draws are latents, float32 in no range"

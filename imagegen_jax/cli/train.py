@@ -13,14 +13,14 @@ from typing import Any
 
 import jax
 
-from imagegen_jax.cli.command import Command, from_options
-from imagegen_jax.cli.common import add_set_options, add_source_options
-from imagegen_jax.cli.errors import readable_errors
-from imagegen_jax.cli.targets import experiment_of, import_target
+from imagegen_jax.cli.common.command import Command, from_options
+from imagegen_jax.cli.common.data_options import add_set_options, add_source_options
+from imagegen_jax.cli.common.errors import readable_errors
+from imagegen_jax.cli.common.targets import experiment_of, import_target
+from imagegen_jax.core.config.override import override, parse_overrides
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.override import override, parse_overrides
+from imagegen_jax.core.run import Run
 from imagegen_jax.data.remedy import remedies_spelled, within
-from imagegen_jax.run import Run
 
 EXAMPLES = """examples:
   imagegen train ddpm_digits                  a recipe: `imagegen list` shows them all
@@ -117,8 +117,8 @@ def _trained(experiment: Experiment, smoke: Mapping[str, Any], request: TrainReq
 
 def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bool) -> Run:
     """Trains, and leaves a report; a run that was stopped leaves one too, a start that was refused does not."""
-    from imagegen_jax.report import write_report
-    from imagegen_jax.run import fit
+    from imagegen_jax.core.run import fit
+    from imagegen_jax.pages.report import write_report
 
     def report() -> None:
         try:
@@ -171,7 +171,7 @@ def _on_other_data(experiment: Experiment, request: TrainRequest) -> Experiment:
                 f"or change the experiment's own, as with --data.{name}"
             )
         return experiment
-    from imagegen_jax.data.parse import SETTINGS
+    from imagegen_jax.data.formats.parse import SETTINGS
     from imagegen_jax.data.remedy import as_options
     from imagegen_jax.recipes.fit import fitted
     from imagegen_jax.recipes.own_data import own_source

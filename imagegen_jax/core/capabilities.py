@@ -71,7 +71,7 @@ class StyleBased(FromLatents, Protocol):
 class Denoising(Protocol):
     """A model that draws by a denoiser, so that its images can be guided, edited and restored.
 
-    Path and denoiser are of what its space makes of data (`core.space`): of pixels these themselves.
+    Path and denoiser are of what its space makes of data (`core.arrays.space`): of pixels these themselves.
     """
 
     @property
@@ -79,7 +79,7 @@ class Denoising(Protocol):
 
     @property
     def path(self) -> Any:
-        """A `diffusion.solver.Path`: the solver that draws, and the levels that it goes along."""
+        """A `diffusion.sampling.solver.Path`: the solver that draws, and the levels that it goes along."""
         ...
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from imagegen_jax.core.files import cache_root
-from imagegen_jax.core.shard import batch_sharding, replicated, state_sharding
+from imagegen_jax.core.arrays.shard import batch_sharding, replicated, state_sharding
+from imagegen_jax.core.files.regular import cache_root
 from imagegen_jax.core.step import StepSpec, train_step
 
 # Convolutions and their gradients take half the time on the CPU backend with the first (measured on jax 0.10.2 and

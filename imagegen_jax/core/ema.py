@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import BelowOne, Natural, Positive
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.bounds import BelowOne, Natural, Positive
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.optim import Clock
 
 AVERAGED_COLLECTIONS = ("params", "batch_stats")

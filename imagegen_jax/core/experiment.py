@@ -11,11 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
-from imagegen_jax.core.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
+from imagegen_jax.core.arrays.image import is_image
+from imagegen_jax.core.arrays.shard import MeshShape, check_batch_size
+from imagegen_jax.core.checkpoints.frozen_networks import Sources
+from imagegen_jax.core.checkpoints.stored import Best
+from imagegen_jax.core.config.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
+from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import AnyAverage, PowerFunction
-from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.frozen_networks import Sources
-from imagegen_jax.core.image import is_image
 from imagegen_jax.core.model import (
     Batch,
     Generative,
@@ -27,10 +29,8 @@ from imagegen_jax.core.model import (
     num_classes,
 )
 from imagegen_jax.core.optim import AnyOptimizer
-from imagegen_jax.core.shard import MeshShape, check_batch_size
 from imagegen_jax.core.source import Source, class_names_of, labels_of
 from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
-from imagegen_jax.core.stored import Best
 from imagegen_jax.core.weights import Weights, weights_of
 
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents

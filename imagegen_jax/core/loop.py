@@ -15,24 +15,27 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax import moved
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import folder as folders
-from imagegen_jax.core.checkpoint import Checkpoints
-from imagegen_jax.core.claim import claimed
-from imagegen_jax.core.draw import label_conditions
+from imagegen_jax.core import run_folder as folders
+from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
+from imagegen_jax.core.drawing.draw import label_conditions
+from imagegen_jax.core.drawing.grid import write_png
 from imagegen_jax.core.experiment import Experiment, Measurement, frozen_sources, power_averages
-from imagegen_jax.core.grid import write_png
-from imagegen_jax.core.health import Watch
-from imagegen_jax.core.log import Progress, environment, write_json
-from imagegen_jax.core.metrics_log import MetricsLog, writing
+from imagegen_jax.core.files.claim import claimed
 from imagegen_jax.core.model import Generative
-from imagegen_jax.core.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.program import Program
+from imagegen_jax.core.reporting.health import Watch
+from imagegen_jax.core.reporting.log import Progress, environment, write_json
+from imagegen_jax.core.reporting.metrics_log import MetricsLog, writing
+from imagegen_jax.core.reporting.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.core.samples import draw_grid, rows_of_grid
-from imagegen_jax.core.signals import Stopped, stopping
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import stage_at
-from imagegen_jax.core.summary import parameter_summary
+
+__getattr__ = moved.attributes(__name__)
 
 
 def train(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package; or latents (`core.space`)
+Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package; or latents (`core.arrays.space`)
 Batch = Mapping[str, Array]  # "image", and where the data have them "label", "tokens", "source", "mask"; rows lead
 Scalar = Float[Array, ""]
 Variables = Mapping[str, Any]  # the linen collections of one network: "params", "batch_stats", ...
@@ -37,7 +37,7 @@ class Aux(NamedTuple):
 
     metrics: Mapping[str, Scalar]
     stats: Mapping[str, Variables] = {}  # carried, not differentiated: new values of collections, of any network
-    images: Image | None = None  # what the loss generated or reconstructed: `core.health` watches it
+    images: Image | None = None  # what the loss generated or reconstructed: `core.reporting.health` watches it
 
 
 Loss = Callable[[Nets, Inputs], tuple[Scalar, Aux]]
@@ -107,7 +107,7 @@ class Generative(Model, Protocol):
     """A model that draws images. Its runs have grids; those of any other, such as a classifier, have none."""
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1], or latents where the model is in such a space (`core.space`).
+        """`n` images in [-1, 1], or latents where the model is in such a space (`core.arrays.space`).
 
         `conditions` holds arrays with `n` rows ("label") or scalars ("guidance").
         """

@@ -18,8 +18,8 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax import moved
-from imagegen_jax.core.bounds import Count, Natural, Positive, Range
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.bounds import Count, Natural, Positive, Range
+from imagegen_jax.core.config.choices import Choices
 
 __getattr__ = moved.attributes(__name__)
 
@@ -147,7 +147,7 @@ class NormaliseWeights:
     """Forced weight normalisation: each output's weights to a mean square of 1 (EDM2, arXiv 2312.02696, Eq. 66).
 
     Of kernels [... in out]; scalars and vectors, such as gains, are left alone. For networks that normalise the weights
-    as they use them (`nn.edm2`), which it keeps from growing, so that the rate alone says how fast they turn.
+    as they use them (`nn.backbones.edm2`), which it keeps from growing, so that the rate alone says how fast they turn.
     """
 
     def __call__(self, params: Any) -> Any:

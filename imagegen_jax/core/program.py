@@ -14,9 +14,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core import shard
-from imagegen_jax.core.checkpoint import abstract
-from imagegen_jax.core.draw import Conditions, drawing, filled_from_data, rows_at, sample
+from imagegen_jax.core.arrays import shard
+from imagegen_jax.core.checkpoints.checkpoint import abstract
+from imagegen_jax.core.checkpoints.frozen_networks import placed
+from imagegen_jax.core.drawing.draw import Conditions, drawing, filled_from_data, rows_at, sample
 from imagegen_jax.core.experiment import (
     Experiment,
     Rows,
@@ -26,7 +27,6 @@ from imagegen_jax.core.experiment import (
     row_shapes,
     validate,
 )
-from imagegen_jax.core.frozen_networks import placed
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at

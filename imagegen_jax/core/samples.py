@@ -8,13 +8,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from imagegen_jax.core.draw import class_rows, label_conditions, panels
+from imagegen_jax.core.arrays.image import images_to_float
+from imagegen_jax.core.drawing.draw import class_rows, label_conditions, panels
+from imagegen_jax.core.drawing.grid import grid
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.grid import grid
-from imagegen_jax.core.health import image_health, latent_health
-from imagegen_jax.core.image import images_to_float
 from imagegen_jax.core.model import Image
 from imagegen_jax.core.program import Program
+from imagegen_jax.core.reporting.health import image_health, latent_health
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import prepare
 

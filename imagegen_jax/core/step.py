@@ -18,10 +18,9 @@ import optax
 from jaxtyping import Array, Int
 
 from imagegen_jax.core import ema
+from imagegen_jax.core.arrays.image import images_to_float
+from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import Average
-from imagegen_jax.core.frozen import FrozenMap
-from imagegen_jax.core.health import gradient_ratio, image_health
-from imagegen_jax.core.image import images_to_float
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -36,6 +35,7 @@ from imagegen_jax.core.model import (
     frozen_networks,
 )
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
+from imagegen_jax.core.reporting.health import gradient_ratio, image_health
 from imagegen_jax.core.state import State, join, networks
 
 LOOKAHEAD = 10_000  # steps that are looked through for phases that come due together

@@ -8,12 +8,12 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from imagegen_jax.core.errors import CheckpointError
-from imagegen_jax.core.fingerprint import check_finite
+from imagegen_jax.core.checkpoints.errors import CheckpointError
+from imagegen_jax.core.checkpoints.fingerprint import check_finite
+from imagegen_jax.core.checkpoints.run_files import load_best, load_experiment_dict
+from imagegen_jax.core.checkpoints.stored import Stored
+from imagegen_jax.core.files.weight_files import SUFFIXES, read_weight_file, with_prefix
 from imagegen_jax.core.model import Variables
-from imagegen_jax.core.run_files import load_best, load_experiment_dict
-from imagegen_jax.core.stored import Stored
-from imagegen_jax.core.weight_files import SUFFIXES, read_weight_file, with_prefix
 
 FORMS = 'a run folder ("runs/a", or "runs/a:encoder" for its network "encoder"), a file of weights or "random"'
 

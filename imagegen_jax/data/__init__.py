@@ -1,18 +1,18 @@
 """Images from disk to batches: sources, the data set that each opens as, and what is done to a batch inside `jit`."""
 
-from imagegen_jax.core.image import to_float, to_uint8
-from imagegen_jax.data.arrays import Arrays, from_arrays
+from imagegen_jax.core.arrays.image import to_float, to_uint8
 from imagegen_jax.data.augment import Jitter
-from imagegen_jax.data.derived import Erased, Greyed, Lowered
-from imagegen_jax.data.digits import Digits
-from imagegen_jax.data.folder import Folder
+from imagegen_jax.data.formats.arrays import Arrays, from_arrays
+from imagegen_jax.data.formats.derived import Erased, Greyed, Lowered
+from imagegen_jax.data.formats.digits import Digits
+from imagegen_jax.data.formats.image_folder import Folder
+from imagegen_jax.data.formats.latents import Latents, Posterior
+from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
+from imagegen_jax.data.formats.parse import parse_source
+from imagegen_jax.data.formats.stacked import Stacked
+from imagegen_jax.data.formats.tfds import TFDS, prepare_tfds
 from imagegen_jax.data.image import HorizontalFlip
-from imagegen_jax.data.latents import Latents, Posterior
-from imagegen_jax.data.paired import DigitPairs, Paired, Unpaired
-from imagegen_jax.data.parse import parse_source
 from imagegen_jax.data.source import Dataset, Source
-from imagegen_jax.data.stacked import Stacked
-from imagegen_jax.data.tfds import TFDS, prepare_tfds
 
 __all__ = [
     "Arrays",

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Positive, Share
+from imagegen_jax.core.config.bounds import Positive, Share
 from imagegen_jax.core.model import Batch, PRNGKey, PRNGKeys
 
 

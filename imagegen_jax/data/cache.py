@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from imagegen_jax.core.files import cache_root, is_at
+from imagegen_jax.core.files.regular import cache_root, is_at
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ _REDUCING_GAP = 3.0  # Pillow reduces by an integer factor down to 3 times the s
 class Whole(int):
     """A size that images are brought to whole, whatever their proportions, by Pillow's bicubic filter.
 
-    That is the rule "clean" of `metrics.resize`, for evaluations of images of several sizes; of an int instead, a
-    square is cut out.
+    That is the rule "clean" of `metrics.features.resize`, for evaluations of images of several sizes; of an int
+    instead, a square is cut out.
     """
 
     def __repr__(self) -> str:

@@ -7,9 +7,9 @@ import dataclasses
 import jax.numpy as jnp
 
 from imagegen_jax import moved
-from imagegen_jax.core.bounds import Share
+from imagegen_jax.core.arrays.random import bernoulli_rows
+from imagegen_jax.core.config.bounds import Share
 from imagegen_jax.core.model import Batch, PRNGKeys
-from imagegen_jax.core.random import bernoulli_rows
 
 __getattr__ = moved.attributes(__name__)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imagegen_jax.core.progress import counted
+from imagegen_jax.core.reporting.progress import counted
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.decode import MODES, Whole, decode
 from imagegen_jax.data.remedy import Remedy, SettingError, has_setting

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, Int32, UInt8
 
 from imagegen_jax.core import source as core_source
-from imagegen_jax.core.identity import digest
+from imagegen_jax.core.files.identity import digest
 
 Derive = Callable[[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, " n"]], UInt8[np.ndarray, "n hh ww k"]]
 

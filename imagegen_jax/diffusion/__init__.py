@@ -1,0 +1,1 @@
+"""Models that make images of noise, a step at a time."""

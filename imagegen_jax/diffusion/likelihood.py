@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, NonNegative
-from imagegen_jax.core.likelihood import density_to_bits_per_dim
+from imagegen_jax.core.arrays.bits_per_dim import density_to_bits_per_dim
+from imagegen_jax.core.config.bounds import Count, NonNegative
 from imagegen_jax.core.model import Image, PRNGKey
-from imagegen_jax.diffusion.denoiser import Denoise
-from imagegen_jax.diffusion.ode import State, Tolerance, integrate
-from imagegen_jax.diffusion.solver import Samples, noise_estimate
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.sampling.ode import State, Tolerance, integrate
+from imagegen_jax.diffusion.sampling.solver import Samples, noise_estimate
 
 
 class Found(NamedTuple):
@@ -35,7 +35,7 @@ class FlowLikelihood:
     m / sigma_max nats, either way. `trace` is "exact", at the price
     of an evaluation for each value of a row, or "hutchinson": unbiased, by `probes` random signs (Eq. 40). Both need
     denoisers that can be differentiated forwards: on GPUs, those of networks that are made so by
-    `nn.denoising.forward_differentiable`. Raises ValueError for fields out of range.
+    `nn.backbones.denoising.forward_differentiable`. Raises ValueError for fields out of range.
     """
 
     sigma_min: NonNegative = 0.002
@@ -81,7 +81,7 @@ class FlowLikelihood:
         return Found(prior + change, latent, evaluations)
 
     def bits_per_dim(self, denoise: Denoise, x: Image, key: PRNGKey) -> Float[Array, " b"]:
-        """Of 8-bit images that were dequantised in [-1, 1], as `core.likelihood` counts and makes them."""
+        """Of 8-bit images that were dequantised in [-1, 1], as `core.arrays.bits_per_dim` counts and makes them."""
         image_shape = (x.shape[1], x.shape[2], x.shape[3])
         return density_to_bits_per_dim(-self(denoise, x, key).log_prob, image_shape, (-1.0, 1.0))
 

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagegen_jax.core.finite import check_finite_images
-from imagegen_jax.core.image import to_float, to_uint8
-from imagegen_jax.data.streaming import with_progress
-from imagegen_jax.diffusion import restoration
-from imagegen_jax.diffusion.restoration import Edit, Given
-from imagegen_jax.run import Run
+from imagegen_jax.core.arrays.image import to_float, to_uint8
+from imagegen_jax.core.drawing.finite import check_finite_images
+from imagegen_jax.core.run import Run
+from imagegen_jax.data.pictures.streaming import with_progress
+from imagegen_jax.editing import restoration
+from imagegen_jax.editing.restoration import Edit, Given
 
 TextOf = Callable[[Any], str]  # the program that a model would be drawn from by, as text
 

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Positive, Share
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.arrays.random import streams
+from imagegen_jax.core.config.bounds import Count, Positive, Share
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKey, PRNGKeys, Scalar
-from imagegen_jax.core.random import streams
 from imagegen_jax.nn import affine
 
 ADAState = Mapping[str, Any]

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
+from imagegen_jax.core.arrays.random import normal_rows
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -32,7 +33,6 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.core.random import normal_rows
 from imagegen_jax.gan import dcgan
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.networks import AnyOneHotCritic, AnyOneHotGenerator

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, NonNegative, Shape
+from imagegen_jax.core.arrays.random import normal_rows
+from imagegen_jax.core.config.bounds import Count, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -31,7 +32,6 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.core.random import normal_rows
 from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.networks import AnyCritic, AnyGenerator
 from imagegen_jax.nn.init import fan_avg_uniform

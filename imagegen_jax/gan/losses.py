@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import NonNegative
-from imagegen_jax.core.choices import Choices
-from imagegen_jax.core.health import sign_statistics
+from imagegen_jax.core.config.bounds import NonNegative
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Scalar
+from imagegen_jax.core.reporting.health import sign_statistics
 
 Logits = Float[Array, " b"]
 
@@ -153,6 +153,6 @@ class RelativisticPairing:
 
 
 def logit_metrics(objective: Objective, real: Logits, fake: Logits) -> dict[str, Scalar]:
-    """The means of both logits and, where their signs are judgements, those of the signs (`core.health`)."""
+    """The means of both logits and, where their signs are judgements, those of the signs (`core.reporting.health`)."""
     means = {"real_logit": jnp.mean(real), "fake_logit": jnp.mean(fake)}
     return means | (sign_statistics(real, fake) if objective.signed else {})

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Protocol
 
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Image
 from imagegen_jax.nn.module import Module
 
@@ -71,9 +71,14 @@ AnyOneHotGenerator = Annotated[OneHotGenerator, Choices("imagegen_jax.gan.cgan:G
 AnyOneHotCritic = Annotated[OneHotCritic, Choices("imagegen_jax.gan.cgan:Discriminator, MLPDiscriminator")]
 AnyClassGenerator = Annotated[
     ClassGenerator,
-    Choices("imagegen_jax.gan.biggan_networks:Generator", "imagegen_jax.gan.biggan_deep:DeepGenerator"),
+    Choices(
+        "imagegen_jax.gan.residual.biggan_networks:Generator", "imagegen_jax.gan.residual.biggan_deep:DeepGenerator"
+    ),
 ]
 AnyClassCritic = Annotated[
     ClassCritic,
-    Choices("imagegen_jax.gan.biggan_networks:Discriminator", "imagegen_jax.gan.biggan_deep:DeepDiscriminator"),
+    Choices(
+        "imagegen_jax.gan.residual.biggan_networks:Discriminator",
+        "imagegen_jax.gan.residual.biggan_deep:DeepDiscriminator",
+    ),
 ]

@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.bounds import Count, Natural, NonNegative, Shape
-from imagegen_jax.core.health import sign_statistics
+from imagegen_jax.core.arrays.random import normal_rows
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -35,10 +35,10 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.core.random import normal_rows
+from imagegen_jax.core.reporting.health import sign_statistics
+from imagegen_jax.gan.grouped import grouped_convolve
 from imagegen_jax.gan.losses import AnyObjective, RelativisticPairing
 from imagegen_jax.gan.regularizers import zero_centred_penalty
-from imagegen_jax.nn.grouped import grouped_convolve
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.upfirdn import downsample, upsample
 

@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, Natural
+from imagegen_jax.core.config.bounds import Count, Natural
 from imagegen_jax.core.model import Image
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype

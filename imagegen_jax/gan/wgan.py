@@ -17,8 +17,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.bounds import Count, NonNegative, Shape
-from imagegen_jax.core.choices import Choices
+from imagegen_jax.core.arrays.random import normal_rows, streams
+from imagegen_jax.core.config.bounds import Count, NonNegative, Shape
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -32,7 +33,6 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.core.random import normal_rows, streams
 from imagegen_jax.gan.losses import AnyObjective, Wasserstein, logit_metrics
 from imagegen_jax.gan.networks import AnyCritic, AnyGenerator
 from imagegen_jax.gan.regularizers import Critic, dragan_penalty, gradient_penalty

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from imagegen_jax.core.files import whole
+from imagegen_jax.core.files.regular import whole
 from imagegen_jax.metrics.scale import DISTANCE, Scale
 
 # The 97.5 % quantile of Student's t for 1 to 30 degrees of freedom, for means over seeds; beyond, the normal's.

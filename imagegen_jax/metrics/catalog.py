@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imagegen_jax.metrics import scores
-from imagegen_jax.metrics.classes import Classes, listed, paired_classes
-from imagegen_jax.metrics.pair import Pair, Score
 from imagegen_jax.metrics.scale import DISTANCE, ESTIMATE, SHARE, Scale
-from imagegen_jax.metrics.similarity import SMALLEST_MS_SSIM, WINDOW, ms_ssim, psnr, ssim
+from imagegen_jax.metrics.scores import of_pair as scores
+from imagegen_jax.metrics.scores.classes import Classes, listed, paired_classes
+from imagegen_jax.metrics.scores.pair import Pair, Score
+from imagegen_jax.metrics.scores.similarity import SMALLEST_MS_SSIM, WINDOW, ms_ssim, psnr, ssim
 
 Shape = tuple[int, int, int]  # height, width, channels
 

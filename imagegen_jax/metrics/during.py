@@ -11,16 +11,16 @@ from typing import Annotated
 import jax
 import numpy as np
 
-from imagegen_jax.core.bounds import Count, Range, Seed, check_integers
+from imagegen_jax.core.arrays.space import sample_shape
+from imagegen_jax.core.checkpoints.stored import Best
+from imagegen_jax.core.config.bounds import Count, Range, Seed, check_integers
+from imagegen_jax.core.config.given import LARGEST
 from imagegen_jax.core.experiment import Draw, Experiment
-from imagegen_jax.core.given import LARGEST
-from imagegen_jax.core.space import sample_shape
-from imagegen_jax.core.stored import Best
 from imagegen_jax.data.remedy import remedies_of
 from imagegen_jax.metrics.card import append
 from imagegen_jax.metrics.catalog import METRICS, check_names, printed
-from imagegen_jax.metrics.choose import extractor_of
 from imagegen_jax.metrics.evaluate import check_metrics, evaluate
+from imagegen_jax.metrics.features.choose import extractor_of
 from imagegen_jax.metrics.sets import ArraySet, balanced_labels, source_set
 
 

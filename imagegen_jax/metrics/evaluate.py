@@ -12,18 +12,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from imagegen_jax.core.given import check_seed
-from imagegen_jax.core.log import version
+from imagegen_jax.core.config.given import check_seed
+from imagegen_jax.core.reporting.log import version
 from imagegen_jax.data.remedy import Remedy, SettingError
 from imagegen_jax.metrics.card import Card
 from imagegen_jax.metrics.catalog import METRICS, Offer, check_names, printed, refusal
-from imagegen_jax.metrics.classifier import ClassifierFeatures
-from imagegen_jax.metrics.extractor import Extractor, Network, Pixels
-from imagegen_jax.metrics.features import features_of
+from imagegen_jax.metrics.extraction import features_of
+from imagegen_jax.metrics.features.classifier import ClassifierFeatures
+from imagegen_jax.metrics.features.extractor import Extractor, Network, Pixels
+from imagegen_jax.metrics.features.moments import Moments
 from imagegen_jax.metrics.measure import measured
-from imagegen_jax.metrics.moments import Moments
-from imagegen_jax.metrics.pair import Pair, Score
-from imagegen_jax.metrics.scores import distance_to
+from imagegen_jax.metrics.scores.of_pair import distance_to
+from imagegen_jax.metrics.scores.pair import Pair, Score
 from imagegen_jax.metrics.sets import ArraySet, ImageSet, SampleSet
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from imagegen_jax.metrics.interval import ConfidenceInterval
-from imagegen_jax.metrics.pair import Score
 from imagegen_jax.metrics.scale import Scale
+from imagegen_jax.metrics.scores.interval import ConfidenceInterval
+from imagegen_jax.metrics.scores.pair import Score
 
 
 def measured(scales: Mapping[str, Scale], compute: Callable[[], list[Score]]) -> list[Score]:

@@ -9,13 +9,13 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from imagegen_jax.core.run import load
 from imagegen_jax.data import TFDS, Digits, Source, parse_source
 from imagegen_jax.data.decode import Whole
 from imagegen_jax.data.remedy import Remedy, SettingError, has_setting, option_words
-from imagegen_jax.metrics.extractor import Extractor, Network
-from imagegen_jax.metrics.moments import Moments
+from imagegen_jax.metrics.features.extractor import Extractor, Network
+from imagegen_jax.metrics.features.moments import Moments
 from imagegen_jax.metrics.sets import ImageSet, SampleSet, source_set
-from imagegen_jax.run import load
 
 SAMPLES = 10_000  # drawn from a run where nothing else is asked for
 

@@ -7,8 +7,8 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from imagegen_jax.core.folder import load_changes, load_contents, load_experiment
-from imagegen_jax.core.serial import to_dict
+from imagegen_jax.core.config.serial import to_dict
+from imagegen_jax.core.run_folder import load_changes, load_contents, load_experiment
 from imagegen_jax.metrics.card import Card
 
 FREE = ("seed", "name")  # the fields that seeds of one experiment may differ in: a name is but that of a folder

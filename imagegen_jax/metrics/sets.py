@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from imagegen_jax.core.arrays.space import sample_shape, space_of
+from imagegen_jax.core.config.given import check_integer, check_seed
+from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.folder import load_class_names
-from imagegen_jax.core.given import check_integer, check_seed
 from imagegen_jax.core.model import Nets
-from imagegen_jax.core.serial import to_dict
-from imagegen_jax.core.space import sample_shape, space_of
+from imagegen_jax.core.run_folder import load_class_names
 from imagegen_jax.data.source import Source
-from imagegen_jax.metrics.extractor import hash_tree
+from imagegen_jax.metrics.features.extractor import hash_tree
 
 
 class ImageSet(Protocol):
@@ -151,14 +151,14 @@ class SampleSet:
     chunk: int = 256  # images drawn at a time: part of what the images follow from
 
     def __post_init__(self) -> None:
+        check_integer(self.n, "n")
+        check_seed(self.seed)
+        check_integer(self.chunk, "chunk")
         if not space_of(self.run.experiment.model).draws_images:
             raise ValueError(
                 f"{self.run.workdir} draws latents, and metrics are of images: draw them into an .npz (imagegen sample "
                 "--out), decode them, and evaluate what comes out"
             )
-        check_integer(self.n, "n")
-        check_seed(self.seed)
-        check_integer(self.chunk, "chunk")
 
     @property
     def name(self) -> str:

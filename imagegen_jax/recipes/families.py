@@ -13,27 +13,29 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from imagegen_jax.autoencoders.likelihood import Gaussian
+from imagegen_jax.autoencoders.networks import ConvDecoder, ConvEncoder
+from imagegen_jax.autoencoders.vae import VAE
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.optim import Adam, CosineDecay, WarmUp
 from imagegen_jax.data import Digits, HorizontalFlip
-from imagegen_jax.diffusion.augment import EDMAugment
-from imagegen_jax.diffusion.ddpm import DDPM
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.diffusion.heun import Heun
-from imagegen_jax.diffusion.levels import Karras, ShiftedFlow
-from imagegen_jax.diffusion.process import RectifiedFlow
-from imagegen_jax.diffusion.sampler import DDIM
-from imagegen_jax.diffusion.times import Uniform
-from imagegen_jax.gan import cgan, dcgan, r3gan, sngan, stylegan2_networks
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.models.edm_augment import EDMAugment
+from imagegen_jax.diffusion.process.process import RectifiedFlow
+from imagegen_jax.diffusion.process.times import Uniform
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM
+from imagegen_jax.diffusion.sampling.heun import Heun
+from imagegen_jax.diffusion.sampling.levels import Karras, ShiftedFlow
+from imagegen_jax.gan import cgan, dcgan, r3gan
 from imagegen_jax.gan.augment import ADA
-from imagegen_jax.gan.stylegan2 import StyleGAN2
+from imagegen_jax.gan.residual import sngan
+from imagegen_jax.gan.style import stylegan2_networks
+from imagegen_jax.gan.style.stylegan2 import StyleGAN2
 from imagegen_jax.gan.wgan import WGAN
-from imagegen_jax.nn.song import SongUNet
-from imagegen_jax.nn.unet import UNet
-from imagegen_jax.vae.likelihood import Gaussian
-from imagegen_jax.vae.networks import ConvDecoder, ConvEncoder
-from imagegen_jax.vae.vae import VAE
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
+from imagegen_jax.nn.backbones.unet import UNet
 
 SIZE = 64  # where nothing says another
 NARROW = 8  # channels of the networks of smoke runs

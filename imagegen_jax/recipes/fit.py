@@ -12,8 +12,8 @@ from imagegen_jax.core.experiment import Experiment, abstract_nets, row_shapes
 from imagegen_jax.core.model import Model
 from imagegen_jax.core.model import num_classes as known_classes
 from imagegen_jax.data import Latents, Source
-from imagegen_jax.metrics.choose import kind_of
 from imagegen_jax.metrics.during import Evaluate
+from imagegen_jax.metrics.features.choose import kind_of
 
 Shape = tuple[int, int, int]
 FARTHEST = 2  # sizes that are tried for one that fits are at most so many times as large, or as small

@@ -1,4 +1,4 @@
-"""Makes torch_dit.npz: what DiT computes in torch, for tests/test_diffusion_dit.py.
+"""Makes torch_dit.npz: what DiT computes in torch, for tests/nn/backbones/test_dit.py.
 
     python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 numpy
     .venv-torch/bin/python tests/reference/make_dit.py

@@ -2,9 +2,9 @@
 
     PYTHONPATH=CHECKOUT python tests/reference/make_latents.py     where CHECKOUT is one of commit 4849bfe
 
-The data's `scale` and the model's `gain` were then two factors of what `core.space.Latents` has as one. Writes
+The data's `scale` and the model's `gain` were then two factors of what `core.arrays.space.Latents` has as one. Writes
 latents.json: for each model its experiment as it was stored, and numbers of it on the latents, weights and keys that
-`tests/test_latent_recipes.py` makes anew.
+`tests/recipes/test_latents_of_recipes.py` makes anew.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import imagegen_jax as ig
+from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.serial import to_dict
 from imagegen_jax.data import Latents
-from imagegen_jax.diffusion.diffusion import Diffusion
-from imagegen_jax.nn.dit import DiT
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.nn.backbones.dit import DiT
 
 RAW = (np.random.RandomState(0).standard_normal((8, 8, 8, 4)) / 0.18215).astype(np.float32)
 LABEL = np.arange(8, dtype=np.int32)

@@ -21,12 +21,12 @@ import zipfile
 from typing import Any
 
 import numpy as np
+from imagegen_jax.core.serial import to_dict
 
 import experiments
 import imagegen_jax
 from imagegen_jax import fit, load, override
 from imagegen_jax.core.optim import SGD, CosineDecay
-from imagegen_jax.core.serial import to_dict
 from imagegen_jax.data import Latents
 
 FOLDER = pathlib.Path(__file__).parent

@@ -1,4 +1,4 @@
-"""Makes solver_trajectories.npz: the ways of k-diffusion and `diffusers`, for tests/test_diffusion_solvers.py.
+"""Makes solver_trajectories.npz: the ways of k-diffusion and `diffusers`, for tests/diffusion/sampling/test_solvers.py.
 
     python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 diffusers==0.42.1 scipy==1.17.1
     .venv-torch/bin/pip install --no-deps k-diffusion==0.1.1.post1 torchdiffeq==0.2.5 torchsde==0.2.6 trampoline==0.1.2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from imagegen_jax.cli.command import Command
+from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.edit import projecting, redrawing, restoring, styles
 from imagegen_jax.cli.edit.common import EditRequest
 

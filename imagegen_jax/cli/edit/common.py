@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.cli.command import Command
-from imagegen_jax.cli.options import integer
-from imagegen_jax.cli.runs import RunRequest, add_run_options
-from imagegen_jax.core.grid import grid, magnified
-from imagegen_jax.data.output import PICTURES, check_output, write_picture
+from imagegen_jax.cli.common.command import Command
+from imagegen_jax.cli.common.options import integer
+from imagegen_jax.cli.common.runs import RunRequest, add_run_options
+from imagegen_jax.core.drawing.grid import grid, magnified
+from imagegen_jax.data.pictures.output import PICTURES, check_output, write_picture
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from imagegen_jax.cli.common.runs import Opened, add_guide, add_scalar, classes_of, open_run, scalars_of
 from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place, write_grid
-from imagegen_jax.cli.runs import Opened, add_guide, add_scalar, classes_of, open_run, scalars_of
-from imagegen_jax.core import draw
-from imagegen_jax.core.grid import beside
-from imagegen_jax.core.space import space_of
-from imagegen_jax.data.user_images import read_images
-from imagegen_jax.diffusion import editing
-from imagegen_jax.diffusion.restoration import Edit, Given
+from imagegen_jax.core.arrays.space import space_of
+from imagegen_jax.core.drawing import draw
+from imagegen_jax.core.drawing.grid import beside
+from imagegen_jax.data.pictures.user_images import read_images
+from imagegen_jax.editing import denoiser as editing
+from imagegen_jax.editing.restoration import Edit, Given
 from imagegen_jax.editing.rows import as_bytes, floats, made
 
 

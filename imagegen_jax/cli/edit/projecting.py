@@ -11,20 +11,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imagegen_jax.cli.common.options import integer, number
+from imagegen_jax.cli.common.runs import Opened, classes_of, open_run
 from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place, edit, write_grid
 from imagegen_jax.cli.edit.styles import check_latents_used
-from imagegen_jax.cli.options import integer, number
-from imagegen_jax.cli.runs import Opened, classes_of, open_run
-from imagegen_jax.core import draw
-from imagegen_jax.core.files import whole
-from imagegen_jax.core.finite import check_finite_images
-from imagegen_jax.core.grid import beside
-from imagegen_jax.core.image import to_float, to_uint8
-from imagegen_jax.data.output import check_output
-from imagegen_jax.data.user_images import read_images
-from imagegen_jax.gan import latents
-from imagegen_jax.gan.projection import project as projected
-from imagegen_jax.metrics.distances import DISTANCES, distance_of
+from imagegen_jax.core.arrays.image import to_float, to_uint8
+from imagegen_jax.core.drawing import draw
+from imagegen_jax.core.drawing.finite import check_finite_images
+from imagegen_jax.core.drawing.grid import beside
+from imagegen_jax.core.files.regular import whole
+from imagegen_jax.data.pictures.output import check_output
+from imagegen_jax.data.pictures.user_images import read_images
+from imagegen_jax.editing import latents
+from imagegen_jax.editing.projection import project as projected
+from imagegen_jax.metrics.features.distances import DISTANCES, distance_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ import pathlib
 
 import numpy as np
 
+from imagegen_jax.cli.common.options import integer, number
+from imagegen_jax.cli.common.runs import classes_of
 from imagegen_jax.cli.edit.common import edit, write_grid
 from imagegen_jax.cli.edit.denoising import (
     ImagesRequest,
@@ -19,9 +21,7 @@ from imagegen_jax.cli.edit.denoising import (
     read,
     write_beside,
 )
-from imagegen_jax.cli.options import integer, number
-from imagegen_jax.cli.runs import classes_of
-from imagegen_jax.diffusion import restoration
+from imagegen_jax.editing import restoration
 from imagegen_jax.editing.rows import as_bytes, floats
 
 

@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 
+from imagegen_jax.cli.common.options import integer, number
 from imagegen_jax.cli.edit.common import edit
 from imagegen_jax.cli.edit.denoising import (
     ImagesRequest,
@@ -18,10 +19,11 @@ from imagegen_jax.cli.edit.denoising import (
     read,
     write_beside,
 )
-from imagegen_jax.cli.options import integer, number
-from imagegen_jax.data.user_images import read_images
-from imagegen_jax.diffusion import editing, inverse, restoration
-from imagegen_jax.diffusion.restoration import NOISE
+from imagegen_jax.data.pictures.user_images import read_images
+from imagegen_jax.editing import denoiser as editing
+from imagegen_jax.editing import inverse_problems as inverse
+from imagegen_jax.editing import restoration
+from imagegen_jax.editing.restoration import NOISE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

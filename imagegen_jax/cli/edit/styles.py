@@ -12,20 +12,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imagegen_jax.cli.common.options import integer, number
+from imagegen_jax.cli.common.runs import Opened, add_scalar, classes_of, open_run, scalars_of
 from imagegen_jax.cli.edit.common import EditRequest, checked_place, edit, write_grid
-from imagegen_jax.cli.options import integer, number
-from imagegen_jax.cli.runs import Opened, add_scalar, classes_of, open_run, scalars_of
-from imagegen_jax.core import draw
 from imagegen_jax.core.capabilities import StyleBased
-from imagegen_jax.core.grid import grid, magnified
-from imagegen_jax.core.progress import counted
-from imagegen_jax.data.output import VIDEOS
-from imagegen_jax.data.streaming import with_progress
-from imagegen_jax.data.video import check_video, write_video
-from imagegen_jax.gan import latents
-from imagegen_jax.gan.directions import directions as directions_of
-from imagegen_jax.gan.directions import latent_weights, moved, style_weights
-from imagegen_jax.gan.interpolation import interpolate as frames_of
+from imagegen_jax.core.drawing import draw
+from imagegen_jax.core.drawing.grid import grid, magnified
+from imagegen_jax.core.reporting.progress import counted
+from imagegen_jax.data.pictures.output import VIDEOS
+from imagegen_jax.data.pictures.streaming import with_progress
+from imagegen_jax.data.pictures.video import check_video, write_video
+from imagegen_jax.editing import latents
+from imagegen_jax.editing.directions import directions as directions_of
+from imagegen_jax.editing.directions import latent_weights, moved, style_weights
+from imagegen_jax.editing.interpolation import interpolate as frames_of
 
 Layers = tuple[int, int | None]  # first and last + 1; None for up to the end
 

@@ -1,0 +1,1 @@
+"""Models that encode an image and decode it again."""

@@ -1,0 +1,201 @@
+"""What commands that draw from a run share: its weights, classes and seed; options of its model, used or refused."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+
+from imagegen_jax.cli.common.data_options import add_module_option
+from imagegen_jax.cli.common.options import number, seed, step
+from imagegen_jax.cli.common.targets import import_modules
+from imagegen_jax.cli.common.unused import Variant, check_used, without_each
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core import program
+from imagegen_jax.core.arrays.shard import mesh_of
+from imagegen_jax.core.capabilities import Denoising, SetsGuidance
+from imagegen_jax.core.config.given import check_labels
+from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.drawing.draw import GUIDANCE
+from imagegen_jax.core.experiment import Experiment, model_row_shapes
+from imagegen_jax.core.model import Model, optional_conditions
+from imagegen_jax.core.run import Run, load
+
+SCALARS = {  # numbers that some models read: the type of the options of these names, and what they say of themselves
+    "truncation": (number(0, 1), "0 (all alike) to 1 (default)"),
+    "guidance": (
+        number(-GUIDANCE, GUIDANCE),
+        "how strongly labels guide: 1 (default) follows them, above 1 exaggerates, 0 ignores them",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRequest:
+    """The run that a command draws from, with which weights, of which classes; requests of such commands add to it."""
+
+    run: str | pathlib.Path  # its folder
+    _: dataclasses.KW_ONLY
+    labels: str | None = None  # classes, by number or name, with commas between them; None: all
+    seed: int | None = 0
+    step: int | Literal["best"] | None = None  # of the checkpoint; None: the newest
+    average: str | None = None  # None: the first that the run keeps; "none": the last weights
+    std: float | None = None  # width of the post-hoc average
+    modules: tuple[str, ...] = ()  # that the run's own classes come from, by name or file
+    overrides: tuple[str, ...] = ()  # options of the model, as words: ("--model.levels.steps", "32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A run, opened as a request asks; `variants` are its models without one of the options of the request."""
+
+    run: Run
+    variants: tuple[Variant, ...] = ()
+
+    @property
+    def model(self) -> Any:
+        """Returns the model that is drawn from."""
+        return self.run.experiment.model
+
+    def check_used(self, text_of: Callable[[Any], str]) -> None:
+        """Raises ValueError for an option of the model without which the program, `text_of(model)`, is the same."""
+        check_used(self.variants, self.model, text_of)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of every command that draws from a run: which run, which weights, which images."""
+    parser.add_argument("run", type=pathlib.Path, help="the folder of a run")
+    parser.add_argument("--labels", help="classes to draw, e.g. 3,7 or cat,dog (default: all), each as often")
+    parser.add_argument("--seed", type=seed, default=0, help="another seed, other images (default: 0)")
+    parser.add_argument("--step", type=step, help="which checkpoint, or 'best' (default: the newest)")
+    parser.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
+    parser.add_argument(
+        "--std", type=number(0, 12**-0.5, above=True), help="draw from the post-hoc average of this width (0 to 0.28)"
+    )
+    add_module_option(parser)
+
+
+def add_scalar(parser: argparse.ArgumentParser, name: str) -> None:
+    """Adds the option for one of `SCALARS`."""
+    kind, says = SCALARS[name]
+    parser.add_argument(f"--{name}", type=kind, help=f"{says}, for models that have it")
+
+
+def add_guide(parser: argparse.ArgumentParser) -> None:
+    """Adds the option for a second run, by which what the first one draws is guided."""
+    parser.add_argument(
+        "--guide", type=pathlib.Path, metavar="RUN",
+        help="a run that guides this one, as --guidance says: of a classifier of noisy images (0: not at all), or of a "
+        "weaker denoiser (1: not at all)",
+    )  # fmt: skip
+
+
+def scalars_of(model: Model, **given: float | None) -> dict[str, Any]:
+    """Returns the conditions that numbers such as `guidance` make; None is left out.
+
+    Raises ValueError for one that `model` does not read.
+    """
+    found = {name: value for name, value in given.items() if value is not None}
+    for name, value in found.items():
+        if name not in optional_conditions(model):
+            could = name == "guidance" and isinstance(model, Denoising)
+            hint = " of its own; a second run could guide it: --guide" if could else ""
+            raise ValueError(f"--{name} {value}: a {type(model).__name__} has none{hint}")
+    return found
+
+
+# --- classes ---------------------------------------------------------------------------------------------------------
+
+
+def classes_of(text: str | None, run: Run, at_most: int | None = None, option: str = "--labels") -> list[int]:
+    """Returns the classes that an option names, by number or by name, with commas between them; [] without it.
+
+    Raises ValueError, naming `option`, for a class that the model does not know, and where there are more classes than
+    the `at_most` images that they are for.
+    """
+    if text is None:
+        return []
+    names = run.class_names
+    words = [text] if text in names else [word.strip() for word in text.split(",")]
+    given = [int(word) if re.fullmatch(r"[+-]?[0-9]{1,30}", word) else word for word in words]
+    found: list[int] = check_labels(given, run.experiment.num_classes, names, option).tolist()
+    if at_most is not None and len(found) > at_most:
+        raise ValueError(f"{option} {text}: {len(found)} classes for {at_most} images: name fewer, or ask for more")
+    return found
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def open_run(
+    request: RunRequest, prog: str, guidance: float | None = None, guide: str | pathlib.Path | None = None
+) -> Opened:
+    """Opens the run that a request names, with the average and the options of its model that it asks for.
+
+    `prog` is the command's name, for messages; `guide` a second run that guides it, as strongly as `guidance` says.
+    Raises ValueError for options of the model's guidance where nothing would read them, and for such as need other
+    weights than the run has.
+    """
+    compiling.use_persistent_cache()
+    modules = import_modules(request.modules)
+    run = load(pathlib.Path(request.run), modules, step=request.step)
+    guiding = load(pathlib.Path(guide), modules) if guide else None
+    if request.std is not None and request.average:
+        raise ValueError(f"--std {request.std}, --average {request.average}: give one of the two")
+    stored = run.experiment
+
+    def parse(words: Sequence[str]) -> Experiment:
+        return parse_overrides(stored, words, f"{prog} {request.run}", prefix=("model",))
+
+    changed = parse(request.overrides)
+    _check_guidance(stored.model, changed.model, guidance)
+    _check_fits(run, changed, request.overrides)
+    run = run.with_average(request.average) if request.std is None else run.reconstruct(request.std)
+
+    def of_model(model: Model) -> Run:
+        found = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, model=model))
+        return found.guided_by(guiding) if guiding else found
+
+    variants = without_each(parse, changed, request.overrides)
+    return Opened(
+        of_model(changed.model),
+        tuple(Variant(words, of_model(other.model).experiment.model) for words, other in variants),
+    )
+
+
+def _check_guidance(stored: Model, changed: Model, guidance: float | None) -> None:
+    """Raises ValueError where the options change what a guidance scale does, but give none."""
+    if not (isinstance(stored, SetsGuidance) and isinstance(changed, SetsGuidance)):
+        return
+    was, now = stored.guidance_settings, changed.guidance_settings
+    idle = next((name for name in now if now[name] != was.get(name)), None)
+    if idle and guidance is None:
+        raise ValueError(
+            f"--model.{idle} says what a guidance scale does, but none is given: add one, such as --guidance 2"
+        )
+
+
+def _check_fits(run: Run, experiment: Experiment, overrides: Sequence[str]) -> None:
+    """Raises ValueError where the networks of `experiment` have arrays of other shapes than the weights of `run`."""
+    if experiment == run.experiment:
+        return
+    rows = {**model_row_shapes(run.experiment), **model_row_shapes(experiment)}  # the other direction has other sources
+    wanted = program.abstract_state(experiment, rows, mesh_of(run.nets), run.step)
+    have, want = (_shapes((state.params, state.stats)) for state in (run.state, wanted))
+    wrong = sorted(name for name in have.keys() | want.keys() if have.get(name) != want.get(name))
+    if wrong:
+        there, asked = (shapes.get(wrong[0], "none") for shapes in (have, want))
+        raise ValueError(
+            f"{' '.join(overrides)}: such a network has other weights than the run was trained with ({wrong[0]}: "
+            f"{there} there, {asked} wanted): leave it out here; `imagegen train` takes it"
+        )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path[1:], simple=True, separator="/"): leaf.shape for path, leaf in leaves}

@@ -1,0 +1,195 @@
+"""The space that a model works in: what its data are, what of them is denoised, and what its samples are.
+
+Images are denoised as they are, and samples are images. Latents are brought to a deviation that noise is made for, and
+samples are latents again: float32, in no range, no images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from imagegen_jax.core.arrays.image import to_uint8
+from imagegen_jax.core.config.bounds import Positive
+from imagegen_jax.core.config.choices import Choices
+from imagegen_jax.core.model import Model, Nets
+
+Shape = tuple[int, int, int]  # height, width, channels
+
+WHITE = 3.0  # deviations from 0 of the latents that are white in a picture, or black
+
+
+@runtime_checkable
+class Space(Protocol):
+    """Maps rows of data to what is denoised, and that to samples."""
+
+    @property
+    def clips(self) -> bool:
+        """Whether what is denoised is in [-1, 1], so that estimates of it are kept there."""
+        ...
+
+    @property
+    def draws_images(self) -> bool:
+        """Whether samples are images in [-1, 1], or else are what the data are."""
+        ...
+
+    def sample_shape(self, image_shape: Shape) -> Shape:
+        """The shape of a sample, where a row of data has `image_shape`. Raises ValueError for data of another kind."""
+        ...
+
+    def encode(self, data: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Data, as batches have them, to what is denoised."""
+        ...
+
+    def decode(self, x: Float[Array, "b h w c"], nets: Nets) -> Float[Array, "b hh ww k"]:
+        """What was denoised to samples; `nets` are all networks of the model."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """Images in [-1, 1], denoised as they are."""
+
+    clips: ClassVar[bool] = True
+    draws_images: ClassVar[bool] = True
+
+    def sample_shape(self, image_shape: Shape) -> Shape:
+        """That of the data."""
+        return image_shape
+
+    def encode(self, data: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Images as they are."""
+        return data
+
+    def decode(self, x: Float[Array, "b h w c"], nets: Nets) -> Float[Array, "b h w c"]:
+        """Keeps images in [-1, 1]."""
+        return jnp.clip(x, -1.0, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents:
+    """Latents, of which (latent - shift) * scale is denoised; a number for all channels, or one for each.
+
+    Stable Diffusion's `scale` is 0.18215; where an autoencoder comes with means and deviations of its latents, these
+    are the shift, and 1 over these (EDM2: 0.5 over these) the scale. Samples are latents, float32, and not clipped.
+    Raises ValueError for a scale that is not above 0, or a shift that is not finite.
+    """
+
+    scale: Positive | tuple[Positive, ...] = 1.0
+    shift: float | tuple[float, ...] = 0.0  # in units of the data
+
+    clips: ClassVar[bool] = False
+    draws_images: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not all(0 < scale < math.inf for scale in _numbers(self.scale)):
+            raise ValueError(f"space.scale={self.scale}: must be above 0; 1 leaves latents as they are")
+        if not all(map(math.isfinite, _numbers(self.shift))):
+            raise ValueError(f"space.shift={self.shift}: must be finite; 0 leaves latents as they are")
+
+    def sample_shape(self, image_shape: Shape) -> Shape:
+        """That of the data. Raises ValueError where there are numbers of channels, but of another number of them."""
+        for name in ("scale", "shift"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != image_shape[2]:
+                raise ValueError(
+                    f"model.space.{name} has {len(value)} numbers, but latents of {image_shape[2]} channels: give one "
+                    "for each channel, or one for all"
+                )
+        return image_shape
+
+    def encode(self, data: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """(latent - shift) * scale"""
+        return (data - _row(self.shift)) * _row(self.scale)
+
+    def decode(self, x: Float[Array, "b h w c"], nets: Nets) -> Float[Array, "b h w c"]:
+        """x / scale + shift"""
+        return x / _row(self.scale) + _row(self.shift)
+
+
+AnySpace = Annotated[Space, Choices("imagegen_jax.core.arrays.space:Pixels, Latents")]
+
+
+@runtime_checkable
+class InSpace(Protocol):
+    """A model that says which space it works in."""
+
+    @property
+    def space(self) -> Space: ...
+
+
+def space_of(model: object) -> Space:
+    """Returns the space that `model` works in: that of images for one that does not say."""
+    return model.space if isinstance(model, InSpace) else Pixels()
+
+
+def sample_shape(model: Model) -> Shape:
+    """Returns the shape of what `model.sample` draws: height, width, channels."""
+    return space_of(model).sample_shape(model.image_shape)
+
+
+def check_space(model: Model) -> None:
+    """Raises ValueError where `model` is in a space of other data than those of its `image_shape`."""
+    space_of(model).sample_shape(model.image_shape)
+
+
+def between(one: Space, other: Space) -> tuple[float, Float[np.ndarray, " c"] | float]:
+    """Returns (factor, offset): factor x + offset is in the `other` space what x, which is denoised, is in `one`.
+
+    The factor is that of noise, too. Raises ValueError for latents of which it would be another in each channel, and
+    for spaces of a user's own that differ.
+    """
+    if one == other:
+        return 1.0, 0.0
+    if isinstance(one, Pixels | Latents) and isinstance(other, Pixels | Latents):
+        (scale, shift), (to_scale, to_shift) = _affine(one), _affine(other)
+        factors = to_scale / scale
+        if np.ptp(factors) <= 1e-6 * factors.max():
+            return float(factors.max()), ((shift - to_shift) * to_scale).astype(np.float32)
+    raise ValueError(f"{one} and {other}: noise of the one is none of the other; use models of one space")
+
+
+def _affine(space: Pixels | Latents) -> tuple[np.ndarray, np.ndarray]:
+    """Scale and shift, each for all channels or for each."""
+    scale, shift = (1.0, 0.0) if isinstance(space, Pixels) else (space.scale, space.shift)
+    return np.atleast_1d(np.asarray(scale)), np.atleast_1d(np.asarray(shift))
+
+
+def with_space(items: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a model's fields with a space in place of the `gain` of an earlier version, which was for latents."""
+    found = dict(items)
+    if "gain" in found:
+        gain = found.pop("gain")
+        found["space"] = Pixels() if gain == 1 else Latents(float(gain))
+    return found
+
+
+def picture_of(model: object, samples: np.ndarray) -> UInt8[np.ndarray, "n h w k"]:
+    """Returns samples [n h w c] as images: uint8 as they are, and of latents a picture for looking at alone.
+
+    Their first three channels as colours, or the only one, with what is denoised from -3 to 3 as black to white.
+    """
+    if samples.dtype == np.uint8:
+        return samples
+    return picture_of_latents(np.asarray(space_of(model).encode(jnp.asarray(samples))))
+
+
+def picture_of_latents(latents: Float[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w k"]:
+    """Returns latents of mean 0 and deviation 1 as images: three channels as colours, or the first as grey."""
+    channels = 3 if latents.shape[-1] > 2 else 1
+    return np.asarray(to_uint8(jnp.asarray(latents[..., :channels], jnp.float32) / WHITE))
+
+
+def _numbers(value: float | Sequence[float]) -> Sequence[float]:
+    return value if isinstance(value, Sequence) else (value,)
+
+
+def _row(value: float | tuple[float, ...]) -> Float[Array, " c"] | float:
+    """A number, or one for each channel as float32."""
+    return jnp.asarray(value, jnp.float32) if isinstance(value, tuple) else value

@@ -1,0 +1,90 @@
+"""Fingerprints of arrays, computed where they live: whether any bit of them changed, and whether they are finite."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, UInt32
+
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.reporting.pending import NonFiniteError
+
+_BLOCK = 2**20  # words that NumPy weighs at a time
+
+
+class Prints(NamedTuple):
+    """What is seen of each array of a tree in one pass over it."""
+
+    words: UInt32[Array | np.ndarray, " leaves"]
+    finite: Bool[Array | np.ndarray, " leaves"]
+
+
+def prints(tree: Any) -> Prints:
+    """Returns the fingerprint of each array, and whether it holds finite numbers alone."""
+    arrays = jax.tree.leaves(tree)
+    if all(_on_this_cpu(x) for x in arrays):  # compiling the program takes longer than NumPy does
+        seen = [_seen_by_numpy(np.asarray(x)) for x in arrays]
+        return Prints(np.asarray([words for words, _ in seen], np.uint32), np.asarray([good for _, good in seen], bool))
+    return _program()(arrays)
+
+
+def _on_this_cpu(x: Any) -> bool:
+    if not isinstance(x, jax.Array):
+        return True
+    return x.is_fully_addressable and all(device.platform == "cpu" for device in x.devices())
+
+
+def _seen_by_numpy(x: np.ndarray) -> tuple[int, bool]:
+    """The sum of an array's weighted words, and whether all of it is finite."""
+    flat = np.ascontiguousarray(x).reshape(-1)
+    words = flat if flat.dtype == np.bool_ else flat.view(f"uint{8 * flat.dtype.itemsize}")
+    total = 0
+    for start in range(0, len(words), _BLOCK):
+        block = words[start : start + _BLOCK].astype(np.uint32)
+        weights = 2 * np.arange(start, start + len(block), dtype=np.uint32) + np.uint32(1)
+        total += int(np.sum(block * weights, dtype=np.uint32))
+    return total % 2**32, not jnp.issubdtype(x.dtype, jnp.inexact) or bool(np.isfinite(flat).all())
+
+
+def fingerprint(tree: Any) -> UInt32[Array | np.ndarray, " leaves"]:
+    """Returns a number for each array that changes with any of its bits: odd weights times its words, modulo 2^32.
+
+    Integer sums do not depend on their order, so neither does it depend on how the arrays are sharded.
+    """
+    return prints(tree).words
+
+
+def check_finite(tree: Any, what: str, remedy: str, finite: Bool[Array | np.ndarray, " leaves"] | None = None) -> None:
+    """Raises NonFiniteError, naming the first array of `tree` that holds NaN or an infinity, where one does.
+
+    `finite` is what `prints` found of it, if that was asked already.
+    """
+    found = jax.device_get(prints(tree).finite if finite is None else finite)
+    wrong = [path for (path, _), good in zip(jax.tree.leaves_with_path(tree), found, strict=True) if not good]
+    if wrong:
+        place = jax.tree_util.keystr(wrong[0], simple=True, separator="/")
+        more = f" and {len(wrong) - 1:,} more arrays" if len(wrong) > 1 else ""
+        raise NonFiniteError(f"{what}: {place}{more} hold NaN or infinities. {remedy}")
+
+
+@functools.cache
+def _program() -> Any:
+    return compiling.jit(
+        lambda arrays: Prints(jnp.stack([_word_sum(x) for x in arrays]), jnp.stack([is_finite(x) for x in arrays]))
+    )
+
+
+def is_finite(x: Array) -> Bool[Array, ""]:
+    """Tells whether an array holds finite numbers alone; integers do."""
+    return jnp.isfinite(x).all() if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.bool_(True)
+
+
+def _word_sum(x: Array) -> UInt32[Array, ""]:
+    words = x if x.dtype == jnp.bool_ else jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+    words = words.astype(jnp.uint32).reshape(-1)
+    weights = 2 * jnp.arange(len(words), dtype=jnp.uint32) + 1
+    return jnp.sum(words * weights, dtype=jnp.uint32)

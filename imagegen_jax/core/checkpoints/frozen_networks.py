@@ -1,0 +1,161 @@
+"""The frozen networks of a run: kept once beside its checkpoints, in folders that are named by their fingerprints.
+
+A checkpoint says which of these folders it goes with, so that each array of a state is what it was when it was saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import pathlib
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
+from imagegen_jax.core.checkpoints.fingerprint import fingerprint
+from imagegen_jax.core.checkpoints.hush import hush
+from imagegen_jax.core.model import Variables
+
+FOLDER = "frozen"  # beside the folder of checkpoints
+REMEDY = f"Copy the folder {FOLDER!r} here from where the run was made, or from a copy of it"
+
+Sources = Mapping[str, Callable[[], Variables | None]]  # network -> what reads it where it came from
+
+
+class FrozenNetworks:
+    """The frozen networks in one folder."""
+
+    def __init__(self, folder: pathlib.Path, sources: Sources | None = None) -> None:
+        """`sources` read the networks where they came from. Nothing is made before the first network is kept."""
+        self.folder, self._sources = folder, sources or {}
+        self._kept: set[str] = set()  # by this process
+
+    def keep(self, network: str, variables: Any, words: Sequence[int]) -> str:
+        """Writes the collections of a network, unless they are there, and returns the name of their folder.
+
+        `words` are the fingerprints of their arrays. Returns when all is on the disk; of many processes, all call it.
+        """
+        name = _name(network, variables, words)
+        if name not in self._kept and not _agreed((self.folder / name).is_dir()):
+            import orbax.checkpoint as ocp  # here and below: it is slow to import, and not all who import this need it
+
+            hush()
+            if jax.process_index() == 0:
+                for partial in self.folder.glob("*.orbax-checkpoint-tmp*"):  # of a process that was killed
+                    shutil.rmtree(partial, ignore_errors=True)
+            with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as writer:
+                writer.save((self.folder / name).resolve(), args=ocp.args.StandardSave(variables))
+        self._kept.add(name)
+        return name
+
+    def read(self, network: str, name: str, like: Any) -> Any:
+        """Reads the network in the folder `name`; `like` are shapes with shardings, or None for arrays on the host.
+
+        Where it is missing, it is read where it came from. Raises CheckpointError where that holds other weights now,
+        and where the fingerprint is not the one in its name.
+        """
+        path = self.folder / name
+        if not path.is_dir():
+            return self._made_anew(network, name, like)
+        hush()
+        try:
+            found = _read(path, like)
+            words = jax.device_get(fingerprint(found))
+            wrong = "" if _name(network, found, words) == name else "its arrays differ from what was saved"
+        except Exception as error:  # whatever a damaged file makes a reader raise
+            found, wrong = None, in_short(error)
+        if wrong:
+            raise CheckpointError(
+                f"{path}, the frozen network {network!r}, is damaged: {wrong}\nEvery checkpoint of the run goes with "
+                f"it. {REMEDY}; without that folder it is read from pretrained[{network!r}] again"
+            )
+        return found
+
+    def _made_anew(self, network: str, name: str, like: Any) -> Any:
+        """The network from where it came from, if that still holds the same weights; they are not written here."""
+        why = "nothing says where it came from"
+        try:
+            given = self._sources[network]() if network in self._sources and like is not None else None
+            if given is not None:
+                found = jax.tree.map(placed, given, like)
+                if _name(network, found, jax.device_get(fingerprint(found))) == name:
+                    print(f"{self.folder / name} is missing; read from pretrained[{network!r}] again", file=sys.stderr)
+                    return found
+                why = f"pretrained[{network!r}] holds other weights now"
+        except Exception as error:  # whatever is wrong with what it came from
+            why = f"pretrained[{network!r}] cannot be read ({in_short(error)})"
+        raise CheckpointError(
+            f"{self.folder / name} is missing, the frozen network {network!r} that the checkpoints of this run go with "
+            f"and do not hold, and {why}. {REMEDY}"
+        )
+
+
+def placed(new: Any, like: Any) -> jax.Array:
+    """The values of `new` where `like`, an array or its shape, lives; each process hands its own devices their parts.
+
+    Raises ValueError where the shapes differ.
+    """
+    host = np.asarray(new, like.dtype)
+    if host.shape != like.shape:
+        raise ValueError(f"an array of the shape {host.shape} where one of {like.shape} was")
+    return jax.make_array_from_callback(like.shape, like.sharding, lambda index: host[index])
+
+
+def _read(path: pathlib.Path, like: Any) -> Any:
+    if like is None:
+        return read_arrays(path, None)
+    import orbax.checkpoint as ocp
+
+    with contextlib.closing(ocp.Checkpointer(ocp.StandardCheckpointHandler())) as reader:
+        return reader.restore(path.resolve(), args=ocp.args.StandardRestore(like))
+
+
+def read_arrays(path: pathlib.Path, parts: Sequence[tuple[str, ...]] | None) -> Any:
+    """Reads a saved tree as it lies there, as NumPy arrays; `parts`: these paths of it alone. Asks for no structure."""
+    import orbax.checkpoint as ocp
+
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+        tree = reader.metadata(path.resolve()).tree
+        tree = tree if parts is None else chosen(tree, parts)
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+        how = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+        args = ocp.args.PyTreeRestore(item=shapes, restore_args=how, partial_restore=True)
+        return reader.restore(path.resolve(), args=args)
+
+
+def chosen(tree: Mapping[str, Any], parts: Sequence[tuple[str, ...]]) -> dict[str, Any]:
+    """Returns a tree of dictionaries with the branches at some paths alone; of a path that leads nowhere, nothing."""
+    found: dict[str, Any] = {}
+    for first in dict.fromkeys(path[0] for path in parts if path[0] in tree):
+        rest = [path[1:] for path in parts if path[0] == first]
+        branch = tree[first] if () in rest else chosen(tree[first], rest)
+        if branch or () in rest:
+            found[first] = branch
+    return found
+
+
+def _name(network: str, variables: Any, words: Sequence[int]) -> str:
+    """The network's name and a digest of its arrays' paths, shapes, types and fingerprints."""
+    leaves = jax.tree.leaves_with_path(dict(variables))
+    facts = [
+        [jax.tree_util.keystr(path), list(x.shape), str(x.dtype), int(word)]
+        for (path, x), word in zip(leaves, words, strict=True)
+    ]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return f"{re.sub('[^A-Za-z0-9_.-]', '_', network)}-{digest}"
+
+
+def _agreed(here: bool) -> bool:
+    """What the first process sees: disks that several machines share may show the others a little later."""
+    if jax.process_count() == 1:
+        return here
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.bool_(here)))

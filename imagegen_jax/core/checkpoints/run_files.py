@@ -1,0 +1,41 @@
+"""The JSON files of a run folder, read as they are: none of the classes that they name are looked for."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+from imagegen_jax.core.checkpoints.errors import in_short
+from imagegen_jax.core.checkpoints.stored import Best
+from imagegen_jax.core.files.claim import RunFolderError
+
+
+def load_experiment_dict(folder: pathlib.Path) -> dict[str, Any]:
+    """The stored experiment as it lies in a run folder. Raises RunFolderError where there is none."""
+    path = folder / "experiment.json"
+    if not path.is_file():
+        raise RunFolderError(f"{folder} is no run folder: it has no experiment.json")
+    found = read_json(path)
+    if not (isinstance(found, dict) and isinstance(found.get("class"), str)):
+        raise RunFolderError(f'{path} is damaged: it is no object with a "class"; restore it as the training wrote it')
+    return found
+
+
+def load_best(folder: pathlib.Path) -> Best:
+    """Returns by which score the run's best checkpoint is kept. Raises RunFolderError where it has no evaluation."""
+    path = folder / "best.json"
+    if not path.is_file():
+        raise RunFolderError(f"{folder} has no best checkpoint: its experiment has no evaluation (`evaluation`)")
+    match read_json(path):
+        case {"name": str(name), "higher": bool(higher)}:
+            return Best(name, higher)
+    raise RunFolderError(f'{path} is damaged: it is not of the form {{"name": "FID", "higher": false}}; restore it')
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """A JSON file. Raises RunFolderError where it is damaged."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RunFolderError(f"{path} is damaged: {in_short(error)}; restore it as the training wrote it") from error

@@ -1,0 +1,1 @@
+"""Samples drawn in chunks, looked at before they are kept, and shown as one picture."""

@@ -1,0 +1,1 @@
+"""What depends on the system: signals, and threads for simulated devices."""

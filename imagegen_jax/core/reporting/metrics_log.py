@@ -1,0 +1,181 @@
+"""The files of a run's metrics: metrics.jsonl and TensorBoard events, written at once and by the loop itself.
+
+Each line and each event is one write to an unbuffered file. Nothing waits in a queue or for a thread, so a full disk is
+an error of the step that meets it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import pathlib
+import shutil
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from imagegen_jax.core.files.regular import whole
+
+
+class LogError(OSError):
+    """Nothing more can be written to a run's folder beside its checkpoints."""
+
+
+@contextlib.contextmanager
+def writing(folder: pathlib.Path, what: str, step: int, kept: Callable[[], str]) -> Iterator[None]:
+    """Turns an OSError into a LogError of two lines: file, step, place and reason; and the `kept` work."""
+    try:
+        yield
+    except OSError as error:
+        try:
+            free = f" ({shutil.disk_usage(folder).free / 2**20:.0f} MiB free)"
+        except OSError:
+            free = ""
+        raise LogError(
+            f"step {step:,}: {what} could not be written to {folder}{free}: {error.strerror or error}\n"
+            f"{kept()}; make room or make the folder writable, then give the same command again"
+        ) from error
+
+
+class MetricsLog:
+    """metrics.jsonl and TensorBoard events of a run, from the step on that it resumes at."""
+
+    def __init__(self, folder: pathlib.Path, step: int) -> None:
+        """Drops lines after `step`, of a stopped attempt whose steps will be done again, and damaged ones.
+
+        The numbers of the damaged ones are in `damaged`.
+        """
+        self.path = folder / "metrics.jsonl"
+        self.lines: list[dict[str, Any]] = []  # of the steps up to the one that the run goes on from
+        self.damaged: list[int] = []  # numbers of lines, from 1
+        if self.path.exists():
+            found, self.damaged = read_lines(self.path)
+            self.lines = [line for line in found if line["step"] <= step]
+            with whole(self.path) as partial:
+                partial.write_text("".join(map(_text, self.lines)))
+        self._file = self.path.open("ab", buffering=0)
+        self._line: dict[str, Any] = self.lines[-1] if self.lines else {}
+        self._events = _Events(folder / "tensorboard", step)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes one line of metrics; what a step adds to its line later replaces it. Raises OSError."""
+        # JSON has no NaN: a value that is not finite is written as null
+        found = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        old = self._line if self._line.get("step") == step else {"step": step, "time": time.time()}
+        before = _text(old).encode() if old is self._line else b""
+        self._line = old | found
+        self._replace(before, _text(self._line).encode())
+        self._events.scalars(step, metrics)
+
+    def _replace(self, before: bytes, after: bytes) -> None:
+        """Puts `after` at the end of the file, in place of `before`, which stays where that fails."""
+        start = self._file.seek(0, io.SEEK_END) - len(before)
+        try:
+            if before:
+                self._file.truncate(start)
+            _write_whole(self._file, after)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(start)
+                _write_whole(self._file, before)
+            raise
+
+    def image(self, step: int, grid: np.ndarray) -> None:
+        """Writes a grid of samples [H W c], for TensorBoard. Raises OSError."""
+        self._events.image(step, grid)
+
+    def close(self) -> None:
+        """Ends both files; nothing is left to be written."""
+        self._file.close()
+        self._events.close()
+
+
+class _Events:
+    """A file of TensorBoard events, made of tensorboardX's own parts but for its queue and its thread."""
+
+    def __init__(self, folder: pathlib.Path, step: int) -> None:
+        """With `step`, TensorBoard forgets what another file says of later ones."""
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
+        self._file = path.open("ab", buffering=0)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        if step:
+            log = SessionLog(status=SessionLog.START)
+            self._write(Event(wall_time=time.time(), step=step + 1, session_log=log))
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes numbers by name."""
+        from tensorboardX.summary import Summary, scalar
+
+        found = [scalar(name, value).value[0] for name, value in values.items()]
+        self._summary(step, Summary(value=found))
+
+    def image(self, step: int, grid: np.ndarray) -> None:
+        """Writes a picture [H W c] under the name "samples"."""
+        from tensorboardX.summary import image
+
+        self._summary(step, image("samples", grid, dataformats="HWC"))
+
+    def _summary(self, step: int, summary: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._write(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _write(self, event: Any) -> None:
+        """Appends a record as TFRecord has it: length, its checksum, data, their checksum."""
+        from tensorboardX.record_writer import masked_crc32c
+
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        checks = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+        _write_whole(self._file, length + next(checks) + data + next(checks))
+
+    def close(self) -> None:
+        """Ends the file."""
+        self._file.close()
+
+
+def _write_whole(file: io.FileIO, data: bytes) -> None:
+    """Writes all of it: on a disk that is nearly full, a write may take a part and the next one raise."""
+    while data:
+        data = data[file.write(data) or 0 :]
+
+
+def _text(line: Mapping[str, Any]) -> str:
+    return json.dumps(line) + "\n"
+
+
+def read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """Reads a file of metrics: its good lines, and the numbers of those that are half written or otherwise damaged."""
+    lines, damaged = [], []
+    for number, text in enumerate(path.read_bytes().split(b"\n"), start=1):
+        line = _line(text)
+        if line is not None:
+            lines.append(line)
+        elif text.strip():
+            damaged.append(number)
+    return lines, damaged
+
+
+def _line(text: bytes) -> dict[str, Any] | None:
+    """An object with a step, and beside it nothing but numbers and null; None for anything else."""
+    try:
+        line = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(line, dict) or type(line.get("step")) is not int or line["step"] < 0:
+        return None
+    good = all(value is None or type(value) in (int, float) for value in line.values())
+    return line if good else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

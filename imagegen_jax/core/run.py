@@ -1,0 +1,266 @@
+"""Runs as a library sees them: train one (`fit`), open one (`load`), draw from one (`Run.sample`)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from imagegen_jax.core import program
+from imagegen_jax.core import run_folder as folder
+from imagegen_jax.core.arrays.shard import MeshShape, mesh_of, state_sharding
+from imagegen_jax.core.capabilities import Guidable
+from imagegen_jax.core.checkpoints.checkpoint import abstract
+from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
+from imagegen_jax.core.checkpoints.fingerprint import check_finite
+from imagegen_jax.core.checkpoints.run_files import load_best
+from imagegen_jax.core.checkpoints.stored import Restored, Stored
+from imagegen_jax.core.config.frozen_map import FrozenMap
+from imagegen_jax.core.config.given import check_integer, check_labels, check_seed
+from imagegen_jax.core.drawing import draw
+from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
+from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
+from imagegen_jax.core.loop import train
+from imagegen_jax.core.state import State, networks, split
+from imagegen_jax.core.weights import Weights, weights_of
+
+Path = str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run at some step: its experiment and its state."""
+
+    experiment: Experiment
+    state: State
+    workdir: pathlib.Path
+
+    @property
+    def step(self) -> int:
+        """Completed training steps."""
+        return int(self.state.step)
+
+    @functools.cached_property
+    def nets(self) -> dict[str, dict[str, Any]]:
+        """The networks as sampling sees them: the first moving average where there is one.
+
+        Raises NonFiniteError, naming network and array, where one holds NaN or infinities.
+        """
+        nets = networks(self.state, self.experiment.step_spec.average)
+        steps = ", ".join(map(str, Stored(self.workdir / "checkpoints").steps())) or "none"
+        check_finite(
+            nets,
+            f"the networks of {self.workdir} at step {self.step:,}",
+            f"Choose another average (--average) or checkpoint (--step; there are {steps}), or train anew",
+        )
+        return nets
+
+    def sample(
+        self,
+        n: int,
+        labels: Sequence[int | str] | np.ndarray | None = None,
+        seed: int = 0,
+        chunk: int = 256,
+        **conditions: Any,
+    ) -> np.ndarray:
+        """Draws `n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
+
+        Of a model of latents they are latents, float32, as its data are, and not clipped (`core.arrays.space.Latents`).
+        A class-conditional model wants one label an image, by number or by name (`class_names`). Further conditions,
+        such as a guidance scale, are arrays with `n` rows or scalars. A model that makes images from others wants them
+        (`source`, uint8 [n h w c]); where they are not given, they are the first `n` of the data it was trained on, in
+        the order of `seed`. Raises ValueError for labels that the model does not know, or lacks, and for numbers out of
+        range, and NonFiniteError where values of an image are not finite.
+        """
+        return np.concatenate(list(self.sample_chunks(n, labels, seed, chunk, **conditions)))
+
+    def sample_chunks(
+        self,
+        n: int,
+        labels: Sequence[int | str] | np.ndarray | None = None,
+        seed: int = 0,
+        chunk: int = 256,
+        start: int = 0,
+        **conditions: Any,
+    ) -> Iterator[np.ndarray]:
+        """Draws the images of `sample` from row `start` on, `chunk` at a time; `start` is a whole number of chunks."""
+        model, seed = self.experiment.model, check_seed(seed)
+        given: dict[str, Any] = {name: np.asarray(value) for name, value in conditions.items()}
+        if labels is not None:
+            given["label"] = check_labels(labels, self.experiment.num_classes, self.class_names)
+        filled = draw.filled_from_data(given, model, self.experiment.data.open, check_integer(n, "n"), seed)
+        return draw.sample_chunks(model, self.nets, n, seed, filled, chunk, start)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Returns the name of each class of the data; () where they are not known."""
+        return folder.load_class_names(self.workdir)
+
+    def with_average(self, name: str | None) -> Run:
+        """This run with another of its averages as the one that sampling reads; "none": the last step's weights.
+
+        Raises ValueError where it keeps no such average.
+        """
+        averages = self.experiment.averages
+        if name is None:
+            return self
+        if name != "none" and name not in averages:
+            raise ValueError(f"average {name!r}: this run keeps {', '.join(averages) or 'none'}; or say 'none'")
+        ordered = {} if name == "none" else {name: averages[name], **averages}
+        return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, averages=FrozenMap(ordered)))
+
+    def guided_by(self, guide: Run) -> Run:
+        """This run with its samples guided by the networks of another: `sample(n, labels, guidance=2.0)`.
+
+        `guide` is a run of a classifier of noisy images, or of a denoiser that is weaker than this one, such as a
+        smaller one that was trained less; see `diffusion.guidance.by_network.Guided` for what guidance of 0 and 1 are.
+        What the scale does is this model's own `guidance` where it has such a field, and else classifier-free. The
+        guide counts with the average that its own sampling reads. Raises ValueError where the two do not go together.
+        """
+        own = self.experiment.model
+        if not isinstance(own, Guidable):
+            raise ValueError(
+                f"a {type(own).__name__} has no denoiser that could be guided: use a run of a diffusion model, or give "
+                "the model a method `guided_by`"
+            )
+        model = own.guided_by(guide.experiment.model)
+        nets = jax.device_put(guide.nets, state_sharding(mesh_of(self.nets), guide.nets))
+        params, stats = split(model.joined({}, nets))
+        state = self.state.replace(params=self.state.params | params, stats=self.state.stats | stats)
+        return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, model=model), state=state)
+
+    def reconstruct(self, std: float, step: int | None = None) -> Run:
+        """This run with its averages replaced by the power-function average of another width (EDM2, section 3.2).
+
+        `std` is the width sigma_rel in (0, 0.2886); `step` the step that the average ends at (None: the last
+        snapshot). Raises ValueError for another width, and CheckpointError where the run has kept no snapshots.
+        """
+        gamma_of_std(std)
+        names = power_averages(self.experiment)
+        snapshots = Stored(self.workdir / "snapshots")
+        steps = [at for at in snapshots.steps() if step is None or at <= step]
+        if not names or not steps:
+            raise CheckpointError(
+                f"{self.workdir} has no snapshots to reconstruct from: an experiment whose averages hold a "
+                "PowerFunction keeps them"
+            )
+        like = {net: {a: tree for a, tree in of.items() if a in names} for net, of in self.state.ema.items()}
+        like = abstract(like, jax.tree.map(lambda x: x.sharding, like))
+        trees = [jax.device_get(snapshots.good(at, like)) for at in steps]
+        weights = reconstruction_weights(
+            [at for at in steps for _ in names], [a.std for _ in steps for a in names.values()], steps[-1], std
+        )
+        first = next(iter(self.experiment.averages))
+        ema = {
+            network: of | {first: reconstruct([tree[network][a] for tree in trees for a in names], weights)}
+            for network, of in self.state.ema.items()
+            if names.keys() <= of.keys()
+        }
+        return dataclasses.replace(self, state=self.state.replace(ema={**self.state.ema, **ema}))
+
+
+def fit(
+    experiment: Experiment,
+    workdir: Path | None = None,
+    resume_with_changes: bool = False,
+    quiet: bool = False,
+    at_end: Callable[[], None] | None = None,
+) -> Run:
+    """Trains an experiment to its last step, from where its folder is, and returns the finished run.
+
+    Without `workdir`, in a new temporary folder (`Run.workdir` says where). Raises ValueError or RunFolderError
+    before anything is compiled where the experiment or the folder cannot be used; see `core.loop.train`, also for
+    `at_end`. A start that fails leaves nothing that it made.
+    """
+    path = pathlib.Path(tempfile.mkdtemp(prefix="imagegen_") if workdir is None else workdir)
+    try:
+        _, state = train(experiment, path, resume_with_changes, quiet, at_end)
+    except BaseException:
+        if workdir is None:
+            with contextlib.suppress(OSError):  # it holds what was trained
+                path.rmdir()
+        raise
+    return Run(experiment, state, path)
+
+
+def load(
+    run: Path,
+    modules: Sequence[str] = (),
+    experiment: Experiment | None = None,
+    step: int | Literal["best"] | None = None,
+) -> Run:
+    """The newest good checkpoint of a run, or that of a `step`, or the one that its evaluation found "best".
+
+    `modules` names modules outside this package that the experiment's classes may come from; or hand over the
+    `experiment` itself, such as one defined in a notebook. Raises RunFolderError where `run` is no run folder and
+    CheckpointError where it has no good checkpoint.
+    """
+    path = pathlib.Path(run)
+    found = experiment or folder.load_experiment(path, modules)
+    rows, mesh = folder.load_rows(path), MeshShape().build()  # this machine's devices, whatever it was trained on
+    best = load_best(path) if step == "best" else None
+    stored = Stored(path / "checkpoints", best, frozen_sources(found))
+    restored = _restored(path, step, stored, lambda step: _abstract_state(path, found, rows, mesh, step))
+    return Run(found, restored.tree, path)
+
+
+def _restored(
+    path: pathlib.Path, step: int | Literal["best"] | None, stored: Stored, like: Callable[[int], State]
+) -> Restored:
+    chosen = stored.best_step() if step == "best" else step
+    if chosen not in (None, *stored.steps()):
+        raise CheckpointError(f"{path} has no checkpoint of step {chosen}; it has {stored.steps()}")
+    restored = stored.restore(like, steps=None if chosen is None else [chosen])
+    if restored is None and step == "best" and chosen is not None:  # a better one took its place while it was read
+        return _restored(path, step, stored, like)
+    if restored is None and chosen is not None:
+        raise CheckpointError(f"the run that writes to {path} deleted its checkpoint of step {chosen} just now")
+    if restored is None:
+        raise CheckpointError(f"{path} has no checkpoint yet")
+    return restored
+
+
+def _abstract_state(path: pathlib.Path, experiment: Experiment, rows: Rows, mesh: Mesh, step: int) -> State:
+    try:
+        return program.abstract_state(experiment, rows, mesh, step)
+    except Exception as error:  # whatever values that the file alone makes possible let a model raise
+        raise folder.RunFolderError(
+            f"no model can be made of {path / 'experiment.json'} and {path / 'data.json'} ({type(error).__name__}: "
+            f"{in_short(error)}): restore both as the training wrote them"
+        ) from error
+
+
+def load_network(source: Path | Weights, network: str) -> Mapping[str, Any]:
+    """The collections of one network, as sampling sees them, from a run folder or from a file of `save_network`.
+
+    `source` is anything that `Experiment.pretrained` takes, such as "runs/a:encoder" where the network has another
+    name there. Raises ValueError where it has no such network or is no such file, and NonFiniteError where it holds
+    NaN.
+    """
+    found = weights_of(source).read(network)
+    if found is None:
+        raise ValueError(f"{source!r} holds no weights to load")
+    return found
+
+
+def save_network(path: Path, variables: Mapping[str, Any]) -> None:
+    """Writes the collections of one network to a file, an array a leaf, named by its path ("params/Conv_0/kernel").
+
+    As .safetensors where the name ends so, and else as an .npz.
+    """
+    leaves = jax.tree.leaves_with_path(dict(variables))
+    arrays: dict[str, Any] = {jax.tree_util.keystr(at, simple=True, separator="/"): np.asarray(x) for at, x in leaves}
+    if pathlib.Path(path).suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        return save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+    np.savez(path, **arrays)

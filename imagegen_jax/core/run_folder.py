@@ -1,0 +1,250 @@
+"""The folder of a run: one experiment and one set of data for good, and the files that say which."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+from imagegen_jax.core.checkpoints.errors import in_short
+from imagegen_jax.core.checkpoints.run_files import load_experiment_dict, read_json
+from imagegen_jax.core.checkpoints.stored import Best
+from imagegen_jax.core.config.serial import differences, from_dict, renewed, to_dict
+from imagegen_jax.core.experiment import Experiment, Rows, row_shapes
+from imagegen_jax.core.files.claim import RunFolderError
+from imagegen_jax.core.files.identity import contents
+from imagegen_jax.core.reporting.log import write_json
+from imagegen_jax.core.reporting.metrics_log import read_lines
+from imagegen_jax.core.source import Recorded, class_names_of
+
+# What a run may be resumed with other values of (`--resume-with-changes`): nothing that the state's arrays are made of.
+MAY_CHANGE = (
+    "name", "steps", "optim", "clip_norm", "microbatches", "augment", "mesh", "log_every", "sample_every", "samples",
+    "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
+)  # fmt: skip
+
+_SHOWN = 100  # characters of a value that a message shows
+
+Changes = dict[str, tuple[Any, Any]]  # field -> (stored value, new value)
+
+
+# --- what a run goes on with -----------------------------------------------------------------------------------------
+
+
+def compare_experiment(folder: pathlib.Path, experiment: Experiment) -> Changes:
+    """Returns where the folder holds a run of another experiment; {} for a new folder.
+
+    Raises RunFolderError, naming each field, where something differs that cannot change within a run. Of the rest
+    `compare_data` decides, which knows the data too: a change of steps that is allowed must not let other data in.
+    """
+    path = folder / "experiment.json"
+    if not path.exists():
+        return {}
+    changed = differences(renewed(load_experiment_dict(folder), experiment), to_dict(experiment))
+    knows = "content" in _data_record(folder)
+    if fixed := [field for field in changed if not _may_change(field, knows)]:
+        _refuse(folder, changed, fixed)
+    return changed
+
+
+def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_with_changes: bool) -> Changes:
+    """Returns `changed`, and where the data differ from those that the folder's run was trained on.
+
+    Raises RunFolderError, naming each difference of experiment and data, where these are not allowed. Other settings
+    that give the same data, such as the path of a folder that was moved, are allowed.
+    """
+    found = data_changes(folder, dataset)
+    fixed = [field for field in found if field.startswith("data.rows.") or field == "data.num_classes"]
+    asked = found or any(not _is_of_data(field) for field in changed)
+    if fixed or (asked and not resume_with_changes):
+        _refuse(folder, changed | found, fixed)
+    return changed | found
+
+
+def check_not_lost(folder: pathlib.Path) -> None:
+    """Checks that a run without checkpoints has not had any. Raises RunFolderError where its log is of later steps.
+
+    Such as where their disk is not mounted: begun anew, the run would take the place of what the folder tells of it.
+    """
+    log = folder / "metrics.jsonl"
+    last = max((line["step"] for line in read_lines(log)[0]), default=0) if log.is_file() else 0
+    every = load_experiment_dict(folder).get("checkpoint_every") if last else None
+    if isinstance(every, int) and last > 2 * every:  # the first one is complete before the second is begun
+        raise RunFolderError(
+            f"{folder / 'checkpoints'} holds no checkpoint, but metrics.jsonl goes on to step {last:,} and there was "
+            f"one each {every:,}: bring them back (is their disk mounted?), give another --workdir, or delete "
+            "metrics.jsonl to begin anew here"
+        )
+
+
+def in_words(changes: Changes) -> str:
+    """Returns a line for each change, each on a new line."""
+    return "".join(f"\n  {field}: {_short(old)} there, {_short(now)} now" for field, (old, now) in changes.items())
+
+
+def _refuse(folder: pathlib.Path, shown: Changes, fixed: Sequence[str]) -> NoReturn:
+    """Raises RunFolderError that names what changed; `fixed` is what cannot."""
+    of = "data" if all(map(_is_of_data, shown)) else "experiment"
+    remedy = "--resume-with-changes to go on with the new values"
+    if fixed:
+        remedy = f"undo the change ({', '.join(fixed)} cannot change within a run)"
+    raise RunFolderError(
+        f"{folder} holds a run of {'other data' if of == 'data' else 'another experiment'}:{in_words(shown)}\n"
+        f"Give a new --workdir, or {remedy}"
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _is_of_data(field: str) -> bool:
+    return field.split(".")[0] == "data"
+
+
+def _may_change(field: str, knows_data: bool) -> bool:
+    parts = field.split(".")
+    replaces_optimizer = parts[0] == "optim" and (len(parts) == 2 or parts[2:] == ["class"])
+    return (parts[0] in MAY_CHANGE or (knows_data and _is_of_data(field))) and not replaces_optimizer
+
+
+def data_changes(folder: pathlib.Path, dataset: Any) -> Changes:
+    """Returns where data differ from those that the folder's run was trained on; {} where it does not know them."""
+    stored, now = _data_record(folder), _record_of(dataset)
+    if not stored:
+        return {}
+    old = {f"data.{name}": value for name, value in _facts(stored).items()}
+    new = {f"data.{name}": value for name, value in _facts(now).items()}
+    if "content" not in stored:  # written by an earlier version, or of an imported model: the rest is adopted
+        old = {name: value for name, value in old.items() if value and name in new}
+        new = {name: new[name] for name in old}
+    missing = "(absent)"
+    names = dict.fromkeys([*old, *new])
+    return {n: (old.get(n, missing), new.get(n, missing)) for n in names if old.get(n, missing) != new.get(n, missing)}
+
+
+def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is compared of data, with a name for each."""
+    names = list(record.get("class_names", []))
+    rows = {f"rows.{name}.{key}": row[key] for name, row in record["rows"].items() for key in ("shape", "dtype")}
+    found = {"num_classes": len(names), "class_names": names, "images": record.get("images")}
+    digests = {f"content.{name}": digest for name, digest in record.get("content", {}).items()}
+    return rows | {name: value for name, value in found.items() if value is not None} | digests
+
+
+def _record_of(dataset: Any) -> dict[str, Any]:
+    record = _rows_record(row_shapes(dataset), class_names_of(dataset))
+    number = {"images": len(dataset)} if isinstance(dataset, Recorded) else {}
+    return record | number | {"content": contents(dataset)}
+
+
+def _rows_record(rows: Rows, class_names: Sequence[str]) -> dict[str, Any]:
+    found = {name: {"shape": list(row.shape), "dtype": str(row.dtype)} for name, row in rows.items()}
+    return {"rows": found, "class_names": list(class_names)}
+
+
+# --- its files -------------------------------------------------------------------------------------------------------
+
+
+def store(
+    folder: pathlib.Path, experiment: Experiment, changed: Changes, dataset: Any, best: Best | None = None
+) -> None:
+    """Writes all that says which run the folder is of; before this, nothing in it was touched."""
+    (folder / "samples").mkdir(exist_ok=True)
+    store_experiment(folder, experiment, changed)
+    store_data(folder, dataset)
+    if best is not None:
+        store_best(folder, best)
+
+
+def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: Changes) -> None:
+    """Writes experiment.json, and notes in changes.jsonl what a resumed run goes on with other values of."""
+    if changed:
+        with (folder / "changes.jsonl").open("a") as file:
+            file.write(json.dumps(changed) + "\n")
+    write_json(folder / "experiment.json", to_dict(experiment))
+
+
+def store_data(folder: pathlib.Path, dataset: Any) -> None:
+    """Writes data.json: what the data are, and what is needed of them to open the run where they are not at hand."""
+    write_json(folder / "data.json", _record_of(dataset))
+
+
+def store_rows(folder: pathlib.Path, rows: Rows, class_names: Sequence[str] = ()) -> None:
+    """Writes data.json: the shapes of a batch's rows, and the class names."""
+    write_json(folder / "data.json", _rows_record(rows, class_names))
+
+
+def store_best(folder: pathlib.Path, best: Best) -> None:
+    """Writes best.json: the name of the score that the best checkpoint is kept by."""
+    write_json(folder / "best.json", best._asdict())
+
+
+def load_experiment(folder: pathlib.Path, modules: Sequence[str] = ()) -> Experiment:
+    """The experiment of a run, rebuilt from its folder. Raises RunFolderError where there is none, or is damaged."""
+    tree, path = load_experiment_dict(folder), folder / "experiment.json"
+    try:
+        found = from_dict(tree, modules)
+    except Exception as error:  # whatever the classes that it names raise at the values that it gives
+        raise RunFolderError(f"{path} cannot be read: {in_short(error)}") from error
+    if not isinstance(found, Experiment):
+        raise RunFolderError(f"{path} holds a {type(found).__name__}, not an Experiment: restore it")
+    return found
+
+
+def load_changes(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns what a run went on with other values of, field -> change, a dictionary each time it was resumed so.
+
+    Raises RunFolderError where changes.jsonl is damaged.
+    """
+    path, changes = folder / "changes.jsonl", []
+    for number, text in enumerate(path.read_text("utf-8", "replace").splitlines() if path.is_file() else [], 1):
+        try:
+            change = json.loads(text)
+        except (ValueError, RecursionError):
+            change = None
+        if not isinstance(change, dict):
+            raise RunFolderError(f"{path} is damaged in line {number}: remove that line, or restore the file")
+        changes.append(change)
+    return changes
+
+
+def _data_record(folder: pathlib.Path) -> dict[str, Any]:
+    """data.json, seen to be of its form; {} where there is none."""
+    path = folder / "data.json"
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    try:
+        shapes = [jax.ShapeDtypeStruct(tuple(row["shape"]), np.dtype(row["dtype"])) for row in found["rows"].values()]
+        whole = all(type(n) is int and n >= 0 for shape in shapes for n in shape.shape) and "image" in found["rows"]
+        whole = whole and isinstance(found.get("class_names", []), list) and isinstance(found.get("content", {}), dict)
+    except (TypeError, KeyError, AttributeError, ValueError):
+        whole = False
+    if not whole:
+        raise RunFolderError(f"{path} is damaged: it does not say what a row of the data is; restore it, or delete it "
+                             "and train on, which writes it anew")  # fmt: skip
+    return found
+
+
+def load_rows(folder: pathlib.Path) -> Rows:
+    """What one row of a run's batches looks like. Raises RunFolderError where the folder does not say."""
+    stored = _data_record(folder)
+    if not stored:
+        raise RunFolderError(f"{folder} has no data.json: restore it, or train on, which writes it anew")
+    return {name: jax.ShapeDtypeStruct(tuple(row["shape"]), row["dtype"]) for name, row in stored["rows"].items()}
+
+
+def load_class_names(folder: pathlib.Path) -> tuple[str, ...]:
+    """Returns the names of the classes that a run was trained on; () where its data have none."""
+    return tuple(_data_record(folder).get("class_names", ()))
+
+
+def load_contents(folder: pathlib.Path) -> dict[str, str]:
+    """Returns the digests of the data that a run was trained on, by array; {} where the folder does not say."""
+    return dict(_data_record(folder).get("content", {}))

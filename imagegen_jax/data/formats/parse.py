@@ -1,0 +1,93 @@
+"""A source from a word of the command line."""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from imagegen_jax.data.formats.arrays import Arrays
+from imagegen_jax.data.formats.digits import Digits
+from imagegen_jax.data.formats.image_folder import Folder
+from imagegen_jax.data.formats.latents import Latents
+from imagegen_jax.data.formats.paired import Paired, Unpaired
+from imagegen_jax.data.formats.tfds import TFDS, tfds_names
+from imagegen_jax.data.remedy import option_words
+from imagegen_jax.data.source import Source
+
+SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # of sources, as options of commands
+
+_FORMS = (
+    "digits, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; latents:PLACE, a "
+    "folder, an .npz or an .npy; for translation paired:PLACE (side by side), paired:IMAGES,SOURCES or "
+    "unpaired:IMAGES,SOURCES, each a folder or a .zip"
+)
+
+
+def parse_source(
+    text: str,
+    size: int | None = None,
+    channels: int | None = None,
+    split: str | None = None,
+    data_dir: str | None = None,
+    skip_damaged: bool | None = None,
+) -> Source:
+    """The source that `text` names: "digits", "tfds:NAME", the path of a folder, a .zip or an .npz, else NAME.
+
+    For latents "latents:PLACE"; for translation "paired:PLACE", "paired:IMAGES,SOURCES" and "unpaired:IMAGES,SOURCES".
+    None leaves a setting at the source's default. Raises ValueError where `text` is none of these, or a setting is
+    given that such a source does not have.
+    """
+    kind, fixed = _kind(text)
+    given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
+    given["skip_damaged"] = skip_damaged
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in given:
+        if name not in kind.__dataclass_fields__:
+            raise ValueError(f"{name}={given[name]!r}: {text} ({kind.__name__}) has no {name}")
+    return kind(**fixed, **given)
+
+
+def settings_of(text: str) -> tuple[str, ...]:
+    """Returns the names of the settings that the source which `text` names has. Raises ValueError as `parse_source`."""
+    kind, fixed = _kind(text)
+    return tuple(name for name in kind.__dataclass_fields__ if name not in fixed)
+
+
+def check_settings(text: str, settings: Mapping[str, Any]) -> None:
+    """Raises ValueError, as options of a command, for a setting that the source which `text` names does not have."""
+    known = settings_of(text)
+    for name, value in settings.items():
+        if name not in known:
+            has = ", ".join(f"--{word.replace('_', '-')}" for word in known if word in SETTINGS) or "none of these"
+            raise ValueError(f"{option_words('--', name, value)}: {text} has no such setting, only {has}: leave it out")
+
+
+def _kind(text: str) -> tuple[Any, dict[str, str]]:
+    path = pathlib.Path(text).expanduser()
+    if text == "digits":
+        return Digits, {}
+    if text.startswith("tfds:"):
+        return TFDS, {"name": text.removeprefix("tfds:")}
+    if text.startswith("latents:"):
+        return Latents, {"path": text.removeprefix("latents:")}
+    if text.startswith("paired:"):
+        images, _, sources = text.removeprefix("paired:").partition(",")
+        return Paired, {"images": images} | ({"sources": sources} if sources else {})
+    if text.startswith("unpaired:"):
+        images, _, sources = text.removeprefix("unpaired:").partition(",")
+        if not sources:
+            raise ValueError(f"{text!r} names no sources: unpaired:IMAGES,SOURCES")
+        return Unpaired, {"images": images, "sources": sources}
+    lower = text.lower()  # some systems write .ZIP
+    if lower.endswith(".npz"):
+        return Arrays, {"path": text}
+    if lower.endswith(".zip") or ".zip/" in lower or (text and path.is_dir()):
+        return Folder, {"path": text}
+    names = tfds_names()
+    if text.partition("/")[0].partition(":")[0] in names:
+        return TFDS, {"name": text}
+    near = difflib.get_close_matches(text, ["digits", *names], n=1)
+    hint = f" (perhaps you meant {near[0]})" if near else ""
+    raise ValueError(f"{text!r} is no source of images that can be found{hint}: give {_FORMS}")

@@ -1,0 +1,147 @@
+"""Image data sets of TensorFlow Datasets. TensorFlow itself is needed to prepare one, not to read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.util
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.data.formats.image_folder import fingerprint, stamps_of_folder
+from imagegen_jax.data.prepare import Item, Listing, prepare
+from imagegen_jax.data.source import Dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class TFDS:
+    """A data set of TensorFlow Datasets, such as "mnist", "cifar10" or "celeb_a".
+
+    `name` and `split` are written as there, configurations ("celeb_a_hq/64") and slices ("train[:90%]") included.
+    `data_dir` None is its own default: the environment variable TFDS_DATA_DIR, or ~/tensorflow_datasets. `size` None
+    keeps the size of the images, `channels` None their channels (1 grey, 3 RGB, 4 RGBA).
+    """
+
+    name: str
+    split: str = "train"
+    size: Count | None = None
+    channels: Count | None = None
+    data_dir: str | None = None
+
+    def open(self) -> Dataset:
+        """The images of the split.
+
+        Raises:
+          ValueError: no such data set (names the nearest) or split, it has no images, or its files are damaged; as
+            `prepare` does.
+          FileNotFoundError: it is not prepared; gives the command that prepares it.
+        """
+        builder = _builder(self.name, self.data_dir)
+        if not builder.is_prepared():
+            raise FileNotFoundError(f"{self}: not prepared in {builder.data_path}: {_remedy(self)}")
+        image, label = _features(self, builder)
+        records = _records(self, builder)
+
+        def read(indices: range) -> Iterator[Item]:
+            try:
+                rows = records.__getitems__(list(indices))
+            except RuntimeError as error:
+                raise _damaged(self, builder, error) from error
+            return (Item(row[image], row[label] if label else 0) for row in rows)
+
+        listing = Listing(
+            title=f"{self.name} {self.split}",
+            fingerprint=fingerprint(stamps_of_folder(pathlib.Path(builder.data_path))),
+            total=len(records),
+            name=lambda index: f"{self.split}[{index}]",
+            start=lambda: read,
+            class_names=tuple(builder.info.features[label].names) if label else (),
+        )
+        return prepare(self, listing, self.size, self.channels)
+
+
+def prepare_tfds(name: str, data_dir: str | None = None) -> pathlib.Path:
+    """Downloads data set `name` and writes it in a format that `TFDS` reads; returns its folder.
+
+    Raises ImportError where TensorFlow is not installed, ValueError where there is no such data set.
+    """
+    builder = _builder(name, data_dir)
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ImportError(f'preparing {name} needs TensorFlow: pip install "imagegen_jax[tfds]"')
+    builder.download_and_prepare(file_format="array_record")
+    return pathlib.Path(builder.data_path)
+
+
+def tfds_names() -> list[str]:
+    """The names that TensorFlow Datasets knows."""
+    import tensorflow_datasets as tfds
+
+    return tfds.list_builders(with_community_datasets=False)
+
+
+def _builder(name: str, data_dir: str | None) -> Any:
+    import tensorflow_datasets as tfds
+
+    if data_dir is not None:
+        data_dir = str(pathlib.Path(data_dir).expanduser())
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        near = difflib.get_close_matches(name, tfds_names(), n=3)
+        hint = f"perhaps you meant {' or '.join(near)}" if near else "see https://www.tensorflow.org/datasets/catalog"
+        raise ValueError(f"TensorFlow Datasets has no data set {name!r}: {hint}") from error
+    except (ValueError, AssertionError) as error:  # of the name's form, the configuration, the version
+        raise ValueError(f"TensorFlow Datasets cannot give {name!r}: {error}") from error
+
+
+def _records(source: TFDS, builder: Any) -> Any:
+    """The examples of the split by number, their images as the bytes of files."""
+    import tensorflow_datasets as tfds
+
+    encoded = {key: tfds.decode.SkipDecoding() for key, kind in builder.info.features.items() if _is_image(kind)}
+    try:
+        return builder.as_data_source(source.split, decoders=encoded)
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{source}: {builder.data_path} was prepared in the format {builder.info.file_format.value}, which cannot "
+            f"be read out of order: delete that folder, then {_remedy(source)}"
+        ) from error
+    except RuntimeError as error:
+        raise _damaged(source, builder, error) from error
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _damaged(source: TFDS, builder: Any, error: Exception) -> ValueError:
+    return ValueError(
+        f"{source}: the files in {builder.data_path} are damaged ({error}): delete that folder, then {_remedy(source)}"
+    )
+
+
+def _remedy(source: TFDS) -> str:
+    command = f"run `imagegen data prepare tfds:{source.name}"
+    return command + (f" --data-dir {source.data_dir}`" if source.data_dir else "`")
+
+
+def _is_image(feature: Any) -> bool:
+    import tensorflow_datasets as tfds
+
+    return isinstance(feature, tfds.features.Image)
+
+
+def _features(source: TFDS, builder: Any) -> tuple[str, str | None]:
+    """The keys of the images and of their classes: of several the one called "image" and "label", else the first."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    images = sorted((key for key, kind in features.items() if _is_image(kind)), key=lambda key: key != "image")
+    classes = [key for key, kind in features.items() if isinstance(kind, tfds.features.ClassLabel)]
+    if not images:
+        raise ValueError(f"{source}: it has no images, only {', '.join(features)}")
+    if (dtype := np.dtype(features[images[0]].np_dtype)) != np.uint8:
+        raise ValueError(f"{source}: its images are {dtype}, only uint8 can be read")
+    return images[0], min(classes, key=lambda key: key != "label", default=None)

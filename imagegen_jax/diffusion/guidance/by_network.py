@@ -1,0 +1,182 @@
+"""A trained denoiser guided by a second trained network: a classifier of noisy images, or a weaker denoiser."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Float, Int
+
+from imagegen_jax.core.arrays.space import Space, between, space_of
+from imagegen_jax.core.capabilities import Denoising
+from imagegen_jax.core.model import (
+    Batch,
+    Image,
+    Model,
+    Nets,
+    Phase,
+    PRNGKey,
+    Variables,
+    check_labels,
+    condition_rows,
+    num_classes,
+    optional_conditions,
+)
+from imagegen_jax.diffusion.guidance.fields import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.guidance.functions import Guiding, LogProb, classifier, guiding
+from imagegen_jax.diffusion.process.denoiser import Denoise, moved
+from imagegen_jax.diffusion.sampling.solver import Path
+
+GUIDE = "guide."  # what the names of the guide's networks begin with
+
+
+@runtime_checkable
+class Classifying(Protocol):
+    """A model that knows the classes of noisy images."""
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+    def log_probability(self, nets: Nets, labels: Int[Array, " b"]) -> LogProb:
+        """(x, sigma) -> log p(labels | x) [B], with x as denoisers see it."""
+        ...
+
+
+@runtime_checkable
+class OwnSteps(Protocol):
+    """A model that takes steps of its own, not those of its path, by whatever estimates."""
+
+    def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
+        """What `sample` draws, by the estimates that `guide` makes of the denoiser's."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Guided:
+    """A model that draws as `model` does, led by `guide`; `conditions["guidance"]` says how strongly.
+
+    A classifier leads towards the labels (`guidance.classifier`): 0 is `model` alone, and 1 Bayes's rule where `model`
+    itself knows no classes; where it does, it is given the labels as well. A denoiser of the same images and classes,
+    a weaker one, is led away from (`guidance.autoguidance`): 1 is `model` alone, 0 the guide. The field `guidance` may
+    change either, such as leave it out at some levels; guidance by labels that `model` may have of its own is off.
+    What `model` clips is clipped before it is led. Samples follow the `path` of `model`, or the steps of its own where
+    these are `OwnSteps` (the learned variance of `ImprovedDDPM`, the learned schedule of `VDM`). The networks are those
+    of both, the guide's with "guide." before their names; training leaves these as they are. Raises ValueError for two
+    that do not go together.
+    """
+
+    model: Any  # Denoising
+    guide: Any  # Classifying, or Denoising
+    guidance: AnyGuidance = ClassifierFree()
+
+    def __post_init__(self) -> None:
+        model, guide = (type(one).__name__ for one in (self.model, self.guide))
+        if not isinstance(self.model, Denoising):
+            raise ValueError(f"a {model} has no denoiser that could be guided: use a run of a diffusion model")
+        twice = any(isinstance(one, Guided) for one in (self.model, self.guide))
+        if twice or not isinstance(self.guide, Classifying | Denoising):
+            raise ValueError(
+                f"a {guide} cannot guide a {model}: a guide is one NoisyClassifier, or a denoiser such as a smaller "
+                f"{model} that was trained less"
+            )
+        if tuple(self.guide.image_shape) != tuple(self.model.image_shape):
+            raise ValueError(
+                f"the guide's images are of {tuple(self.guide.image_shape)} (height, width, channels), the model's of "
+                f"{tuple(self.model.image_shape)}: use a guide that was trained on images like the model's"
+            )
+        classes = num_classes(self.model)
+        if self.num_classes != classes and not (isinstance(self.guide, Classifying) and classes == 0):
+            raise ValueError(
+                f"the guide knows {self.num_classes} classes, the model {classes}: use a guide that was trained on the "
+                "model's classes"
+            )
+        between(self.space, space_of(self.guide))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """That of both."""
+        return self.model.image_shape
+
+    @property
+    def space(self) -> Space:
+        """That of `model`; the guide's may be another by a factor and an offset."""
+        return space_of(self.model)
+
+    @property
+    def num_classes(self) -> int:
+        """The guide's, which are the model's own where it has any."""
+        return num_classes(self.guide)
+
+    @property
+    def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """What `model` makes images from."""
+        return condition_rows(self.model)
+
+    @property
+    def optional_conditions(self) -> tuple[str, ...]:
+        """How strongly to guide, and what `model` may be given."""
+        return tuple({"guidance": None, **dict.fromkeys(optional_conditions(self.model))})
+
+    @property
+    def path(self) -> Path:
+        """That of `model`, which its images are edited by, too."""
+        return self.model.path
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Fresh networks of both. Raises what theirs raise."""
+        own_key, guide_key = jax.random.split(key)
+        return self.joined(self.model.init(own_key, batch), self.guide.init(guide_key, batch))
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """Those of `model`."""
+        return self.model.phases(stage)
+
+    def joined(self, nets: Nets, of_guide: Nets) -> dict[str, Variables]:
+        """The networks of `model` and of `guide` as those of this."""
+        return {**nets, **{GUIDE + name: variables for name, variables in of_guide.items()}}
+
+    def check_conditions(self, conditions: Mapping[str, Any]) -> None:
+        """Raises ValueError where it is not said how strongly to guide."""
+        if "guidance" not in conditions:
+            raise ValueError(
+                f"guided by a {type(self.guide).__name__}, but how strongly? Say it: guidance=2.0, or --guidance 2"
+            )
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """What `model` draws, of the classes `conditions["label"]` where there are any (else ValueError)."""
+        if isinstance(self.model, OwnSteps):
+            return self.model.draw_by(nets, key, n, _rest(conditions), self._guiding(nets, conditions))
+        return self.space.decode(self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key), nets)
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers and edits see."""
+        guide = self._guiding(nets, conditions)
+        return guide(self.model.denoiser(nets, _rest(conditions)))
+
+    def guided_by(self, guide: Model) -> Guided:
+        """Raises ValueError: nothing is guided twice."""
+        return Guided(self, guide)
+
+    def _guiding(self, nets: Nets, conditions: Batch) -> Guiding:
+        """What `guide` makes of an estimate of `model`."""
+        check_labels(self, conditions)
+        self.check_conditions(conditions)
+        of_guide = {name.removeprefix(GUIDE): nets[name] for name in nets if name.startswith(GUIDE)}
+        scale, (factor, offset) = conditions["guidance"], between(self.space, space_of(self.guide))
+        if isinstance(self.guide, Classifying):
+            known = self.guide.log_probability(of_guide, conditions["label"])
+
+            def log_prob(x: Image, sigma: Float[Array, " b"]) -> Float[Array, " b"]:
+                return known(factor * x + offset, factor * sigma)
+
+            # A twin that knows the labels less than `model` does, by as much as the classifier knows of them.
+            return guiding(self.guidance, lambda own: classifier(own, log_prob, -1.0), 1 + scale)
+        weaker = moved(self.guide.denoiser(of_guide, _rest(conditions)), factor, offset)
+        return guiding(self.guidance, lambda own: weaker, scale)
+
+
+def _rest(conditions: Batch) -> dict[str, Array]:
+    """The conditions less the scale, which is for the guide: the guidance that a model may have of its own is off."""
+    return {name: conditions[name] for name in conditions if name != "guidance"}

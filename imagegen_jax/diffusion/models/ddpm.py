@@ -1,0 +1,97 @@
+"""DDPM (Ho et al. 2020, arXiv 2006.11239): a network learns to see the noise in an image, at every strength of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
+from imagegen_jax.core.config.bounds import Natural, Shape
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Model,
+    Nets,
+    Phase,
+    PRNGKey,
+    Scalar,
+    check_images,
+)
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.process.denoiser import Denoise, clipped, from_prediction
+from imagegen_jax.diffusion.process.discrete import LinearSchedule, signal_and_noise
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
+from imagegen_jax.diffusion.sampling.discrete_time import Ancestral, AnySampler
+from imagegen_jax.diffusion.sampling.solver import Path
+from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of
+from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels
+from imagegen_jax.nn.backbones.unet import UNet
+
+
+@dataclasses.dataclass(frozen=True)
+class DDPM:
+    """Denoising diffusion probabilistic model with the simple loss; the defaults are the paper's for CIFAR-10."""
+
+    network: AnyNetwork = UNet()
+    schedule: LinearSchedule = LinearSchedule()
+    sampler: AnySampler = Ancestral()
+    image_shape: Shape = (32, 32, 3)
+    num_classes: Natural = 0  # 0: unconditional
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        check_images(self, batch)
+        check_channels(self.network, self.image_shape)
+        x = batch["image"]
+        return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))}
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """One: denoise."""
+        return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
+
+    def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """L_simple = E ||epsilon - epsilon_theta(sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, t)||^2 (Eq. 14).
+
+        The mean over pixels, as in the paper's code, where the paper has the sum.
+        """
+        x_0 = inputs.batch["image"]
+        t_key, epsilon_key, dropout_keys = streams(inputs.keys, 3)
+        t = integer_rows(t_key, self.schedule.steps)
+        epsilon = normal_rows(epsilon_key, self.image_shape)
+        signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
+        x_t = signal * x_0 + noise * epsilon
+        conditioning = conditioning_of(self, inputs.batch)._replace(keys=dropout_keys)
+        predicted = self.network.apply(nets["network"], x_t, t, conditioning)
+        loss = jnp.mean((epsilon - predicted) ** 2)
+        return loss, Aux({})
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        drawn = self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
+        return jnp.clip(drawn, -1.0, 1.0)
+
+    @property
+    def path(self) -> Path:
+        """How it samples."""
+        return self.sampler.path(self.schedule)
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers and edits see of the network: x_0 by Eq. 15, kept in [-1, 1] as in the authors' code."""
+        return self.estimate(nets, conditioning_of(self, conditions))
+
+    def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
+        """What solvers see of the network that is told this."""
+
+        def predict(x_t: Image, t: Int[Array, " b"]) -> Image:
+            return self.network.apply(nets["network"], x_t, t, conditioning)
+
+        return clipped(from_prediction(predict, Discrete(self.schedule), "epsilon"))
+
+    def guided_by(self, guide: Model) -> Guided:
+        """This model, led by `guide`."""
+        return Guided(self, guide)

@@ -1,0 +1,289 @@
+"""Improved DDPM (Nichol & Dhariwal 2021, arXiv 2102.09672): the variance of each step back is learned, too.
+
+The network puts out the noise and, in as many channels more, where between its two extremes the log variance lies. It
+learns that from the variational bound (VLB), in bits per dimension of 8-bit images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim, log_prob_of_level
+from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
+from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space, with_space
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape, Share
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Model,
+    Nets,
+    Phase,
+    PRNGKey,
+    PRNGKeys,
+    Scalar,
+    check_choice,
+    check_images,
+)
+from imagegen_jax.diffusion.guidance.by_network import Guided
+from imagegen_jax.diffusion.guidance.conditions import (
+    check_dropout,
+    check_guidance,
+    check_source_shape,
+    guided_by_conditions,
+    rows_of_conditions,
+)
+from imagegen_jax.diffusion.guidance.fields import AnyGuidance, ClassifierFree
+from imagegen_jax.diffusion.guidance.functions import Guiding, constant
+from imagegen_jax.diffusion.process.denoiser import Denoise, clipped, from_prediction
+from imagegen_jax.diffusion.process.discrete import AnySchedule, CosineSchedule, StepTable, signal_and_noise, step_table
+from imagegen_jax.diffusion.process.importance import important_times, no_losses, remembered
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
+from imagegen_jax.diffusion.sampling.levels import of_schedule, timesteps
+from imagegen_jax.diffusion.sampling.solver import Path
+from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditioning_of, drop_conditions
+from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels
+
+Predictor = Callable[[Image, Array], tuple[Image, Image]]  # (x_t, t) -> the noise, and where the variance lies
+
+
+class Step(NamedTuple):
+    """p(x_s | x_t) or q(x_s | x_t, x_0): a normal distribution of each value."""
+
+    mean: Image
+    log_variance: Image
+
+
+@dataclasses.dataclass(frozen=True)
+class ImprovedDDPM:
+    """The defaults are the paper's L_hybrid for CIFAR-10 (sections 3 and 4, appendix A).
+
+    `objective` "vlb" trains on the bound alone; `importance` draws times by the size of their recent losses, which the
+    paper does with it (Eq. 18). Sampling takes `sampling_steps` of the schedule's times, evenly spaced; None: all. With
+    `label_dropout` above 0 samples can be guided: `conditions["guidance"]`, a scalar of which 1 is the class itself,
+    moves the noise, not the variance (DiT, Peebles & Xie 2023, 2212.09748). Noise is added to what `space` makes of
+    data; estimates of pixels are kept in [-1, 1], those of latents are not, and the bound's last term, one of T, takes
+    what is denoised for 8-bit values, as DiT's code does. Raises ValueError for choices that do not go together.
+    """
+
+    network: AnyNetwork = ADM(
+        128, (1, 2, 2, 2), blocks=3, attention_at=(16, 8), head_channels=None, heads=4, resample="conv", dropout=0.3
+    )
+    schedule: AnySchedule = CosineSchedule(4000)
+    image_shape: Shape = (32, 32, 3)
+    num_classes: Natural = 0  # 0: unconditional
+    source_shape: Shape | None = None  # of images to go by, at most as large; None: there are none
+    objective: Literal["hybrid", "vlb"] = "hybrid"
+    vlb_weight: NonNegative = 0.001  # lambda of L_hybrid
+    importance: bool = False
+    sampling_steps: Count | None = None
+    label_dropout: Share = 0.0  # share of images whose label is left out
+    guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
+    space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
+
+    optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
+
+    def __post_init__(self) -> None:
+        if self.sampling_steps is not None and not 1 <= self.sampling_steps <= self.schedule.steps:
+            raise ValueError(
+                f"model.sampling_steps={self.sampling_steps} is not between 1 and the {self.schedule.steps} steps of "
+                "the schedule"
+            )
+        check_dropout(self.condition_dropout, self.num_classes, self.condition_rows)
+        check_choice("model.objective", self.objective, ("hybrid", "vlb"))
+        if not self.vlb_weight > 0:
+            raise ValueError(f"model.vlb_weight={self.vlb_weight}: must be above 0, or the variance learns nothing")
+
+    @classmethod
+    def upgraded(cls, items: Mapping[str, Any]) -> dict[str, Any]:
+        """Takes the `gain` of an earlier version as a space of latents."""
+        return with_space(items)
+
+    @property
+    def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The "source", where there is one."""
+        return rows_of_conditions(self.source_shape)
+
+    @property
+    def condition_dropout(self) -> Rates:
+        """How often each condition is dropped in training."""
+        return Rates(self.label_dropout)
+
+    @property
+    def guidance_settings(self) -> Mapping[str, Any]:
+        """What a guidance scale does."""
+        return {"guidance": self.guidance}
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Raises ValueError where images, labels, sources or the levels of the network do not fit."""
+        check_images(self, batch)
+        check_space(self)
+        check_source_shape(self.source_shape, self.image_shape)
+        check_channels(self.network, self.image_shape, variance=True)
+        x = batch["image"]
+        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))
+        if self.importance:
+            network |= {"history": no_losses(self.schedule.steps)}
+        return {"network": network}
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """One: denoise."""
+        return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
+
+    def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """L_hybrid = L_simple + lambda L_vlb (Eq. 16), in which the VLB does not move the mean; or L_vlb.
+
+        L_vlb is in bits per dimension: T times the mean of its terms. The metric `vlb` is that mean over the batch.
+        """
+        x_0 = self.space.encode(inputs.batch["image"])
+        keys = streams(inputs.keys, 4)
+        t_keys, epsilon_keys, dropout_keys, condition_keys = keys
+        t, weight = self._times(nets, t_keys)
+        epsilon = normal_rows(epsilon_keys, self.image_shape)
+        signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
+        x_t = signal * x_0 + noise * epsilon
+        conditioning = drop_conditions(conditioning_of(self, inputs.batch), self.condition_dropout, condition_keys)
+        predicted, between = self._predictor(nets, conditioning._replace(keys=dropout_keys))(x_t, t)
+        hybrid = self.objective == "hybrid"
+        table = _at(self._table(None), t, x_0)
+        mean_of = jax.lax.stop_gradient(predicted) if hybrid else predicted
+        p = _backward(table, x_t, _x_0(table, x_t, mean_of), between)  # not clipped: what is cut off has no gradient
+        terms = self._bits(table, x_0, x_t, p, t == 0)
+        vlb = self.schedule.steps * terms
+        rows = vlb
+        if hybrid:
+            rows = jnp.mean((epsilon - predicted) ** 2, axis=(1, 2, 3)) + self.vlb_weight * vlb
+        loss = jnp.mean(weight * rows)
+        stats = {"network": {"history": remembered(nets["network"]["history"], t, rows)}} if self.importance else {}
+        return loss, Aux({"vlb": jnp.mean(weight * vlb)}, stats)
+
+    def bits(self, nets: Nets, batch: Batch, key: PRNGKey) -> Float[Array, " b"]:
+        """The bound on -log P(x_0) of 8-bit images, in bits per dimension: all terms of L_vlb, a noise for each.
+
+        Raises ValueError for latents: they have no such levels.
+        """
+        if not self.space.clips:
+            raise ValueError(f"model.space={self.space}: these are latents, and bits per dimension are of 8-bit images")
+        x_0, table, predict = batch["image"], self._table(None), self._predictor(nets, conditioning_of(self, batch))
+
+        def term(total: Float[Array, " b"], i: Int[Array, ""]) -> tuple[Float[Array, " b"], None]:
+            epsilon = jax.random.normal(jax.random.fold_in(key, i), x_0.shape)
+            t = jnp.full(x_0.shape[:1], i)
+            row = _at(table, t, x_0)
+            x_t = row.signal * x_0 + row.noise * epsilon
+            predicted, between = predict(x_t, t)
+            p = _backward(row, x_t, jnp.clip(_x_0(row, x_t, predicted), -1.0, 1.0), between)
+            return total + self._bits(row, x_0, x_t, p, t == 0), None
+
+        total, _ = jax.lax.scan(term, jnp.zeros(x_0.shape[:1]), jnp.arange(self.schedule.steps))
+        left = float(self.schedule.alpha_bar[-1])
+        prior = 0.5 * jnp.sum(left * x_0**2 - left - math.log1p(-left), axis=(1, 2, 3))  # KL(q(x_T | x_0) || N(0, 1))
+        return total + bits_per_dim(prior, self.image_shape)
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Images in [-1, 1] or latents, of the classes `conditions["label"]` where it has classes (else ValueError)."""
+        return self.draw_by(nets, key, n, conditions, guided_by_conditions(self, nets, conditions))
+
+    def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
+        """What `sample` draws, by the estimates that `guide` makes: it moves means, and leaves the variances."""
+        table, predict = self._table(self.sampling_steps), self._predictor(nets, conditioning_of(self, conditions))
+        noise_key, step_key = jax.random.split(key)
+        count = len(table.t)
+
+        def step(x_t: Image, i: Int[Array, ""]) -> tuple[Image, None]:
+            row = _at(table, jnp.full(n, i), x_t)
+            predicted, between = predict(x_t, jnp.full(n, table.t[i]))
+            own = self._ranged(constant(_x_0(row, x_t, predicted)))
+            x_0 = guide(own)(x_t / row.signal, (row.noise / row.signal).reshape(-1))
+            mean, log_variance = _backward(row, x_t, x_0, between)
+            z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
+            return mean + (i > 0) * jnp.exp(log_variance / 2) * z, None
+
+        x_T = jax.random.normal(noise_key, (n, *self.image_shape))
+        x_0, _ = jax.lax.scan(step, x_T, jnp.arange(count - 1, -1, -1))
+        return self.space.decode(x_0, nets)
+
+    @property
+    def path(self) -> Path:
+        """How its images are edited: at the times that it samples at, with the least of the variances."""
+        times = timesteps(self.schedule.steps, self.sampling_steps, "linear")
+        return Path(DDPMAncestral("small"), of_schedule(self.schedule, times))
+
+    def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
+        """What solvers, edits and guides see of the network: x_0 by its noise; guided where there is "guidance"."""
+        guide = guided_by_conditions(self, nets, conditions)
+        return guide(self.estimate(nets, conditioning_of(self, conditions)))
+
+    def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
+        """What solvers see of the network that is told this, without guidance."""
+        predict = self._predictor(nets, conditioning)
+        denoise = from_prediction(lambda x_t, t: predict(x_t, t)[0], Discrete(self.schedule), "epsilon")
+        return self._ranged(denoise)
+
+    def guided_by(self, guide: Model) -> Guided:
+        """This model, led by `guide` as `guidance` says."""
+        return Guided(self, guide, self.guidance)
+
+    def check_conditions(self, conditions: Batch) -> None:
+        """Raises ValueError for guidance where there is no label, or none was ever left out in training."""
+        check_guidance(self, conditions)
+
+    def _ranged(self, denoise: Denoise) -> Denoise:
+        """Estimates of pixels are kept in [-1, 1]."""
+        return clipped(denoise) if self.space.clips else denoise
+
+    def _predictor(self, nets: Nets, conditioning: Conditioning) -> Predictor:
+        """The noise, and v of Eq. 15, which lies in [0, 1] where the network puts out -1 to 1."""
+        variables = {"params": nets["network"]["params"]}
+
+        def predict(x_t: Image, t: Int[Array, " b"]) -> tuple[Image, Image]:
+            out = self.network.apply(variables, x_t, t * 1000 / self.schedule.steps, conditioning)
+            epsilon, between = jnp.split(out, 2, axis=-1)
+            return epsilon, (between + 1) / 2
+
+        return predict
+
+    def _table(self, steps: int | None) -> StepTable:
+        """Steps from each of `steps` times (None: all) to the one before, and from the first to the image."""
+        return step_table(self.schedule, timesteps(self.schedule.steps, steps, "linear"))
+
+    def _bits(self, row: StepTable, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:
+        """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) and, at the first time, L_0 = -log p(x_0 | x_1)   (Eq. 4 to 7)."""
+        q = Step(row.of_x_0 * x_0 + row.of_x_t * x_t, row.log_least)
+        ratio = q.log_variance - p.log_variance
+        divergence = 0.5 * (jnp.exp(ratio) - 1 - ratio + (q.mean - p.mean) ** 2 * jnp.exp(-p.log_variance))
+        nats = jnp.where(broadcast_rows(first, x_0), -log_prob_of_level(x_0, *p), divergence)
+        return bits_per_dim(jnp.sum(nats, axis=(1, 2, 3)), self.image_shape)
+
+    def _times(self, nets: Nets, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
+        """Times of a batch, and what their losses weigh."""
+        if self.importance:
+            return important_times(nets["network"]["history"], keys)
+        t = integer_rows(keys, self.schedule.steps)
+        return t, jnp.ones(t.shape)
+
+
+def _at(table: StepTable, i: Int[Array, " b"], x: Image) -> StepTable:
+    """A row of the table for each image, with as many axes."""
+    return StepTable(*(broadcast_rows(column[i], x) for column in table))
+
+
+def _x_0(row: StepTable, x_t: Image, epsilon: Image) -> Image:
+    """What is denoised, as the noise leaves it of x_t."""
+    return (x_t - row.noise * epsilon) / row.signal
+
+
+def _backward(row: StepTable, x_t: Image, x_0: Image, between: Image) -> Step:
+    """p(x_{t-1} | x_t): the mean by x_0, log variance v log beta + (1 - v) log beta~   (Eq. 9, 10 and 15)"""
+    return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)

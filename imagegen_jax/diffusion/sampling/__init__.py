@@ -1,0 +1,1 @@
+"""Solvers, and the noise levels that they go along."""

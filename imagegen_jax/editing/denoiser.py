@@ -1,0 +1,174 @@
+"""Images changed by a trained denoiser: from noise that is added to them, or from the noise that leads to them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float64, Int
+
+from imagegen_jax.core.capabilities import Denoising
+from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.core.model import PRNGKey
+from imagegen_jax.diffusion.process.denoiser import Denoise
+from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
+from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.diffusion.sampling.solver import Levels, Samples, Solver, check_levels, noise, noise_estimate, scan
+from imagegen_jax.editing.inverse_problems import replaced
+
+
+def denoising_model(model: Any) -> Denoising:
+    """`model`. Raises ValueError where it has no denoiser."""
+    if not isinstance(model, Denoising):
+        raise ValueError(
+            f"a {type(model).__name__} has no denoiser, so it cannot be asked for the rest of an image: use a run of a "
+            "diffusion model"
+        )
+    return model
+
+
+def sdedit(solver: Solver, denoise: Denoise, sigmas: Levels, image: Samples, strength: float, key: PRNGKey) -> Samples:
+    """`image` with noise, and without again (Meng et al. 2022, arXiv 2108.01073, Algorithm 1).
+
+    `strength` in [0, 1] is the share of the levels that it goes through: 0 gives the image itself, 1 starts at the
+    highest level. Raises ValueError for another strength.
+    """
+    lowest = _lowest(sigmas, strength)
+    if len(lowest) == 1:
+        return image
+    noise_key, solver_key = jax.random.split(key)
+    x = image + float(lowest[0]) * jax.random.normal(noise_key, image.shape, image.dtype)
+    return solver(denoise, lowest, x, solver_key)
+
+
+def _lowest(sigmas: Levels, strength: float) -> Levels:
+    """Those that the share `strength` of the steps, the last ones, goes along; one level where there is no step."""
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength={strength}: must be from 0, which leaves the image, to 1, the highest noise")
+    steps = len(sigmas) - 1
+    taken = round(strength * steps)
+    if strength > 0 and not taken:
+        raise ValueError(f"strength={strength} of {steps} step(s) is none: raise it, or the number of steps")
+    return sigmas[steps - taken :]
+
+
+def _check_flow(sigmas: Levels) -> None:
+    """Raises ValueError where no step lies between two levels above 0, so that nothing leads to noise and back."""
+    if np.count_nonzero(sigmas) < 2:
+        raise ValueError(
+            f"sigmas={np.asarray(sigmas)}: from one level above 0 alone no step leads to noise; take more steps, or a "
+            "greater strength"
+        )
+
+
+def inpaint(
+    solver: Solver, denoise: Denoise, sigmas: Levels, image: Samples, mask: Bool[Array, "*s"], key: PRNGKey
+) -> Samples:
+    """`image` where `mask` is True, bit for bit, and drawn anew elsewhere; see `inverse.replaced`.
+
+    With `RePaint` as the solver it is that paper's method, but that the noise of what is known is drawn once, and not
+    at every step. `mask` has the shape of an image, or one that broadcasts to
+    it. Raises ValueError where all is known, or nothing.
+    """
+    if not isinstance(mask, jax.core.Tracer):
+        check_mask(np.asarray(mask))
+    noise_key, start_key, solver_key = jax.random.split(key, 3)
+    known = jax.random.normal(noise_key, image.shape, image.dtype)
+    x = float(sigmas[0]) * jax.random.normal(start_key, image.shape, image.dtype)
+    return jnp.where(mask, image, solver(replaced(denoise, image, mask, known), sigmas, x, solver_key))
+
+
+def check_mask(mask: Bool[np.ndarray, "*s"]) -> None:
+    """Raises ValueError where all is known, or nothing."""
+    if mask.all() or not mask.any():
+        raise ValueError(
+            f"the mask says that {'all' if mask.all() else 'nothing'} is known: True marks what stays, and False what "
+            "is drawn anew"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class RePaint:
+    """DDPM's steps, each taken `repeats` times with noise back up in between (Lugmayr et al. 2022, arXiv 2201.09865).
+
+    Its Algorithm 1, whose jumps back are a step long: known and drawn parts of an image come to agree. Raises
+    ValueError for `repeats` below 1.
+    """
+
+    repeats: Count = 10  # U
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ValueError(f"solver.repeats={self.repeats}: must be at least 1, and 1 is DDPM's sampler")
+
+    def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
+        """See `solver`."""
+
+        def step(x: Samples, i: Int[Array, ""], row: Float[Array, " 5"]) -> Samples:
+            added, sigma, of_x, of_estimate, of_noise = row
+            x = x + added * noise(key, 2 * i, x)
+            x = of_x * x + of_estimate * denoise(x, jnp.full(x.shape[:1], sigma))
+            return x + of_noise * noise(key, 2 * i + 1, x)
+
+        return scan(step, x, self.rows(sigmas), x.dtype)
+
+    def rows(self, sigmas: Levels) -> Float64[np.ndarray, "S 5"]:
+        """Noise before a step, the level that it leads to, and the step; the last one, to 0, comes once."""
+        sigmas = check_levels(self, sigmas)
+        table = DDPMAncestral("small").table(sigmas)
+        once = np.column_stack([0 * table.sigma, table.sigma, table.of_x, table.of_estimates[:, 0], table.of_noise])
+        again = once.copy()
+        again[:, 0] = np.sqrt(sigmas[:-1] ** 2 - sigmas[1:] ** 2)
+        times = [self.repeats if below > 0 else 1 for below in sigmas[1:]]
+        ways = zip(once, again, times, strict=True)
+        return np.concatenate([np.stack([one, *[more] * (n - 1)]) for one, more, n in ways])
+
+
+def invert(denoise: Denoise, sigmas: Levels, image: Samples) -> Samples:
+    """The noise of which `Euler` would make `image` at these levels: DDIM's inversion (Song et al. 2020, section 4.3).
+
+    Euler's steps the other way, from the last level above 0 to `sigmas[0]`, each with the slope where it starts; the
+    image is taken to be at that last level. Exact in the limit of many steps. Raises ValueError where less than two
+    levels are above 0.
+    """
+    levels = check_levels("invert", sigmas)
+    _check_flow(levels)
+    levels = levels[levels > 0][::-1]
+    slope = noise_estimate(denoise)
+
+    def step(x: Samples, i: Int[Array, ""], row: Float[Array, " 2"]) -> Samples:
+        return x + (row[1] - row[0]) * slope(x, jnp.full(x.shape[:1], row[0]))
+
+    return scan(step, image, np.column_stack([levels[:-1], levels[1:]]), image.dtype)
+
+
+def bridge(source: Denoise, target: Denoise, sigmas: Levels, image: Samples, strength: float = 1.0) -> Samples:
+    """`image` to noise along the flow of `source`, and from there along that of `target` (Su et al. 2022, 2203.08382).
+
+    Algorithm 1 of dual diffusion implicit bridges, with DDIM's steps both ways: with the denoisers of two classes it
+    makes of an image of one the like of it in the other. `strength` as in `sdedit`: below 1 it turns back before all is
+    noise, which leaves more of the image (the encoding ratio of DiffEdit, Couairon et al. 2022, arXiv 2210.11427).
+    Raises ValueError for a strength out of [0, 1].
+    """
+    lowest = _lowest(sigmas, strength)
+    if len(lowest) == 1:
+        return image
+    return Euler()(target, lowest, invert(source, lowest, image), jax.random.key(0))  # which these steps do not use
+
+
+def interpolate(first: Samples, second: Samples, share: Float[Array, " b"]) -> Samples:
+    """Between two noises along the sphere (DDIM, Eq. 67): sin((1 - s) theta) / sin theta and sin(s theta) / sin theta.
+
+    theta is the angle between them, row by row; `share` is 0 at `first` and 1 at `second`. What lies between has their
+    length, as noise has to.
+    """
+    axes = tuple(range(1, first.ndim))
+    inner = jnp.sum(first * second, axis=axes)
+    cosine = inner / jnp.sqrt(jnp.sum(first**2, axis=axes) * jnp.sum(second**2, axis=axes))
+    theta = jnp.arccos(jnp.clip(cosine, -1 + 1e-7, 1 - 1e-7))
+    weights = (jnp.sin(part * theta) / jnp.sin(theta) for part in (1 - share, share))
+    return sum(broadcast_rows(weight, first) * one for weight, one in zip(weights, (first, second), strict=True))

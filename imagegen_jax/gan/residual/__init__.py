@@ -1,0 +1,1 @@
+"""GANs of residual networks: SNGAN, SAGAN, BigGAN."""

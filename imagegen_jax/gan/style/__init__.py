@@ -1,0 +1,1 @@
+"""GANs that grow, and GANs that styles lead: ProGAN, StyleGAN, StyleGAN2."""

@@ -1,0 +1,1 @@
+"""GANs that make an image of another: Pix2Pix, CycleGAN."""

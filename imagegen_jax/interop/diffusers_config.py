@@ -1,0 +1,245 @@
+"""What configurations of the library diffusers mean here: a `UNet2DModel` of DDPM's design, and its scheduler.
+
+Where a file leaves a setting out, diffusers has a default, and so has it here. A value that the network or the samplers
+of this package do not have is refused by its name, as is a setting that is unknown: to pass over either would give
+other images than the model was trained for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from imagegen_jax.core.config.bounds import BelowOne, Positive, Range, Share, fault
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process.discrete import CosineSchedule, LinearSchedule
+from imagegen_jax.diffusion.process.prediction import Kind
+from imagegen_jax.diffusion.process.times import WholeTimes
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
+from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral, AnySampler
+from imagegen_jax.diffusion.sampling.levels import Spaced
+from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.norm import group_norm
+
+Config = Mapping[str, Any]
+Settings = Mapping[str, tuple[Any, Any]]  # name -> (default, the values that are had here, or their annotation)
+
+# Far above any network's: a configuration must not ask for more than memory holds before its weights tell otherwise.
+_Side = Annotated[int, Range(1, 1 << 14)]
+_Channels = Annotated[int, Range(1, 1 << 16)]
+_Few = Annotated[int, Range(1, 64)]
+_Steps = Annotated[int, Range(1, 1 << 20)]
+
+DDIM_STEPS = 50  # the default of its pipeline; no file says
+
+UNET: Settings = {
+    "act_fn": ("silu", ("silu", "swish")),
+    "add_attention": (True, (True,)),
+    "attention_head_dim": (8, (None,)),  # None: one head
+    "attn_norm_num_groups": (None, (None,)),
+    "block_out_channels": ((224, 448, 672, 896), tuple[_Channels, ...]),
+    "center_input_sample": (False, (False,)),
+    "class_embed_type": (None, (None,)),
+    "down_block_types": (("DownBlock2D", *3 * ("AttnDownBlock2D",)), tuple[str, ...]),
+    "downsample_padding": (1, (0,)),  # 0: below and right only, as TensorFlow pads
+    "downsample_type": ("conv", ("conv",)),
+    "dropout": (0.0, BelowOne),
+    "flip_sin_to_cos": (True, (False,)),
+    "freq_shift": (0, (1,)),  # 1: the lowest frequency is among them
+    "in_channels": (3, _Channels),
+    "layers_per_block": (2, _Few),
+    "mid_block_scale_factor": (1, (1,)),
+    "mid_block_type": ("UNetMidBlock2D", ("UNetMidBlock2D",)),
+    "norm_eps": (1e-5, (1e-6,)),
+    "norm_num_groups": (32, _Channels),
+    "num_class_embeds": (None, (None,)),
+    "num_train_timesteps": (None, _Steps | None),  # of learned embeddings alone
+    "out_channels": (3, _Channels),
+    "resnet_time_scale_shift": ("default", ("default",)),
+    "sample_size": (None, _Side | tuple[_Side, _Side] | None),
+    "time_embedding_dim": (None, (None,)),
+    "time_embedding_type": ("positional", ("positional",)),
+    "up_block_types": ((*3 * ("AttnUpBlock2D",), "UpBlock2D"), tuple[str, ...]),
+    "upsample_type": ("conv", ("conv",)),
+}
+SCHEDULER: Settings = {
+    "beta_end": (0.02, Share),
+    "beta_schedule": ("linear", ("linear", "scaled_linear", "squaredcos_cap_v2")),
+    "beta_start": (1e-4, Share),
+    "clip_sample": (True, (True, False)),
+    "clip_sample_range": (1.0, (1.0,)),
+    "dynamic_thresholding_ratio": (0.995, Share),  # of thresholding alone, as is sample_max_value
+    "num_train_timesteps": (1000, _Steps),
+    "prediction_type": ("epsilon", ("epsilon", "sample", "v_prediction")),
+    "rescale_betas_zero_snr": (False, (False,)),
+    "sample_max_value": (1.0, Positive),
+    "set_alpha_to_one": (True, (True,)),
+    "steps_offset": (0, (0,)),
+    "thresholding": (False, (False,)),
+    "timestep_spacing": ("leading", ("leading", "trailing")),
+    "trained_betas": (None, (None,)),
+    "variance_type": ("fixed_small", ("fixed_small", "fixed_small_log", "fixed_large")),
+}
+PREDICTIONS: Mapping[str, Kind] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+
+
+def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
+    """The network and the image shape of a `UNet2DModel`'s configuration, which was read at `place`.
+
+    Raises ValueError, naming setting, place and remedy, where this network cannot be that one.
+    """
+    _check_class(config, ("UNet2DModel",), place)
+    found = _complete(config, UNET, place)
+    height, width = _height_and_width(found["sample_size"], place)
+    channels, first = found["block_out_channels"], found["block_out_channels"][0]
+    if found["in_channels"] != found["out_channels"]:
+        raise ValueError(
+            f"{place}: in_channels={found['in_channels']}, out_channels={found['out_channels']}: only networks that "
+            "put out an image like the one that they are given can be imported, without a variance or a condition"
+        )
+    if any(c % first for c in channels):
+        raise ValueError(f"{place}: block_out_channels={channels}: only multiples of the first, {first}, are had here")
+    network = UNet(
+        width=first,
+        multipliers=tuple(c // first for c in channels),
+        blocks=found["layers_per_block"],
+        attention_at=tuple(height >> level for level in _attention_levels(found, place)),
+        dropout=found["dropout"],
+    )
+    shape = (height, width, found["in_channels"])
+    try:
+        parameters = abstract_parameters(network, shape)
+    except ValueError as error:
+        sizes = f"sample_size={found['sample_size']}, block_out_channels={_short(channels)}"
+        raise ValueError(f"{place}: {sizes}: no network has these together: {error}") from error
+    _check_groups(parameters, found["norm_num_groups"], place)
+    return network, shape
+
+
+def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config, place: str) -> DDPM | Diffusion:
+    """The model of a network and of a scheduler's configuration, which was read at `place`.
+
+    A `DDPM` where it says what that class has: the noise is predicted, in a linear schedule, and estimates of the image
+    are clipped; a `Diffusion` otherwise. A DDIMScheduler's steps keep the noise of estimates before they are clipped,
+    as the pipelines of diffusers do (`use_clipped_model_output=False`); `clipped_noise` of the sampler, or of the
+    solver, set to true is the other way. Raises ValueError as `network_of` does.
+    """
+    _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler"), place)
+    found = _complete(scheduler, SCHEDULER, place)
+    schedule, spacing = _schedule(found, place), found["timestep_spacing"]
+    variance: Literal["large", "small"] = "large" if found["variance_type"] == "fixed_large" else "small"
+    steps = min(DDIM_STEPS, schedule.steps)
+    ancestral = scheduler["_class_name"] == "DDPMScheduler"
+    if found["prediction_type"] == "epsilon" and found["clip_sample"] and isinstance(schedule, LinearSchedule):
+        ddim = DDIM(steps, spacing=spacing, clipped_noise=False)
+        sampler: AnySampler = Ancestral(variance=variance) if ancestral else ddim
+        return DDPM(network, schedule, sampler, image_shape)
+    return Diffusion(
+        network=network,
+        prediction=PREDICTIONS[found["prediction_type"]],
+        process=Discrete(schedule),
+        times=WholeTimes(schedule.steps),
+        levels=Spaced(schedule, None if ancestral else steps, spacing),
+        solver=DDPMAncestral(variance) if ancestral else EulerAncestral(eta=0.0, clipped_noise=False),
+        image_shape=image_shape,
+        clip=found["clip_sample"],
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def abstract_parameters(network: UNet, image_shape: tuple[int, int, int]) -> Any:
+    """The shapes of the network's parameters. Raises ValueError where its levels cannot halve the image."""
+    key, image, t = jax.random.key(0), jnp.zeros((1, *image_shape)), jnp.zeros(1)
+    return jax.eval_shape(network.init, key, image, t)["params"]
+
+
+def _check_class(config: Config, known: tuple[str, ...], place: str) -> None:
+    name = config.get("_class_name")
+    if name not in known:
+        raise ValueError(f"{place}: _class_name={_short(name)}: only {' and '.join(known)} can be imported")
+
+
+def _complete(config: Config, settings: Settings, place: str) -> dict[str, Any]:
+    """Every setting of `settings`, with defaults for those that `config` leaves out."""
+    unknown = sorted(name for name in config if not name.startswith("_") and name not in settings)
+    if unknown:
+        raise ValueError(
+            f"{place}: {unknown[0]}={_short(config[unknown[0]])}: this setting is not known here, so what the model "
+            "does with it would be lost; delete the line if the model does not depend on it"
+        )
+    found = {name: config.get(name, default) for name, (default, _) in settings.items()}
+    for name, (_, known) in settings.items():
+        left_out = "" if name in config else " (left out there, so the default of diffusers)"
+        said = f"{place}: {name}={_short(found[name])}{left_out}"
+        if not isinstance(known, tuple):
+            if wrong := fault(found[name], known):
+                raise ValueError(f"{said}: {wrong}; fetch the file again")
+        elif not any(
+            found[name] == value and isinstance(found[name], bool) == isinstance(value, bool) for value in known
+        ):
+            raise ValueError(
+                f"{said}: only {' or '.join(map(repr, known))} is had here, as in "
+                "the published DDPM; a model with another value cannot be imported"
+            )
+    return found
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _height_and_width(size: Any, place: str) -> tuple[int, int]:
+    if size is None:
+        raise ValueError(f"{place}: sample_size is not there: add the height of its images, such as 32, or both sides")
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width
+
+
+def _attention_levels(found: Mapping[str, Any], place: str) -> list[int]:
+    """The levels, 0 at the top, whose blocks attend on the way down, and so they must on the way up."""
+    attends = {}
+    for way, kind in (("down", "Down"), ("up", "Up")):
+        types, known = found[f"{way}_block_types"], {f"{kind}Block2D": False, f"Attn{kind}Block2D": True}
+        for name in types:
+            if name not in known:
+                kinds, said = " and ".join(known), f"{way}_block_types={_short(types)}"
+                raise ValueError(f"{place}: {said}: only {kinds} can be imported, not {name!r}")
+        if len(types) != len(found["block_out_channels"]):
+            raise ValueError(
+                f"{place}: {len(types)} {way}_block_types, but {len(found['block_out_channels'])} block_out_channels: "
+                "give a block for each"
+            )
+        attends[way] = [known[name] for name in types]
+    if attends["down"] != attends["up"][::-1]:
+        raise ValueError(
+            f"{place}: up_block_types={list(found['up_block_types'])} attend at other levels than down_block_types="
+            f"{list(found['down_block_types'])}: only networks that do at the same both ways can be imported"
+        )
+    return [level for level, attention in enumerate(attends["down"]) if attention]
+
+
+def _check_groups(parameters: Any, groups: int, place: str) -> None:
+    for path, leaf in jax.tree.leaves_with_path(parameters):
+        if path[-1].key == "scale":
+            ours = group_norm(leaf.size, jnp.dtype(jnp.float32), "norm").num_groups
+            if ours != groups:
+                raise ValueError(
+                    f"{place}: norm_num_groups={groups}, but {leaf.size} channels have {ours} groups here (see "
+                    "`group_norm`): a model with other groups cannot be imported"
+                )
+
+
+def _schedule(found: Mapping[str, Any], place: str) -> LinearSchedule | CosineSchedule:
+    steps, start, end = found["num_train_timesteps"], found["beta_start"], found["beta_end"]
+    if found["beta_schedule"] == "squaredcos_cap_v2":
+        return CosineSchedule(steps)
+    if not 0 < start <= end < 1:
+        raise ValueError(f"{place}: beta_start={start}, beta_end={end}: must obey 0 < beta_start <= beta_end < 1")
+    return LinearSchedule(steps, start, end, 2.0 if found["beta_schedule"] == "scaled_linear" else 1.0)

@@ -1,0 +1,149 @@
+"""Weights of a `UNet2DModel` of the library diffusers as parameters of `UNet`: files, names, layouts."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from imagegen_jax.core.files.regular import check_regular
+from imagegen_jax.core.files.weight_files import read_weight_file
+
+Tensors = Mapping[str, np.ndarray]
+
+FILE = "diffusion_pytorch_model.safetensors"
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+
+# A parameter's module here -> there. The layers of attention had other names before, which published files still have.
+OUTER = {
+    "conv_in": "conv_in", "time_0": "time_embedding.linear_1", "time_1": "time_embedding.linear_2",
+    "norm_out": "conv_norm_out", "conv_out": "conv_out",
+}  # fmt: skip
+RESIDUAL = {
+    "norm_1": "norm1", "conv_1": "conv1", "embed": "time_emb_proj", "norm_2": "norm2", "conv_2": "conv2",
+    "shortcut": "conv_shortcut",
+}  # fmt: skip
+ATTENTION = {
+    "norm": ("group_norm",), "query": ("to_q", "query"), "key": ("to_k", "key"), "value": ("to_v", "value"),
+    "out": ("to_out.0", "proj_attn"),
+}  # fmt: skip
+
+
+def find_weights(folder: pathlib.Path) -> pathlib.Path:
+    """The .safetensors file in the folder of a network. Raises ValueError where there is not one."""
+    found = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
+    if folder / FILE in found or len(found) == 1:
+        return folder / FILE if folder / FILE in found else found[0]
+    if found:
+        raise ValueError(
+            f"{folder} has {', '.join(path.name for path in found)}, but no {FILE}: rename the one to be read to that; "
+            "parts of one network must be saved again as one file (`save_pretrained(..., max_shard_size='1TB')`)"
+        )
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise ValueError(
+            f"{folder / pickles[0]} is a pickle: to read it would run whatever code is in it, so it is not read. Fetch "
+            f"{FILE} where the model is published, or make it with diffusers where you trust the file: "
+            "UNet2DModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        )
+    raise ValueError(f"{folder} has no {FILE}: copy it there from where the model is published")
+
+
+def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The tensors of a .safetensors file as float32, of whatever precision they are. Raises ValueError for another."""
+    check_regular(path)
+    try:
+        arrays = read_weight_file(path).arrays
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged or no .safetensors file ({error.__cause__}): fetch it again") from error
+    return {name: _values(tensor, name, path) for name, tensor in arrays.items()}
+
+
+def _values(tensor: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
+    if not jax.numpy.issubdtype(tensor.dtype, np.floating):
+        raise ValueError(f"{path}: the tensor {name!r} is of {tensor.dtype}, not of floats: fetch it again")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        values = tensor.astype(np.float32)
+    if not np.isfinite(values).all():
+        count = int((~np.isfinite(values)).sum())
+        raise ValueError(
+            f"{path}: the tensor {name!r} has {count:,} values that are NaN or infinite, of {values.size:,}: a network "
+            "with them draws nothing; fetch it again"
+        )
+    return values
+
+
+def parameters_of(tensors: Tensors, like: Any, place: str) -> Any:
+    """The tree `like`, shapes of a `UNet`'s parameters, filled with `tensors`, which were read at `place`.
+
+    Each tensor is used once. Raises ValueError, naming the first of them, where some are missing, too many, or of
+    another shape.
+    """
+    left, missing = dict(tensors), []
+    levels = 1 + max(int(name.split("_")[1]) for name in like if re.fullmatch(r"down_\d+_0", name))
+
+    def taken(path: Any, leaf: Any) -> np.ndarray | None:
+        where = jax.tree_util.keystr(path, simple=True, separator="/")
+        names = tensor_names(where, levels)
+        name = next((name for name in names if name in left), None)
+        if name is None:
+            missing.append(f"{' or '.join(map(repr, names))} for {where}")
+            return None
+        return _converted(left.pop(name), leaf.shape, name, place)
+
+    filled = jax.tree_util.tree_map_with_path(taken, like)
+    if missing:
+        raise ValueError(
+            f"{place} has no tensor {missing[0]}, and lacks {len(missing)} in all: it is not whole, or belongs to "
+            "another configuration; fetch both files again"
+        )
+    if left:
+        raise ValueError(
+            f"{place} has the tensor {min(left)!r}, and {len(left)} in all, for which the network has no place: the "
+            "configuration beside it is another's; fetch both files again"
+        )
+    return filled
+
+
+def tensor_names(path: str, levels: int) -> tuple[str, ...]:
+    """The names that the tensor of a parameter may have, today's first, in a network of `levels` levels.
+
+    There, blocks on the way up are counted from the lowest, and a change of resolution belongs to the block before it.
+    """
+    first, *inner, leaf = path.split("/")
+    kind = "bias" if leaf == "bias" else "weight"
+    if not inner:
+        return (f"{_outer(first, levels)}.{kind}",)
+    if inner[0] == "attention":
+        return tuple(f"{_block(first, levels, 'attentions')}.{name}.{kind}" for name in ATTENTION[inner[1]])
+    return (f"{_block(first, levels, 'resnets')}.{RESIDUAL[inner[0]]}.{kind}",)
+
+
+def _outer(module: str, levels: int) -> str:
+    way, _, level = module.partition("_")
+    if way == "down":
+        return f"down_blocks.{int(level) - 1}.downsamplers.0.conv"
+    return f"up_blocks.{levels - 1 - int(level)}.upsamplers.0.conv" if way == "up" else OUTER[module]
+
+
+def _block(module: str, levels: int, kind: str) -> str:
+    way, first, *second = module.split("_")
+    if way == "middle":
+        return f"mid_block.{kind}.{first}"
+    return f"{way}_blocks.{first if way == 'down' else levels - 1 - int(first)}.{kind}.{second[0]}"
+
+
+def _converted(tensor: np.ndarray, shape: tuple[int, ...], name: str, place: str) -> np.ndarray:
+    """[out in height width] and [out in] in linen's order, in which 1x1 convolutions are dense layers."""
+    wanted = (*shape[:1:-1], *shape[:-2]) if len(shape) == 4 else shape[::-1]
+    wanted += (1, 1) if "conv_shortcut.weight" in name else ()
+    if tensor.shape != wanted:
+        raise ValueError(
+            f"{place}: the tensor {name!r} has the shape {tensor.shape}, but the configuration beside it wants "
+            f"{wanted}: one of both is another network's; fetch both files again"
+        )
+    return tensor.transpose(2, 3, 1, 0) if len(shape) == 4 else tensor.reshape(shape[::-1]).T

@@ -1,0 +1,162 @@
+"""LPIPS (Zhang et al. 2018, arXiv 1801.03924): the learned perceptual distance of two images, on AlexNet or VGG-16."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, UInt8
+
+from imagegen_jax.core.arrays.image import to_float
+from imagegen_jax.core.compile import jit
+from imagegen_jax.metrics.features.weights import read_weights, select
+
+Images = UInt8[np.ndarray | Array, "n h w 3"] | Float[np.ndarray | Array, "n h w 3"]
+Weights = Mapping[str, Array | np.ndarray]
+
+SHIFT = (-0.030, -0.088, -0.188)  # ImageNet's mean and deviation, for images in [-1, 1]
+SCALE = (0.458, 0.448, 0.450)
+EPSILON = 1e-10
+SMALLEST = {"alex": 31, "vgg": 16}  # the least height and width of which the last layer sees one position
+
+
+class Layer(NamedTuple):
+    """A convolution and the ReLU after it."""
+
+    number: int  # in torchvision's `features`
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+    pool: int = 0  # size of the maximum with stride 2 before it
+    tap: bool = False  # compared
+
+
+TOWERS: dict[str, tuple[Layer, ...]] = {
+    "alex": (
+        Layer(0, 64, 11, 4, 2, tap=True),
+        Layer(3, 192, 5, 1, 2, pool=3, tap=True),
+        Layer(6, 384, pool=3, tap=True),
+        Layer(8, 256, tap=True),
+        Layer(10, 256, tap=True),
+    ),
+    "vgg": (
+        *(Layer(0, 64), Layer(2, 64, tap=True)),
+        *(Layer(5, 128, pool=2), Layer(7, 128, tap=True)),
+        *(Layer(10, 256, pool=2), Layer(12, 256), Layer(14, 256, tap=True)),
+        *(Layer(17, 512, pool=2), Layer(19, 512), Layer(21, 512, tap=True)),
+        *(Layer(24, 512, pool=2), Layer(26, 512), Layer(28, 512, tap=True)),
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LPIPS:
+    """The distance at fixed weights, as `load` makes it."""
+
+    tower: str
+    weights: Weights
+
+    def __call__(self, a: Images, b: Images) -> Float[Array, " n"]:
+        """Two sets of colour images [N H W 3], uint8 or float in [-1, 1] -> their distances, float32 [N], 0 or more.
+
+        Raises ValueError for images of another or of unequal shape, too small ones (`SMALLEST`), and for NaN.
+        """
+        if min(a.shape[1:3], default=0) < SMALLEST[self.tower]:
+            raise ValueError(
+                f"images {list(a.shape)}: tower {self.tower!r} takes {SMALLEST[self.tower]} pixels or more"
+            )
+        for images in (a, b):
+            if images.ndim != 4 or images.shape[3] != 3 or images.shape != a.shape:
+                raise ValueError(f"images {list(a.shape)} and {list(b.shape)}: must be the same [n h w 3]")
+            if np.issubdtype(images.dtype, np.floating) and bool(jnp.isnan(images).any()):
+                raise ValueError("the images hold NaN")
+        a, b = (to_float(jnp.asarray(x)) if x.dtype == np.uint8 else jnp.asarray(x, jnp.float32) for x in (a, b))
+        return self._compiled(self._on_device, a, b)
+
+    @functools.cached_property
+    def _on_device(self) -> Weights:
+        return jax.device_put(dict(self.weights))
+
+    @functools.cached_property
+    def _compiled(self) -> Callable[[Weights, Array, Array], Float[Array, " n"]]:
+        return jit(functools.partial(distance, self.tower))
+
+
+def load(tower: Literal["alex", "vgg"], tower_path: str | pathlib.Path, heads_path: str | pathlib.Path) -> LPIPS:
+    """LPIPS from files, each an `.npz` or a state dict of torch's.
+
+    Args:
+      tower: "alex", which the paper evaluates with, or "vgg", which is the better loss.
+      tower_path: torchvision's AlexNet or VGG-16 ("features.0.weight", ...).
+      heads_path: version 0.1's linear heads ("lin0.model.1.weight", ...), from richzhang/PerceptualSimilarity.
+
+    Raises:
+      FileNotFoundError: a file is absent; says which.
+      ValueError: another tower, or a file that is truncated, or of other weights.
+    """
+    if tower not in TOWERS:
+        raise ValueError(f"tower {tower!r}: must be one of {', '.join(TOWERS)}")
+    found = {name: array for path in (tower_path, heads_path) for name, array in read_weights(path).items()}
+    return LPIPS(tower, select(found, shapes(tower)))
+
+
+def shapes(tower: str) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight, in torch's layout [out in height width], by its name."""
+    found: dict[str, tuple[int, ...]] = {}
+    before = 3
+    for layer in TOWERS[tower]:
+        found[f"features.{layer.number}.weight"] = (layer.features, before, layer.kernel, layer.kernel)
+        found[f"features.{layer.number}.bias"] = (layer.features,)
+        before = layer.features
+    taps = [layer.features for layer in TOWERS[tower] if layer.tap]
+    return found | {f"lin{i}.model.1.weight": (1, features, 1, 1) for i, features in enumerate(taps)}
+
+
+def distance(
+    tower: str, weights: Weights, a: Float[Array, "n h w 3"], b: Float[Array, "n h w 3"]
+) -> Float[Array, " n"]:
+    """d(a, b) = sum over layers l of the mean over positions of w_l . (a_l - b_l)^2   (Eq. 1)
+
+    a_l and b_l have unit length at each position. [N H W 3] in [-1, 1], twice -> [N]; differentiable, for losses.
+    """
+    total = jnp.zeros(len(a))
+    for i, (a_l, b_l) in enumerate(zip(_taps(tower, weights, a), _taps(tower, weights, b), strict=True)):
+        head = weights[f"lin{i}.model.1.weight"].reshape(-1)
+        total += ((_unit(a_l) - _unit(b_l)) ** 2 * head).sum(3).mean((1, 2))
+    return total
+
+
+def _taps(tower: str, weights: Weights, x: Float[Array, "n h w 3"]) -> list[Float[Array, "n hh ww c"]]:
+    x = (x - jnp.array(SHIFT)) / jnp.array(SCALE)
+    found = []
+    for layer in TOWERS[tower]:
+        if layer.pool:
+            window = (1, layer.pool, layer.pool, 1)
+            x = lax.reduce_window(x, -jnp.inf, lax.max, window, (1, 2, 2, 1), "VALID")
+        x = lax.conv_general_dilated(
+            x,
+            jnp.asarray(weights[f"features.{layer.number}.weight"]),
+            (layer.stride, layer.stride),
+            [(layer.padding, layer.padding)] * 2,
+            dimension_numbers=("NHWC", "OIHW", "NHWC"),
+            precision="highest",
+        )
+        x = jax.nn.relu(x + weights[f"features.{layer.number}.bias"])
+        if layer.tap:
+            found.append(x)
+    return found
+
+
+def _unit(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+    """x / (|x| + 1e-10) over the channels, with gradient 0 where all are 0, at which the norm has none."""
+    squares = (x**2).sum(3, keepdims=True)
+    positive = squares > 0
+    return x / (jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0) + EPSILON)

@@ -1,0 +1,134 @@
+"""Kernel distances of features: KID (Binkowski et al. 2018, arXiv 1801.01401) and CMMD (arXiv 2401.09603)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Shaped
+
+from imagegen_jax.core.config.given import check_integer, check_number, check_seed
+from imagegen_jax.metrics.features.blocks import (
+    Anywhere,
+    Block,
+    Place,
+    checked_pair,
+    default_place,
+    inner_products,
+    squared_distances,
+)
+
+KernelSum = Callable[[Block, Block, float], Anywhere]  # (rows, columns, gamma) -> the sum over the tile of all pairs
+
+
+class KID(NamedTuple):
+    """Kernel distances of subsets: their mean, their standard deviation (ddof 0), and each."""
+
+    mean: float
+    std: float
+    values: Float[np.ndarray, " subsets"]
+
+
+def kernel_distance(features: Shaped[Array, "n d"] | np.ndarray, reference: Shaped[Array, "m d"] | np.ndarray) -> float:
+    """The unbiased squared MMD of all samples by the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, Eq. 4 and Sec. 4).
+
+    Features [N d] and [M d], no unit; below zero as often as above where the distributions are equal. Memory does not
+    grow with N x M. Raises ValueError for NaN, different widths and fewer than two samples.
+    """
+    x, y = checked_pair(features, reference, ("features", "reference"))
+    return _unbiased(x, y, default_place())
+
+
+def kid(
+    features: Shaped[Array, "n d"] | np.ndarray,
+    reference: Shaped[Array, "m d"] | np.ndarray,
+    *,
+    subsets: int = 100,
+    subset_size: int = 1000,
+    seed: int = 2020,
+) -> KID:
+    """`kernel_distance` of `subsets` pairs of subsets, drawn as torch-fidelity draws them.
+
+    That is `RandomState(seed).choice(N, subset_size, replace=False)`, for `features` and then for `reference`, subset
+    by subset: equal features, order, seed and sizes give torch-fidelity's values. Published KIDs are often 10^3 times
+    this. Raises ValueError where `kernel_distance` does, and for subsets larger than the samples.
+    """
+    x, y = checked_pair(features, reference, ("features", "reference"))
+    check_integer(subsets, "subsets")
+    check_seed(seed)
+    if check_integer(subset_size, "subset_size", low=-1) < 2 or subset_size > min(len(x), len(y)):
+        raise ValueError(
+            f"subsets={subsets}, subset_size={subset_size}: at least 1 and 2, "
+            f"and no more than the {len(x)} features and {len(y)} references"
+        )
+    random, place = np.random.RandomState(seed), default_place()
+    values = np.empty(subsets)
+    for i in range(subsets):
+        x_rows = random.choice(len(x), subset_size, replace=False)
+        y_rows = random.choice(len(y), subset_size, replace=False)
+        values[i] = _unbiased(x[x_rows], y[y_rows], place)
+    return KID(float(values.mean()), float(values.std()), values)
+
+
+def gaussian_mmd(
+    features: Shaped[Array, "n d"] | np.ndarray,
+    reference: Shaped[Array, "m d"] | np.ndarray,
+    *,
+    sigma: float = 10.0,
+    scale: float = 1000.0,
+) -> float:
+    """CMMD (Jayasumana et al. 2024, Eq. 4): `scale` times the squared MMD by exp(-|x - y|^2 / (2 sigma^2)).
+
+    Of embeddings [N d] and [M d]; the paper's are CLIP's. The biased estimate, with the diagonals, as in the authors'
+    code: never below zero. Raises ValueError for NaN, different widths, fewer than two samples and sigma <= 0.
+    """
+    x, y = checked_pair(features, reference, ("features", "reference"))
+    check_number(sigma, "sigma, the kernel's width, which is 10 in the paper", 0, above=True)
+    check_number(scale, "scale")
+    gamma, place = 1 / (2 * sigma**2), default_place()
+
+    def mean(a: np.ndarray, b: np.ndarray) -> float:
+        return _total(_gaussian_sum, a, b, gamma, place) / (len(a) * len(b))
+
+    return scale * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
+
+
+def _unbiased(x: np.ndarray, y: np.ndarray, place: Place) -> float:
+    """The unbiased estimate: a mean over pairs of different samples within, and over all pairs between."""
+    gamma = 1 / x.shape[1]
+
+    def within(z: np.ndarray) -> float:
+        of_itself = (np.einsum("nd,nd->n", z, z, dtype=np.float64) * gamma + 1) ** 3
+        return (_total(_polynomial_sum, z, z, gamma, place) - of_itself.sum()) / (len(z) * (len(z) - 1))
+
+    return within(x) + within(y) - 2 * _total(_polynomial_sum, x, y, gamma, place) / (len(x) * len(y))
+
+
+def _polynomial_sum(x: Block, y: Block, gamma: float) -> Float[Anywhere, ""]:
+    t = inner_products(x, y) * gamma + 1
+    return _masked_sum(t * t * t, x, y)
+
+
+def _gaussian_sum(x: Block, y: Block, gamma: float) -> Float[Anywhere, ""]:
+    distances = squared_distances(x, y)
+    return _masked_sum(distances.__array_namespace__().exp(-gamma * distances), x, y)
+
+
+def _masked_sum(tile: Float[Anywhere, "r c"], x: Block, y: Block) -> Float[Anywhere, ""]:
+    return x.mask.astype(tile.dtype) @ tile @ y.mask.astype(tile.dtype)
+
+
+def _total(kernel_sum: KernelSum, x: np.ndarray, y: np.ndarray, gamma: float, place: Place) -> float:
+    """Returns the kernel's sum over all pairs, added up on the host, so that one tile at a time is in flight.
+
+    Sums over several devices that are left on these, tile after tile, can use up the threads of a CPU that simulates
+    them: each then waits for another, until XLA ends the process.
+    """
+    with jax.enable_x64(True):
+        kernel_sum = place.compiled(kernel_sum)
+        if x is y:
+            return sum(times * float(kernel_sum(a, b, gamma)) for a, b, times in place.pairs(x))
+        columns = place.columns(y)
+        return sum(float(kernel_sum(rows, block, gamma)) for rows in place.rows(x) for block in columns)

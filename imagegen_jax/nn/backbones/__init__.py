@@ -1,0 +1,1 @@
+"""Whole networks that several models take, and what they are told."""

@@ -1,0 +1,134 @@
+"""What a denoising network is told beside a noisy image and its time: one value, made, dropped and nulled here.
+
+Every denoising network, also a user's own, is called as `network(x, t, conditioning)`, and so is its `init`. To drop a
+condition in training and then to guide by it is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
+
+from imagegen_jax.core.arrays.random import bernoulli_rows, fold_rows
+from imagegen_jax.core.model import (
+    Batch,
+    PRNGKeys,
+    check_condition_rows,
+    check_labels,
+    condition_rows,
+    one_hot_labels,
+)
+
+
+class Conditioning(NamedTuple):
+    """All that a network is told beside x and t, with a row an image; None stands for what there is none of."""
+
+    labels: Float[Array, "b k"] | None = None  # one-hot; a row of zeros is a dropped label
+    tokens: Float[Array, "b m e"] | None = None  # such as those of a text
+    token_mask: Bool[Array, "b m"] | None = None  # False where a token is not seen; None: all are
+    source: Float[Array, "b hh ww s"] | None = None  # an image to go by, in [-1, 1]: see `resample.with_source`
+    span: Num[Array, " b"] | None = None  # t - r, which tells the second time of MeanFlow: see `DiT`
+    augment_labels: Float[Array, "b a"] | None = None  # how the image was augmented: see `SongUNet`
+    keys: PRNGKeys | None = None  # for dropout layers; None: no dropout
+
+
+NOTHING = Conditioning()
+
+
+class Rates(NamedTuple):
+    """The share of the rows that each condition is dropped of in training, whatever happens to the others."""
+
+    labels: float = 0.0
+    tokens: float = 0.0
+    source: float = 0.0
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The names of conditions that are dropped at times, so that a network learns to do without."""
+        return tuple(name for name, rate in self._asdict().items() if rate)
+
+
+def conditioning_of(model: Any, batch: Batch) -> Conditioning:
+    """Makes what the network of `model` is told of a batch, or of the conditions of sampling: labels, tokens, source.
+
+    Labels where the model has classes, and what its `condition_rows` name, "tokens" with the "token_mask" of the batch
+    where that has one. Raises ValueError where something is missing, or has another shape.
+    """
+    check_labels(model, batch)
+    check_condition_rows(model, batch)
+    check_token_mask(batch)
+    rows = condition_rows(model)
+    tokens, mask = (batch["tokens"], batch.get("token_mask")) if "tokens" in rows else (None, None)
+    mask = None if mask is None else jnp.asarray(mask, bool)
+    return Conditioning(one_hot_labels(model, batch), tokens, mask, batch["source"] if "source" in rows else None)
+
+
+def check_token_mask(batch: Batch) -> None:
+    """Raises ValueError where there is a "token_mask" that does not say of each token whether it is seen."""
+    if "token_mask" in batch and "tokens" in batch and batch["token_mask"].shape != batch["tokens"].shape[:2]:
+        raise ValueError(
+            f"'token_mask' has the shape {batch['token_mask'].shape}, but there are 'tokens' of "
+            f"{batch['tokens'].shape}: it must be {batch['tokens'].shape[:2]}, False where a token is not to be seen"
+        )
+
+
+def drop_conditions(conditioning: Conditioning, rates: Rates, keys: PRNGKeys) -> Conditioning:
+    """Drops conditions of rows, each with its own rate, by one key a row: what is dropped is as if nulled."""
+    for place, (name, rate) in enumerate(rates._asdict().items()):
+        if rate and conditioning._asdict()[name] is not None:
+            # The first, labels, draws by the key itself.
+            own = fold_rows(keys, place) if place else keys
+            conditioning = _where(bernoulli_rows(own, 1 - rate), conditioning, name)
+    return conditioning
+
+
+def null_conditions(conditioning: Conditioning, names: tuple[str, ...] = Rates._fields) -> Conditioning:
+    """Nulls some conditions of all rows, as a network sees those that were dropped: zeros, and no token is seen."""
+    for name in names:
+        value = conditioning._asdict()[name]
+        if value is not None:
+            conditioning = _where(jnp.zeros(len(value), bool), conditioning, name)
+    return conditioning
+
+
+def _where(kept: Bool[Array, " b"], conditioning: Conditioning, name: str) -> Conditioning:
+    value = conditioning._asdict()[name]
+    changed = {name: jnp.where(kept.reshape(-1, *(1,) * (value.ndim - 1)), value, 0)}
+    if name == "tokens":
+        mask = conditioning.token_mask
+        seen = jnp.ones(value.shape[:2], bool) if mask is None else mask
+        changed["token_mask"] = seen & kept[:, None]
+    return conditioning._replace(**changed)
+
+
+def check_seen(network: nn.Module, conditioning: Conditioning, *seen: str, cross_attention: bool | None = None) -> None:
+    """Raises ValueError where `network` is told what it does not see, or is not told the tokens that it needs.
+
+    `seen` names what it does see; dropout's keys may always be given. `cross_attention` is the field that switches
+    tokens on, or None for a network that has no such field. Raises TypeError where there is no `Conditioning`.
+    """
+    name = type(network).__name__
+    if not isinstance(conditioning, Conditioning):
+        raise TypeError(
+            f"a {name} is called as network(x, t, conditioning), where a Conditioning(labels, tokens, ...) tells all "
+            f"else, but is given a {type(conditioning).__name__}"
+        )
+    given = {name for name, value in conditioning._asdict().items() if value is not None}
+    if cross_attention and "tokens" not in given:
+        raise ValueError(
+            "cross_attention=True, but no tokens are given: give tokens [B L D], and a mask of False for rows that "
+            "have none, or set cross_attention to False"
+        )
+    if "tokens" in given and cross_attention is False:
+        raise ValueError("tokens are given, but cross_attention=False, so the network would not see them: set it True")
+    if "token_mask" in given and "tokens" not in given:
+        raise ValueError(f"a {name} is given a token_mask, but no tokens: give both, or neither")
+    unseen = given - {"keys", *seen} - ({"tokens", "token_mask"} if cross_attention else set())
+    if unseen:
+        raise ValueError(
+            f"a {name} is given {' and '.join(sorted(unseen))}, but sees {', '.join(seen)} alone: use a network that "
+            "sees it, or leave it out"
+        )

@@ -1,0 +1,198 @@
+"""DiT (Peebles & Xie 2023, arXiv 2212.09748): a transformer over the patches of a noisy image, made for its latents."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Num
+
+from imagegen_jax.core.config.bounds import BelowOne, Count
+from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.dropout import Dropout
+from imagegen_jax.nn.embed import positions, sinusoidal
+from imagegen_jax.nn.multihead import Implementation, MultiHeadAttention, check_heads
+from imagegen_jax.nn.precision import Dtype, compute_dtype
+from imagegen_jax.nn.resample import with_source
+
+# Blocks, width and heads of Table 1; M, between B and L, is MeanFlow's.
+SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "M": (16, 1024, 16), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
+
+normal_init = nn.initializers.normal(0.02)
+zeros = nn.initializers.zeros
+FREQUENCIES = 256  # sines and cosines of a time, at every size
+
+
+class DiTBlock(nn.Module):
+    """Self-attention, then a perceptron, each normed, scaled, shifted and gated by the condition (section 3.2).
+
+    adaLN-Zero: all gates start at 0, so that the block starts as the identity. Cross-attention goes between the two, as
+    in PixArt (Chen et al. 2023, arXiv 2310.00426, section 2.3), and starts at 0 as well.
+    """
+
+    heads: int
+    expansion: int = 4
+    dropout: float = 0.0
+    attention: Implementation = "auto"
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b l d"],
+        c: Float[Array, "b d"],
+        keys: PRNGKeys | None = None,
+        tokens: Float[Array, "b m e"] | None = None,
+        token_mask: Bool[Array, "b m"] | None = None,
+    ) -> Float[Array, "b l d"]:
+        d = x.shape[-1]
+        dense = functools.partial(
+            nn.Dense, dtype=compute_dtype(self.dtype), kernel_init=nn.initializers.xavier_uniform()
+        )
+        attend = functools.partial(MultiHeadAttention, self.heads, self.attention, dtype=self.dtype)
+        modulation = dense(6 * d, kernel_init=zeros, name="modulation")(nn.silu(c))
+        shift_1, scale_1, gate_1, shift_2, scale_2, gate_2 = jnp.split(modulation[:, None], 6, axis=-1)
+        h = modulated(x, shift_1, scale_1, self.dtype)
+        x = x + gate_1 * attend(name="self_attention")(h)
+        if tokens is not None:
+            x = x + attend(out_init=zeros, name="cross_attention")(x, tokens, token_mask)
+        h = modulated(x, shift_2, scale_2, self.dtype)
+        h = nn.gelu(dense(self.expansion * d, name="mlp_0")(h), approximate=True)
+        h = Dropout(self.dropout, name="dropout")(h, keys)
+        return x + gate_2 * dense(d, name="mlp_1")(h)
+
+
+class DiT(nn.Module):
+    """Blocks of attention over patches, which see time and class by the scale, shift and gate of their layers.
+
+    The defaults are DiT-XL/2's; `dit` makes the other sizes by name. A prediction of noise and variance has twice as
+    many `out_channels` as the image (the official networks: 8, for 4). With `skips` the last blocks also see what their
+    mirror images put out, as in U-ViT (Bao et al. 2022, arXiv 2209.12152, section 3.1). `remat` computes each block
+    again in the backward pass, where only its input is then kept. See `multihead.attend` for `attention`.
+    """
+
+    patch: Count = 2  # height and width of a patch, in pixels
+    depth: Count = 28
+    width: Count = 1152
+    heads: Count = 16
+    expansion: Count = 4  # of the perceptrons' hidden layer
+    out_channels: Count | None = None  # None: those of the image
+    cross_attention: bool = False  # in each block, to the tokens
+    skips: bool = False
+    dropout: BelowOne = 0.0
+    remat: bool = False
+    attention: Implementation = "auto"
+    dtype: Dtype = "auto"
+
+    channels_field: ClassVar[str] = "out_channels"
+
+    @nn.nowrap
+    def output_channels(self, channels: int) -> int:
+        """`out_channels`, or the image's."""
+        return self.out_channels or channels
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
+    ) -> Float[Array, "b h w d"]:
+        """A prediction in float32, at times `t` as DiT's code counts them: 0 to 999.
+
+        A dropped label has an embedding of its own: K + 1 in all for K classes, and none without labels. A `span` is
+        t - r on the scale of `t`, the second time of a mean velocity: with it this is MeanFlow's network (Geng et al.
+        2025, arXiv 2505.13447, section 4.3), where t is in [0, 1]. Raises ValueError where patches, heads or tokens do
+        not fit.
+        """
+        check_seen(self, conditioning, "labels", "source", "span", cross_attention=self.cross_attention)
+        labels, tokens, token_mask, source, span, _, keys = conditioning
+        check_heads(self.width, self.heads)
+        check_patches(x.shape[1], x.shape[2], self.patch)
+        rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
+        dense = functools.partial(nn.Dense, dtype=compute_dtype(self.dtype))
+        c = self._embed(t, labels, span)
+        h = patches(with_source(x, source), self.patch)
+        h = dense(self.width, kernel_init=nn.initializers.xavier_uniform(), name="patch")(h)
+        h = h + positions(rows, columns, self.width).astype(h.dtype)
+        h = self._blocks(h, c, keys, tokens, token_mask)
+        modulation = dense(2 * self.width, kernel_init=zeros, name="modulation")(nn.silu(c))
+        shift, scale = jnp.split(modulation[:, None], 2, axis=-1)
+        h = modulated(h, shift, scale, self.dtype)
+        h = dense(self.patch**2 * (self.out_channels or x.shape[-1]), kernel_init=zeros, name="out")(h)
+        return image(h, rows, columns, self.patch).astype(jnp.float32)
+
+    def _embed(
+        self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None, span: Num[Array, " b"] | None
+    ) -> Float[Array, "b d"]:
+        dense = functools.partial(nn.Dense, self.width, dtype=compute_dtype(self.dtype), kernel_init=normal_init)
+
+        def embedded(time: Num[Array, " b"], name: str) -> Float[Array, "b d"]:
+            # Sines come first, where the reference has cosines: that names a layer's inputs anew.
+            h = dense(name=f"{name}_0")(sinusoidal(time, FREQUENCIES, endpoint=False))
+            return dense(name=f"{name}_1")(nn.silu(h))
+
+        c = embedded(t, "time") if span is None else embedded(t, "time") + embedded(span, "span")
+        if labels is None:
+            return c
+        labels = jnp.concatenate([labels, 1 - labels.sum(axis=1, keepdims=True)], axis=1)
+        return c + dense(use_bias=False, name="label")(labels)
+
+    def _blocks(self, h: Float[Array, "b l d"], *inputs: Any) -> Float[Array, "b l d"]:
+        cls = nn.remat(DiTBlock) if self.remat else DiTBlock
+        init = nn.initializers.xavier_uniform()
+        states: list[Array] = []
+        for i in range(self.depth):
+            mirrored = self.depth - 1 - i
+            if self.skips and mirrored < i - 1:  # what came out just before is seen anyway
+                h = jnp.concatenate([h, states[mirrored]], axis=-1)
+                h = nn.Dense(self.width, dtype=h.dtype, kernel_init=init, name=f"skip_{i}")(h)
+            block = cls(self.heads, self.expansion, self.dropout, self.attention, self.dtype, name=f"block_{i}")
+            h = block(h, *inputs)
+            states.append(h)
+        return h
+
+
+def dit(size: str, **fields: Any) -> DiT:
+    """The network of a name such as "XL/2": one of `SIZES`, then the size of a patch.
+
+    The paper has patches of 2, 4 and 8; `fields` are further ones, of `DiT`. Raises ValueError for a name that is none.
+    """
+    name, _, patch = size.partition("/")
+    if name not in SIZES or not patch.isdecimal() or patch == "0":
+        raise ValueError(f"there is no DiT of size {size!r}: use one of {', '.join(SIZES)}, then a patch, as in 'XL/2'")
+    depth, width, heads = SIZES[name]
+    return DiT(patch=int(patch), depth=depth, width=width, heads=heads, **fields)
+
+
+def modulated(
+    x: Float[Array, "b l d"], shift: Float[Array, "b 1 d"], scale: Float[Array, "b 1 d"], dtype: Dtype
+) -> Float[Array, "b l d"]:
+    """LayerNorm(x) (1 + scale) + shift, where the norm has no weights of its own."""
+    norm = nn.LayerNorm(1e-6, compute_dtype(dtype), use_bias=False, use_scale=False)
+    return norm(x) * (1 + scale) + shift
+
+
+def patches(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b l ppc"]:
+    """Squares of `patch` x `patch` pixels, row by row, each flattened: [B H W C] -> [B (H / p) (W / p), p p C]."""
+    b, height, width, c = x.shape
+    x = x.reshape(b, height // patch, patch, width // patch, patch, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * c)
+
+
+def image(h: Float[Array, "b l ppc"], rows: int, columns: int, patch: int) -> Float[Array, "b h w c"]:
+    """The inverse of `patches`, for an image of `rows` x `columns` of them."""
+    h = h.reshape(h.shape[0], rows, columns, patch, patch, -1)
+    return h.transpose(0, 1, 3, 2, 4, 5).reshape(h.shape[0], rows * patch, columns * patch, -1)
+
+
+def check_patches(height: int, width: int, patch: int) -> None:
+    """Raises ValueError where an image is not made of whole patches."""
+    if patch < 1 or height % patch or width % patch:
+        common = math.gcd(height, width)
+        possible = ", ".join(str(n) for n in (1, 2, 4, 8, 16, 32) if common % n == 0)
+        raise ValueError(
+            f"an image of {height}x{width} does not divide into patches of patch={patch}: use a patch of {possible}, "
+            "or pad the image"
+        )

@@ -1,0 +1,73 @@
+"""Pieces of HTML for reports: tables, trees that fold, values for people. Everything is escaped here."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from typing import Any
+
+
+def text(value: Any) -> str:
+    """A value for people, escaped: 35,746,307, 0.03171, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        value = f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:,.4g}"
+    elif _is_number(value):
+        value = f"{value:,}"
+    elif isinstance(value, (dict, list)):
+        value = json.dumps(value)
+    return html.escape(str(value))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], total: bool = False) -> str:
+    """A table whose columns of numbers stand at the right; `total` sets its last row apart."""
+    sides = [" class=number" if any(_is_number(row[i]) for row in rows) else "" for i in range(len(header))]
+    head = "".join(f"<th{side}>{text(name)}</th>" for side, name in zip(sides, header, strict=True))
+    body = ""
+    for i, row in enumerate(rows):
+        cells = "".join(f"<td{side}>{text(cell)}</td>" for side, cell in zip(sides, row, strict=True))
+        body += f"<tr{' class=total' if total and i == len(rows) - 1 else ''}>{cells}</tr>"
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def tree(fields: dict[str, Any]) -> str:
+    """A stored dataclass or mapping as a list that folds; its first two levels are open."""
+    return f'<div class="tree">{_branches(fields, 0)}</div>'
+
+
+def class_name(node: Any) -> str:
+    """DDPM for what is stored with {"class": "imagegen_jax.diffusion.models.ddpm:DDPM"}; "" for what has no class."""
+    tag = node.get("class", "") if isinstance(node, dict) else ""
+    return str(tag).rpartition(":")[2]
+
+
+def _branches(node: Any, depth: int) -> str:
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    return "".join(_branch(str(name), item, depth) for name, item in items if name != "class")
+
+
+def _branch(name: str, node: Any, depth: int) -> str:
+    inside = _branches(node, depth + 1) if _folds(node) else ""
+    label = f"<b>{text(class_name(node))}</b>" if class_name(node) else ""
+    if inside:
+        opened = " open" if depth < 2 else ""
+        return f"<details{opened}><summary><span>{text(name)}</span> {label}</summary>{inside}</details>"
+    return f'<div class="leaf"><span>{text(name)}</span> {label or f"<code>{html.escape(_python(node))}</code>"}</div>'
+
+
+def _folds(node: Any) -> bool:
+    """Whether a value is shown line by line: a mapping, or a list that holds one."""
+    return isinstance(node, dict) or (isinstance(node, list) and any(map(_folds, node)))
+
+
+def _python(value: Any) -> str:
+    """A stored plain value as one would write it in an experiment: 800_000, 0.0002, 'x', (1, 2, 2)."""
+    if isinstance(value, list):
+        return f"({', '.join(map(_python, value))}{',' if len(value) == 1 else ''})"
+    return f"{value:_}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

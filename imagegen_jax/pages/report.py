@@ -1,0 +1,295 @@
+"""The report of a run: one self-contained page made of what lies in its folder, whether it is finished or not."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import html
+import importlib.resources
+import json
+import math
+import os
+import pathlib
+import string
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from imagegen_jax.core.files.regular import whole
+from imagegen_jax.pages.markup import class_name, table, text, tree
+
+GRIDS = 40  # pictures in a page at most, evenly chosen
+GRIDS_BYTES = 8 * 2**20  # of all of them together, about: fewer where they are large
+POINTS = 1_000  # of a curve at most
+ROWS_NAMED = 20  # rows of a grid at most that have room for the name of their class
+LARGE = 640  # pixels that the newest grid is magnified to, in whole steps
+
+Point = tuple[int, float]  # step, value
+Picture = tuple[int, int, str]  # width, height, data URL
+
+
+def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -> pathlib.Path:
+    """Writes `report.html` into a run folder, or the page `out`, whole or not at all, and returns its path.
+
+    What the folder lacks, or what a killed run left half written, is left out of the page, which says so. Raises
+    ValueError where `run` is no folder.
+    """
+    folder = pathlib.Path(run)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: a report is made of a run's folder, the --workdir of its training")
+    template = importlib.resources.files("imagegen_jax.pages").joinpath("report_template.html").read_text("utf-8")
+    page = string.Template(template).substitute(_sections(folder))
+    path = out or folder / "report.html"
+    with whole(path) as partial:
+        partial.write_text(page, "utf-8")
+    return path
+
+
+def _sections(folder: pathlib.Path) -> dict[str, str]:
+    """Placeholder of the template -> HTML."""
+    experiment, parameters = _read_json(folder / "experiment.json"), _read_json(folder / "parameters.json")
+    environment, data = _read_json(folder / "environment.json"), _read_json(folder / "data.json")
+    rows = _read_metrics(folder / "metrics.jsonl")
+    grids = {int(path.stem): path for path in sorted(folder.glob("samples/*.png")) if path.stem.isdecimal()}
+    step = max([*rows, *grids], default=0)
+    curves = _curves(rows.values())
+    changes, evaluations = _read_lines(folder / "changes.jsonl"), _read_lines(folder / "evaluations.jsonl")
+    if origin := _read_json(folder / "origin.json"):
+        environment = {"imported": origin, **environment}
+    return {
+        "title": text(experiment.get("name") or folder.resolve().name),
+        "progress": _progress(step, experiment.get("steps")),
+        "facts": _whole("facts", lambda: _facts(experiment, parameters, environment, rows)),
+        "grids": _whole("samples/*.png", lambda: _grids(grids, _row_names(experiment, data), _of_latents(experiment))),
+        "curves": _json({name: _thin(points) for name, points in curves.items()}),
+        "values": _values(curves),
+        "evaluations": _whole("evaluations.jsonl", lambda: _evaluations(evaluations)),
+        "experiment": tree(experiment) if experiment else _missing("experiment.json"),
+        "changes": _whole("changes.jsonl", lambda: _changes(changes)),
+        "parameters": _whole("parameters.json", lambda: _parameters(parameters)),
+        "environment": tree(environment) if environment else _missing("environment.json"),
+        "made": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+    }
+
+
+def _whole(name: str, section: Callable[[], str]) -> str:
+    """A section of the page; a note in its place where the file it is made of has another form than a run gives it."""
+    try:
+        return section()
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError, OSError):
+        return _missing(name)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON object; {} where the file is missing or damaged."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The objects of a JSON lines file, without those that are damaged: a killed run leaves a part of a line."""
+    lines = []
+    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            lines.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def _read_metrics(path: pathlib.Path) -> dict[int, dict[str, Any]]:
+    """Step -> its line of metrics, in the order of steps."""
+    rows = {line["step"]: line for line in _read_lines(path) if isinstance(line.get("step"), int)}
+    return dict(sorted(rows.items()))
+
+
+def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
+    """Metric -> its finite values by step: losses first, then what else the model reports, the speed last."""
+    curves: dict[str, list[Point]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name not in ("step", "time") and isinstance(value, (int, float)) and abs(value) < math.inf:
+                curves.setdefault(name, []).append((row["step"], value))
+    return dict(sorted(curves.items(), key=lambda item: (item[0] == "images_per_second", not _is_loss(item[0]))))
+
+
+def _is_loss(name: str) -> bool:
+    return name.split("/")[-1] == "loss"
+
+
+def _thin(points: list[Point], most: int = POINTS) -> list[Point]:
+    """At most `most` points: both ends, and the lowest and highest of each stretch, so that no spike is lost."""
+    if len(points) <= most:
+        return points
+    n = (most - 2) // 2
+    stretches = [points[i * len(points) // n : (i + 1) * len(points) // n] for i in range(n)]
+    extremes = {choose(stretch, key=lambda point: point[1]) for stretch in stretches for choose in (min, max)}
+    return sorted(extremes | {points[0], points[-1]})
+
+
+def _progress(step: int, steps: Any) -> str:
+    if not isinstance(steps, int) or steps < 1:
+        return f"<p>at step {step:,}</p>"
+    state = "finished" if step >= steps else "unfinished: it still runs, or was stopped"
+    return (
+        f'<p>step {step:,} of {steps:,} ({100 * step / steps:.0f} %), {state}</p><progress max="{steps}" '
+        f'value="{min(step, steps)}"></progress>'
+    )
+
+
+def _facts(
+    experiment: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    environment: Mapping[str, Any],
+    rows: Mapping[int, Mapping[str, Any]],
+) -> str:
+    """What one wants to know at a glance, as far as it is known."""
+    count = sum(network["count"] for network in parameters.values())
+    last = list(rows.values())[-1] if rows else {}
+    logged = last.get("time")
+    devices = ", ".join(f"{n} x {kind}" for kind, n in (environment.get("devices") or {}).items())
+    facts = {
+        "model": class_name(experiment.get("model")),
+        "data": class_name(experiment.get("data")),
+        "batch": experiment.get("batch_size"),
+        "parameters": count or None,
+        "devices": devices,
+        "images/s": last.get("images_per_second"),
+        "commit": (environment.get("git_commit") or "")[:10],
+        "last logged": f"{datetime.datetime.fromtimestamp(logged, datetime.UTC):%Y-%m-%d %H:%M} UTC" if logged else "",
+    }
+    return "".join(f"<div><dt>{name}</dt><dd>{text(fact)}</dd></div>" for name, fact in facts.items() if fact)
+
+
+def _row_names(experiment: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
+    """What to write beside the rows of a grid, which has a class a row; [] without classes, or with too many."""
+    model = experiment.get("model") or {}
+    rows = min(model.get("num_classes") or 0, experiment.get("samples") or 0)
+    names = [str(name) for name in data.get("class_names") or range(rows)]
+    return names[:rows] if rows <= ROWS_NAMED else []
+
+
+def _of_latents(experiment: Mapping[str, Any]) -> bool:
+    return class_name((experiment.get("model") or {}).get("space")) == "Latents"
+
+
+def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str], of_latents: bool) -> str:
+    """The newest grid large, with a slider and a strip of all that are shown."""
+    chosen = {step: _png(grids[step]) for step in _choose(grids)}
+    pictures = {step: png for step, png in chosen.items() if png}
+    if not pictures:
+        return _missing("samples/*.png")
+    newest = max(pictures)
+    width, height, source = pictures[newest]
+    scale = max(1, LARGE // width)
+    names = "".join(f"<li>{text(name)}</li>" for name in row_names)
+    looks = "Samples are latents, of which three channels are drawn, for looking at only. " if of_latents else ""
+    fewer = f"{len(pictures)} of {len(grids)} grids, evenly chosen." if len(pictures) < len(grids) else ""
+    return (
+        f'<figure id="large"{" class=pixels" if scale > 1 else ""}><div><img src="{source}" width="{width * scale}" '
+        f'height="{height * scale}" alt="samples"><ol>{names}</ol></div><figcaption>step <b>{newest:,}</b></figcaption>'
+        f"</figure>{_strip(pictures) if len(pictures) > 1 else ''}"
+        f'<p class="note">{looks}The noise is the same at every step. {fewer}</p>'
+    )
+
+
+def _strip(pictures: Mapping[int, Picture]) -> str:
+    """All pictures, small, and a slider over them."""
+    last = len(pictures) - 1
+    small = "".join(
+        f'<button type="button" data-step="{step:,}"><img src="{source}" alt="" loading="lazy">{step:,}</button>'
+        for step, (_, _, source) in pictures.items()
+    )
+    return (
+        '<div class="controls needs-script"><button type="button" id="play">play</button>'
+        f'<input type="range" id="when" min="0" max="{last}" value="{last}" aria-label="step of the grid"></div>'
+        f'<div id="strip">{small}</div>'
+    )
+
+
+def _choose(grids: Mapping[int, pathlib.Path]) -> list[int]:
+    """Steps to show, evenly spread, with the first and the last, few enough for GRIDS and GRIDS_BYTES."""
+    steps = list(grids)
+    largest = max((path.stat().st_size for path in grids.values()), default=1)
+    most = max(2, min(GRIDS, GRIDS_BYTES // max(largest, 1)))
+    if len(steps) <= most:
+        return steps
+    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
+
+
+def _png(path: pathlib.Path) -> Picture | None:
+    """(width, height, data URL) of a PNG; None where the file is none."""
+    content = path.read_bytes()
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
+        return None
+    width, height = struct.unpack(">II", content[16:24])  # the header chunk is always the first
+    return width, height, f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def _values(curves: Mapping[str, list[Point]]) -> str:
+    if not curves:
+        return _missing("metrics.jsonl")
+    rows = []
+    for name, points in curves.items():
+        values = [value for _, value in points]
+        rows.append([name, values[0], min(values), max(values), values[-1], points[-1][0]])
+    return table(["metric", "first", "lowest", "highest", "last", "at step"], rows)
+
+
+def _evaluations(lines: Sequence[Mapping[str, Any]]) -> str:
+    """A table with a line an evaluation and a column a field that any has; nothing where there are none."""
+    if not lines:
+        return ""
+    shown = [_evaluation(line) for line in lines]
+    fields = [field for field in dict.fromkeys(f for line in shown for f in line) if any(x.get(field) for x in shown)]
+    rows = [[line.get(field) for field in fields] for line in shown]
+    return f'<section id="evaluations"><h2>Evaluations</h2>{table(fields, rows)}</section>'
+
+
+def _evaluation(line: Mapping[str, Any]) -> dict[str, Any]:
+    """A card with its interval and its versions as one field each."""
+    found = {}
+    for field, value in line.items():
+        if field == "low":
+            ends = [value, line.get("high")]
+            known = all(isinstance(end, (int, float)) for end in ends)
+            found["95 % interval"] = " to ".join(f"{end:.4g}" for end in ends) if known else ""
+        elif isinstance(value, Mapping):
+            found[field] = ", ".join(f"{name} {version}" for name, version in value.items() if version)
+        elif field != "high":
+            found[field] = value
+    return found
+
+
+def _parameters(networks: Mapping[str, Any]) -> str:
+    """A table of networks with totals; each opens to its arrays."""
+    if not networks:
+        return _missing("parameters.json")
+    header = ["network", "arrays", "parameters", "MiB"]
+    rows = [[name, len(net["arrays"]), net["count"], net["bytes"] / 2**20] for name, net in networks.items()]
+    total = ["total", *(sum(row[i] for row in rows) for i in (1, 2, 3))]
+    page = [table(header, [*rows, total] if len(rows) > 1 else rows, total=len(rows) > 1)]
+    for name, net in networks.items():
+        arrays = [[a["name"], " x ".join(map(str, a["shape"])), a["dtype"], a["count"]] for a in net["arrays"]]
+        listed = table(["array", "shape", "dtype", "parameters"], arrays)
+        page.append(f"<details><summary>the arrays of {text(name)}</summary>{listed}</details>")
+    return "".join(page)
+
+
+def _changes(changes: Sequence[Mapping[str, Any]]) -> str:
+    """What was changed when the run was resumed (`--resume-with-changes`)."""
+    rows = [[field, old, new] for change in changes for field, (old, new) in change.items()]
+    return f"<h3>Changed on resuming</h3>{table(['field', 'was', 'became'], rows)}" if rows else ""
+
+
+def _missing(name: str) -> str:
+    return f'<p class="note">This folder has no readable {html.escape(name)}.</p>'
+
+
+def _json(curves: Mapping[str, list[Point]]) -> str:
+    """For a script element, which ends at the first "</script" whatever surrounds it."""
+    rounded = {name: [(step, float(f"{value:.6g}")) for step, value in points] for name, points in curves.items()}
+    return json.dumps(rounded, separators=(",", ":")).replace("<", "\\u003c")

@@ -1,0 +1,39 @@
+"""Long work without a terminal: a line now and then on standard error, none where it is short or quiet."""
+
+from __future__ import annotations
+
+import pytest
+
+from imagegen_jax.core.reporting import progress
+from imagegen_jax.core.reporting.progress import Progress, counted
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that a test sets."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_long_work_says_a_line_now_and_then(clock, capsys):
+    with Progress("images", 3600, "images") as shown:
+        shown.also(loss=0.5)
+        for second in range(3600):
+            clock[0] = float(second)
+            shown.add()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "images: 11 of 3,600 images, loss 0.5"  # ten seconds from the start on, then ever more rarely
+    assert 10 <= len(lines) <= 20
+
+
+def test_short_work_and_quiet_work_say_nothing(clock, capsys):
+    with Progress("images", 9, "images") as shown:
+        for second in range(9):
+            clock[0] = float(second)
+            shown.add()
+    with Progress("images", 99, "images", quiet=True) as shown:
+        clock[0] = 1000.0
+        shown.add()
+    assert list(counted("abc", "letters", 3, "letters")) == ["a", "b", "c"]
+    assert not capsys.readouterr().err

@@ -1,0 +1,275 @@
+"""Properties of every recipe in experiments/, which are discovered, never listed; each is run with its `smoke`.
+
+One recipe for each mechanism (`mechanisms`) is trained; the steps and the sampler of the others, which differ from
+these in numbers, are traced. The fast tests have one recipe a family, compiled as for users; the others are `hasty`.
+"""
+
+import dataclasses
+import functools
+import importlib
+import json
+import math
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from mechanisms import FAST, NAMES, RECIPES, TRAINED, chosen, parts
+
+import imagegen_jax as ig
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.arrays.image import images_to_float
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.arrays.space import sample_shape, space_of
+from imagegen_jax.core.drawing.draw import drawing, filled_from_data, label_conditions, rows_at
+from imagegen_jax.core.experiment import model_row_shapes
+from imagegen_jax.core.model import Generative
+from imagegen_jax.core.optim import SGD
+from imagegen_jax.core.program import abstract_state
+from imagegen_jax.core.reporting.summary import parameter_summary
+from imagegen_jax.core.samples import rows_of_grid
+from imagegen_jax.core.state import networks
+from imagegen_jax.core.step import due_at, due_steps, stage_at, train_step
+from imagegen_jax.gan.losses import Wasserstein
+
+pytestmark = pytest.mark.versions
+
+DRAWING = [name for name in TRAINED if isinstance(RECIPES[name].model, Generative)]
+TRACED = [name for name in NAMES if name not in TRAINED]
+
+
+def quick(name):
+    return pytest.param(name, marks=() if name in FAST else (pytest.mark.slow, pytest.mark.hasty))
+
+
+@pytest.fixture(scope="module", params=[quick(name) for name in TRAINED])
+def recipe(request):
+    """One recipe after the other, each with the programs that it compiled forgotten at its end."""
+    yield request.param
+    compiling.forget()
+
+
+def smoke(recipe, **changes):
+    return dataclasses.replace(
+        RECIPES[recipe], mesh=MeshShape(data=1), checkpoint_every=2, keep_checkpoints=99, log_every=2, **changes
+    )
+
+
+def steps_needed(experiment):
+    """Until every (stage, due) has occurred, and three more."""
+    phases = experiment.model.phases(stage_at(experiment.model, 0))
+    return math.lcm(*(phase.every for phase in phases)) + 3
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """The smoke run to its end, and how many steps it compiled."""
+    experiment = smoke(recipe, steps=steps_needed(RECIPES[recipe]), seed=11)
+    before = compiling.compilations()
+    return ig.fit(experiment, tmp_path_factory.mktemp("runs") / recipe, quiet=True), compiling.compilations() - before
+
+
+@pytest.fixture(scope="module")
+def resuming(root):
+    """Goes on with the run in a folder, in a process that has begun none; returns what it said."""
+    command = [sys.executable, root / "tests" / "resuming.py"]
+    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def go_on(folder):
+            process.stdin.write(json.dumps([str(folder), jax.config.read("jax_disable_most_optimizations")]) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield go_on
+        process.stdin.close()
+
+
+# --- one recipe for each mechanism -----------------------------------------------------------------------------------
+
+
+def test_losses_are_finite_and_what_is_trained_moves(finished):
+    run, _ = finished
+    lines = [json.loads(line) for line in (run.workdir / "metrics.jsonl").read_text().splitlines()]
+    losses = [value for line in lines for metric, value in line.items() if metric.endswith("/loss")]
+    assert losses and all(np.isfinite(losses))
+    before = jax.device_get(ig.Program(run.experiment).init()).params
+    for network, params in jax.device_get(run.state.params).items():
+        for (path, old), new in zip(jax.tree.leaves_with_path(before[network]), jax.tree.leaves(params), strict=True):
+            name = jax.tree_util.keystr(path)
+            if name.endswith("['key']['bias']"):
+                continue  # adds the same to all logits of a query, of which softmax sees nothing
+            moved = not np.array_equal(old, new)
+            assert moved == (network in run.experiment.optim), f"{network}{name}"
+
+
+@pytest.mark.slow
+def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(finished, resuming, tmp_path):
+    run, _ = finished
+    stopped = tmp_path / "stopped"
+    shutil.copytree(run.workdir, stopped)
+    for checkpoint in (stopped / "checkpoints").iterdir():
+        if checkpoint.name != "2":  # as a run that was killed after its second step leaves it
+            shutil.rmtree(checkpoint)
+    said = resuming(stopped)
+    assert "resumed at step 2" in said and "Traceback" not in said, said
+    resumed = ig.load(stopped)
+    assert resumed.experiment == run.experiment and resumed.step == run.experiment.steps
+    pairs = zip(jax.tree.leaves_with_path(resumed.state), jax.tree.leaves(run.state), strict=True)
+    for (path, a), b in pairs:
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), jax.tree_util.keystr(path)
+
+
+@pytest.mark.slow
+def test_one_device_equals_eight(finished):
+    run, _ = finished
+    one = jax.device_get(ig.load(run.workdir, step=4).state)
+    program = ig.Program(dataclasses.replace(run.experiment, mesh=MeshShape(4, 2)))
+    many = program.init()
+    for step in range(4):
+        many, _ = program.advance(many, step, program.batch(step))
+    many = jax.device_get(many)
+    for (path, a), b in zip(jax.tree.leaves_with_path(one.params), jax.tree.leaves(many.params), strict=True):
+        assert np.abs(a - b).max() < 2e-7 * max(1, np.abs(a).max()), jax.tree_util.keystr(path)
+
+
+def test_a_step_is_compiled_once_for_each_stage_and_due(finished):
+    run, compiled = finished
+    model = run.experiment.model
+    stages = [stage_at(model, step) for step in range(run.experiment.steps)]
+    assert compiled <= len({(stage, due_at(model.phases(stage), step)) for step, stage in enumerate(stages)})
+
+
+@pytest.mark.slow
+@pytest.mark.of(DRAWING)
+def test_samples_are_images_and_follow_their_key(finished):
+    """As many as in the grids of the run, for which the sampler is compiled already. Latents are in no range."""
+    run, _ = finished
+    labels, _, n = rows_of_grid(run.experiment)
+    images = run.sample(n, labels)
+    assert images.shape == (n, *sample_shape(run.experiment.model)) and images.dtype == kept(run.experiment.model)
+    np.testing.assert_array_equal(images, run.sample(n, labels))
+    assert not np.array_equal(images, run.sample(n, labels, seed=1))
+    given = label_conditions(None if labels is None else labels[:2])
+    given = filled_from_data(given, run.experiment.model, run.experiment.data.open, 2, seed=0)
+    draw = compiling.jit(lambda nets, key, given: run.experiment.model.sample(nets, key, 2, images_to_float(given)))
+    raw = draw(run.nets, jax.random.key(0), given)
+    assert raw.dtype == np.float32 and np.isfinite(raw).all()
+    assert float(abs(raw).max()) <= 1.0 or not space_of(run.experiment.model).draws_images
+
+
+def kept(model):
+    """What samples are kept as: images at 8 bits, latents as they are."""
+    return np.uint8 if space_of(model).draws_images else np.float32
+
+
+# --- recipes that differ from these in numbers -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in TRACED])
+def traced(request):
+    """The program of a recipe, of which nothing is compiled but the way to its data."""
+    yield ig.Program(smoke(request.param, steps=steps_needed(RECIPES[request.param])))
+    compiling.forget()
+
+
+def test_traced_steps_change_what_they_train_and_nothing_else(traced):
+    """Each (stage, due) gives a loss a phase, and the state as it was in shapes and dtypes, a step further.
+
+    An array that a step leaves alone is the same variable of its program before and after, so what moves is known.
+    """
+    model, moved = traced.experiment.model, {}
+    stages = {stage_at(model, step): step for step in reversed(range(traced.experiment.steps))}
+    for stage, begin in stages.items():
+        for due, step in due_steps(model, begin, traced.experiment.steps).items():
+            state, changed, after, metrics = trace(traced, stage, due, step)
+            assert types(after) == types(state)
+            assert {f"{name}/loss" for name in due} <= set(metrics)
+            assert {(a.shape, a.dtype) for a in metrics.values()} == {((), np.dtype("float32"))}
+            trains = {name for phase in model.phases(stage) if phase.name in due for name in phase.trains}
+            for network, arrays in changed.items():
+                assert network in trains or not any(arrays.values()), network
+                moved[network] = {path: has or moved.get(network, {}).get(path, False) for path, has in arrays.items()}
+    for network, arrays in moved.items():
+        assert set(arrays.values()) == {network in traced.experiment.optim}, (network, arrays)
+
+
+def types(tree):
+    return jax.tree.map(lambda a: (a.shape, a.dtype), tree)
+
+
+def trace(program, stage, due, step):
+    """(state, network -> parameter -> whether a step changes it, the state after it, its metrics), by shapes alone."""
+    state = program.abstract_state(step + 1)
+    step = functools.partial(train_step, program.spec, stage, due)
+    jaxpr, (after, metrics) = jax.make_jaxpr(step, return_shape=True)(state, program.batch(0), program.constants)
+    before = jax.tree.unflatten(jax.tree.structure(state), jaxpr.jaxpr.invars[: len(jax.tree.leaves(state))])
+    then = jax.tree.unflatten(jax.tree.structure(state), jaxpr.jaxpr.outvars[: len(jax.tree.leaves(state))])
+    changed = {
+        network: {
+            jax.tree_util.keystr(path): old is not new
+            for (path, old), new in zip(
+                jax.tree.leaves_with_path(params), jax.tree.leaves(then.params[network]), strict=True
+            )
+        }
+        for network, params in before.params.items()
+    }
+    return state, changed, after, metrics
+
+
+def test_traced_samplers_draw_images(traced):
+    model, state = traced.experiment.model, traced.abstract_state(traced.experiment.steps)
+    if not isinstance(model, Generative):
+        pytest.skip("draws no images")
+    labels, _, n = rows_of_grid(traced.experiment)
+    nets = networks(state, traced.spec.average)
+    given = filled_from_data(label_conditions(labels), model, lambda: traced.dataset, n, seed=0)
+    draw, chunk = drawing(model, nets, n, given, chunk=256)
+    images, finite = draw.eval_shape(nets, np.uint32(0), np.uint32(0), rows_at(given, 0, chunk))
+    assert images.shape == (chunk, *sample_shape(model)) and images.dtype == kept(model) and len(finite) == chunk
+
+
+# --- all recipes, at full size ---------------------------------------------------------------------------------------
+
+PUBLISHED = json.loads((pathlib.Path(__file__).parents[1] / "reference" / "published_counts.json").read_text())
+
+
+@pytest.mark.parametrize("recipe", [quick(name) for name in NAMES])
+def test_full_size_parameter_counts_are_the_published_ones(recipe):
+    experiment = importlib.import_module(f"experiments.{recipe}").experiment
+    state = abstract_state(experiment, model_row_shapes(experiment), MeshShape(data=1).build(), 0)
+    counts = {network: found["count"] for network, found in parameter_summary(state).items()}
+    assert all(count > 0 for count in counts.values())
+    for network, published in PUBLISHED.get(recipe, {}).items():
+        assert counts[network] == published
+
+
+# --- which are trained -----------------------------------------------------------------------------------------------
+
+
+def test_a_recipe_of_every_class_in_every_place_is_trained():
+    made_of = {name: parts(recipe) for name, recipe in RECIPES.items()}
+    trained = frozenset().union(*(made_of[name] for name in TRAINED))
+    assert all(made_of[name] <= trained for name in NAMES) and set(FAST) <= set(TRAINED) < set(NAMES)
+    models = {type(recipe.model) for recipe in RECIPES.values()}
+    assert models == {type(RECIPES[name].model) for name in TRAINED}
+
+
+def test_parts_tell_classes_and_what_is_absent_but_not_numbers():
+    recipe = RECIPES["dcgan_mnist"]
+    assert parts(recipe) == parts(ig.override(recipe, {"batch_size": 4, "optim.generator.lr": 1.0, "steps": 7}))
+    assert parts(recipe) != parts(dataclasses.replace(recipe, microbatches=2))
+    assert parts(recipe) != parts(dataclasses.replace(recipe, clip_norm=1.0 if recipe.clip_norm is None else None))
+    assert parts(recipe) != parts(dataclasses.replace(recipe, optim={**recipe.optim, "generator": SGD(0.1)}))
+    model = dataclasses.replace(recipe.model, objective=Wasserstein())
+    assert parts(dataclasses.replace(recipe, model=model)) - parts(recipe) >= {
+        ("DCGAN", "DCGAN", "objective", "Wasserstein")
+    }
+
+
+def test_a_recipe_is_chosen_for_what_no_other_has():
+    made_of = {"a": {1, 2}, "b": {1, 2}, "c": {1, 2, 3}, "d": {4}}
+    assert chosen({name: frozenset(found) for name, found in made_of.items()}) == ("c", "d")
+    assert chosen({name: frozenset(found) for name, found in made_of.items()}, ["b"]) == ("b", "c", "d")
