@@ -105,7 +105,7 @@ class Stages:
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Raises ValueError where these are not the stages of images of that shape."""
         if not len(self.widths) == len(self.groups) == len(self.blocks) >= 1:
-            raise ValueError(f"widths={self.widths}, groups={self.groups}, blocks={self.blocks}: one of each per stage")
+            raise ValueError(f"widths={self.widths}, groups={self.groups}, blocks={self.blocks}: one of each a stage")
         if any(width % groups for width, groups in zip(self.widths, self.groups, strict=True)):
             raise ValueError(f"widths={self.widths} are not divisible by groups={self.groups}")
         size = BASE * 2 ** (len(self.widths) - 1)
