@@ -25,8 +25,7 @@ def denoising_model(model: Any) -> Denoising:
     """Returns `model` itself. Raises ValueError where it has no denoiser."""
     if not isinstance(model, Denoising):
         raise ValueError(
-            f"a {type(model).__name__} has no denoiser, so it cannot edit images: use a run of a "
-            "diffusion model"
+            f"a {type(model).__name__} has no denoiser, so it cannot edit images: use a run of a diffusion model"
         )
     return model
 
