@@ -131,11 +131,11 @@ class RePaint:
 
 
 def invert(denoise: Denoise, sigmas: Levels, image: Samples) -> Samples:
-    """Finds the noise from which `Euler` would make `image` at these levels: DDIM's inversion (Song et al. 2020, 4.3).
+    """Finds the noise that `Euler` would turn into `image` at these levels: DDIM's inversion (Song et al. 2020).
 
-    It takes Euler's steps the other way, from the last level above 0 to `sigmas[0]`, each with the slope where it
-    starts; the image is taken to be at that last level. It is exact in the limit of many steps. Raises ValueError where
-    fewer than two levels are above 0.
+    This is section 4.3 of that paper: Euler's steps the other way, from the last level above 0 to `sigmas[0]`, each
+    with the slope where it starts; the image is taken to be at that last level. It is exact in the limit of many steps.
+    Raises ValueError where fewer than two levels are above 0.
     """
     levels = check_levels("invert", sigmas)
     _check_flow(levels)

@@ -1,4 +1,4 @@
-"""Conditional GAN (Mirza & Osindero 2014, arXiv 1411.1784): both players are told the class, beside their input.
+"""Conditional GAN (Mirza & Osindero 2014, arXiv 1411.1784): both networks see the class beside their input.
 
 The paper's networks are fully connected: `MLPGenerator` and `MLPDiscriminator`. The default ones are DCGAN's (Radford
 et al. 2016, arXiv 1511.06434), with a learnt embedding of the class joined to their inputs: a vector to the latent, and

@@ -24,7 +24,7 @@ Logits = Float[Array, " b"]
 
 @runtime_checkable
 class Objective(Protocol):
-    """What GANs ask of an objective."""
+    """An objective, as GANs use it."""
 
     @property
     def pairs(self) -> bool:
@@ -135,7 +135,7 @@ class Wasserstein:
 class RelativisticPairing:
     """RpGAN: compares each generated image with the real one in its row (Jolicoeur-Martineau 2018, arXiv 1807.00734).
 
-    With f = log sigmoid, as R3GAN has it (Huang et al. 2024, arXiv 2501.05441, Eq. 2).
+    Its f is log sigmoid, as in R3GAN (Huang et al. 2024, arXiv 2501.05441, Eq. 2).
     """
 
     pairs: ClassVar[bool] = True

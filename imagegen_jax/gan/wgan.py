@@ -41,7 +41,7 @@ from imagegen_jax.nn.strided import pyramid
 
 
 class Penalty(Protocol):
-    """What a WGAN adds to the loss of its critic."""
+    """A penalty that a WGAN adds to the loss of its critic."""
 
     def __call__(self, critic: Critic, real: Image, fake: Image, keys: PRNGKeys) -> Scalar:
         """Returns the penalty, its weight included."""

@@ -1,4 +1,4 @@
-"""What SNGAN, SAGAN and BigGAN share: the discriminator's use of the label, and self-attention in both networks."""
+"""Parts that SNGAN, SAGAN and BigGAN share: the discriminator's use of the label, and self-attention."""
 
 from __future__ import annotations
 

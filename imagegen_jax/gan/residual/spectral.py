@@ -4,8 +4,8 @@ W_SN = W / sigma(W)   (Eq. 8), with sigma = u^T W v. Each training step makes on
 vectors u and v of the step before (Algorithm 1), in the order of torch's `parametrizations.spectral_norm`. A kernel
 [... inputs outputs] is the matrix W [outputs, all the rest]. Gradients go through W in sigma, not through u and v.
 
-The vectors are a linen collection of their own, "spectral". A call makes an iteration where that
-collection is mutable, and only there, so that a loss says by `mutable` whether it trains this network:
+The vectors are a linen collection of their own, "spectral". A call makes an iteration where that collection
+is mutable, and only there, so that a loss says by `mutable` whether it trains this network:
 
     logits, stats = network.apply(variables, images, mutable=["spectral"])    # iterates; carry stats
     logits = network.apply(variables, images)                                 # divides by u^T W v

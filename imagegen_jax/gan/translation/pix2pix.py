@@ -113,7 +113,7 @@ class Pix2Pix:
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns the condition "source", from which images are made: it has their height and width."""
+        """Returns the condition that images are made from: "source", with their height and width."""
         return {"source": jax.ShapeDtypeStruct((*self.image_shape[:2], self.source_channels), np.uint8)}
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:

@@ -1,4 +1,4 @@
-"""Features cut into blocks of rows, and tiles of pairs, from which metrics compute distances, in float64.
+"""Features cut into blocks of rows, and tiles of pairs that metrics compute distances on, in float64.
 
 Distances are small differences of large sums, which get lost in float32 and in the even shorter products of some
 accelerators. A function of tiles is written once, for NumPy's arrays and jax's alike (`__array_namespace__`); a `Place`

@@ -94,7 +94,7 @@ def load(tower: Literal["alex", "vgg"], tower_path: str | pathlib.Path, heads_pa
     """Makes LPIPS from files, each an `.npz` or a state dict of torch's.
 
     Args:
-      tower: "alex", with which the paper evaluates, or "vgg", the better loss.
+      tower: "alex", the paper's choice for evaluation, or "vgg", the better loss.
       tower_path: torchvision's AlexNet or VGG-16 ("features.0.weight", ...).
       heads_path: version 0.1's linear heads ("lin0.model.1.weight", ...), from richzhang/PerceptualSimilarity.
 

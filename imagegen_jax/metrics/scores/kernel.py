@@ -83,7 +83,8 @@ def gaussian_mmd(
     """CMMD (Jayasumana et al. 2024, Eq. 4): `scale` times the squared MMD by exp(-|x - y|^2 / (2 sigma^2)).
 
     Embeddings are [N d] and [M d]; the paper's are CLIP's. The estimate is biased, with the diagonals, as in the
-    authors' code, and never below zero. Raises ValueError for NaN, different widths, fewer than two samples, sigma <= 0.
+    authors' code, and never below zero. Raises ValueError for NaN, different widths, fewer than two samples and
+    sigma <= 0.
     """
     x, y = checked_pair(features, reference, ("features", "reference"))
     check_number(sigma, "sigma, the kernel's width, which is 10 in the paper", 0, above=True)
