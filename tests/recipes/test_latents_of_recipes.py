@@ -108,7 +108,7 @@ def test_options_of_before(capsys):
     assert parse_overrides(recipe, one, "train").model.space == Latents(0.2)
     of_channels = ["--model.space", "latents", "--model.space.scale", "1", "2", "3", "4", "--model.space.shift", "0.5"]
     assert parse_overrides(recipe, of_channels, "train").model.space == Latents((1.0, 2.0, 3.0, 4.0), 0.5)
-    with pytest.raises(ValueError, match="space.scale=0: must be above 0"):
+    with pytest.raises(ValueError, match="space.scale=0.0: must be above 0"):
         ig.override(recipe, {"model.gain": 0})
 
 

@@ -237,7 +237,7 @@ def test_guidances_are_options_and_are_stored():
     within = GuidanceInterval(of=Projected())
     assert override(model, {"guidance": GuidanceInterval(), "guidance.of": Projected()}).guidance == within
     assert from_dict(to_dict(nested)) == nested
-    assert from_dict({"class": "imagegen_jax.diffusion.guidance.fields:Interval", "low": 0.3}) == GuidanceInterval(0.3)
+    assert from_dict({"class": "imagegen_jax.diffusion.guidances:Interval", "low": 0.3}) == GuidanceInterval(0.3)
     with pytest.raises(SystemExit, match="it can be ClassifierFree, CFGZeroStar, Projected, GuidanceInterval"):
         parse_overrides(model, ["--guidance", "plain"], "sample")
 
