@@ -29,11 +29,11 @@ _CHOICE = "__choice"  # ends the name of an option that takes a class, which sta
 
 
 def override(node: T, changes: Mapping[str, Any]) -> T:
-    """`node` with other values at some dotted paths, e.g. {"steps": 10, "optim.generator.lr": 1e-4}.
+    """Returns `node` with other values at some dotted paths, e.g. {"steps": 10, "optim.generator.lr": 1e-4}.
 
     A dataclass may be replaced whole ("data": Digits()) and then changed further. A name of an earlier version stands
-    for what has its place (`core.config.old_names`). Raises ValueError for a name that does not exist and TypeError for
-    a value of the wrong type.
+    for what has taken its place (`core.config.old_names`). Raises ValueError for a name that does not exist and
+    TypeError for a value of the wrong type.
     """
     for path, value in changes.items():
         node = _replaced(node, path.split("."), value, path)
@@ -48,7 +48,7 @@ def _replaced(node: Any, parts: Sequence[str], value: Any, path: str) -> Any:
     if not dataclasses.is_dataclass(node):
         raise ValueError(f"{path}: {type(node).__name__} {node!r} has no fields, so no {head!r}")
     names = [field.name for field in fields_of(node)]
-    if head not in names and (now := _of_earlier(node, head, rest, value, path)) is not None:
+    if head not in names and (now := _with_old_name(node, head, rest, value, path)) is not None:
         return now
     _check_name(head, names, path)
     if rest:
@@ -59,8 +59,8 @@ def _replaced(node: Any, parts: Sequence[str], value: Any, path: str) -> Any:
     return _rebuilt(node, {head: value})
 
 
-def _of_earlier(node: Any, head: str, rest: Sequence[str], value: Any, path: str) -> Any:
-    """`node` changed as `path` with an old name at its `head` says; None where the node never had such a name."""
+def _with_old_name(node: Any, head: str, rest: Sequence[str], value: Any, path: str) -> Any:
+    """Returns `node` changed at a `path` with an old name at its `head`; None where it never had such a name."""
     before = path.removesuffix(".".join([head, *rest]))
     name = old_names.renamed(node, head)
     if name != head:
@@ -118,7 +118,7 @@ def _plain(hint: Any) -> str:
 def parse_overrides(
     node: T, arguments: Sequence[str], prog: str, description: str = "", prefix: Sequence[str] = ()
 ) -> T:
-    """`node` changed as options such as `--model.sampler.steps 50` say; exits with a message where they are wrong.
+    """Returns `node` changed by options such as `--model.sampler.steps 50`; exits with a message where they are wrong.
 
     Every plain value below `node` is an option with its type, default and comment in `--help`. An option named after
     a dataclass takes the name of another that its annotation allows: `--model.sampler DDIM`. A mapping of texts takes
@@ -133,9 +133,10 @@ def parse_overrides(
 
 
 def _take_texts(node: Any, arguments: list[str]) -> tuple[Any, list[str]]:
-    """Takes options that set an item of a mapping of texts, new or not, such as `--pretrained.judge runs/a`.
+    """Applies options that set an item of a mapping of texts, new or not, such as `--pretrained.judge runs/a`.
 
-    Ends the process where such an option lacks the item's name or its value.
+    Returns the changed node and the other options. Ends the process where such an option lacks the item's name or its
+    value.
     """
     texts = [name for name, hint in _hints(type(node)).items() if _may_hold_texts(hint)]
     rest: list[str] = []
@@ -159,9 +160,10 @@ def _may_hold_texts(hint: Any) -> bool:
 
 
 def _choose_classes(node: Any, arguments: list[str], prefix: list[str]) -> tuple[Any, list[str]]:
-    """Takes the options, below `prefix`, that replace a dataclass by another or by a number out of the arguments.
+    """Applies the options below `prefix` that replace a dataclass by another or by a number.
 
-    So it does with those of an earlier version whose values have changed too; a renamed one becomes today's.
+    Applies those of an earlier version whose values have changed as well; an option that was only renamed gets today's
+    name. Returns the changed node and the other options.
     """
     rest: list[str] = []
     while arguments:
@@ -193,7 +195,7 @@ def _values(arguments: Sequence[str]) -> list[str]:
 
 
 def _options(node: Any, parts: Sequence[str]) -> tuple[Options, Any]:
-    """What can be named for the field at a path, and what it holds now; no names where it takes plain values alone."""
+    """Returns what can be named for the field at a path, and its value; no names where it takes plain values alone."""
     hint: Any = None
     for part in parts:
         if isinstance(node, Mapping) and part in node:
@@ -206,7 +208,11 @@ def _options(node: Any, parts: Sequence[str]) -> tuple[Options, Any]:
 
 
 def _chosen(option: str, given: str, options: Options, current: Any) -> Any:
-    """The default of a class, or a number. A schedule that wants a peak alone gets the number there was before."""
+    """Makes the value that an option names: a class with its defaults, or a number.
+
+    A schedule that has no default for its peak alone takes the number that was there before. Ends the process for
+    anything else.
+    """
     name = options.find(given)
     if name is None and options.number:
         with contextlib.suppress(ValueError):
@@ -227,15 +233,15 @@ def _chosen(option: str, given: str, options: Options, current: Any) -> Any:
     return cls()
 
 
-def _mirror(node: Any, prefix: Sequence[str] = (), whole: Any = None) -> Any:
-    """A dataclass type with the plain values of `node` as fields and defaults, for tyro to make options of.
+def _mirror(node: Any, prefix: Sequence[str] = (), own_hint: Any = None) -> Any:
+    """Makes a dataclass type with the plain values of `node` as fields and defaults, for tyro to make options of.
 
-    `whole` is the annotation of `node`, for a mapping.
+    `own_hint` is the annotation of `node` itself, which a mapping needs.
     """
     import tyro
 
     fields: list[Any] = []
-    for name, value, hint, comment in _members(node, whole):
+    for name, value, hint, comment in _members(node, own_hint):
         if prefix and name != prefix[0]:
             continue
         options = options_of(hint)
@@ -253,10 +259,13 @@ def _mirror(node: Any, prefix: Sequence[str] = (), whole: Any = None) -> Any:
     return dataclasses.make_dataclass(type(node).__name__, fields, frozen=True)
 
 
-def _members(node: Any, whole: Any) -> list[tuple[str, Any, Any, str]]:
-    """(name, value, annotation, comment) of each field of a dataclass, or item of a mapping, annotated as a `whole`."""
+def _members(node: Any, own_hint: Any) -> list[tuple[str, Any, Any, str]]:
+    """Lists (name, value, annotation, comment) of each field of a dataclass or item of a mapping.
+
+    `own_hint` is the annotation of `node` itself.
+    """
     if isinstance(node, Mapping):
-        return [(name, value, item_of(whole), "") for name, value in node.items()]
+        return [(name, value, item_of(own_hint), "") for name, value in node.items()]
     hints, comments = _hints(type(node), extras=True), _comments(type(node))
     return [(f.name, getattr(node, f.name), hints[f.name], comments.get(f.name, "")) for f in fields_of(node)]
 
@@ -270,7 +279,7 @@ def _holds_dataclasses(value: Any) -> bool:
 
 
 def _narrow(hint: Any, value: Any) -> Any:
-    """An annotation without the alternatives that are no plain values."""
+    """Returns an annotation without the alternatives that are no plain values."""
     if hint is Any:
         return type(value)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
@@ -282,7 +291,7 @@ def _narrow(hint: Any, value: Any) -> Any:
 
 
 def _comments(cls: type) -> dict[str, str]:
-    """Field -> the comment on its line, which becomes its help text."""
+    """Returns the comment on the line of each field, by its name; it becomes the option's help."""
     try:
         source = inspect.getsource(cls)
     except (OSError, TypeError):
@@ -291,7 +300,7 @@ def _comments(cls: type) -> dict[str, str]:
 
 
 def _changed(node: Any, flags: Any, path: str = "") -> list[tuple[str, Any]]:
-    """(dotted path, new value) wherever parsed options differ from the value they were made from."""
+    """Lists (dotted path, new value) wherever parsed options differ from the value that they were made from."""
     found: list[tuple[str, Any]] = []
     for field in dataclasses.fields(flags):
         if field.name.endswith(_CHOICE):

@@ -17,9 +17,8 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent
 def import_target(target: str, remedy: str = "give a dotted name or the path of a .py file") -> ModuleType:
     """Imports the module of a dotted name or of the path of a .py file.
 
-    `remedy` is said of a dotted name that there is no module of.
-
-    Raises ValueError where there is none, and where it fails as it is imported: names file, line and reason.
+    Raises ValueError where there is none, with `remedy` for a dotted name, and where it fails as it is imported, with
+    file, line and reason.
     """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -57,7 +56,7 @@ def _import_file(path: pathlib.Path) -> ModuleType:
 
 
 def _import_error(target: str, error: BaseException) -> ValueError:
-    """What went wrong in a module, and where: the last line of its own, not of a library that it called."""
+    """Makes an error that says what went wrong in a module, and in which line of its own, not of a library's."""
     if isinstance(error, SyntaxError):
         return ValueError(f"{error.filename or target}, line {error.lineno}: {type(error).__name__}: {error.msg}")
     libraries = ("<frozen", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(PACKAGE))
