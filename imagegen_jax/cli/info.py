@@ -16,7 +16,7 @@ from imagegen_jax.cli.common.unused import without_each
 from imagegen_jax.core import program
 from imagegen_jax.core import run_folder as folder
 from imagegen_jax.core.arrays.shard import MeshShape
-from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.experiment import Experiment, Rows, model_row_shapes
 from imagegen_jax.core.reporting import summary
 from imagegen_jax.core.state import State

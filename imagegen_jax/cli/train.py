@@ -17,7 +17,8 @@ from imagegen_jax.cli.common.command import Command, from_options
 from imagegen_jax.cli.common.data_options import add_set_options, add_source_options
 from imagegen_jax.cli.common.errors import readable_errors
 from imagegen_jax.cli.common.targets import experiment_of, import_target
-from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.run import Run
 from imagegen_jax.data.remedy import remedies_spelled, within

@@ -71,7 +71,7 @@ class StyleBased(FromLatents, Protocol):
 class Denoising(Protocol):
     """A model that draws by a denoiser, so that its images can be guided, edited and restored.
 
-    Path and denoiser work on what the model's space makes of data (`core.arrays.space`); of pixels it makes nothing else.
+    Path and denoiser work on what the model's space makes of data (`core.arrays.space`): pixels stay as they are.
     """
 
     @property

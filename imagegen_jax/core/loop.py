@@ -26,10 +26,9 @@ from imagegen_jax.core.files.claim import claimed
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.reporting.health import Watch
 from imagegen_jax.core.reporting.log import Progress, environment, write_json
-from imagegen_jax.core.reporting.metrics_log import MetricsLog, writing
 from imagegen_jax.core.reporting.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.reporting.run_log import RunLog
 from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.core.samples import draw_grid, rows_of_grid
 from imagegen_jax.core.state import State
@@ -80,10 +79,10 @@ class LiveRun:
         self.first, self.progress, self.quiet = jax.process_index() == 0, progress, quiet
         self.measure: Measurement | None = None
         self.snapshots = Checkpoints(workdir / "snapshots") if power_averages(self.experiment) else None
-        self.log: MetricsLog | None = None
-        self.pending, self.watch = PendingMetrics(), Watch()
+        self.pending = PendingMetrics()
         self.doing = ""  # for who asks it to stop
         self.checkpoints = self._open_checkpoints()
+        self.log = RunLog(workdir, progress, self._kept)
 
     def _open_checkpoints(self) -> Checkpoints:
         best = None
@@ -94,6 +93,12 @@ class LiveRun:
             best = self.measure.best
         frozen = frozen_sources(self.experiment)
         return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best, frozen)
+
+    def _kept(self) -> str:
+        """Says which checkpoint is the newest, after the one that may be under way."""
+        with contextlib.suppress(Exception):  # the disk may be full for it, too
+            self.checkpoints.wait()
+        return self.checkpoints.newest()
 
     def start(self) -> State:
         """Returns the state to go on from, the newest good checkpoint's or a fresh one; compiles steps meanwhile."""
@@ -131,31 +136,16 @@ class LiveRun:
         self.program.compile_stage(step, show)
 
     def open_files(self, state: State, changed: folders.Changes) -> None:
-        """Writes the files that describe the run, and opens its log; says which lines of the log are damaged."""
+        """Writes the files that describe the run, and opens its log."""
         if not self.first:
             return
         step = int(state.step)
-        with self.writing("the log", step):
+        with self.log.writing("the log", step):
             best = self.measure.best if self.measure else None
             folders.store(self.workdir, self.experiment, changed, self.program.dataset, best)
             write_json(self.workdir / "environment.json", environment())
             write_json(self.workdir / "parameters.json", parameter_summary(state))
-            self.log = MetricsLog(self.workdir, step)
-        if damaged := self.log.damaged:
-            which = ", ".join(map(str, damaged[:10])) + (", ..." if len(damaged) > 10 else "")
-            self.progress.say(f"metrics.jsonl: {len(damaged)} damaged lines were dropped (number {which})")
-        for line in self.log.lines:
-            self.watch.look(line["step"], line)  # a warning that was given is not given again
-
-    def writing(self, what: str, step: int) -> AbstractContextManager[None]:
-        """Adds to an OSError what could not be written, and what is kept."""
-
-        def kept() -> str:
-            with contextlib.suppress(Exception):  # the disk may be full for it, too
-                self.checkpoints.wait()
-            return self.checkpoints.newest()
-
-        return writing(self.workdir, what, step, kept)
+            self.log.open(step)
 
     def to_the_end(self, state: State) -> State:
         """Trains to the last step, saves, and returns the state."""
@@ -226,17 +216,9 @@ class LiveRun:
         """Writes the means of all metrics up to a step; raises NonFiniteError where one is not finite."""
         means = self.pending.take(step, self.experiment.batch_size)
         if means:
-            self.write_line(step, means)
+            self.log.write_line(step, means)
             rate = means["images_per_second"]
             self.progress.update(step, rate, rate / self.experiment.batch_size, means)
-
-    def write_line(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes a line of metrics, and a warning for each that is beyond its limit."""
-        if self.log:
-            with self.writing("its line of metrics", step):
-                self.log.write(step, metrics)
-        for warning in self.watch.look(step, metrics):
-            self.progress.say(f"warning: {warning}")
 
     def _evaluation_due(self, step: int) -> bool:
         if self.measure is None:
@@ -258,7 +240,7 @@ class LiveRun:
             self.progress.say(f"warning: no evaluation of step {step:,}: {error}")
             self.pending.restart(step)
             return {}
-        self.write_line(step, {f"evaluation/{name}": score for name, score in scores.items()})
+        self.log.write_line(step, {f"evaluation/{name}": score for name, score in scores.items()})
         self.progress.say(f"step {step:,}: " + "  ".join(f"{name} {score:.4g}" for name, score in scores.items()))
         self.pending.restart(step)
         return scores
@@ -286,11 +268,11 @@ class LiveRun:
             self.progress.say(f"warning: no samples of step {step:,}: {error}")
             self.pending.restart(step)
             return
-        self.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
-        if self.log:
-            with self.writing("the picture of samples", step):
+        self.log.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
+        if self.log.is_open:
+            with self.log.writing("the picture of samples", step):
                 write_png(self.workdir / "samples" / f"{step:08d}.png", picture)
-                self.log.image(step, picture)
+                self.log.write_image(step, picture)
         self.pending.restart(step)
 
     def __enter__(self) -> LiveRun:

@@ -14,7 +14,7 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package; or latents (`core.arrays.space`)
-Batch = Mapping[str, Array]  # "image", and where the data have them "label", "tokens", "source", "mask"; rows lead
+Batch = Mapping[str, Array]  # "image", and where the data have them "label", "tokens", "source", "mask"; rows first
 Scalar = Float[Array, ""]
 Variables = Mapping[str, Any]  # the linen collections of one network: "params", "batch_stats", ...
 Nets = Mapping[str, Variables]  # network name -> its collections; "params" may be absent

@@ -19,8 +19,8 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
 from imagegen_jax.core.arrays.shard import mesh_of
 from imagegen_jax.core.capabilities import Denoising, SetsGuidance
+from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.given import check_labels
-from imagegen_jax.core.config.override import parse_overrides
 from imagegen_jax.core.drawing.draw import GUIDANCE
 from imagegen_jax.core.experiment import Experiment, model_row_shapes
 from imagegen_jax.core.model import Model, optional_conditions

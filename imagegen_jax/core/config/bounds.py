@@ -11,7 +11,6 @@ range must be finite, and infinite only where that is the field's default.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import typing
@@ -21,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from imagegen_jax.core.config.given import LARGEST, SEEDS, Range, check_integer, digits
-from imagegen_jax.core.config.serial import fields_of
+from imagegen_jax.core.config.serial import fields_of, has_fields
 
 Count = Annotated[int, Range(1, LARGEST)]
 Natural = Annotated[int, Range(0, LARGEST)]
@@ -79,8 +78,9 @@ _WORDS = {int: "an integer", float: "a number", str: "a text", bool: "true or fa
 def _check(value: Any, hint: Any, path: str, outer: Range | None, default: Any) -> None:
     """Checks a value and all below it; `outer` is its field's range, which a schedule's numbers have too."""
     found = _range_of(hint) or outer
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        hints = _hints(type(value))
+    if has_fields(value):
+        cls: type = type(value)
+        hints = _hints(cls)
         for field in fields_of(value):
             hint = hints.get(field.name, Any)
             inner = None if _is_whole(hint) else found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imagegen_jax.core.config.serial import fields_of, upgraded
+from imagegen_jax.core.config.serial import fields_of, has_fields, upgraded
 
 
 def upgrade(node: Any, name: str, value: Any) -> dict[str, Any] | None:
@@ -49,7 +48,7 @@ def current_parts(node: Any, parts: Sequence[str]) -> list[str]:
     """Returns a path below `node` with today's names in place of those fields that were only renamed."""
     found: list[str] = []
     for part in parts:
-        found.append(renamed(node, part) if _has_fields(node) else part)
+        found.append(renamed(node, part) if has_fields(node) else part)
         node = _member(node, found[-1])
     return found
 
@@ -59,17 +58,13 @@ def is_old(node: Any, parts: Sequence[str]) -> bool:
     for part in parts[:-1]:
         node = _member(node, part)
     try:
-        return _has_fields(node) and upgrade(node, parts[-1], None) is not None
+        return has_fields(node) and upgrade(node, parts[-1], None) is not None
     except Exception:  # of a class that looks at the value
         return True
 
 
-def _has_fields(node: Any) -> bool:
-    return dataclasses.is_dataclass(node) and not isinstance(node, type)
-
-
 def _member(node: Any, name: str) -> Any:
-    return node.get(name) if isinstance(node, Mapping) else getattr(node, name, None) if _has_fields(node) else None
+    return node.get(name) if isinstance(node, Mapping) else getattr(node, name, None) if has_fields(node) else None
 
 
 def read(words: Sequence[str]) -> Any:

@@ -27,12 +27,17 @@ def fields_of(node: Any) -> list[dataclasses.Field[Any]]:
     return [field for field in dataclasses.fields(node) if field.init and field.name not in own]
 
 
+def has_fields(value: Any) -> bool:
+    """Tells whether a value is a dataclass's, and not a dataclass itself."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
 def to_dict(node: Any, where: str = "experiment") -> Any:
     """Turns a value made of dataclasses, mappings, tuples and plain values into what JSON can hold.
 
     Raises TypeError, naming the place, where it holds something else, such as an array or a function.
     """
-    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+    if has_fields(node):
         return {"class": _tag(type(node))} | {
             f.name: to_dict(getattr(node, f.name), f"{where}.{f.name}") for f in fields_of(node)
         }
@@ -144,7 +149,7 @@ def _renewed(tree: Any, known: Mapping[str, type]) -> Any:
 
 def _classes_in(node: Any) -> Iterator[tuple[str, type]]:
     """Yields ("module:Class", class) for each dataclass in a value."""
-    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+    if has_fields(node):
         yield _tag(type(node)), type(node)
         for field in fields_of(node):
             yield from _classes_in(getattr(node, field.name))

@@ -11,7 +11,7 @@ import sysconfig
 import traceback
 from types import ModuleType
 
-PACKAGE = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = pathlib.Path(__file__).resolve().parents[2]
 
 
 def import_target(target: str, remedy: str = "give a dotted name or the path of a .py file") -> ModuleType:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
+from imagegen_jax import moved
 from imagegen_jax.core.config.bounds import Count, NonNegative, Positive
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.process.denoiser import Denoise
@@ -23,6 +24,8 @@ from imagegen_jax.diffusion.sampling.solver import (
     scan,
     velocity,
 )
+
+__getattr__ = moved.attributes(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Heun:
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
+class RestartInterval:
     """Where to restart: from `sigma_min` back up to `sigma_max`, `repeats` times, each way down in `steps`."""
 
     sigma_min: Positive
@@ -82,7 +85,7 @@ class Restart:
     Karras's levels. Raises ValueError where an interval has no level at its lower end below its upper end.
     """
 
-    intervals: tuple[Interval, ...] = (Interval(0.06, 0.30),)
+    intervals: tuple[RestartInterval, ...] = (RestartInterval(0.06, 0.30),)
     noise_scale: NonNegative = 1.0
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from imagegen_jax.diffusion.process.prediction import broadcast_rows
 from imagegen_jax.diffusion.process.process import EDM, AnyProcess, Process
 from imagegen_jax.diffusion.sampling.solver import Levels, Samples, check_levels, velocity
 
-State = tuple[Float[Array, "b ..."], ...]  # arrays that lead with the same rows
+State = tuple[Float[Array, "b ..."], ...]  # arrays with the same rows as their first axis
 # Table 5.2 of Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I: places, stages, error of the result.
 PLACES = (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
 STAGES = (
