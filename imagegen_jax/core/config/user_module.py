@@ -59,7 +59,8 @@ def _import_error(target: str, error: BaseException) -> ValueError:
     """Makes an error that says what went wrong in a module, and in which line of its own, not of a library's."""
     if isinstance(error, SyntaxError):
         return ValueError(f"{error.filename or target}, line {error.lineno}: {type(error).__name__}: {error.msg}")
-    libraries = ("<frozen", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(PACKAGE))
+    paths = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(PACKAGE))
+    libraries = ("<frozen", "<string>", *paths)  # "<string>": the methods that dataclasses make
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(libraries)]
     place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else target
     text = " ".join(str(error).split())[:500]
