@@ -38,7 +38,7 @@ def tree(fields: dict[str, Any]) -> str:
 
 
 def class_name(node: Any) -> str:
-    """Returns the name of a stored value's class, "DDPM" for {"class": "imagegen_jax...:DDPM"}; "" where it has none."""
+    """Returns the name of a stored value's class, "DDPM" for {"class": "imagegen_jax...:DDPM"}, or "" for none."""
     tag = node.get("class", "") if isinstance(node, dict) else ""
     return str(tag).rpartition(":")[2]
 

@@ -89,7 +89,7 @@ def check_guidance(model: DropsConditions, conditions: Batch) -> None:
         raise ValueError(
             f"guidance={conditions['guidance']}, but model.label_dropout=0: the network has not learned to do without "
             "labels, so there is nothing to guide away from; train with label_dropout 0.1, say, or give another run as "
-            "a guide; so it is with token_dropout for tokens, and source_dropout for a source"
+            "a guide; likewise token_dropout for tokens, and source_dropout for a source"
         )
 
 
