@@ -59,20 +59,22 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
     return {
         "title": text(experiment.get("name") or folder.resolve().name),
         "progress": _progress(step, experiment.get("steps")),
-        "facts": _whole("facts", lambda: _facts(experiment, parameters, environment, rows)),
-        "grids": _whole("samples/*.png", lambda: _grids(grids, _row_names(experiment, data), _of_latents(experiment))),
+        "facts": _or_note("facts", lambda: _facts(experiment, parameters, environment, rows)),
+        "grids": _or_note(
+            "samples/*.png", lambda: _grids(grids, _row_names(experiment, data), _of_latents(experiment))
+        ),
         "curves": _json({name: _thin(points) for name, points in curves.items()}),
         "values": _values(curves),
-        "evaluations": _whole("evaluations.jsonl", lambda: _evaluations(evaluations)),
+        "evaluations": _or_note("evaluations.jsonl", lambda: _evaluations(evaluations)),
         "experiment": tree(experiment) if experiment else _missing("experiment.json"),
-        "changes": _whole("changes.jsonl", lambda: _changes(changes)),
-        "parameters": _whole("parameters.json", lambda: _parameters(parameters)),
+        "changes": _or_note("changes.jsonl", lambda: _changes(changes)),
+        "parameters": _or_note("parameters.json", lambda: _parameters(parameters)),
         "environment": tree(environment) if environment else _missing("environment.json"),
         "made": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     }
 
 
-def _whole(name: str, section: Callable[[], str]) -> str:
+def _or_note(name: str, section: Callable[[], str]) -> str:
     """Makes a section of the page, or a note in its place where its file does not have the form that a run gives it."""
     try:
         return section()

@@ -150,13 +150,13 @@ class Guided:
         Raises ValueError where the label or the guidance scale is missing.
         """
         if isinstance(self.model, OwnSteps):
-            return self.model.draw_by(nets, key, n, _rest(conditions), self._guiding(nets, conditions))
+            return self.model.draw_by(nets, key, n, _without_scale(conditions), self._guiding(nets, conditions))
         return self.space.decode(self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key), nets)
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """Returns the guided denoiser, for solvers and edits."""
         guide = self._guiding(nets, conditions)
-        return guide(self.model.denoiser(nets, _rest(conditions)))
+        return guide(self.model.denoiser(nets, _without_scale(conditions)))
 
     def guided_by(self, guide: Model) -> Guided:
         """Raises ValueError: nothing is guided twice."""
@@ -179,10 +179,10 @@ class Guided:
 
             # The weaker twin is `model` less what the classifier knows of the labels.
             return guiding(self.guidance, lambda own: classifier(own, log_prob, -1.0), 1 + scale)
-        weaker = moved(self.guide.denoiser(of_guide, _rest(conditions)), factor, offset)
+        weaker = moved(self.guide.denoiser(of_guide, _without_scale(conditions)), factor, offset)
         return guiding(self.guidance, lambda own: weaker, scale)
 
 
-def _rest(conditions: Batch) -> dict[str, Array]:
+def _without_scale(conditions: Batch) -> dict[str, Array]:
     """Removes the guidance scale, which is for the guide: a model's own guidance is then off."""
     return {name: conditions[name] for name in conditions if name != "guidance"}

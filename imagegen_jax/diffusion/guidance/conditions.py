@@ -104,7 +104,7 @@ def guided_by_conditions(model: DropsConditions, nets: Nets, conditions: Batch) 
     if "guidance" not in conditions:
         return unguided
     nulled = null_conditions(conditioning_of(model, conditions), model.condition_dropout.dropped)
-    free = _whole(model.estimate(nets, nulled))
+    free = _unclipped(model.estimate(nets, nulled))
     guide = guiding(model.guidance, lambda own: free, conditions["guidance"])
 
     def guided(own: Denoise) -> Denoise:
@@ -113,5 +113,5 @@ def guided_by_conditions(model: DropsConditions, nets: Nets, conditions: Batch) 
     return guided
 
 
-def _whole(denoise: Denoise) -> Denoise:
+def _unclipped(denoise: Denoise) -> Denoise:
     return denoise.whole if isinstance(denoise, Clipped) else denoise

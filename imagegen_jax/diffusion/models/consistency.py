@@ -123,14 +123,14 @@ class Consistency:
         estimate = self._jump(nets["network"], conditioning._replace(keys=dropout_keys))
         upper, lower = (x_0 + broadcast_rows(sigma, x_0) * z for sigma in (high, low))
         if self.distil:
-            lower = self._taught(nets["teacher"], upper, high, low, conditioning)
+            lower = self._step_of_teacher(nets["teacher"], upper, high, low, conditioning)
         gap = estimate(upper, high) - jax.lax.stop_gradient(estimate(lower, low))
         c = self.huber * math.sqrt(math.prod(self.image_shape))
         distance = jnp.sqrt(jnp.sum(gap**2, axis=(1, 2, 3)) + c**2) - c
         loss = jnp.mean(distance / (high - low))
         return loss, Aux({"distance": jnp.mean(distance), "levels": self.levels_at(inputs.step)})
 
-    def _taught(
+    def _step_of_teacher(
         self,
         teacher: Variables,
         x: Image,

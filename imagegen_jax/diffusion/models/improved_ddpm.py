@@ -211,7 +211,7 @@ class ImprovedDDPM:
         def step(x_t: Image, i: Int[Array, ""]) -> tuple[Image, None]:
             row = _at(table, jnp.full(n, i), x_t)
             predicted, between = predict(x_t, jnp.full(n, table.t[i]))
-            own = self._ranged(constant(_x_0(row, x_t, predicted)))
+            own = self._clipped_pixels(constant(_x_0(row, x_t, predicted)))
             x_0 = guide(own)(x_t / row.signal, (row.noise / row.signal).reshape(-1))
             mean, log_variance = _backward(row, x_t, x_0, between)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
@@ -236,7 +236,7 @@ class ImprovedDDPM:
         """Returns the denoiser of the network under these conditions, without guidance."""
         predict = self._predictor(nets, conditioning)
         denoise = from_prediction(lambda x_t, t: predict(x_t, t)[0], Discrete(self.schedule), "epsilon")
-        return self._ranged(denoise)
+        return self._clipped_pixels(denoise)
 
     def guided_by(self, guide: Model) -> Guided:
         """Returns this model, led by `guide` as `guidance` says."""
@@ -246,7 +246,7 @@ class ImprovedDDPM:
         """Raises ValueError for guidance where there is no label, or training never dropped one."""
         check_guidance(self, conditions)
 
-    def _ranged(self, denoise: Denoise) -> Denoise:
+    def _clipped_pixels(self, denoise: Denoise) -> Denoise:
         """Clips estimates of pixels to [-1, 1]; those of latents stay."""
         return clipped(denoise) if self.space.clips else denoise
 
