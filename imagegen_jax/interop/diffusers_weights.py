@@ -103,7 +103,7 @@ def parameters_of(tensors: Tensors, like: Any, place: str) -> Any:
         )
     if left:
         raise ValueError(
-            f"{place} has the tensor {min(left)!r}, and {len(left)} in all, for which the network has no place: the "
+            f"{place} has the tensor {min(left)!r}, and {len(left)} in all that have no place in the network: the "
             "configuration beside it is another's; fetch both files again"
         )
     return filled

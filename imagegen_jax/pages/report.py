@@ -188,7 +188,9 @@ def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str], of_laten
     width, height, source = pictures[newest]
     scale = max(1, LARGE // width)
     names = "".join(f"<li>{text(name)}</li>" for name in row_names)
-    looks = "Samples are latents, of which three channels are drawn, for looking at only. " if of_latents else ""
+    looks = (
+        "Samples are latents; the pictures show three of their channels, for looking at only. " if of_latents else ""
+    )
     fewer = f"{len(pictures)} of {len(grids)} grids, evenly chosen." if len(pictures) < len(grids) else ""
     return (
         f'<figure id="large"{" class=pixels" if scale > 1 else ""}><div><img src="{source}" width="{width * scale}" '

@@ -103,7 +103,7 @@ class EDMAugment:
         mirrored, inverted = jax.random.bernoulli(flip_key, shape=(2,))
         scale, stretch, right, down = jax.random.normal(normal_key, (4,))
         turn, direction = jax.random.uniform(angle_key, (2,), minval=-jnp.pi, maxval=jnp.pi)
-        direction *= stretches & jax.random.bernoulli(upright_key)  # half of what is stretched is stretched upright
+        direction *= stretches & jax.random.bernoulli(upright_key)  # half of the stretches are upright
         moved = (scale * scales, turn * turns, stretch * stretches, direction, right * shifts, down * shifts)
         return Change(mirrored & mirrors, inverted & inverts, *moved)
 

@@ -77,7 +77,7 @@ class VariancePreserving:
 
 @dataclasses.dataclass(frozen=True)
 class SubVP:
-    """alpha as in `VariancePreserving`, sigma = 1 - alpha^2, which is no larger (Song et al. 2021, 2011.13456, Eq. 29)."""
+    """alpha as in `VariancePreserving`, but a smaller sigma, 1 - alpha^2 (Song et al. 2021, 2011.13456, Eq. 29)."""
 
     preserving: VariancePreserving = VariancePreserving()
 

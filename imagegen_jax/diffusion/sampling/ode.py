@@ -41,7 +41,7 @@ class Tolerance(NamedTuple):
     most_steps: int = 1000  # of one call, refused ones included
 
     def check(self) -> None:
-        """Raises ValueError for what is not positive."""
+        """Raises ValueError where a tolerance or the number of steps is not positive."""
         if not (self.relative > 0 and self.absolute > 0 and self.most_steps >= 1):
             raise ValueError(f"{self}: relative and absolute must be above 0, and most_steps at least 1")
 

@@ -70,7 +70,7 @@ class Path(NamedTuple):
 class Table(NamedTuple):
     """x <- of_x * x + sum_j of_estimates[j] * (the j-th newest estimate) + of_noise * noise, for each row."""
 
-    sigma: Float64[np.ndarray, " S"]  # at which the newest estimate is made, of the x before the step
+    sigma: Float64[np.ndarray, " S"]  # the level of the newest estimate, made of the x before the step
     of_x: Float64[np.ndarray, " S"]
     of_estimates: Float64[np.ndarray, "S K"]
     of_noise: Float64[np.ndarray, " S"]
