@@ -278,6 +278,17 @@ def _is_machinery(frame: types.FrameType) -> bool:
     return frame.f_code.co_filename == __file__ or "importlib" in frame.f_code.co_filename
 
 
+class OldModule(types.ModuleType):
+    """A module under its old name: Python makes it the attribute of that name of its package.
+
+    So `imagegen_jax.main`, a function, becomes this after `import imagegen_jax.main`, and must go on as a function.
+    """
+
+    def __call__(self, *arguments: Any, **settings: Any) -> Any:
+        """Calls the function of its own name in it."""
+        return getattr(self, self.__name__.rpartition(".")[2])(*arguments, **settings)
+
+
 class OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds modules under their old names, after all others have looked: a module that imports its names lazily."""
 
@@ -290,9 +301,9 @@ class OldModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         inner = any(old.startswith(f"{name}.") for old in MODULES)
         return ModuleSpec(name, self, is_package=True) if inner else None
 
-    def create_module(self, spec: ModuleSpec) -> types.ModuleType | None:
-        """Leaves it to Python."""
-        return None
+    def create_module(self, spec: ModuleSpec) -> types.ModuleType:
+        """Returns a module that can take the place of the function of its name in the package above it."""
+        return OldModule(spec.name)
 
     def exec_module(self, module: types.ModuleType) -> None:
         """Warns, and lets the module find its names where they are today."""

@@ -1,8 +1,8 @@
-"""What a decoder's output says about an image: p(x|z), as log-probabilities in nats (float32).
+"""Likelihoods: the probability p(x|z) of an image given a decoder's output, as its logarithm in nats (float32).
 
-A likelihood turns an image in [-1, 1] into the observation x that is modelled, which may be noisy, with `observe`; x
-is also what the encoder sees. Probabilities of 8-bit images are counted as such, so `bits_per_dim` is the usual
-unit: the bits for one channel of one pixel.
+By `observe`, a likelihood turns an image in [-1, 1] into the observation x that is modelled, which may be noisy; the
+encoder sees x too. Probabilities are those of 8-bit images, so that `bits_per_dim` has the usual unit: bits for one
+channel of one pixel.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ LEVELS = 127.5  # grey levels in one unit of [-1, 1]
 
 
 class Likelihood(Protocol):
-    """What a VAE asks of what its decoder's output says about an image."""
+    """A likelihood of images, as VAEs use it."""
 
     def channels(self, image_channels: int) -> int:
-        """How many channels the decoder puts out."""
+        """Returns how many channels the decoder has to put out."""
         ...
 
     def observe(self, image: Image, keys: PRNGKeys | None) -> Float[Array, "b h w c"]:
-        """The observation x of an image in [-1, 1], drawn with the row's key; without keys, the most probable."""
+        """Draws the observation x of an image in [-1, 1] by the row's key; without keys, the most probable one."""
         ...
 
     def log_prob(self, output: Float[Array, "b h w o"], x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
-        """log p(x|z), in nats."""
+        """Returns log p(x|z) in nats."""
         ...
 
     def mean(self, output: Float[Array, "b h w o"]) -> Image:
-        """E[x|z] in [-1, 1]."""
+        """Returns E[x|z] in [-1, 1]."""
         ...
 
 
@@ -52,11 +52,11 @@ class Bernoulli:
     binarize: bool = True  # x ~ Bernoulli((image + 1) / 2), drawn anew each time; False: x is that intensity itself
 
     def channels(self, image_channels: int) -> int:
-        """How many channels the decoder puts out."""
+        """Returns how many channels the decoder has to put out."""
         return image_channels
 
     def observe(self, image: Image, keys: PRNGKeys | None) -> Float[Array, "b h w c"]:
-        """x in [0, 1], drawn with the row's key; without keys, the more probable of black and white."""
+        """Draws x in [0, 1] by the row's key; without keys, returns the more probable of black and white."""
         intensity = (image + 1) / 2
         if not self.binarize:
             return intensity
@@ -69,31 +69,31 @@ class Bernoulli:
         return jnp.sum(x * output - jax.nn.softplus(output), axis=(1, 2, 3))
 
     def mean(self, output: Float[Array, "b h w c"]) -> Image:
-        """E[x|z] in [-1, 1]."""
+        """Returns E[x|z] in [-1, 1]."""
         return 2 * jax.nn.sigmoid(output) - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Gaussian:
-    """Independent normal pixels, whose mean and, unless fixed, deviation the decoder gives (appendix C.2).
+    """Pixels are independent and normal; the decoder gives their means and, unless fixed, deviations (appendix C.2).
 
-    An 8-bit value and uniform noise of one level's width make a continuous x, so that the expected log-density per
-    level is a lower bound of the value's log-probability (Theis et al. 2016, arXiv 1511.01844, section 3.1).
+    Uniform noise of one level's width makes a continuous x of an 8-bit value; the expected log-density per level is
+    then a lower bound of the value's log-probability (Theis et al. 2016, arXiv 1511.01844, section 3.1).
     """
 
     scale: Positive | None = None  # standard deviation in units of [-1, 1]; None: the decoder's, for each pixel
-    dequantize: bool = True  # False: images are continuous already, and the bits per dimension are of a density
+    dequantize: bool = True  # False: images are continuous already, and bits per dimension measure a density
 
     def __post_init__(self) -> None:
         if self.scale is not None and not 0 < self.scale < math.inf:
             raise ValueError(f"Gaussian.scale={self.scale}: must be above 0, or None to have the decoder give it")
 
     def channels(self, image_channels: int) -> int:
-        """How many channels the decoder puts out: means, then deviations."""
+        """Returns how many channels the decoder has to put out: means, then deviations."""
         return image_channels if self.scale is not None else 2 * image_channels
 
     def observe(self, image: Image, keys: PRNGKeys | None) -> Float[Array, "b h w c"]:
-        """x in [-1, 1], or half a level outside, with noise from the row's key; without keys, no noise."""
+        """Adds noise by the row's key, at most half a level, so that x may leave [-1, 1]; without keys, none."""
         if not self.dequantize or keys is None:
             return image
         return image + (_uniform(keys, image.shape[1:]) - 0.5) / LEVELS
@@ -105,11 +105,11 @@ class Gaussian:
         return jnp.sum(density - math.log(LEVELS), axis=(1, 2, 3))
 
     def mean(self, output: Float[Array, "b h w o"]) -> Image:
-        """E[x|z], clipped to [-1, 1]."""
+        """Returns E[x|z], clipped to [-1, 1]."""
         return jnp.clip(self._parameters(output)[0], -1, 1)
 
     def _parameters(self, output: Float[Array, "b h w o"]) -> tuple[Float[Array, "b h w c"], Float[Array, "*shape"]]:
-        """mu and log sigma; sigma is kept above half a level, since no noisy 8-bit value calls for less."""
+        """Returns mu and log sigma; sigma stays above half a level, since no noisy 8-bit value calls for less."""
         if self.scale is not None:
             return output, jnp.log(jnp.float32(self.scale))
         mu, raw = jnp.split(output, 2, axis=-1)

@@ -1,7 +1,7 @@
 """Encoders and decoders: a pair of multilayer perceptrons and a pair of convolutional networks.
 
-Weights and biases start as torch's defaults, uniform within 1 / sqrt(fan in) of 0, which is what the reproduction has
-whose likelihoods are the reference (pythae); the paper draws all from N(0, 0.01).
+Weights and biases start as torch's defaults, uniform within 1 / sqrt(fan in) of 0, as in the reproduction whose
+likelihoods are the reference (pythae); the paper draws all from N(0, 0.01).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Activation = Literal["relu", "tanh"]
 
 
 class Encoder(Module, Protocol):
-    """Observations to the moments of a normal posterior."""
+    """Maps observations to the moments of a normal posterior."""
 
     def __call__(self, x: Float[Array, "b h w c"], latent_dim: int) -> tuple[Array, Array]:
-        """[B H W C] -> mean and log-variance, each [B latent_dim]"""
+        """Encodes observations: [B H W C] -> mean and log-variance, each [B latent_dim]"""
         ...
 
 
 class Decoder(Module, Protocol):
-    """Latents to what a likelihood reads."""
+    """Maps latents to a likelihood's parameters."""
 
     def __call__(self, z: Float[Array, "b d"], shape: tuple[int, int, int]) -> Float[Array, "b h w c"]:
-        """[B D] -> [B *shape]"""
+        """Decodes latents: [B D] -> [B *shape]"""
         ...
 
 
@@ -44,12 +44,12 @@ AnyDecoder = Annotated[Decoder, Choices("imagegen_jax.autoencoders.networks:MLPD
 
 
 def dense(features: int, x: Array, dtype: Dtype, **settings: Any) -> Array:
-    """[B D] -> [B features]"""
+    """Applies a dense layer that starts as torch's: [B D] -> [B features]"""
     return nn.Dense(features, dtype=compute_dtype(dtype), **fan_in_uniform(x.shape[-1]), **settings)(x)
 
 
 class MLPEncoder(nn.Module):
-    """Observations to the posterior's moments, through `hidden` layers (Kingma & Welling 2013, appendix C.2)."""
+    """Maps observations to the posterior's moments, through `hidden` layers (Kingma & Welling 2013, appendix C.2)."""
 
     hidden: tuple[Count, ...] = (400,)
     activation: Activation = "relu"  # the paper: tanh
@@ -57,7 +57,7 @@ class MLPEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], latent_dim: int) -> tuple[Array, Array]:
-        """[B H W C] -> mean and log-variance, each [B latent_dim]"""
+        """Encodes observations: [B H W C] -> mean and log-variance, each [B latent_dim]"""
         x = x.reshape(x.shape[0], -1)
         for features in self.hidden:
             x = getattr(nn, self.activation)(dense(features, x, self.dtype))
@@ -65,7 +65,7 @@ class MLPEncoder(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """Latents to the parameters of the pixels' distributions."""
+    """Maps latents to the parameters of the pixels' distributions."""
 
     hidden: tuple[Count, ...] = (400,)
     activation: Activation = "relu"  # the paper: tanh
@@ -73,7 +73,7 @@ class MLPDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], shape: tuple[int, int, int]) -> Float[Array, "b h w c"]:
-        """[B D] -> [B *shape]"""
+        """Decodes latents: [B D] -> [B *shape]"""
         for features in self.hidden:
             z = getattr(nn, self.activation)(dense(features, z, self.dtype))
         return dense(math.prod(shape), z, self.dtype).reshape(-1, *shape).astype(jnp.float32)
@@ -87,7 +87,7 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], latent_dim: int) -> tuple[Array, Array]:
-        """[B H W C] -> mean and log-variance, each [B latent_dim]"""
+        """Encodes observations: [B H W C] -> mean and log-variance, each [B latent_dim]"""
         for i in range(len(pyramid(*x.shape[1:3])) - 1):
             x = nn.relu(Halve(self.width * 2**i, dtype=self.dtype, **fan_in_uniform(16 * x.shape[-1]))(x))
         return moments(x.reshape(x.shape[0], -1), latent_dim, self.dtype)
@@ -101,7 +101,7 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], shape: tuple[int, int, int]) -> Float[Array, "b h w c"]:
-        """[B D] -> [B *shape]"""
+        """Decodes latents: [B D] -> [B *shape]"""
         *finer, base = pyramid(*shape[:2])
         features = self.width * 2 ** (len(finer) - 1)
         x = nn.relu(dense(math.prod(base) * features, z, self.dtype)).reshape(-1, *base, features)
@@ -113,7 +113,7 @@ class ConvDecoder(nn.Module):
 
 
 def moments(x: Float[Array, "b d"], latent_dim: int, dtype: Dtype) -> tuple[Array, Array]:
-    """mu and log sigma^2 of q(z|x), in float32."""
+    """Returns mu and log sigma^2 of q(z|x), in float32."""
     mean = dense(latent_dim, x, dtype, name="mean")
     log_var = dense(latent_dim, x, dtype, name="log_var")
     return mean.astype(jnp.float32), log_var.astype(jnp.float32)

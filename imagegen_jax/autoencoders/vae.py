@@ -41,7 +41,7 @@ class ELBO(NamedTuple):
 class VAE:
     """Variational autoencoder with a standard normal prior and a diagonal normal posterior.
 
-    The observation x is what the likelihood makes of an image (`Bernoulli.observe`): encoder and bound see the same.
+    The likelihood makes the observation x of an image (`Bernoulli.observe`); encoder and bound see the same x.
     """
 
     image_shape: Shape = (28, 28, 1)
@@ -58,7 +58,7 @@ class VAE:
             raise ValueError(f"kl_weight={self.kl_weight}: must be a finite number that is not negative")
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape."""
+        """Initialises both networks. Raises ValueError where the images have another shape."""
         check_images(self, batch)
         encoder_key, decoder_key = jax.random.split(key)
         x, z = jnp.zeros((1, *self.image_shape)), jnp.zeros((1, self.latent_dim))
@@ -68,7 +68,7 @@ class VAE:
         }
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One, for both networks."""
+        """Returns the only phase of a step, which trains both networks."""
         return (Phase(("encoder", "decoder"), self.loss, "elbo"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -82,7 +82,7 @@ class VAE:
         return loss, Aux({"elbo": elbo, "reconstruction": reconstruction, "kl": kl, "bits_per_dim": bits})
 
     def elbo(self, nets: Nets, image: Image, keys: PRNGKeys) -> ELBO:
-        """The bound on log p(x) with one draw from q(z|x), x and z drawn with the row's key."""
+        """Returns the bound on log p(x) with one draw from q(z|x); x and z are drawn by the row's key."""
         x_keys, z_keys = streams(keys, 2)
         x = self.likelihood.observe(image, x_keys)
         mu, log_var = self._encode(nets, x)
@@ -90,11 +90,11 @@ class VAE:
         return ELBO(-self.likelihood.log_prob(self._decode(nets, z), x), kl_to_prior(mu, log_var))
 
     def nll(self, nets: Nets, image: Image, keys: PRNGKeys, samples: int) -> Float[Array, " b"]:
-        """-log p(x) in nats, estimated from above by importance sampling (Burda et al. 2016, arXiv 1509.00519, Eq. 8).
+        """Estimates -log p(x) in nats, from above, by importance sampling (Burda et al. 2016, arXiv 1509.00519, Eq. 8).
 
-        log p(x) ~ log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x), z_s from q(z|x), S = `samples`. x is one draw, the one
-        that `elbo` has for the same keys. Decodes one draw of z for the whole batch at a time, so memory does not
-        grow with S.
+        log p(x) ~ log 1/S sum_s p(x|z_s) p(z_s) / q(z_s|x), z_s from q(z|x), S = `samples`. x is a single draw, the
+        one that `elbo` makes with the same keys. Draws of z are decoded one at a time, for the whole batch, so that
+        memory does not grow with S.
         """
         x_keys, z_keys = streams(keys, 2)
         x = self.likelihood.observe(image, x_keys)
@@ -110,22 +110,22 @@ class VAE:
         return math.log(samples) - jax.nn.logsumexp(log_weights, axis=0)
 
     def reconstruct(self, nets: Nets, image: Image) -> Image:
-        """E[x|z] at the posterior's mean z, of images without observation noise. [B H W C] -> [B H W C]"""
+        """Returns E[x|z] at the posterior's mean z, for images without observation noise: [B H W C] -> [B H W C]"""
         return self.generate(nets, self._embed(nets, image), {})
 
     def interpolate(self, nets: Nets, first: Image, last: Image, steps: int) -> Float[Array, "b steps h w c"]:
-        """Images at `steps` equally spaced points between the latents of two images, which come first and last."""
+        """Decodes `steps` equally spaced points between the latents of two images, both ends included."""
         start, end = self._embed(nets, first)[:, None], self._embed(nets, last)[:, None]
         at = jnp.linspace(0.0, 1.0, steps)[None, :, None]
         z = (1 - at) * start + at * end
         return self.generate(nets, z.reshape(-1, self.latent_dim), {}).reshape(-1, steps, *self.image_shape)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1]: E[x|z] for z from the prior; `conditions` is not read."""
+        """Draws `n` images in [-1, 1]: E[x|z] for z from the prior; `conditions` is not read."""
         return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
 
     def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
-        """E[x|z], as `sample` makes it."""
+        """Returns E[x|z] for the latents z."""
         return self.likelihood.mean(self._decode(nets, z))
 
     @property

@@ -1,4 +1,4 @@
-"""Changes to what models make: of photos, of latents, of rows."""
+"""Edits: of photos by denoisers, and of latents and styles."""
 
 from imagegen_jax import moved
 

@@ -1,4 +1,4 @@
-"""Images changed by a trained denoiser: from noise that is added to them, or from the noise that leads to them."""
+"""Edits of images by a trained denoiser: it starts from noise added to them, or from the noise that leads to them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ from imagegen_jax.editing.inverse_problems import replaced
 
 
 def denoising_model(model: Any) -> Denoising:
-    """`model`. Raises ValueError where it has no denoiser."""
+    """Returns `model` itself. Raises ValueError where it has no denoiser."""
     if not isinstance(model, Denoising):
         raise ValueError(
-            f"a {type(model).__name__} has no denoiser, so it cannot be asked for the rest of an image: use a run of a "
-            "diffusion model"
+            f"a {type(model).__name__} has no denoiser, so it cannot edit images: use a run of a diffusion model"
         )
     return model
 
 
 def sdedit(solver: Solver, denoise: Denoise, sigmas: Levels, image: Samples, strength: float, key: PRNGKey) -> Samples:
-    """`image` with noise, and without again (Meng et al. 2022, arXiv 2108.01073, Algorithm 1).
+    """Adds noise to `image`, and removes it again (Meng et al. 2022, arXiv 2108.01073, Algorithm 1).
 
-    `strength` in [0, 1] is the share of the levels that it goes through: 0 gives the image itself, 1 starts at the
-    highest level. Raises ValueError for another strength.
+    `strength` in [0, 1] is the share of the levels that the image goes through: 0 gives the image itself, 1 starts at
+    the highest level. Raises ValueError for another strength.
     """
     lowest = _lowest(sigmas, strength)
     if len(lowest) == 1:
@@ -46,7 +45,7 @@ def sdedit(solver: Solver, denoise: Denoise, sigmas: Levels, image: Samples, str
 
 
 def _lowest(sigmas: Levels, strength: float) -> Levels:
-    """Those that the share `strength` of the steps, the last ones, goes along; one level where there is no step."""
+    """Returns the levels of the last steps, a share `strength` of all; a single level where there is no step."""
     if not 0 <= strength <= 1:
         raise ValueError(f"strength={strength}: must be from 0, which leaves the image, to 1, the highest noise")
     steps = len(sigmas) - 1
@@ -57,7 +56,7 @@ def _lowest(sigmas: Levels, strength: float) -> Levels:
 
 
 def _check_flow(sigmas: Levels) -> None:
-    """Raises ValueError where no step lies between two levels above 0, so that nothing leads to noise and back."""
+    """Raises ValueError where fewer than two levels are above 0, so that no step leads to noise and back."""
     if np.count_nonzero(sigmas) < 2:
         raise ValueError(
             f"sigmas={np.asarray(sigmas)}: from one level above 0 alone no step leads to noise; take more steps, or a "
@@ -68,11 +67,11 @@ def _check_flow(sigmas: Levels) -> None:
 def inpaint(
     solver: Solver, denoise: Denoise, sigmas: Levels, image: Samples, mask: Bool[Array, "*s"], key: PRNGKey
 ) -> Samples:
-    """`image` where `mask` is True, bit for bit, and drawn anew elsewhere; see `inverse.replaced`.
+    """Keeps `image` bit for bit where `mask` is True, and draws the rest anew; see `inverse_problems.replaced`.
 
-    With `RePaint` as the solver it is that paper's method, but that the noise of what is known is drawn once, and not
-    at every step. `mask` has the shape of an image, or one that broadcasts to
-    it. Raises ValueError where all is known, or nothing.
+    With `RePaint` as the solver it is that paper's method, except that the known part's noise is drawn once, not at
+    every step. `mask` has the shape of an image, or one that broadcasts to it. Raises ValueError where all is known,
+    or nothing.
     """
     if not isinstance(mask, jax.core.Tracer):
         check_mask(np.asarray(mask))
@@ -93,10 +92,10 @@ def check_mask(mask: Bool[np.ndarray, "*s"]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class RePaint:
-    """DDPM's steps, each taken `repeats` times with noise back up in between (Lugmayr et al. 2022, arXiv 2201.09865).
+    """DDPM's steps, each taken `repeats` times, going back up by noise between (Lugmayr et al. 2022, arXiv 2201.09865).
 
-    Its Algorithm 1, whose jumps back are a step long: known and drawn parts of an image come to agree. Raises
-    ValueError for `repeats` below 1.
+    This is the paper's Algorithm 1 with jumps back of one step; repeating makes known and drawn parts of an image
+    agree. Raises ValueError for `repeats` below 1.
     """
 
     repeats: Count = 10  # U
@@ -106,7 +105,7 @@ class RePaint:
             raise ValueError(f"solver.repeats={self.repeats}: must be at least 1, and 1 is DDPM's sampler")
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`."""
+        """Draws images, as every solver does; see `solver`."""
 
         def step(x: Samples, i: Int[Array, ""], row: Float[Array, " 5"]) -> Samples:
             added, sigma, of_x, of_estimate, of_noise = row
@@ -117,7 +116,10 @@ class RePaint:
         return scan(step, x, self.rows(sigmas), x.dtype)
 
     def rows(self, sigmas: Levels) -> Float64[np.ndarray, "S 5"]:
-        """Noise before a step, the level that it leads to, and the step; the last one, to 0, comes once."""
+        """Tabulates, for each step, the noise before it, the level that it goes to, and its coefficients.
+
+        The last step, to 0, comes once.
+        """
         sigmas = check_levels(self, sigmas)
         table = DDPMAncestral("small").table(sigmas)
         once = np.column_stack([0 * table.sigma, table.sigma, table.of_x, table.of_estimates[:, 0], table.of_noise])
@@ -129,11 +131,11 @@ class RePaint:
 
 
 def invert(denoise: Denoise, sigmas: Levels, image: Samples) -> Samples:
-    """The noise of which `Euler` would make `image` at these levels: DDIM's inversion (Song et al. 2020, section 4.3).
+    """Finds the noise that `Euler` would turn into `image` at these levels: DDIM's inversion (Song et al. 2020).
 
-    Euler's steps the other way, from the last level above 0 to `sigmas[0]`, each with the slope where it starts; the
-    image is taken to be at that last level. Exact in the limit of many steps. Raises ValueError where less than two
-    levels are above 0.
+    This is section 4.3 of that paper: Euler's steps the other way, from the last level above 0 to `sigmas[0]`, each
+    with the slope where it starts; the image is taken to be at that last level. It is exact in the limit of many steps.
+    Raises ValueError where fewer than two levels are above 0.
     """
     levels = check_levels("invert", sigmas)
     _check_flow(levels)
@@ -147,24 +149,26 @@ def invert(denoise: Denoise, sigmas: Levels, image: Samples) -> Samples:
 
 
 def bridge(source: Denoise, target: Denoise, sigmas: Levels, image: Samples, strength: float = 1.0) -> Samples:
-    """`image` to noise along the flow of `source`, and from there along that of `target` (Su et al. 2022, 2203.08382).
+    """Takes `image` to noise by the flow of `source`, and back by that of `target` (Su et al. 2022, arXiv 2203.08382).
 
-    Algorithm 1 of dual diffusion implicit bridges, with DDIM's steps both ways: with the denoisers of two classes it
-    makes of an image of one the like of it in the other. `strength` as in `sdedit`: below 1 it turns back before all is
-    noise, which leaves more of the image (the encoding ratio of DiffEdit, Couairon et al. 2022, arXiv 2210.11427).
-    Raises ValueError for a strength out of [0, 1].
+    This is Algorithm 1 of dual diffusion implicit bridges, with DDIM's steps both ways: with the denoisers of two
+    classes, an image of one becomes a similar image of the other. `strength` is as in `sdedit`: below 1 it turns back
+    before all is noise, which leaves more of the image (the encoding ratio of DiffEdit, Couairon et al. 2022, arXiv
+    2210.11427). Raises ValueError for a strength outside [0, 1].
     """
     lowest = _lowest(sigmas, strength)
     if len(lowest) == 1:
         return image
-    return Euler()(target, lowest, invert(source, lowest, image), jax.random.key(0))  # which these steps do not use
+    return Euler()(target, lowest, invert(source, lowest, image), jax.random.key(0))  # a key that no step uses
 
 
 def interpolate(first: Samples, second: Samples, share: Float[Array, " b"]) -> Samples:
-    """Between two noises along the sphere (DDIM, Eq. 67): sin((1 - s) theta) / sin theta and sin(s theta) / sin theta.
+    """Interpolates between two noises on the sphere (DDIM, Eq. 67).
 
-    theta is the angle between them, row by row; `share` is 0 at `first` and 1 at `second`. What lies between has their
-    length, as noise has to.
+    The weights are sin((1 - s) theta) / sin theta and sin(s theta) / sin theta.
+
+    theta is the angle between the noises, row by row; `share`, s, is 0 at `first` and 1 at `second`. All points between
+    have the length of the ends, as noise must.
     """
     axes = tuple(range(1, first.ndim))
     inner = jnp.sum(first * second, axis=axes)

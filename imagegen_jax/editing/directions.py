@@ -1,10 +1,10 @@
-"""SeFa (Shen & Zhou 2021, arXiv 2007.06600): the directions of latents that move an image the most, in closed form.
+"""SeFa (Shen & Zhou 2021, arXiv 2007.06600): the directions in latents that move an image the most, in closed form.
 
-The first layer that meets a latent is affine, y = A z + b, and moving z to z + alpha n moves y by alpha A n. The n of
-length 1 that move it the most are the eigenvectors of A^T A. In a style-based model the layer is the affine maps from
-style to features, of all layers or of some, together.
+The first layer that sees a latent is affine, y = A z + b, and moving z to z + alpha n moves y by alpha A n. The n of
+length 1 that move y the most are the eigenvectors of A^T A. In a style-based model, A joins the affine maps from style
+to features of all layers, or of some.
 
-The authors' code scales each row of A to length 1, which the paper does not do; here A is as it is.
+The authors' code scales each row of A to length 1, which the paper does not do; here A is left as it is.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Weights = Float[Array | np.ndarray, "o d"]
 
 
 def directions(a: Weights, count: int) -> tuple[Float[np.ndarray, "k d"], Float[np.ndarray, " k"]]:
-    """The `count` unit eigenvectors n of A^T A with the largest eigenvalues |A n|^2, and these, in falling order.
+    """Returns the `count` unit eigenvectors n of A^T A with the largest eigenvalues |A n|^2, and these, falling.
 
-    The largest component of each is positive. Raises ValueError where there are not as many.
+    The largest component of each n is positive. Raises ValueError where there are fewer than `count`.
     """
     matrix = np.asarray(a, np.float64)
     if not 1 <= count <= matrix.shape[1]:
@@ -42,7 +42,7 @@ def directions(a: Weights, count: int) -> tuple[Float[np.ndarray, "k d"], Float[
 
 
 def latent_weights(model: FromLatents, nets: Nets, conditions: Batch) -> Weights:
-    """A of the first affine layer that meets the latent. `conditions` are those of one image.
+    """Returns A of the first affine layer that sees the latent. `conditions` are those of one image.
 
     Raises ValueError where there is none.
     """
@@ -55,7 +55,7 @@ def latent_weights(model: FromLatents, nets: Nets, conditions: Batch) -> Weights
         return jax.jvp(functools.partial(outputs, nets), (z,), (jnp.ones_like(z),))[1]
 
     z = jnp.zeros(model.latent_dim)
-    # Layers that meet the label alone may come before: these do not move with z.
+    # Layers that see the label alone may come before: these do not move with z.
     first = next((i for i, tangent in enumerate(moved(nets, z)) if np.any(tangent)), None)
     if first is None:
         raise ValueError(f"a {type(model).__name__} has no dense layer that its latent goes through: SeFa reads one")
@@ -63,7 +63,7 @@ def latent_weights(model: FromLatents, nets: Nets, conditions: Batch) -> Weights
 
 
 def style_weights(model: StyleBased, nets: Nets, style_dim: int, layers: Sequence[int]) -> Weights:
-    """A of the affine maps from the styles of `layers` to features, one below the other; rows of others are 0."""
+    """Returns A of the maps from the styles of `layers` to features, one below the other; other layers' rows are 0."""
     chosen = jnp.isin(jnp.arange(model.layers), jnp.asarray(layers))[:, None]
 
     def outputs(nets: Nets, w: Float[Array, " d"]) -> Float[Array, " o"]:
@@ -73,9 +73,9 @@ def style_weights(model: StyleBased, nets: Nets, style_dim: int, layers: Sequenc
 
 
 def _of_vectors(make: Callable[[], Image]) -> list[Float[Array, " o"]]:
-    """What the layers that multiply a vector by a kernel put out while `make` makes one image, in order.
+    """Runs `make`, which makes one image, and returns the outputs of its dense layers over vectors, in order.
 
-    A pass that only gathers batch statistics is left out.
+    It leaves out passes that only gather batch statistics.
     """
     found: list[Array] = []
 
@@ -97,7 +97,10 @@ def moved(
     strengths: Float[Array, " s"],
     layers: Sequence[int] | None = None,
 ) -> Float[Array, "k s ... d"]:
-    """start + alpha n for each direction n and strength alpha; of styles [L D], in `layers` alone (None: in all)."""
+    """Returns start + alpha n for each direction n and strength alpha.
+
+    Styles [L D] move in `layers` alone (None: in all).
+    """
     steps = strengths[:, None] * jnp.asarray(n)[:, None]  # [K S D]
     if start.ndim == 1:
         return start + steps

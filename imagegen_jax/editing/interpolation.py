@@ -19,9 +19,9 @@ Between = Callable[[Array, Array, Float[Array, " n"]], Array]  # `slerp` or `ler
 
 
 def loop(points: Float[Array, "k ..."], frames: int, between: Between) -> Float[Array, "k*frames ..."]:
-    """A closed path through `points`, `frames` from each to the next; frame i * `frames` is point i.
+    """Makes a closed path through `points`, `frames` from each to the next; frame i * `frames` is point i.
 
-    It leaves each point and comes to the next with speed 0, so that there is no kink. Raises ValueError for fewer than
+    It leaves and reaches each point with speed 0, so that there is no kink. Raises ValueError for fewer than
     two points or one frame.
     """
     if len(points) < 2 or frames < 1:
@@ -40,11 +40,11 @@ def interpolate(
     conditions: Batch | None = None,
     chunk: int = 64,
 ) -> Iterator[UInt8[np.ndarray, "m h w c"]]:
-    """The k * `frames` frames of `m` videos, each a loop through its `k` latents.
+    """Makes the k * `frames` frames of `m` videos, each a loop through its `k` latents.
 
     Space "z" goes along arcs between latents (`slerp`), "w" along lines between their styles, for style-based models.
-    `conditions` have a row a video, or are scalars. Images are made `chunk` at a time. Raises ValueError for fewer than
-    two latents or one frame, and TypeError where a model without styles should go through "w".
+    `conditions` have a row for each video, or are scalars. Images are made `chunk` at a time. Raises ValueError for
+    fewer than two latents or one frame, and TypeError where a model without styles should go through "w".
     """
     videos, given = z.shape[1], {name: jnp.asarray(values) for name, values in (conditions or {}).items()}
     if space == "z":

@@ -1,7 +1,7 @@
-"""Images of which something is known, y = A x_0: functions of denoisers that return a denoiser, as `guidance` has them.
+"""Inverse problems: y = A x_0 is known of an image, and a denoiser becomes one that respects it, as in `guidance`.
 
-So every solver inpaints, enlarges, colourises and deblurs with any trained model. Where the gradient of what is known
-is had through the network, `for_loops` makes it one that solvers, which are loops, can afford.
+Every solver can then inpaint, enlarge, colourise and deblur with any trained model. Where a gradient goes through the
+network, `for_loops` makes it cheap enough for solvers, which are loops.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Sigmas = Float[Array, " b"]
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-    """y = A x, and what guidance asks of A.
+    """A linear operator A, y = A x, with its adjoint and `solve`.
 
-    `solve(y, s)` is (A A^T + s)^-1 y for s >= 0, a number or one that broadcasts to y with a value for each row; where
-    A A^T + s is 0, or counts as it, so is the answer.
+    `solve(y, s)` is (A A^T + s)^-1 y for s >= 0, where s is a number, or broadcasts to y with a value for each row.
+    Where A A^T + s is 0, or counts as 0, the answer is 0.
     """
 
     forward: Callable[[Images], Images]
@@ -37,20 +37,23 @@ class Linear:
     solve: Callable[[Images, Number], Images]
 
     def inverse(self, y: Images) -> Images:
-        """A^+ y = A^T (A A^T)^-1 y, the least x with A x = y."""
+        """Returns A^+ y = A^T (A A^T)^-1 y, the smallest x with A x = y."""
         return self.adjoint(self.solve(y, 0.0))
 
 
 def masked(mask: Bool[Array, "*s"]) -> Linear:
-    """What a `mask`, of the shape of a row or one that broadcasts to it, leaves; y is 0 elsewhere.
+    """Makes the operator that keeps values where `mask` is True; y is 0 elsewhere.
 
-    Here A A^T is the identity on what is known, which is all that y has.
+    `mask` has the shape of a row, or one that broadcasts to it. A A^T is the identity on the values that are kept.
     """
     return _scaled(lambda x: jnp.where(mask, x, 0), lambda y: jnp.where(mask, y, 0), 1.0)
 
 
 def pooled(factor: int) -> Linear:
-    """Means of `factor` x `factor` pixels: [B H W C] -> [B H/f W/f C]. Raises ValueError for a factor below 1."""
+    """Makes the operator that averages `factor` x `factor` pixels: [B H W C] -> [B H/f W/f C].
+
+    Raises ValueError for a factor below 1.
+    """
     if factor < 1:
         raise ValueError(f"factor={factor}: must be at least 1")
 
@@ -67,18 +70,20 @@ def pooled(factor: int) -> Linear:
 
 
 def grey(channels: int = 3) -> Linear:
-    """Means over the channels: [B H W C] -> [B H W 1]."""
+    """Makes the operator that averages the channels: [B H W C] -> [B H W 1]."""
     return _scaled(
         lambda x: x.mean(axis=-1, keepdims=True), lambda y: y.repeat(channels, axis=-1) / channels, 1 / channels
     )
 
 
 def blurred(kernel: Float[Array, "k m"], least: float = 1e-3) -> Linear:
-    """Each channel convolved with `kernel`, whose centre is at [k // 2, m // 2]: [B H W C] -> [B H W C].
+    """Makes the operator that convolves each channel with `kernel`: [B H W C] -> [B H W C].
 
-    Images go on at their opposite edges, so that the Fourier transform diagonalises A: A A^T is |H|^2, H that of the
-    kernel. Frequencies at which |H|^2 + s is below (`least` max |H|)^2 count as lost, as singular values do in
-    `numpy.linalg.pinv`. Raises ValueError for a kernel that is larger than the images.
+    The kernel's centre is at [k // 2, m // 2].
+
+    Images continue at their opposite edges, so that the Fourier transform diagonalises A: A A^T is |H|^2, where H is
+    the kernel's transform. Frequencies with |H|^2 + s below (`least` max |H|)^2 count as lost, like small singular
+    values in `numpy.linalg.pinv`. Raises ValueError for a kernel that is larger than the images.
     """
 
     def transfer(x: Images) -> Complex[Array, "h w/2+1 1"]:
@@ -100,9 +105,9 @@ def blurred(kernel: Float[Array, "k m"], least: float = 1e-3) -> Linear:
 
 
 def gaussian(sigma: float, size: int) -> Float[np.ndarray, "size size"]:
-    """A kernel for `blurred`: exp(-r^2 / (2 sigma^2)) with the sum 1, r in pixels from the centre.
+    """Makes a kernel for `blurred`: exp(-r^2 / (2 sigma^2)) with the sum 1, r in pixels from the centre.
 
-    Beyond 3 sigma from there little is left of it. Raises ValueError for a sigma that is not above 0, or an even size.
+    Beyond r = 3 sigma little is left of it. Raises ValueError for a sigma that is not above 0, or an even size.
     """
     if not 0 < sigma < math.inf or size % 2 != 1:
         raise ValueError(f"sigma={sigma}, size={size}: sigma must be above 0, size odd")
@@ -111,10 +116,11 @@ def gaussian(sigma: float, size: int) -> Float[np.ndarray, "size size"]:
 
 
 def replaced(denoise: Denoise, image: Images, mask: Bool[Array, "*s"], noise: Images) -> Denoise:
-    """Inpainting by replacement (Song et al. 2021, arXiv 2011.13456, appendix I.2): what is known is put in its place.
+    """Inpaints by replacement (Song et al. 2021, arXiv 2011.13456, appendix I.2): puts known values in their place.
 
     Where `mask` is True, x becomes image + sigma `noise` before the network sees it, and the estimate is the image's.
-    `noise`, standard normal like x, is one for all levels. A solver that ends at 0 leaves known values as they are.
+    `noise`, standard normal with the shape of x, is the same at all levels. A solver that ends at 0 leaves known values
+    as they are.
     """
 
     def conditional(x: Images, sigma: Sigmas) -> Images:
@@ -125,10 +131,10 @@ def replaced(denoise: Denoise, image: Images, mask: Bool[Array, "*s"], noise: Im
 
 
 def refined(denoise: Denoise, reference: Images, operator: Linear, noise: Images, low: Number = 0.0) -> Denoise:
-    """ILVR (Choi et al. 2021, arXiv 2108.02938, Eq. 5): x has what A sees of it from the noisy `reference`.
+    """Gives x the part of the noisy `reference` that A sees: ILVR (Choi et al. 2021, arXiv 2108.02938, Eq. 5).
 
     x <- x + A^+ A (reference + sigma `noise` - x) before the network sees it, at levels above `low`; below, images are
-    free. The estimate gets the same part of the reference, as the paper's step leaves it in x.
+    free. The estimate gets the same part of the reference, since the paper's step leaves it in x.
     """
 
     def conditional(x: Images, sigma: Sigmas) -> Images:
@@ -141,10 +147,12 @@ def refined(denoise: Denoise, reference: Images, operator: Linear, noise: Images
 
 
 def dps(denoise: Denoise, y: Images, forward: Callable[[Images], Images], deviation: Number) -> Denoise:
-    """Diffusion posterior sampling (Chung et al. 2023, 2209.14687, Eq. 11): D + sigma^2 grad_x log N(y; A(D), s^2).
+    """Guides by diffusion posterior sampling (Chung et al. 2023, arXiv 2209.14687, Eq. 11).
+
+    The new denoiser is D + sigma^2 grad_x log N(y; A(D), s^2).
 
     `forward` may be any differentiable function, and s = `deviation` is the noise of y. The paper replaces 1 / s^2 by a
-    step size for each problem; a greater deviation does that here.
+    step size for each problem; here a larger deviation serves that purpose.
     """
 
     def guided(x: Images, sigma: Sigmas) -> Images:
@@ -159,10 +167,11 @@ def dps(denoise: Denoise, y: Images, forward: Callable[[Images], Images], deviat
 def pigdm(
     denoise: Denoise, y: Images, operator: Linear, deviation: Number = 0.0, sigma_data: Number = SIGMA_DATA
 ) -> Denoise:
-    """Pseudoinverse guidance (Song et al. 2023, "Pseudoinverse-guided diffusion models", Eq. 7 and 8).
+    """Guides by the pseudoinverse (Song et al. 2023, "Pseudoinverse-guided diffusion models", Eq. 7 and 8).
 
-    As `dps`, with the estimate's own uncertainty r^2 = sigma^2 sigma_data^2 / (sigma^2 + sigma_data^2) beside the noise
-    of y: D + sigma^2 J^T A^T (r^2 A A^T + s^2)^-1 (y - A D). Exact where the data are normal with that deviation.
+    Like `dps`, but it adds the estimate's own uncertainty r^2 = sigma^2 sigma_data^2 / (sigma^2 + sigma_data^2) to the
+    noise of y: D + sigma^2 J^T A^T (r^2 A A^T + s^2)^-1 (y - A D). It is exact where the data are normal with the
+    deviation `sigma_data`.
     """
 
     def guided(x: Images, sigma: Sigmas) -> Images:
@@ -178,10 +187,10 @@ def pigdm(
 
 
 def _part(operator: Linear, x: Images) -> Images:
-    """A^+ A x: what A sees of x."""
+    """Returns A^+ A x, the part of x that A sees."""
     return operator.inverse(operator.forward(x))
 
 
 def _scaled(forward: Callable[[Images], Images], adjoint: Callable[[Images], Images], gram: float) -> Linear:
-    """A whose A A^T is `gram` times the identity."""
+    """Makes an operator A whose A A^T is `gram` times the identity."""
     return Linear(forward, adjoint, lambda y, s: y / (gram + s))

@@ -1,7 +1,7 @@
-"""What a trained generator makes of given latents and styles: images in batches, grids of mixed and truncated styles.
+"""Images of given latents and styles: rendered in batches, or as grids of mixed and truncated styles.
 
-Images are made of latents z, rows of a standard normal, by every model that is `core.model.FromLatents`; a style-based
-one maps them to styles w first, one for each layer.
+Every model that is `core.capabilities.FromLatents` makes images from latents z, rows of a standard normal; a
+style-based one first maps them to styles w, one for each layer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from imagegen_jax.core.model import Batch, Nets, PRNGKey
 
 
 def latent_model(model: object) -> FromLatents:
-    """`model`, if its images are made of latents. Raises TypeError where they are not."""
+    """Returns `model` itself. Raises TypeError where its images are not made from latents."""
     if not isinstance(model, FromLatents):
         raise TypeError(
             f"a {type(model).__name__} does not make its images of latents alone: this is for models with "
@@ -33,7 +33,7 @@ def latent_model(model: object) -> FromLatents:
 
 
 def style_model(model: object) -> StyleBased:
-    """`model`, if its images are made of styles. Raises TypeError where they are not."""
+    """Returns `model` itself. Raises TypeError where its images are not made from styles."""
     if not isinstance(model, StyleBased):
         able = "; interpolation in z and directions work with it" if isinstance(model, FromLatents) else ""
         raise TypeError(f"a {type(model).__name__} has no styles: this is for models like StyleGAN2{able}")
@@ -41,14 +41,14 @@ def style_model(model: object) -> StyleBased:
 
 
 def draw(model: FromLatents, key: PRNGKey, n: int, conditions: Batch) -> Latents:
-    """`n` latents as `sample` draws them."""
+    """Draws `n` latents as `sample` does."""
     if isinstance(model, DrawsLatents):
         return model.latents(key, n, conditions)
     return jax.random.normal(key, (n, model.latent_dim))
 
 
 def check_layers(start: int, end: int, layers: int) -> None:
-    """Raises ValueError where `start` to `end` - 1 are not some of `layers` layers."""
+    """Raises ValueError unless `start` to `end` - 1 are some of `layers` layers."""
     if not 0 <= start < end <= layers:
         raise ValueError(f"layers {start} to {end - 1}: this model has layers 0 to {layers - 1}")
 
@@ -59,10 +59,12 @@ def check_layers(start: int, end: int, layers: int) -> None:
 def render(
     model: FromLatents, nets: Nets, rows: Mapping[str, Array | np.ndarray], chunk: int = 64
 ) -> Iterator[UInt8[np.ndarray, "m h w c"]]:
-    """The images of rows of styles "w", or else of latents "z" with conditions, which are rows too or scalars.
+    """Makes the images of rows of styles "w", or else of latents "z".
 
-    They are made `chunk` at a time and in order, by one compiled program on the devices that hold the networks. Raises
-    NonFiniteError where they are no finite numbers.
+    Latents come with conditions, which are rows too, or scalars.
+
+    Images are made in order, `chunk` at a time, by one compiled program on the devices that hold the networks. Raises
+    NonFiniteError where an image is not finite.
     """
     mesh, n = shard.mesh_of(nets), len(rows["w" if "w" in rows else "z"])
     size = -(-min(check_integer(chunk, "chunk"), n) // mesh.size) * mesh.size  # a whole number of rows on each device
@@ -86,7 +88,7 @@ def _images(model: FromLatents, nets: Nets, rows: Batch) -> tuple[UInt8[Array, "
 
 
 def mixed(of_rows: Float[Array, "r l d"], of_columns: Float[Array, "c l d"], start: int, end: int) -> Array:
-    """[R L D], [C L D] -> [R C L D]: the styles of rows, but in layers `start` to `end` - 1 those of columns.
+    """Mixes styles: the rows', but the columns' in layers `start` to `end` - 1: [R L D], [C L D] -> [R C L D].
 
     Raises ValueError where there are no such layers.
     """
@@ -96,17 +98,17 @@ def mixed(of_rows: Float[Array, "r l d"], of_columns: Float[Array, "c l d"], sta
 
 
 def truncated(w: Styles, mean: Styles, psis: Float[Array, " p"]) -> Float[Array, "n p l d"]:
-    """mean + psi (w - mean) for each of `psis`, which may be any numbers: below 0 are opposites."""
+    """Returns mean + psi (w - mean) for each of `psis`, which may be any numbers; those below 0 make opposites."""
     return mean[:, None] + psis[:, None, None] * (w - mean)[:, None]
 
 
 def mixing_grid(
     model: StyleBased, nets: Nets, rows: Latents, columns: Latents, start: int, end: int, truncation: float = 1.0
 ) -> Float[Array, "r c h w k"]:
-    """Image (r, c) has the styles of row r, but in layers `start` to `end` - 1 those of column c.
+    """Makes a grid: image (r, c) has the styles of row r, but those of column c in layers `start` to `end` - 1.
 
-    As Figure 3 of Karras et al. 2019 (arXiv 1812.04948): the first 4 layers are coarse, the next 4 middle. Raises
-    ValueError where there are no such layers.
+    It is like Figure 3 of Karras et al. 2019 (arXiv 1812.04948): the first 4 layers are coarse, the next 4 middle.
+    Raises ValueError where there are no such layers.
     """
     of_rows, of_columns = (model.styles(nets, z, truncation=truncation) for z in (rows, columns))
     return _grid(model, nets, mixed(of_rows, of_columns, start, end))
@@ -115,7 +117,10 @@ def mixing_grid(
 def truncation_sweep(
     model: StyleBased, nets: Nets, z: Latents, psis: Float[Array, " p"], label: Int[Array, " n"] | None = None
 ) -> Float[Array, "n p h w k"]:
-    """Image (n, p) is of latent n, truncated to `psis`[p]; below 0 are its opposites (arXiv 1812.04948, Figure 8)."""
+    """Makes a grid: image (n, p) is of latent n, truncated to `psis`[p] (arXiv 1812.04948, Figure 8).
+
+    Values below 0 make opposites.
+    """
     w, mean = (model.styles(nets, z, label, truncation) for truncation in (1.0, 0.0))
     return _grid(model, nets, truncated(w, mean, psis))
 

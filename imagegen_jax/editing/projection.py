@@ -1,7 +1,7 @@
-"""Projection of images to styles (Karras et al. 2020, arXiv 1912.04958, appendix D): the w that an image comes from.
+"""Projection of images to styles (Karras et al. 2020, arXiv 1912.04958, appendix D): the w that makes an image.
 
-One style for all layers is optimised, for each image apart. The noise maps stay the constant ones; the paper optimises
-them too, which is what its regularisation of the noise is for, so that there is none here.
+Each image is optimised by itself, with one style for all layers. The noise maps stay constant. The paper optimises them
+too, which its regularisation of the noise serves; here there is none.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from imagegen_jax.core.model import Image, Nets, PRNGKey, Scalar
 from imagegen_jax.core.reporting.progress import Progress
 from imagegen_jax.editing.latents import draw
 
-Distance = Callable[[Image, Image], Float[Array, " n"]]  # of each row, differentiable in the first
+Distance = Callable[[Image, Image], Float[Array, " n"]]  # row by row, differentiable in the first
 
-MEAN_SAMPLES = 10_000  # latents that the mean and the spread of w are taken over
+MEAN_SAMPLES = 10_000  # latents behind the mean and the spread of w
 NOISE = 0.05  # of w at the start, in sigma_w
 NOISE_SHARE, UP_SHARE, DOWN_SHARE = 0.75, 0.05, 0.25  # of the steps: with noise, the rate rising, and falling
-REPORT_EVERY = 50  # steps between two looks at the distance, each of which waits for the device
+REPORT_EVERY = 50  # steps between two looks at the distance; each look waits for the device
 
 _adam = optax.scale_by_adam()
 
 
 class Projected(NamedTuple):
-    """What was found for each image."""
+    """The style found for each image, and how near it comes."""
 
     w: Styles
     image: Image  # of w, clipped
     distance: Float[Array, " n"]  # from that image to the target
-    start: Float[Array, " n"]  # the same of the mean style, which the search began with
+    start: Float[Array, " n"]  # the same for the mean style, where the search began
 
 
 def project(
@@ -53,12 +53,12 @@ def project(
     rate: float = 0.1,
     quiet: bool = False,
 ) -> Projected:
-    """The styles of the images nearest to each of `target`, in [-1, 1], by `steps` of Adam from the mean style.
+    """Finds the styles of the images nearest to each of `target`, in [-1, 1], by `steps` of Adam from the mean style.
 
-    `distance` is a function, or a `jax.tree_util.Partial` of one over weights, which then are not compiled in. `label`
-    is the class whose mean style to begin with, `rate` the largest learning rate (lambda_max), `key` that of the
-    latents for the mean and of the noise on w. Raises ValueError for targets that have not the shape of the model's
-    images, fewer than one step, or a rate that is not above 0.
+    `distance` is a function, or a `jax.tree_util.Partial` that binds its weights, which are then not compiled in.
+    `label` is the class of the mean style to begin with, `rate` the largest learning rate (lambda_max); `key` draws the
+    latents for the mean and the noise on w. Raises ValueError for targets without the shape of the model's images,
+    fewer than one step, or a rate that is not above 0.
     """
     if steps < 1 or not 0 < rate < math.inf:
         raise ValueError(f"steps={steps}, rate={rate}: at least one step, and a rate above 0")
@@ -85,7 +85,7 @@ def project(
 def style_statistics(
     model: StyleBased, nets: Nets, key: PRNGKey, label: int | None = None
 ) -> tuple[Float[Array, " d"], Scalar]:
-    """mu_w = E[f(z)] and sigma_w = E[|f(z) - mu_w|^2]^(1/2), over 10,000 latents (of one class, where given)."""
+    """Estimates mu_w = E[f(z)] and sigma_w = E[|f(z) - mu_w|^2]^(1/2), from 10,000 latents (of a given class)."""
 
     @compiling.jit
     def statistics(nets: Nets, z: Latents) -> tuple[Array, Scalar]:
@@ -98,13 +98,19 @@ def style_statistics(
 
 
 def learning_rate(t: float) -> float:
-    """The rate at share `t` of the steps: up along a line, at its largest, down along half a cosine."""
+    """Returns the rate at share `t` of the steps, relative to the largest.
+
+    It goes up along a line, stays at its largest, and comes down along half a cosine.
+    """
     down = 0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - t) / DOWN_SHARE))
     return down * min(1.0, t / UP_SHARE)
 
 
 def noise_strength(t: float) -> float:
-    """0.05 t'^2 where t' falls from 1 to 0 over the first three quarters: the deviation of noise on w, in sigma_w."""
+    """Returns the deviation of the noise on w, in sigma_w, at share `t` of the steps.
+
+    It is 0.05 t'^2, where t' falls from 1 to 0 over the first three quarters.
+    """
     return NOISE * max(0.0, 1 - t / NOISE_SHARE) ** 2
 
 
@@ -119,7 +125,7 @@ def _step(
     rate: Scalar,
     noise: Scalar,
 ) -> tuple[Float[Array, "n d"], optax.OptState, Float[Array, " n"]]:
-    """w after a step, Adam's state, and the distances before."""
+    """Takes a step; returns w and Adam's state after it, and the distances before."""
     blurred = w + noise * jax.random.normal(key, w.shape)
 
     def loss(w: Float[Array, "n d"]) -> tuple[Scalar, Float[Array, " n"]]:
@@ -134,7 +140,7 @@ def _step(
 def _look(
     model: StyleBased, nets: Nets, w: Float[Array, "n d"], target: Image, distance: Distance
 ) -> tuple[Image, Float[Array, " n"]]:
-    """The images of w, clipped, and their distances."""
+    """Returns the images of w, clipped, and their distances."""
     image = jnp.clip(model.synthesise(nets, _of_all_layers(model, w)), -1, 1)
     return image, distance(image, target)
 

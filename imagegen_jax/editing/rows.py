@@ -1,4 +1,4 @@
-"""What edits by a denoiser are made of: rows of images and conditions, and what a program makes of them in chunks."""
+"""Runs an edit by a denoiser over rows of images and conditions, in chunks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from imagegen_jax.data.pictures.streaming import with_progress
 from imagegen_jax.editing import restoration
 from imagegen_jax.editing.restoration import Edit, Given
 
-TextOf = Callable[[Any], str]  # the program that a model would be drawn from by, as text
+TextOf = Callable[[Any], str]  # returns, as text, the program of an edit by a model
 
 
 def made(
@@ -31,10 +31,10 @@ def made(
     check: Callable[[TextOf], None] | None = None,
     **settings: Any,
 ) -> np.ndarray:
-    """Returns what `edit` makes of `rows`, `chunk` at a time, all with the same `arrays`.
+    """Edits `rows`, `chunk` at a time, all with the same `arrays`; returns the images.
 
-    `check` may look at the programs of models before anything is made, and raise. Raises NonFiniteError where values of
-    an image are not finite.
+    `check` may look at models' programs before anything is made, and raise. Raises NonFiniteError where an image is not
+    finite.
     """
     n = len(rows["image"])
     chunk = min(chunk, n)
@@ -60,7 +60,7 @@ def made(
 
 
 def _rows(at: np.ndarray, values: Any) -> Any:
-    """The rows `at` of an array; a scalar as it is."""
+    """Returns the rows `at` of an array; a scalar as it is."""
     return np.asarray(values)[at] if np.ndim(values) else values
 
 

@@ -1,7 +1,8 @@
-"""Augmentation of all images that a discriminator sees, so that it cannot learn few training images by heart.
+"""Augmentation of all images that a discriminator sees, so that it cannot learn a small training set by heart.
 
-Real and generated images alike go through the same random transforms, through which gradients reach the generator.
-Where each image stays as it is often enough, the generator can match the augmented data only by matching the data.
+Real and generated images alike go through the same random transforms, and gradients pass through these to the
+generator. Where an image is left unchanged often enough, the generator can match the augmented data only by matching
+the data.
 """
 
 from __future__ import annotations
@@ -24,32 +25,32 @@ ADAState = Mapping[str, Any]
 
 
 class Augmentation(Protocol):
-    """Changes images, by a key for each; `Adaptive` ones are given the probability of a change too."""
+    """Changes images at random, with a key for each. `Adaptive` ones are given the probability of a change too."""
 
     def __call__(self, images: Image, keys: PRNGKeys) -> Image:
-        """[B H W C] -> [B H W C]"""
+        """Changes each image by its key: [B H W C] -> [B H W C]"""
         ...
 
 
 @runtime_checkable
 class Adaptive(Protocol):
-    """An augmentation whose probability p follows the discriminator. What it knows is in its state."""
+    """An augmentation whose probability p follows the discriminator. All that it remembers is in its state."""
 
     @property
     def signed(self) -> bool:
-        """Whether it reads the signs of logits, which have to be judgements then."""
+        """Tells whether it reads the signs of logits, which must then be judgements (`gan.losses`)."""
         ...
 
     def start(self) -> ADAState:
-        """The state before the first step, with "p" in it."""
+        """Returns the state before the first step, with "p" in it."""
         ...
 
     def follow(self, state: ADAState, real_logits: Float[Array, " b"], step: Int[Array, ""]) -> ADAState:
-        """The state after a batch of real images was judged."""
+        """Returns the state after the discriminator judged a batch of real images."""
         ...
 
     def __call__(self, images: Image, keys: PRNGKeys, p: Scalar) -> Image:
-        """[B H W C] -> [B H W C]"""
+        """Changes each image by its key, each transform with probability p: [B H W C] -> [B H W C]"""
         ...
 
 
@@ -60,14 +61,14 @@ AnyAugmentation = Annotated[Augmentation | Adaptive, Choices("imagegen_jax.gan.a
 
 @dataclasses.dataclass(frozen=True)
 class DiffAugment:
-    """Colour, translation and cutout, of each image always (Zhao et al. 2020, arXiv 2006.10738, section 4.1)."""
+    """Changes every image each time: colour, translation, cutout (Zhao et al. 2020, arXiv 2006.10738, section 4.1)."""
 
     colour: bool = True  # brightness, saturation and contrast
     translation: Share = 0.125  # largest shift, as a share of the side; zeros come in
     cutout: Share = 0.5  # side of the square that becomes zero, as a share of the image's
 
     def __call__(self, images: Image, keys: PRNGKeys) -> Image:
-        """[B H W C] -> [B H W C]; colours may leave [-1, 1]"""
+        """Changes each image by its key: [B H W C] -> [B H W C]; colours may leave [-1, 1]"""
         return jax.vmap(self._one)(images, keys)
 
     def _one(self, image: Float[Array, "h w c"], key: PRNGKey) -> Float[Array, "h w c"]:
@@ -85,7 +86,10 @@ class DiffAugment:
 
 
 def _shift(image: Float[Array, "h w c"], key: PRNGKey, share: float) -> Float[Array, "h w c"]:
-    """Whole pixels, uniformly up to a share of the side. As products with shifted identities: no gather, no scatter."""
+    """Shifts by whole pixels, drawn uniformly up to a share of the side; zeros come in.
+
+    It multiplies by shifted identities, which needs neither gather nor scatter.
+    """
     for axis, axis_key in enumerate(jax.random.split(key)):
         side = image.shape[axis]
         most = round(share * side)
@@ -96,7 +100,10 @@ def _shift(image: Float[Array, "h w c"], key: PRNGKey, share: float) -> Float[Ar
 
 
 def _uncovered(image: Float[Array, "h w c"], key: PRNGKey, share: float) -> Float[Array, "h w 1"]:
-    """0 in a square about a centre that is uniform in the image, which it may overhang, and 1 elsewhere."""
+    """Returns 0 inside a square and 1 elsewhere.
+
+    The square's centre is drawn uniformly from the image, so that it may hang over the border.
+    """
 
     def inside(side: int, key: PRNGKey) -> Array:
         size = round(share * side)
@@ -115,13 +122,13 @@ class ADA:
     """Adaptive discriminator augmentation (Karras et al. 2020, arXiv 2006.06676): blits, geometry and colour (bgc).
 
     Each transform is drawn with a probability p, which follows how sure the discriminator is of real images: r_t of
-    Eq. 1. Below about 0.8 nothing leaks into what the generator makes (section 2.2). Pixels from beyond the border are
-    mirrored ones. State: p, and the sums of signs and of rows since it last changed.
+    Eq. 1. While p stays below about 0.8, the generator does not learn the transforms (section 2.2). Beyond the border,
+    the image is mirrored. State: p, and the sums of signs and of rows since p last changed.
     """
 
     target: float | None = 0.6  # of r_t = E[sign(D(x))]; None: p stays as it is
     p: Share = 0.0  # at the start
-    images: Positive = 500_000.0  # real images in which p can go from 0 to 1
+    images: Positive = 500_000.0  # real images seen while p goes from 0 to 1 at its fastest
     every: Count = 4  # steps between two changes of p
     blits: bool = True  # flips, quarter turns, shifts by whole pixels
     geometry: bool = True  # scales, rotations, shifts by fractions of pixels
@@ -133,15 +140,18 @@ class ADA:
 
     @property
     def signed(self) -> bool:
-        """Where p moves."""
+        """Tells whether it reads the signs of logits: where p moves."""
         return self.target is not None
 
     def start(self) -> ADAState:
-        """The initial p."""
+        """Returns the initial p, and empty sums."""
         return {"p": jnp.float32(self.p), "signs": jnp.float32(0), "rows": jnp.float32(0)}
 
     def follow(self, state: ADAState, real_logits: Float[Array, " b"], step: Int[Array, ""]) -> ADAState:
-        """Every few steps, p goes up by the share of `images` seen where r_t is above its target, and else down."""
+        """Moves p every few steps: up where r_t is above its target, else down.
+
+        It moves by the rows seen since the last move, as a share of `images`.
+        """
         if self.target is None:
             return state
         signs, rows = state["signs"] + jnp.sum(jnp.sign(real_logits)), state["rows"] + len(real_logits)
@@ -154,7 +164,10 @@ class ADA:
         }
 
     def __call__(self, images: Image, keys: PRNGKeys, p: Scalar) -> Image:
-        """[B H W C] -> [B H W C], with 1 or 3 channels; colours may leave [-1, 1]"""
+        """Changes each image by its key, each transform with probability p: [B H W C] -> [B H W C].
+
+        Images have 1 or 3 channels; colours may leave [-1, 1].
+        """
         _, height, width, _ = images.shape
         of_places, of_colours = streams(keys, 2)
         if self.blits or self.geometry:
@@ -165,14 +178,14 @@ class ADA:
         return images
 
     def _where_from(self, key: PRNGKey, p: Scalar, size: tuple[int, int]) -> affine.PlaneMatrix:
-        """From a pixel of the new image to where it comes from: the transforms' inverses, the first one leftmost."""
+        """Maps a pixel of the new image to where it comes from: the transforms' inverses, the first one leftmost."""
         of_blits, of_geometry = jax.random.split(key)
         matrix = _blits(of_blits, p, size) if self.blits else jnp.eye(3)
         return matrix @ _geometry(of_geometry, p, size) if self.geometry else matrix
 
 
 def _blits(key: PRNGKey, p: Scalar, size: tuple[int, int]) -> affine.PlaneMatrix:
-    """x-flip, rotation by quarter turns, integer translation   (appendix B)"""
+    """Draws a flip along x, a rotation by quarter turns, and a translation by whole pixels   (appendix B)"""
     gate, draw = _keys(key, 3)
     flip = jnp.where(jax.random.bernoulli(next(draw)), -1.0, 1.0)
     turns = jax.random.randint(next(draw), (), 0, 4)
@@ -183,7 +196,7 @@ def _blits(key: PRNGKey, p: Scalar, size: tuple[int, int]) -> affine.PlaneMatrix
 
 
 def _geometry(key: PRNGKey, p: Scalar, size: tuple[int, int]) -> affine.PlaneMatrix:
-    """Scale, rotation, stretch, rotation again, fractional translation   (appendix B)"""
+    """Draws a scale, a rotation, a stretch, another rotation, a translation by fractions of pixels   (appendix B)"""
     gate, draw = _keys(key, 5)
     scale, stretch = 2 ** (0.2 * jax.random.normal(next(draw), (2,)))
     angle, other = jax.random.uniform(next(draw), (2,), minval=-jnp.pi, maxval=jnp.pi)
@@ -197,7 +210,7 @@ def _geometry(key: PRNGKey, p: Scalar, size: tuple[int, int]) -> affine.PlaneMat
 
 
 def _colour(key: PRNGKey, p: Scalar) -> affine.ColourMatrix:
-    """Brightness, contrast, luma flip, hue, saturation   (appendix B)"""
+    """Draws brightness, contrast, a luma flip, hue and saturation   (appendix B)"""
     gate, draw = _keys(key, 5)
     brightness, contrast, saturation = jnp.array([0.2, 0.5, 1.0]) * jax.random.normal(next(draw), (3,))
     angle = jax.random.uniform(next(draw), (), minval=-jnp.pi, maxval=jnp.pi)
@@ -210,11 +223,11 @@ def _colour(key: PRNGKey, p: Scalar) -> affine.ColourMatrix:
 
 
 def _keys(key: PRNGKey, n: int) -> tuple[Iterator[PRNGKey], Iterator[PRNGKey]]:
-    """`n` keys for whether transforms are done, and as many for what they are."""
+    """Splits a key in two times `n`: for whether each transform is done, and for how."""
     both = jax.random.split(key, (2, n))
     return iter(both[0]), iter(both[1])
 
 
 def _chosen(key: PRNGKey, p: Scalar, matrix: Array) -> Array:
-    """The matrix with probability p, else the identity."""
+    """Returns the matrix with probability p, else the identity."""
     return jnp.where(jax.random.bernoulli(key, p), matrix, jnp.eye(len(matrix)))

@@ -1,8 +1,8 @@
-"""Conditional GAN (Mirza & Osindero 2014, arXiv 1411.1784): both players are told the class, beside their input.
+"""Conditional GAN (Mirza & Osindero 2014, arXiv 1411.1784): both networks see the class beside their input.
 
 The paper's networks are fully connected: `MLPGenerator` and `MLPDiscriminator`. The default ones are DCGAN's (Radford
-et al. 2016, arXiv 1511.06434), whose inputs are joined with a learnt embedding of the class: the latent with a vector,
-the image with a map, as one more channel.
+et al. 2016, arXiv 1511.06434), with a learnt embedding of the class joined to their inputs: a vector to the latent, and
+a map to the image as one more channel.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ Labels = Float[Array, "b k"]  # one-hot rows
 
 
 class Generator(nn.Module):
-    """G(z | y): DCGAN's generator of the latent joined with an embedding of the class.
+    """G(z | y): DCGAN's generator, fed with the latent joined with an embedding of the class.
 
-    The embedding starts small beside the latent. Started as large, within some hundred steps each class had one image:
-    norm layers hold the variance of a batch, and the class alone then gives it.
+    The embedding starts much smaller than the latent. When it started as large, each class had collapsed to one image
+    within some hundred steps: norm layers fix the variance of a batch, and the class alone could provide it.
     """
 
     width: Count = 64  # as DCGAN's
@@ -55,13 +55,13 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], labels: Labels, image_shape: tuple[int, int, int], train: bool) -> Image:
-        """[B D], [B K] -> [B *image_shape] in [-1, 1]"""
+        """Makes an image of a class from each latent: [B D], [B K] -> [B *image_shape] in [-1, 1]"""
         z = jnp.concatenate([z, _embed(labels, self.label_dim, 0.1)], axis=-1)
         return dcgan.Generator(self.width, self.dtype, name="network")(z, image_shape, train)
 
 
 class Discriminator(nn.Module):
-    """D(x | y): DCGAN's discriminator of the image joined with a map for its class."""
+    """D(x | y): DCGAN's discriminator, fed with the image joined with a map for its class."""
 
     width: Count = 64  # as DCGAN's
     slope: NonNegative = 0.2  # of the leaky rectifier
@@ -69,19 +69,19 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image, labels: Labels, train: bool) -> Float[Array, " b"]:
-        """[B H W C] in [-1, 1], [B K] -> [B] logits, high for a real image of that class"""
+        """Judges images of classes: [B H W C] in [-1, 1], [B K] -> [B] logits, high for a real image of that class"""
         b, h, w, _ = x.shape
         x = jnp.concatenate([x, _embed(labels, h * w, 1.0).reshape(b, h, w, 1)], axis=-1)
         return dcgan.Discriminator(self.width, self.slope, dtype=self.dtype, name="network")(x, train)
 
 
 def _embed(labels: Labels, width: int, std: float) -> Float[Array, "b w"]:
-    """A row for each class that starts from N(0, std^2)."""
+    """Returns the embedding of each row's class, learnt from N(0, std^2) on."""
     return nn.Dense(width, use_bias=False, kernel_init=nn.initializers.normal(std), name="label")(labels)
 
 
 class MLPGenerator(nn.Module):
-    """The paper's: latent and class each meet a hidden layer, and both a joint one (section 4.1)."""
+    """The paper's generator: a hidden layer each for latent and class, then a joint one (section 4.1)."""
 
     latent_units: Count = 200
     label_units: Count = 1000
@@ -90,7 +90,10 @@ class MLPGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], labels: Labels, image_shape: tuple[int, int, int], train: bool) -> Image:
-        """[B D], [B K] -> [B *image_shape] in [-1, 1]. `train` changes nothing."""
+        """Makes an image of a class from each latent: [B D], [B K] -> [B *image_shape] in [-1, 1].
+
+        `train` changes nothing.
+        """
         dense = functools.partial(nn.Dense, dtype=compute_dtype(self.dtype))
         hidden = dense(self.latent_units, name="latent")(z), dense(self.label_units, name="label")(labels)
         x = nn.relu(dense(self.joint_units, name="joint")(nn.relu(jnp.concatenate(hidden, axis=-1))))
@@ -99,7 +102,10 @@ class MLPGenerator(nn.Module):
 
 
 class MLPDiscriminator(nn.Module):
-    """The paper's: image and class each meet a maxout layer, and both a joint one (section 4.1). It has no dropout."""
+    """The paper's discriminator: a maxout layer each for image and class, then a joint one (section 4.1).
+
+    It has no dropout.
+    """
 
     image_units: Count = 240
     label_units: Count = 50
@@ -108,7 +114,10 @@ class MLPDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image, labels: Labels, train: bool) -> Float[Array, " b"]:
-        """[B H W C] in [-1, 1], [B K] -> [B] logits, high for a real image of that class. `train` changes nothing."""
+        """Judges images of classes: [B H W C] in [-1, 1], [B K] -> [B] logits, high for a real image of that class.
+
+        `train` changes nothing.
+        """
 
         def maxout(x: Float[Array, "b d"], units: int, pieces: int, name: str) -> Float[Array, "b u"]:
             x = nn.Dense(units * pieces, dtype=compute_dtype(self.dtype), name=name)(x)
@@ -122,9 +131,9 @@ class MLPDiscriminator(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class CGAN:
-    """Generated images are of the classes of the batch's rows in training, and of those asked for in sampling.
+    """A GAN of labelled images: its training makes images of the batch's classes, its sampling of those asked for.
 
-    Norms, of networks that have them, are used and kept as in `DCGAN`.
+    Where networks have norms, these are used and kept as in `DCGAN`.
     """
 
     image_shape: Shape = (32, 32, 1)
@@ -141,7 +150,7 @@ class CGAN:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape, or there are no labels."""
+        """Initialises both networks. Raises ValueError where the images have another shape, or there are no labels."""
         check_images(self, batch)
         check_labels(self, batch)
         generator_key, discriminator_key = jax.random.split(key)
@@ -153,7 +162,7 @@ class CGAN:
         }
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The discriminator, then the generator."""
+        """Returns the phases of a step: the discriminator, then the generator."""
         return (
             Phase(("discriminator",), self.discriminator_loss, "discriminator"),
             Phase(("generator",), self.generator_loss, "generator"),
@@ -180,14 +189,14 @@ class CGAN:
         return loss, Aux({"fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1] of the classes `conditions["label"]` [n], by the running statistics.
+        """Draws `n` images in [-1, 1] of the classes `conditions["label"]` [n], normalised by the running statistics.
 
         Raises ValueError without labels.
         """
         return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
 
     def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
-        """The images of latents, as `sample` makes them. Raises ValueError without labels."""
+        """Makes the images of latents, as `sample` does. Raises ValueError without labels."""
         check_labels(self, conditions)
         return self.generator.apply(nets["generator"], z, self._one_hot(conditions), self.image_shape, train=False)
 

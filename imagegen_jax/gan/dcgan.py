@@ -43,14 +43,14 @@ weight_init = nn.initializers.normal(0.02)
 
 
 class Generator(nn.Module):
-    """Latents to images: a projection to the base, then transposed convolutions that double it (Figure 1)."""
+    """Makes images from latents: a projection to the base, then transposed convolutions that double it (Figure 1)."""
 
     width: Count = 64  # channels before the last layer; they double with every halving of the size
     dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], image_shape: tuple[int, int, int], train: bool) -> Image:
-        """[B D] -> [B *image_shape] in [-1, 1]"""
+        """Makes an image from each latent: [B D] -> [B *image_shape] in [-1, 1]"""
         *finer, base = pyramid(*image_shape[:2])
         features = self.width * 2 ** (len(finer) - 1)
         x = nn.Dense(
@@ -66,7 +66,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images to logits: convolutions that halve the size down to the base, then a projection."""
+    """Judges images: convolutions that halve the size down to the base, then a projection."""
 
     width: Count = 64  # channels of the first layer; they double with every halving of the size
     slope: NonNegative = 0.2  # of the leaky rectifier
@@ -75,7 +75,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image, train: bool) -> Float[Array, " b"]:
-        """[B H W C] in [-1, 1] -> [B] logits, high for real"""
+        """Judges images: [B H W C] in [-1, 1] -> [B] logits, high for real"""
         init = weight_init if self.batch_norm else fan_avg_uniform(2.0)
         for i in range(len(pyramid(*x.shape[1:3])) - 1):
             x = Halve(self.width * 2**i, not self.batch_norm, kernel_init=init, dtype=self.dtype)(x)
@@ -108,7 +108,7 @@ class DCGAN:
             raise ValueError(f"latent_dim={self.latent_dim}: must be at least 1")
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape."""
+        """Initialises both networks. Raises ValueError where the images have another shape."""
         check_images(self, batch)
         generator_key, discriminator_key = jax.random.split(key)
         z, image = jnp.zeros((1, self.latent_dim)), jnp.zeros((1, *self.image_shape))
@@ -118,14 +118,14 @@ class DCGAN:
         }
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The discriminator, then the generator."""
+        """Returns the phases of a step: the discriminator, then the generator."""
         return (
             Phase(("discriminator",), self.discriminator_loss, "discriminator"),
             Phase(("generator",), self.generator_loss, "generator"),
         )
 
     def discriminator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """The objective's, of logits of one batch of real images and one of generated ones."""
+        """Returns the objective's loss for logits of one batch of real images and one of generated ones."""
         fake, _ = self._generate(nets["generator"], self._latents(inputs.keys))
         real_logits, stats = self._discriminate(nets["discriminator"], inputs.batch["image"])
         fake_logits, stats = self._discriminate({**nets["discriminator"], **stats}, fake)
@@ -134,7 +134,7 @@ class DCGAN:
         return loss, Aux(metrics, {"discriminator": stats})
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """The objective's, of logits of generated images."""
+        """Returns the objective's loss for logits of generated images."""
         fake, stats = self._generate(nets["generator"], self._latents(inputs.keys))
         logits, _ = self._discriminate(nets["discriminator"], fake)
         pairs = self.objective.pairs
@@ -143,11 +143,11 @@ class DCGAN:
         return loss, Aux({"fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""
+        """Draws `n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""
         return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
 
     def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
-        """The images of latents, as `sample` makes them."""
+        """Makes the images of latents, as `sample` does."""
         return self.generator.apply(nets["generator"], z, self.image_shape, train=False)
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:

@@ -11,9 +11,11 @@ from jaxtyping import Array, Float
 def grouped_convolve(
     x: Float[Array, "b h w c"], kernel: Float[Array, "k k i o"], groups: int
 ) -> Float[Array, "b h w o"]:
-    """[B H W C] with kernels [k k C/groups O] -> [B H W O], zeros at the border; k is odd.
+    """Convolves each group of channels by itself: [B H W C], kernels [k k C/groups O] -> [B H W O].
 
-    On a CPU a sum over shifts of products that are batched over groups: XLA has only a slow loop there.
+    Beyond the border are zeros; k is odd.
+
+    On a CPU it sums products, batched over groups, of shifted images: XLA would run a slow loop there.
     """
     if jax.default_backend() == "cpu":
         return _by_shifts(x, kernel, groups)

@@ -2,7 +2,7 @@
 
 A logit is the discriminator's output before any sigmoid, high for real images. Any GAN here takes any objective, by its
 field `objective`. A generator's loss is given the logits of the real images too where `pairs` says that it reads them.
-`signed` says that 0 lies between real and fake for a discriminator at its best: the logits' signs are then judgements.
+`signed` says that the best discriminator has 0 between real and fake, so that the logits' signs are judgements.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ Logits = Float[Array, " b"]
 
 @runtime_checkable
 class Objective(Protocol):
-    """What GANs ask of an objective."""
+    """An objective, as GANs use it."""
 
     @property
     def pairs(self) -> bool:
-        """Whether the generator's loss reads the logits of real images."""
+        """Tells whether the generator's loss reads the logits of real images."""
         ...
 
     @property
     def signed(self) -> bool:
-        """Whether the logits' signs are judgements."""
+        """Tells whether the logits' signs are judgements."""
         ...
 
     def discriminator(self, real: Logits, fake: Logits) -> Scalar:
-        """The loss of who judges."""
+        """Returns the loss of the network that judges."""
         ...
 
     def generator(self, fake: Logits, real: Logits | None = None) -> Scalar:
-        """The loss of who is judged."""
+        """Returns the loss of the network that is judged."""
         ...
 
 
@@ -71,7 +71,7 @@ class NonSaturating:
 
 @dataclasses.dataclass(frozen=True)
 class Saturating(NonSaturating):
-    """The minimax game itself, whose generator learns little from a discriminator that is sure."""
+    """The minimax game itself; its generator learns little from a discriminator that is sure."""
 
     def generator(self, fake: Logits, real: Logits | None = None) -> Scalar:
         """E[log(1 - D(G(z)))]   (Goodfellow et al. 2014, Eq. 1)"""
@@ -133,9 +133,9 @@ class Wasserstein:
 
 @dataclasses.dataclass(frozen=True)
 class RelativisticPairing:
-    """RpGAN: each generated image against the real one of its row (Jolicoeur-Martineau 2018, arXiv 1807.00734).
+    """RpGAN: compares each generated image with the real one in its row (Jolicoeur-Martineau 2018, arXiv 1807.00734).
 
-    With f = log sigmoid, as R3GAN has it (Huang et al. 2024, arXiv 2501.05441, Eq. 2).
+    Its f is log sigmoid, as in R3GAN (Huang et al. 2024, arXiv 2501.05441, Eq. 2).
     """
 
     pairs: ClassVar[bool] = True
@@ -153,6 +153,6 @@ class RelativisticPairing:
 
 
 def logit_metrics(objective: Objective, real: Logits, fake: Logits) -> dict[str, Scalar]:
-    """The means of both logits and, where their signs are judgements, those of the signs (`core.reporting.health`)."""
+    """Returns the means of both logits and, where their signs are judgements, of the signs (`reporting.health`)."""
     means = {"real_logit": jnp.mean(real), "fake_logit": jnp.mean(fake)}
     return means | (sign_statistics(real, fake) if objective.signed else {})

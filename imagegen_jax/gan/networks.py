@@ -1,4 +1,4 @@
-"""What GANs ask of their networks, by how these are called, and the package's own that are called so."""
+"""How GANs call their networks: a protocol for each way, and the package's networks that follow it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ class Generator(Module, Protocol):
     """Makes images from latents."""
 
     def __call__(self, z: Latents, image_shape: Shape, train: bool) -> Image:
-        """[B D] -> [B *image_shape] in [-1, 1]; `train`: norms read the batch, and move their running statistics."""
+        """Makes an image from each latent: [B D] -> [B *image_shape] in [-1, 1].
+
+        With `train`, norms use the batch's statistics and move their running ones.
+        """
         ...
 
 
@@ -27,7 +30,7 @@ class Critic(Module, Protocol):
     """Judges images."""
 
     def __call__(self, x: Image, train: bool) -> Logits:
-        """[B H W C] in [-1, 1] -> [B] logits, high for real"""
+        """Judges images: [B H W C] in [-1, 1] -> [B] logits, high for real"""
         ...
 
 
@@ -35,7 +38,7 @@ class OneHotGenerator(Module, Protocol):
     """Makes images of classes from latents, by one-hot labels [B K]."""
 
     def __call__(self, z: Latents, labels: Float[Array, "b k"], image_shape: Shape, train: bool) -> Image:
-        """[B D], [B K] -> [B *image_shape] in [-1, 1]"""
+        """Makes an image of a class from each latent: [B D], [B K] -> [B *image_shape] in [-1, 1]"""
         ...
 
 
@@ -43,23 +46,23 @@ class OneHotCritic(Module, Protocol):
     """Judges images of classes, by one-hot labels [B K]."""
 
     def __call__(self, x: Image, labels: Float[Array, "b k"], train: bool) -> Logits:
-        """[B H W C] in [-1, 1], [B K] -> [B] logits, high for a real image of that class"""
+        """Judges images of classes: [B H W C] in [-1, 1], [B K] -> [B] logits, high for a real image of that class"""
         ...
 
 
 class ClassGenerator(Module, Protocol):
-    """Makes images of classes from latents, by whole labels [B]."""
+    """Makes images of classes from latents, by integer labels [B]."""
 
     def __call__(self, z: Latents, labels: Any, image_shape: Shape, num_classes: int, train: bool) -> Image:
-        """[B D], [B] -> [B *image_shape] in [-1, 1]"""
+        """Makes an image of a class from each latent: [B D], [B] -> [B *image_shape] in [-1, 1]"""
         ...
 
 
 class ClassCritic(Module, Protocol):
-    """Judges images of classes, by whole labels [B]."""
+    """Judges images of classes, by integer labels [B]."""
 
     def __call__(self, x: Image, labels: Any, num_classes: int) -> Any:
-        """[B H W C] in [-1, 1], [B] -> [B] logits, high for a real image of that class"""
+        """Judges images of classes: [B H W C] in [-1, 1], [B] -> [B] logits, high for a real image of that class"""
         ...
 
 

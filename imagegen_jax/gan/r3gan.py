@@ -2,10 +2,10 @@
 
 The loss is locally convergent (Proposition 1), so StyleGAN's devices are gone: no normalisation, no modulation, no
 minibatch statistics, no lazy penalties. Networks are residual stages of inverted bottlenecks with grouped 3x3
-convolutions, weights from N(0, gain^2 / fan in) scaled as Fixup has it, and the last layer of each block from zero.
+convolutions. Weights start from N(0, gain^2 / fan in), scaled as in Fixup, and the last layer of each block from zero.
 
-A difference from the authors' code: in a step both networks see the same real images, where theirs draws a batch for
-each.
+It differs from the authors' code in one thing: both networks see the same real images in a step, where theirs draws a
+batch for each.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Labels = Int[Array, " b"] | None
 
 
 def scaled_normal(gain: float, fan_in: int) -> nn.initializers.Initializer:
-    """N(0, gain^2 / fan_in) (He et al. 2015, arXiv 1502.01852)."""
+    """Draws from N(0, gain^2 / fan_in) (He et al. 2015, arXiv 1502.01852)."""
     return nn.initializers.normal(gain / math.sqrt(fan_in))
 
 
@@ -73,7 +73,7 @@ class Block(nn.Module):
     """x + W3 f(W2 f(W1 x + b1) + b2): to `expansion` times the channels, a grouped 3x3 convolution, and back."""
 
     groups: int
-    depth: int  # blocks of the network, which the initial scale follows from
+    depth: int  # blocks of the network; they set the initial scale
     expansion: int = 2
     dtype: Dtype = "auto"
 
@@ -96,7 +96,7 @@ class Block(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """Channels, groups and blocks of each resolution, from 4x4 up; the same in both networks."""
+    """Channels, groups and blocks of each resolution, from 4x4 up."""
 
     widths: tuple[Count, ...] = (768, 768, 768, 768)
     groups: tuple[Count, ...] = (96, 96, 96, 96)
@@ -116,7 +116,7 @@ class Stages:
             )
 
     def for_size(self, size: int) -> Stages:
-        """Returns as many stages as `size` needs, the last ones of these, or more like the first one below them.
+        """Returns as many stages as `size` needs: the last of these, after copies of the first where they are too few.
 
         Raises ValueError for a size that is none of 4, 8, 16, ...
         """
@@ -131,14 +131,14 @@ class Stages:
         return Stages(*(values[len(values) - count :] for values in fields))
 
     def apply(self, i: int, x: Float[Array, "b h w c"], dtype: Dtype) -> Float[Array, "b h w c"]:
-        """The blocks of stage `i`, inside a module."""
+        """Applies the blocks of stage `i`, inside a module."""
         for _ in range(self.blocks[i]):
             x = Block(self.groups[i], sum(self.blocks), dtype=dtype)(x)
         return x
 
 
 class Generator(nn.Module):
-    """Latents, joined with an embedding of the label where there are classes, to images."""
+    """Makes images from latents; with classes, each latent is joined with an embedding of its label."""
 
     stages: Stages = Stages()
     embedding: Count = 64  # features of a label
@@ -146,7 +146,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], label: Labels, num_classes: int, channels: int) -> Image:
-        """[B D], [B] -> [B size size channels], not bounded"""
+        """Makes an image from each latent and label: [B D], [B] -> [B size size channels], not bounded"""
         if num_classes:
             z = jnp.concatenate([z, _embed(label, num_classes, self.embedding)], axis=1)
         widths = self.stages.widths
@@ -160,7 +160,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images to logits; with classes the product of image features and an embedding of the label."""
+    """Judges images; with classes, a logit is the product of image features and an embedding of the label."""
 
     stages: Stages = Stages()
     embedding: Count = 768  # features of a label and of an image
@@ -168,7 +168,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image, label: Labels, num_classes: int) -> Float[Array, " b"]:
-        """[B size size C], [B] -> [B] logits, high for real"""
+        """Judges images, given their labels: [B size size C], [B] -> [B] logits, high for real"""
         widths = self.stages.widths
         x = Linear(widths[-1], dtype=self.dtype)(x)
         for i in reversed(range(len(widths))):
@@ -184,7 +184,7 @@ class Discriminator(nn.Module):
 
 
 def _embed(label: Labels, num_classes: int, features: int, gain: float = 1.0) -> Float[Array, "b d"]:
-    """A linear map of the one-hot label, inside a module; float32."""
+    """Maps the one-hot label linearly, inside a module; float32."""
     return nn.Dense(features, use_bias=False, kernel_init=scaled_normal(gain, num_classes), name="label")(
         jax.nn.one_hot(label, num_classes)
     )
@@ -196,7 +196,7 @@ def _to_width(x: Float[Array, "b h w i"], width: int, dtype: Dtype) -> Float[Arr
 
 @dataclasses.dataclass(frozen=True)
 class R3GAN:
-    """The relativistic GAN with R1 and R2 at every step, both weighed with gamma / 2."""
+    """The relativistic GAN with R1 and R2 at every step, both with weight gamma / 2."""
 
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0
@@ -204,7 +204,7 @@ class R3GAN:
     discriminator: Discriminator = Discriminator()
     latent_dim: Count = 64
     objective: AnyObjective = RelativisticPairing()
-    gamma: tuple[NonNegative, NonNegative] = (0.05, 0.005)  # from the first step, along half a cosine, to `gamma_steps`
+    gamma: tuple[NonNegative, NonNegative] = (0.05, 0.005)  # first; from `gamma_steps` on (half a cosine between)
     gamma_steps: Count = 40_000
 
     def __post_init__(self) -> None:
@@ -223,7 +223,7 @@ class R3GAN:
         return dataclasses.replace(self, image_shape=image_shape, num_classes=num_classes, **networks)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape than the stages, or labels are missing."""
+        """Initialises both networks. Raises ValueError where images do not fit the stages, or labels are missing."""
         for network in (self.generator, self.discriminator):
             network.stages.check(self.image_shape)
         check_images(self, batch)
@@ -236,7 +236,7 @@ class R3GAN:
         }
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The discriminator, then the generator."""
+        """Returns the phases of a step: the discriminator, then the generator."""
         return (
             Phase(("discriminator",), self.discriminator_loss, "discriminator"),
             Phase(("generator",), self.generator_loss, "generator"),
@@ -254,18 +254,18 @@ class R3GAN:
         return loss, Aux(metrics | sign_statistics(real_logits - fake_logits, fake_logits - real_logits))
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """The objective's, of pairs of a generated and a real image of one class."""
+        """Returns the objective's loss for pairs of a generated and a real image of one class."""
         critic = self._critic(nets["discriminator"], inputs.batch)
         fake = self._generate(nets["generator"], self._latents(inputs.keys), inputs.batch.get("label"))
         loss = self.objective.generator(critic(fake), critic(inputs.batch["image"]))
         return loss, Aux({}, images=fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images, clipped to [-1, 1], of `conditions["label"]` where there are classes."""
+        """Draws `n` images, clipped to [-1, 1], of `conditions["label"]` where there are classes."""
         return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
 
     def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
-        """The images of latents, as `sample` makes them."""
+        """Makes the images of latents, as `sample` does."""
         return jnp.clip(self._generate(nets["generator"], z, conditions.get("label")), -1, 1)
 
     def _gamma(self, step: Int[Array, ""]) -> Scalar:

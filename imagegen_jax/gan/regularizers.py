@@ -1,7 +1,7 @@
 """Regularisers of GANs as plain functions: gradient penalties, consistency, LeCam, orthogonality.
 
-A critic is a function of images [B H W C] that gives logits [B]. Nothing here has a weight: a model multiplies. Where
-a norm layer lets rows see each other, gradients are those of the sum over the batch, as the references take them.
+A critic maps images [B H W C] to logits [B]. Nothing here has a weight: the model multiplies. Where a norm layer lets
+rows see each other, gradients are those of the sum over the batch, as in the references.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def squared_gradient(critic: Critic, images: Image) -> Float[Array, " b"]:
 def zero_centred_penalty(critic: Critic, images: Image) -> Scalar:
     """E[|grad D(x)|^2]: R1 at real images, R2 at generated ones (Mescheder et al. 2018, arXiv 1801.04406, Eq. 9).
 
-    The papers weigh it with gamma / 2.
+    The papers give it the weight gamma / 2.
     """
     return jnp.mean(squared_gradient(critic, images))
 
@@ -36,7 +36,7 @@ def zero_centred_penalty(critic: Critic, images: Image) -> Scalar:
 def gradient_penalty(critic: Critic, real: Image, fake: Image, keys: PRNGKeys, target: float = 1.0) -> Scalar:
     """E[(|grad D(x_hat)| - target)^2], x_hat uniform between row i of both (Gulrajani et al. 2017, 1704.00028, Eq. 3).
 
-    `target` 0 is the zero-centred one (Thanh-Tung et al. 2019, arXiv 1902.03984).
+    With `target` 0 it is the zero-centred penalty (Thanh-Tung et al. 2019, arXiv 1902.03984).
     """
     epsilon = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
     return _distance_to(target, squared_gradient(critic, epsilon * real + (1 - epsilon) * fake))
@@ -57,7 +57,7 @@ def dragan_penalty(critic: Critic, real: Image, keys: PRNGKeys, target: float = 
 
 
 def _distance_to(target: float, squared: Float[Array, " b"]) -> Scalar:
-    norm = jnp.sqrt(jnp.maximum(squared, 1e-12))  # whose derivative is finite where the critic is flat
+    norm = jnp.sqrt(jnp.maximum(squared, 1e-12))  # keeps the derivative finite where the critic is flat
     return jnp.mean((norm - target) ** 2)
 
 
@@ -76,7 +76,7 @@ def path_lengths(
 def consistency(logits: Logits, logits_of_changed: Logits) -> Scalar:
     """E[(D(x) - D(T(x)))^2]: CR for real x, with generated ones bCR (Zhang et al. 2020, 1910.12027; Zhao 2002.04724).
 
-    Of latents z and z + noise it is the discriminator's part of zCR.
+    With G(z) and G(z + noise) for x and T(x) it is the discriminator's part of zCR.
     """
     return jnp.mean((logits - logits_of_changed) ** 2)
 
@@ -89,7 +89,7 @@ def latent_diversity(images: Image, images_of_changed: Image) -> Scalar:
 def lecam(real: Logits, fake: Logits, mean_real: Scalar, mean_fake: Scalar) -> Scalar:
     """E[(D(x) - a_F)^2] + E[(D(G(z)) - a_R)^2], a_F and a_R moving averages (Tseng et al. 2021, arXiv 2104.03310).
 
-    As in the paper; the authors' code takes the rectified differences D(x) - a_F and a_R - D(G(z)).
+    This is the paper's form; the authors' code takes the rectified differences D(x) - a_F and a_R - D(G(z)).
     """
     return jnp.mean((real - mean_fake) ** 2) + jnp.mean((fake - mean_real) ** 2)
 

@@ -1,10 +1,10 @@
 """The residual networks of WGAN-GP for CIFAR-10 (Gulrajani et al. 2017, arXiv 1704.00028, appendix F).
 
-SNGAN has the same ones (Miyato et al. 2018, arXiv 1802.05957, Table 4), with a generator of twice the width and other
-layers in the discriminator: a block is given the convolutions and norms to use. Kernels start as in the authors' code,
+SNGAN shares them (Miyato et al. 2018, arXiv 1802.05957, Table 4), with a generator of twice the width and other layers
+in the discriminator; blocks therefore take the convolutions and norms to use. Kernels start as in the authors' code,
 igul222/improved_wgan_training: uniform with He's variance on the residual branch, Glorot's elsewhere.
 
-Where 1x1 convolutions meet a resampling, they come at the smaller size, which gives the same numbers.
+A 1x1 convolution next to a resampling runs at the smaller size, which gives the same numbers.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ Norm = Callable[[str], Layer]  # name
 
 
 def double(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b hh ww c"]:
-    """Each pixel becomes a 2x2 square, cropped at its end to `size`: (2 H or 2 H - 1, 2 W or 2 W - 1)."""
+    """Makes each pixel a 2x2 square, and crops the end to `size`: (2 H or 2 H - 1, 2 W or 2 W - 1)."""
     return upsample_nearest(x)[:, : size[0], : size[1]]
 
 
 def halve(x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
-    """Means of 2x2 squares; at the end of an odd side, means of what there is of them."""
+    """Averages 2x2 squares; at the end of an odd side, the pixels that there are."""
     return nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
 
 
 def plain(dtype: Dtype) -> Convolution:
-    """Convolutions with a bias and no normalisation of their kernels."""
+    """Makes convolutions with a bias and no normalisation of their kernels."""
 
     def convolution(features: int, kernel: int, scale: float, name: str) -> Layer:
         init = fan_avg_uniform(scale)
@@ -50,7 +50,7 @@ def plain(dtype: Dtype) -> Convolution:
 
 
 class UpBlock(nn.Module):
-    """A generator's block: doubles the image, and has two pre-activated 3x3 convolutions on its residual branch."""
+    """A generator's block: it doubles the image, with two pre-activated 3x3 convolutions on its residual branch."""
 
     features: int
     conv: Convolution
@@ -58,7 +58,7 @@ class UpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b hh ww d"]:
-        """[B H W C] -> [B *size features]"""
+        """Doubles the image: [B H W C] -> [B *size features]"""
         h = double(nn.relu(self.norm("norm_1")(x)), size)
         h = self.conv(self.features, 3, 2.0, "conv_1")(h)
         h = self.conv(self.features, 3, 2.0, "conv_2")(nn.relu(self.norm("norm_2")(h)))
@@ -68,18 +68,18 @@ class UpBlock(nn.Module):
 class DownBlock(nn.Module):
     """A discriminator's block, without norms: two 3x3 convolutions on its residual branch, then a halving.
 
-    The first block of a network is not pre-activated, as its input is an image, and is `wide`.
+    The first block of a network has no activation before it, as its input is an image, and is always `wide`.
     """
 
     features: int
     conv: Convolution
     halves: bool = True
     first: bool = False
-    wide: bool = False  # True: between its convolutions it has as many channels as it puts out, else as it is given
+    wide: bool = False  # True: as many channels between the convolutions as in the output, else as in the input
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww d"]:
-        """[B H W C] -> [B H W features], or [B ceil(H/2) ceil(W/2) features]"""
+        """Halves the image where it is to: [B H W C] -> [B H W features], or [B ceil(H/2) ceil(W/2) features]"""
         resample = halve if self.halves else lambda x: x
         channels = x.shape[-1]
         h = x if self.first else nn.relu(x)
@@ -91,7 +91,7 @@ class DownBlock(nn.Module):
 
 
 class ResNetGenerator(nn.Module):
-    """Latents to images: a projection to the base (`nn.strided.pyramid`), then a block for each doubling.
+    """Makes images from latents: a projection to the base (`nn.strided.pyramid`), then a block for each doubling.
 
     The defaults are WGAN-GP's: 1,204,483 parameters at 32x32x3. With `width` 256 it is SNGAN's, of 4,276,739.
     """
@@ -101,7 +101,7 @@ class ResNetGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b d"], image_shape: tuple[int, int, int], train: bool) -> Image:
-        """[B D] -> [B *image_shape] in [-1, 1]"""
+        """Makes an image from each latent: [B D] -> [B *image_shape] in [-1, 1]"""
         *finer, base = pyramid(*image_shape[:2])
         dtype = compute_dtype(self.dtype)
         norm = functools.partial(batch_norm, train, dtype)
@@ -114,14 +114,17 @@ class ResNetGenerator(nn.Module):
 
 
 def batch_norm(train: bool, dtype: jnp.dtype, name: str) -> nn.BatchNorm:
-    """Batch norm with torch's defaults. Sampling reads running statistics, where the authors' code has the batch's."""
+    """Makes a batch norm with torch's defaults.
+
+    Sampling uses the running statistics, where the authors' code uses the batch's.
+    """
     return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name)
 
 
 class ResNetCritic(nn.Module):
-    """Images to logits: blocks that halve, blocks that do not, the mean over pixels, a projection in float32.
+    """Judges images: blocks that halve, blocks that do not, the mean over pixels, a projection in float32.
 
-    There is no norm, since a gradient penalty is one of each image by itself. The defaults have 1,053,825 parameters.
+    It has no norm, since a gradient penalty looks at each image by itself. The defaults have 1,053,825 parameters.
     """
 
     width: Count = 128  # channels, at every size
@@ -131,7 +134,7 @@ class ResNetCritic(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image, train: bool) -> Float[Array, " b"]:
-        """[B H W C] in [-1, 1] -> [B] logits, high for real. `train` changes nothing."""
+        """Judges images: [B H W C] in [-1, 1] -> [B] logits, high for real. `train` changes nothing."""
         for i in range(self.halvings + self.flat):
             halves, first = i < self.halvings, i == 0
             x = DownBlock(self.width, plain(self.dtype), halves, first, name=f"block_{i}")(x)

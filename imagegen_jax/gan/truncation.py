@@ -1,4 +1,4 @@
-"""Truncation: images nearer to the mean of all, more alike and better; a condition of sampling, one value a row."""
+"""Truncation: a condition of sampling, one value a row, that trades variety for quality: images nearer to the mean."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Wasserstein GANs: a critic that is kept 1-Lipschitz, and a generator that is trained every few critic steps.
+"""Wasserstein GANs: the critic is kept 1-Lipschitz, and the generator is trained once in a few critic steps.
 
 WGAN-GP (Gulrajani et al. 2017, arXiv 1704.00028) penalises the critic's gradient between real and generated images;
 DRAGAN (Kodali et al. 2017, arXiv 1705.07215) does so around real ones, with the objective of the first GAN. WGAN
-itself (Arjovsky et al. 2017, arXiv 1701.07875) clips the critic's weights, which is the optimizer's part:
+itself (Arjovsky et al. 2017, arXiv 1701.07875) clips the critic's weights, which the optimizer does:
 
     WGAN(penalty=None, ...), optim={"critic": RMSprop(5e-5, project=(ClipWeights(0.01),)), ...}
 """
@@ -41,10 +41,10 @@ from imagegen_jax.nn.strided import pyramid
 
 
 class Penalty(Protocol):
-    """What a WGAN adds to the loss of its critic."""
+    """A penalty that a WGAN adds to the loss of its critic."""
 
     def __call__(self, critic: Critic, real: Image, fake: Image, keys: PRNGKeys) -> Scalar:
-        """Its weight is in it."""
+        """Returns the penalty, its weight included."""
         ...
 
 
@@ -77,7 +77,7 @@ class DRAGAN:
 class WGAN:
     """A critic and a generator, of residual blocks or of DCGAN's strided convolutions; the defaults are WGAN-GP's.
 
-    A training step is one of the critic; each `critic_steps`-th is one of the generator too. Each phase keeps the
+    Each training step updates the critic, and each `critic_steps`-th the generator too. Each phase keeps the
     running statistics of the network that it trains, where there are norms.
     """
 
@@ -88,7 +88,7 @@ class WGAN:
     objective: AnyObjective = Wasserstein()
     penalty: AnyPenalty | None = GradientPenalty()
     critic_steps: Count = 5  # n_critic of Algorithm 1
-    generator_batches: Count = 1  # batches that a step of the generator draws; the authors' code for CIFAR-10 has 2
+    generator_batches: Count = 1  # of latents, in a step of the generator; the authors' code for CIFAR-10 has 2
 
     def __post_init__(self) -> None:
         pyramid(*self.image_shape[:2])
@@ -97,7 +97,7 @@ class WGAN:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape."""
+        """Initialises both networks. Raises ValueError where the images have another shape."""
         check_images(self, batch)
         generator_key, critic_key = jax.random.split(key)
         z, image = jnp.zeros((1, self.latent_dim)), jnp.zeros((1, *self.image_shape))
@@ -107,7 +107,7 @@ class WGAN:
         }
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The critic at each step, then the generator where it is due (Algorithm 1)."""
+        """Returns the phases of a step: the critic each time, then the generator where it is due (Algorithm 1)."""
         return (
             Phase(("critic",), self.critic_loss, "critic"),
             Phase(("generator",), self.generator_loss, "generator", every=self.critic_steps),
@@ -116,8 +116,8 @@ class WGAN:
     def critic_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """E[D(G(z))] - E[D(x)] + lambda E[(|grad D(x_hat)| - 1)^2]   (Gulrajani et al., Eq. 3)
 
-        With another objective, its loss in place of the first two terms. Of a 1-Lipschitz critic, the difference of
-        the mean logits estimates the Wasserstein distance from below.
+        With another objective, its loss takes the place of the first two terms. For a 1-Lipschitz critic, the
+        difference of the mean logits estimates the Wasserstein distance from below.
         """
         latent_keys, penalty_keys = streams(inputs.keys, 2)
         real, (fake, _) = inputs.batch["image"], self._generate(nets["generator"], self._latents(latent_keys))
@@ -142,11 +142,11 @@ class WGAN:
         return loss, Aux({"fake_logit": jnp.mean(logits)}, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""
+        """Draws `n` images in [-1, 1], normalised by the running statistics; `conditions` is not read."""
         return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
 
     def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
-        """The images of latents, as `sample` makes them."""
+        """Makes the images of latents, as `sample` does."""
         return self.generator.apply(nets["generator"], z, self.image_shape, train=False)
 
     def _latents(self, keys: PRNGKeys) -> Float[Array, "b d"]:

@@ -1,4 +1,4 @@
-"""Metric cards: a value, its interval and all that it takes to measure it again; tables and leaderboards of them."""
+"""Metric cards: a value, its interval and all that one needs to measure it again; tables and leaderboards of cards."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ _T = (
 class Card:
     """One measured value. `low` and `high` are the ends of a 95 % interval; None where there is no honest one."""
 
-    metric: str  # as it is printed: "FD-classifier", "KID x 1000 (FD-classifier)", "coverage"
+    metric: str  # as printed: "FD-classifier", "KID x 1000 (FD-classifier)", "coverage"
     value: float
     low: float | None
     high: float | None
-    interval: str  # how it was made; "none" with the reason
-    samples: int  # that the value was computed of
+    interval: str  # how the interval was made; "none" with the reason
+    samples: int  # that the value was computed from
     images: str  # what was measured
     references: int | None  # likewise; None: saved statistics do not say
-    reference: str  # what it was compared with, the split included
+    reference: str  # what they were compared with, the split included
     extractor: str
     weights: str  # 16 digits of the SHA-256 over weights, resize, range and taps
     resize: str
     seed: int  # of the samples, the subsets and the bootstrap
     versions: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
     time: str = ""  # UTC
-    held_out: str | None = None  # what was compared with besides; None: nothing
-    note: str = ""  # what else has to be known of it, such as rows that were left out
+    held_out: str | None = None  # data that it was also compared with; None: nothing
+    note: str = ""  # what else a reader has to know, such as rows that were left out
     failed: str = ""  # why there is no value, which is then NaN
-    scale: Scale = DISTANCE  # its metric's: which values are good, and which there can be
+    scale: Scale = DISTANCE  # the metric's: which values are good, and which are possible
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON, which has no infinity and no NaN: such a value is None, as in a run's metrics.
+        """Returns plain values for JSON, which has no infinity and no NaN: such a value is None, as in a run's metrics.
 
-        Of the scale, which way is better.
+        The scale is reduced to which way is better.
         """
         found = dataclasses.asdict(self) | ({} if math.isfinite(self.value) else {"value": None})
         del found["scale"]
@@ -55,7 +55,10 @@ class Card:
 
 
 def append(cards: Sequence[Card], path: pathlib.Path) -> None:
-    """Adds a line a card to a JSON lines file, in place of older ones of the same measurement; none of failed ones."""
+    """Adds a line for each card to a JSON lines file, except for failed ones.
+
+    A new line replaces older ones of the same measurement.
+    """
     new = [json.dumps(card.to_dict()) for card in cards if not card.failed]
     measured = {_measurement(json.loads(line)) for line in new}
     old = path.read_text().splitlines() if path.exists() else []
@@ -65,13 +68,13 @@ def append(cards: Sequence[Card], path: pathlib.Path) -> None:
 
 
 def _measurement(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What two cards of the same measurement have in common; a run gives both after it was stopped and resumed."""
+    """Returns what cards of one measurement share; a run that was stopped and resumed makes it twice."""
     names = ("metric", "samples", "images", "references", "reference", "extractor", "weights", "resize", "seed")
     return tuple(line.get(name) for name in names)
 
 
 def text_table(cards: Sequence[Card]) -> str:
-    """The values, and under them once what they share."""
+    """Makes a table of the values; what they share is written once below it."""
     width = max(len(card.metric) for card in cards)
     lines = [f"{'metric':{width}}  {'value':>10}  {'95 % interval':>22}  samples", *(_row(c, width) for c in cards)]
     first = next((card for card in cards if card.weights), cards[0])
@@ -96,7 +99,7 @@ def _row(card: Card, width: int) -> str:
 
 
 def _grouped(title: str, cards: Sequence[Card], text_of: Callable[[Card], str]) -> list[str]:
-    """A line for each text, after the metrics that it is of."""
+    """Makes a line for each text, after the names of its metrics."""
     metrics: dict[str, list[str]] = {}
     for card in cards:
         if text := text_of(card):
@@ -120,15 +123,16 @@ class _Score:
     value: float
     low: float | None
     high: float | None
-    runs: int  # that it is the mean of
+    runs: int  # whose mean it is
 
 
 def leaderboard(results: Mapping[str, Sequence[Sequence[Card]]]) -> str:
-    """A Markdown table with a line an entry: entry -> the cards of each of its runs (seeds).
+    """Makes a Markdown table with a line for each entry, from the cards of each of its runs (seeds).
 
-    Over several runs of an entry: their mean with Student's 95 % interval, cut where no value of the score can be; of
-    one, its card's own interval. Sorted by the first metric. The best of a column is bold where its interval lies apart
-    from all others', and all were measured against the same data by the same features; where not, a line below says so.
+    For several runs of an entry it gives their mean with Student's 95 % interval, cut to the score's possible values;
+    for one run, its card's own interval. It is sorted by the first metric. The best of a column is bold where its
+    interval overlaps no other's and all were measured against the same data by the same features; where they were not,
+    a line below says so.
     """
     scales = {card.metric: card.scale for runs in results.values() for cards in runs for card in cards}
     metrics = list(scales)
@@ -146,7 +150,7 @@ def leaderboard(results: Mapping[str, Sequence[Sequence[Card]]]) -> str:
 
 
 def _unlike(results: Mapping[str, Sequence[Sequence[Card]]], metric: str) -> str | None:
-    """What is to be said where the values of a column cannot be compared."""
+    """Returns what to say where the values of a column cannot be compared, else None."""
     cards = [card for runs in results.values() for cards in runs for card in cards if card.metric == metric]
     against = dict.fromkeys((card.reference, card.weights, card.resize) for card in cards)
     if len(against) < 2:
@@ -180,7 +184,7 @@ def _rank(score: _Score | None, scale: Scale) -> float:
 
 
 def _apart(scores: Mapping[str, _Score | None], scale: Scale) -> str | None:
-    """The best entry, where its interval overlaps no other's; None where there is no such entry."""
+    """Returns the best entry where its interval overlaps no other's, else None."""
     known = sorted(((_rank(s, scale), entry, s) for entry, s in scores.items() if s), key=lambda item: item[0])
     if scale.better == "neither" or len(known) < 2 or any(s.low is None or s.high is None for _, _, s in known):
         return None

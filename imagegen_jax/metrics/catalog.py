@@ -1,7 +1,7 @@
 """The metrics by name: what each prints, what it needs of a pair of sets, and whether a pair has that.
 
-Needs are checked before anything is extracted, of an `Offer`, which knows counts, labels and shapes. The metrics
-themselves compute of a `Pair`, which has the features.
+Needs are checked before anything is extracted, on an `Offer`, which knows counts, labels and shapes. The metrics
+themselves are computed from a `Pair`, which has the features.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Shape = tuple[int, int, int]  # height, width, channels
 
 
 class Offer(NamedTuple):
-    """What there is to compute metrics of, as far as it is known before anything is extracted."""
+    """All that is known of a pair of sets before anything is extracted."""
 
     samples: int
     references: int
@@ -35,7 +35,7 @@ class Offer(NamedTuple):
     held_out: int = 0  # images that were not trained on
     shape: Shape | None = None
     reference_shape: Shape | None = None
-    paired: bool = False  # whether the images of both sides are at hand, row by row
+    paired: bool = False  # whether both sides have stored images, to compare row by row
 
 
 class Metric(NamedTuple):
@@ -44,25 +44,25 @@ class Metric(NamedTuple):
     names: tuple[str, ...]  # the scores that it always prints; "{}" stands for the extractor's name
     compute: Callable[[Pair], list[Score]]
     about: str  # half a line, for --help
-    scales: tuple[Scale, ...]  # of each name, its direction and range
+    scales: tuple[Scale, ...]  # the direction and range of each name's score
     reads: tuple[str, ...] = ("features",)  # "features", "logits", "spatial", "labels", "held_out", "images"
-    may_read: tuple[str, ...] = ()  # what adds a score where it is there
+    may_read: tuple[str, ...] = ()  # data that add a score where they are there
     least: int = 2  # samples on each side
-    reason: Callable[[Offer], str | None] = lambda offer: None  # why an offer does not do, beyond these
+    reason: Callable[[Offer], str | None] = lambda offer: None  # another reason why an offer does not suffice
 
     @property
     def of_pixels(self) -> bool:
-        """Whether it compares the images themselves, without an extractor."""
+        """Tells whether it compares the images themselves, without an extractor."""
         return "images" in self.reads
 
     @property
     def wants_held_out(self) -> bool:
-        """Whether it does anything with held-out data."""
+        """Tells whether it uses held-out data."""
         return "held_out" in self.reads + self.may_read
 
 
 def printed(metrics: Sequence[str], extractor_name: str) -> dict[str, Scale]:
-    """Returns the names of the cards that these metrics always give, in order, each with its direction and range.
+    """Returns the names of the cards that these metrics always give, in order, each with its scale.
 
     Some metrics add more cards, of classes or held-out data, on the scale of their first.
     """
@@ -75,7 +75,7 @@ def printed(metrics: Sequence[str], extractor_name: str) -> dict[str, Scale]:
 
 
 def check_names(metrics: Sequence[str]) -> None:
-    """Raises ValueError for a name that is not in the table, and for none at all."""
+    """Raises ValueError for a name that is not in the table, and where no name is given."""
     if unknown := [metric for metric in metrics if metric not in METRICS]:
         raise ValueError(f"no metric {unknown[0]!r}: there are {', '.join(METRICS)}")
     if not metrics:
@@ -83,7 +83,7 @@ def check_names(metrics: Sequence[str]) -> None:
 
 
 def refusal(metric: str, offer: Offer) -> str | None:
-    """Why this metric cannot be had of what there is, with the remedy; None: it can."""
+    """Says why this metric cannot be computed from an offer, with the remedy; None: it can be."""
     found = METRICS[metric]
     return _missing(found.reads, found.least, offer) or found.reason(offer)
 
@@ -92,7 +92,9 @@ def refusal(metric: str, offer: Offer) -> str | None:
 
 
 def _missing(reads: Sequence[str], least: int, offer: Offer) -> str | None:
-    """Why a metric that `reads` these fields of a pair, and `least` samples of each side, cannot be had; None: it can.
+    """Says why a metric that `reads` these fields of a pair, and `least` samples a side, cannot be computed.
+
+    Returns None where it can be.
 
     The reason names the remedy.
     """
@@ -120,7 +122,7 @@ def _too_few(count: int, least: int) -> str | None:
 
 
 def _unlabelled(offer: Offer) -> str | None:
-    """Which side has no labels, with the remedy; None: both have them."""
+    """Says which side has no labels, with the remedy; None: both have them."""
     if offer.labels is None:
         return "the samples have no labels: draw them from a class-conditional run, or give labelled images"
     if offer.reference_labels is None:
@@ -129,7 +131,7 @@ def _unlabelled(offer: Offer) -> str | None:
 
 
 def _classes(offer: Offer) -> Classes | str:
-    """The classes that both sides have, or why there are none to compare, with the remedy."""
+    """Returns the classes that both sides have, or says why there are none to compare, with the remedy."""
     if reason := _unlabelled(offer):
         return reason
     assert offer.labels is not None and offer.reference_labels is not None
@@ -139,7 +141,7 @@ def _classes(offer: Offer) -> Classes | str:
             f"no class of the samples ({listed(found.alone)}) is one of the reference's ({listed(found.unused)}): "
             "give both the same class names"
         )
-    if found.numbered and found.alone:  # by number, it is no evidence that the others are the same classes
+    if found.numbered and found.alone:  # equal numbers alone do not show that the others are the same classes
         return f"class {found.alone[0]} has 0 references: give labels of the same classes on both sides"
     return found
 
@@ -150,7 +152,7 @@ def _without_shared(offer: Offer) -> str | None:
 
 
 def _without_classes(offer: Offer) -> str | None:
-    """Why there is no distance class by class; None: there is one."""
+    """Says why there is no distance class by class; None: there is one."""
     found = _classes(offer)
     if isinstance(found, str):
         return found
@@ -162,7 +164,7 @@ def _without_classes(offer: Offer) -> str | None:
 
 
 def _unpaired(offer: Offer, smallest: int = 1) -> str | None:
-    """Why images cannot be compared row by row, or have sides below `smallest`; None: they can."""
+    """Says why images cannot be compared row by row, or have sides below `smallest`; None: they can be compared."""
     if not offer.paired:
         return "it compares two stored sets image by image, and a run's samples have no partners: give two sets"
     if offer.samples != offer.references or offer.shape != offer.reference_shape:

@@ -26,13 +26,13 @@ from imagegen_jax.metrics.sets import ArraySet, balanced_labels, source_set
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """What to measure of a run's samples, against the data that it trains on, and which checkpoint to keep for it."""
+    """Settings: what to measure of a run's samples against its training data, and which checkpoint to keep for it."""
 
     every: Count = 1_000  # steps between two evaluations; there is always one at the end
     metrics: tuple[str, ...] = ("fid", "prdc")  # of `metrics.catalog.METRICS`
-    samples: Annotated[int, Range(2, LARGEST)] = 2_000  # images drawn each time, of all classes alike
+    samples: Annotated[int, Range(2, LARGEST)] = 2_000  # images drawn each time, the same number of every class
     extractor: str = "auto"  # as for `imagegen evaluate --extractor`
-    resize: str | None = None  # likewise
+    resize: str | None = None  # as for `imagegen evaluate --resize`
     best: str = ""  # the score, by its printed name, whose best checkpoint stays; "": the first one
     seed: Seed = 0  # of the samples
 
@@ -45,9 +45,10 @@ class Evaluate:
             )
 
     def open(self, experiment: Experiment, workdir: pathlib.Path, quiet: bool) -> Measurement:
-        """With the extractor loaded, or trained where there is none yet, and the features of the data at hand.
+        """Opens an evaluation of a run: loads or trains the extractor, and checks the metrics.
 
-        Raises ValueError where the metrics cannot be had, or `best` is none of them, and what the extractor raises.
+        Raises ValueError where the metrics cannot be computed, or `best` is none of them, and what the extractor
+        raises.
         """
         return Measurement(self, experiment, workdir, quiet)
 
@@ -56,7 +57,7 @@ class Measurement:
     """An evaluation of one run. Each process measures the same images; the first one writes the cards."""
 
     def __init__(self, settings: Evaluate, experiment: Experiment, workdir: pathlib.Path, quiet: bool) -> None:
-        """As `Evaluate.open`."""
+        """Does what `Evaluate.open` says."""
         self._settings, self._classes, self._workdir = settings, experiment.num_classes, workdir
         self._reference = source_set(experiment.data)
         blank = np.zeros((settings.samples, *sample_shape(experiment.model)), np.uint8)
@@ -81,7 +82,10 @@ class Measurement:
         return balanced_labels(settings.samples, self._classes, settings.seed) if self._classes else None
 
     def __call__(self, draw: Draw, step: int) -> Mapping[str, float]:
-        """Scores by their printed names, NaN where one failed; cards are added to the run's evaluations.jsonl."""
+        """Measures samples; returns scores by their printed names, NaN where one failed.
+
+        Cards are added to the run's evaluations.jsonl.
+        """
         settings = self._settings
         images = self._set(draw(settings.samples, self._labels, settings.seed), step)
         cards = evaluate(images, self._reference, self._extractor, settings.metrics, settings.seed, quiet=True)

@@ -1,4 +1,4 @@
-"""Metrics of one set of images against another: features once, then each metric with its interval, as cards."""
+"""Measures one set of images against another: extracts features once, then computes each metric's cards."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def evaluate(
     quiet: bool = False,
     held_out: ImageSet | None = None,
 ) -> list[Card]:
-    """Cards of `metrics`, by their names in METRICS, of `images` against `reference`.
+    """Measures `images` against `reference`; returns the cards of `metrics`, named as in METRICS.
 
-    `held_out` is data like the reference that was not trained on, which tests of copying compare with. Saved
-    statistics as reference allow "fid" alone, and those of another extractor are refused. A metric that fails does not
-    take the others with it: its cards say why (`Card.failed`), and their value is NaN. Raises ValueError for a metric
-    that there is none of, or that the features or the sets do not allow, before anything is extracted.
+    `held_out` is data like the reference that was not trained on; tests of copying compare with it. Saved statistics
+    as reference allow "fid" alone, and must be of the same extractor. A metric that fails does not stop the others: its
+    cards say why (`Card.failed`), and their value is NaN. Raises ValueError for an unknown metric, and for one that the
+    features or the sets do not allow, before anything is extracted.
     """
     check_seed(seed)
     check_metrics(metrics, images, reference, extractor, held_out)
@@ -73,7 +73,7 @@ def evaluate(
 def applicable(
     images: ImageSet, reference: ImageSet | Moments, extractor: Extractor, held_out: ImageSet | None = None
 ) -> tuple[list[str], dict[str, str]]:
-    """The names of all metrics that these sets and this extractor allow, and of each other one the reason.
+    """Returns the names of all metrics that these sets and this extractor allow, and the reason against each other one.
 
     An extractor that does not say which features it gives, such as a function, is taken to give "features" alone.
     """
@@ -92,9 +92,9 @@ def check_metrics(
     extractor: Extractor | None,
     held_out: ImageSet | None = None,
 ) -> None:
-    """Raises ValueError where these metrics cannot be had of these sets.
+    """Raises ValueError where these metrics cannot be computed from these sets.
 
-    `extractor` None is one that is yet to be made: what it gives is not checked.
+    `extractor` None is one that is yet to be made: its features are not checked.
     """
     check_names(metrics)
     if isinstance(reference, Moments):
@@ -135,7 +135,7 @@ def _check_statistics(
 
 
 def _width(extractor: Extractor, shape: tuple[int, int, int]) -> int | None:
-    """How many features an extractor gives of images of this shape, without a run of it; None: that is not known."""
+    """Returns how many features an extractor gives for images of this shape, without running it; None: not known."""
     if isinstance(extractor, Network):
         side = (extractor.size, extractor.size) if extractor.resize != "none" else shape[:2]
         image = jax.ShapeDtypeStruct((1, *side, 3), np.float32)
@@ -167,7 +167,10 @@ def check_shapes(sets: Sequence[ImageSet], wanted: tuple[int, int, int], extract
 def _shape_error(
     sets: Sequence[ImageSet], images: ImageSet, wanted: tuple[int, int, int], extractor: str
 ) -> SettingError:
-    """What is drawn stays as it is, so stored images are to be brought to its shape; else all are to `wanted`."""
+    """Makes the error for images of another shape, with remedies.
+
+    Drawn images stay as they are, so stored ones have to come to their shape; without drawn ones, all to `wanted`.
+    """
     height, width, channels = next((found.image_shape for found in sets if isinstance(found, SampleSet)), wanted)
     settings = {"size": height} if images.image_shape[:2] != wanted[:2] else {}
     settings |= {"channels": channels} if images.image_shape[2] != wanted[2] else {}
@@ -179,7 +182,7 @@ def _shape_error(
 
 
 def _comparable(shape: Sequence[int], wanted: Sequence[int], extractor: Extractor | None) -> bool:
-    """Whether images of these shapes give features of one width: those that are resized may differ in size."""
+    """Tells whether images of these shapes give features of one width: resized ones may differ in size."""
     resized = extractor is not None and extractor.resize != "none"
     return shape[2] == wanted[2] and (resized or tuple(shape) == tuple(wanted))
 
@@ -202,7 +205,7 @@ def _offer(images: ImageSet, reference: ImageSet, extractor: Extractor | None, h
 
 
 def _gives(extractor: Extractor | None) -> tuple[str, ...] | None:
-    """The names of the features that an extractor gives; None where it does not say."""
+    """Returns the names of the features that an extractor gives; None where it does not say."""
     if isinstance(extractor, ClassifierFeatures):
         return "features", "logits"
     if isinstance(extractor, Pixels):
@@ -219,7 +222,7 @@ def _pair(
     quiet: bool,
     held_out: ImageSet | None,
 ) -> Pair:
-    """What these metrics read, and no more."""
+    """Makes the pair that these metrics read, without what none of them reads."""
     chosen = [METRICS[name] for name in metrics]
     extracts = any(not metric.of_pixels for metric in chosen)
     compares = any(metric.wants_held_out for metric in chosen)
@@ -239,7 +242,7 @@ def _pair(
 
 
 def _details(images: ImageSet, reference: ImageSet | Moments, extractor: Extractor, seed: int) -> dict[str, Any]:
-    """What all cards of an evaluation share."""
+    """Returns what all cards of an evaluation share."""
     if isinstance(reference, Moments):
         name, count = f"saved statistics {reference.fingerprint or 'made elsewhere'}", reference.count
     else:

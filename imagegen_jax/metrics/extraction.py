@@ -19,10 +19,10 @@ BATCH = 256
 
 
 def features_of(images: ImageSet, extractor: Extractor, quiet: bool = False) -> dict[str, np.ndarray]:
-    """The named features of all images, float32 [n d], mapped from the cache where the images are a set to keep.
+    """Returns the named features of all images, float32 [n d], from the cache for sets that are kept.
 
-    Written batch by batch with a count of the rows that are on the disk, so that a process that was killed costs one
-    batch. A second process that wants the same features waits for the first. Raises what the extractor raises.
+    The cache is written batch by batch with a count of the rows on the disk, so that a killed process loses one batch.
+    A second process that wants the same features waits for the first. Raises what the extractor raises.
     """
     if isinstance(images, ArraySet) and not images.keep:
         return extract(extractor, images.batches(BATCH))

@@ -1,4 +1,4 @@
-"""A metric that fails gives its reason in place of its value, so that the others are not lost with it."""
+"""Computes metrics so that one that fails gives its reason in place of its value, and the others are not lost."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from imagegen_jax.metrics.scores.pair import Score
 def measured(scales: Mapping[str, Scale], compute: Callable[[], list[Score]]) -> list[Score]:
     """Returns the scores of `compute`, none of them NaN; where it raises, failed scores under the names in `scales`.
 
-    Each gets the scale of its name, and those of other names that of the first.
-
-    What it warns of is noted with its scores. NumPy's warnings are left out, as the values are looked at here.
+    Each score gets the scale of its name; other names get that of the first. Warnings of `compute` are noted with its
+    scores, except NumPy's, since the values are checked here.
     """
     with warnings.catch_warnings(record=True) as said, np.errstate(all="ignore"):
         warnings.simplefilter("always")
@@ -42,7 +41,7 @@ def _failed(name: str, reason: str, scale: Scale) -> Score:
 
 
 def _sound(score: Score) -> Score:
-    """The score with its interval inside the score's own range; failed where the value is none."""
+    """Cuts a score's interval to the score's range; makes a failed score of one whose value is no number."""
     explained = score.interval is None and score.how.startswith("none:")
     if math.isnan(score.value) or (math.isinf(score.value) and not explained):
         return _failed(score.metric, f"its value is {score.value}", score.scale)

@@ -1,4 +1,4 @@
-"""What the words of an evaluation name, and how it is opened: as images of one shape that an extractor takes."""
+"""Finds what the words of an evaluation name, and opens it as images of one shape that an extractor takes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from imagegen_jax.metrics.features.extractor import Extractor, Network
 from imagegen_jax.metrics.features.moments import Moments
 from imagegen_jax.metrics.sets import ImageSet, SampleSet, source_set
 
-SAMPLES = 10_000  # drawn from a run where nothing else is asked for
+SAMPLES = 10_000  # drawn from a run by default
 
 
 class Target(NamedTuple):
-    """What a word names: one of the three."""
+    """A run, a source or saved statistics, named by a word."""
 
     word: str
     run: pathlib.Path | None = None
@@ -38,13 +38,13 @@ class Side(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """How images are drawn from runs."""
+    """Settings of how images are drawn from runs."""
 
     samples: int = SAMPLES
     seed: int = 0
     step: int | Literal["best"] | None = None  # None: the newest checkpoint
     average: str | None = None  # None: the first that a run keeps
-    modules: tuple[str, ...] = ()  # that runs' own classes come from
+    modules: tuple[str, ...] = ()  # with classes of users' own that runs need
 
 
 def targets_of(
@@ -54,12 +54,12 @@ def targets_of(
     split: str | None = None,
     alone: bool = False,
 ) -> tuple[list[Target], Target | None]:
-    """Returns what words name, and what the word for images not trained on names, with `settings` of their sources.
+    """Finds what the words name, and what the word for data not trained on names, with `settings` of their sources.
 
     `split` names splits, with commas between them, in the order of the words; with `alone` each run is compared with
     the data that it was trained on.
 
-    Nothing is read but saved statistics. Raises ValueError for a word that names nothing, and for settings and splits
+    Nothing but saved statistics is read. Raises ValueError for a word that names nothing, and for settings and splits
     that nothing would read.
     """
     targets = [_target(word) for word in words]
@@ -85,20 +85,20 @@ def _target(word: str) -> Target:
 
 
 def _saved_statistics(word: str) -> Moments | None:
-    """The statistics in an .npz that has mu and sigma; None for any other word, and for files that are damaged."""
+    """Returns the statistics in an .npz that has mu and sigma; None for other words and damaged files."""
     path = pathlib.Path(word).expanduser()
     if path.suffix.lower() != ".npz" or not path.is_file():
         return None
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError):  # whoever reads it for images says what is wrong with it
+    except (zipfile.BadZipFile, OSError):  # the reader of images will say what is wrong with it
         return None
     return Moments.load(path) if {"mu", "sigma"} <= names else None
 
 
 def _with_settings(targets: Sequence[Target], settings: Mapping[str, Any]) -> list[Target]:
-    """The targets with --size, --channels and --skip-damaged, each in those that have it."""
+    """Sets --size, --channels and --skip-damaged in the targets that have them."""
     found = list(targets)
     for name, value in settings.items():
         if not any(has_setting(target.source, name) for target in found):
@@ -109,7 +109,7 @@ def _with_settings(targets: Sequence[Target], settings: Mapping[str, Any]) -> li
 
 
 def _with_splits(targets: Sequence[Target], count: int, split: str | None, drawn: bool) -> list[Target]:
-    """The targets, of which the first `count` are arguments, with their splits; one word is that of both arguments.
+    """Sets splits in the targets; the first `count` of these are arguments, and a single word serves both arguments.
 
     `drawn`: a run among them is compared with the split that it was trained on.
     """
@@ -141,10 +141,10 @@ def _replaced(target: Target, name: str, value: Any) -> Target:
 
 
 def open_target(target: Target, extractor: Extractor | None, drawing: Drawing) -> Side:
-    """Opens a run or a source. Images of several sizes are brought to the extractor's by its own rule, and that said.
+    """Opens a run or a source; brings images of several sizes to the extractor's by its own rule, and says so.
 
     `extractor` None is a classifier that is yet to be trained. Raises ValueError where images differ in size and the
-    extractor takes those of one size only.
+    extractor takes only one.
     """
     if target.run is not None:
         run = load(target.run, drawing.modules, step=drawing.step).with_average(drawing.average)
@@ -173,10 +173,11 @@ def open_target(target: Target, extractor: Extractor | None, drawing: Drawing) -
 
 
 def with_like_channels(sides: Sequence[Side], extractor: Extractor | None, fixed: bool) -> list[Side]:
-    """Brings stored images to RGB where the extractor could not compare them else, and says so.
+    """Brings stored images to RGB where the extractor could not compare them otherwise, and says so.
 
-    Transparent ones are composed on white, grey ones repeated. A network repeats grey images by itself; a classifier
-    that is yet to be trained (`extractor` None) takes what the last side has. `fixed`: they are left as they are.
+    Transparent images are composed on white, and grey ones repeated. A network repeats grey images by itself; a
+    classifier that is yet to be trained (`extractor` None) takes what the last side has. With `fixed` all stay as they
+    are.
     """
     if fixed:
         return list(sides)
@@ -190,7 +191,7 @@ def with_like_channels(sides: Sequence[Side], extractor: Extractor | None, fixed
 
 
 def _in_colour(side: Side) -> Side:
-    """A side whose images are RGB; one that cannot be converted stays as it is."""
+    """Brings a side's images to RGB; a side that cannot be converted stays as it is."""
     if not has_setting(side.target.source, "channels"):
         return side
     how = "transparent images are composed on white" if side.images.image_shape[2] == 4 else "grey images are repeated"
@@ -201,7 +202,7 @@ def _in_colour(side: Side) -> Side:
 
 
 def held_out_of(named: Target | None, images: ImageSet, source: Source | None) -> Target | None:
-    """Returns what was not trained on: what --held-out names, else the test split beside a source's split "train"."""
+    """Returns data not trained on: what --held-out names, else the test split beside a source's split "train"."""
     if named is not None:
         return named
     if not isinstance(source, (TFDS, Digits)) or "train" not in source.split or "test" in source.split:

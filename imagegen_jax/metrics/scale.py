@@ -1,4 +1,4 @@
-"""What the values of a score can be, and which of them are good: a field of each metric, which its cards have too."""
+"""The possible values of a score, and which are good: a field of each metric and of its cards."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ Better = Literal["lower", "higher", "neither"]  # "neither": fresh data have a v
 
 
 class Scale(NamedTuple):
-    """A score's direction and its range; as it is, that of a distance."""
+    """A score's direction and its range; the defaults are a distance's."""
 
     better: Better = "lower"
     least: float = 0.0
     greatest: float = math.inf
 
     def loss(self, value: float) -> float:
-        """Returns a number that is lowest for the best value, as far as any is best."""
+        """Returns a number that is lowest for the best value, where values are better or worse at all."""
         return -value if self.better == "higher" else value
 
 

@@ -1,4 +1,4 @@
-"""Which runs of a leaderboard are seeds of one another: their mean and its interval then stand for the experiment."""
+"""Finds the runs of a leaderboard that are seeds of one experiment; their mean and its interval then stand for it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.run_folder import load_changes, load_contents, load_experiment
 from imagegen_jax.metrics.card import Card
 
-FREE = ("seed", "name")  # the fields that seeds of one experiment may differ in: a name is but that of a folder
+FREE = ("seed", "name")  # fields in which seeds of one experiment may differ: a name only names a folder
 
 
 def entries_of(results: Mapping[str, list[Card]], modules: Sequence[str] = ()) -> dict[str, list[list[Card]]]:
     """Groups runs, folder -> cards, by their experiments: entry -> the cards of each of its seeds.
 
-    Runs are of one entry where their experiments are equal but for `FREE`, their data have the same content, they were
-    not changed on the way in different ways, were measured at the same step, and have different seeds. An entry of
-    several is called by what their folders' names have in common before a trailing number, where that is theirs alone.
-    Raises RunFolderError where there is no run, and as `from_dict` does where its experiment cannot be read.
+    Runs form one entry where their experiments are equal but for `FREE`, their data have the same content, changes on
+    the way were the same, they were measured at the same step, and their seeds differ. An entry of several is named by
+    what their folders' names share before a trailing number, where no other entry shares it. Raises RunFolderError
+    where there is no run, and as `from_dict` does where its experiment cannot be read.
     """
     groups: dict[str, list[dict[int, str]]] = {}
     for target, cards in results.items():
@@ -37,7 +37,7 @@ def entries_of(results: Mapping[str, list[Card]], modules: Sequence[str] = ()) -
 
 
 def seed_and_identity(folder: pathlib.Path, modules: Sequence[str] = ()) -> tuple[int, str]:
-    """Returns a run's seed, and a text that runs share which differ in `FREE` and their lengths alone.
+    """Returns a run's seed, and a text that is the same for runs that differ only in `FREE` and in their lengths.
 
     Raises RunFolderError where there is no run or a file of it is damaged, and as `from_dict` does.
     """
@@ -49,7 +49,7 @@ def seed_and_identity(folder: pathlib.Path, modules: Sequence[str] = ()) -> tupl
 
 
 def _names(groups: Sequence[Sequence[str]]) -> list[str]:
-    """A name for each entry, the shortest kind of which all are different."""
+    """Names each entry, as shortly as keeps all names different."""
     folders = [[pathlib.Path(target).resolve().name for target in group] for group in groups]
     short = [_stem(names) or ", ".join(names) for names in folders]
     for found in (short, [", ".join(names) for names in folders]):
@@ -59,7 +59,7 @@ def _names(groups: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _stem(names: Sequence[str]) -> str:
-    """What several names share before a trailing number: a of a_seed1 and a_seed2; "" where that is nothing."""
+    """Returns what names share before a trailing number: a of a_seed1 and a_seed2; "" where they share nothing."""
     if len(names) == 1:
         return names[0]
     stems = {re.sub(r"[-_]?(seed)?[-_]?\d+$", "", name) for name in names}

@@ -1,4 +1,4 @@
-"""What an evaluation compares: images of a data set or an array, or drawn from a run, always in the same order."""
+"""Sets of images that an evaluation compares: of data or an array, or drawn from a run, always in the same order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from imagegen_jax.metrics.features.extractor import hash_tree
 
 
 class ImageSet(Protocol):
-    """Images of one shape and a name for them; `fingerprint` follows from their content, or from what makes it."""
+    """Images of one shape, with a name; the `fingerprint` comes from their content, or from whatever makes them."""
 
     @property
     def name(self) -> str: ...
@@ -36,7 +36,7 @@ class ImageSet(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The name of each label; () where they have none."""
+        """The names of the labels; () where they have none."""
         ...
 
     @property
@@ -47,29 +47,29 @@ class ImageSet(Protocol):
     def __len__(self) -> int: ...
 
     def batches(self, n: int, start: int = 0) -> Iterator[np.ndarray]:
-        """The images from row `start` on, uint8 [n h w c], the last batch shorter; `start` is a multiple of n."""
+        """Yields images from row `start` on, uint8 [n h w c], the last batch shorter; `start` is a multiple of n."""
         ...
 
 
 class TrainedRun(Protocol):
-    """What is measured: a run at some step, as `run.Run` is one."""
+    """A run at some step, to be measured; `run.Run` is one."""
 
     @property
     def experiment(self) -> Experiment: ...
 
     @property
     def workdir(self) -> pathlib.Path:
-        """The folder that the scores are kept in."""
+        """The folder where scores are kept."""
         ...
 
     @property
     def step(self) -> int:
-        """Completed training steps."""
+        """The number of completed training steps."""
         ...
 
     @property
     def nets(self) -> Nets:
-        """The networks as sampling sees them."""
+        """The networks that samples are drawn from."""
         ...
 
     def sample_chunks(self, n: int, labels: Any, seed: int, chunk: int, start: int) -> Iterator[np.ndarray]:
@@ -120,7 +120,7 @@ class ArraySet:
 
 
 def source_set(source: Source, most: int | None = None) -> ArraySet:
-    """The images of a source, or the first `most` of those that its seeded order gives (seed 0, epoch 0)."""
+    """Opens the images of a source, or the first `most` in its seeded order (seed 0, epoch 0)."""
     most = None if most is None else check_integer(most, "most")
     dataset = source.open()
     names = dataset.class_names
@@ -132,9 +132,9 @@ def source_set(source: Source, most: int | None = None) -> ArraySet:
 
 
 def balanced_labels(n: int, classes: int, seed: int) -> np.ndarray:
-    """Returns labels of all `classes` alike, int32 [n], in turn; the classes of a last round that is cut are drawn.
+    """Returns labels, as many of each of `classes`, int32 [n], in turn; the classes of an incomplete round are drawn.
 
-    So fewer labels than classes are not those of the first classes only.
+    Fewer labels than classes are therefore not only those of the first classes.
     """
     whole = n // classes * classes
     last = np.random.default_rng(seed).permutation(classes)[: n - whole]
@@ -143,12 +143,12 @@ def balanced_labels(n: int, classes: int, seed: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SampleSet:
-    """`n` images drawn from a run, of all classes alike where it has classes."""
+    """`n` images drawn from a run, as many of each class where it has classes."""
 
     run: TrainedRun
     n: int
     seed: int = 0
-    chunk: int = 256  # images drawn at a time: part of what the images follow from
+    chunk: int = 256  # images drawn at a time; the images depend on it
 
     def __post_init__(self) -> None:
         check_integer(self.n, "n")
@@ -171,7 +171,7 @@ class SampleSet:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of the data that the run was trained on."""
+        """The class names of the data that the run was trained on."""
         return load_class_names(self.run.workdir)
 
     @property
@@ -190,7 +190,7 @@ class SampleSet:
         return self.n
 
     def batches(self, n: int, start: int = 0) -> Iterator[np.ndarray]:
-        """`n` must be `chunk`."""
+        """Draws the images from row `start` on, `n` at a time; `n` must be `chunk`."""
         if n != self.chunk:
             raise ValueError(f"batches of {n}: this set is drawn {self.chunk} at a time")
         return self.run.sample_chunks(self.n, self.labels, self.seed, n, start)

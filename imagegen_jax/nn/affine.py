@@ -25,7 +25,7 @@ SYM6: Taps = (
     0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
     0.0017677118642428036, -0.007800708325034148,
 )  # fmt: skip
-_MARGIN = len(SYM6) // 2  # of finer pixels around the image, where the filter sees what is mirrored
+_MARGIN = len(SYM6) // 2  # of finer pixels around the image, where the filter sees the mirrored image
 # Finer pixel j is where pixel (j - _OFFSET) / 2 would be: the wavelet is not quite symmetric, or this would be 1/2.
 _OFFSET = sum(k * tap for k, tap in enumerate(SYM6)) / sum(SYM6) - (_MARGIN - 1)
 
@@ -33,29 +33,29 @@ _OFFSET = sum(k * tap for k, tap in enumerate(SYM6)) / sum(SYM6) - (_MARGIN - 1)
 
 
 def scaling(rows: float | Scalar, columns: float | Scalar) -> PlaneMatrix:
-    """Away from the centre."""
+    """Scales away from the centre, by a factor for rows and one for columns."""
     return jnp.diag(jnp.stack([jnp.float32(rows), jnp.float32(columns), jnp.float32(1)]))
 
 
 def translation(rows: float | Scalar, columns: float | Scalar) -> PlaneMatrix:
-    """By so many pixels."""
+    """Moves by so many rows and columns of pixels."""
     return jnp.eye(3).at[0, 2].set(rows).at[1, 2].set(columns)
 
 
 def rotation(angle: Scalar) -> PlaneMatrix:
-    """About the centre."""
+    """Rotates about the centre."""
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.eye(3).at[:2, :2].set(jnp.array([[cos, -sin], [sin, cos]]))
 
 
 def warp(image: OneImage, where_from: PlaneMatrix) -> OneImage:
-    """The image whose pixel at x is that at `where_from` x of the given one, which is mirrored beyond its border.
+    """Returns the image whose pixel at x is the given image's at `where_from` x; beyond its border that is mirrored.
 
-    As in ADA (arXiv 2006.06676, appendix B): doubled, read bilinearly on the finer grid, halved. The identity gives the
-    image back.
+    As in ADA (arXiv 2006.06676, appendix B), the image is doubled, read bilinearly on the finer grid, and halved. The
+    identity gives the image back.
 
-    Differences: the mirror stands at the edge of the outermost pixels, which so come twice; in the authors' code it
-    stands in their middle. What augmented images show beyond the border is shifted by a pixel.
+    It differs from the authors' code in where the mirror stands: at the edge of the outermost pixels, which then occur
+    twice, where theirs stands in their middle. Whatever lies beyond the border is shifted by a pixel.
     """
     pad = ((_MARGIN, _MARGIN), (_MARGIN, _MARGIN), (0, 0))
     fine = upfirdn(jnp.pad(image, pad, mode="symmetric")[None], normalised(SYM6, 2.0), up=2, pad=(0, -1))[0]
@@ -68,13 +68,13 @@ def warp(image: OneImage, where_from: PlaneMatrix) -> OneImage:
 
 
 def _fine_positions(side: int) -> Float[Array, " n"]:
-    """Where the finer pixels that halving reads lie, in whole pixels from the centre."""
+    """Returns where the finer pixels that halving reads lie, in whole pixels from the centre."""
     margin = _MARGIN - 1
     return (jnp.arange(-margin, 2 * side + margin) - _OFFSET - (side - 1)) / 2
 
 
 def _bilinear(fine: OneImage, row: Float[Array, "r c"], column: Float[Array, "r c"]) -> OneImage:
-    """Between the four finer pixels around a place; places count from the first one that is not margin."""
+    """Interpolates between the four finer pixels around a place; places count from the first one that is not margin."""
     row, column = _mirrored(row, fine.shape[0]), _mirrored(column, fine.shape[1])
     top, left = jnp.floor(row), jnp.floor(column)
     down, right = (row - top)[..., None], (column - left)[..., None]
@@ -89,8 +89,8 @@ def _bilinear(fine: OneImage, row: Float[Array, "r c"], column: Float[Array, "r 
 
 
 def _mirrored(place: Float[Array, "r c"], length: int) -> Float[Array, "r c"]:
-    """A place on an axis of `length` with its margins: beyond them it is mirrored at the image's border."""
-    side, border = length - 2 * _MARGIN, _OFFSET - 1  # where -1/2 of the whole pixels lies
+    """Mirrors places beyond an axis of `length` and its margins at the image's border; leaves the others alone."""
+    side, border = length - 2 * _MARGIN, _OFFSET - 1  # where -1/2, in whole pixels, lies
     along = jnp.mod(place - border, 2 * side)
     folded = border + jnp.minimum(along, 2 * side - along)
     return jnp.where((place >= -_MARGIN) & (place <= side + _MARGIN - 1), place, folded)
@@ -106,33 +106,35 @@ def _homogeneous(matrix: Array | np.ndarray) -> ColourMatrix:
 
 
 def brightness(by: Scalar) -> ColourMatrix:
-    """All channels by the same amount."""
+    """Adds the same amount to all channels."""
     return jnp.eye(4).at[:3, 3].set(by)
 
 
 def contrast(by: Scalar) -> ColourMatrix:
-    """Away from middle grey."""
+    """Scales colours away from middle grey."""
     return _homogeneous(by * jnp.eye(3))
 
 
 def luma_flip() -> ColourMatrix:
-    """Black for white, with the hue and the saturation as they are."""
+    """Swaps black for white, and keeps hue and saturation."""
     return _homogeneous(jnp.eye(3) - 2 * _GREY)
 
 
 def hue(angle: Scalar) -> ColourMatrix:
-    """About the grey axis (Rodrigues' formula)."""
+    """Rotates colours about the grey axis (Rodrigues' formula)."""
     cross = jnp.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
     return _homogeneous(jnp.cos(angle) * jnp.eye(3) + (1 - jnp.cos(angle)) * _GREY + jnp.sin(angle) * cross)
 
 
 def saturation(by: Scalar) -> ColourMatrix:
-    """Away from the grey axis."""
+    """Scales colours away from the grey axis."""
     return _homogeneous(_GREY + by * (jnp.eye(3) - _GREY))
 
 
 def recolour(image: OneImage, matrix: ColourMatrix) -> OneImage:
-    """Each pixel's colour multiplied by the matrix; a grey image is as one of three equal channels, then their mean.
+    """Multiplies each pixel's colour by the matrix.
+
+    A grey image is taken as three equal channels, and their mean is the result.
 
     Raises ValueError where there are neither 1 nor 3 channels.
     """

@@ -27,7 +27,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """[B H W C] -> [B H W C]. C is divisible by the number of heads."""
+        """Adds attention over all pixels: [B H W C] -> [B H W C]. C is divisible by the number of heads."""
         b, h, w, c = x.shape
         dtype = compute_dtype(self.dtype)
         dense = functools.partial(nn.Dense, c, dtype=dtype)

@@ -1,7 +1,7 @@
-"""Batch norm whose scale and bias follow from a condition: a class, or a vector (de Vries et al. 2017, 1707.00683).
+"""Batch norm whose scale and bias depend on a condition: a class, or a vector (de Vries et al. 2017, 1707.00683).
 
-The statistics are those of the whole batch, of all conditions. Torch's defaults: epsilon 1e-5, running <- 0.9 running +
-0.1 batch; the running variance is that of the batch as it is, where torch takes n / (n - 1) times that.
+The statistics are those of the whole batch, whatever its conditions. Torch's defaults: epsilon 1e-5, running <- 0.9
+running + 0.1 batch. The running variance takes the batch's as it is, where torch multiplies it by n / (n - 1).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Linear = Callable[[int, str], Callable[[Float[Array, "b d"]], Float[Array, "b c"
 
 
 class ClassBatchNorm(nn.Module):
-    """A scale and a bias for each class and channel, from 1 and 0 on, as in SNGAN's conditional generator.
+    """Batch norm with a scale and a bias for each class and channel, as in SNGAN's conditional generator.
 
-    `start` is of how far from these they begin.
+    They begin at 1 and 0, plus values drawn by `start`.
     """
 
     num_classes: int
@@ -32,7 +32,7 @@ class ClassBatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Feature, labels: Int[Array, " b"], train: bool) -> Feature:
-        """[B H W C], [B] -> [B H W C], by the batch's statistics in training and the running ones otherwise."""
+        """Normalises by the batch's statistics in training, else by the running ones: [B H W C], [B] -> [B H W C]."""
         shape = (self.num_classes, x.shape[-1])
         scale = self.param("scale", lambda *given: 1 + self.start(*given), shape)[labels]
         bias = self.param("bias", self.start, shape)[labels]
@@ -40,20 +40,20 @@ class ClassBatchNorm(nn.Module):
 
 
 class VectorBatchNorm(nn.Module):
-    """A scale and a bias that are linear in a vector: 1 + A y and B y (Brock et al. 2019, 1809.11096)."""
+    """Batch norm with scale and bias linear in a vector: 1 + A y and B y (Brock et al. 2019, 1809.11096)."""
 
     linear: Linear  # makes the two maps, without biases
     dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Feature, y: Float[Array, "b d"], train: bool) -> Feature:
-        """[B H W C], [B D] -> [B H W C], as ClassBatchNorm"""
+        """Normalises like ClassBatchNorm: [B H W C], [B D] -> [B H W C]"""
         scale, bias = (self.linear(x.shape[-1], name)(y) for name in ("scale", "bias"))
         return modulated(plain_norm(train, self.dtype)(x), 1 + scale, bias)
 
 
 def plain_norm(train: bool, dtype: Dtype) -> nn.BatchNorm:
-    """Normalisation alone."""
+    """Makes a batch norm without scale and bias."""
     return nn.BatchNorm(
         not train,
         momentum=MOMENTUM,
@@ -66,5 +66,5 @@ def plain_norm(train: bool, dtype: Dtype) -> nn.BatchNorm:
 
 
 def modulated(x: Feature, scale: Float[Array, "b c"], bias: Float[Array, "b c"]) -> Feature:
-    """Each channel of each row times its scale, plus its bias."""
+    """Multiplies each channel of each row by its scale, and adds its bias."""
     return x * scale[:, None, None].astype(x.dtype) + bias[:, None, None].astype(x.dtype)

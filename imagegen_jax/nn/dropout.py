@@ -1,4 +1,4 @@
-"""Dropout whose masks follow the keys of the rows: accumulated gradients and many devices draw the same masks."""
+"""Dropout with masks drawn from the rows' keys: the same ones however a batch is split for accumulation or devices."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b ..."], keys: PRNGKeys | None) -> Float[Array, "b ..."]:
-        """`keys` holds one key a row, shared by all layers (each salts them with its own path); None: no dropout."""
+        """Drops entries by the rows' keys; None: no dropout.
+
+        All layers share the keys; each salts them with its own path.
+        """
         if keys is None or self.rate == 0.0:
             return x
         salt, size = zlib.crc32("/".join(self.path).encode()), math.prod(x.shape[1:])

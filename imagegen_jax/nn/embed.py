@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, Num
 def sinusoidal(
     t: Num[Array, " b"], width: int, max_period: float = 10_000.0, endpoint: bool = True
 ) -> Float[Array, "b w"]:
-    """Sines, then cosines of `t` at width / 2 frequencies from 1 down to 1 / `max_period` (Vaswani et al. 2017).
+    """Returns sines, then cosines of `t` at width / 2 frequencies from 1 to 1 / `max_period` (Vaswani et al. 2017).
 
-    With `endpoint` both ends are included, as in DDPM's code; later code bases divide by width / 2, and not by
-    width / 2 - 1, so that they miss the lowest one. Raises ValueError unless `width` is even and at least 4.
+    With `endpoint` both ends are included, as in DDPM's code; later code bases divide by width / 2 instead of
+    width / 2 - 1, and miss the lowest frequency. Raises ValueError unless `width` is even and at least 4.
     """
     if width < 4 or width % 2:
         raise ValueError(f"a sinusoidal embedding of width {width} is not possible: use an even width of 4 or more")
@@ -22,10 +22,10 @@ def sinusoidal(
 
 
 def positions(height: int, width: int, features: int) -> Float[Array, "hw d"]:
-    """The places of a grid, row by row: half of the features embed the column of each, the other half its row.
+    """Embeds the places of a grid, row by row: half of the features a place's column, the other half its row.
 
-    The fixed embedding of MAE (He et al. 2021, arXiv 2111.06377), whose code has columns first. Raises ValueError
-    unless `features` is a multiple of 4 and at least 8.
+    This is the fixed embedding of MAE (He et al. 2021, arXiv 2111.06377), whose code has columns first. Raises
+    ValueError unless `features` is a multiple of 4 and at least 8.
     """
     if features < 8 or features % 4:
         raise ValueError(f"a place cannot be embedded in {features} features: use a multiple of 4 that is 8 or more")

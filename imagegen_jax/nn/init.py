@@ -14,9 +14,9 @@ from imagegen_jax.core.model import PRNGKey
 
 
 def fan_avg_uniform(scale: float = 1.0) -> Initializer:
-    """Uniform with variance `scale` / mean(fan in, fan out) for kernels [... in out]: the one initialiser of DDPM.
+    """Draws uniformly with variance `scale` / mean(fan in, fan out) for kernels [... in out]: DDPM's only initialiser.
 
-    A `scale` of 0 becomes 1e-10, as there: so small that the layer puts out zero, but its inputs get a gradient from
+    A `scale` of 0 becomes 1e-10, as in DDPM: so small that the layer puts out zero, but its inputs get a gradient from
     the first step on.
     """
 
@@ -30,7 +30,7 @@ def fan_avg_uniform(scale: float = 1.0) -> Initializer:
 
 
 def fan_in_uniform(fan_in: int) -> dict[str, Initializer]:
-    """Torch's defaults for a layer whose outputs each see `fan_in` inputs: all uniform within 1 / sqrt(fan in) of 0."""
+    """Returns torch's defaults for layers whose outputs see `fan_in` inputs: uniform within 1 / sqrt(fan in) of 0."""
 
     def init(key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         return jax.random.uniform(key, (math.prod(shape),), dtype, -(fan_in**-0.5), fan_in**-0.5).reshape(shape)

@@ -1,4 +1,4 @@
-"""What models ask of any network: so much of a linen module's interface, whoever wrote it."""
+"""The part of a linen module's interface that models ask of any network, whoever wrote it."""
 
 from __future__ import annotations
 

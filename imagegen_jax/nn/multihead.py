@@ -1,4 +1,4 @@
-"""Attention with many heads, within a sequence or from it to another; and the product that every attention is."""
+"""Attention with many heads, within a sequence or from it to another, and the product that all attention computes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Implementation = Literal["auto", "xla", "cudnn"]
 
 
 class MultiHeadAttention(nn.Module):
-    """`attend` between dense layers, with D / heads channels for each head; see there for `implementation`."""
+    """`attend` between dense layers, with D / heads channels for each head; it explains `implementation`."""
 
     heads: int
     implementation: Implementation = "auto"
@@ -33,7 +33,9 @@ class MultiHeadAttention(nn.Module):
         tokens: Float[Array, "b m e"] | None = None,
         mask: Bool[Array, "b m"] | None = None,
     ) -> Float[Array, "b l d"]:
-        """From each place of `x` to those of `tokens` where `mask` is True; None: to those of `x`, and to all.
+        """Attends from each place of `x` to the `tokens` where `mask` is True.
+
+        Without tokens it attends to the places of `x`, and without a mask to all.
 
         A row whose mask is all False attends to nothing. Raises ValueError unless `heads` divides D.
         """
@@ -50,7 +52,7 @@ class MultiHeadAttention(nn.Module):
         q, k, v = (in_heads(a, self.heads) for a in (q, k, v))
         mixed = attend(q, k, v, self.implementation, pairs).reshape(x.shape)
         if mask is not None:
-            # A softmax over nothing would be the mean of what is masked.
+            # A softmax over nothing would be the mean of the masked tokens.
             mixed = jnp.where(mask.any(axis=1)[:, None, None], mixed, 0)
         return dense(d, kernel_init=self.out_init, name="out")(mixed)
 
@@ -64,7 +66,7 @@ class CrossAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], tokens: Float[Array, "b m e"], mask: Bool[Array, "b m"] | None
     ) -> Float[Array, "b h w c"]:
-        """From each pixel to the `tokens` where `mask` is True; None: to all."""
+        """Attends from each pixel to the `tokens` where `mask` is True; None: to all."""
         b, h, w, c = x.shape
         heads = next(n for n in range(max(1, c // 64), 0, -1) if c % n == 0)
         normed = group_norm(c, compute_dtype(self.dtype), name="norm")(x).reshape(b, h * w, c)
@@ -80,28 +82,29 @@ def attend(
     implementation: Implementation = "auto",
     mask: Bool[Array, "b 1 1 k"] | None = None,
 ) -> Float[Array, "b q n d"]:
-    """softmax(q k^T / sqrt(d)) v in each of n heads, the softmax in float32 (Vaswani et al. 2017, 1706.03762, Eq. 1).
+    """Computes softmax(q k^T / sqrt(d)) v in each of n heads (Vaswani et al. 2017, arXiv 1706.03762, Eq. 1).
 
-    "auto" is cuDNN's fused attention where it fits (see `fused`) and no mask is given, and "xla" elsewhere. cuDNN's
-    never holds the matrix of all pairs, but refuses forward mode: see `denoising.forward_differentiable`.
+    The softmax is in float32. "auto" is cuDNN's fused attention where it fits (see `fused`) and no mask is given, and
+    "xla" elsewhere. cuDNN's never holds the matrix of all pairs, but refuses forward mode: see
+    `denoising.forward_differentiable`.
     """
     if implementation == "auto":
         implementation = "cudnn" if mask is None and fused(q) else "xla"
     if implementation == "xla" and mask is None and jax.default_backend() == "cpu":
-        # jax.nn's has one axis more, for groups of heads, which costs a CPU transposes of the matrix of all pairs: at
-        # 8 x 256 places and 6 heads of 64, 39 % more time forward and 14 % with gradients; with one head, nothing.
+        # jax.nn's has one axis more, for groups of heads, so that a CPU transposes the matrix of all pairs: at 8 x 256
+        # places and 6 heads of 64 it takes 39 % longer forward and 14 % with gradients; with one head, no longer.
         logits = jnp.einsum("bqnd,bknd->bnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
         return jnp.einsum("bnqk,bknd->bqnd", jax.nn.softmax(logits).astype(v.dtype), v)
     return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=implementation)
 
 
 def in_heads(x: Float[Array, "b l c"], heads: int) -> Float[Array, "b l n d"]:
-    """Slices of d = C / `heads` channels."""
+    """Slices the channels into heads: [B L C] -> [B L N D], with D = C / `heads`."""
     return x.reshape(*x.shape[:2], heads, -1)
 
 
 def fused(q: Float[Array, "b l h d"]) -> bool:
-    """Whether cuDNN's attention fits: bfloat16 on a GPU, and heads whose width is a multiple of 8, at most 128."""
+    """Tells whether cuDNN's attention fits: bfloat16 on a GPU, heads with a multiple of 8 channels, at most 128."""
     return jax.default_backend() == "gpu" and q.dtype == jnp.bfloat16 and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
 
 

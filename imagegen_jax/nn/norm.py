@@ -1,4 +1,4 @@
-"""Normalisation: by groups of channels with a group count that fits any width, by the batch, and by the image."""
+"""Normalisation by groups of channels, for any width, by the batch, and by the image."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Norm = Literal["batch", "instance"]
 
 
 def group_norm(channels: int, dtype: jnp.dtype, name: str, epsilon: float = 1e-6) -> nn.GroupNorm:
-    """Group normalisation (Wu & He 2018) as in DDPM: 32 groups, statistics in float32. Torch's epsilon is 1e-5.
+    """Makes the group norm (Wu & He 2018) of DDPM: 32 groups, statistics in float32. Torch's epsilon is 1e-5.
 
-    Narrow layers get fewer groups: as many as divide `channels`, are at most 32 and leave 4 channels to a group, since
-    a group of one channel would lose that channel's mean, which carries the time embedding.
+    Narrow layers get fewer groups: the most, up to 32, that divide `channels` and leave each group at least 4 channels.
+    A group of one channel would lose that channel's mean, which carries the time embedding.
     """
     most = max(1, min(32, channels // 4))
     groups = next(n for n in range(most, 0, -1) if channels % n == 0)
@@ -28,21 +28,21 @@ def group_norm(channels: int, dtype: jnp.dtype, name: str, epsilon: float = 1e-6
 
 
 def scale_init(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Float[Array, " c"]:
-    """Norm scales from N(1, 0.02)."""
+    """Draws norm scales from N(1, 0.02)."""
     return 1 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
 class BatchNorm(nn.Module):
     """Batch norm with torch's defaults: epsilon 1e-5, running <- 0.9 running + 0.1 batch.
 
-    The running variance is that of the batch as it is, where torch takes n / (n - 1) times that.
+    The running variance takes the batch's as it is, where torch multiplies it by n / (n - 1).
     """
 
     dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool) -> Float[Array, "b h w c"]:
-        """[B H W C] -> [B H W C], by the batch's statistics in training and the running ones otherwise."""
+        """Normalises by the batch's statistics in training, else by the running ones: [B H W C] -> [B H W C]."""
         return nn.BatchNorm(
             not train,
             momentum=0.9,
@@ -54,8 +54,8 @@ class BatchNorm(nn.Module):
 
 
 def instance_norm(dtype: Dtype) -> nn.InstanceNorm:
-    """Each channel of each image by its own mean and variance (Ulyanov et al. 2016, arXiv 1607.08022), no weights.
+    """Makes a norm of each channel of each image by its own mean and variance (Ulyanov et al. 2016, 1607.08022).
 
-    Torch's default: epsilon 1e-5.
+    It has no weights, and torch's default epsilon, 1e-5.
     """
     return nn.InstanceNorm(epsilon=1e-5, use_bias=False, use_scale=False, dtype=compute_dtype(dtype))

@@ -11,7 +11,7 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 
 
 def compute_dtype(name: Dtype) -> jnp.dtype:
-    """The dtype that a network's layers compute in; "auto" is bfloat16 on accelerators and float32 on a CPU."""
+    """Returns the dtype that a network computes in; "auto" is bfloat16 on accelerators and float32 on a CPU."""
     if name == "auto":
         name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return jnp.dtype(name)

@@ -11,11 +11,11 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
-SMALLEST = 8  # the least height and width that can be halved to a base of 4 or more
+SMALLEST = 8  # the smallest height and width that halve to a base of 4 or more
 
 
 def pyramid(height: int, width: int) -> tuple[tuple[int, int], ...]:
-    """Sizes from (height, width) down to the base, each half the one before, rounded up.
+    """Returns the sizes from (height, width) down to the base, each half the one before, rounded up.
 
     The shorter side of the base is 4, 5, 6 or 7: (64, 64), (32, 32), (16, 16), (8, 8), (4, 4) or (33, 33),
     (17, 17), (9, 9), (5, 5). Raises ValueError where a side is below 8.
@@ -30,9 +30,9 @@ def pyramid(height: int, width: int) -> tuple[tuple[int, int], ...]:
 
 
 class Halve(nn.Module):
-    """A convolution to half the size; torch's `Conv2d(4, stride=2, padding=1)` where height and width are even.
+    """A convolution that halves the size; torch's `Conv2d(4, stride=2, padding=1)` where height and width are even.
 
-    An odd side is rounded up, by one more row or column of zeros at its end.
+    An odd side is rounded up: it gets one more row or column of zeros at its end.
     """
 
     features: int
@@ -43,7 +43,7 @@ class Halve(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww o"]:
-        """[B H W C] -> [B ceil(H/2) ceil(W/2) features]"""
+        """Halves the image: [B H W C] -> [B ceil(H/2) ceil(W/2) features]"""
         padding = tuple((1, 1 + side % 2) for side in x.shape[1:3])
         return nn.Conv(
             self.features,
@@ -59,9 +59,9 @@ class Halve(nn.Module):
 
 
 class Double(nn.Module):
-    """A transposed convolution to twice the size, cropped at its end to `size`.
+    """A transposed convolution that doubles the size, cropped at its end to `size`.
 
-    Equals linen's `ConvTranspose(features, (4, 4), (2, 2), "SAME")`, and torch's `ConvTranspose2d(4, stride=2,
+    It equals linen's `ConvTranspose(features, (4, 4), (2, 2), "SAME")`, and torch's `ConvTranspose2d(4, stride=2,
     padding=1)` with its kernel mirrored in height and width. The four phases of the output (even and odd rows and
     columns) are 2x2 convolutions of the input: on a CPU the weight gradient of the dilated convolution that
     `lax.conv_transpose` makes is 15 to 80 times slower.
@@ -75,7 +75,7 @@ class Double(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b hh ww o"]:
-        """[B H W C], (2 H or 2 H - 1, 2 W or 2 W - 1) -> [B *size features]"""
+        """Doubles the image: [B H W C], (2 H or 2 H - 1, 2 W or 2 W - 1) -> [B *size features]"""
         b, h, w, c = x.shape
         kernel = self.param("kernel", self.kernel_init, (4, 4, c, self.features))
         bias = self.param("bias", self.bias_init, (self.features,)) if self.use_bias else None

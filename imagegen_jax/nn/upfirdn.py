@@ -1,11 +1,11 @@
-"""Upsampling, filtering and downsampling by a separable FIR filter, and convolutions that do it too; all linear in x.
+"""Upsampling, filtering and downsampling by a separable FIR filter, and convolutions with such a filter; linear in x.
 
-Plain slices, sums and convolutions, so that derivatives of any order are right. A filter of taps (1, 3, 3, 1) removes
-what a change of resolution would fold back, which shows as checkerboards (Zhang 2019, arXiv 1904.11486; Karras et al.
-2020, arXiv 1912.04958, section 2).
+All is made of slices, sums and convolutions, so that derivatives of any order are right. A filter with the taps (1, 3,
+3, 1) removes the aliases of a change of resolution, which look like checkerboards (Zhang 2019, arXiv 1904.11486; Karras
+et al. 2020, arXiv 1912.04958, section 2).
 
-Twice and half the size take an even number of taps. The pixels of both sizes then share the borders of the image, and
-taps that read the same both ways commute with mirroring it.
+Doubling and halving need an even number of taps: the pixels of both sizes then share the borders of the image, and
+symmetric taps commute with mirroring it.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 def upfirdn(
     x: Float[Array, "b h w c"], taps: Taps, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)
 ) -> Float[Array, "b hh ww c"]:
-    """Along height and width: `up` - 1 zeros after each value, `pad` zeros before and after (negative: cropped), the
-    convolution with `taps` where they fit, and of that each `down`-th value from the first.
+    """Upsamples by `up`, filters and downsamples by `down`, along height and width.
+
+    It puts `up` - 1 zeros after each value and `pad` zeros before and after all (negative: crops), convolves with
+    `taps` where they fit, and keeps each `down`-th value from the first.
 
     A side n becomes (n up + sum(pad) - len(taps)) // down + 1. With a pad of len(taps) - 1 on both sides and without
-    the zeros after the last value, it is scipy's `upfirdn`. Raises ValueError where nothing would be left.
+    the zeros after the last value, this is scipy's `upfirdn`. Raises ValueError where nothing would be left.
     """
     return _along(_along(x, 1, taps, up, down, pad), 2, taps, up, down, pad)
 
 
 def _along(x: Array, axis: int, taps: Taps, up: int, down: int, pad: tuple[int, int]) -> Array:
-    """One axis. Only values that are no inserted zeros are read: output r + m `period` reads x[at + m stride]."""
+    """Does `upfirdn` along one axis, skipping the inserted zeros: output r + m `period` reads x[at + m stride]."""
     n, k = x.shape[axis], len(taps)
     length = (n * up + sum(pad) - k) // down + 1
     if length < 1:
@@ -68,7 +70,7 @@ def _along(x: Array, axis: int, taps: Taps, up: int, down: int, pad: tuple[int, 
 
 
 def normalised(taps: Taps, gain: float = 1.0) -> Taps:
-    """Taps with the sum `gain`."""
+    """Scales taps to the sum `gain`."""
     return tuple(gain * tap / sum(taps) for tap in taps)
 
 
@@ -82,7 +84,7 @@ def check_taps(taps: Taps) -> None:
 
 
 def upsample(x: Float[Array, "b h w c"], taps: Taps = BINOMIAL) -> Float[Array, "b 2*h 2*w c"]:
-    """Twice the size, of the same mean: each new pixel lies a quarter of a pixel beside an old one.
+    """Doubles the size and keeps the mean: each new pixel lies a quarter of a pixel beside an old one.
 
     Raises ValueError, as all of these do, for an odd number of taps.
     """
@@ -91,7 +93,7 @@ def upsample(x: Float[Array, "b h w c"], taps: Taps = BINOMIAL) -> Float[Array, 
 
 
 def downsample(x: Float[Array, "b h w c"], taps: Taps = BINOMIAL) -> Float[Array, "b h//2 w//2 c"]:
-    """Half the size, for even sides."""
+    """Halves even sides."""
     check_taps(taps)
     return upfirdn(x, normalised(taps), down=2, pad=(len(taps) // 2 - 1, len(taps) // 2 - 1))
 
@@ -100,40 +102,40 @@ def downsample(x: Float[Array, "b h w c"], taps: Taps = BINOMIAL) -> Float[Array
 
 
 def convolve(x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"]) -> Float[Array, "b h w o"]:
-    """As neural networks convolve, without mirroring the kernel; k is odd, with zeros at the border."""
+    """Convolves as neural networks do, without mirroring the kernel; k is odd, with zeros at the border."""
     return _convolve(x, kernel, [(kernel.shape[0] // 2, kernel.shape[0] // 2)] * 2)
 
 
 def convolve_up(
     x: Float[Array, "b h w i"], kernel: Float[Array, "3 3 i o"], taps: Taps = BINOMIAL
 ) -> Float[Array, "b 2*h 2*w o"]:
-    """What `upsample` and then `convolve` give, but for what lies just beyond the border.
+    """Does what `upsample` and then `convolve` do, except just beyond the border.
 
-    First convolved and then filtered, it takes a quarter of the products. A CPU does not gain by that: there, filter
-    and kernel become one, which with its gradients takes a quarter of the time (16 images of 32x32x32: 20 ms for 94).
+    Convolving first and filtering then takes a quarter of the products. A CPU does not gain by that: there, filter and
+    kernel are merged, which with gradients takes a quarter of the time (16 images of 32x32x32: 20 ms instead of 94).
     """
     check_taps(taps)
     return (_up_at_once if jax.default_backend() == "cpu" else _up_filtered)(x, kernel, taps)
 
 
 def _up_filtered(x: Array, kernel: Array, taps: Taps) -> Array:
-    """A convolution of the pixels with zeros between them, then the filter."""
+    """Convolves the pixels with zeros between them, then filters."""
     x = lax.conv_general_dilated(x, kernel, (1, 1), [(2, 2)] * 2, (2, 2), dimension_numbers=_LAYOUT)
     before = (len(taps) - 1) // 2
     return upfirdn(x, normalised(taps, 2.0), pad=(before, len(taps) - 2 - before))
 
 
 def _up_at_once(x: Array, kernel: Array, taps: Taps) -> Array:
-    """Even and odd rows and columns as channels of one convolution of the pixels."""
+    """Computes even and odd rows and columns as the channels of a single convolution of the pixels."""
     k, (b, h, w, i), o = len(taps), x.shape, kernel.shape[-1]
-    whole = kernel  # becomes the convolution of both, [k+2 k+2 I O]
+    whole = kernel  # becomes kernel convolved with filter, [k+2 k+2 I O]
     for axis in (0, 1):
         whole = _along(whole, axis, normalised(taps[::-1], 2.0), 1, 1, (k - 1, k - 1))
-    reach = -(-((k + 1) // 2) // 2)  # how many pixels to each side it reads
+    reach = -(-((k + 1) // 2) // 2)  # how many pixels it reads to each side
     side = 2 * reach + 1
     before = 2 * reach - (k + 1) // 2
     whole = jnp.pad(whole, [(before, 2 * side - (k + 2) - before)] * 2 + [(0, 0)] * 2)
-    # Of each two weights in a row, the first is for the odd output and the second for the even one.
+    # In each pair of weights in a row, the first is for the odd output and the second for the even one.
     whole = whole.reshape(side, 2, side, 2, i, o)[:, ::-1, :, ::-1].transpose(0, 2, 4, 1, 3, 5)
     x = convolve(x, whole.reshape(side, side, i, 4 * o)).reshape(b, h, w, 2, 2, o)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, o)
@@ -142,7 +144,7 @@ def _up_at_once(x: Array, kernel: Array, taps: Taps) -> Array:
 def convolve_down(
     x: Float[Array, "b h w i"], kernel: Float[Array, "k k i o"], taps: Taps = BINOMIAL
 ) -> Float[Array, "b h//2 w//2 o"]:
-    """Filtered, then convolved at every second row and column; k is 1 or 3, and sides are even."""
+    """Filters, then convolves at every second row and column; k is 1 or 3, and sides are even."""
     check_taps(taps)
     if kernel.shape[0] == 1:
         return _convolve(downsample(x, taps), kernel, [(0, 0)] * 2)

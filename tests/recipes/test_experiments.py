@@ -37,7 +37,13 @@ from imagegen_jax.gan.losses import Wasserstein
 
 pytestmark = pytest.mark.versions
 
+
+def kind(name):
+    return type(RECIPES[name].model), type(getattr(RECIPES[name].model, "network", None))
+
+
 DRAWING = [name for name in TRAINED if isinstance(RECIPES[name].model, Generative)]
+FIRST = {kind(name): name for name in (*reversed(sorted(TRAINED)), *FAST)}  # of each model and network
 TRACED = [name for name in NAMES if name not in TRAINED]
 
 
@@ -123,6 +129,7 @@ def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(finished, r
 
 
 @pytest.mark.slow
+@pytest.mark.of(FIRST.values())
 def test_one_device_equals_eight(finished):
     run, _ = finished
     one = jax.device_get(ig.load(run.workdir, step=4).state)

@@ -1,7 +1,7 @@
 """BigGAN (Brock et al. 2019, arXiv 1809.11096): large batches, a shared embedding of the class, a latent in parts.
 
-Part 0 of the latent makes the base; each block is given a part of its own, joined with the embedding, as the condition
-of its batch norms. Both networks are spectrally normalised, start orthogonal and attend to themselves at one size.
+Part 0 of the latent makes the base; each block takes another part, joined with the embedding, as the condition of its
+batch norms. Both networks are spectrally normalised, start orthogonal and attend to themselves at one size.
 Sampling may truncate the latents. BigGAN-deep is the same model with the networks of `gan.residual.biggan_deep`.
 """
 
@@ -47,9 +47,9 @@ class BigGAN:
     """Class-conditional GAN at scale; the defaults are those for ImageNet at 128x128.
 
     Phases keep statistics as SNGAN's do. `conditions["truncation"]`, t in [0, 1], a number or one for each image,
-    draws each latent from the central share t of a normal's mass (`truncated_normal`); 1, which is the default, is
-    the distribution of training. Running statistics are those of t = 1: with `standing_batches`, sampling takes the
-    statistics of that many batches of its own, of random classes at the t asked for, as the paper does.
+    draws each latent from the central share t of a normal's mass (`truncated_normal`); 1, the default, is
+    the distribution of training. The running statistics belong to t = 1: with `standing_batches`, sampling instead
+    gathers statistics from that many batches of its own, of random classes at the t asked for, as the paper does.
     """
 
     image_shape: Shape = (128, 128, 3)
@@ -73,7 +73,7 @@ class BigGAN:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 0")
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape, or there are no labels."""
+        """Initialises both networks. Raises ValueError where the images have another shape, or there are no labels."""
         check_images(self, batch)
         check_labels(self, batch)
         generator_key, discriminator_key = jax.random.split(key)
@@ -83,7 +83,7 @@ class BigGAN:
         return {"generator": generator, "discriminator": discriminator}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The discriminator at each step, then the generator where it is due."""
+        """Returns the phases of a step: the discriminator each time, then the generator where it is due."""
         return (
             Phase(("discriminator",), self.discriminator_loss, "discriminator"),
             Phase(("generator",), self.generator_loss, "generator", every=self.discriminator_steps),
@@ -116,15 +116,15 @@ class BigGAN:
         check_truncation(conditions)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1] of the classes `conditions["label"]` [n]. Raises ValueError without labels."""
+        """Draws `n` images in [-1, 1] of the classes `conditions["label"]` [n]. Raises ValueError without labels."""
         return self.generate(nets, self.latents(key, n, conditions), conditions)
 
     def latents(self, key: PRNGKey, n: int, conditions: Batch) -> Float[Array, "n d"]:
-        """The latents of `n` samples, truncated."""
+        """Draws the latents of `n` samples, truncated."""
         return truncated_normal(key, (n, self.latent_dim), conditions.get("truncation", 1.0))
 
     def generate(self, nets: Nets, z: Float[Array, "n d"], conditions: Batch) -> Image:
-        """The images of latents, as `sample` makes them; a truncation is that of the statistics alone."""
+        """Makes the images of latents, as `sample` does; `conditions["truncation"]` chooses the statistics alone."""
         check_labels(self, conditions)
         variables = nets["generator"]
         if self.standing_batches:
@@ -132,9 +132,10 @@ class BigGAN:
         return self.generator.apply(variables, z, conditions["label"], self.image_shape, self.num_classes, train=False)
 
     def standing(self, variables: Variables, n: int, truncation: float | Float[Array, " n"]) -> Variables:
-        """The generator with the mean statistics of `standing_batches` batches of `n` images.
+        """Returns the generator with the mean statistics of `standing_batches` batches of `n` images.
 
-        Their latents and classes do not follow from a key, so that an image depends on `n`, but not on other images.
+        The latents and classes of these batches are always the same, so that an image depends on `n` but not on the
+        other images.
         """
         blank = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
 
@@ -153,7 +154,7 @@ class BigGAN:
         return {**variables, "batch_stats": jax.tree.map(lambda x: x / share, total)}
 
     def _generate(self, variables: Variables, keys: PRNGKeys) -> tuple[Image, Labels, Variables]:
-        """Images of random latents and classes, the classes, and the statistics after making them."""
+        """Makes images of random latents and classes; returns them, the classes, and the statistics afterwards."""
         z, labels = conditional.draw(keys, self.latent_dim, self.num_classes)
         image, stats = self.generator.apply(
             variables, z, labels, self.image_shape, self.num_classes, train=True, mutable=["batch_stats", "spectral"]
@@ -161,15 +162,15 @@ class BigGAN:
         return image, labels, stats
 
     def _judge(self, variables: Variables, image: Image, labels: Labels, mutable: Any = False) -> Any:
-        """Logits; with `mutable`, (logits, statistics)."""
+        """Returns logits; with `mutable`, (logits, statistics)."""
         return self.discriminator.apply(variables, image, labels, self.num_classes, mutable=mutable)
 
 
 def truncated_normal(key: PRNGKey, shape: tuple[int, int], share: float | Float[Array, " n"]) -> Float[Array, "n d"]:
-    """A normal of which only the central `share` in [0, 1] of its mass is left, by row where there are n of them.
+    """Draws from the central `share` of a normal's mass, in [0, 1]: one share for all rows, or one for each of n.
 
-    Brock et al. draw values anew until none is beyond a threshold c (section 3.1): here share = erf(c / sqrt(2)), so
-    that thresholds 2, 1, 0.5 and 0.04 are 0.954, 0.683, 0.383 and 0.032. With 1 it is `jax.random.normal`.
+    Brock et al. redraw values beyond a threshold c (section 3.1). Here share = erf(c / sqrt(2)): thresholds 2, 1, 0.5
+    and 0.04 are shares 0.954, 0.683, 0.383 and 0.032. With share 1 this is `jax.random.normal`.
     """
     low = np.nextafter(np.float32(-1), np.float32(0))
     u = jax.random.uniform(key, shape, minval=low, maxval=1.0)

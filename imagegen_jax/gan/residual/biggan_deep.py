@@ -1,7 +1,7 @@
 """The networks of BigGAN-deep (Brock et al. 2019, arXiv 1809.11096, appendix B): bottleneck blocks, two a size.
 
-Where a block changes the number of channels, its shortcut drops the surplus (generator) or makes only those that are
-missing (discriminator): what passes by a block is not changed. The whole latent, joined with the embedding of the
+Where a block changes the number of channels, its shortcut drops the surplus (generator) or makes only the missing ones
+(discriminator): the channels that a block hands on are not changed. The whole latent, joined with the embedding of the
 class, makes the base and is the condition of every block.
 """
 
@@ -21,12 +21,15 @@ from imagegen_jax.gan.residual.spectral import SpectralDense, spectral_convoluti
 from imagegen_jax.gan.resnet import Convolution, Norm, batch_norm, double, halve
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
-BOTTLENECK = 4  # channels of a block over those of the convolutions within
+BOTTLENECK = 4  # channels of a block, over those of the convolutions in it
 orthogonal = nn.initializers.orthogonal()
 
 
 class DeepUpBlock(nn.Module):
-    """1x1, 3x3, 3x3 and 1x1 convolutions through a quarter of the channels; all but the first at the new size."""
+    """A generator's block: 1x1, 3x3, 3x3, 1x1 convolutions through a quarter of the channels.
+
+    All but the first are at the new size.
+    """
 
     features: int
     conv: Convolution
@@ -34,7 +37,7 @@ class DeepUpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b hh ww d"]:
-        """[B H W C] -> [B *size features]; `size` is that of x, or twice that"""
+        """Keeps or doubles the size: [B H W C] -> [B *size features]; `size` is x's, or twice that"""
 
         def resized(x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
             return x if x.shape[1:3] == size else double(x, size)
@@ -48,7 +51,7 @@ class DeepUpBlock(nn.Module):
 
 
 class DeepDownBlock(nn.Module):
-    """The same without norms; only the last convolution is at the new size (Figure 16c)."""
+    """A discriminator's block: the same without norms; only the last convolution is at the new size (Figure 16c)."""
 
     features: int
     conv: Convolution
@@ -56,7 +59,7 @@ class DeepDownBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww d"]:
-        """[B H W C] -> [B H W features], or [B ceil(H/2) ceil(W/2) features]"""
+        """Halves the image where it is to: [B H W C] -> [B H W features], or [B ceil(H/2) ceil(W/2) features]"""
         resample = halve if self.halves else lambda x: x
         hidden, missing = self.features // BOTTLENECK, self.features - x.shape[-1]
         h = self.conv(hidden, 1, 1.0, "conv_1")(nn.relu(x))
@@ -70,14 +73,14 @@ class DeepDownBlock(nn.Module):
 
 
 class DeepGenerator(nn.Module):
-    """Latents and classes to images; the defaults are those for 128x128 (Table 7).
+    """Makes images from latents and classes; the defaults are those for 128x128 (Table 7).
 
-    The first of `multipliers` is for the base, each other one for a size.
+    The first of `multipliers` is for the base, and each further one for a size.
     """
 
     width: Count = 128  # channels
     multipliers: tuple[Count, ...] = (16, 16, 8, 4, 2, 1)  # of `width`
-    depth: Count = 2  # blocks a size, of which the last one doubles
+    depth: Count = 2  # blocks a size; the last one doubles
     shared_dim: Count = 128  # length of the embedding of the class
     attention: Natural = 64  # height of the features that attend to themselves; 0: none do
     epsilon: NonNegative = 1e-6  # of spectral norms
@@ -92,7 +95,7 @@ class DeepGenerator(nn.Module):
         num_classes: int,
         train: bool,
     ) -> Image:
-        """[B D], [B] -> [B *image_shape] in [-1, 1]"""
+        """Makes an image of a class from each latent: [B D], [B] -> [B *image_shape] in [-1, 1]"""
         *finer, base = sizes(image_shape, len(self.multipliers) - 1)
         check_attention(self.attention, [size[0] for size in finer])
         _check_order(self.multipliers[::-1], "DeepGenerator.multipliers[::-1]")
@@ -115,22 +118,22 @@ class DeepGenerator(nn.Module):
 
 
 class DeepDiscriminator(nn.Module):
-    """Images and classes to logits; the defaults are those for 128x128 (Table 7).
+    """Judges images of classes; the defaults are those for 128x128 (Table 7).
 
-    The first of `multipliers` is for the first convolution, each other one for blocks of one size.
+    The first of `multipliers` is for the first convolution, and each further one for the blocks of a size.
     """
 
     width: Count = 128  # channels
     multipliers: tuple[Count, ...] = (1, 2, 4, 8, 16, 16)  # of `width`
     halvings: Natural = 5  # sizes that begin with a halving
-    depth: Count = 2  # blocks a size, of which the first one halves
+    depth: Count = 2  # blocks a size; the first one halves
     attention: Natural = 64  # as the generator's
     epsilon: NonNegative = 1e-6  # of spectral norms
     dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Image, labels: Int[Array, " b"], num_classes: int) -> Float[Array, " b"]:
-        """[B H W C] in [-1, 1], [B] -> [B] logits, high for a real image of that class"""
+        """Judges images of classes: [B H W C] in [-1, 1], [B] -> [B] logits, high for a real image of that class"""
         check_attention(self.attention, [size[0] for size in sizes(x.shape[1:], self.halvings)[1:]])
         _check_order(self.multipliers, "DeepDiscriminator.multipliers")
         conv = spectral_convolutions(self.dtype, self.epsilon, lambda scale: orthogonal)
@@ -146,6 +149,6 @@ class DeepDiscriminator(nn.Module):
 
 
 def _check_order(multipliers: tuple[int, ...], name: str) -> None:
-    """Raises ValueError where multipliers fall: the shortcuts could not follow."""
+    """Raises ValueError where a multiplier is smaller than the one before: no shortcut could follow."""
     if list(multipliers) != sorted(multipliers):
         raise ValueError(f"{name}={multipliers}: must not fall from one to the next")

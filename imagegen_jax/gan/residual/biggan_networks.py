@@ -35,7 +35,7 @@ Start = Literal["orthogonal", "normal"]  # how kernels and embeddings start; "no
 
 
 def initializer(start: Start) -> Initializer:
-    """The initialiser of that name."""
+    """Returns the initialiser of that name."""
     return nn.initializers.orthogonal() if start == "orthogonal" else _normal
 
 
@@ -45,14 +45,14 @@ def _normal(key: PRNGKey, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
 
 
 class Generator(nn.Module):
-    """Latents and classes to images; the defaults are those for 128x128 (Table 4a).
+    """Makes images from latents and classes; the defaults are those for 128x128 (Table 4a).
 
-    The first of `multipliers` is for the base, each other one for a block, which doubles.
+    The first of `multipliers` is for the base, and each further one for a block that doubles.
     """
 
     width: Count = 96  # channels, ch in the paper
     multipliers: tuple[Count, ...] = (16, 16, 8, 4, 2, 1)  # of `width`
-    shared_dim: Count = 128  # length of the embedding of the class; 0: each norm has a table of its own, as SNGAN's
+    shared_dim: Count = 128  # length of the class's embedding; 0: each norm has a table of its own, as in SNGAN
     hierarchical: bool = True  # False: the whole latent makes the base
     attention: Natural = 64  # height of the features that attend to themselves; 0: none do
     start: Start = "orthogonal"
@@ -68,7 +68,7 @@ class Generator(nn.Module):
         num_classes: int,
         train: bool,
     ) -> Image:
-        """[B D], [B] -> [B *image_shape] in [-1, 1]"""
+        """Makes an image of a class from each latent: [B D], [B] -> [B *image_shape] in [-1, 1]"""
         *finer, base = sizes(image_shape, len(self.multipliers) - 1)
         check_attention(self.attention, [size[0] for size in finer])
         first, *features = (self.width * multiplier for multiplier in self.multipliers)
@@ -91,7 +91,10 @@ class Generator(nn.Module):
         return jnp.tanh(conv(image_shape[2], 3, 1.0, "conv_out")(x).astype(jnp.float32))
 
     def _parts(self, z: Float[Array, "b d"]) -> list[Float[Array, "b p"]]:
-        """The latent for the base and, where it is hierarchical, one for each block."""
+        """Splits a hierarchical latent into a part for the base and one for each block.
+
+        Raises ValueError where the parts would differ in length, or there is no shared embedding.
+        """
         if not self.hierarchical:
             return [z]
         if not self.shared_dim or z.shape[-1] % len(self.multipliers):
@@ -103,7 +106,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images and classes to logits; the defaults are those for 128x128 (Table 4b)."""
+    """Judges images of classes; the defaults are those for 128x128 (Table 4b)."""
 
     width: Count = 96  # channels
     multipliers: tuple[Count, ...] = (1, 2, 4, 8, 16, 16)  # of `width`, one a block
@@ -115,7 +118,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image, labels: Int[Array, " b"], num_classes: int) -> Float[Array, " b"]:
-        """[B H W C] in [-1, 1], [B] -> [B] logits, high for a real image of that class"""
+        """Judges images of classes: [B H W C] in [-1, 1], [B] -> [B] logits, high for a real image of that class"""
         check_attention(self.attention, [size[0] for size in sizes(x.shape[1:], self.halvings)[1:]])
         init = initializer(self.start)
         conv = spectral_convolutions(self.dtype, self.epsilon, lambda scale: init)

@@ -1,4 +1,4 @@
-"""What SNGAN, SAGAN and BigGAN share: the discriminator's use of the label, and self-attention in both networks."""
+"""Parts that SNGAN, SAGAN and BigGAN share: the discriminator's use of the label, and self-attention."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from imagegen_jax.nn.conditional_norm import ClassBatchNorm, VectorBatchNorm
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
-Labels = Int[Array, " b"] | None  # None: the model knows no classes
+Labels = Int[Array, " b"] | None  # None: the model has no classes
 LabelUse = Literal["projection", "acgan", "none"]
 
 
 class Judgement(NamedTuple):
-    """What a discriminator says of a batch."""
+    """A discriminator's answer to a batch."""
 
     logits: Float[Array, " b"]  # high for real
     classes: Float[Array, "b k"] | None = None  # logits of the classes, from an auxiliary classifier
 
 
 class Head(nn.Module):
-    """Features of images to judgements, spectrally normalised, in float32.
+    """Judges features of images; spectrally normalised, in float32.
 
     "projection": logit = w^T h + b + e_y^T h (Miyato & Koyama 2018, arXiv 1802.05637, section 3). "acgan": the logit
-    does not read the label, and a linear classifier of h guesses it (Odena et al. 2017, arXiv 1610.09585). "none", and
-    without labels: the logit alone.
+    does not read the label, and a linear classifier of h guesses it (Odena et al. 2017, arXiv 1610.09585). With
+    "none", or without labels: the logit alone.
     """
 
     use: LabelUse = "projection"
@@ -47,7 +47,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, h: Float[Array, "b c"], labels: Labels, num_classes: int) -> Judgement:
-        """[B C], [B] -> [B] and, with "acgan", [B K]"""
+        """Judges features of images: [B C], [B] -> [B] logits and, with "acgan", [B K] logits of the classes"""
 
         def linear(features: int, name: str) -> SpectralDense:
             return SpectralDense(features, True, self.kernel_init, self.epsilon, "float32", name=name)
@@ -62,7 +62,7 @@ class Head(nn.Module):
 
 
 def sum_pooled(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
-    """The sum over pixels of the rectified features, in float32 (Miyato et al. 2018, Table 4)."""
+    """Sums the rectified features over pixels, in float32 (Miyato et al. 2018, Table 4)."""
     return jnp.sum(nn.relu(x).astype(jnp.float32), axis=(1, 2))
 
 
@@ -98,7 +98,10 @@ class SelfAttention(nn.Module):
 def class_norm(
     labels: Labels, num_classes: int, train: bool, dtype: Dtype, start: Initializer = nn.initializers.zeros
 ) -> Norm:
-    """What blocks make their batch norms with: by the class (see `ClassBatchNorm`), or plain without labels."""
+    """Returns how blocks make their batch norms: with a scale and bias for each class (`ClassBatchNorm`).
+
+    Without labels the norms are plain.
+    """
     if labels is None:
         return functools.partial(batch_norm, train, compute_dtype(dtype))
 
@@ -110,7 +113,7 @@ def class_norm(
 
 
 def vector_norm(y: Float[Array, "b d"], dense: Callable[..., Any], train: bool, dtype: Dtype) -> Norm:
-    """Likewise, by a vector; `dense` makes the linear maps."""
+    """Returns how blocks make their batch norms: scale and bias are linear in a vector, by maps that `dense` makes."""
     linear = functools.partial(dense, use_bias=False)
 
     def make(name: str) -> Layer:
@@ -124,7 +127,7 @@ def vector_norm(y: Float[Array, "b d"], dense: Callable[..., Any], train: bool, 
 
 
 def sizes(image_shape: tuple[int, ...], halvings: int) -> list[tuple[int, int]]:
-    """(height, width) of the image, then after each of `halvings` halvings, rounded up.
+    """Returns (height, width) of the image, and after each of `halvings` halvings, rounded up.
 
     Raises ValueError where a side has no pixel left to halve.
     """
@@ -148,12 +151,12 @@ def check_attention(height: int, heights: list[int]) -> None:
 
 
 def together(real: Array, fake: Array) -> Array:
-    """Rows of two batches in turn: every device keeps its own, where one batch after the other would move them."""
+    """Interleaves the rows of two batches: every device keeps its own, where concatenation would move them."""
     return jnp.stack([real, fake], axis=1).reshape(-1, *real.shape[1:])
 
 
 def apart(judged: Judgement) -> tuple[Judgement, Judgement]:
-    """(real, fake) of what `together` joined."""
+    """Separates the judgements of what `together` joined: (real, fake)."""
 
     def half(which: int) -> Judgement:
         return jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:])[:, which], judged)
@@ -169,7 +172,7 @@ def class_loss(judged: Judgement, labels: Labels) -> Scalar:
 def discriminator_loss(
     objective: Objective, real: Judgement, real_labels: Labels, fake: Judgement, fake_labels: Labels
 ) -> tuple[Scalar, dict[str, Scalar]]:
-    """The objective's, with the classifier's loss on both batches where there is one: (loss, metrics)."""
+    """Returns the objective's loss, plus the classifier's on both batches where there is one: (loss, metrics)."""
     loss = objective.discriminator(real.logits, fake.logits)
     metrics = logit_metrics(objective, real.logits, fake.logits)
     if real.classes is not None:
@@ -182,7 +185,7 @@ def discriminator_loss(
 def generator_loss(
     objective: Objective, fake: Judgement, labels: Labels, real: Judgement | None
 ) -> tuple[Scalar, dict[str, Scalar]]:
-    """The objective's, with the classifier's loss where there is one: (loss, metrics)."""
+    """Returns the objective's loss, plus the classifier's where there is one: (loss, metrics)."""
     loss = objective.generator(fake.logits, None if real is None else real.logits)
     metrics = {"fake_logit": jnp.mean(fake.logits)}
     if fake.classes is not None:
@@ -192,7 +195,7 @@ def generator_loss(
 
 
 def draw(keys: PRNGKeys, latent_dim: int, num_classes: int) -> tuple[Float[Array, "b d"], Labels]:
-    """Latents from N(0, I) and labels, uniform over the classes, one of each a key; no labels without classes."""
+    """Draws a latent from N(0, I) and a label, uniform over the classes, for each key; no labels without classes."""
     latent_keys, label_keys = streams(keys, 2)
     z = normal_rows(latent_keys, (latent_dim,))
     if not num_classes:

@@ -1,8 +1,8 @@
 """SNGAN (Miyato et al. 2018, arXiv 1802.05957): a residual discriminator whose layers are all spectrally normalised.
 
-With classes, the generator has conditional batch norm and the discriminator projects its features onto an embedding of
-the label (Miyato & Koyama 2018, arXiv 1802.05637), or has an auxiliary classifier (ACGAN). With spectral normalisation
-in the generator too, and self-attention in both, it is SAGAN (Zhang et al. 2019, arXiv 1805.08318):
+With classes, the generator has conditional batch norm, and the discriminator projects its features onto an embedding
+of the label (Miyato & Koyama 2018, arXiv 1802.05637) or has an auxiliary classifier (ACGAN). With spectral
+normalisation in the generator too, and self-attention in both, it is SAGAN (Zhang et al. 2019, arXiv 1805.08318):
 
     SNGAN(generator=Generator(spectral=True, attention=16), discriminator=Discriminator(attention=16),
           num_classes=10, discriminator_steps=1)
@@ -56,14 +56,14 @@ from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 
 class Generator(nn.Module):
-    """Latents to images: a projection to the base, then a block for each doubling (Table 4a).
+    """Makes images from latents: a projection to the base, then a block for each doubling (Table 4a).
 
-    The first of `multipliers` is for the base, each other one for a block, so there is one more than doublings.
+    The first of `multipliers` is for the base, and each further one for a block, so there is one more than doublings.
     """
 
     width: Count = 256  # channels
     multipliers: tuple[Count, ...] = (1, 1, 1, 1)  # of `width`
-    spectral: bool = False  # True: its kernels are spectrally normalised, too
+    spectral: bool = False  # True: spectrally normalised like the discriminator
     attention: Natural = 0  # height of the features that attend to themselves; 0: none do
     dtype: Dtype = "auto"
 
@@ -71,7 +71,7 @@ class Generator(nn.Module):
     def __call__(
         self, z: Float[Array, "b d"], labels: Labels, image_shape: tuple[int, int, int], num_classes: int, train: bool
     ) -> Image:
-        """[B D], [B] -> [B *image_shape] in [-1, 1]"""
+        """Makes an image from each latent and label: [B D], [B] -> [B *image_shape] in [-1, 1]"""
         *finer, base = sizes(image_shape, len(self.multipliers) - 1)
         check_attention(self.attention, [size[0] for size in finer])
         first, *features = (self.width * multiplier for multiplier in self.multipliers)
@@ -90,19 +90,19 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images to logits: blocks, of which the first ones halve, the sum over pixels, a projection (Table 4b)."""
+    """Judges images: blocks, the first ones halving, then the sum over pixels and a projection (Table 4b)."""
 
     width: Count = 128  # channels
     multipliers: tuple[Count, ...] = (1, 1, 1, 1)  # of `width`, one a block
     halvings: Natural = 2  # blocks that halve
-    wide: bool = False  # between a block's convolutions; True: as many channels as it puts out, as StudioGAN and BigGAN
-    labels: LabelUse = "projection"  # what labels are for; with "none", images need not be of the class asked for
+    wide: bool = False  # True: a block's hidden layer is as wide as its output, as in StudioGAN and BigGAN
+    labels: LabelUse = "projection"  # what labels are for; with "none", nothing holds images to the class asked for
     attention: Natural = 0  # as the generator's
     dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Image, labels: Labels, num_classes: int) -> Judgement:
-        """[B H W C] in [-1, 1], [B] -> [B] logits, high for real"""
+        """Judges images, given their labels: [B H W C] in [-1, 1], [B] -> [B] logits, high for real"""
         check_attention(self.attention, [size[0] for size in sizes(x.shape[1:], self.halvings)[1:]])
         conv = spectral_convolutions(self.dtype, 1e-12)
         for i, multiplier in enumerate(self.multipliers):
@@ -117,9 +117,9 @@ class Discriminator(nn.Module):
 class SNGAN:
     """Spectrally normalised GAN, with or without classes; the defaults are those for CIFAR-10.
 
-    A training step is one of the discriminator; each `discriminator_steps`-th is one of the generator too. Each phase
-    keeps the running statistics and the vectors of spectral norms of the network that it trains. The discriminator
-    judges real and generated images in one call, which is the one power iteration of the step.
+    Each training step updates the discriminator, and each `discriminator_steps`-th the generator too. Each phase keeps
+    the running statistics and the vectors of spectral norms of the network that it trains. The discriminator judges
+    real and generated images in one call, so that a step makes one power iteration.
     """
 
     image_shape: Shape = (32, 32, 3)
@@ -129,17 +129,20 @@ class SNGAN:
     num_classes: Natural = 0  # 0: without labels
     objective: AnyObjective = Hinge()
     discriminator_steps: Count = 5  # n_dis
-    generator_batches: Count = 1  # batches that a step of the generator draws; the paper has 2
+    generator_batches: Count = 1  # of latents, in a step of the generator; the paper has 2
 
     def __post_init__(self) -> None:
         for name in ("latent_dim", "discriminator_steps", "generator_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.num_classes < 0:
-            raise ValueError(f"num_classes={self.num_classes}: must be at least 0, which is for no labels")
+            raise ValueError(f"num_classes={self.num_classes}: must be at least 0 (0: without labels)")
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape, or there are classes but no labels."""
+        """Initialises both networks.
+
+        Raises ValueError where the images have another shape, or there are classes but no labels.
+        """
         check_images(self, batch)
         check_labels(self, batch)
         generator_key, discriminator_key = jax.random.split(key)
@@ -150,7 +153,7 @@ class SNGAN:
         return {"generator": generator, "discriminator": discriminator}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The discriminator at each step, then the generator where it is due."""
+        """Returns the phases of a step: the discriminator each time, then the generator where it is due."""
         return (
             Phase(("discriminator",), self.discriminator_loss, "discriminator"),
             Phase(("generator",), self.generator_loss, "generator", every=self.discriminator_steps),
@@ -180,20 +183,20 @@ class SNGAN:
         return loss, Aux(metrics, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1], of the classes `conditions["label"]` [n] where there are classes.
+        """Draws `n` images in [-1, 1], of the classes `conditions["label"]` [n] where there are classes.
 
-        By the running statistics. Raises ValueError where there are classes but no labels.
+        Images are normalised by the running statistics. Raises ValueError where there are classes but no labels.
         """
         return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
 
     def generate(self, nets: Nets, z: Float[Array, "b d"], conditions: Batch) -> Image:
-        """The images of latents, as `sample` makes them. Raises ValueError where there are classes but no labels."""
+        """Makes the images of latents, as `sample` does. Raises ValueError where there are classes but no labels."""
         check_labels(self, conditions)
         labels = conditions["label"] if self.num_classes else None
         return self.generator.apply(nets["generator"], z, labels, self.image_shape, self.num_classes, train=False)
 
     def _generate(self, variables: Variables, keys: PRNGKeys) -> tuple[Image, Labels, Variables]:
-        """Images of random latents and classes, the classes, and the statistics after making them."""
+        """Makes images of random latents and classes; returns them, the classes, and the statistics afterwards."""
         z, labels = conditional.draw(keys, self.latent_dim, self.num_classes)
         image, stats = self.generator.apply(
             variables, z, labels, self.image_shape, self.num_classes, train=True, mutable=["batch_stats", "spectral"]
@@ -201,10 +204,10 @@ class SNGAN:
         return image, labels, stats
 
     def _judge(self, variables: Variables, image: Image, labels: Labels) -> Judgement:
-        """By the spectral norms' vectors as they are."""
+        """Judges images by the spectral norms' vectors as they are."""
         return self.discriminator.apply(variables, image, labels, self.num_classes)
 
     def _judge_rows(self, variables: Variables, batch: Batch) -> Judgement:
-        """The real images that a pairing objective compares with, as often as there are generated ones for each."""
+        """Judges the real images, for a pairing objective: each as often as there are generated images of its row."""
         judged = self._judge(variables, batch["image"], batch["label"] if self.num_classes else None)
         return jax.tree.map(lambda x: jnp.repeat(x, self.generator_batches, axis=0), judged)

@@ -1,18 +1,18 @@
-"""Spectral normalisation (Miyato et al. 2018, arXiv 1802.05957): layers whose kernel has largest singular value 1.
+"""Spectral normalisation (Miyato et al. 2018, arXiv 1802.05957): layers whose kernel's largest singular value is 1.
 
-W_SN = W / sigma(W)   (Eq. 8), with sigma = u^T W v and one power iteration a training step from the vectors u and v of
-the step before (Algorithm 1), in the order of torch's `parametrizations.spectral_norm`. A kernel [... inputs outputs]
-is the matrix W [outputs, all the rest]. No gradient goes through u and v, but one goes through W in sigma.
+W_SN = W / sigma(W)   (Eq. 8), with sigma = u^T W v. Each training step makes one power iteration, starting from the
+vectors u and v of the step before (Algorithm 1), in the order of torch's `parametrizations.spectral_norm`. A kernel
+[... inputs outputs] is the matrix W [outputs, all the rest]. Gradients go through W in sigma, not through u and v.
 
-The vectors are a linen collection of their own, "spectral". Every call for which it is mutable makes an iteration, and
-no other does, so that a loss says by `mutable` whether it trains this network:
+The vectors are a linen collection of their own, "spectral". A call makes an iteration where that collection
+is mutable, and only there, so that a loss says by `mutable` whether it trains this network:
 
     logits, stats = network.apply(variables, images, mutable=["spectral"])    # iterates; carry stats
     logits = network.apply(variables, images)                                 # divides by u^T W v
 
-One call a step is one iteration: judge real and generated images together. Gradient accumulation iterates once a part.
-Moving averages leave the vectors out: averaged kernels are divided by a sigma of their own, u^T W v of the averaged W
-and the current u and v, without an iteration.
+One call a step is one iteration: judge real and generated images together. Gradient accumulation iterates once for each
+part. Moving averages leave the vectors out: averaged kernels are divided by a sigma of their own, u^T W v of the
+averaged W and the current u and v, without an iteration.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 COLLECTION = "spectral"
-WARM_UP = 15  # iterations at the start, as torch makes them: after one, the first steps would divide by too little
+WARM_UP = 15  # iterations at the start, as in torch: after a single one, the first steps would divide by too little
 
 Vector = Float[Array, " n"]
 
@@ -48,10 +48,10 @@ def power_iteration(matrix: Float[Array, "o i"], v: Vector, epsilon: float) -> t
 
 
 def spectral_norm(layer: nn.Module, matrix: Float[Array, "o i"], epsilon: float) -> Scalar:
-    """sigma(W) = u^T W v by the vectors that `layer` keeps, after an iteration where they are mutable."""
+    """Returns sigma(W) = u^T W v by the vectors that `layer` keeps, after an iteration where they are mutable."""
     held = lax.stop_gradient(matrix.astype(jnp.float32))
 
-    # To a random kernel all directions are alike: the vectors may start from one that takes no time to compile.
+    # A random kernel favours no direction, so the vectors may start from one that takes no time to compile.
     u, v = (layer.variable(COLLECTION, name, _constant, size) for name, size in zip("uv", matrix.shape, strict=True))
     if layer.is_mutable_collection(COLLECTION):
         times = WARM_UP if layer.is_initializing() else 1
@@ -66,7 +66,7 @@ def _constant(size: int) -> Vector:
 
 
 def normalised(layer: nn.Module, kernel: Float[Array, "... o"], epsilon: float) -> Float[Array, "... o"]:
-    """W / sigma(W)   (Eq. 8)"""
+    """Returns W / sigma(W)   (Eq. 8)"""
     return kernel / spectral_norm(layer, kernel.reshape(-1, kernel.shape[-1]).T, epsilon)
 
 
@@ -77,12 +77,12 @@ class SpectralConv(nn.Module):
     kernel_size: int = 3
     use_bias: bool = True
     kernel_init: Initializer = fan_avg_uniform()
-    epsilon: float = 1e-12  # least norm that a vector is divided by
+    epsilon: float = 1e-12  # smallest norm that divides a vector
     dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
-        """[B H W C] -> [B H W features]"""
+        """Convolves, and keeps the size: [B H W C] -> [B H W features]"""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = normalised(self, self.param("kernel", self.kernel_init, shape), self.epsilon)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,)) if self.use_bias else None
@@ -102,7 +102,7 @@ class SpectralDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b c"]) -> Float[Array, "b d"]:
-        """[B C] -> [B features]"""
+        """Maps rows linearly: [B C] -> [B features]"""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         kernel = normalised(self, kernel, self.epsilon)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,)) if self.use_bias else None
@@ -120,7 +120,7 @@ class SpectralEmbed(nn.Module):
 
     @nn.compact
     def __call__(self, labels: Int[Array, " b"]) -> Float[Array, "b d"]:
-        """[B] -> [B features]"""
+        """Looks up a row for each label: [B] -> [B features]"""
         table = self.param("embedding", self.embedding_init, (self.num_embeddings, self.features))
         return (table / spectral_norm(self, table, self.epsilon))[labels]
 
@@ -128,7 +128,7 @@ class SpectralEmbed(nn.Module):
 def spectral_convolutions(
     dtype: Dtype, epsilon: float, init: Callable[[float], Initializer] = fan_avg_uniform
 ) -> Callable[[int, int, float, str], SpectralConv]:
-    """What residual blocks make their convolutions with: (features, kernel size, scale of `init`, name) -> layer."""
+    """Returns how residual blocks make their convolutions: (features, kernel size, scale of `init`, name) -> layer."""
 
     def convolution(features: int, kernel_size: int, scale: float, name: str) -> SpectralConv:
         return SpectralConv(features, kernel_size, kernel_init=init(scale), epsilon=epsilon, dtype=dtype, name=name)

@@ -1,1 +1,1 @@
-"""GANs that grow, and GANs that styles lead: ProGAN, StyleGAN, StyleGAN2."""
+"""GANs that grow while they train, and style-based GANs: ProGAN, StyleGAN, StyleGAN2."""

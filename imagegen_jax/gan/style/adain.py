@@ -29,7 +29,7 @@ class AdaIN(nn.Module):
             use_bias=False,
             use_scale=False,
             dtype=compute_dtype(self.dtype),
-            use_fast_variance=False,  # E[x^2] - E[x]^2 would be all rounding where a channel is all but constant
+            use_fast_variance=False,  # E[x^2] - E[x]^2 is nothing but rounding where a channel is nearly constant
             name="norm",
         )
         return modulated(norm(x), 1 + scale, bias)

@@ -1,4 +1,4 @@
-"""How much the images of a batch differ, as a feature that discriminators see."""
+"""The deviation among a batch's images, as a feature that discriminators see."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from jaxtyping import Array, Float
 
 
 def minibatch_deviation(x: Float[Array, "b h w c"], group: int) -> Float[Array, " b"]:
-    """The mean standard deviation of features over groups of images (Karras et al. 2018, arXiv 1710.10196, section 3).
+    """Averages the standard deviation of features over groups of images (Karras et al. 2018, 1710.10196, section 3).
 
-    Groups are consecutive rows, which mostly lie on one device; of a batch that `group` does not divide, smaller ones.
+    Groups are consecutive rows, which mostly lie on one device; smaller ones where `group` does not divide the batch.
     """
     b = len(x)
     size = next(n for n in range(min(group, b), 0, -1) if b % n == 0)
@@ -19,6 +19,6 @@ def minibatch_deviation(x: Float[Array, "b h w c"], group: int) -> Float[Array, 
 
 
 def append_deviation(x: Float[Array, "b h w c"], group: int) -> Float[Array, "b h w c+1"]:
-    """The features and, as one more of them, the same for all pixels, the deviation of their group."""
+    """Appends a channel that holds, at all pixels alike, the deviation of the image's group."""
     deviation = jnp.broadcast_to(minibatch_deviation(x, group)[:, None, None, None], (*x.shape[:3], 1))
     return jnp.concatenate([x, deviation], axis=-1)

@@ -1,7 +1,7 @@
 """Layers with an equalised learning rate (Karras et al. 2018, arXiv 1710.10196, section 4.1), and their activation.
 
-Weights are stored as N(0, 1) and scaled by 1 / sqrt(fan in) each time that they are used, so that Adam, whose steps do
-not know the scale of a weight, moves all layers at the same relative speed.
+Weights are stored as N(0, 1) and scaled by 1 / sqrt(fan in) at each use. Adam's steps do not depend on the scale of a
+weight, so that all layers then move at the same relative speed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ SLOPE = 0.2  # of the leaky rectifier
 
 
 def bias_activation(x: Float[Array, "b ... c"], bias: Float[Array, " c"], gain: float = 1.0) -> Float[Array, "b ... c"]:
-    """gain sqrt(2) leaky_relu(x + bias): about as large as x (He et al. 2015, arXiv 1502.01852)."""
+    """Computes gain sqrt(2) leaky_relu(x + bias), about as large as x (He et al. 2015, arXiv 1502.01852)."""
     return jax.nn.leaky_relu(x + bias.astype(x.dtype), SLOPE) * (gain * math.sqrt(2))
 
 
 def normalise(x: Float[Array, "b c"]) -> Float[Array, "b c"]:
-    """Each row to a mean square of 1 (Karras et al. 2018, section 4.2), in float32."""
+    """Scales each row to a mean square of 1 (Karras et al. 2018, section 4.2), in float32."""
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.mean(x**2, axis=-1, keepdims=True) + 1e-8)
 
@@ -49,7 +49,7 @@ class EqualDense(nn.Module):
 
 
 class EqualConv(nn.Module):
-    """A convolution, if need be to half the size; its output is scaled by `gain`."""
+    """A convolution that may halve the size; its output is scaled by `gain`."""
 
     features: int
     size: int = 3  # of the kernel: 1 or 3
@@ -62,7 +62,7 @@ class EqualConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b hh ww o"]:
-        """[B H W I] -> [B H W O], or with `down` [B H/2 W/2 O]"""
+        """Convolves: [B H W I] -> [B H W O], or with `down` [B H/2 W/2 O]"""
         dtype, shape = compute_dtype(self.dtype), (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.normal(1.0), shape)
         x, kernel = x.astype(dtype), (kernel / math.sqrt(math.prod(shape[:3]))).astype(dtype)

@@ -1,10 +1,10 @@
 """Networks that grow while they train, from small images to large ones (Karras et al. 2018, 1710.10196, section 2).
 
-Level 0 is the smallest size, each further level twice the one before. A level is held, then the next one faded in, and
-so on to the full size. `progress` is the level as a number: at 2.25, level 3 is faded in by a quarter.
+Level 0 is the smallest size, and each further level twice the one before. A level is held, then the next one is faded
+in, and so on to the full size. `progress` is the level as a number: at 2.25, level 3 is faded in by a quarter.
 
-All weights exist from the start, as in the authors' code. What a level does not use has a gradient of 0, and Adam with
-fresh moments leaves it where it is.
+All weights exist from the start, as in the authors' code. Weights that a level does not use have a gradient of 0, and
+Adam with fresh moments leaves them as they are.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ BOX: Taps = (1.0, 1.0)  # the mean of 2x2 pixels
 
 
 class Stage(NamedTuple):
-    """What is trained for a time."""
+    """A span of training at one size."""
 
     level: int
     fading: bool  # whether `level` is being faded in
 
     @property
     def levels(self) -> range:
-        """The levels whose images there are: this one and, while it is faded in, the one before."""
+        """Returns the levels that have images: this one and, while it is faded in, the one before."""
         return range(self.level - self.fading, self.level + 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Growth:
-    """When the image doubles. The defaults are the paper's 600,000 images, in batches of 16 (appendix A.1)."""
+    """Schedule of doublings. The defaults are the paper's 600,000 images, in batches of 16 (appendix A.1)."""
 
-    hold: Count = 37_500  # steps at a level; at the last one, all that are left
-    fade: Count = 37_500  # steps of fading the next level in
+    hold: Count = 37_500  # steps at a level; the last one takes all that are left
+    fade: Count = 37_500  # steps while the next level is faded in
     first: Natural = 0  # the level that training begins with
 
     def __post_init__(self) -> None:
@@ -54,14 +54,14 @@ class Growth:
             raise ValueError(f"growth.first={self.first}: images of this size have levels 0 to {levels - 1}")
 
     def stage(self, step: int, levels: int) -> Stage:
-        """The stage of a training step."""
+        """Returns the stage of a training step."""
         cycles, at = divmod(step, self.hold + self.fade)
         fading = at >= self.hold
         level = self.first + cycles + fading
         return Stage(level, fading) if level < levels else Stage(levels - 1, False)
 
     def progress(self, step: Int[Array, ""], levels: int) -> Scalar:
-        """The level at a training step, with the share of the next one: alpha is 0 in the first step of a fade."""
+        """Returns the level at a step, plus the share of the next one: alpha is 0 in the first step of a fade."""
         cycles, at = jnp.divmod(step, self.hold + self.fade)
         alpha = jnp.maximum(at - self.hold, 0) / self.fade
         return jnp.minimum(jnp.float32(self.first + cycles + alpha), levels - 1)
@@ -70,13 +70,13 @@ class Growth:
 def fade(
     coarse: Float[Array, "b h w c"], fine: Float[Array, "b h w c"], progress: Scalar, level: int
 ) -> Float[Array, "b h w c"]:
-    """(1 - alpha) coarse + alpha fine, alpha in [0, 1] being how far `level` is faded in   (Figure 2)"""
+    """Returns (1 - alpha) coarse + alpha fine, where alpha in [0, 1] is how far `level` is faded in   (Figure 2)"""
     alpha = jnp.clip(progress - (level - 1), 0, 1)
     return ((1 - alpha) * coarse + alpha * fine).astype(fine.dtype)
 
 
 def at_stage(image: Image, stage: Stage, progress: Scalar, levels: int) -> Image:
-    """Images of the data as a stage has them: averaged down and, while it fades in, mixed with those a level below."""
+    """Makes the data's images fit a stage: averaged down and, while it fades in, mixed with those a level below."""
     for _ in range(levels - 1 - stage.level):
         image = downsample(image, BOX)
     if not stage.fading:
@@ -85,14 +85,18 @@ def at_stage(image: Image, stage: Stage, progress: Scalar, levels: int) -> Image
 
 
 def enlarged(image: Image, stage: Stage, levels: int) -> Image:
-    """Images of a stage at the full size, of square pixels."""
+    """Enlarges images of a stage to the full size, as square pixels."""
     for _ in range(levels - 1 - stage.level):
         image = upsample_nearest(image)
     return image
 
 
 def stretch(stage: Stage, levels: int) -> float:
-    """How much longer a gradient with respect to the pixels of a stage is than one with respect to the full image's.
+    """Returns the norm of a gradient for a stage's pixels, over its norm for the full image's.
+
+    One pixel of a stage is the mean of s x s pixels of the full image. Each of these s^2 has 1 / s^2 of its
+    derivative, so that their norm is 1 / s of the pixel's. Penalties use gradients for full images, as in the authors'
+    code: otherwise the norm would halve at each doubling, and the penalty jump.
 
     With the mean of s x s pixels for one, each of their s^2 derivatives is 1 / s^2 of its: their norm is 1 / s of its.
     Penalties are of gradients with respect to full images, as in the authors' code: a norm would halve at each doubling

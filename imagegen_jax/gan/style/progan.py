@@ -1,10 +1,10 @@
 """ProGAN (Karras et al. 2018, arXiv 1710.10196): both networks grow from 4x4 to the full size while they train.
 
-Layers for all sizes exist from the start (`growing.py`). Wherever a size begins to fade in, or has done so, both
-optimizers start afresh, as in the authors' code; the averages go on.
+Layers for all sizes exist from the start (`growing.py`). Both optimizers start afresh when a size begins to fade in and
+when it is fully in, as in the authors' code; the averages go on.
 
-Differences from the paper: the batch is as large at all sizes as the experiment says, where theirs shrinks from 128x128
-on; `group` is of neighbouring rows.
+Differences from the paper: the batch has the experiment's size at all levels, where theirs shrinks from 128x128 on; a
+`group` consists of neighbouring rows.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from imagegen_jax.gan.style.stylegan2_networks import resolutions
 class ProGAN:
     """Progressively growing GAN; the defaults are the paper's for CelebA-HQ at 1024x1024.
 
-    With classes, the generator is given the label beside the latent, and the discriminator guesses it (ACGAN). The
+    With classes, the generator takes the label beside the latent, and the discriminator guesses it (ACGAN). The
     generator's collection "progress" holds the level of the last step: `sample` needs it.
     """
 
@@ -70,11 +70,14 @@ class ProGAN:
 
     @property
     def levels(self) -> int:
-        """How many sizes there are: 9 from 4x4 to 1024x1024."""
+        """The number of sizes: 9 from 4x4 to 1024x1024."""
         return len(resolutions(*self.image_shape[:2]))
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape, or labels are needed and missing."""
+        """Initialises both networks.
+
+        Raises ValueError where the images have another shape, or labels are needed and missing.
+        """
         check_images(self, batch)
         check_labels(self, batch)
         generator_key, discriminator_key = jax.random.split(key)
@@ -89,15 +92,15 @@ class ProGAN:
         }
 
     def stage(self, step: int) -> Stage:
-        """The size that is trained, and whether it fades in."""
+        """Returns the size that is trained, and whether it fades in."""
         return self.growth.stage(step, self.levels)
 
     def enter(self, stage: Hashable, nets: Nets) -> Entry:
-        """The networks and averages as they are; both optimizers start afresh."""
+        """Keeps the networks and averages as they are, and starts both optimizers afresh."""
         return Entry(nets, fresh_optimizers=("generator", "discriminator"))
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The discriminator, then the generator, at each step of a `Stage`."""
+        """Returns the phases of a step in a `Stage`: the discriminator, then the generator."""
         assert isinstance(stage, Stage)
         return (
             Phase(("discriminator",), functools.partial(self.discriminator_loss, stage), "discriminator"),
@@ -107,8 +110,8 @@ class ProGAN:
     def discriminator_loss(self, stage: Stage, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """E[D(G(z))] - E[D(x)] + lambda E[(|grad D(x_hat)| / gamma - 1)^2] + drift E[D(x)^2]   (appendix A.1)
 
-        With another objective, its loss in place of the terms without lambda. Gradients are those with respect to the
-        full image, of which a stage sees means.
+        With another objective, its loss takes the place of the terms without lambda. Gradients are those with respect
+        to the full image; a stage sees its means.
         """
         progress = self.growth.progress(inputs.step, self.levels)
         latent_keys, penalty_keys = streams(inputs.keys, 2)
@@ -126,7 +129,7 @@ class ProGAN:
         return loss, Aux(metrics)
 
     def generator_loss(self, stage: Stage, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """-E[D(G(z))], or another objective's; the level that samples are drawn at moves on."""
+        """-E[D(G(z))], or another objective's; it also stores the level for sampling."""
         progress = self.growth.progress(inputs.step, self.levels)
         fake, labels = self._generate(nets["generator"], inputs.keys, stage, progress)
         judge = functools.partial(self._judge, nets["discriminator"], stage=stage, progress=progress)
@@ -138,14 +141,14 @@ class ProGAN:
         return loss, Aux({**metrics, "level": progress}, stats, enlarged(fake, stage, self.levels))
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1] of the full size, of square pixels while the networks are small.
+        """Draws `n` images in [-1, 1] of the full size, as square pixels while the networks are small.
 
         With classes, `conditions` holds "label" [n]; raises ValueError without.
         """
         return self.generate(nets, jax.random.normal(key, (n, self.latent_dim)), conditions)
 
     def generate(self, nets: Nets, z: Float[Array, "b z"], conditions: Batch) -> Image:
-        """The images of latents, as `sample` makes them."""
+        """Makes the images of latents, as `sample` does."""
         check_labels(self, conditions)
         level, label = nets["generator"]["progress"]["level"], conditions["label"] if self.num_classes else None
         return jnp.clip(self._images(nets["generator"], z, label, range(self.levels), level), -1, 1)
@@ -153,7 +156,7 @@ class ProGAN:
     def _generate(
         self, variables: Variables, keys: PRNGKeys, stage: Stage, progress: Scalar
     ) -> tuple[Float[Array, "b h w c"], Labels]:
-        """Images of random latents and classes at the size of a stage, and the classes."""
+        """Makes images of random latents and classes at the size of a stage; returns them and the classes."""
         z, labels = conditional.draw(keys, self.latent_dim, self.num_classes)
         return self._images(variables, z, labels, stage.levels, progress), labels
 

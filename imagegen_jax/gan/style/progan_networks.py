@@ -1,9 +1,10 @@
 """The networks of ProGAN (Karras et al. 2018, arXiv 1710.10196, Table 2), for any of their levels.
 
-Both have layers for all levels, and an image at each. `levels` are those whose images are taken, from coarse to fine:
-one, two while the finer one is faded in, or all, for initialising and sampling at any `progress`.
+Both have layers for all levels, and an image at each. `levels` says whose images are used, from coarse to fine: one
+level's, two levels' while the finer one is faded in, or all, for initialising and sampling at any `progress`.
 
-The gain sqrt(2) of activations comes after the bias, not before it as in the authors' code; functions are the same.
+The gain sqrt(2) of activations comes after the bias, not before it as in the authors' code; the functions that the
+networks can represent are the same.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def pixel_norm(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
 
 
 class Conv(nn.Module):
-    """A 3x3 convolution with equalised learning rate and without bias, if need be to twice the size."""
+    """A 3x3 convolution with equalised learning rate and without bias, which may double the size."""
 
     features: int
     up: bool = False
@@ -40,7 +41,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b hh ww o"]:
-        """[B H W I] -> [B H W O], or with `up` [B 2H 2W O]"""
+        """Convolves: [B H W I] -> [B H W O], or with `up` [B 2H 2W O]"""
         dtype, fan_in = compute_dtype(self.dtype), 9 * x.shape[-1]
         kernel = self.param("kernel", nn.initializers.normal(1.0), (3, 3, x.shape[-1], self.features))
         x, kernel = x.astype(dtype), (kernel / math.sqrt(fan_in)).astype(dtype)
@@ -48,9 +49,9 @@ class Conv(nn.Module):
 
 
 class Generator(nn.Module):
-    """Latents to images: a dense layer and a convolution at the base, then two convolutions a level."""
+    """Makes images from latents: a dense layer and a convolution at the base, then two convolutions a level."""
 
-    channel_base: Count = 16_384  # channels times the shorter side of the image there
+    channel_base: Count = 16_384  # a level's channels times its shorter side, up to `channel_max`
     channel_max: Count = 512
     dtype: Dtype = "auto"
 
@@ -63,7 +64,10 @@ class Generator(nn.Module):
         levels: range,
         progress: Scalar,
     ) -> Float[Array, "b h w c"]:
-        """[B Z], [B K] -> images of the last of `levels`, [B H W C], meant to be in [-1, 1]"""
+        """Makes images from latents and labels: [B Z], [B K] -> [B H W C], meant to be in [-1, 1].
+
+        The images have the size of the last of `levels`.
+        """
         z = normalise(z if labels is None else jnp.concatenate([z, labels], axis=-1))
         image = jnp.zeros(())
         for level, size in enumerate(resolutions(*image_shape[:2])[: levels.stop]):
@@ -80,7 +84,7 @@ class Generator(nn.Module):
         return image
 
     def _start(self, z: Float[Array, "b z"], shape: tuple[int, int, int]) -> Float[Array, "b h w c"]:
-        """A dense layer with a bias for each channel, not for each pixel of it."""
+        """Maps latents to the base. The bias, added later, is one for each channel, not for each of its pixels."""
         dtype, fan_in = compute_dtype(self.dtype), z.shape[-1]
         kernel = self.param("start_kernel", nn.initializers.normal(1.0), (fan_in, math.prod(shape)))
         return (z.astype(dtype) @ (kernel / math.sqrt(fan_in)).astype(dtype)).reshape(-1, *shape)
@@ -90,17 +94,20 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images to numbers, of which the first is meant as a logit, high for real: the generator in reverse."""
+    """Maps images to numbers, the first one meant as a logit, high for real: the generator in reverse."""
 
-    channel_base: Count = 16_384  # channels times the shorter side of the image there
+    channel_base: Count = 16_384  # as the generator's
     channel_max: Count = 512
-    group: Count = 4  # images over which the deviation is taken
+    group: Count = 4  # images that the deviation is taken over
     taps: Taps = BOX  # of the filter before downsampling
     dtype: Dtype = "auto"
 
     @nn.compact
     def __call__(self, x: Image, outputs: int, sides: tuple[int, int], levels: range, progress: Scalar) -> Array:
-        """[B H W C] in [-1, 1], of the last of `levels` of images of `sides` -> [B outputs], in float32"""
+        """Judges images of the last of `levels`: [B H W C] in [-1, 1] -> [B outputs], in float32.
+
+        `sides` are the full image's height and width.
+        """
         sizes = resolutions(*sides)
         features = [channels(self.channel_base, self.channel_max, size) for size in sizes]
         image, top = x, levels.stop - 1
@@ -114,7 +121,7 @@ class Discriminator(nn.Module):
                 x = fade(self._from_image(image, features[level - 1], level - 1), x, progress, level)
         x = append_deviation(x.astype(jnp.float32), self.group)
         x = EqualConv(features[0], dtype="float32", name="last_conv")(x)
-        # As wide as a level below the base would be, as in the authors' code.
+        # It is as wide as a level below the base would be, as in the authors' code.
         width = channels(self.channel_base, self.channel_max, (sizes[0][0] // 2, sizes[0][1] // 2))
         x = EqualDense(width, activate=True, dtype="float32", name="dense")(x.reshape(len(x), -1))
         return EqualDense(outputs, dtype="float32", name="out")(x)

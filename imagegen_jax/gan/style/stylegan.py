@@ -1,11 +1,11 @@
-"""StyleGAN (Karras et al. 2019, arXiv 1812.04948): configuration F with mixing, which grows as ProGAN does.
+"""StyleGAN (Karras et al. 2019, arXiv 1812.04948): configuration F with mixing, growing like ProGAN.
 
-Layers for all sizes exist from the start (`growing.py`). Wherever a size begins to fade in, or has done so, both
-optimizers and the averages start afresh.
+Layers for all sizes exist from the start (`growing.py`). Both optimizers start afresh when a size begins to fade in and
+when it is fully in.
 
-Differences from the authors' code: the batch is as large at all sizes as the experiment says; mixing is drawn for each
-image, not for each batch; the mean style follows the generator's own steps alone; truncation is that of all layers,
-where theirs may leave the fine ones as they are.
+Differences from the authors' code: the batch has the experiment's size at all levels; mixing is drawn for each image,
+not for each batch; the mean style follows the generator's own steps alone; truncation acts on all layers, where theirs
+may leave out the fine ones.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ from imagegen_jax.nn.upfirdn import BINOMIAL
 class StyleGAN:
     """Style-based GAN with adaptive instance normalisation; the defaults are the paper's for FFHQ at 1024x1024.
 
-    With labels, the mapping is given the class, and the discriminator has a logit for each. Collections of the
-    generator beside its parameters: "noise" (one constant map a layer), "averages" (the mean style "w") and "progress"
+    With labels, the mapping takes the class, and the discriminator has a logit for each class. Beside its parameters
+    the generator has the collections "noise" (one constant map a layer), "averages" (the mean style "w") and "progress"
     (the level of the last step).
     """
 
@@ -80,16 +80,19 @@ class StyleGAN:
 
     @property
     def levels(self) -> int:
-        """How many sizes there are: 9 from 4x4 to 1024x1024."""
+        """The number of sizes: 9 from 4x4 to 1024x1024."""
         return len(resolutions(*self.image_shape[:2]))
 
     @property
     def layers(self) -> int:
-        """How many styles an image has: 18 at 1024x1024."""
+        """The number of styles of an image: 18 at 1024x1024."""
         return 2 * self.levels
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape, or labels are needed and missing."""
+        """Initialises both networks.
+
+        Raises ValueError where the images have another shape, or labels are needed and missing.
+        """
         check_images(self, batch)
         check_labels(self, batch)
         generator_key, discriminator_key = jax.random.split(key)
@@ -108,15 +111,15 @@ class StyleGAN:
         }
 
     def stage(self, step: int) -> Stage:
-        """The size that is trained, and whether it fades in."""
+        """Returns the size that is trained, and whether it fades in."""
         return self.growth.stage(step, self.levels)
 
     def enter(self, stage: Hashable, nets: Nets) -> Entry:
-        """The networks and averages as they are; both optimizers start afresh."""
+        """Keeps the networks and averages as they are, and starts both optimizers afresh."""
         return Entry(nets, fresh_optimizers=("generator", "discriminator"))
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The discriminator, then the generator, at each step of a `Stage`."""
+        """Returns the phases of a step in a `Stage`: the discriminator, then the generator."""
         assert isinstance(stage, Stage)
         return (
             Phase(("discriminator",), functools.partial(self.discriminator_loss, stage), "discriminator"),
@@ -126,9 +129,9 @@ class StyleGAN:
     # --- losses ------------------------------------------------------------------------------------------------------
 
     def discriminator_loss(self, stage: Stage, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """The objective's, and gamma / 2 E[|grad D(x)|^2] at real images (Mescheder et al. 2018, 1801.04406, Eq. 9).
+        """Adds R1 to the objective's loss: gamma / 2 E[|grad D(x)|^2] at real images (Mescheder et al. 2018, Eq. 9).
 
-        Gradients are those with respect to the full image, of which a stage sees means.
+        R1 is from arXiv 1801.04406. Gradients are those with respect to the full image; a stage sees its means.
         """
         progress, label = self.growth.progress(inputs.step, self.levels), self._label(inputs.batch)
         real = at_stage(inputs.batch["image"], stage, progress, self.levels)
@@ -143,7 +146,7 @@ class StyleGAN:
         return loss, Aux(metrics)
 
     def generator_loss(self, stage: Stage, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """The objective's; the mean style moves on, and the level that samples are drawn at."""
+        """Returns the objective's loss; updates the mean style, and stores the level for sampling."""
         progress, label = self.growth.progress(inputs.step, self.levels), self._label(inputs.batch)
         fake, first = self._generate(nets["generator"], inputs.keys, label, stage, progress)
         judge = functools.partial(self._judge, nets["discriminator"], label=label, stage=stage, progress=progress)
@@ -159,7 +162,7 @@ class StyleGAN:
     def _generate(
         self, variables: Variables, keys: PRNGKeys, label: Int[Array, " b"] | None, stage: Stage, progress: Scalar
     ) -> tuple[Float[Array, "b h w c"], Float[Array, "b d"]]:
-        """Images of random latents at the size of a stage, and the styles of the first latents alone."""
+        """Makes images of random latents at the size of a stage; returns them and the styles of the first latents."""
         first_keys, second_keys, mix_keys, noise_keys = streams(keys, 4)
 
         def random_styles(keys: PRNGKeys) -> Float[Array, "b d"]:
@@ -175,7 +178,7 @@ class StyleGAN:
     def _judge(
         self, variables: Variables, image: Image, label: Int[Array, " b"] | None, stage: Stage, progress: Scalar
     ) -> Float[Array, " b"]:
-        """Logits, with classes that of each image's own (Mescheder et al. 2018, as in the authors' code)."""
+        """Returns logits; with classes, each image's own class's (Mescheder et al. 2018, as in the authors' code)."""
         outputs, sides = max(self.num_classes, 1), self.image_shape[:2]
         logits = self.discriminator.apply(variables, image, outputs, sides, stage.levels, progress)
         return logits[:, 0] if label is None else jnp.sum(logits * self._one_hot(label), axis=-1)
@@ -187,9 +190,9 @@ class StyleGAN:
         check_truncation(conditions)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1] with noise of their own, of square pixels while the networks are small.
+        """Draws `n` images in [-1, 1], each with its own noise; as square pixels while the networks are small.
 
-        `conditions` may hold "truncation", psi of `styles` (default 1), and with classes holds "label".
+        `conditions` hold "label" where there are classes, and may hold "truncation", psi of `styles` (default 1).
         """
         latent_key, noise_key = jax.random.split(key)
         return self._images(
@@ -197,7 +200,7 @@ class StyleGAN:
         )
 
     def generate(self, nets: Nets, z: Float[Array, "b z"], conditions: Batch) -> Image:
-        """The images of latents, as `sample` makes them, but with the constant noise."""
+        """Makes the images of latents, as `sample` does, but with the constant noise."""
         return self._images(nets, z, None, conditions)
 
     def _images(self, nets: Nets, z: Float[Array, "b z"], keys: PRNGKeys | None, conditions: Batch) -> Image:
@@ -212,13 +215,13 @@ class StyleGAN:
         label: Int[Array, " b"] | None = None,
         truncation: float | Float[Array, " n"] = 1.0,
     ) -> Styles:
-        """The styles of latents, drawn towards the mean by `truncation`, psi, one for all or one a row."""
+        """Maps latents to styles, drawn towards the mean by `truncation`, psi: one for all rows or one a row."""
         variables = nets["generator"]
         w = truncate(self._map(variables, z, label), variables["averages"]["w"], truncation)
         return jnp.repeat(w[:, None], self.layers, axis=1)
 
     def synthesise(self, nets: Nets, w: Styles, keys: PRNGKeys | None = None) -> Float[Array, "b h w c"]:
-        """Images of styles, not clipped; noise from the `keys` of the rows, or for None the constant one."""
+        """Makes images of styles, not clipped. Noise comes from the rows' `keys`; for None it is the constant one."""
         variables = nets["generator"]
         return self._synthesise(variables, w, keys, range(self.levels), variables["progress"]["level"])
 

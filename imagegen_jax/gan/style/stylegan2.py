@@ -1,7 +1,7 @@
-"""StyleGAN2 (Karras et al. 2020, arXiv 1912.04958), with ADA or DiffAugment where the data are few (arXiv 2006.06676).
+"""StyleGAN2 (Karras et al. 2020, arXiv 1912.04958), with ADA or DiffAugment for small data sets (2006.06676).
 
-Four gradient steps: the generator and its path length, the discriminator and its R1. The penalties are lazy, taken at
-every 4th and 16th step with 4 and 16 times their weight; the core corrects Adam's rate and decays (appendix B).
+A step has up to four updates: the generator and its path length, the discriminator and its R1. The penalties are lazy,
+taken every 4th and 16th step with 4 and 16 times their weight; the core corrects Adam's rate and decays (appendix B).
 
 Differences from the authors' code: style mixing is drawn for each image, not for each batch; the mean style follows the
 generator's own steps alone; activations are not clamped, since bfloat16 has the range that float16 lacks.
@@ -45,10 +45,10 @@ Styles = Float[Array, "b l d"]  # a style for each layer, from coarse to fine
 
 @dataclasses.dataclass(frozen=True)
 class StyleGAN2:
-    """Style-based GAN; the defaults are configuration F for FFHQ. With labels, both networks are given the class.
+    """Style-based GAN; the defaults are configuration F for FFHQ. With labels, both networks take the class.
 
-    Collections beside the parameters: the generator's "noise" (one constant map a layer) and "averages" (the mean style
-    "w" and the mean "path_length"), and the discriminator's "augment" (the state of ADA).
+    Beside their parameters, the generator has the collections "noise" (one constant map a layer) and "averages" (the
+    mean style "w" and the mean "path_length"), and the discriminator "augment" (the state of ADA).
     """
 
     image_shape: Shape = (1024, 1024, 3)
@@ -61,7 +61,7 @@ class StyleGAN2:
     r1_every: Count = 16  # steps
     path_weight: NonNegative = 2.0  # 0: no such phase
     path_every: Count = 4  # steps
-    path_shrink: Count = 2  # path lengths are of every second row (3: every third), to save memory
+    path_shrink: Count = 2  # takes path lengths of every second row (3: every third), to save memory
     path_decay: Share = 0.01  # weight of a batch in the mean path length
     mixing: Share = 0.9  # share of generated images with the styles of two latents
     w_decay: Share = 0.995  # of the mean style, per step
@@ -78,20 +78,23 @@ class StyleGAN2:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: must be from 0 to 1")
         if self.augment is not None and self.image_shape[2] not in (1, 3):
-            raise ValueError(f"augment is for images of 1 or 3 channels, and image_shape={self.image_shape}")
+            raise ValueError(f"augment is for images of 1 or 3 channels, but image_shape={self.image_shape}")
         if isinstance(self.augment, Adaptive) and self.augment.signed and not self.objective.signed:
             raise ValueError(
                 f"augment={self.augment} follows the signs of logits, which tell nothing with objective="
-                f"{self.objective}: take NonSaturating, Saturating or Hinge, or a constant p, by target=None"
+                f"{self.objective}: take NonSaturating, Saturating or Hinge, or keep p constant by target=None"
             )
 
     @property
     def layers(self) -> int:
-        """How many styles an image has: 18 at 1024x1024."""
+        """The number of styles of an image: 18 at 1024x1024."""
         return 2 * len(resolutions(*self.image_shape[:2]))
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape, or labels are needed and missing."""
+        """Initialises both networks.
+
+        Raises ValueError where the images have another shape, or labels are needed and missing.
+        """
         check_images(self, batch)
         check_labels(self, batch)
         generator_key, discriminator_key = jax.random.split(key)
@@ -107,7 +110,7 @@ class StyleGAN2:
         }
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The generator, then the discriminator, each followed by its lazy penalty."""
+        """Returns the phases of a step: the generator, then the discriminator, each followed by its lazy penalty."""
         path = Phase(("generator",), self.path_loss, "path", self.path_every)
         r1 = Phase(("discriminator",), self.r1_loss, "r1", self.r1_every)
         return (
@@ -120,7 +123,7 @@ class StyleGAN2:
     # --- losses ------------------------------------------------------------------------------------------------------
 
     def generator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """The objective's, of logits of generated images; the mean style moves on."""
+        """Returns the objective's loss for logits of generated images, and updates the mean style."""
         latent_keys, noise_keys, augment_keys, real_keys = streams(inputs.keys, 4)
         labels = self._labels(inputs.batch)
         w, first = self._training_styles(nets, latent_keys, labels)
@@ -136,7 +139,7 @@ class StyleGAN2:
         return loss, Aux(metrics, {"generator": {"averages": {**averages, "w": mean}}}, fake)
 
     def path_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """E[(|J_w^T y| - a)^2], a the moving mean of these lengths with this batch's in it   (Eq. 4)
+        """E[(|J_w^T y| - a)^2], where a is the moving mean of these lengths, this batch's included   (Eq. 4)
 
         As in the authors' code, the gradient also goes through the batch's share of a.
         """
@@ -152,7 +155,7 @@ class StyleGAN2:
         return loss, Aux(metrics, {"generator": {"averages": {**averages, "path_length": a}}})
 
     def discriminator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """The objective's, of logits of one batch of real images and one of generated ones; `augment` adapts."""
+        """Returns the objective's loss for real and generated images; `augment` adapts to the real logits."""
         latent_keys, noise_keys, real_keys, fake_keys = streams(inputs.keys, 4)
         labels = self._labels(inputs.batch)
         w, _ = self._training_styles(nets, latent_keys, labels)
@@ -180,9 +183,9 @@ class StyleGAN2:
         check_truncation(conditions)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1], with noise of their own.
+        """Draws `n` images in [-1, 1], each with its own noise.
 
-        `conditions` may hold "truncation", psi of `styles` (default 1), and with classes holds "label".
+        `conditions` hold "label" where there are classes, and may hold "truncation", psi of `styles` (default 1).
         """
         latent_key, noise_key = jax.random.split(key)
         z = jax.random.normal(latent_key, (n, self.latent_dim))
@@ -190,7 +193,7 @@ class StyleGAN2:
         return jnp.clip(self.synthesise(nets, w, jax.random.split(noise_key, n)), -1, 1)
 
     def generate(self, nets: Nets, z: Float[Array, "b z"], conditions: Batch) -> Image:
-        """The images of latents, as `sample` makes them, but with the constant noise."""
+        """Makes the images of latents, as `sample` does, but with the constant noise."""
         w = self.styles(nets, z, conditions.get("label"), conditions.get("truncation", 1.0))
         return jnp.clip(self.synthesise(nets, w), -1, 1)
 
@@ -201,23 +204,23 @@ class StyleGAN2:
         label: Int[Array, " b"] | None = None,
         truncation: float | Float[Array, " n"] = 1.0,
     ) -> Styles:
-        """The styles of latents, drawn towards the mean: w' = mean + psi (w - mean) (arXiv 1812.04948, appendix B).
+        """Maps latents to styles, drawn towards the mean: w' = mean + psi (w - mean) (arXiv 1812.04948, appendix B).
 
-        `truncation` is psi, one for all or one a row: at 1 all that was learned, at 0 the mean.
+        `truncation` is psi, one for all rows or one a row: 1 changes nothing, 0 gives the mean.
         """
         labels = self._labels({} if label is None else {"label": label})
         w = truncate(self._map(nets, z, labels), nets["generator"]["averages"]["w"], truncation)
         return jnp.repeat(w[:, None], self.layers, axis=1)
 
     def synthesise(self, nets: Nets, w: Styles, keys: PRNGKeys | None = None) -> Float[Array, "b h w c"]:
-        """Images of styles, not clipped; noise from the `keys` of the rows, or for None the constant one."""
+        """Makes images of styles, not clipped. Noise comes from the rows' `keys`; for None it is the constant one."""
         return self.generator.apply(_weights(nets["generator"]), w, self.image_shape, keys, method="synthesise")
 
     def _map(self, nets: Nets, z: Float[Array, "b z"], labels: Labels | None) -> Float[Array, "b d"]:
         return self.generator.apply(_weights(nets["generator"]), z, labels, method="styles")
 
     def _training_styles(self, nets: Nets, keys: PRNGKeys, labels: Labels | None) -> tuple[Styles, Float[Array, "b d"]]:
-        """Styles with mixing (arXiv 1812.04948, section 3.1), and those of the first latents alone."""
+        """Draws styles with mixing (arXiv 1812.04948, section 3.1); returns these, and the first latents' alone."""
         first_keys, second_keys, mix_keys = streams(keys, 3)
 
         def random_styles(keys: PRNGKeys) -> Float[Array, "b d"]:
@@ -240,5 +243,5 @@ class StyleGAN2:
 
 
 def _weights(variables: Variables) -> Variables:
-    """What a linen module reads."""
+    """Returns the collections that the linen module reads."""
     return {name: variables[name] for name in ("params", "noise") if name in variables}

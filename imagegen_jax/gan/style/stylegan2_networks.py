@@ -25,9 +25,9 @@ Labels = Float[Array, "b k"]  # one-hot rows
 
 
 def resolutions(height: int, width: int) -> tuple[tuple[int, int], ...]:
-    """Sizes from the base to (height, width), each twice the one before.
+    """Returns the sizes from the base to (height, width), each twice the one before.
 
-    Raises ValueError where a side is below 8, or the sides cannot be halved so.
+    Raises ValueError where a side is below 8, or cannot be halved that often.
     """
     sizes = pyramid(height, width)[::-1]
     factor = 2 ** (len(sizes) - 1)
@@ -41,7 +41,7 @@ def resolutions(height: int, width: int) -> tuple[tuple[int, int], ...]:
 
 
 class Mapping(nn.Module):
-    """Latents, labels or both to styles, in float32 (section 2; Karras et al. 2020, arXiv 2006.06676, appendix C)."""
+    """Maps latents, labels or both to styles, in float32 (section 2; Karras et al. 2020, 2006.06676, appendix C)."""
 
     features: int = 512
     layers: int = 8
@@ -59,7 +59,7 @@ class Mapping(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles to images: from a learned constant, with an image at each resolution, whose sum it is (Figure 7b)."""
+    """Makes images from styles: a learned constant grows, and each resolution adds an image to the sum (Figure 7b)."""
 
     channel_base: int
     channel_max: int
@@ -70,7 +70,7 @@ class Synthesis(nn.Module):
     def __call__(
         self, w: Float[Array, "b l d"], image_shape: tuple[int, int, int], keys: PRNGKeys | None
     ) -> Float[Array, "b h w c"]:
-        """One style for each layer; the image of a resolution shares the next layer's, or has the last."""
+        """Makes images from a style for each layer; a resolution's image shares the next layer's, or has the last."""
         sizes = resolutions(*image_shape[:2])
         start = self.param("start", nn.initializers.normal(1.0), (*sizes[0], self._channels(sizes[0])))
         x = jnp.broadcast_to(start, (len(w), *start.shape)).astype(compute_dtype(self.dtype))
@@ -89,7 +89,7 @@ class Synthesis(nn.Module):
 
 
 def channels(base: int, most: int, size: tuple[int, int]) -> int:
-    """How many channels a resolution has."""
+    """Returns how many channels a resolution has."""
     return max(1, min(base // min(size), most))
 
 
@@ -111,29 +111,29 @@ class Generator(nn.Module):
     def __call__(
         self, z: Float[Array, "b z"], labels: Labels | None, image_shape: tuple[int, int, int]
     ) -> Float[Array, "b h w c"]:
-        """[B Z], [B K] -> [B *image_shape], meant to be in [-1, 1]; with the constant noise"""
+        """Makes images with constant noise from latents: [B Z], [B K] -> [B *image_shape], meant to be in [-1, 1]."""
         w = self.styles(z, labels)[:, None]
         layers = 2 * len(resolutions(*image_shape[:2]))
         return self.synthesise(jnp.broadcast_to(w, (len(z), layers, self.style_dim)), image_shape, None)
 
     def styles(self, z: Float[Array, "b z"], labels: Labels | None) -> Float[Array, "b d"]:
-        """[B Z], [B K] -> [B D]"""
+        """Maps latents to styles: [B Z], [B K] -> [B D]"""
         return self.mapping(z, labels)
 
     def synthesise(
         self, w: Float[Array, "b l d"], image_shape: tuple[int, int, int], keys: PRNGKeys | None
     ) -> Float[Array, "b h w c"]:
-        """[B L D] -> [B *image_shape]; noise from the `keys` of the rows, or for None the constant one"""
+        """Makes images of styles: [B L D] -> [B *image_shape]. Noise is from the rows' `keys`; None: constant."""
         return self.synthesis(w, image_shape, keys)
 
 
 class Discriminator(nn.Module):
-    """Images to logits. With labels, it projects on what a mapping makes of them (arXiv 2006.06676, appendix C)."""
+    """Judges images. With labels, features are projected onto a mapping of these (arXiv 2006.06676, appendix C)."""
 
     channel_base: Count = 32_768  # channels times the shorter side of the image there
     channel_max: Count = 512
     residual: bool = True  # False: plain convolutions, which suits CIFAR-10
-    group: Count = 4  # images over which the deviation is taken
+    group: Count = 4  # images that the deviation is taken over
     mapping_layers: Count = 8  # of labels
     mapping_rate: NonNegative = 0.01
     taps: Taps = BINOMIAL
@@ -141,7 +141,10 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image, labels: Labels | None) -> Float[Array, " b"]:
-        """[B H W C] in [-1, 1], [B K] -> [B] logits, high for real. The last layers compute in float32."""
+        """Judges images: [B H W C] in [-1, 1], [B K] -> [B] logits, high for real.
+
+        The last layers compute in float32.
+        """
         sizes = resolutions(*x.shape[1:3])[::-1]
         features = [channels(self.channel_base, self.channel_max, size) for size in sizes]
         x = EqualConv(features[0], 1, dtype=self.dtype, name="from_image")(x)
@@ -157,7 +160,7 @@ class Discriminator(nn.Module):
         return jnp.sum(x * labels, axis=-1) / math.sqrt(features[-1])
 
     def _halve(self, x: Float[Array, "b h w i"], features: int, level: int) -> Float[Array, "b h//2 w//2 o"]:
-        """Two convolutions, and beside them, where it is residual, one of single pixels (Figure 7c)."""
+        """Halves the image by two convolutions; where it is residual, adds one of single pixels (Figure 7c)."""
         gain = math.sqrt(0.5) if self.residual else 1.0  # of both branches, so that their sum is as large as x
 
         def conv(

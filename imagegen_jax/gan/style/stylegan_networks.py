@@ -1,10 +1,10 @@
 """The generator of StyleGAN (Karras et al. 2019, arXiv 1812.04948, Figure 1b), for any of its levels.
 
-As ProGAN's, it has an image at each level, of which `levels` says which are taken. The discriminator is ProGAN's, with
-a low-pass filter before it halves (section 2).
+Like ProGAN's, it has an image at each level, and `levels` says which are used. The discriminator is ProGAN's, with a
+low-pass filter before each halving (section 2).
 
-The gain sqrt(2) of activations comes after noise and bias, not before them as in the authors' code, and convolutions to
-twice the size see other pixels just beyond the border: theirs are filtered after the convolution.
+The gain sqrt(2) of activations comes after noise and bias, not before them as in the authors' code. Convolutions that
+double the size see other pixels just beyond the border, since theirs are filtered after the convolution.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from imagegen_jax.nn.upfirdn import BINOMIAL, Taps
 class Noise(nn.Module):
     """Adds normal noise, the same for all channels but for a learned strength of each (section 2, B)."""
 
-    salt: int  # another one for each layer of a network
+    salt: int  # different for each layer of a network
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], keys: PRNGKeys | None) -> Float[Array, "b h w c"]:
-        """`keys`, one a row, give each image noise of its own; None: the noise stored in the collection "noise"."""
+        """Adds noise: from `keys`, one a row, each image's own; for None the noise stored in the collection "noise"."""
         size, strength = x.shape[1:3], self.param("strength", nn.initializers.zeros_init(), x.shape[-1:])
 
         def draw(key: PRNGKey) -> Float[Array, "h w 1"]:
@@ -49,7 +49,7 @@ class Noise(nn.Module):
 
 
 class Finish(nn.Module):
-    """What follows each convolution: noise, bias and activation, and the style (Figure 1b)."""
+    """Follows each convolution: noise, bias and activation, then the style (Figure 1b)."""
 
     salt: int
     dtype: Dtype = "auto"
@@ -64,7 +64,7 @@ class Finish(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Styles to images, from a learned constant."""
+    """Makes images from styles, starting from a learned constant."""
 
     channel_base: int
     channel_max: int
@@ -80,7 +80,7 @@ class Synthesis(nn.Module):
         levels: range,
         progress: Scalar,
     ) -> Float[Array, "b h w c"]:
-        """Two styles for each level; those of levels that are not reached are not read."""
+        """Makes images from two styles for each level; the styles of levels not reached are not read."""
         image = jnp.zeros(())
         for level, size in enumerate(resolutions(*image_shape[:2])[: levels.stop]):
             features, even, odd = channels(self.channel_base, self.channel_max, size), 2 * level, 2 * level + 1
@@ -120,13 +120,19 @@ class Generator(nn.Module):
     def __call__(
         self, z: Float[Array, "b z"], labels: Labels | None, image_shape: tuple[int, int, int]
     ) -> Float[Array, "b h w c"]:
-        """[B Z], [B K] -> [B *image_shape], meant to be in [-1, 1]; with the constant noise, all levels faded in"""
+        """Makes an image from each latent: [B Z], [B K] -> [B *image_shape], meant to be in [-1, 1].
+
+        Noise is constant, and all levels are faded in.
+        """
         count = len(resolutions(*image_shape[:2]))
         w = jnp.repeat(self.styles(z, labels)[:, None], 2 * count, axis=1)
         return self.synthesise(w, image_shape, None, range(count), jnp.float32(count - 1))
 
     def styles(self, z: Float[Array, "b z"], labels: Labels | None) -> Float[Array, "b d"]:
-        """[B Z], [B K] -> [B D]; latent and embedded label are normalised as one vector, as in the authors' code"""
+        """Maps latents to styles: [B Z], [B K] -> [B D].
+
+        Latent and embedded label are normalised as one vector, as in the authors' code.
+        """
         return self.mapping(z if labels is None else jnp.concatenate([z, self.embed(labels)], axis=-1), None)
 
     def synthesise(
@@ -137,5 +143,8 @@ class Generator(nn.Module):
         levels: range,
         progress: Scalar,
     ) -> Float[Array, "b h w c"]:
-        """[B L D] -> images of the last of `levels`; noise from the `keys` of the rows, or for None the constant one"""
+        """Makes images of styles: [B L D] -> [B H W C] of the last of `levels`.
+
+        Noise comes from the rows' `keys`; for None it is the constant one.
+        """
         return self.synthesis(w, image_shape, keys, levels, progress)

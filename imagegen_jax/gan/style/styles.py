@@ -1,4 +1,4 @@
-"""Styles in training: those of two latents in one image, and their moving mean."""
+"""Styles in training: two latents' mixed in one image, and the moving mean of all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ Style = Float[Array, "b d"]
 
 
 def mix(first: Style, second: Style, keys: PRNGKeys, share: float, layers: int) -> Float[Array, "b l d"]:
-    """A style for each layer: the first, in a `share` of the images up to a random layer, from which on the second.
+    """Returns a style for each layer; in a `share` of the images, those from a random layer on are the second.
 
-    Each of the layers but the first is as likely to be it (Karras et al. 2019, arXiv 1812.04948, section 3.1).
+    Elsewhere the first is in all layers.
+
+    The random layer is any but the first, all equally likely (Karras et al. 2019, arXiv 1812.04948, section 3.1).
     """
 
     def cut(key: PRNGKey) -> Float[Array, ""]:
@@ -27,7 +29,7 @@ def mix(first: Style, second: Style, keys: PRNGKeys, share: float, layers: int) 
 
 
 def follow(mean: Float[Array, " d"], styles: Style, decay: float) -> Float[Array, " d"]:
-    """The moving mean of styles after a batch of them."""
+    """Returns the moving mean of styles after a batch of them."""
     return decay * mean + (1 - decay) * jnp.mean(styles, axis=0)
 
 

@@ -1,1 +1,1 @@
-"""GANs that make an image of another: Pix2Pix, CycleGAN."""
+"""GANs that turn an image into another: Pix2Pix, CycleGAN."""

@@ -1,4 +1,4 @@
-"""CycleGAN (Zhu et al. 2017, arXiv 1703.10593): two translators between two sets without pairs, inverse to each other.
+"""CycleGAN (Zhu et al. 2017, arXiv 1703.10593): learns to translate between two unpaired sets, there and back.
 
 The layout is that of the authors' code: instance norm without weights, biases everywhere, weights from N(0, 0.02).
 Biases that a norm cancels do nothing, but published parameter counts include them. x is a source of the domain X, y an
@@ -49,7 +49,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image) -> Image:
-        """[B H W C] -> [B H W C], both in [-1, 1]"""
+        """Translates images: [B H W C] -> [B H W C], both in [-1, 1]"""
         channels = x.shape[-1]
         x = self._normed(self._convolve(x, self.width, 7))
         for features in (2 * self.width, 4 * self.width):
@@ -62,7 +62,7 @@ class Generator(nn.Module):
         return jnp.tanh(self._convolve(x, channels, 7).astype(jnp.float32))
 
     def _convolve(self, x: Float[Array, "b h w c"], features: int, kernel: int, stride: int = 1) -> Array:
-        """A convolution that sees the image reflected at its edge, and with a stride zeros there."""
+        """Convolves; the image is reflected at its edge, or with a stride padded by zeros."""
         edge = ((kernel // 2,) * 2,) * 2
         if stride == 1:
             x = jnp.pad(x, ((0, 0), *edge, (0, 0)), mode="reflect")
@@ -82,8 +82,8 @@ class Generator(nn.Module):
 class Double(nn.Module):
     """A transposed 3x3 convolution to twice the size.
 
-    Torch's `ConvTranspose2d(3, stride=2, padding=1, output_padding=1)` with its kernel mirrored in height and width,
-    as four convolutions with 1 or 2 taps each way, for the reason that `nn.strided.Double` gives.
+    It is torch's `ConvTranspose2d(3, stride=2, padding=1, output_padding=1)` with the kernel mirrored in height and
+    width, computed as four convolutions with 1 or 2 taps each way, for the reason that `nn.strided.Double` gives.
     """
 
     features: int
@@ -91,7 +91,7 @@ class Double(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w o"]:
-        """[B H W C] -> [B 2H 2W features]"""
+        """Doubles the image: [B H W C] -> [B 2H 2W features]"""
         b, h, w, c = x.shape
         kernel = self.param("kernel", weight_init, (3, 3, c, self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
@@ -107,15 +107,15 @@ class Double(nn.Module):
 
 
 def fresh_pool(size: int, image_shape: tuple[int, int, int]) -> Variables:
-    """An empty pool for `size` generated images."""
+    """Makes an empty pool for `size` generated images."""
     return {"images": jnp.zeros((size, *image_shape)), "count": jnp.zeros((), jnp.int32)}
 
 
 def exchange(pool: Variables, images: Image, keys: PRNGKeys) -> tuple[Variables, Image]:
-    """The pool after `images`, and the images to show a discriminator in their place (Shrivastava et al. 2016).
+    """Returns the pool after `images`, and what to show a discriminator in their place (Shrivastava et al. 2016).
 
-    Row after row: while the pool is not full, an image is kept and shown. Then, with probability 1/2, a random one of
-    the pool is shown, which the new one replaces; otherwise the new one is shown and not kept.
+    It goes row by row. While the pool is not full, an image is kept and shown. After that, with probability 1/2, a
+    random image of the pool is shown and the new one takes its place; else the new one is shown and not kept.
     """
     size = len(pool["images"])
 
@@ -134,21 +134,21 @@ def exchange(pool: Variables, images: Image, keys: PRNGKeys) -> tuple[Variables,
 
 @dataclasses.dataclass(frozen=True)
 class CycleGAN:
-    """Adversarial losses in both domains, and what is translated and back must be what it was.
+    """A GAN with adversarial losses in both domains; an image translated there and back must come out as it was.
 
-    Images and sources have one shape. Generators are trained in one phase and discriminators in another, each of these
-    with a pool of what its generator made before, which is carried in the statistics.
+    Images and sources have one shape. One phase trains the generators, another the discriminators. Each discriminator
+    has a pool of images that its generator made before, which is carried in the statistics.
     """
 
     image_shape: Shape = (256, 256, 3)
     generator: Generator = Generator()
     discriminator: PatchDiscriminator = PatchDiscriminator(norm="instance")
     objective: AnyObjective = LeastSquares()
-    adversarial_weight: NonNegative = 2.0  # of generators: the objective has half of (D(G(x)) - 1)^2, the paper all
+    adversarial_weight: NonNegative = 2.0  # of generators: the objective halves (D(G(x)) - 1)^2, the paper does not
     cycle_weight: NonNegative = 10.0  # lambda in Eq. 3
     identity_weight: NonNegative = 0.5  # of the identity loss as a share of `cycle_weight` (section 5.2); 0: none
     pool_size: Natural = 50  # generated images kept for each discriminator (section 4); 0: none
-    direction: Literal["to_image", "to_source"] = "to_image"  # that sampling translates in; training does both
+    direction: Literal["to_image", "to_source"] = "to_image"  # of sampling; training does both
 
     def __post_init__(self) -> None:
         if self.discriminator.norm != "instance":
@@ -158,11 +158,14 @@ class CycleGAN:
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Images are made from "source", which has their shape; in the other direction, sources from "image"."""
+        """Returns what images are made from: "source", which has their shape; in the other direction "image"."""
         return {self._translated: jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images or sources have another shape, or one that the networks cannot have."""
+        """Initialises all networks, and the pools.
+
+        Raises ValueError where images or sources have another shape, or a shape that the networks cannot have.
+        """
         check_images(self, batch)
         check_condition_rows(dataclasses.replace(self, direction="to_image"), batch)
         if self.image_shape[0] % 4 or self.image_shape[1] % 4:
@@ -176,18 +179,18 @@ class CycleGAN:
         return nets
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """Both generators, then both discriminators."""
+        """Returns the phases of a step: both generators, then both discriminators."""
         return (
             Phase(("to_image", "to_source"), self.generators_loss, "generators"),
             Phase(("image_discriminator", "source_discriminator"), self.discriminators_loss, "discriminators"),
         )
 
     def to_image(self, nets: Nets, x: Image) -> Image:
-        """G(x): sources to images, [B H W C] in [-1, 1]."""
+        """Translates sources to images by G: [B H W C] -> [B H W C], both in [-1, 1]."""
         return self.generator.apply(_params(nets["to_image"]), x)
 
     def to_source(self, nets: Nets, y: Image) -> Image:
-        """F(y): images to sources, [B H W C] in [-1, 1]."""
+        """Translates images to sources by F: [B H W C] -> [B H W C], both in [-1, 1]."""
         return self.generator.apply(_params(nets["to_source"]), y)
 
     def generators_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -210,7 +213,7 @@ class CycleGAN:
         return self.objective.generator(self._logits(variables, fake), real_logits)
 
     def discriminators_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """L_GAN of D_Y and of D_X (Eq. 1), halved (appendix 7.1), of generated images from their pools."""
+        """Returns half of L_GAN for D_Y plus D_X (Eq. 1, appendix 7.1), with generated images out of the pools."""
         x, y = inputs.batch["source"], inputs.batch["image"]
         loss, metrics, stats = jnp.zeros(()), dict[str, Scalar](), dict[str, Variables]()
         of_image, of_source = streams(inputs.keys, 2)
@@ -227,7 +230,7 @@ class CycleGAN:
         return loss, Aux(metrics, stats)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """What the `n` sources `conditions["source"]` in [-1, 1] become, or in the other direction the images "image".
+        """Translates the `n` sources `conditions["source"]` in [-1, 1] or, in the other direction, the images "image".
 
         Raises ValueError without them.
         """
@@ -240,12 +243,12 @@ class CycleGAN:
         return "source" if self.direction == "to_image" else "image"
 
     def _logits(self, variables: Variables, image: Image) -> Float[Array, " p"]:
-        """The logits of all patches of all rows."""
+        """Returns the logits of all patches of all rows."""
         return self.discriminator.apply(_params(variables), image).ravel()
 
 
 def _params(variables: Variables) -> Variables:
-    """Without the pool, which is no collection of the network itself."""
+    """Drops the pool, which is no collection of the network itself."""
     return {"params": variables["params"]}
 
 

@@ -13,10 +13,10 @@ weight_init = nn.initializers.normal(0.02)
 
 
 class PatchDiscriminator(nn.Module):
-    """Convolutions alone, whose outputs see 70x70 pixels each; with 2 halvings 34x34, with 1 16x16 (appendix 6.1.2).
+    """Convolutions alone: each output sees 70x70 pixels, with 2 halvings 34x34, with 1 16x16 (appendix 6.1.2).
 
-    The layout is that of the authors' code: the first layer has no norm, and where batch norm follows no bias. An
-    instance norm has no weights, and biases before it are cancelled, but published parameter counts include them.
+    The layout is that of the authors' code: the first layer has no norm, and layers before a batch norm have no bias.
+    An instance norm has no weights and cancels the biases before it, but published parameter counts include these.
     """
 
     width: Count = 64  # channels of the first layer; they double with each further one, up to 8 times as many
@@ -27,9 +27,9 @@ class PatchDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = True) -> Float[Array, "b hh ww"]:
-        """[B H W C] in [-1, 1] -> [B H' W'] logits of patches, high for real
+        """Judges patches of images: [B H W C] in [-1, 1] -> [B H' W'] logits, high for real
 
-        Raises ValueError where the image is too small for as many halvings.
+        Raises ValueError where the image is too small for that many halvings.
         """
         check_patches(x.shape[1], x.shape[2], self.halvings)
         for layer in range(self.halvings + 1):
@@ -55,7 +55,7 @@ class PatchDiscriminator(nn.Module):
 
 
 def check_patches(height: int, width: int, halvings: int) -> None:
-    """Raises ValueError where nothing is left of an image after `halvings` and two layers that take a row each."""
+    """Raises ValueError where an image has no patch left after `halvings` and two layers that take a row each."""
     side = min(height, width)
     most = max((n for n in range(side.bit_length()) if side // 2**n >= 3), default=-1)
     if halvings < 0 or halvings > most:

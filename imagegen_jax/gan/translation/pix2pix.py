@@ -1,8 +1,8 @@
 """Pix2Pix (Isola et al. 2017, arXiv 1611.07004): a U-Net makes an image from another, judged patch by patch.
 
-The layout is that of the authors' code: 4x4 kernels, batch norm but for the first and the last layer on the way down
-and the last on the way up, biases only where no norm follows and not on the way down, weights from N(0, 0.02) and norm
-scales from N(1, 0.02). x is the source, y the image, z the noise, which is dropout alone.
+The layout is that of the authors' code: 4x4 kernels; batch norm, except after the first and the last layer on the way
+down and the last on the way up; a bias on the last layer alone; weights from N(0, 0.02), norm scales from N(1, 0.02). x
+is the source, y the image, and z the noise, which comes from dropout alone.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NOISY = 3  # layers on the way up that have dropout
 
 
 class Generator(nn.Module):
-    """The paper's U-Net (appendix 6.1.1): halved down to a point and doubled back, joined with its mirror image."""
+    """The paper's U-Net (appendix 6.1.1): down to a point by halves and back up, each layer joined with its mirror."""
 
     width: Count = 64  # channels of the first layer; they double with every halving, up to 8 times as many
     levels: Count = 8  # halvings: 8 bring 256 pixels to one, 6 bring 64 there
@@ -54,9 +54,11 @@ class Generator(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], channels: int, keys: PRNGKeys | None, train: bool
     ) -> Float[Array, "b h w d"]:
-        """[B H W C] in [-1, 1] -> [B H W channels] in [-1, 1]; `keys` hold one key a row, None: no dropout.
+        """Makes an image from another: [B H W C] in [-1, 1] -> [B H W channels] in [-1, 1].
 
-        Raises ValueError where the image cannot be halved as often.
+        `keys` hold one key a row for dropout; None: no dropout.
+
+        Raises ValueError where the image cannot be halved that often.
         """
         check_levels(x.shape[1], x.shape[2], self.levels)
         down, sizes = [], []
@@ -87,16 +89,16 @@ def check_levels(height: int, width: int, levels: int) -> None:
     if not 2 <= levels <= most:
         raise ValueError(
             f"generator.levels={levels}: images of {height}x{width} can be halved {most} times, and two levels are the "
-            f"fewest: set it to {max(2, most)}, to halve them down to a point"
+            f"fewest: set it to {max(2, most)} to halve them down to a point"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Pix2Pix:
-    """Conditional GAN from images to images: adversarial loss on pairs, and the absolute difference.
+    """Conditional GAN from images to images: an adversarial loss on pairs, plus the absolute difference.
 
-    The discriminator sees the source and the image together. Batch norm: each phase keeps the running statistics of
-    what it trains, but like the paper's, samples are normalised by their own statistics, each image by its own.
+    The discriminator sees the source and the image together. Each phase keeps the running statistics of the batch norms
+    that it trains; samples, however, are normalised by their own statistics, image by image, as in the paper.
     """
 
     image_shape: Shape = (256, 256, 3)
@@ -106,16 +108,19 @@ class Pix2Pix:
     objective: AnyObjective = NonSaturating()
     l1_weight: NonNegative = 100.0  # lambda in Eq. 4
     discriminator_weight: NonNegative = 0.5  # of the discriminator's objective, which slows it down (section 3.3)
-    sample_dropout: bool = True  # whether sampling has dropout, too: the only noise
+    sample_dropout: bool = True  # whether sampling has dropout too, the only noise
     sample_norm: Literal["image", "running"] = "image"  # whose statistics normalise samples; "running" for batches > 1
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Images are made from "source", which has their height and width."""
+        """Returns the condition that images are made from: "source", with their height and width."""
         return {"source": jax.ShapeDtypeStruct((*self.image_shape[:2], self.source_channels), np.uint8)}
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images or sources have another shape, or one that the networks cannot have."""
+        """Initialises both networks from one row of the batch.
+
+        Raises ValueError where images or sources have another shape, or a shape that the networks cannot have.
+        """
         check_images(self, batch)
         check_condition_rows(self, batch)
         generator_key, discriminator_key = jax.random.split(key)
@@ -126,7 +131,7 @@ class Pix2Pix:
         }
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The discriminator, then the generator (section 3.3)."""
+        """Returns the phases of a step: the discriminator, then the generator (section 3.3)."""
         return (
             Phase(("discriminator",), self.discriminator_loss, "discriminator"),
             Phase(("generator",), self.generator_loss, "generator"),
@@ -155,7 +160,7 @@ class Pix2Pix:
         return loss, Aux(metrics, {"generator": stats}, fake)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """The images that the `n` sources `conditions["source"]` in [-1, 1] become. Raises ValueError without them."""
+        """Makes images of the `n` sources `conditions["source"]` in [-1, 1]. Raises ValueError without them."""
         check_condition_rows(self, conditions)
         x, keys = conditions["source"], jax.random.split(key, n)
         if self.sample_norm == "running":
@@ -175,7 +180,7 @@ class Pix2Pix:
     def _discriminate(
         self, variables: Variables, x: Float[Array, "b h w c"], y: Image
     ) -> tuple[Float[Array, " p"], Variables]:
-        """The logits of all patches of all rows, and the new statistics."""
+        """Returns the logits of all patches of all rows, and the new statistics."""
         joined = jnp.concatenate([x, y], axis=-1)
         logits, stats = self.discriminator.apply(variables, joined, train=True, mutable=["batch_stats"])
         return logits.ravel(), stats

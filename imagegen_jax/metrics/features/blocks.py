@@ -1,10 +1,10 @@
-"""Features cut into blocks of rows, and the tiles of pairs that metrics of distances are made of, in float64.
+"""Features cut into blocks of rows, and tiles of pairs that metrics compute distances on, in float64.
 
-Distances are small differences of large sums, which float32, and the yet shorter products of some accelerators, lose.
-A function of tiles is written once, for NumPy's arrays and jax's alike (`__array_namespace__`); a `Place` says where it
-runs. On devices, features stay in their own dtype until a compiled function makes them float64, so that they travel and
-lie in half the bytes, and blocks are padded to few sizes, so that one compilation serves data of any length; a mask
-marks the rows that count. Callers run everything inside `jax.enable_x64()`.
+Distances are small differences of large sums, which get lost in float32 and in the even shorter products of some
+accelerators. A function of tiles is written once, for NumPy's arrays and jax's alike (`__array_namespace__`); a `Place`
+says where it runs. On devices, features keep their own dtype until a compiled function makes them float64, so that they
+take half the bytes. Blocks are padded to few sizes, so that one compilation serves data of any length; a mask marks the
+rows that count. Callers run everything inside `jax.enable_x64()`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from imagegen_jax.core.arrays.shard import batch_sharding, replicated
 
 PAIR_ROWS = 1024  # rows of one device in a tile of pairs
 PAIR_COLUMNS = 8192  # columns of a tile: 64 MiB of float64 with the rows above
-HOST_ROWS = 1024  # rows and columns of a tile on the host: 8 MiB, which a processor's cache holds
+HOST_ROWS = 1024  # rows and columns of a tile on the host: 8 MiB, which fits a processor's cache
 
 
 Anywhere = Array | np.ndarray  # on devices or on the host
 
 
 class Block(NamedTuple):
-    """Some rows of features; float64 on the host, on devices as they came."""
+    """Some rows of features, float64 on the host, on devices in their own dtype."""
 
     start: int  # the first one's place among all rows
     values: Shaped[Anywhere, "r d"]
@@ -44,20 +44,23 @@ class Place:
     mesh: Mesh | None
 
     def rows(self, features: np.ndarray, most: int | None = None) -> Iterator[Block]:
-        """All rows, a block after the other, each split over the devices, `most` on one (default: PAIR_ROWS)."""
+        """Yields all rows block by block, each split over the devices with `most` rows on one (default: PAIR_ROWS)."""
         if self.mesh is None:
             return self._on_host(features)
         size = self.mesh.size * _padded(-(-len(features) // self.mesh.size), most or PAIR_ROWS)
         return _on_devices(features, size, batch_sharding(self.mesh))
 
     def columns(self, features: np.ndarray) -> list[Block]:
-        """All rows, whole on every device."""
+        """Returns all rows, whole on every device."""
         if self.mesh is None:
             return list(self._on_host(features))
         return list(_on_devices(features, _padded(len(features), PAIR_COLUMNS), replicated(self.mesh)))
 
     def pairs(self, features: np.ndarray) -> Iterator[tuple[Block, Block, int]]:
-        """Tiles that hold all pairs of rows, how often each counts: on the host one is its mirror image too."""
+        """Yields tiles that hold all pairs of rows, and how often each counts.
+
+        On the host, a tile counts for its mirror image too.
+        """
         columns = self.columns(features)
         if self.mesh is None:
             for i, rows in enumerate(columns):
@@ -66,7 +69,7 @@ class Place:
             yield from ((rows, block, 1) for rows in self.rows(features) for block in columns)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function of arrays as it runs here."""
+        """Returns a function of arrays as it runs here: compiled on devices, as it is on the host."""
         return function if self.mesh is None else jax.jit(function)
 
     def _on_host(self, features: np.ndarray) -> Iterator[Block]:
@@ -76,23 +79,26 @@ class Place:
 
 
 def default_place() -> Place:
-    """All devices of this process; where that is the CPU, NumPy, whose BLAS takes half the time of XLA's products."""
+    """Returns where to compute: on all devices of this process or, where these are the CPU, in NumPy.
+
+    NumPy's BLAS takes half the time of XLA's products.
+    """
     return Place(None if jax.default_backend() == "cpu" else local_mesh())
 
 
 def local_mesh() -> Mesh:
-    """This process's devices; each process measures the features that it holds."""
+    """Returns a mesh of this process's devices; each process measures the features that it holds."""
     devices = np.array(jax.local_devices()).reshape(-1, 1)
     return Mesh(devices, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
 def inner_products(x: Block, y: Block) -> Float[Anywhere, "r c"]:
-    """x.y of each pair, float64."""
+    """Computes x.y of each pair, float64."""
     return x.values.astype(np.float64, copy=False) @ y.values.astype(np.float64, copy=False).T
 
 
 def squared_distances(x: Block, y: Block) -> Float[Anywhere, "r c"]:
-    """|x|^2 - 2 x.y + |y|^2, never below zero."""
+    """Computes |x|^2 - 2 x.y + |y|^2 of each pair, never below zero."""
     found = x.squares[:, None] + (y.squares - 2 * inner_products(x, y))
     return found.clip(0)
 
@@ -110,12 +116,12 @@ def _squares(rows: np.ndarray) -> Float[np.ndarray, " r"]:
 
 
 def _padded(length: int, most: int) -> int:
-    """A power of two that holds `length`, or `most`."""
+    """Returns a power of two that holds `length`, at most `most`."""
     return min(most, 1 << (length - 1).bit_length())
 
 
 def checked(features: Shaped[Array, "n d"] | np.ndarray, name: str) -> np.ndarray:
-    """The features on the host, float32 or float64. Raises ValueError for what no metric here can use."""
+    """Returns the features on the host, float32 or float64. Raises ValueError for what no metric here can use."""
     found = np.asarray(features)
     if found.dtype != np.float64:
         found = found.astype(np.float32, copy=False)
@@ -135,7 +141,7 @@ def checked(features: Shaped[Array, "n d"] | np.ndarray, name: str) -> np.ndarra
 def checked_pair(
     a: Shaped[Array, "n d"] | np.ndarray, b: Shaped[Array, "m d"] | np.ndarray, names: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets of features of equal width. Raises ValueError where `checked` does, and for different widths."""
+    """Returns two sets of features of equal width. Raises ValueError where `checked` does, and for different widths."""
     found = checked(a, names[0]), checked(b, names[1])
     check_widths(found[0].shape[1], found[1].shape[1], names)
     return found

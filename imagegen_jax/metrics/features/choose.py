@@ -1,4 +1,4 @@
-"""Extractors by name, as the command line and experiments say them."""
+"""Extractors by the names that the command line and experiments use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from imagegen_jax.metrics.features.extractor import Extractor, Pixels, random_ne
 from imagegen_jax.metrics.features.inception import inception
 from imagegen_jax.metrics.features.mobilenet import mobilenet
 
-WITH_CLASSIFIER = ("mnist", "fashion_mnist", "kmnist", "emnist")  # TFDS sets whose default extractor it is
+WITH_CLASSIFIER = ("mnist", "fashion_mnist", "kmnist", "emnist")  # TFDS sets whose default extractor is the classifier
 EXTRACTORS = "classifier, inception[:FILE], mobilenet:PATH, random, pixels"
 
 
@@ -36,10 +36,11 @@ def kind_of(word: str, source: Any) -> str:
 
 
 def extractor_of(word: str, resize: str | None, source: Any, quiet: bool = False, spatial: bool = False) -> Extractor:
-    """The extractor that a word names; "auto" is the classifier for digits and MNIST's kind, else Inception.
+    """Makes the extractor that a word names; "auto" is the classifier for digits and MNIST's kind, else Inception.
 
     `source` is the data that a classifier is trained on; `spatial` asks Inception for sFID's features too. Raises
-    ValueError for another word and where Inception's weights are missing, with all ways on, and as each extractor does.
+    ValueError for another word, as each extractor does, and where Inception's weights are missing, with other ways to
+    take.
     """
     name, path = kind_of(word, source), word.partition(":")[2]
     if name == "classifier":
@@ -58,7 +59,7 @@ def extractor_of(word: str, resize: str | None, source: Any, quiet: bool = False
 
 
 def _without_weights(error: FileNotFoundError) -> SettingError:
-    """The error of missing Inception weights with the ways on, as the place at hand says them."""
+    """Makes the error of missing Inception weights, with other ways, worded for the command line or for Python."""
     remedies = [
         Remedy("  1. FID: do as said above; for a copy at another place {}", {"extractor": "inception:FILE"}),
         Remedy(

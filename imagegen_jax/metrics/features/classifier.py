@@ -1,7 +1,7 @@
 """A small classifier of the data set at hand: its features make Fréchet distances that need no downloaded weights.
 
-It is trained by the loop that trains every model here, once, with a fixed seed, and kept in the cache. Distances of
-its features are named FD-classifier: they are comparable among models of the same data, and with nothing else.
+It is trained once, with a fixed seed, by the loop that trains every model here, and kept in the cache. Distances of its
+features are named FD-classifier: they compare models of the same data, and nothing else.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from imagegen_jax.metrics.features.blocks import local_mesh
 from imagegen_jax.metrics.features.extractor import Features, Images, check_images, hash_tree, split_rows
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
-TRAINING_IMAGES = 200_000  # seen in all, with repetitions
+TRAINING_IMAGES = 200_000  # seen in all, repetitions included
 BATCH = 128
-SCALING_IMAGES = 2_000  # that the size of the features is measured on
+SCALING_IMAGES = 2_000  # to measure the size of the features
 WAIT_S = 1.0  # between two looks at a classifier that another process trains
 
 
@@ -55,7 +55,7 @@ class ClassifierNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], num_classes: int) -> dict[str, Float[Array, "b d"]]:
-        """[B H W C] -> "features" [B features], not negative, and "logits" [B num_classes]"""
+        """Maps images [B H W C] to "features" [B features], not negative, and "logits" [B num_classes]."""
         dtype, width = compute_dtype(self.dtype), self.width
         while True:
             for _ in range(2):
@@ -76,28 +76,28 @@ class Classifier:
     network: ClassifierNet = ClassifierNet()
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where the images have another shape, or there are no labels."""
+        """Initialises the network. Raises ValueError where the images have another shape, or there are no labels."""
         check_shapes(self, batch)
         check_labels(self, batch)
         return {"network": self.network.init(key, batch["image"], self.num_classes)}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One."""
+        """Returns the only phase of a step."""
         return (Phase(("network",), self.loss, "classify"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """Cross entropy in nats; the metric `accuracy` is a share of the batch."""
+        """Returns the cross entropy in nats; the metric `accuracy` is a share of the batch."""
         logits, label = self.apply(nets, inputs.batch["image"])["logits"], inputs.batch["label"]
         loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
         return loss, Aux({"accuracy": jnp.mean(jnp.argmax(logits, axis=1) == label)})
 
     def apply(self, nets: Nets, image: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b d"]]:
-        """The "features" and "logits" of images in [-1, 1]."""
+        """Returns the "features" and "logits" of images in [-1, 1]."""
         return self.network.apply(nets["network"], image, self.num_classes)
 
 
 def classifier_experiment(source: Source, dataset: Dataset) -> Experiment:
-    """How the classifier of a labelled source is trained. Raises ValueError where the source has no labels."""
+    """Makes the experiment that trains the classifier of a source. Raises ValueError where the source has no labels."""
     if not dataset.num_classes:
         raise ValueError(f"{source} has no labels to train a classifier on: choose another extractor, such as pixels")
     return Experiment(
@@ -114,9 +114,9 @@ def classifier_experiment(source: Source, dataset: Dataset) -> Experiment:
 
 
 def trained_classifier(source: Source, quiet: bool = False) -> ClassifierFeatures:
-    """The classifier of a source as extractor: trained now where the cache has none; a stopped training goes on.
+    """Returns the classifier of a source as extractor; trains it where the cache has none, or resumes its training.
 
-    One that another process trains now is waited for. Raises ValueError where the source has no labels.
+    Where another process trains it now, this one waits. Raises ValueError where the source has no labels.
     """
     dataset = source.open()
     experiment = classifier_experiment(source, dataset)
@@ -135,7 +135,7 @@ def trained_classifier(source: Source, quiet: bool = False) -> ClassifierFeature
 
 
 def _fitted(experiment: Experiment, dataset: Dataset, folder: pathlib.Path, quiet: bool) -> Nets | None:
-    """The finished networks, which are only read, or trained now; None while another process is at it."""
+    """Returns the finished networks, read or trained now; None while another process trains them."""
     stored, last = Stored(folder / "checkpoints"), experiment.steps
     if last in stored.steps():
         rows, mesh = row_shapes(dataset), MeshShape().build()
@@ -149,10 +149,10 @@ def _fitted(experiment: Experiment, dataset: Dataset, folder: pathlib.Path, quie
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassifierFeatures:
-    """The extractor of a trained classifier: "features" [N 128] and "logits" [N classes], of its own image shape.
+    """The extractor of a trained classifier: "features" [N 128] and "logits" [N classes], for images of its own shape.
 
     `scale` brings the features to a mean square of 1 on the training images, since a kernel distance such as KID
-    depends on their size, and that of a classifier's features follows from how long it was trained.
+    depends on their size, which in turn depends on how long the classifier was trained.
     """
 
     model: Classifier
@@ -163,11 +163,11 @@ class ClassifierFeatures:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Follows from the weights and the shape of the images."""
+        """Hashes the weights and the shape of the images."""
         return hash_tree(self.nets, hashlib.sha256(f"{self.name} {self.model} {self.scale}".encode()))
 
     def __call__(self, images: Images) -> Features:
-        """uint8 [N H W C] in 0..255. Raises ValueError for images of another kind or shape."""
+        """Extracts features of uint8 [N H W C] in 0..255. Raises ValueError for images of another kind or shape."""
         check_images(images)
         if tuple(images.shape[1:]) != tuple(self.model.image_shape):
             raise ValueError(
@@ -190,8 +190,8 @@ class ClassifierFeatures:
 
 
 def _folder(experiment: Experiment, dataset: Dataset) -> pathlib.Path:
-    """A folder for each recipe and each content of the data."""
-    names = ("model", "data", "optim", "batch_size", "steps", "seed")  # what its weights follow from
+    """Returns the folder for this recipe and this content of the data."""
+    names = ("model", "data", "optim", "batch_size", "steps", "seed")  # that determine its weights
     recipe = to_dict({name: getattr(experiment, name) for name in names})
     digest = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode())
     for array in (dataset.images, dataset.labels):

@@ -1,4 +1,4 @@
-"""Distances of images by name, as the command line says them: differentiable, for a search to descend."""
+"""Distances between images by the names that the command line uses; differentiable, for a search to descend."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from imagegen_jax.metrics.features.classifier import Classifier, ClassifierFeatu
 from imagegen_jax.metrics.features.extractor import Features, Network
 
 DISTANCES = f"lpips:alex,TOWER_FILE,HEADS_FILE (or vgg), {EXTRACTORS}"
-LARGEST = 256  # pixels of what LPIPS is shown (Karras et al. 2020, arXiv 1912.04958, appendix D)
+LARGEST = 256  # pixels of the images that LPIPS sees (Karras et al. 2020, arXiv 1912.04958, appendix D)
 
 Distances = Float[Array, " n"]
 
 
 def distance_of(word: str, image_shape: tuple[int, int, int], source: Any, quiet: bool = False) -> Partial:
-    """The distance that `word` names: (images, images) in [-1, 1] of `image_shape` -> float32 [N], over its weights.
+    """Makes the distance that `word` names: (images, images) in [-1, 1] of `image_shape` -> float32 [N].
 
-    It is LPIPS, or the mean squared difference of what an extractor of `metrics.features.choose` finds in the images;
-    one that averages over positions does not see where things are. `source` is the data that a classifier is trained
-    on. Raises ValueError for another word and images that it cannot take, and as `extractor_of` and `lpips.load` do.
+    It is LPIPS, or the mean squared difference between features of an extractor of `metrics.features.choose`; features
+    that average over positions do not see where things are. The result binds its weights. `source` is the data that a
+    classifier is trained on. Raises ValueError for another word and images that it cannot take, and as `extractor_of`
+    and `lpips.load` do.
     """
     name, _, rest = word.partition(":")
     if name == "pixels":
@@ -81,11 +82,11 @@ def _coloured(x: Image) -> Image:
 
 
 def _reduced(x: Image, factor: int) -> Image:
-    """Means of squares of `factor` x `factor` pixels; what is left over at the edge is cropped."""
+    """Averages squares of `factor` x `factor` pixels, and crops the rest at the edge."""
     n, h, w, c = x.shape[0], x.shape[1] // factor, x.shape[2] // factor, x.shape[3]
     return x[:, : h * factor, : w * factor].reshape(n, h, factor, w, factor, c).mean(axis=(2, 4))
 
 
 def _resized(x: Image, size: int) -> Image:
-    """Without the rounding of `metrics.features.resize`, which has no gradient."""
+    """Resizes without the rounding of `metrics.features.resize`, which has no gradient."""
     return jax.image.resize(x, (x.shape[0], size, size, x.shape[3]), "cubic")

@@ -28,7 +28,7 @@ Features = Mapping[str, Float[np.ndarray | Array, "n d"]]
 
 @runtime_checkable
 class Extractor(Protocol):
-    """What the metrics ask of an extractor."""
+    """A feature extractor, as the metrics use it."""
 
     @property
     def name(self) -> str:
@@ -36,18 +36,18 @@ class Extractor(Protocol):
 
     @property
     def resize(self) -> str:
-        """How images come to the size that it takes: one of `imagegen_jax.metrics.features.resize.KINDS`, or words."""
+        """The filter that brings images to its size: one of `imagegen_jax.metrics.features.resize.KINDS`, or words."""
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of all that its features follow from: weights, resize, range and taps."""
+        """A SHA-256 of all that determines its features: weights, resize, range and taps."""
 
     def __call__(self, images: Images) -> Features:
-        """uint8 [N H W C] in 0..255 -> {"features": float32 [N D], ...}"""
+        """Extracts features: uint8 [N H W C] in 0..255 -> {"features": float32 [N D], ...}"""
 
 
 def extract(extractor: Extractor, batches: Iterable[Images]) -> dict[str, Float[np.ndarray, "n d"]]:
-    """The features of all images of `batches`, in their order: float32 [N D] by name. Errors as `stream` has them."""
+    """Returns the features of all images of `batches`, in order: float32 [N D] by name. Raises as `stream` does."""
     found: dict[str, list[np.ndarray]] = {}
     for features in stream(extractor, batches):
         for name, values in features.items():
@@ -58,10 +58,10 @@ def extract(extractor: Extractor, batches: Iterable[Images]) -> dict[str, Float[
 
 
 def stream(extractor: Extractor, batches: Iterable[Images]) -> Iterator[dict[str, Float[np.ndarray, "n d"]]]:
-    """The features of each batch. Each is padded with its last image to the first one's size, and the result cut.
+    """Yields the features of each batch, padded with its last image to the first one's size for extraction.
 
-    So a network is compiled once, and its rows can be split over all devices. Raises ValueError for a batch that is
-    empty or longer than the first one, and what the extractor raises.
+    The padding's features are cut off. It lets a network be compiled once, and its rows be split over all devices.
+    Raises ValueError for a batch that is empty or longer than the first one, and what the extractor raises.
     """
     rows, devices = 0, jax.local_device_count()
     for batch in batches:
@@ -78,17 +78,17 @@ def stream(extractor: Extractor, batches: Iterable[Images]) -> Iterator[dict[str
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Network:
-    """A network for colour images at fixed weights. Grey images are repeated to three channels.
+    """A network for colour images, with fixed weights. Grey images are repeated to three channels.
 
-    Raises ValueError when it is made with a `resize` that there is none of, and when called with anything but uint8
-    images [N H W 1] or [N H W 3].
+    Raises ValueError when it is made with an unknown `resize`, and when it is called with anything but uint8 images
+    [N H W 1] or [N H W 3].
     """
 
     name: str
-    size: int  # height and width that it is given; with resize "none" that of the images
+    size: int  # height and width of its inputs; with resize "none" they keep their own
     weights: Any  # a tree of arrays
     forward: Callable[[Any, Float[Array, "n s s 3"]], Features]  # (weights, images in [-1, 1]) -> all features
-    taps: tuple[str, ...] = ("features",)  # which of them to return
+    taps: tuple[str, ...] = ("features",)  # names of the features to return
     resize: str = "clean"
 
     def __post_init__(self) -> None:
@@ -97,12 +97,12 @@ class Network:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the name, size, resize, range, taps and every weight."""
+        """Hashes the name, size, resize, range, taps and every weight, by SHA-256."""
         setting = (self.name, self.size if self.resize != "none" else None, self.resize, "[-1, 1]", self.taps)
         return hash_tree(self.weights, hashlib.sha256(repr(setting).encode()))
 
     def __call__(self, images: Images) -> Features:
-        """uint8 [N H W 1 or 3] in 0..255 -> {tap: float32 [N D]}"""
+        """Extracts features: uint8 [N H W 1 or 3] in 0..255 -> {tap: float32 [N D]}"""
         check_images(images)
         if images.shape[3] not in (1, 3):
             raise ValueError(f"images of {images.shape[3]} channels: {self.name} takes colour (3) or grey (1)")
@@ -130,16 +130,19 @@ class Pixels:
     """The pixels themselves in [-1, 1], for images of any one shape [H W C]."""
 
     name: str = "FD-pixels"
-    size: int = 0  # height and width that they are resized to; with resize "none" they stay as they are
+    size: int = 0  # height and width to resize to; with resize "none" images stay as they are
     resize: str = "none"
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the settings and the range."""
+        """Hashes the settings and the range, by SHA-256."""
         return hashlib.sha256(f"{self} [-1, 1]".encode()).hexdigest()
 
     def __call__(self, images: Images) -> Features:
-        """uint8 [N H W C] in 0..255 -> {"features": float32 [N H*W*C]}. Raises ValueError for any other images."""
+        """Returns pixels: uint8 [N H W C] in 0..255 -> {"features": float32 [N H*W*C]}.
+
+        Raises ValueError for any other images.
+        """
         check_images(images)
         return {"features": to_float(resize(images, self.size, self.resize)).reshape(len(images), -1)}
 
@@ -150,16 +153,16 @@ class Function:
 
     name: str
     function: Callable[[Images], Any]  # uint8 [N H W C] -> [N D], or several of them by name
-    version: str  # to be changed whenever the function gives other numbers: kept features are found by it
+    version: str  # change it whenever the function gives other numbers: kept features are found by it
     resize: str = "inside the function"
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the name, the version and the resize; it cannot look into the function."""
+        """Hashes the name, the version and the resize, by SHA-256; it cannot look into the function."""
         return hashlib.sha256(repr((self.name, self.version, self.resize)).encode()).hexdigest()
 
     def __call__(self, images: Images) -> Features:
-        """uint8 [N H W C] in 0..255 -> {"features": float32 [N D]}, or the function's own names.
+        """Calls the function: uint8 [N H W C] in 0..255 -> {"features": float32 [N D]}, or the function's own names.
 
         Raises ValueError for images that are not uint8 [N H W C], and where the function does not return [N D].
         """
@@ -174,10 +177,10 @@ class Function:
 
 
 def random_network(seed: int = 0, size: int = 32, resize: str = "clean", width: int = 64) -> Network:
-    """Four convolutions with random weights (He et al. 2015), each to half the size, and the mean over all pixels.
+    """Makes four convolutions with random weights (He et al. 2015), each halving the size, then a mean over pixels.
 
-    A distance between such features (`features`: float32 [N 8*width]) needs no file, and tells distributions apart
-    that differ in colour and texture (Naeem et al. 2020, arXiv 2002.09797); it says nothing of objects.
+    A distance between such features (`features`: float32 [N 8*width]) needs no file. It tells apart distributions
+    that differ in colour and texture (Naeem et al. 2020, arXiv 2002.09797), but does not see objects.
     """
     check_integer(size, "size")
     check_integer(width, "width")
@@ -196,7 +199,7 @@ def random_network(seed: int = 0, size: int = 32, resize: str = "clean", width: 
 
 
 def split_rows(images: Images) -> UInt8[Array, "n h w c"]:
-    """Images split over this process's devices; whole on each where their number is no multiple of theirs."""
+    """Splits images over this process's devices; where their number is no multiple, all go to each device."""
     mesh = local_mesh()
     return jax.device_put(images, replicated(mesh) if len(images) % mesh.size else batch_sharding(mesh))
 
@@ -216,7 +219,7 @@ def check_images(images: Images) -> None:
 
 
 def hash_tree(tree: Any, digest: Any = None) -> str:
-    """SHA-256 over the names, shapes and bytes of a tree's arrays, after what `digest` has seen already."""
+    """Hashes the names, shapes and bytes of a tree's arrays by SHA-256, continuing `digest`."""
     digest = digest or hashlib.sha256()
     for path, leaf in jax.tree.leaves_with_path(tree):
         array = np.ascontiguousarray(leaf)

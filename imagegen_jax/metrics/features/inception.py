@@ -1,7 +1,7 @@
 """The Inception-v3 of FID (Heusel et al. 2017, arXiv 1706.08500): the TensorFlow graph of December 2015.
 
-The network is Szegedy et al. 2015 (arXiv 1512.00567) with 1,008 classes, in the form that pytorch-fid gave it. It is
-not torchvision's Inception: its average pools do not count the padding, and the last block takes a maximum instead.
+The network is Szegedy et al. 2015 (arXiv 1512.00567) with 1,008 classes, in pytorch-fid's form. It is not
+torchvision's Inception: its average pools do not count the padding, and the last block takes a maximum instead.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ SPATIAL_CHANNELS = 7  # of 17 x 17 positions: 2,023 numbers, about as many as th
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 ADDRESS = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{FILE}"
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-TAPS = ("features", "logits_unbiased", "spatial")  # of FID, of the Inception Score and of sFID
+TAPS = ("features", "logits_unbiased", "spatial")  # for FID, the Inception Score and sFID
 
 
 def inception(path: str | pathlib.Path | None = None, resize: str = "clean", taps: tuple[str, ...] = TAPS) -> Network:
-    """FID's Inception-v3 with its published weights, at 299 x 299 and x / 127.5 - 1.
+    """Makes FID's Inception-v3 with its published weights, at 299 x 299 and x / 127.5 - 1.
 
     Args:
       path: pytorch-fid's file, which must have the published SHA-256, or an `.npz` with the same names and layouts
-        (`np.savez(path, **read_weights(file))`), whose content is not checked beyond names and shapes. None:
+        (`np.savez(path, **read_weights(file))`), which is checked for names and shapes only. None:
         `weights/pt_inception-2015-12-05-6726825d.pth` in the cache folder.
       resize: one of `imagegen_jax.metrics.features.resize.KINDS`. FID differs between them: "clean_float" is
-        clean-fid's, "legacy_torch" pytorch-fid's, "legacy_tf" that of the first code.
-      taps: which features to return, of those of `InceptionV3`.
+        clean-fid's, "legacy_torch" pytorch-fid's, "legacy_tf" the first code's.
+      taps: which features of `InceptionV3` to return.
 
     Raises:
-      FileNotFoundError: there is no such file; says where to get it and where to put it.
-      ValueError: the file is another one, truncated or wrong; another `resize`.
+      FileNotFoundError: there is no such file; it says where to get it and where to put it.
+      ValueError: the file is another one, truncated or wrong; the `resize` is unknown.
     """
     path = cache_root() / "weights" / FILE if path is None else pathlib.Path(path).expanduser()
     if not path.is_file():
@@ -54,7 +54,10 @@ def inception(path: str | pathlib.Path | None = None, resize: str = "clean", tap
 
 
 def from_weights(weights: Mapping[str, np.ndarray], resize: str = "clean", taps: tuple[str, ...] = TAPS) -> Network:
-    """Inception-v3 at weights in torch's names and layouts. Raises ValueError where one is absent or misshaped."""
+    """Makes Inception-v3 from weights in torch's names and layouts.
+
+    Raises ValueError where one is missing or has another shape.
+    """
     chosen = select(weights, shapes())
 
     def forward(variables: Any, x: Float[Array, "n h w 3"]) -> Features:
@@ -68,7 +71,10 @@ def from_weights(weights: Mapping[str, np.ndarray], resize: str = "clean", taps:
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of each weight in torch's layout, [out in height width] and [out in], by its name in the state dict."""
+    """Returns the shape of each weight by its name in torch's state dict.
+
+    Layouts are torch's: [out in height width] and [out in].
+    """
     leaves = jax.tree_util.tree_leaves_with_path(_abstract())
     layouts = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
     return {_torch_name(path): tuple(leaf.shape[i] for i in layouts[leaf.ndim]) for path, leaf in leaves}
@@ -79,7 +85,7 @@ def _abstract() -> Any:
 
 
 def _torch_name(path: tuple[Any, ...]) -> str:
-    """(params, Mixed_5b, branch1x1, conv, kernel) -> Mixed_5b.branch1x1.conv.weight"""
+    """Names a weight as torch: (params, Mixed_5b, branch1x1, conv, kernel) -> Mixed_5b.branch1x1.conv.weight"""
     *modules, last = (str(key.key) for key in path[1:])
     names = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
     return ".".join([*modules, names[last]])
@@ -93,7 +99,7 @@ class InceptionV3(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w 3"]) -> Features:
-        """[N H W 3] in [-1, 1] -> features by name
+        """Extracts features by name from images [N H W 3] in [-1, 1].
 
         "features_64", "features_192", "features_768", "features" (2,048): means over all positions after the two
         pools, before the last reduction, and at the end; the last is FID's. "logits" [N 1008], and
@@ -140,7 +146,7 @@ class Unit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n hh ww f"]:
-        """[N H W C] -> [N H' W' features]"""
+        """Convolves, normalises and rectifies: [N H W C] -> [N H' W' features]"""
         x = nn.Conv(
             self.features,
             self.kernel,
@@ -154,13 +160,13 @@ class Unit(nn.Module):
 
 
 class BlockA(nn.Module):
-    """35 x 35 positions."""
+    """A block at 35 x 35 positions."""
 
     pool_features: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w f"]:
-        """[N H W C] -> [N H W 224 + pool_features]"""
+        """Applies the block: [N H W C] -> [N H W 224 + pool_features]"""
         straight = Unit(64, name="branch1x1")(x)
         five = _chain(x, "branch5x5", (48, 1, 1), (64, 5, 5))
         double = _chain(x, "branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3))
@@ -169,11 +175,11 @@ class BlockA(nn.Module):
 
 
 class BlockB(nn.Module):
-    """From 35 x 35 to 17 x 17 positions."""
+    """A block from 35 x 35 to 17 x 17 positions."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n hh ww f"]:
-        """[N H W C] -> [N (H-1)/2 (W-1)/2 C + 480]"""
+        """Applies the block: [N H W C] -> [N (H-1)/2 (W-1)/2 C + 480]"""
         three = Unit(384, (3, 3), 2, "VALID", name="branch3x3")(x)
         double = _chain(x, "branch3x3dbl", (64, 1, 1), (96, 3, 3))
         double = Unit(96, (3, 3), 2, "VALID", name="branch3x3dbl_3")(double)
@@ -181,13 +187,13 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-    """17 x 17 positions; 7 x 7 kernels as products of rows and columns."""
+    """A block at 17 x 17 positions; 7 x 7 kernels are products of rows and columns."""
 
     inner: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w 768"]:
-        """[N H W C] -> [N H W 768]"""
+        """Applies the block: [N H W C] -> [N H W 768]"""
         c = self.inner
         straight = Unit(192, name="branch1x1")(x)
         seven = _chain(x, "branch7x7", (c, 1, 1), (c, 1, 7), (192, 7, 1))
@@ -197,11 +203,11 @@ class BlockC(nn.Module):
 
 
 class BlockD(nn.Module):
-    """From 17 x 17 to 8 x 8 positions."""
+    """A block from 17 x 17 to 8 x 8 positions."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n hh ww f"]:
-        """[N H W C] -> [N (H-1)/2 (W-1)/2 C + 512]"""
+        """Applies the block: [N H W C] -> [N (H-1)/2 (W-1)/2 C + 512]"""
         three = _chain(x, "branch3x3", (192, 1, 1))
         three = Unit(320, (3, 3), 2, "VALID", name="branch3x3_2")(three)
         seven = _chain(x, "branch7x7x3", (192, 1, 1), (192, 1, 7), (192, 7, 1))
@@ -210,13 +216,13 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
-    """8 x 8 positions; two branches end in a row and a column side by side."""
+    """A block at 8 x 8 positions; two branches end in a row and a column side by side."""
 
     pool: Callable[[Array], Array]
 
     @nn.compact
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w 2048"]:
-        """[N H W C] -> [N H W 2048]"""
+        """Applies the block: [N H W C] -> [N H W 2048]"""
         straight = Unit(320, name="branch1x1")(x)
         three = _chain(x, "branch3x3", (384, 1, 1))
         double = _chain(x, "branch3x3dbl", (448, 1, 1), (384, 3, 3))
@@ -230,7 +236,7 @@ class BlockE(nn.Module):
 
 
 def _chain(x: Float[Array, "n h w c"], name: str, *units: tuple[int, int, int]) -> Float[Array, "n h w f"]:
-    """Units `name`_1, `name`_2, ... of (features, height, width of the kernel), one after the other."""
+    """Applies units `name`_1, `name`_2, ... of (features, height, width of the kernel), one after the other."""
     for number, (features, *kernel) in enumerate(units, 1):
         x = Unit(features, tuple(kernel), name=f"{name}_{number}")(x)
     return x

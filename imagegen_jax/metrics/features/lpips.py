@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018, arXiv 1801.03924): the learned perceptual distance of two images, on AlexNet or VGG-16."""
+"""LPIPS (Zhang et al. 2018, arXiv 1801.03924): a learned perceptual distance of two images, on AlexNet or VGG-16."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Weights = Mapping[str, Array | np.ndarray]
 SHIFT = (-0.030, -0.088, -0.188)  # ImageNet's mean and deviation, for images in [-1, 1]
 SCALE = (0.458, 0.448, 0.450)
 EPSILON = 1e-10
-SMALLEST = {"alex": 31, "vgg": 16}  # the least height and width of which the last layer sees one position
+SMALLEST = {"alex": 31, "vgg": 16}  # smallest height and width that leave the last layer a position
 
 
 class Layer(NamedTuple):
@@ -36,7 +36,7 @@ class Layer(NamedTuple):
     stride: int = 1
     padding: int = 1
     pool: int = 0  # size of the maximum with stride 2 before it
-    tap: bool = False  # compared
+    tap: bool = False  # whether its output is compared
 
 
 TOWERS: dict[str, tuple[Layer, ...]] = {
@@ -59,13 +59,13 @@ TOWERS: dict[str, tuple[Layer, ...]] = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LPIPS:
-    """The distance at fixed weights, as `load` makes it."""
+    """The distance with fixed weights, as `load` makes it."""
 
     tower: str
     weights: Weights
 
     def __call__(self, a: Images, b: Images) -> Float[Array, " n"]:
-        """Two sets of colour images [N H W 3], uint8 or float in [-1, 1] -> their distances, float32 [N], 0 or more.
+        """Measures pairs of colour images [N H W 3], uint8 or float in [-1, 1] -> distances, float32 [N], from 0 on.
 
         Raises ValueError for images of another or of unequal shape, too small ones (`SMALLEST`), and for NaN.
         """
@@ -91,16 +91,16 @@ class LPIPS:
 
 
 def load(tower: Literal["alex", "vgg"], tower_path: str | pathlib.Path, heads_path: str | pathlib.Path) -> LPIPS:
-    """LPIPS from files, each an `.npz` or a state dict of torch's.
+    """Makes LPIPS from files, each an `.npz` or a state dict of torch's.
 
     Args:
-      tower: "alex", which the paper evaluates with, or "vgg", which is the better loss.
+      tower: "alex", the paper's choice for evaluation, or "vgg", the better loss.
       tower_path: torchvision's AlexNet or VGG-16 ("features.0.weight", ...).
       heads_path: version 0.1's linear heads ("lin0.model.1.weight", ...), from richzhang/PerceptualSimilarity.
 
     Raises:
-      FileNotFoundError: a file is absent; says which.
-      ValueError: another tower, or a file that is truncated, or of other weights.
+      FileNotFoundError: a file is missing; it says which.
+      ValueError: the tower is unknown, or a file is truncated or has other weights.
     """
     if tower not in TOWERS:
         raise ValueError(f"tower {tower!r}: must be one of {', '.join(TOWERS)}")
@@ -109,7 +109,7 @@ def load(tower: Literal["alex", "vgg"], tower_path: str | pathlib.Path, heads_pa
 
 
 def shapes(tower: str) -> dict[str, tuple[int, ...]]:
-    """The shape of each weight, in torch's layout [out in height width], by its name."""
+    """Returns the shape of each weight by its name, in torch's layout [out in height width]."""
     found: dict[str, tuple[int, ...]] = {}
     before = 3
     for layer in TOWERS[tower]:
@@ -125,7 +125,8 @@ def distance(
 ) -> Float[Array, " n"]:
     """d(a, b) = sum over layers l of the mean over positions of w_l . (a_l - b_l)^2   (Eq. 1)
 
-    a_l and b_l have unit length at each position. [N H W 3] in [-1, 1], twice -> [N]; differentiable, for losses.
+    a_l and b_l have unit length at each position. Both images are [N H W 3] in [-1, 1]; the result is [N], and
+    differentiable, for losses.
     """
     total = jnp.zeros(len(a))
     for i, (a_l, b_l) in enumerate(zip(_taps(tower, weights, a), _taps(tower, weights, b), strict=True)):
@@ -156,7 +157,7 @@ def _taps(tower: str, weights: Weights, x: Float[Array, "n h w 3"]) -> list[Floa
 
 
 def _unit(x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
-    """x / (|x| + 1e-10) over the channels, with gradient 0 where all are 0, at which the norm has none."""
+    """Returns x / (|x| + 1e-10) over the channels, with gradient 0 where all are 0: the norm has none there."""
     squares = (x**2).sum(3, keepdims=True)
     positive = squares > 0
     return x / (jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0) + EPSILON)

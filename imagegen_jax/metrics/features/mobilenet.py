@@ -1,4 +1,4 @@
-"""MobileNetV1 (Howard et al. 2017, arXiv 1704.04861) as a feature extractor: small, and its weights are free.
+"""MobileNetV1 (Howard et al. 2017, arXiv 1704.04861) as a feature extractor: small, with free weights.
 
 Distances between its features are named FD-MobileNet: they are not FID, and compare only with each other.
 """
@@ -23,17 +23,17 @@ DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def mobilenet(path: str | pathlib.Path, resize: str = "clean", size: int = 224) -> Network:
-    """MobileNetV1 up to its twelfth block, averaged over all positions: {"features": float32 [N 1024]}.
+    """Makes MobileNetV1 up to its twelfth block, averaged over all positions: {"features": float32 [N 1024]}.
 
     Args:
       path: an `.npz` of Keras' weights of width 1.0, "conv1/kernel", "conv1_bn/gamma" ...,
-        in Keras' layouts, or a folder with one such file. What it holds beyond the twelfth block is not used.
+        in Keras' layouts, or a folder with one such file. Weights beyond the twelfth block are not used.
       resize: one of `imagegen_jax.metrics.features.resize.KINDS`.
-      size: height and width that the network is given; it was trained at 224.
+      size: height and width of the network's input; it was trained at 224.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is truncated, or lacks weights or has them in another shape; another `resize`.
+      ValueError: the file is truncated, or weights are missing or have another shape; the `resize` is unknown.
     """
     path = pathlib.Path(path).expanduser()
     if path.is_dir():
@@ -45,7 +45,7 @@ def mobilenet(path: str | pathlib.Path, resize: str = "clean", size: int = 224) 
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of each weight by its name."""
+    """Returns the shape of each weight by its name."""
     found: dict[str, tuple[int, ...]] = {}
 
     def layer(name: str, kernel: str, shape: tuple[int, ...], features: int) -> None:
@@ -62,7 +62,7 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def forward(weights: Mapping[str, Array], x: Float[Array, "n h w 3"]) -> Features:
-    """[N H W 3] in [-1, 1] -> {"features": [N 1024]}"""
+    """Extracts features: [N H W 3] in [-1, 1] -> {"features": [N 1024]}"""
 
     def normalised(name: str, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         gamma, beta, mean, variance = (
@@ -79,14 +79,17 @@ def forward(weights: Mapping[str, Array], x: Float[Array, "n h w 3"]) -> Feature
 
 
 def _conv(x: Float[Array, "n h w c"], kernel: Float[Array, "a b c o"], stride: int) -> Float[Array, "n hh ww o"]:
-    # precision: as float32, since what TF32 changes would be in the distance
+    # in full float32, since the errors of TF32 would enter the distance
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), "SAME", dimension_numbers=DIMENSIONS, precision="highest"
     )
 
 
 def _depthwise(x: Float[Array, "n h w c"], kernel: Float[Array, "3 3 c"], stride: int) -> Float[Array, "n hh ww c"]:
-    """Each channel by its own kernel, as nine shifts: XLA's grouped convolution takes 50 times as long on a CPU."""
+    """Convolves each channel with its own kernel, by nine shifts.
+
+    XLA's grouped convolution takes 50 times as long on a CPU.
+    """
     (top, bottom), (left, right) = lax.padtype_to_pads(x.shape[1:3], (3, 3), (stride, stride), "SAME")
     padded = jnp.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     h, w = (stride * (-(-size // stride) - 1) + 1 for size in x.shape[1:3])

@@ -25,7 +25,7 @@ ROWS = 8192  # rows of one device in a block: 128 MiB of float64 at 2048 feature
 class Moments:
     """Count, mean and centred sum of outer products of features, float64, on the host.
 
-    In a file made elsewhere the count is not known: `count` is then None, and `scatter` is the covariance itself.
+    A file made elsewhere does not tell the count: `count` is then None, and `scatter` is the covariance itself.
     """
 
     count: int | None
@@ -41,15 +41,15 @@ class Moments:
         mesh: Mesh | None = None,
         fingerprint: str | None = None,
     ) -> Moments:
-        """Moments of `features` [N d], computed in float64 on the devices of `mesh` (default: `blocks.default_place`).
+        """Computes moments of `features` [N d] in float64 on the devices of `mesh` (default: `blocks.default_place`).
 
         The result depends on blocks, batches and devices only by float64 rounding. Raises ValueError for another
         number of axes, fewer than two samples, NaN and infinity.
         """
         rows = checked(features, "features")
 
-        # Float64, at twice the time of float32 on the CPU: float32 products, of features centred by a shift and summed
-        # in float64, moved the smallest eigenvalue of 8,192 x 512 samples by up to 0.2 %, and FID takes its root.
+        # Float64 takes twice the time of float32 on the CPU. But float32 products, of features centred by a shift and
+        # summed in float64, moved the smallest eigenvalue of 8,192 x 512 samples by up to 0.2 %; FID takes its root.
         def part(found: tuple[int, Any, Any]) -> Moments:
             count, mean, scatter = found
             return cls(count, np.asarray(mean), np.asarray(scatter), fingerprint)
@@ -111,7 +111,7 @@ def _check_statistics(
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    """Moments of the samples of both (Chan, Golub & LeVeque 1979, Eq. 2.1).
+    """Merges the moments of two sets of samples (Chan, Golub & LeVeque 1979, Eq. 2.1).
 
     Raises ValueError for different widths, different fingerprints, or a count that is not known.
     """
@@ -129,7 +129,7 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def _parts(rows: np.ndarray, place: Place) -> Iterator[tuple[int, Any, Any]]:
-    """Count, mean and scatter of each block of rows."""
+    """Yields count, mean and scatter of each block of rows."""
     if place.mesh is None:
         for start in range(0, len(rows), ROWS):
             yield _host_moments(rows[start : start + ROWS])
@@ -139,7 +139,7 @@ def _parts(rows: np.ndarray, place: Place) -> Iterator[tuple[int, Any, Any]]:
 
 
 def _host_moments(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-    near_mean = rows.mean(axis=0)  # in their own dtype, which is quick: what it is off by is put right below
+    near_mean = rows.mean(axis=0)  # in their own dtype, which is quick; the error is corrected below
     centred = np.subtract(rows, near_mean, dtype=np.float64)
     off = centred.mean(axis=0)
     return len(rows), near_mean + off, centred.T @ centred - len(rows) * np.outer(off, off)
@@ -149,7 +149,7 @@ def _host_moments(rows: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
 def _block_moments(
     rows: Shaped[Array, "r d"], mask: Bool[Array, " r"]
 ) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
-    """Mean and scatter of the rows that the mask keeps."""
+    """Computes mean and scatter of the rows that the mask keeps."""
     x = rows.astype(jnp.float64)
     mean = jnp.sum(x, axis=0, where=mask[:, None]) / mask.sum()
     centred = jnp.where(mask[:, None], x - mean, 0)

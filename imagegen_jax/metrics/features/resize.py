@@ -1,6 +1,7 @@
 """Resizing before feature extraction. A Frechet distance depends on the filter, so each one here has a name.
 
-By how much: Parmar et al. 2022, "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", arXiv 2104.11222.
+Parmar et al. 2022 measured by how much: "On Aliased Resizing and Surprising Subtleties in GAN Evaluation", arXiv
+2104.11222.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ CUBIC = -0.5  # Pillow's `a` (Keys 1981); TensorFlow and torch take -0.75
 
 
 def resize(images: UInt8[ndarray | Array, "n h w c"], size: int, kind: str) -> Float[Array, "n s s c"]:
-    """Images at size x size, whatever their proportions were, as float32 in 0..255. It may be called inside `jit`.
+    """Resizes images to size x size, whatever their proportions, as float32 in 0..255. It works inside `jit`.
 
     Args:
       images: uint8, [N H W C].
@@ -24,11 +25,11 @@ def resize(images: UInt8[ndarray | Array, "n h w c"], size: int, kind: str) -> F
       kind: one of
         "clean": Pillow's antialiased bicubic on uint8 images. Both passes are rounded and clipped to whole grey levels,
           so the result equals a file that was resized by Pillow and saved.
-        "clean_float": the same filter with no rounding, clipped at the end: what the clean-fid package does, which
-          resizes each channel as a float image. Take it to compare with clean-fid's figures, "clean" for everything
-          that must equal an image resized before.
-        "legacy_tf": TensorFlow 1's bilinear without antialiasing or half-pixel centres, as the first FID code had it.
-        "legacy_torch": torch's bilinear (align_corners=False) without antialiasing, as pytorch-fid has it.
+        "clean_float": the same filter without rounding, clipped at the end. The clean-fid package does this, since it
+          resizes each channel as a float image. Take it to compare with clean-fid's figures, and "clean" wherever
+          results must equal images resized before.
+        "legacy_tf": TensorFlow 1's bilinear without antialiasing or half-pixel centres, as in the first FID code.
+        "legacy_torch": torch's bilinear (align_corners=False) without antialiasing, as in pytorch-fid.
         "none": the images as they are.
 
     Raises:
@@ -44,8 +45,8 @@ def resize(images: UInt8[ndarray | Array, "n h w c"], size: int, kind: str) -> F
     if kind == "none":
         return x
     h, w = x.shape[1:3]
-    # Only rounding makes the order matter. Pillow 13 starts with the width, save where the height loses more than twice
-    # the pixels that the width does; older versions always start with the width.
+    # Only rounding makes the order matter. Pillow 13 starts with the width, unless the height loses more than twice as
+    # many pixels as the width; older versions always start with the width.
     for axis in ("h", "w") if size < h and h - size > 2 * (w - size) else ("w", "h"):
         weights = _FILTERS[kind](h if axis == "h" else w, size).astype(np.float32)
         x = jnp.einsum(f"nhwc,s{axis}->{'nhwc'.replace(axis, 's')}", x, weights, precision="highest")
@@ -55,7 +56,7 @@ def resize(images: UInt8[ndarray | Array, "n h w c"], size: int, kind: str) -> F
 
 
 def _bicubic(old: int, new: int) -> Float64[ndarray, "new old"]:
-    """Pillow's resampling: the filter is as wide as a new pixel where the image shrinks, and cut at the borders."""
+    """Makes Pillow's filter: as wide as a new pixel where the image shrinks, and cut at the borders."""
     scale = old / new
     width = max(scale, 1.0)
     centres = (np.arange(new) + 0.5) * scale
@@ -71,7 +72,7 @@ def _bicubic(old: int, new: int) -> Float64[ndarray, "new old"]:
 
 
 def _bilinear(positions: Float64[ndarray, " new"], old: int) -> Float64[ndarray, "new old"]:
-    """Between the two old pixels around each position; the last pixel beyond the end."""
+    """Interpolates between the two old pixels around each position; beyond the end it takes the last pixel."""
     low = np.floor(positions).astype(int)
     high = np.minimum(low + 1, old - 1)
     share = (positions - low)[:, None]

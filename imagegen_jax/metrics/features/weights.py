@@ -1,4 +1,4 @@
-"""The weights of published networks: read from files that are known by their hashes, chosen by names and shapes."""
+"""Weights of published networks: read from files with known hashes, and chosen by names and shapes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_weights(path: str | pathlib.Path, sha256: str | None = None) -> dict[st
 
 
 def select(weights: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """The weights named in `shapes`, as float32. Raises ValueError naming those that are absent or of another shape."""
+    """Returns the weights named in `shapes`, as float32. Raises ValueError naming missing and misshaped ones."""
     wrong = [
         f"{name} {list(weights[name].shape) if name in weights else 'absent'}, expected {list(shape)}"
         for name, shape in shapes.items()

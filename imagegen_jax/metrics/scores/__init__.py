@@ -1,4 +1,4 @@
-"""Scores of features: what each metric computes."""
+"""Scores that metrics compute from features."""
 
 from imagegen_jax import moved
 

@@ -15,17 +15,17 @@ Labels = Int[np.ndarray, " n"]
 
 
 class Classes(NamedTuple):
-    """What two sets share. Labels are places in `names`; -1 is a class that the other set lacks."""
+    """The classes that two sets share. Labels are places in `names`; -1 is a class that the other set lacks."""
 
     names: tuple[str, ...]  # of the classes that both have, in the order of the samples' labels
     samples: Labels
     references: Labels
     alone: tuple[str, ...]  # classes of the samples that have no references
     unused: tuple[str, ...]  # classes of the references that have no samples
-    numbered: bool  # whether they are paired by number, as one side or both have no names
+    numbered: bool  # whether they are paired by number, since one side or both have no names
 
     def note(self, of_names: bool) -> str:
-        """Returns what is to be said of how they are paired; `of_names`: whether either side has names."""
+        """Says how they are paired, where that needs saying; `of_names`: whether either side has names."""
         said = []
         if self.numbered and of_names:
             said.append("classes paired by number, as one side has no names")
@@ -37,7 +37,7 @@ class Classes(NamedTuple):
 
 
 def has_names(names: Sequence[str]) -> bool:
-    """Says whether these are names and not just numbers, which any labels have."""
+    """Tells whether these are names, and not just numbers, which any labels have."""
     return any(not name.isdecimal() for name in names)
 
 
@@ -46,8 +46,8 @@ def paired_classes(
 ) -> Classes:
     """Pairs classes by name where both sides have names or neither has, else by number.
 
-    A class without a name goes by its number, and a side whose names are all numbers has none. Raises ValueError for
-    labels that are not integers from 0.
+    A class without a name is named by its number; a side whose names are all numbers has no names. Raises ValueError
+    for labels that are not integers from 0.
     """
     labels, reference_labels = _checked(labels, "labels"), _checked(reference_labels, "reference_labels")
     own, other = _named(names, labels), _named(reference_names, reference_labels)
@@ -69,7 +69,7 @@ def paired_classes(
 
 
 def listed(names: Sequence[str], most: int = LISTED) -> str:
-    """Returns names with commas, and how many more there are than `most`."""
+    """Joins names by commas, and counts those beyond `most`."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -82,7 +82,7 @@ def _checked(labels: Labels, name: str) -> Labels:
 
 
 def _named(names: Sequence[str], labels: Labels) -> tuple[str, ...]:
-    """A name for every label; one folder's accents may be written otherwise than another's."""
+    """Returns a name for every label, normalised, since folders may write the same accents in different ways."""
     found = tuple(unicodedata.normalize("NFC", name) for name in names)
     return found + tuple(str(label) for label in range(len(found), int(labels.max(initial=-1)) + 1))
 

@@ -15,9 +15,9 @@ from imagegen_jax.metrics.features.moments import Moments
 def frechet_distance(a: Moments, b: Moments, names: tuple[str, str] = ("a", "b")) -> float:
     """|mu_a - mu_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), Eq. 6, in the features' squared unit.
 
-    Never below zero. Warns where there are too few samples for covariances of full rank: the value is then the distance
-    of the degenerate Gaussians, and far above that of more samples. Raises ValueError for different widths and for
-    moments with NaN. `names` is what messages call the two.
+    It is never below zero. Warns where there are too few samples for covariances of full rank: the value is then that
+    of degenerate Gaussians, far above the value with more samples. Raises ValueError for different widths and for
+    moments with NaN. Messages call the two by `names`.
     """
     check_widths(len(a.mean), len(b.mean), names)
     named = list(zip(names, (a, b), strict=True))
@@ -36,10 +36,11 @@ def fid_infinity(
     least: int | None = None,
     seed: int = 0,
 ) -> float:
-    """FID at infinitely many samples (Chong & Forsyth 2020, arXiv 1911.07023): a line in 1/N, read at zero.
+    """Estimates FID at infinitely many samples (Chong & Forsyth 2020, arXiv 1911.07023): a line in 1/N, read at zero.
 
-    Distances of `points` subsets of `features` [N d], drawn by `seed` without replacement, of sizes evenly spaced from
-    `least` (default: 5,000, and at most N / 10) to N. The bias of the reference's own count stays. Raises ValueError
+    The line goes through the distances of `points` subsets of `features` [N d], drawn by `seed` without replacement, of
+    sizes evenly spaced from `least` (default: 5,000, and at most N / 10) to N. The bias from the reference's own count
+    stays. Raises ValueError
     where `frechet_distance` does, and for sizes that give no line.
     """
     rows = checked(features, "features")
@@ -67,11 +68,11 @@ def per_class(
     reference_features: Shaped[Array, "m d"] | np.ndarray,
     reference_labels: Shaped[Array, " m"] | np.ndarray,
 ) -> dict[int, float]:
-    """The Frechet distance of each class in `labels` to the same class of the reference.
+    """Computes the Frechet distance of each class in `labels` to the same class of the reference.
 
-    Features [N d] and [M d] with integer labels [N] and [M]. Warns once, of the smallest class, where there are too few
-    samples. Raises ValueError where `frechet_distance` does, for labels of another length, and for a class with fewer
-    than two samples on either side.
+    Features [N d] and [M d] with integer labels [N] and [M]. Warns once, for the smallest class, where there are too
+    few samples. Raises ValueError where `frechet_distance` does, for labels of another length, and for a class with
+    fewer than two samples on either side.
     """
     names = "features", "reference_features"
     sides = checked_pair(features, reference_features, names)
@@ -94,7 +95,7 @@ def per_class(
 
 
 def _warn_of_rank(named: list[tuple[str, Moments]]) -> None:
-    """Warns of covariances that have no full rank."""
+    """Warns of covariances without full rank."""
     few = [(name, m) for name, m in named if m.count is not None and m.count <= len(m.mean)]
     if few:
         what = ", ".join(f"{name} has {m.count} samples for {len(m.mean)} features" for name, m in few)
@@ -106,24 +107,25 @@ def _warn_of_rank(named: list[tuple[str, Moments]]) -> None:
 
 
 def _distance(a: Moments, b: Moments) -> float:
-    """The distance by symmetric eigenvalues, which unlike `sqrtm` exist and are real for singular covariances too."""
+    """Computes the distance by symmetric eigenvalues: unlike `sqrtm`, they are real for singular covariances too."""
     a, b = sorted((a, b), key=lambda moments: np.inf if moments.count is None else moments.count)
     # C_a = F F^T. The eigenvalues of F^T C_b F are those of C_a^(1/2) C_b C_a^(1/2), whatever F is.
     factor = _factor(a.covariance)
     product = np.linalg.eigvalsh(factor.T @ b.covariance @ factor)
     trace = np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.sqrt(np.maximum(product, 0)).sum()
     difference = a.mean - b.mean
-    return max(0.0, float(difference @ difference + trace))  # rounding can leave -1e-15 of equal distributions
+    return max(0.0, float(difference @ difference + trace))  # rounding can give -1e-15 for equal distributions
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """F with F F^T = covariance: Cholesky's where that is well defined, else by eigenvectors, of full column rank.
+    """Returns F with F F^T = covariance: Cholesky's where that is well defined, else by eigenvectors.
 
-    The zeros of a singular covariance are left out, as the rounding error of each would add its square root.
+    F has full column rank: a singular covariance's zeros are left out, since each would add the square root of its
+    rounding error.
     """
     epsilon = len(covariance) * np.finfo(np.float64).eps
     try:
-        factor = np.linalg.cholesky(covariance)  # in a seventh of the time
+        factor = np.linalg.cholesky(covariance)  # takes a seventh of the time
         pivots = np.diag(factor) ** 2
         if pivots.min() > 1e3 * epsilon * pivots.max():
             return factor

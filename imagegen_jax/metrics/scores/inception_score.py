@@ -21,9 +21,9 @@ class InceptionScore(NamedTuple):
 def inception_score(
     logits: Shaped[Array, "n c"] | np.ndarray, *, splits: int = 10, shuffle: bool = True, seed: int = 2020
 ) -> InceptionScore:
-    """exp E_x KL(p(y|x) || p(y)) of each split of `logits` [N classes] (Sec. 4), in float64.
+    """Computes exp E_x KL(p(y|x) || p(y)) for each split of `logits` [N classes] (Sec. 4), in float64.
 
-    Splits and shuffling as in torch-fidelity: rows in the order of `RandomState(seed).permutation(N)`, cut at
+    Splits and shuffling are torch-fidelity's: rows in the order of `RandomState(seed).permutation(N)`, cut at
     i N // splits. Images often lie sorted by class, where unshuffled splits score too low. Raises ValueError for NaN
     and for fewer samples than splits.
     """
@@ -46,6 +46,6 @@ def _score(logits: Float[np.ndarray, "n c"]) -> float:
 
 
 def _log_sum_exp(x: Float[np.ndarray, "n c"], axis: int) -> Float[np.ndarray, "_ _"]:
-    """log sum exp over an axis, kept; finite where every exponential vanishes."""
+    """Computes log sum exp over an axis, which is kept; finite where every exponential vanishes."""
     most = x.max(axis=axis, keepdims=True)
     return most + np.log(np.exp(x - most).sum(axis=axis, keepdims=True))

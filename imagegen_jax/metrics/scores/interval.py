@@ -32,14 +32,14 @@ def bootstrap(
     seed: int = 0,
     of_limit: bool = True,
 ) -> ConfidenceInterval:
-    """A bootstrap interval of `score(*samples)`.
+    """Makes a bootstrap interval of `score(*samples)`.
 
-    Each of `samples` has its samples on axis 0 and is resampled on its own, by `seed`. Distances such as FID grow when
-    samples are resampled, as they did when the samples were drawn, so percentiles would count that bias twice. With
+    Each array of `samples` has its samples on axis 0 and is resampled on its own, by `seed`. Distances such as FID grow
+    by resampling, as they did when the samples were drawn, so that percentiles would count this bias twice. With
     `of_limit` the interval is for the score of infinitely many samples: the basic one, 2 score - quantile (Davison &
-    Hinkley 1997, Eq. 5.6), which may lie below a biased score. Without, it is for the mean score of as many samples,
-    which is what published FIDs compare: the quantiles' distances from the mean of the draws. Raises ValueError for a
-    level outside (0, 1), for too few draws to find its quantiles, and for fewer than two samples.
+    Hinkley 1997, Eq. 5.6), which may lie below a biased score. Without, it is for the mean score of the same number of
+    samples, which published FIDs compare: the quantiles' distances from the mean of the draws. Raises ValueError for a
+    level outside (0, 1), for too few draws to show its quantiles, and for fewer than two samples.
     """
     _check_level(level)
     check_seed(seed)
@@ -66,16 +66,17 @@ def distance_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> ConfidenceInterval:
-    """A bootstrap interval of a distance such as FID, `distance(samples)`, which is zero for equal distributions only.
+    """Makes a bootstrap interval of a distance such as FID, which is zero for equal distributions only.
 
-    It is for the mean distance of as many samples. `to_samples` is the same distance to `samples` themselves. Near
-    zero a distance is quadratic in its error, and the variance of its draws counts that part three times: once as it
-    is, twice for the error that the samples already had. The draws' distances to the samples show this part alone, so
-    that twice its variance is taken off (at least once it is left). The interval is that of the logarithm, which a
-    distance is nearly normal in, and ends at most four standard errors above the value.
+    It is for the mean of `distance(samples)` over sets of the same number of samples. `to_samples` is the same distance
+    to `samples` themselves. Near zero a distance is quadratic in its error, and the variance of its draws counts that
+    part three times: once for itself, twice for the error that the samples already had. The draws' distances to the
+    samples show this part alone, so that twice its variance is subtracted (what remains is at least that part once).
+    The interval is made for the logarithm, in which a distance is nearly normal, and ends at most four standard errors
+    above the value.
 
-    In simulations with 200 draws it covers in 92 to 98 % where there are 30 samples a feature or more, and more often
-    where there are fewer. Raises ValueError for a level outside (0, 1), fewer than 20 draws and two samples.
+    In simulations with 200 draws it covers in 92 to 98 % of cases with 30 samples a feature or more, and more often
+    with fewer. Raises ValueError for a level outside (0, 1), fewer than 20 draws and two samples.
     """
     _check_level(level)
     check_seed(seed)
@@ -92,19 +93,20 @@ def distance_interval(
     if value <= 0:
         return ConfidenceInterval(value, 0.0, 4 * error)
     exponent = statistics.NormalDist().inv_cdf((1 + level) / 2) * error / value
-    above = value * math.exp(min(exponent, 700.0))  # beyond, it overflows, and the other end is the lower one
+    above = value * math.exp(min(exponent, 700.0))  # beyond 700 it overflows; the other bound is smaller then
     return ConfidenceInterval(value, value * math.exp(-exponent), min(above, value + 4 * error))
 
 
 def subset_interval(
     values: Float[np.ndarray, " subsets"], subset_size: int, count: int, *, level: float = 0.95
 ) -> ConfidenceInterval:
-    """An interval around the mean of subset scores, such as `KID.values`, whose subsets overlap.
+    """Makes an interval around the mean of subset scores, such as `KID.values`, whose subsets overlap.
 
-    Subsampling (Politis & Romano 1994) for a score that is about normal and whose error falls as 1/sqrt(n): the values'
-    spread times sqrt(m / (n - m)), from subsets of `subset_size` = m to all `count` = n samples (of the side that has
-    fewer), which allows for the samples that subsets share; and 1 / subsets, for a mean over few of them. A score of
-    equal distributions errs less than this, and its interval is then too wide, not too narrow.
+    It is subsampling (Politis & Romano 1994) for a score that is about normal and whose error falls as 1/sqrt(n). The
+    values' spread is multiplied by sqrt(m / (n - m) + 1 / subsets). The first term goes from subsets of `subset_size` =
+    m to all `count` = n samples (of the side with fewer), and allows for samples that subsets share; the second is for
+    a mean over few subsets. For equal distributions a score errs less, so that its interval is too wide rather than too
+    narrow.
 
     Raises ValueError for fewer than 20 values, and where `count` is not above `subset_size`.
     """
@@ -120,7 +122,7 @@ def subset_interval(
 
 
 def proportion_interval(share: float, count: int, *, level: float = 0.95) -> ConfidenceInterval:
-    """Wilson's score interval (1927) of a `share`, from 0 to 1, of `count` independent samples.
+    """Makes Wilson's score interval (1927) of a `share`, from 0 to 1, of `count` independent samples.
 
     Raises ValueError for a share outside [0, 1] and a count below 1.
     """
@@ -131,7 +133,7 @@ def proportion_interval(share: float, count: int, *, level: float = 0.95) -> Con
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
     low, high = max(centre - half, 0.0), min(centre + half, 1.0)
-    # Rounding moves ends of 0 and 1 by 1e-17.
+    # Rounding moves ends that are 0 or 1 by 1e-17.
     return ConfidenceInterval(share, float(min(low, share)), float(max(high, share)))
 
 

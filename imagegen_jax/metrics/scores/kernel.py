@@ -32,10 +32,11 @@ class KID(NamedTuple):
 
 
 def kernel_distance(features: Shaped[Array, "n d"] | np.ndarray, reference: Shaped[Array, "m d"] | np.ndarray) -> float:
-    """The unbiased squared MMD of all samples by the kernel (x.y / d + 1)^3 (Binkowski et al. 2018, Eq. 4 and Sec. 4).
+    """Estimates the squared MMD of all samples by the kernel (x.y / d + 1)^3, without bias.
 
-    Features [N d] and [M d], no unit; below zero as often as above where the distributions are equal. Memory does not
-    grow with N x M. Raises ValueError for NaN, different widths and fewer than two samples.
+    It is Eq. 4 with the kernel of Sec. 4 (Binkowski et al. 2018), for features [N d] and [M d], without unit. For equal
+    distributions it is below zero as often as above. Memory does not grow with N x M. Raises ValueError for NaN,
+    different widths and fewer than two samples.
     """
     x, y = checked_pair(features, reference, ("features", "reference"))
     return _unbiased(x, y, default_place())
@@ -49,11 +50,11 @@ def kid(
     subset_size: int = 1000,
     seed: int = 2020,
 ) -> KID:
-    """`kernel_distance` of `subsets` pairs of subsets, drawn as torch-fidelity draws them.
+    """Computes `kernel_distance` for `subsets` pairs of subsets, drawn as torch-fidelity draws them.
 
-    That is `RandomState(seed).choice(N, subset_size, replace=False)`, for `features` and then for `reference`, subset
-    by subset: equal features, order, seed and sizes give torch-fidelity's values. Published KIDs are often 10^3 times
-    this. Raises ValueError where `kernel_distance` does, and for subsets larger than the samples.
+    It draws by `RandomState(seed).choice(N, subset_size, replace=False)`, for `features` and then for `reference`,
+    subset by subset: equal features, order, seed and sizes give torch-fidelity's values. Published KIDs are often
+    multiplied by 10^3. Raises ValueError where `kernel_distance` does, and for subsets larger than the samples.
     """
     x, y = checked_pair(features, reference, ("features", "reference"))
     check_integer(subsets, "subsets")
@@ -81,8 +82,9 @@ def gaussian_mmd(
 ) -> float:
     """CMMD (Jayasumana et al. 2024, Eq. 4): `scale` times the squared MMD by exp(-|x - y|^2 / (2 sigma^2)).
 
-    Of embeddings [N d] and [M d]; the paper's are CLIP's. The biased estimate, with the diagonals, as in the authors'
-    code: never below zero. Raises ValueError for NaN, different widths, fewer than two samples and sigma <= 0.
+    Embeddings are [N d] and [M d]; the paper's are CLIP's. The estimate is biased, with the diagonals, as in the
+    authors' code, and never below zero. Raises ValueError for NaN, different widths, fewer than two samples and
+    sigma <= 0.
     """
     x, y = checked_pair(features, reference, ("features", "reference"))
     check_number(sigma, "sigma, the kernel's width, which is 10 in the paper", 0, above=True)
@@ -96,7 +98,7 @@ def gaussian_mmd(
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray, place: Place) -> float:
-    """The unbiased estimate: a mean over pairs of different samples within, and over all pairs between."""
+    """Returns the unbiased estimate: means over pairs of different samples within a set, over all pairs between."""
     gamma = 1 / x.shape[1]
 
     def within(z: np.ndarray) -> float:
@@ -121,10 +123,10 @@ def _masked_sum(tile: Float[Anywhere, "r c"], x: Block, y: Block) -> Float[Anywh
 
 
 def _total(kernel_sum: KernelSum, x: np.ndarray, y: np.ndarray, gamma: float, place: Place) -> float:
-    """Returns the kernel's sum over all pairs, added up on the host, so that one tile at a time is in flight.
+    """Sums the kernel over all pairs, on the host, so that one tile at a time is computed.
 
-    Sums over several devices that are left on these, tile after tile, can use up the threads of a CPU that simulates
-    them: each then waits for another, until XLA ends the process.
+    If sums stayed on several devices, tile after tile, they could use up the threads of a CPU that simulates these:
+    each would wait for another, until XLA ends the process.
     """
     with jax.enable_x64(True):
         kernel_sum = place.compiled(kernel_sum)

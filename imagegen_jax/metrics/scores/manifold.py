@@ -15,29 +15,29 @@ from imagegen_jax.metrics.features.blocks import Anywhere, Block, Place, checked
 
 
 class Manifold(NamedTuple):
-    """How samples and reference cover each other; each is a share from 0 to 1, but density, which may exceed 1."""
+    """How samples and reference cover each other; all are shares from 0 to 1, except density, which may exceed 1."""
 
     precision: float  # samples inside a ball of the reference
     recall: float  # references inside a ball of the samples
-    density: float  # mean number of the reference's balls that a sample is in, over `neighbours`
+    density: float  # mean number of reference balls around a sample, over `neighbours`
     coverage: float  # references whose own ball holds a sample
 
 
 def manifold_scores(
     features: Shaped[Array, "n d"] | np.ndarray, reference: Shaped[Array, "m d"] | np.ndarray, *, neighbours: int = 5
 ) -> Manifold:
-    """All four scores of samples `features` [N d] against `reference` [M d], with balls to the k-th neighbour.
+    """Computes all four scores of `features` [N d] against `reference` [M d], with balls to the k-th neighbour.
 
     Precision and recall are Eq. 1 and 2 of Kynkaanniemi et al. 2019, density and coverage Eq. 3 and 4 of Naeem et al.
-    2020. A sample on a ball's surface is outside, as in the package `prdc`, whose values these are for float64
-    features; for float32 features it rounds its distances to float32, which can move single pairs across a surface.
+    2020. A sample on a ball's surface is outside, as in the package `prdc`. For float64 features the values are
+    the same as its; for float32 features it rounds distances to float32, which can move single pairs across a surface.
 
     The distance matrix is never stored. A device holds one set of features whole, its share of 1,024 rows of the other,
-    and a few tiles of 64 MiB: below 1 GiB for 50,000 x 50,000 float32 features of width 2,048. On a CPU it is a float64
+    and a few tiles of 64 MiB: below 1 GiB for 50,000 x 50,000 float32 features of width 2,048. A CPU holds a float64
     copy of one set and a few tiles of 8 MiB.
 
-    Warns of balls of radius zero, around rows that are repeated: nothing is inside them, so that a set scores 0 against
-    its own duplicates. Raises ValueError for NaN, different widths, and fewer than `neighbours` + 1 samples on a side.
+    Warns of balls of radius zero, around repeated rows: nothing is inside these, so that a set scores 0 against its own
+    duplicates. Raises ValueError for NaN, different widths, and fewer than `neighbours` + 1 samples on a side.
     """
     check_integer(neighbours, "neighbours")
     x, y = checked_pair(features, reference, ("features", "reference"))
@@ -68,7 +68,7 @@ def _warn_of_repeated(sides: Sequence[tuple[str, np.ndarray, np.ndarray]], neigh
 
 
 def _radii(x: np.ndarray, neighbours: int, place: Place) -> Float[np.ndarray, " n"]:
-    """The distance of each sample to its k-th neighbour."""
+    """Returns the distance of each sample to its k-th neighbour."""
     columns, keep = place.columns(x), place.compiled(_keep_nearest)
     parts = []
     for rows in place.rows(x):
@@ -80,7 +80,7 @@ def _radii(x: np.ndarray, neighbours: int, place: Place) -> Float[np.ndarray, " 
 
 
 def _keep_nearest(found: Float[Anywhere, "r k"], rows: Block, columns: Block) -> Float[Anywhere, "r k"]:
-    """The k smallest squared distances of each row to others, of those found before and of these columns."""
+    """Returns the k smallest squared distances of each row to others, among those found before and these columns."""
     xp = columns.values.__array_namespace__()
     own, others = rows.start + xp.arange(len(rows.mask)), columns.start + xp.arange(len(columns.mask))
     counts = columns.mask & (own[:, None] != others)
@@ -90,14 +90,14 @@ def _keep_nearest(found: Float[Anywhere, "r k"], rows: Block, columns: Block) ->
 
 
 def _smallest(values: Float[Anywhere, "r c"], count: int) -> Float[Anywhere, "r count"]:
-    """The smallest of each row, in no order."""
+    """Returns the `count` smallest values of each row, in no order."""
     if isinstance(values, np.ndarray):
         return np.partition(values, count - 1, axis=1)[:, :count]
     return -jax.lax.top_k(-values, count)[0]
 
 
 class Reached(NamedTuple):
-    """What is known of some columns after some rows."""
+    """Results for some columns after comparing them with some rows."""
 
     recalled: Bool[Anywhere, " c"]  # whether a row's ball holds it
     nearest: Float[Anywhere, " c"]  # the distance of the nearest row
@@ -129,7 +129,7 @@ def _scores(
 
 
 def _cut(radii: Float[np.ndarray, " n"], block: Block) -> Float[np.ndarray, " r"]:
-    """The radii of a block's rows, 0 for those that only fill it up."""
+    """Returns the radii of a block's rows, 0 for those that only fill it up."""
     found = radii[block.start : block.start + len(block.mask)]
     return np.pad(found, (0, len(block.mask) - len(found)))
 
@@ -137,7 +137,7 @@ def _cut(radii: Float[np.ndarray, " n"], block: Block) -> Float[np.ndarray, " r"
 def _compare(
     reached: Reached, rows: Block, row_radii: Float[Anywhere, " r"], columns: Block, column_radii: Float[Anywhere, " c"]
 ) -> tuple[Int[Anywhere, " r"], Reached]:
-    """For each row, how many columns' balls it is in; and what is known of the columns with these rows."""
+    """Counts the columns' balls that each row is in; returns the counts, and the columns' results with these rows."""
     xp = columns.values.__array_namespace__()
     distances = xp.sqrt(squared_distances(rows, columns))
     distances = xp.where(rows.mask[:, None] & columns.mask, distances, np.inf)

@@ -1,7 +1,7 @@
-"""Whether samples are copies of training data, from features [N D] of both: nearest neighbours, AuthPct and C_T.
+"""Tests whether samples copy training data, from features [N D] of both: nearest neighbours, AuthPct and C_T.
 
-Distances are Euclidean. What they mean depends on the features: a copy that is shifted by a pixel is near in those of
-a classifier and far in pixels.
+Distances are Euclidean. Their meaning depends on the features: a copy that is shifted by a pixel is near in a
+classifier's features and far in pixels.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Features = Num[Array | np.ndarray, "n d"]
 
 QUERIES = 1024  # rows of `samples` at a time, over all devices
 POINTS = 4096  # rows of `train` at a time
-CANDIDATES = 8  # of every row, compared again by exact differences
+CANDIDATES = 8  # for each row, compared again by exact differences
 
 
 def nearest(samples: Features, train: Features) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """For each sample, the row of its nearest training point, the first of equals, and the distance to it.
+    """Finds the nearest training point of each sample, the first of equals; returns its row and the distance.
 
     Distances come from a matrix product, whose rounding can exchange close neighbours; the eight nearest are then
     measured again as |sample - point|, so that a copy has distance 0. Each device holds `train` whole, and beside it
@@ -39,13 +39,13 @@ def nearest(samples: Features, train: Features) -> tuple[Int[np.ndarray, " n"], 
 
 
 def authenticity(samples: Features, train: Features) -> float:
-    """AuthPct, as a share from 0 to 1 (Alaa et al. 2022, arXiv 2102.08921).
+    """Computes AuthPct, as a share from 0 to 1 (Alaa et al. 2022, arXiv 2102.08921).
 
-    The share of samples that are farther from their nearest training point than that point is from its own nearest
-    neighbour in the training set. Copies score 0. Fresh draws of the training distribution do not score 1: they fail
-    exactly where sample and point are each other's nearest neighbours, so that many of them score 1/3 on a curve,
-    0.378 on a surface, and more in more dimensions, where a few points are nearest to many samples. Compare with the
-    score of held-out data: far below it is copying, far above it is off the data.
+    It is the share of samples that are farther from their nearest training point than that point is from its own
+    nearest neighbour in the training set. Copies score 0. Fresh draws from the training distribution do not score 1:
+    one fails exactly where sample and point are each other's nearest neighbours, so that many draws together score 1/3
+    on a curve, 0.378 on a surface, and more in more dimensions, where a few points are nearest to many samples.
+    Compare with the score of held-out data: a score far below it means copying, one far above it samples off the data.
     Raises ValueError as `nearest` does, and for fewer than two training points.
     """
     samples, train = _checked(samples, "samples"), _checked(train, "train")
@@ -60,21 +60,21 @@ def authenticity(samples: Features, train: Features) -> float:
 def c_t_score(
     samples: Features, train: Features, test: Features, cells: int, min_samples: int = 20, seed: int = 0
 ) -> float:
-    """C_T, the data-copying test (Meehan, Chaudhuri & Dasgupta 2020, arXiv 2004.05675).
+    """Computes C_T, the data-copying test (Meehan, Chaudhuri & Dasgupta 2020, arXiv 2004.05675).
 
     k-means splits the training set into `cells`. In each, the z-score of the Mann-Whitney U statistic tells whether
     samples are nearer to the cell's training points than fresh data, `test`, is; C_T is its mean over the cells that
-    hold at least `min_samples` samples, weighted with their share of `test`. About 0 for fresh draws (a standard
-    normal in each cell), far below 0 for copies, far above for samples off the data. It grows with the number of
-    samples, so compare scores of equal numbers only.
-    Raises ValueError as `nearest` does, for fewer training points than cells, and where no cell holds enough.
+    hold at least `min_samples` samples, weighted with their share of `test`. It is about 0 for fresh draws (a standard
+    normal in each cell), far below 0 for copies, and far above for samples off the data. It grows with the number of
+    samples, so compare scores of equal numbers only. Raises ValueError as `nearest` does, for fewer training points
+    than cells, and where no cell holds enough.
     """
     samples, train, test = (_checked(x, name) for x, name in ((samples, "samples"), (train, "train"), (test, "test")))
     check_integer(min_samples, "min_samples")
     check_seed(seed)
     if check_integer(cells, "cells") > len(train):
         raise ValueError(f"cells={cells}: must be from 1 to the number of training points, {len(train)}")
-    from sklearn.cluster import KMeans  # here: the import takes a second, and the other functions do without
+    from sklearn.cluster import KMeans  # here, since the import takes a second, and other functions do without it
 
     partition = KMeans(cells, n_init=1, random_state=seed).fit(train)
     cell_of = {"samples": partition.predict(samples), "test": partition.predict(test)}
@@ -96,7 +96,10 @@ def c_t_score(
 
 
 def _z_score(samples: Float[np.ndarray, " m"], test: Float[np.ndarray, " n"]) -> float:
-    """(U - m n / 2) / sqrt(m n (m + n + 1) / 12), U the pairs in which the sample's value is larger, ties half."""
+    """Returns (U - m n / 2) / sqrt(m n (m + n + 1) / 12).
+
+    U counts the pairs in which the sample's value is larger, ties as half.
+    """
     m, n = len(samples), len(test)
     test = np.sort(test)
     u = (np.searchsorted(test, samples, "left").sum() + np.searchsorted(test, samples, "right").sum()) / 2
@@ -118,13 +121,13 @@ def _nearest(
     own: Int[np.ndarray, " n"] | None = None,
     groups: tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]] | None = None,
 ) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    """Row and distance of the nearest point in the query's group that is not `own`, a row of points."""
+    """Finds the nearest point in each query's group that is not `own`, a row of points; returns row and distance."""
     if queries.shape[1] != points.shape[1]:
         raise ValueError(f"features of shapes {queries.shape} and {points.shape}: must have the same length")
     n, m = len(queries), len(points)
     own = np.full(n, -1) if own is None else own
     query_group, point_group = (np.zeros(n, np.int32), np.zeros(m, np.int32)) if groups is None else groups
-    center = points.mean(0, dtype=np.float64).astype(np.float32)  # less to cancel in the matrix product
+    center = points.mean(0, dtype=np.float64).astype(np.float32)  # leaves less to cancel in the matrix product
     mesh = local_mesh()
     rows = min(QUERIES, n)
     rows = -(-rows // mesh.size) * mesh.size

@@ -1,9 +1,8 @@
 """Modes of a data set that samples cover, by the classes that a classifier predicts for them.
 
-For stacked digits (three digits in the channels of an image) the class is the triple of labels, 1000 in all: modes
-covered and KL(generated || data) as in VEEGAN (Srivastava et al. 2017, arXiv 1705.07761) and PacGAN
-(Lin et al. 2018, arXiv 1712.04086), usually of 26,000 samples and against uniform triples. Both numbers depend on how
-many samples there are.
+For stacked digits (three digits in the channels of an image) the class is the triple of labels, 1000 in all. Modes
+covered and KL(generated || data) are as in VEEGAN (Srivastava et al. 2017, arXiv 1705.07761) and PacGAN (Lin et al.
+2018, arXiv 1712.04086), usually for 26,000 samples and against uniform triples. Both depend on the number of samples.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ Labels = Int[Array | np.ndarray, "n *k"]
 
 
 def class_frequencies(labels: Labels, classes: tuple[int, ...]) -> Float[np.ndarray, " modes"]:
-    """The share of each class among labels [N], with `classes=(K,)`; or of each tuple among [N T], classes (K1 .. KT).
+    """Returns the share of each class among labels [N], with `classes=(K,)`; or of each tuple among labels [N T].
 
-    Tuples are in order of their labels, the last label fastest: `(10, 10, 10)` puts 407 at index 407. Raises
+    For tuples, `classes` is (K1 .. KT), and the last label varies fastest: `(10, 10, 10)` puts 407 at index 407. Raises
     ValueError for labels that are not integers, not of that shape or not from 0 to below their number of classes.
     """
     labels = np.asarray(labels)
@@ -35,14 +34,15 @@ def class_frequencies(labels: Labels, classes: tuple[int, ...]) -> Float[np.ndar
 
 
 def modes_covered(frequencies: Float[np.ndarray, " modes"]) -> int:
-    """How many classes at least one sample was put in. Raises ValueError where these are no frequencies."""
+    """Counts the classes with at least one sample. Raises ValueError where these are no frequencies."""
     return int(np.count_nonzero(_checked(frequencies, "frequencies")))
 
 
 def reverse_kl(generated: Float[np.ndarray, " modes"], data: Float[np.ndarray, " modes"]) -> float:
-    """KL(generated || data) = sum of g log(g / d), in nats; 0 for equal frequencies, log(1/share) for covering a share.
+    """Computes KL(generated || data) = sum of g log(g / d), in nats; 0 for equal frequencies.
 
-    Classes without samples add nothing; samples of a class that the data lacks make it inf. Raises ValueError for
+    It is log(1/share) for samples that cover a share evenly. Classes without samples add nothing; samples of a class
+    that the data lack make it inf. Raises ValueError for
     frequencies of unequal shapes, below 0, not finite or that do not sum to 1.
     """
     g, d = _checked(generated, "generated"), _checked(data, "data")

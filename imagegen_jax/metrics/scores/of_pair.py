@@ -1,4 +1,4 @@
-"""Scores of a pair of sets with their intervals: what each metric of the catalog computes, one function a metric."""
+"""Scores of a pair of sets with their intervals, one function for each metric of the catalog."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from imagegen_jax.metrics.scores.modes import class_frequencies, modes_covered, 
 from imagegen_jax.metrics.scores.pair import Pair, Score, Side, classes_of, feature_rows, logits_of, required
 
 DRAWS = 200  # of the bootstrap
-WIDEST = 512  # features that a bootstrap of the Fréchet distance is affordable for: its time grows with their cube
+WIDEST = 512  # features up to which a bootstrap of the Fréchet distance is affordable: its time grows with their cube
 KID_SUBSETS, KID_SIZE, KID_SEED = 100, 1000, 2020
 NEIGHBOURS = 5
 IS_SPLITS = 10
@@ -38,14 +38,14 @@ BOOTSTRAP = f"bootstrap over samples, {DRAWS} draws, for this number of samples"
 
 
 def distance_to(reference: Moments, rows: np.ndarray, name: str, seed: int) -> Score:
-    """The Fréchet distance of features [n d] to a reference taken as it is: the interval is that of the samples."""
+    """Measures the Fréchet distance of features [n d] to a fixed reference; the interval is for the samples alone."""
     interval, how = _interval(reference, np.asarray(rows), seed)
     value = frechet_distance(Moments.of(rows), reference, ("samples", "reference"))
     return Score(name, value, interval, how)
 
 
 def _interval(reference: Moments, rows: np.ndarray, seed: int) -> tuple[ConfidenceInterval | None, str]:
-    """Of a Fréchet distance, and how it was made."""
+    """Makes the interval of a Fréchet distance; returns it, and how it was made."""
     if rows.shape[1] > WIDEST:
         return None, f"none: a bootstrap of {rows.shape[1]} features takes too long"
     if len(rows) <= 2 * rows.shape[1]:
@@ -58,7 +58,7 @@ def _interval(reference: Moments, rows: np.ndarray, seed: int) -> tuple[Confiden
 
 
 def _distance(rows: np.ndarray, reference: Moments) -> float:
-    """The distance of a bootstrap's draw: on the host, since each is small and there are many."""
+    """Computes the distance of a bootstrap's draw, on the host, since draws are small and many."""
     rows = rows.astype(np.float64)
     mean = rows.mean(0)
     centred = rows - mean
@@ -76,7 +76,10 @@ def spatial_frechet(pair: Pair) -> list[Score]:
 
 
 def frechet_at_infinity(pair: Pair) -> list[Score]:
-    """Where there are samples enough, from a size at which the covariance has full rank: below, there is no line."""
+    """Reads the Fréchet distance at infinity off a line through distances of subsets.
+
+    Where samples suffice, the smallest subset gives covariances of full rank: below, distances lie on no line.
+    """
     rows = feature_rows(pair, "samples")
     least = max(2, min(5000, len(rows) // 10), min(2 * rows.shape[1], len(rows) // 2))
     reference = Moments.of(feature_rows(pair, "references"))
@@ -87,7 +90,7 @@ def frechet_at_infinity(pair: Pair) -> list[Score]:
 
 
 def frechet_per_class(pair: Pair) -> list[Score]:
-    """Of the classes that both sides have, by their names where they have names."""
+    """Measures the Fréchet distance of each class that both sides have, paired by names where there are any."""
     classes, name = classes_of(pair), pair.extractor.name
     x, y = feature_rows(pair, "samples"), feature_rows(pair, "references")
     compared, shared = classes.samples >= 0, classes.references >= 0
@@ -127,7 +130,10 @@ def kernel(pair: Pair) -> list[Score]:
 
 
 def gaussian_kernel(pair: Pair) -> list[Score]:
-    """Of all samples; its error from that of subsets, since a bootstrap would sum over all pairs hundreds of times."""
+    """Measures CMMD's distance of all samples; its error comes from subsets.
+
+    A bootstrap would sum over all pairs hundreds of times.
+    """
     x, y = feature_rows(pair, "samples"), feature_rows(pair, "references")
     value = gaussian_mmd(x, y)
     fewer = min(len(x), len(y))
@@ -141,7 +147,10 @@ def gaussian_kernel(pair: Pair) -> list[Score]:
 
 
 def manifold(pair: Pair) -> list[Score]:
-    """Of as many samples as references, as the scores depend on both counts: the longer side's are drawn by seed."""
+    """Computes the manifold scores of equally many samples and references, since they depend on both counts.
+
+    The longer side's rows are drawn by the seed.
+    """
     sides = feature_rows(pair, "samples"), feature_rows(pair, "references")
     fewer, random = min(map(len, sides)), np.random.default_rng(pair.seed)
     x, y = (side[np.sort(random.permutation(len(side))[:fewer])] if len(side) > fewer else side for side in sides)
@@ -169,7 +178,10 @@ def inception(pair: Pair) -> list[Score]:
 
 
 def modes(pair: Pair) -> list[Score]:
-    """Against the labels of the reference where they are the classes that the logits are of, else its predictions."""
+    """Measures the modes covered and the reverse KL.
+
+    It compares with the reference's labels where these are the logits' classes, else with its predicted classes.
+    """
     keys = "logits", "logits_unbiased"
     logits = logits_of(pair, "samples", *keys)
     predicted, classes = np.argmax(logits, axis=1), logits.shape[1]
@@ -191,7 +203,7 @@ def modes(pair: Pair) -> list[Score]:
 
 
 def agreement(pair: Pair) -> list[Score]:
-    """The share of samples that the classifier, whose classes are the reference's, puts in the class asked for."""
+    """Measures the share of samples that the classifier of the reference's classes puts in the class asked for."""
     classes, of_reference = classes_of(pair), required(pair.reference_labels, "reference_labels")
     logits = feature_rows(pair, "samples", "logits")
     if logits.shape[1] != (count := _count(of_reference, pair.reference_names)):
@@ -206,7 +218,7 @@ def agreement(pair: Pair) -> list[Score]:
 
 
 def _count(labels: np.ndarray, names: Sequence[str]) -> int:
-    """How many classes there are: some may have no images."""
+    """Returns the number of classes; some may have no images."""
     return max(len(names), int(np.max(labels)) + 1)
 
 

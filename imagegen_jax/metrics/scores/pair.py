@@ -1,4 +1,4 @@
-"""What a metric is given, a pair of sets as features, and what it gives, scores."""
+"""The input of a metric, a pair of sets as features, and its output, scores."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ Side = Literal["samples", "references", "held-out images"]
 
 
 class Score(NamedTuple):
-    """A value under its printed name, with the interval (None: none) and how that was made."""
+    """A value under its printed name, with its interval (None: there is none) and how that was made."""
 
     metric: str
     value: float
     interval: ConfidenceInterval | None
     how: str
-    of_held_out: bool = False  # measured of the held-out data: what the same score of the samples is compared with
-    samples: int | None = None  # that it was measured of; None: all
-    references: int | None = None  # that they were compared with; None: all
-    note: str = ""  # what else has to be known of it
+    of_held_out: bool = False  # measured on held-out data, to compare the samples' score with
+    samples: int | None = None  # how many were measured; None: all
+    references: int | None = None  # how many they were compared with; None: all
+    note: str = ""  # what else a reader has to know
     failed: str = ""  # why there is no value, which is then NaN
-    scale: Scale = DISTANCE  # its metric's
+    scale: Scale = DISTANCE  # the metric's
 
 
 class Pair(NamedTuple):
-    """What a metric sees of both sides: features by name, float32 [n d], and what else there is."""
+    """All that a metric sees of both sides: features by name, float32 [n d], labels, images and names."""
 
     features: Mapping[str, np.ndarray]
     reference: Mapping[str, np.ndarray]
@@ -41,7 +41,7 @@ class Pair(NamedTuple):
     labels: np.ndarray | None = None  # int [n], of the samples
     reference_labels: np.ndarray | None = None  # int [m]
     held_out: Mapping[str, np.ndarray] | None = None  # features of data like the reference that was not trained on
-    images: np.ndarray | None = None  # uint8 [n h w c]; row i is compared with row i of the reference's
+    images: np.ndarray | None = None  # uint8 [n h w c]; row i is compared with row i of `reference_images`
     reference_images: np.ndarray | None = None
     class_names: tuple[str, ...] = ()  # of the samples' labels; () where they have no names
     reference_names: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ def feature_rows(pair: Pair, side: Side, key: str = "features") -> np.ndarray:
 
 
 def logits_of(pair: Pair, side: Side, *keys: str) -> np.ndarray:
-    """Returns the first of the logits `keys` that the samples have, as `feature_rows`."""
+    """Returns the first of the logits `keys` that the samples have. Raises as `feature_rows` does."""
     return feature_rows(pair, side, next((key for key in keys if key in pair.features), "logits"))
 
 

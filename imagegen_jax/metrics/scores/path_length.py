@@ -1,6 +1,6 @@
-"""Perceptual path length: how smoothly images change along paths between latents (Karras et al. 2019, section 4.1).
+"""Perceptual path length: measures how smoothly images change between latents (Karras et al. 2019, section 4.1).
 
-arXiv 1812.04948. Lower is smoother. Published values are over 100,000 pairs, with LPIPS on VGG16 as distance, which is
+arXiv 1812.04948. Lower is smoother. Published values use 100,000 pairs and LPIPS on VGG16 as distance, which is
 quadratic in small changes; any other distance gives numbers of its own.
 """
 
@@ -39,12 +39,11 @@ def path_length(
     """E[d(G(path(t)), G(path(t + epsilon))) / epsilon^2] over pairs of latents   (Eq. 2 and 3)
 
     `space` "z" goes along arcs (`slerp`) between latents [N D]; "w" along lines (`lerp`) between intermediate latents
-    [N ...], which `sample_latents` then draws and `generate` takes. `sampling` "full" draws t from U(0, 1); "end"
-    has t = 0. `crop_faces` hands the part of square, aligned portraits that holds the face to `distance`, as the
-    published values for faces do; any resizing is up to `distance`. Of all distances, the lowest and the highest
-    `trim` are left out. `generate` must be a fixed function, with the same noise for the same row, and compute in
-    float32: steps of 1e-4 vanish in less.
-    Raises ValueError for values outside their ranges and for distances that are not [N] or not finite.
+    [N ...], which `sample_latents` then draws and `generate` takes. `sampling` "full" draws t from U(0, 1); "end" has t
+    = 0. With `crop_faces`, `distance` sees only the face in square, aligned portraits, as for published values of
+    faces; any resizing is up to `distance`. The lowest and the highest share `trim` of all distances are left out.
+    `generate` must be a fixed function, with the same noise for the same row, and compute in float32: steps of 1e-4
+    vanish in less. Raises ValueError for values outside their ranges and for distances that are not [N] or not finite.
     """
     if space not in ("z", "w") or sampling not in ("full", "end"):
         raise ValueError(f"space={space!r}, sampling={sampling!r}: must be 'z' or 'w', and 'full' or 'end'")
@@ -71,14 +70,14 @@ def path_length(
 
 
 def lerp(a: Latents, b: Latents, t: Times) -> Latents:
-    """The line from a (t = 0) to b (t = 1)."""
+    """Goes along the line from a (t = 0) to b (t = 1)."""
     return a + (b - a) * t.reshape(-1, *(1,) * (a.ndim - 1))
 
 
 def slerp(a: Float[Array, "n d"], b: Float[Array, "n d"], t: Times) -> Float[Array, "n d"]:
-    """The arc from a (t = 0) to b (t = 1) about the origin (Shoemake 1985); the length goes linearly between theirs.
+    """Goes along the arc from a (t = 0) to b (t = 1) about the origin (Shoemake 1985), with length linear between.
 
-    StyleGAN's evaluation has arcs of length 1, which is the same to networks that normalise their latents.
+    StyleGAN's evaluation has arcs of length 1, which makes no difference to networks that normalise their latents.
     """
     length_a, length_b = (jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (a, b))
     along = a / length_a
@@ -92,7 +91,7 @@ def slerp(a: Float[Array, "n d"], b: Float[Array, "n d"], t: Times) -> Float[Arr
 
 
 def face_crop(images: Images) -> Images:
-    """The middle half of the columns, and half of the rows, from three eighths down: the face of aligned portraits."""
+    """Crops the face of aligned portraits: the middle half of the columns, and half of the rows from 3/8 down."""
     eighth = images.shape[1] // 8
     return images[:, 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth]
 

@@ -1,7 +1,7 @@
-"""How alike two images are: PSNR, SSIM and MS-SSIM of pairs.
+"""Similarity of pairs of images: PSNR, SSIM and MS-SSIM.
 
 Images are [N H W C], uint8 or float, with the range of their values given as (low, high): (0, 255) for uint8, (-1, 1)
-for what models put out. They are moved to [0, 1] first, since SSIM's luminance term knows where black is. Values
+for models' images. They are moved to [0, 1] first, since SSIM's luminance term depends on where black is. Values
 outside the range are an error and not clipped. Everything is computed in float32, in blocks of bounded memory.
 """
 
@@ -26,12 +26,14 @@ SIGMA = 1.5  # of the window, in pixels
 K1, K2 = 0.01, 0.03
 # Exponents of the five scales, finest first (Wang et al. 2003).
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-SMALLEST_MS_SSIM = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1  # the coarsest scale then still holds a window
-BLOCK_VALUES = 2**22  # of each of the two sides, in one block: 16 MB, and some ten times that in temporary arrays
+SMALLEST_MS_SSIM = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1  # the coarsest scale still holds a window
+BLOCK_VALUES = 2**22  # in a block of each side: 16 MB, and some ten times that in temporary arrays
 
 
 def psnr(a: Images, b: Images, data_range: tuple[float, float]) -> Float[np.ndarray, " n"]:
-    """Peak signal to noise ratio in decibels, 10 log10((high - low)^2 / mean squared error); inf for equal images.
+    """Computes the peak signal to noise ratio in decibels; inf for equal images.
+
+    It is 10 log10((high - low)^2 / mean squared error).
 
     Raises ValueError for unequal shapes, values outside `data_range` or not finite.
     """
@@ -42,9 +44,9 @@ def psnr(a: Images, b: Images, data_range: tuple[float, float]) -> Float[np.ndar
 
 
 def ssim(a: Images, b: Images, data_range: tuple[float, float]) -> Float[np.ndarray, " n"]:
-    """Structural similarity, at most 1 (Wang et al. 2004, IEEE TIP 13(4), Eq. 13).
+    """Computes structural similarity, at most 1 (Wang et al. 2004, IEEE TIP 13(4), Eq. 13).
 
-    The mean over channels and over every place where the 11x11 Gaussian window of sigma 1.5 fits into the image.
+    It is the mean over channels and over every place where the 11x11 Gaussian window of sigma 1.5 fits into the image.
     Raises ValueError for unequal shapes, sides below 11, values outside `data_range` or not finite.
     """
     _check_side(a, WINDOW, "ssim")
@@ -52,10 +54,10 @@ def ssim(a: Images, b: Images, data_range: tuple[float, float]) -> Float[np.ndar
 
 
 def ms_ssim(a: Images, b: Images, data_range: tuple[float, float]) -> Float[np.ndarray, " n"]:
-    """Structural similarity over five scales, 0 to 1 (Wang, Simoncelli & Bovik 2003, Asilomar, Eq. 7).
+    """Computes structural similarity over five scales, 0 to 1 (Wang, Simoncelli & Bovik 2003, Asilomar, Eq. 7).
 
-    Between scales, the mean of 2x2 pixels; an odd side repeats its last row there.
-    Where contrast and structure disagree on average, a negative number, they count as 0: it has no real power.
+    Between scales 2x2 pixels are averaged; an odd side first repeats its last row. Where contrast and structure
+    disagree on average, their term is negative and counts as 0, since it has no real power.
     Raises ValueError for unequal shapes, sides below 161, values outside `data_range` or not finite.
     """
     _check_side(a, SMALLEST_MS_SSIM, "ms_ssim")
@@ -85,7 +87,7 @@ def _checked(images: Images, name: str, data_range: tuple[float, float]) -> np.n
 def _of_pairs(
     measure: Callable[..., Any], a: Images, b: Images, data_range: tuple[float, float]
 ) -> Float[np.ndarray, " n"]:
-    """measure(block of a, block of b, low, high) -> [block], for all images in turn."""
+    """Applies `measure` to all images, block by block: (block of a, block of b, low, high) -> [block]."""
     low, high = data_range
     if not -math.inf < low < high < math.inf:
         raise ValueError(f"data_range={data_range}: must be (low, high) with low < high, both finite")
@@ -104,7 +106,7 @@ def _compiled(measure: Callable[..., Any]) -> Any:
 
 
 def _mean_squared_error(a: Images, b: Images, low: float, high: float) -> Float[Array, " n"]:
-    """In the images' own units, where the difference of two 8-bit values is exact."""
+    """Computes the error in the images' own units, where the difference of two 8-bit values is exact."""
     return jnp.mean((jnp.float32(a) - jnp.float32(b)) ** 2, axis=(1, 2, 3))
 
 
@@ -125,7 +127,7 @@ def _ms_ssim(a: Images, b: Images, low: float, high: float) -> Float[Array, " n"
 
 
 def _planes(images: Images, low: float, high: float) -> Float[Array, "nc h w"]:
-    """Every channel of every image by itself, in [0, 1]."""
+    """Puts every channel of every image by itself, in [0, 1]."""
     n, h, w, c = images.shape
     return (jnp.float32(images).transpose(0, 3, 1, 2).reshape(n * c, h, w) - low) / (high - low)
 
@@ -133,7 +135,7 @@ def _planes(images: Images, low: float, high: float) -> Float[Array, "nc h w"]:
 def _terms(x: Float[Array, "p h w"], y: Float[Array, "p h w"]) -> tuple[Float[Array, "p v u"], Float[Array, "p v u"]]:
     """l = (2 mu_x mu_y + C1) / (mu_x^2 + mu_y^2 + C1), cs = (2 sigma_xy + C2) / (sigma_x^2 + sigma_y^2 + C2)."""
     c1, c2 = K1**2, K2**2  # C = (K L)^2 with L = 1
-    # Without its mean, which a variance does not feel, a flat bright area cancels without rounding errors as big as C2.
+    # Means are taken off first, which leaves variances alone: else flat bright areas had rounding errors as big as C2.
     mean_x, mean_y = (jnp.mean(z, axis=(1, 2), keepdims=True) for z in (x, y))
     x, y = x - mean_x, y - mean_y
     dx, dy, xx, yy, xy = _smoothed(jnp.stack([x, y, x * x, y * y, x * y]))
@@ -144,14 +146,14 @@ def _terms(x: Float[Array, "p h w"], y: Float[Array, "p h w"]) -> tuple[Float[Ar
 
 
 def _smoothed(x: Float[Array, "k p h w"]) -> Float[Array, "k p v u"]:
-    """The Gaussian window's weighted mean, wherever the window fits."""
+    """Averages with the Gaussian window, wherever it fits."""
     k, p, h, w = x.shape
     offsets = np.arange(WINDOW) - WINDOW // 2
     window = np.exp(-(offsets**2) / (2 * SIGMA**2))
     taps = jnp.float32(window / window.sum())
     x = x.reshape(k * p, 1, h, w)
     for kernel in (taps[None, None, :, None], taps[None, None, None, :]):
-        # The default precision of some accelerators has ten bits, and variances are small differences here.
+        # Some accelerators' default precision has ten bits, and variances are small differences here.
         x = jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", precision=jax.lax.Precision.HIGHEST)
     return x.reshape(k, p, *x.shape[2:])
 

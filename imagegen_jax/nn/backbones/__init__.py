@@ -1,1 +1,1 @@
-"""Whole networks that several models take, and what they are told."""
+"""Whole networks that several models use, and the conditions that these networks see."""

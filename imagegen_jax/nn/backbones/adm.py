@@ -1,4 +1,4 @@
-"""The U-Net of improved DDPM and ADM, and ADM's classifier of noisy images, which is the first half of it.
+"""The U-Net of improved DDPM and ADM, and ADM's classifier of noisy images, which is its first half.
 
 Improved DDPM: Nichol & Dhariwal 2021, arXiv 2102.09672. ADM: Dhariwal & Nichol 2021, arXiv 2105.05233.
 
@@ -37,7 +37,7 @@ Change = Literal["up", "down"]
 
 
 class BlockConditions(NamedTuple):
-    """What each block is told beside the features."""
+    """All that a block sees beside the features."""
 
     embedding: Float[Array, "b e"]  # of time, class and second time
     keys: PRNGKeys | None = None
@@ -48,9 +48,9 @@ class BlockConditions(NamedTuple):
 class Block(nn.Module):
     """Two 3x3 convolutions after group norm and swish, then self-attention where `heads` is not 0.
 
-    Attention to the tokens follows it, where there are any.
-    AdaGN(h, y) = (1 + y_s) GroupNorm(h) + y_b   (ADM, section 3): the embedding scales and shifts what the second norm
-    puts out; without `scale_shift` it is added to what goes in. `change` doubles or halves the size ahead of the first
+    Where there are tokens, attention to these follows.
+    AdaGN(h, y) = (1 + y_s) GroupNorm(h) + y_b   (ADM, section 3): the embedding scales and shifts the second norm's
+    output; without `scale_shift` it is added to that norm's input. `change` doubles or halves the size before the first
     convolution.
     """
 
@@ -106,8 +106,8 @@ class ADM(nn.Module):
     head_channels: Count | None = 64  # channels of each head; None: `heads` heads, whatever the channels
     heads: Count = 4  # where `head_channels` is None
     scale_shift: bool = True  # how the embedding enters a block
-    resample: Literal["block", "conv"] = "block"  # what changes the resolution
-    learned_variance: bool = True  # whether there are as many channels more for the variance
+    resample: Literal["block", "conv"] = "block"  # changes the resolution
+    learned_variance: bool = True  # True: twice the channels, half of them for the variance
     dropout: BelowOne = 0.0
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
@@ -117,14 +117,16 @@ class ADM(nn.Module):
 
     @nn.nowrap
     def output_channels(self, channels: int) -> int:
-        """Twice as many with a variance."""
+        """Returns how many channels are put out for images with `channels`: twice as many with a variance."""
         return 2 * channels if self.learned_variance else channels
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w d"]:
-        """A prediction in float32 for `x` at times `t` of 0 to 999, D = C, or 2 C with `learned_variance`.
+        """Predicts for `x` at times `t` of 0 to 999: [B H W C], [B] -> [B H W D] in float32.
+
+        D is C, or 2 C with `learned_variance`.
 
         Raises ValueError where there are tokens but no `cross_attention`, or the other way round.
         """
@@ -153,10 +155,10 @@ class ADM(nn.Module):
 
 
 class ADMClassifier(nn.Module):
-    """Logits of the classes of noisy images, for guidance (ADM, section 4); the defaults are ImageNet's at 256x256.
+    """A classifier of noisy images, for guidance (ADM, section 4); the defaults are ImageNet's at 256x256.
 
-    The way down and the middle of `ADM`, then attention pooling. The fields that both have mean the same, and the same
-    is refused.
+    It is the way down and the middle of `ADM`, then attention pooling. Fields that both have mean the same, and raise
+    the same errors.
     """
 
     num_classes: Natural = 1000
@@ -176,7 +178,7 @@ class ADMClassifier(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], t: Num[Array, " b"], keys: PRNGKeys | None = None
     ) -> Float[Array, "b k"]:
-        """Logits in float32 for images `x` at times `t` of 0 to 999; `keys` as in `ADM`."""
+        """Returns logits in float32 for images `x` at times `t` of 0 to 999; `keys` as in `ADM`."""
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         h, _ = descend(self, x, BlockConditions(embed(t, self.width, dtype), keys))
@@ -185,7 +187,7 @@ class ADMClassifier(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """What the mean of all pixels sees by attention of itself and of them (CLIP; Radford et al. 2021, 2103.00020)."""
+    """Pools by attention from the mean of all pixels to itself and to them (CLIP; Radford et al. 2021, 2103.00020)."""
 
     features: int
     heads: int
@@ -200,7 +202,7 @@ class AttentionPool(nn.Module):
         x = x + self.param("position", nn.initializers.normal(c**-0.5), (h * w + 1, c)).astype(dtype)
         seen = {"query": x[:, :1], "key": x, "value": x}
         q, k, v = (in_heads(dense(y, c, dtype, name), self.heads) for name, y in seen.items())
-        mixed = attend(q, k, v, "xla").reshape(b, c)  # a single query: there is nothing to be saved
+        mixed = attend(q, k, v, "xla").reshape(b, c)  # with a single query, fused attention saves nothing
         return dense(mixed, self.features, dtype, "out").astype(jnp.float32)
 
 
@@ -208,7 +210,10 @@ class AttentionPool(nn.Module):
 
 
 def embed(t: Num[Array, " b"], width: int, dtype: jnp.dtype, name: str = "time") -> Float[Array, "b e"]:
-    """[B] -> [B 4*width]. Sines come first, where the references have cosines: that names a layer's inputs anew."""
+    """Embeds times: [B] -> [B 4*width].
+
+    Sines come first, where the references have cosines: only a layer's inputs are in another order.
+    """
     h = nn.swish(dense(sinusoidal(t, width, endpoint=False), 4 * width, dtype, f"{name}_0"))
     return dense(h, 4 * width, dtype, f"{name}_1")
 
@@ -216,7 +221,7 @@ def embed(t: Num[Array, " b"], width: int, dtype: jnp.dtype, name: str = "time")
 def descend(
     network: ADM | ADMClassifier, x: Float[Array, "b h w c"], conditions: BlockConditions
 ) -> tuple[Float[Array, "b hh ww d"], list[Array]]:
-    """The way down and the middle: what comes out of them, and what was left on the way for the way up."""
+    """Runs the way down and the middle; returns their output, and the states to keep for the way up."""
     h = conv(x, int(network.width * network.multipliers[0]), compute_dtype(network.dtype), "conv_in")
     states = [h]
     for level, multiplier in enumerate(network.multipliers):
@@ -234,14 +239,14 @@ def descend(
 def block(
     network: ADM | ADMClassifier, channels: int, name: str, attention: bool = False, change: Change | None = None
 ) -> Block:
-    """A block as the fields of `network` say."""
+    """Makes a block as the fields of `network` say."""
     heads = heads_of(network, channels) if attention else 0
     shared = (network.scale_shift, network.dropout, network.attention, network.dtype)
     return Block(channels, heads, change, *shared, name=name)
 
 
 def heads_of(network: ADM | ADMClassifier, channels: int) -> int:
-    """The number of attention heads over `channels` channels."""
+    """Returns the number of attention heads over `channels` channels. Raises ValueError where it is not whole."""
     size = network.head_channels
     if channels % (size or network.heads):
         wanted = f"heads={network.heads}" if size is None else f"head_channels={size}"
@@ -258,7 +263,7 @@ def changed(
     change: Change,
     name: str,
 ) -> Float[Array, "b hh ww c"]:
-    """`x` at twice or half the size, by a block of ADM or by a convolution of improved DDPM."""
+    """Doubles or halves `x`, by a block of ADM or by a convolution of improved DDPM."""
     if network.resample == "block":
         return block(network, x.shape[-1], name, change=change)(x, conditions)
     dtype, strides = compute_dtype(network.dtype), 2 if change == "down" else 1
@@ -266,18 +271,18 @@ def changed(
 
 
 def resized(x: Float[Array, "b h w c"], change: Change | None) -> Float[Array, "b hh ww c"]:
-    """Pixels repeated, or the mean of each four."""
+    """Repeats pixels, or averages 2x2 of them; None: leaves the image as it is."""
     if change is None:
         return x
     return upsample_nearest(x) if change == "up" else downsample(x, BOX)
 
 
 def conv(x: Array, features: int, dtype: jnp.dtype, name: str, strides: int = 1, zero: bool = False) -> Array:
-    """A 3x3 convolution with a pixel of zeros on each side; `zero`: it starts by putting out zero."""
+    """Convolves with 3x3 kernels and a border of zeros; with `zero` the output starts as zero."""
     start = {"kernel_init": nn.initializers.zeros_init()} if zero else fan_in_uniform(9 * x.shape[-1])
     return nn.Conv(features, (3, 3), strides, ((1, 1), (1, 1)), dtype=dtype, **start, name=name)(x)
 
 
 def dense(x: Array, features: int, dtype: jnp.dtype, name: str) -> Array:
-    """A dense layer, over pixels a 1x1 convolution."""
+    """Applies a dense layer, over pixels a 1x1 convolution."""
     return nn.Dense(features, dtype=dtype, **fan_in_uniform(x.shape[-1]), name=name)(x)

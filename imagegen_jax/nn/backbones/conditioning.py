@@ -1,7 +1,7 @@
-"""What a denoising network is told beside a noisy image and its time: one value, made, dropped and nulled here.
+"""The conditions that a denoising network sees beside a noisy image and its time: made, dropped and nulled here.
 
-Every denoising network, also a user's own, is called as `network(x, t, conditioning)`, and so is its `init`. To drop a
-condition in training and then to guide by it is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598).
+Every denoising network, also a user's own, is called as `network(x, t, conditioning)`, and so is its `init`. Dropping a
+condition in training and guiding by it in sampling is classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from imagegen_jax.core.model import (
 
 
 class Conditioning(NamedTuple):
-    """All that a network is told beside x and t, with a row an image; None stands for what there is none of."""
+    """All that a network sees beside x and t, one row for each image; None where there is nothing."""
 
     labels: Float[Array, "b k"] | None = None  # one-hot; a row of zeros is a dropped label
-    tokens: Float[Array, "b m e"] | None = None  # such as those of a text
+    tokens: Float[Array, "b m e"] | None = None  # for example a text's
     token_mask: Bool[Array, "b m"] | None = None  # False where a token is not seen; None: all are
     source: Float[Array, "b hh ww s"] | None = None  # an image to go by, in [-1, 1]: see `resample.with_source`
-    span: Num[Array, " b"] | None = None  # t - r, which tells the second time of MeanFlow: see `DiT`
+    span: Num[Array, " b"] | None = None  # t - r, r being MeanFlow's second time: see `DiT`
     augment_labels: Float[Array, "b a"] | None = None  # how the image was augmented: see `SongUNet`
     keys: PRNGKeys | None = None  # for dropout layers; None: no dropout
 
@@ -39,7 +39,7 @@ NOTHING = Conditioning()
 
 
 class Rates(NamedTuple):
-    """The share of the rows that each condition is dropped of in training, whatever happens to the others."""
+    """The share of rows, for each condition, that lose it in training, independently of the other conditions."""
 
     labels: float = 0.0
     tokens: float = 0.0
@@ -47,15 +47,15 @@ class Rates(NamedTuple):
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """The names of conditions that are dropped at times, so that a network learns to do without."""
+        """The names of conditions that are sometimes dropped, so that a network learns to do without."""
         return tuple(name for name, rate in self._asdict().items() if rate)
 
 
 def conditioning_of(model: Any, batch: Batch) -> Conditioning:
-    """Makes what the network of `model` is told of a batch, or of the conditions of sampling: labels, tokens, source.
+    """Makes a network's conditioning from a batch, or from the conditions of sampling: labels, tokens, source.
 
-    Labels where the model has classes, and what its `condition_rows` name, "tokens" with the "token_mask" of the batch
-    where that has one. Raises ValueError where something is missing, or has another shape.
+    It has labels where the model has classes, and whatever the model's `condition_rows` name; "tokens" come with the
+    batch's "token_mask" where it has one. Raises ValueError where something is missing, or has another shape.
     """
     check_labels(model, batch)
     check_condition_rows(model, batch)
@@ -67,7 +67,7 @@ def conditioning_of(model: Any, batch: Batch) -> Conditioning:
 
 
 def check_token_mask(batch: Batch) -> None:
-    """Raises ValueError where there is a "token_mask" that does not say of each token whether it is seen."""
+    """Raises ValueError where there is a "token_mask" that does not say for each token whether it is seen."""
     if "token_mask" in batch and "tokens" in batch and batch["token_mask"].shape != batch["tokens"].shape[:2]:
         raise ValueError(
             f"'token_mask' has the shape {batch['token_mask'].shape}, but there are 'tokens' of "
@@ -76,17 +76,17 @@ def check_token_mask(batch: Batch) -> None:
 
 
 def drop_conditions(conditioning: Conditioning, rates: Rates, keys: PRNGKeys) -> Conditioning:
-    """Drops conditions of rows, each with its own rate, by one key a row: what is dropped is as if nulled."""
+    """Drops conditions of rows, each with its own rate, by one key a row; a dropped condition looks as if nulled."""
     for place, (name, rate) in enumerate(rates._asdict().items()):
         if rate and conditioning._asdict()[name] is not None:
-            # The first, labels, draws by the key itself.
+            # The first one, labels, draws from the key itself.
             own = fold_rows(keys, place) if place else keys
             conditioning = _where(bernoulli_rows(own, 1 - rate), conditioning, name)
     return conditioning
 
 
 def null_conditions(conditioning: Conditioning, names: tuple[str, ...] = Rates._fields) -> Conditioning:
-    """Nulls some conditions of all rows, as a network sees those that were dropped: zeros, and no token is seen."""
+    """Nulls some conditions of all rows, to what a network sees where they were dropped: zeros, and no token seen."""
     for name in names:
         value = conditioning._asdict()[name]
         if value is not None:
@@ -105,15 +105,15 @@ def _where(kept: Bool[Array, " b"], conditioning: Conditioning, name: str) -> Co
 
 
 def check_seen(network: nn.Module, conditioning: Conditioning, *seen: str, cross_attention: bool | None = None) -> None:
-    """Raises ValueError where `network` is told what it does not see, or is not told the tokens that it needs.
+    """Raises ValueError where a condition is given that `network` does not see, or where tokens that it needs are not.
 
-    `seen` names what it does see; dropout's keys may always be given. `cross_attention` is the field that switches
-    tokens on, or None for a network that has no such field. Raises TypeError where there is no `Conditioning`.
+    `seen` names what it sees; dropout's keys may always be given. `cross_attention` is the field that switches tokens
+    on, or None for a network without such a field. Raises TypeError where there is no `Conditioning`.
     """
     name = type(network).__name__
     if not isinstance(conditioning, Conditioning):
         raise TypeError(
-            f"a {name} is called as network(x, t, conditioning), where a Conditioning(labels, tokens, ...) tells all "
+            f"a {name} is called as network(x, t, conditioning), where a Conditioning(labels, tokens, ...) holds all "
             f"else, but is given a {type(conditioning).__name__}"
         )
     given = {name for name, value in conditioning._asdict().items() if value is not None}

@@ -1,4 +1,4 @@
-"""The networks that a diffusion model may have, all called alike, and what makes one fit."""
+"""The networks that a diffusion model may have, all called alike, and checks that one fits."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from imagegen_jax.nn.module import Module
 
 
 class Network(Module, Protocol):
-    """What a diffusion model asks of its network."""
+    """A network as diffusion models call it."""
 
     def __call__(self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning) -> Any:
-        """[B H W C], [B] -> [B H W C], a prediction for x at times t, by what else is known"""
+        """Predicts for x at times t, given the other conditions: [B H W C], [B] -> [B H W C]"""
         ...
 
 
@@ -34,23 +34,23 @@ AnyNetwork = Annotated[
 
 
 class LossNetwork(Module, Protocol):
-    """A network that tells the logarithm of the loss to be expected."""
+    """A network that estimates the logarithm of the expected loss."""
 
     def __call__(self, t: Num[Array, " b"]) -> Any:
-        """[B] -> [B]"""
+        """Estimates the logarithm of the loss at times t: [B] -> [B]"""
         ...
 
 
 class ImageClassifier(Module, Protocol):
-    """A network that tells the classes of noisy images."""
+    """A network that classifies noisy images."""
 
     @property
     def num_classes(self) -> int:
-        """How many it knows."""
+        """The number of classes that it knows."""
         ...
 
     def __call__(self, x: Float[Array, "b h w c"], t: Num[Array, " b"], keys: PRNGKeys | None) -> Any:
-        """[B H W C], [B] -> logits [B K]; `keys`, one a row, are for dropout"""
+        """Returns logits of noisy images at times t: [B H W C], [B] -> [B K]; `keys`, one a row, are for dropout."""
         ...
 
 
@@ -60,7 +60,7 @@ AnyUncertainty = Annotated[LossNetwork, Choices("imagegen_jax.nn.backbones.edm2:
 
 @runtime_checkable
 class OwnChannels(Protocol):
-    """A network that may put out other channels than images have, as one of its fields says."""
+    """A network with a field that may give its output other channels than images have."""
 
     @property
     def channels_field(self) -> str:
@@ -68,27 +68,27 @@ class OwnChannels(Protocol):
         ...
 
     def output_channels(self, channels: int) -> int:
-        """How many channels it puts out for images that have `channels`."""
+        """Returns how many channels it puts out for images that have `channels`."""
         ...
 
 
 @runtime_checkable
 class ChoosesAttention(Protocol):
-    """A network whose attention is computed in one way of several."""
+    """A network that can compute its attention in several ways."""
 
     @property
     def attention(self) -> str:
-        """Which: "xla", or "auto" for the fastest."""
+        """The way: "xla", or "auto" for the fastest."""
         ...
 
 
 @runtime_checkable
 class ToldOfAugmentation(Protocol):
-    """A network that reads how its images were augmented, so that it need not draw augmented ones."""
+    """A network that sees how its images were augmented, so that it need not draw augmented ones itself."""
 
     @property
     def reads_augmentation(self) -> bool:
-        """True."""
+        """Tells that the network reads `augment_labels`: True."""
         ...
 
 
@@ -96,15 +96,15 @@ Linen = TypeVar("Linen", bound=nn.Module)
 
 
 def check_channels(network: Network, image_shape: tuple[int, int, int], variance: bool = False) -> None:
-    """Raises ValueError where `network` puts out other channels than images have; with `variance`, than twice as many.
+    """Raises ValueError unless `network` puts out as many channels as images have; with `variance`, twice as many.
 
-    For models whose parts may be set in any order: another network is chosen first, then its fields.
+    Models call it late, since their parts may be set in any order: another network is chosen first, then its fields.
     """
     channels = image_shape[2]
     wanted = 2 * channels if variance else channels
     if isinstance(network, OwnChannels) and network.output_channels(channels) != wanted:
         field = network.channels_field
-        of_image = f"images have {channels} channels, and so has what is predicted; a variance is ImprovedDDPM's alone"
+        of_image = f"images have {channels} channels, and so has a prediction; a variance is ImprovedDDPM's alone"
         why = f"noise and variance of {channels} channels are {wanted}" if variance else of_image
         raise ValueError(
             f"model.network.{field}={getattr(network, field)} makes {network.output_channels(channels)} channels, but "
@@ -113,5 +113,5 @@ def check_channels(network: Network, image_shape: tuple[int, int, int], variance
 
 
 def forward_differentiable(network: Linen) -> Linen:
-    """`network` with an attention that forward mode goes through, which fused kernels refuse."""
+    """Returns `network` with an attention that forward mode can differentiate; fused kernels refuse that."""
     return network.clone(attention="xla") if isinstance(network, ChoosesAttention) else network

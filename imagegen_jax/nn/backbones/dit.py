@@ -1,4 +1,4 @@
-"""DiT (Peebles & Xie 2023, arXiv 2212.09748): a transformer over the patches of a noisy image, made for its latents."""
+"""DiT (Peebles & Xie 2023, arXiv 2212.09748): a transformer over the patches of a noisy image, made for latents."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "M": (16, 1024, 16), "L": (24, 1
 
 normal_init = nn.initializers.normal(0.02)
 zeros = nn.initializers.zeros
-FREQUENCIES = 256  # sines and cosines of a time, at every size
+FREQUENCIES = 256  # sines and cosines that embed a time, in every size
 
 
 class DiTBlock(nn.Module):
     """Self-attention, then a perceptron, each normed, scaled, shifted and gated by the condition (section 3.2).
 
-    adaLN-Zero: all gates start at 0, so that the block starts as the identity. Cross-attention goes between the two, as
-    in PixArt (Chen et al. 2023, arXiv 2310.00426, section 2.3), and starts at 0 as well.
+    adaLN-Zero: all gates start at 0, so that the block starts as the identity. Cross-attention comes between the two,
+    as in PixArt (Chen et al. 2023, arXiv 2310.00426, section 2.3), and starts at 0 as well.
     """
 
     heads: int
@@ -67,12 +67,12 @@ class DiTBlock(nn.Module):
 
 
 class DiT(nn.Module):
-    """Blocks of attention over patches, which see time and class by the scale, shift and gate of their layers.
+    """Blocks of attention over patches; time and class set the scale, shift and gate of their layers.
 
     The defaults are DiT-XL/2's; `dit` makes the other sizes by name. A prediction of noise and variance has twice as
-    many `out_channels` as the image (the official networks: 8, for 4). With `skips` the last blocks also see what their
-    mirror images put out, as in U-ViT (Bao et al. 2022, arXiv 2209.12152, section 3.1). `remat` computes each block
-    again in the backward pass, where only its input is then kept. See `multihead.attend` for `attention`.
+    many `out_channels` as the image (the official networks: 8, for 4). With `skips` the last blocks also see the output
+    of their mirror images, as in U-ViT (Bao et al. 2022, arXiv 2209.12152, section 3.1). `remat` keeps only the input
+    of each block, and computes the block again in the backward pass. See `multihead.attend` for `attention`.
     """
 
     patch: Count = 2  # height and width of a patch, in pixels
@@ -80,7 +80,7 @@ class DiT(nn.Module):
     width: Count = 1152
     heads: Count = 16
     expansion: Count = 4  # of the perceptrons' hidden layer
-    out_channels: Count | None = None  # None: those of the image
+    out_channels: Count | None = None  # None: the image's
     cross_attention: bool = False  # in each block, to the tokens
     skips: bool = False
     dropout: BelowOne = 0.0
@@ -92,19 +92,19 @@ class DiT(nn.Module):
 
     @nn.nowrap
     def output_channels(self, channels: int) -> int:
-        """`out_channels`, or the image's."""
+        """Returns `out_channels`, or the image's."""
         return self.out_channels or channels
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w d"]:
-        """A prediction in float32, at times `t` as DiT's code counts them: 0 to 999.
+        """Predicts for `x` at times `t`, counted 0 to 999 as in DiT's code: [B H W C], [B] -> [B H W D] in float32.
 
-        A dropped label has an embedding of its own: K + 1 in all for K classes, and none without labels. A `span` is
-        t - r on the scale of `t`, the second time of a mean velocity: with it this is MeanFlow's network (Geng et al.
-        2025, arXiv 2505.13447, section 4.3), where t is in [0, 1]. Raises ValueError where patches, heads or tokens do
-        not fit.
+        A dropped label has an embedding of its own, which makes K + 1 for K classes, and none without labels. A `span`
+        is t - r on the scale of `t`, r being the second time of a mean velocity: with it this is MeanFlow's network
+        (Geng et al. 2025, arXiv 2505.13447, section 4.3), where t is in [0, 1]. Raises ValueError where patches, heads
+        or tokens do not fit.
         """
         check_seen(self, conditioning, "labels", "source", "span", cross_attention=self.cross_attention)
         labels, tokens, token_mask, source, span, _, keys = conditioning
@@ -129,7 +129,7 @@ class DiT(nn.Module):
         dense = functools.partial(nn.Dense, self.width, dtype=compute_dtype(self.dtype), kernel_init=normal_init)
 
         def embedded(time: Num[Array, " b"], name: str) -> Float[Array, "b d"]:
-            # Sines come first, where the reference has cosines: that names a layer's inputs anew.
+            # Sines come first, where the reference has cosines: only a layer's inputs are in another order.
             h = dense(name=f"{name}_0")(sinusoidal(time, FREQUENCIES, endpoint=False))
             return dense(name=f"{name}_1")(nn.silu(h))
 
@@ -145,7 +145,7 @@ class DiT(nn.Module):
         states: list[Array] = []
         for i in range(self.depth):
             mirrored = self.depth - 1 - i
-            if self.skips and mirrored < i - 1:  # what came out just before is seen anyway
+            if self.skips and mirrored < i - 1:  # a block sees the one before it anyway
                 h = jnp.concatenate([h, states[mirrored]], axis=-1)
                 h = nn.Dense(self.width, dtype=h.dtype, kernel_init=init, name=f"skip_{i}")(h)
             block = cls(self.heads, self.expansion, self.dropout, self.attention, self.dtype, name=f"block_{i}")
@@ -155,9 +155,9 @@ class DiT(nn.Module):
 
 
 def dit(size: str, **fields: Any) -> DiT:
-    """The network of a name such as "XL/2": one of `SIZES`, then the size of a patch.
+    """Makes the network of a name such as "XL/2": one of `SIZES`, then the size of a patch.
 
-    The paper has patches of 2, 4 and 8; `fields` are further ones, of `DiT`. Raises ValueError for a name that is none.
+    The paper has patches of 2, 4 and 8; `fields` are further ones of `DiT`. Raises ValueError for an unknown name.
     """
     name, _, patch = size.partition("/")
     if name not in SIZES or not patch.isdecimal() or patch == "0":
@@ -169,26 +169,26 @@ def dit(size: str, **fields: Any) -> DiT:
 def modulated(
     x: Float[Array, "b l d"], shift: Float[Array, "b 1 d"], scale: Float[Array, "b 1 d"], dtype: Dtype
 ) -> Float[Array, "b l d"]:
-    """LayerNorm(x) (1 + scale) + shift, where the norm has no weights of its own."""
+    """Returns LayerNorm(x) (1 + scale) + shift, where the norm has no weights of its own."""
     norm = nn.LayerNorm(1e-6, compute_dtype(dtype), use_bias=False, use_scale=False)
     return norm(x) * (1 + scale) + shift
 
 
 def patches(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b l ppc"]:
-    """Squares of `patch` x `patch` pixels, row by row, each flattened: [B H W C] -> [B (H / p) (W / p), p p C]."""
+    """Cuts squares of `patch` x `patch` pixels, row by row, each flattened: [B H W C] -> [B (H / p) (W / p), p p C]."""
     b, height, width, c = x.shape
     x = x.reshape(b, height // patch, patch, width // patch, patch, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * c)
 
 
 def image(h: Float[Array, "b l ppc"], rows: int, columns: int, patch: int) -> Float[Array, "b h w c"]:
-    """The inverse of `patches`, for an image of `rows` x `columns` of them."""
+    """Inverts `patches`, for an image of `rows` x `columns` of them."""
     h = h.reshape(h.shape[0], rows, columns, patch, patch, -1)
     return h.transpose(0, 1, 3, 2, 4, 5).reshape(h.shape[0], rows * patch, columns * patch, -1)
 
 
 def check_patches(height: int, width: int, patch: int) -> None:
-    """Raises ValueError where an image is not made of whole patches."""
+    """Raises ValueError where an image does not consist of whole patches."""
     if patch < 1 or height % patch or width % patch:
         common = math.gcd(height, width)
         possible = ", ".join(str(n) for n in (1, 2, 4, 8, 16, 32) if common % n == 0)

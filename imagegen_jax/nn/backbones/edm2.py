@@ -1,7 +1,8 @@
 """The magnitude-preserving U-Net of EDM2 (Karras et al. 2024, arXiv 2312.02696, config G, Figure 21).
 
 No layer has a bias or a norm with weights: weights are normalised, and sums, concatenations and activations are scaled,
-so that what has unit magnitude keeps it. Train with `core.optim.NormaliseWeights`, so that stored weights cannot grow.
+so that inputs of unit magnitude give outputs of unit magnitude. Train with `core.optim.NormaliseWeights`, so that
+stored weights cannot grow.
 
     sizes XXS, XS, S, M, L, XL, XXL    width 64, 128, 192, 256, 320, 384, 448
 """
@@ -28,7 +29,7 @@ from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.resample import upsample_nearest, with_source
 from imagegen_jax.nn.upfirdn import convolve, downsample
 
-LIMIT = 256.0  # on what a block puts out, for half precision
+LIMIT = 256.0  # on a block's output, for half precision
 
 
 # --- parts without weights -------------------------------------------------------------------------------------------
@@ -52,7 +53,7 @@ def mp_cat(a: Float[Array, "*b c"], b: Float[Array, "*b d"], t: float = 0.5) -> 
 
 
 def pixel_norm(x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-    """Each pixel's features to a mean square of 1   (Eq. 30), measured in float32."""
+    """Scales each pixel's features to a mean square of 1   (Eq. 30), measured in float32."""
     return unit_magnitude(x.astype(jnp.float32), -1).astype(x.dtype)
 
 
@@ -74,7 +75,7 @@ class MPFourier(nn.Module):
 
 
 class MPConv(nn.Module):
-    """A convolution, or with a `size` of 1 a dense layer, by w / |w| for each output   (Eq. 47, 66)."""
+    """A convolution, or with a `size` of 1 a dense layer, with weights w / |w| for each output   (Eq. 47, 66)."""
 
     features: int
     size: Literal[1, 3] = 1
@@ -126,7 +127,7 @@ class MPBlock(nn.Module):
         return x if x.shape[-1] == self.channels else MPConv(self.channels, dtype=self.dtype, name="shortcut")(x)
 
     def _attention(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Cosine attention: queries, keys and values of unit magnitude in each head (appendix B.3)."""
+        """Computes cosine attention: queries, keys and values have unit magnitude in each head (appendix B.3)."""
         b, h, w, c = x.shape
         heads = (b, h * w, self.heads, c // self.heads)
         q, k, v = (
@@ -142,10 +143,10 @@ class MPBlock(nn.Module):
 class EDM2UNet(nn.Module):
     """A U-Net whose activations keep unit magnitude; the defaults are EDM2-S.
 
-    That has 280,212,837 parameters for latents of 1000 classes, where the 128 of `Uncertainty` are counted too. Level i
-    has `blocks` blocks of `width` * `multipliers[i]` channels, and half the height and width of the level above. Levels
-    whose height is in `attention_at` end each block with self-attention, and so does the middle. Raises ValueError
-    where the levels cannot halve the image, and where heads do not divide the channels.
+    That has 280,212,837 parameters for latents of 1000 classes, the 128 of `Uncertainty` included. Level i has `blocks`
+    blocks of `width` * `multipliers[i]` channels, and half the height and width of the level above. Levels whose height
+    is in `attention_at` end each block with self-attention, and so does the middle. Raises ValueError where the levels
+    cannot halve the image, and where heads do not divide the channels.
     """
 
     width: Count = 192
@@ -161,9 +162,11 @@ class EDM2UNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w c"]:
-        """A prediction in float32 with the shape of `x`; EDM2 has x of unit magnitude and t = log(sigma) / 4.
+        """Predicts for `x` at times `t`, in float32 with the shape of `x`.
 
-        What is put out starts as zero, by a learned gain. Raises ValueError for tokens.
+        In EDM2, x has unit magnitude and t = log(sigma) / 4.
+
+        A learned gain makes the output start as zero. Raises ValueError for tokens.
         """
         check_seen(self, conditioning, "labels", "source", "span")
         labels, _, _, source, span, _, keys = conditioning
@@ -186,9 +189,9 @@ class EDM2UNet(nn.Module):
     def _descend(
         self, x: Float[Array, "b h w c"], embedding: Float[Array, "b e"], keys: PRNGKeys | None
     ) -> tuple[Float[Array, "b hh ww d"], list[Array]]:
-        """The way down: what comes out of it, and what was left on the way for the way up."""
+        """Runs the way down; returns its output, and the states to keep for the way up."""
         block = self._block("encoder")
-        # A channel of ones does what biases did.
+        # A channel of ones takes the place of biases.
         h = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
         h = MPConv(self.width * self.multipliers[0], 3, self.dtype, name="conv_in")(h)
         states = [h]
@@ -229,7 +232,7 @@ class EDM2UNet(nn.Module):
 
 
 class Uncertainty(nn.Module):
-    """u(sigma), the logarithm of the loss to be expected at t = log(sigma) / 4, which weights it   (Eq. 21).
+    """u(sigma), an estimate of the logarithm of the loss at t = log(sigma) / 4, to weight it by   (Eq. 21).
 
     The loss becomes loss / exp(u) + u. Only training needs it.
     """
@@ -238,5 +241,5 @@ class Uncertainty(nn.Module):
 
     @nn.compact
     def __call__(self, t: Num[Array, " b"]) -> Float[Array, " b"]:
-        """[B] -> [B], in float32."""
+        """Estimates the logarithm of the loss at times t: [B] -> [B], in float32."""
         return MPConv(1, dtype="float32", name="dense")(MPFourier(self.features, name="fourier")(t))[:, 0]

@@ -3,7 +3,7 @@
     DDPM++    SongUNet(): 55,733,891 parameters with augmentation labels
     NCSN++    SongUNet(embedding="fourier", encoder="residual", taps=(1, 3, 3, 1))
 
-The defaults are EDM's for CIFAR-10; for FFHQ and AFHQv2 at 64x64 it has multipliers (1, 2, 2, 2).
+The defaults are EDM's for CIFAR-10; for FFHQ and AFHQv2 at 64x64, EDM has multipliers (1, 2, 2, 2).
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ HALF = math.sqrt(0.5)  # keeps the variance of a sum of two
 
 
 class SongBlock(nn.Module):
-    """(shortcut + two 3x3 convolutions) / sqrt(2), then attention likewise: the blocks of BigGAN that DDPM++ took over.
+    """(shortcut + two 3x3 convolutions) / sqrt(2), then attention likewise: BigGAN's blocks, which DDPM++ took over.
 
-    `change` doubles or halves the size by the filter `taps`, ahead of the first convolution and of the shortcut.
+    `change` doubles or halves the size by the filter `taps`, before the first convolution and on the shortcut.
     """
 
     channels: int
@@ -76,12 +76,12 @@ class SongBlock(nn.Module):
 
 
 class SongUNet(nn.Module):
-    """A U-Net of `SongBlock`s, as EDM's code has it; the defaults are DDPM++ for CIFAR-10.
+    """A U-Net of `SongBlock`s, as in EDM's code; the defaults are DDPM++ for CIFAR-10.
 
     Level i has `blocks` blocks of `width` * `multipliers[i]` channels, and half the height and width of the level
     above. At heights in `attention_at`, every block on the way down and the last on the way up ends with
     self-attention, and so does the middle. With the "residual" encoder each level also sees the one above, and the
-    first of them the image, by a filtered convolution.
+    first such level the image, by a filtered convolution.
     """
 
     width: Count = 128
@@ -101,11 +101,11 @@ class SongUNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w c"]:
-        """A prediction in float32 with the shape of `x`; EDM has t = log(sigma) / 4.
+        """Predicts for `x` at times `t`, in float32 with the shape of `x`; EDM has t = log(sigma) / 4.
 
-        Its `augment_labels` tell how each image was augmented, 9 numbers in EDM; None is the same as zeros, not at all,
-        but a network that is to be told must be initialised with them. Raises ValueError where the levels cannot halve
-        the image, and for tokens.
+        `augment_labels` say how each image was augmented, in EDM by 9 numbers. None is the same as zeros, which stand
+        for no augmentation, but a network that will see them must be initialised with them. Raises ValueError where
+        the levels cannot halve the image, and for tokens.
         """
         check_seen(self, conditioning, "labels", "source", "span", "augment_labels")
         labels, _, _, source, span, augment_labels, keys = conditioning
@@ -136,7 +136,7 @@ class SongUNet(nn.Module):
         embedding: Float[Array, "b e"],
         keys: PRNGKeys | None,
     ) -> tuple[Float[Array, "b hh ww d"], list[Array]]:
-        """The way down: what comes out of it, and what was left on the way for the way up."""
+        """Runs the way down; returns its output, and the states to keep for the way up."""
         h = conv(self.width, compute_dtype(self.dtype), name="conv_in")(x)
         above, states = x, [h]
         for level, multiplier in enumerate(self.multipliers):
@@ -178,7 +178,7 @@ class SongUNet(nn.Module):
 class Fourier(nn.Module):
     """Sines, then cosines of 2 pi f t at random frequencies f ~ N(0, scale^2) (Tancik et al. 2020, arXiv 2006.10739).
 
-    The frequencies are not trained: a collection of their own, "constants", keeps them.
+    The frequencies are not trained: the collection "constants" keeps them.
     """
 
     frequencies: int
@@ -194,7 +194,7 @@ class Fourier(nn.Module):
 
 
 class FilteredConv(nn.Module):
-    """A 3x3 convolution to half the size, filtered by `taps`."""
+    """A 3x3 convolution that halves the size, filtered by `taps`."""
 
     features: int
     taps: Taps

@@ -25,7 +25,7 @@ from imagegen_jax.nn.resample import upsample_nearest, with_source
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions, each after group norm and swish, the embedding added between them; then attention.
 
-    It is from the pixels to each other, and then to the tokens where there are any.
+    Pixels attend to each other, and then to the tokens where there are any.
     """
 
     channels: int
@@ -59,12 +59,12 @@ class ResidualBlock(nn.Module):
 
 
 class UNet(nn.Module):
-    """Residual blocks at ever lower resolutions and back, where each sees what its mirror image left on the way down.
+    """Residual blocks down to low resolutions and back up; on the way up each sees the output of its mirror image.
 
     The defaults are DDPM's for CIFAR-10. Level i has `blocks` residual blocks of `width` * `multipliers[i]` channels,
     and half the height and width of the level above. Levels whose height is in `attention_at` end each block with
     self-attention (heights that do not occur are ignored), and so does the middle; with `cross_attention`, attention to
-    the tokens follows. See `group_norm` for its groups.
+    the tokens follows. See `group_norm` for how many groups its norms have.
     """
 
     width: Count = 128
@@ -80,7 +80,7 @@ class UNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w c"]:
-        """A prediction in float32 with the shape of `x`, at times `t` as DDPM's code counts them: 0 to 999.
+        """Predicts for `x` at times `t`, counted 0 to 999 as in DDPM's code; in float32 with the shape of `x`.
 
         Raises ValueError where the levels cannot halve the image, and where there are tokens but no `cross_attention`,
         or the other way round.
@@ -125,12 +125,12 @@ class UNet(nn.Module):
         h = embedded(t, "time") if span is None else embedded(t, "time") + embedded(span, "span")
         if labels is None:
             return h
-        # DDPM has no classes; improved DDPM (Nichol & Dhariwal 2021) adds a row for each, which starts from N(0, 1).
+        # DDPM has no classes; improved DDPM (Nichol & Dhariwal 2021) adds an embedding of each from N(0, 1) on.
         return h + dense(use_bias=False, kernel_init=nn.initializers.normal(1.0), name="label")(labels)
 
 
 def conv(channels: int, dtype: jnp.dtype, name: str, strides: int = 1, scale: float = 1.0) -> nn.Conv:
-    """A 3x3 convolution. "SAME" at stride 2 pads below and right only, as the reference does."""
+    """Makes a 3x3 convolution. "SAME" at stride 2 pads below and right only, as the reference does."""
     init = fan_avg_uniform(scale)
     return nn.Conv(channels, (3, 3), (strides, strides), "SAME", dtype=dtype, kernel_init=init, name=name)
 

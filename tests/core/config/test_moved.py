@@ -208,3 +208,12 @@ def test_a_package_in_the_place_of_a_module_has_modules_of_its_own(old):
 def test_nothing_is_imported_for_names_that_are_not_old(old):
     assert moved.OldModules().find_spec("imagegen_jax.nothing") is None
     assert moved.OldModules().find_spec("imagegen") is None
+
+
+def test_an_old_module_stands_in_for_the_function_of_its_name(monkeypatch):
+    monkeypatch.setattr(ig, "main", ig.main)  # put back at the end
+    monkeypatch.delitem(sys.modules, "imagegen_jax.main", raising=False)
+    with pytest.warns(DeprecationWarning):
+        importlib.import_module("imagegen_jax.main")
+    with pytest.raises(SystemExit):
+        ig.main(TOY, {}, ["--no-such-option"])
