@@ -122,7 +122,7 @@ def test_a_fingerprint_by_numpy_is_the_devices_own(dtype):
         np.testing.assert_array_equal(found, wanted)
         assert isinstance(found, np.ndarray) and found.dtype == wanted.dtype
     if jnp.issubdtype(dtype, jnp.floating):
-        assert prints({"x": x, "spoilt": x.at[2, -1].set(jnp.nan)}).finite.tolist() == [True, False]
+        assert prints({"a": x, "spoilt": x.at[2, -1].set(jnp.nan)}).finite.tolist() == [True, False]
 
 
 def sharded_by_eight():
