@@ -57,9 +57,9 @@ class OwnSteps(Protocol):
 class Guided:
     """A model that draws as `model` does, led by `guide`; `conditions["guidance"]` says how strongly.
 
-    A classifier leads towards the labels (`guidance.classifier`): 0 is `model` alone, and 1 Bayes's rule where `model`
+    A classifier leads towards the labels (`functions.classifier`): 0 is `model` alone, and 1 Bayes's rule where `model`
     itself knows no classes; where it does, it is given the labels as well. A denoiser of the same images and classes,
-    a weaker one, is led away from (`guidance.autoguidance`): 1 is `model` alone, 0 the guide. The field `guidance` may
+    a weaker one, is led away from (`functions.autoguidance`): 1 is `model` alone, 0 the guide. The field `guidance` may
     change either, such as leave it out at some levels; guidance by labels that `model` may have of its own is off.
     What `model` clips is clipped before it is led. Samples follow the `path` of `model`, or the steps of its own where
     these are `OwnSteps` (the learned variance of `ImprovedDDPM`, the learned schedule of `VDM`). The networks are those

@@ -37,7 +37,7 @@ AnyGuidance = Annotated[
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierFree:
-    """Away from the estimate without a label (`guidance.classifier_free`): the same at all levels."""
+    """Away from the estimate without a label (`functions.classifier_free`): the same at all levels."""
 
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
         """D_u + scale (D_c - D_u)."""
@@ -46,7 +46,7 @@ class ClassifierFree:
 
 @dataclasses.dataclass(frozen=True)
 class CFGZeroStar:
-    """`guidance.cfg_zero_star`, for rectified flows."""
+    """`functions.cfg_zero_star`, for rectified flows."""
 
     still_above: Positive = math.inf  # the noise level above which nothing moves
 
@@ -61,7 +61,7 @@ class CFGZeroStar:
 
 @dataclasses.dataclass(frozen=True)
 class Projected:
-    """APG without its momentum (`guidance.projected`)."""
+    """APG without its momentum (`functions.projected`)."""
 
     along: float = 0.0  # eta, the weight of what is along the estimate
     radius: Positive = math.inf  # r, the greatest length of a difference
@@ -79,7 +79,7 @@ class Projected:
 
 @dataclasses.dataclass(frozen=True)
 class GuidanceInterval:
-    """`of` at `low` < sigma <= `high` alone (`guidance.interval`).
+    """`of` at `low` < sigma <= `high` alone (`functions.interval`).
 
     In units of the model's `levels`, which are of what its space makes of data: the authors' code guides EDM2-XXL, of
     latents, from 1.61 to 0.28.
@@ -100,7 +100,7 @@ class GuidanceInterval:
 
 @dataclasses.dataclass(frozen=True)
 class Rescaled:
-    """`of`, with its deviation brought back to the conditional's (`guidance.rescaled`)."""
+    """`of`, with its deviation brought back to the conditional's (`functions.rescaled`)."""
 
     share: Share = 0.7  # phi: 0 changes nothing, 1 is all the way
     output: Output = "v"  # of the network, which is what is rescaled
@@ -124,7 +124,7 @@ class Rescaled:
 
 @dataclasses.dataclass(frozen=True)
 class Thresholded:
-    """`of`, kept in the range of images by dynamic thresholds (`guidance.thresholded`); for pixels."""
+    """`of`, kept in the range of images by dynamic thresholds (`functions.thresholded`); for pixels."""
 
     percentile: Share = 0.995  # of an image's absolute values
     most: Positive = math.inf  # that a threshold may be; with 1 estimates are clipped

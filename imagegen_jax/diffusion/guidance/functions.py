@@ -4,7 +4,7 @@ The convention: a scale of 1 is the conditional denoiser itself, 0 the unconditi
 in Imagen, EDM2 and `diffusers`; Ho & Salimans's own w is the scale less 1. Two keep the first half of it alone: at 0
 `cfg_zero_star` gives the unconditional velocity times s*, and `projected` the conditional estimate less what of the
 difference is kept. A scale may be a number, an array (so that no other value compiles again), one for each row, or a
-function of sigma [B], such as `interval` makes. As fields of a model they are in `guidances`.
+function of sigma [B], such as `interval` makes. As fields of a model they are in `fields`.
 """
 
 from __future__ import annotations

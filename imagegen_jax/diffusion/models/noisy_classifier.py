@@ -44,10 +44,11 @@ Logits = Callable[[Images, Times], Float[Array, "b k"]]  # (x_t, t) -> logits
 class NoisyClassifier:
     """p(y | x_t), the class of an image at every strength of noise; the network is ADM's for ImageNet at 256x256.
 
-    It draws no images: it guides the samples of a diffusion model (`guided.Guided`), whatever process that was trained
-    in. The network sees EDM's inputs, c_in x and log(sigma) / 4; without `precondition` x_t and t * `time_scale`, which
-    is ADM's own choice, with process Discrete() and times WholeTimes(). Samplers ask for its gradient at all of their
-    levels: let the times reach the highest. Raises ValueError for choices that do not go together.
+    It draws no images: it guides the samples of a diffusion model (`by_network.Guided`), whatever process that was
+    trained in. The network sees EDM's inputs, c_in x and log(sigma) / 4; without `precondition` x_t and t *
+    `time_scale`, which is ADM's own choice, with process Discrete() and times WholeTimes(). Samplers ask for its
+    gradient at all of their levels: let the times reach the highest. Raises ValueError for choices that do not go
+    together.
     """
 
     network: AnyImageClassifier = ADMClassifier()

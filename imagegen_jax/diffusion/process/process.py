@@ -3,7 +3,7 @@
 Whatever the process, x_t / alpha(t) = x_0 + s epsilon, with the noise level s = sigma / alpha. Solvers know images by
 that level alone; `time` and `scale` (alpha as a function of s) lead back to the process that a network was trained in.
 
-Those that preserve variance, discrete schedules among them, are in `preserving`.
+Those that preserve variance are in `variance_preserving`, the schedules of discrete ones in `discrete`.
 
 Everything is a function of NumPy arrays and plain floats, then computed in float64, or of JAX arrays. Rates are
 derivatives in t. sigma starts like sqrt(t) where a process preserves variance, so there its rate at t = 0 is infinite.
