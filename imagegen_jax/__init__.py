@@ -19,8 +19,9 @@ from imagegen_jax.core.experiment import Experiment  # noqa: E402
 from imagegen_jax.core.program import Program  # noqa: E402
 from imagegen_jax.core.run import Run, fit, load, load_network, save_network  # noqa: E402
 from imagegen_jax.core.weights import FromFile, FromRun  # noqa: E402
+from imagegen_jax.recipes.shipped import recipe  # noqa: E402
 
 __all__ = [
     "Experiment", "FromFile", "FromRun", "Program", "Run", "fit", "load", "load_network", "main", "override",
-    "save_network",
+    "recipe", "save_network",
 ]  # fmt: skip

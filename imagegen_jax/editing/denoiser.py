@@ -105,7 +105,7 @@ class RePaint:
             raise ValueError(f"solver.repeats={self.repeats}: must be at least 1, and 1 is DDPM's sampler")
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """Draws images, as every solver does; see `solver`."""
+        """Draws images, as every solver does (`sampling.solver.Solver`)."""
 
         def step(x: Samples, i: Int[Array, ""], row: Float[Array, " 5"]) -> Samples:
             added, sigma, of_x, of_estimate, of_noise = row

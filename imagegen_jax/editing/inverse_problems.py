@@ -1,4 +1,4 @@
-"""Inverse problems: y = A x_0 is known of an image, and a denoiser becomes one that respects it, as in `guidance`.
+"""Inverse problems: y = A x_0 is known of an image, and a denoiser becomes one that respects it, as guidance makes one.
 
 Every solver can then inpaint, enlarge, colourise and deblur with any trained model. Where a gradient goes through the
 network, `for_loops` makes it cheap enough for solvers, which are loops.

@@ -41,7 +41,7 @@ def program(edit: Edit, model: Denoising, **settings: Any) -> Callable[[Nets, Gi
 
 
 def inpainted(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, solver: Solver) -> Image:
-    """Draws anew all that is not "known" [H W 1], by `editing.inpaint`."""
+    """Draws anew all that is not "known" [H W 1], by `denoiser.inpaint`."""
     denoise, space = model.denoiser(nets, given["conditions"]), space_of(model)
     found = editing.inpaint(solver, denoise, model.path.sigmas, space.encode(given["image"]), given["known"], key)
     return jnp.where(given["known"], given["image"], space.decode(found, nets))
@@ -56,7 +56,7 @@ def filled(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, method: 
 
 
 def redrawn(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, strength: float) -> Image:
-    """Adds noise to the images and removes it again, by `editing.sdedit`."""
+    """Adds noise to the images and removes it again, by `denoiser.sdedit`."""
     denoise, space = model.denoiser(nets, given["conditions"]), space_of(model)
     x_0 = space.encode(given["image"])
     return space.decode(editing.sdedit(model.path.solver, denoise, model.path.sigmas, x_0, strength, key), nets)
@@ -115,7 +115,7 @@ def _encoded(space: Space, y: Image, deviation: Any) -> tuple[Image, Any]:
 
 
 def inverted(model: Denoising, nets: Nets, given: Given, key: PRNGKey) -> Image:
-    """Finds the noise that leads to the images, in the space that is denoised, by `editing.invert`; uses no key."""
+    """Finds the noise that leads to the images, in the space that is denoised, by `denoiser.invert`; uses no key."""
     x_0 = space_of(model).encode(given["image"])
     return editing.invert(model.denoiser(nets, given["conditions"]), model.path.sigmas, x_0)
 
@@ -131,7 +131,7 @@ def morphed(model: Denoising, nets: Nets, given: Given, key: PRNGKey) -> Image:
 
 
 def bridged(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, strength: float) -> Image:
-    """Takes images from the conditions "source" to the "conditions", by `editing.bridge`; uses no key."""
+    """Takes images from the conditions "source" to the "conditions", by `denoiser.bridge`; uses no key."""
     source, target = (model.denoiser(nets, given[name]) for name in ("source", "conditions"))
     space = space_of(model)
     found = editing.bridge(source, target, model.path.sigmas, space.encode(given["image"]), strength)

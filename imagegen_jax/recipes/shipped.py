@@ -7,6 +7,7 @@ file of several sizes has a table `SIZES` by the recipes' names, and their exper
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 HERE = pathlib.Path(__file__).resolve().parent.parent  # the package
 FOLDER = next(
@@ -76,6 +77,18 @@ def module_of(name: str) -> ModuleType:
         sys.modules[PACKAGE] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[PACKAGE])
     return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+def recipe(name: str) -> Any:
+    """Returns the `Experiment` of a recipe that `imagegen list` names: `recipe("ddpm_digits")`.
+
+    It is the same from a checkout and from an installed package. Raises ValueError where there is none of that name.
+    """
+    if name not in recipes():
+        near = difflib.get_close_matches(name, recipes(), n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no recipe {name!r}, `imagegen list` shows them all{hint}")
+    return module_of(name).experiment
 
 
 def listing(words: Sequence[str] = ()) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 
 import pytest
 
+import imagegen_jax as ig
 from imagegen_jax.cli.common.targets import experiment_of, import_target
 from imagegen_jax.recipes import shipped
 from imagegen_jax.recipes.shipped import module_of, recipes
@@ -54,6 +56,16 @@ def test_listing_imports_neither_jax_nor_a_recipe():
     )
     out = subprocess.check_output([sys.executable, "-I", "-c", code, shipped.__file__], text=True)
     assert out.split() == [str(len(recipes())), "set()"]
+
+
+@pytest.mark.parametrize("name", ["vae_mnist", "dit_b4_imagenet256"])
+def test_a_recipe_is_a_value_by_its_name(name):
+    assert ig.recipe(name) == importlib.import_module(f"experiments.{name}").experiment
+
+
+def test_a_recipe_that_is_none_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match="no recipe 'vae_mnits', `imagegen list` shows them all: did you mean 'vae_mn"):
+        ig.recipe("vae_mnits")
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -1,4 +1,4 @@
-"""Makes diffusers_samplers.npz and diffusers_unet.npz: what `diffusers` computes, for tests/test_diffusion_*.py.
+"""Makes diffusers_samplers.npz and diffusers_unet.npz: what `diffusers` computes, for tests/diffusion/.
 
     python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 diffusers==0.42.1
     .venv-torch/bin/python tests/reference/make_diffusers.py

@@ -1,4 +1,4 @@
-"""Makes diffusion_networks.npz: what tiny networks of ADM, EDM, VDM and EDM2 compute, for test_diffusion_networks.py.
+"""Makes diffusion_networks.npz: what tiny networks of ADM, EDM, VDM and EDM2 compute, for test_networks.py.
 
     python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 numpy
     .venv-torch/bin/python tests/reference/make_diffusion_networks.py

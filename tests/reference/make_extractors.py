@@ -1,4 +1,4 @@
-"""Reference values from pytorch-fid, lpips, Pillow and torch for `test_metrics_extractors.py`.
+"""Reference values from pytorch-fid, lpips, Pillow and torch for `test_extractors.py`.
 
     python3.11 -m venv .venv-extractors
     .venv-extractors/bin/pip install torch==2.13.0 numpy pillow scipy tqdm

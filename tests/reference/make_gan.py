@@ -1,4 +1,4 @@
-"""Reference values from torch for `test_gan_wgan.py`: WGAN-GP's residual networks, its losses and their gradients.
+"""Reference values from torch for `test_wgan.py`: WGAN-GP's residual networks, its losses and their gradients.
 
     python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 numpy
     .venv-torch/bin/python tests/reference/make_gan.py

@@ -1,4 +1,4 @@
-"""Reference values for `test_metrics_features.py`, from pytorch-fid, clean-fid, torch-fidelity and prdc.
+"""Reference values for `test_features.py`, from pytorch-fid, clean-fid, torch-fidelity and prdc.
 
     python3.11 -m venv .venv-metrics
     .venv-metrics/bin/pip install torch==2.13.0 numpy scipy scikit-learn tqdm requests pillow

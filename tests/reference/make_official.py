@@ -1,4 +1,4 @@
-"""Makes official_*.npz: what the authors' own classes compute at random weights, for tests/test_official_*.py.
+"""Makes official_*.npz: what the authors' own classes compute at random weights, for tests/official/.
 
     python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 numpy scipy requests "setuptools<81"
     .venv-torch/bin/pip install --no-deps timm==0.9.16

@@ -1,4 +1,4 @@
-"""Reference values from scikit-image and pytorch-msssim for `test_metrics_images.py`: PSNR, SSIM and MS-SSIM.
+"""Reference values from scikit-image and pytorch-msssim for `test_images.py`: PSNR, SSIM and MS-SSIM.
 
     python3.11 -m venv .venv-similarity
     .venv-similarity/bin/pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu

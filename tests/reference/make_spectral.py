@@ -1,4 +1,4 @@
-"""Reference values from torch for `test_nn_spectral.py`: spectrally normalised layers through three training steps.
+"""Reference values from torch for `test_spectral.py`: spectrally normalised layers through three training steps.
 
     python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 numpy
     .venv-torch/bin/python tests/reference/make_spectral.py

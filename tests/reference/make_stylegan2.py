@@ -1,4 +1,4 @@
-"""Reference values from torch for `test_gan_stylegan2.py`: small networks at random weights, in float64.
+"""Reference values from torch for `test_stylegan2.py`: small networks at random weights, in float64.
 
     .venv-torch/bin/python tests/reference/make_stylegan2.py     (the environment of make_torch.py)
 

@@ -1,4 +1,4 @@
-"""Reference values from torch for `test_gan_*.py` and `test_vae_*.py`: small networks at random weights.
+"""Reference values from torch for tests of GANs and VAEs: small networks at random weights.
 
     python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 numpy
     .venv-torch/bin/python tests/reference/make_torch.py

@@ -1,4 +1,4 @@
-"""Reference values from torch for `test_gan_pix2pix.py` and `test_gan_cyclegan.py`: small networks at random weights.
+"""Reference values from torch for `test_pix2pix.py` and `test_cyclegan.py`: small networks at random weights.
 
     .venv-torch/bin/python tests/reference/make_translation.py        (see make_torch.py)
 
