@@ -185,11 +185,14 @@ MODULES: dict[str, str] = {
 NAMES: dict[str, str] = {
     "imagegen_jax.core.loop:Run": "imagegen_jax.core.loop:LiveRun",
     "imagegen_jax.core.optim:Cosine": "imagegen_jax.core.optim:CosineDecay",
+    "imagegen_jax.core.override:parse_overrides": "imagegen_jax.core.config.command_line:parse_overrides",
     "imagegen_jax.data.image:images_to_float": "imagegen_jax.core.arrays.image:images_to_float",
     "imagegen_jax.data.image:is_image": "imagegen_jax.core.arrays.image:is_image",
     "imagegen_jax.data.image:to_float": "imagegen_jax.core.arrays.image:to_float",
     "imagegen_jax.data.image:to_uint8": "imagegen_jax.core.arrays.image:to_uint8",
     "imagegen_jax.diffusion.guidances:Interval": "imagegen_jax.diffusion.guidance.fields:GuidanceInterval",
+    "imagegen_jax.diffusion.heun:Interval": "imagegen_jax.diffusion.sampling.heun:RestartInterval",
+    "imagegen_jax.diffusion.sampling.heun:Interval": "imagegen_jax.diffusion.sampling.heun:RestartInterval",
     "imagegen_jax.diffusion.solvers:ConsistencyMultistep": "imagegen_jax.diffusion.sampling.ancestral:ConsistencyMultistep",  # noqa: E501
     "imagegen_jax.diffusion.solvers:DDPMAncestral": "imagegen_jax.diffusion.sampling.ancestral:DDPMAncestral",
     "imagegen_jax.diffusion.solvers:DEIS": "imagegen_jax.diffusion.sampling.multistep:DEIS",

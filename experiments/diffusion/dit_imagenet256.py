@@ -7,8 +7,8 @@ The data are those of Stable Diffusion's autoencoder (sd-vae-ft-ema) for the ima
 each, in the files that `data.Latents` describes. The authors' recipe (section 4): improved DDPM over 1,000 steps of the
 linear schedule, batch 256, AdamW with rate 1e-4 and no decay, no warm-up, a tenth of the labels left out, averages of
 decay 0.9999, 7 million steps; samples of 250 steps, guided by 1.5, which the authors do to three of four channels.
-DiT-B/4 is one of the small networks of the paper's comparison (Table 4), by which a change can be judged in 400,000
-steps.
+DiT-B/4 is one of the small networks of the paper's comparison (Table 4), which shows in 400,000 steps what a change is
+worth.
 
 Samples are latents like the data, float32, for that autoencoder to decode:
 

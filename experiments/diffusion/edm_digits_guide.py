@@ -1,4 +1,4 @@
-"""A weaker twin of `edm_digits`, to lead its samples away from (Karras et al. 2024, arXiv 2406.02507): autoguidance.
+"""A weaker twin of `edm_digits`, to guide it (Karras et al. 2024, arXiv 2406.02507): autoguidance.
 
     python -m experiments.edm_digits_guide --workdir runs/edm_digits_guide
     python -m experiments.edm_digits --workdir runs/edm_digits

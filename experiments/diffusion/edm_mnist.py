@@ -4,7 +4,7 @@
     python -m experiments.edm_mnist --workdir runs/edm_mnist
     imagegen sample runs/edm_mnist --n 20 --labels 3,7 --model.levels.steps 8
 
-The network is that of `ddpm_mnist`, told the class. Cost: 25 minutes on one CPU core, other work on the second.
+The network is that of `ddpm_mnist`, given the class. Cost: 25 minutes on one CPU core, other work on the second.
 Expected: 5,000 samples without guidance against the training images have FD-classifier 0.58, coverage 0.81 and 91.5 %
 of the class asked for (`benchmarks/leaderboard_mnist.py`); the flow gives the test images 1.64 bits per dimension
 (`benchmarks/flow_nll.py`). There is no published score for this size.

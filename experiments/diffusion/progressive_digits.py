@@ -4,8 +4,8 @@
     python -m experiments.progressive_digits --workdir runs/progressive_digits
     imagegen sample runs/progressive_digits --n 20 --labels 3,7
 
-The first command trains the teacher, the second halves its 64 steps six times, down to one; another place of the
-teacher is `--pretrained.network FOLDER`. Grids of samples on the way have as many steps as the student of that time.
+The first command trains the teacher, the second halves its 64 steps six times, down to one; `--pretrained.network
+FOLDER` names a teacher elsewhere. Grids of samples on the way have as many steps as the student at that time.
 Needs no download.
 
 Cost: 0.22 s a step on 2 CPU cores, so 6 minutes. Expected: of a teacher with 2,500 steps, one evaluation for each of

@@ -5,8 +5,8 @@
     imagegen sample runs/cgan_mnist --n 100
 
 Cost: 16 minutes of CPU time, 10 on 2 quiet cores, for its 3,000 steps (6.4 epochs), evaluations included. Expected:
-FD-classifier 0.28, precision 0.95, recall 0.92 and coverage 0.94 with 2,000 samples, and the classifier that they are
-compared by finds 98.0 % of 5,000 in the class asked for. There is no published score for this size. The first run
+FD-classifier 0.28, precision 0.95, recall 0.92 and coverage 0.94 with 2,000 samples, and the classifier behind these
+scores finds 98.0 % of 5,000 in the class asked for. There is no published score for this size. The first run
 trains that classifier, once.
 """
 

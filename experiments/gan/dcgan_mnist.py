@@ -4,7 +4,7 @@
 
 Cost: 0.14 s a step on 2 CPU cores, 10 minutes for its 4,000 steps (9 epochs). Generator 369,600 and
 discriminator 166,784 parameters. Expected: legible digits; there is no published score for this size. The first run
-trains the classifier that its samples are compared by, once.
+trains the classifier behind its scores, once.
 """
 
 from imagegen_jax import Experiment, main

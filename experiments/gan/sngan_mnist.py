@@ -10,7 +10,7 @@ auxiliary classifier in place of the projection is one option away: --model.disc
 
 Cost: 0.46 s of CPU time a step, so 10 minutes on 2 quiet CPU cores for its 2,500 steps (2.7 epochs). Generator 252,993
 and discriminator 114,433 parameters. Expected: clean digits of the classes asked for: FD-classifier 0.69 with 2,000
-samples, precision 0.97 and recall 0.79, and the classifier that the samples are compared by agrees with 1,000 of 1,000
+samples, precision 0.97 and recall 0.79, and the classifier behind these scores agrees with 1,000 of 1,000
 labels. There is no published score for this size. The first run trains that classifier, once.
 """
 

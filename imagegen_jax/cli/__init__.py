@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command that `arguments` name, those of the process where None."""
+    """Runs the command that `arguments` name; None: the arguments of the process."""
     from imagegen_jax.cli import commands  # what commands import is not needed to import the package
 
     commands.main(arguments)

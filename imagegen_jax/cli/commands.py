@@ -18,7 +18,7 @@ COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The console script."""
+    """Runs the console script `imagegen`; None: with the arguments of the process."""
     options, more = main_parser().parse_known_args(arguments)
     command: Command = options.command
     if more and not command.takes_more:

@@ -27,7 +27,7 @@ images, once for all runs, and keep them in the cache. Settings that a source do
 
 @dataclasses.dataclass(frozen=True)
 class DataRequest:
-    """The source that is looked at or prepared, and how its images are read; None is the source's default."""
+    """The source to look at or to prepare, and how its images are read; None is the source's default."""
 
     action: Literal["info", "prepare"]
     source: str

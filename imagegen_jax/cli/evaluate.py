@@ -49,10 +49,10 @@ from imagegen_jax.pages.report import write_report
 
 
 def run(request: EvaluateRequest) -> dict[str, list[Card]]:
-    """Evaluates what a request names; prints, and then stores with a run what was measured of it.
+    """Evaluates what a request names; prints the scores, and stores those of a run with it.
 
-    Returns the cards by the word that they are of. Raises ValueError, before any image is read, for what cannot be
-    measured or written and for options that would change nothing, and SystemExit where a metric of several failed.
+    Returns the cards by the word that named the images. Raises ValueError, before any image is read, for what cannot be
+    measured or written and for options that would change nothing, and SystemExit where one of several metrics failed.
     """
     modules = import_modules(request.modules)
     if request.names != [ALL]:
@@ -78,8 +78,8 @@ def _measured(
     targets: Sequence[Target],
     modules: Sequence[str],
 ) -> dict[str, list[Card]]:
-    """The cards of each pair, printed and kept; one pair that fails among several costs the others nothing."""
-    # Before anything is drawn, of all runs: weights that are missing are said.
+    """Measures each pair, prints and keeps its cards, and returns all; a pair that fails does not stop the others."""
+    # For all pairs before anything is drawn, so that an extractor without weights is an error now.
     extractors = [_extractor_before(names_of(request.names), pair, request) for pair in pairs]
     say_what_is_not_kept(targets)
     results: dict[str, list[Card]] = {}
@@ -107,7 +107,7 @@ def _finish(
     table: str | pathlib.Path | None,
     modules: Sequence[str],
 ) -> None:
-    """Writes the leaderboard, and ends with an error where something failed, which costs nothing else."""
+    """Writes the leaderboard, and then ends with an error where something failed."""
     if table and results:
         _write_leaderboard(results, table, modules)
     if unkept:
@@ -121,7 +121,7 @@ def _print(cards: Sequence[Card], as_json: bool) -> None:
 
 
 def _keep(cards: Sequence[Card], images: ImageSet) -> list[str]:
-    """Adds cards of a run to its folder, and a report of it; returns what went wrong, in words."""
+    """Adds cards of a run to its folder, and writes its report; returns what went wrong, in words."""
     if not isinstance(images, SampleSet):
         return []
     workdir = images.run.workdir
@@ -157,7 +157,7 @@ def _write_statistics(request: EvaluateRequest, target: Target, drawing: Drawing
 
 
 def _pairs(request: EvaluateRequest, targets: Sequence[Target], modules: Sequence[str]) -> list[Pair]:
-    """What is compared with what: two arguments, or runs each with the data that it was trained on."""
+    """Returns what to compare with what: two arguments, or each run with the data that it was trained on."""
     if request.statistics:
         if len(targets) > 1:
             raise ValueError(f"--statistics: {len(targets)} arguments: give the one whose statistics are to be written")
@@ -173,7 +173,7 @@ def _pairs(request: EvaluateRequest, targets: Sequence[Target], modules: Sequenc
         if target.run is None:
             raise ValueError(f"{target.word} is no run folder: {_remedy(request)}")
         if request.leaderboard:
-            seed_and_identity(target.run, modules)  # what the table is grouped by: read before anything is measured
+            seed_and_identity(target.run, modules)  # the table is grouped by these: an error now, before any measuring
         data = folder.load_experiment(target.run, modules).data
         _warn_of_other_data(target.run, data)
         pairs.append((target, Target(str(data), source=data)))
@@ -182,7 +182,7 @@ def _pairs(request: EvaluateRequest, targets: Sequence[Target], modules: Sequenc
 
 def _warn_of_other_data(run: pathlib.Path, data: Source) -> None:
     changed: folder.Changes = {}
-    with contextlib.suppress(ValueError, OSError):  # which is said where they are opened to be compared
+    with contextlib.suppress(ValueError, OSError):  # raised again where the data are opened to be compared
         changed = folder.data_changes(run, data.open())
     if changed:
         print(
@@ -195,9 +195,9 @@ def _remedy(request: EvaluateRequest) -> str:
 
 
 def _extractor_before(names: Sequence[str], pair: Pair, request: EvaluateRequest) -> Extractor | None:
-    """The extractor, before any image is read or drawn; None for a classifier, which is trained when all else is known.
+    """Opens the extractor before any image is read or drawn; None for a classifier, which is trained last.
 
-    Features beside spatial ones are kept apart from those without, so these are taken only where they are wanted.
+    The cache keeps features with spatial ones apart from those without, so spatial ones are taken only where wanted.
     """
     if all(METRICS[name].of_pixels for name in names):
         return Pixels()  # which is not asked for any features
@@ -215,7 +215,7 @@ def _cards(
     request: EvaluateRequest,
     drawing: Drawing,
 ) -> tuple[ImageSet, list[Card]]:
-    """The images that were measured, and their cards."""
+    """Measures one pair; returns its images and their cards."""
     metrics: Sequence[str] = request.names
     fixed = request.channels is not None
     sides = [open_target(target, extractor, drawing) for target in pair if not target.saved]
@@ -241,7 +241,7 @@ def _cards(
 
 
 def _plan(images: ImageSet, reference: ImageSet | Moments, extractor: Extractor, metrics: Sequence[str]) -> str:
-    """What is going to be done, in words."""
+    """Says what is going to be measured."""
     how = "drawn from" if isinstance(images, SampleSet) else "of"
     against = "saved statistics" if isinstance(reference, Moments) else f"{len(reference):,} of {reference.name}"
     return f"{', '.join(metrics)} by {extractor.name}: {len(images):,} images {how} {images.name} against {against}"

@@ -1,4 +1,4 @@
-"""What `imagegen evaluate` is asked for, its options, and what is checked of them before any image is read."""
+"""The request of `imagegen evaluate`, its options, and the checks of them before any image is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from imagegen_jax.metrics.named import SAMPLES, Drawing, Target
 
 ALL = "all"
 DEFAULT = "fid,kid,prdc"
-Pair = tuple[Target, Target]  # what is measured, and what against
+Pair = tuple[Target, Target]  # what is measured, and what it is compared with
 
 EXAMPLES = """examples:
   imagegen evaluate runs/demo --metrics fid,kid,is,prdc --samples 10000
@@ -42,7 +42,7 @@ metrics:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateRequest:
-    """What is measured, what against, by which metrics, and where the scores go."""
+    """What is measured, what it is compared with, by which metrics, and where the scores go."""
 
     targets: tuple[str, ...]  # runs, places and names of images, saved statistics; see `EXAMPLES`
     _: dataclasses.KW_ONLY
@@ -103,12 +103,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def names_of(metrics: Sequence[str]) -> list[str]:
-    """Returns the names of metrics: of all where that is asked for."""
+    """Returns the names of metrics, with those of all in place of "all"."""
     return list(METRICS) if metrics == [ALL] else list(metrics)
 
 
 def labelled(pair: Pair) -> Source | None:
-    """Returns the data that a classifier is trained on."""
+    """Returns the data that a classifier for a pair would be trained on."""
     first, second = pair
     return first.source if second.saved else second.source
 
@@ -127,7 +127,7 @@ def check_outputs(request: EvaluateRequest) -> None:
 
 
 def say_what_is_not_kept(targets: Sequence[Target]) -> None:
-    """Tells of runs whose folder cannot be written, such as on a read-only mount: their scores are printed alone."""
+    """Says which runs' folders cannot be written, such as on a read-only mount: their scores are only printed."""
     for target in targets:
         if target.run is not None:
             try:
@@ -149,7 +149,7 @@ def check_options(request: EvaluateRequest, targets: Sequence[Target], pairs: Se
 def _idle(
     request: EvaluateRequest, targets: Sequence[Target], pairs: Sequence[Pair], names: Sequence[str]
 ) -> dict[str, str]:
-    """Option -> why it would change nothing."""
+    """Returns the options that would change nothing, with the reason for each."""
     found: dict[str, str] = {}
     word = request.extractor or "auto"
     kinds = {kind_of(word, labelled(pair)) for pair in pairs} or {kind_of(word, targets[0].source)}

@@ -30,10 +30,10 @@ The run has no optimizer. To train on from its weights, name it in an experiment
 
 @dataclasses.dataclass(frozen=True)
 class ImportRequest:
-    """What is imported, and the run folder to make of it."""
+    """What to import, and the run folder to make of it."""
 
     library: Literal["diffusers"]
-    folder: str | pathlib.Path  # that the model was saved to
+    folder: str | pathlib.Path  # to which the model was saved
     out: str | pathlib.Path  # the run folder to make
     data: str | None = None  # what it was trained on
 

@@ -1,4 +1,4 @@
-"""`imagegen info`: parameter counts and memory of an experiment or a run, without memory of its own."""
+"""`imagegen info`: parameter counts and memory of an experiment or a run, without taking that memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imagegen_jax.cli.common.unused import without_each
 from imagegen_jax.core import program
 from imagegen_jax.core import run_folder as folder
 from imagegen_jax.core.arrays.shard import MeshShape
-from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.experiment import Experiment, Rows, model_row_shapes
 from imagegen_jax.core.reporting import summary
 from imagegen_jax.core.state import State
@@ -29,12 +29,12 @@ EXAMPLES = """examples:
 
 @dataclasses.dataclass(frozen=True)
 class InfoRequest:
-    """The experiment or the run that is shown, and how."""
+    """The experiment or the run to show, and how."""
 
     target: str  # a module, the path of a .py file, or a run folder
     json: bool = False
     arrays: bool = False  # every array
-    modules: tuple[str, ...] = ()  # that the run's own classes come from
+    modules: tuple[str, ...] = ()  # where the run's own classes come from
     overrides: tuple[str, ...] = ()  # options of the experiment, as words
 
 
@@ -93,7 +93,7 @@ def _state(experiment: Experiment, rows: Rows) -> State:
 
 
 def _shown(experiment: Experiment) -> tuple[Any, ...]:
-    """All that an option may change of what is shown."""
+    """Returns everything in what is shown that an option may change."""
     state = _state(experiment, model_row_shapes(experiment))
     return experiment.name, summary.parameter_summary(state), summary.memory_of(state), sorted(experiment.optim)
 

@@ -18,7 +18,7 @@ Times and scores are what the file of a recipe says of it, which also says for w
 
 @dataclasses.dataclass(frozen=True)
 class ListRequest:
-    """Which recipes are listed."""
+    """Which recipes to list."""
 
     words: tuple[str, ...] = ()  # those with one of them in their name, family or data; () all
 

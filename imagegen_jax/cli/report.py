@@ -17,7 +17,7 @@ EXAMPLES = """examples:
 
 @dataclasses.dataclass(frozen=True)
 class ReportRequest:
-    """The run whose report is written, and where to."""
+    """The run whose report to write, and where to."""
 
     run: str | pathlib.Path
     out: pathlib.Path | None = None  # None: report.html in the run's folder

@@ -72,7 +72,7 @@ A folder and an .npz are written as the images are drawn; where that is interrup
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampleRequest(RunRequest):
-    """Which images are drawn from a run, and where they are written."""
+    """Which images to draw from a run, and where to write them."""
 
     n: int | None = None  # None: 64, or one for each of `source`
     out: str | pathlib.Path = "grid.png"  # a picture, a folder/, an .npz or an .npy
@@ -87,8 +87,8 @@ class SampleRequest(RunRequest):
 def run(request: SampleRequest) -> pathlib.Path:
     """Draws what a request asks for, writes it, says so and returns the place.
 
-    Raises ValueError, before anything is drawn, for a place that cannot be written, and for what the run's model cannot
-    draw or would not read.
+    Raises ValueError, before anything is drawn, for a place that cannot be written, for what the run's model cannot
+    draw, and for what it would not read.
     """
     place, kind = check_output(request.out, (*PICTURES, *ARRAYS, FOLDER)), kind_of(request.out)
     if kind == FOLDER:
@@ -122,7 +122,7 @@ def run(request: SampleRequest) -> pathlib.Path:
 def _conditions(
     request: SampleRequest, opened: Opened, n: int, labels: np.ndarray | None, sources: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """What images are drawn from beside labels. Raises ValueError for options of the model that change nothing."""
+    """Returns the conditions beside labels. Raises ValueError for options of the model that change nothing."""
     model, run = opened.model, opened.run
     scalars = scalars_of(model, truncation=request.truncation, guidance=request.guidance)
     given = dict(draw.filled_from_data(scalars | sources, model, run.experiment.data.open, n, request.seed or 0))
@@ -132,7 +132,7 @@ def _conditions(
 
 
 def _call(request: SampleRequest, run: Run, n: int, conditions: draw.Conditions) -> dict[str, Any]:
-    """All that the images follow from: an interrupted call with the same goes on."""
+    """Returns all that the images follow from: a call with the same goes on where an interrupted one stopped."""
     return {
         "run": str(run.workdir.resolve()),
         "step": run.step,
@@ -151,7 +151,7 @@ def _call(request: SampleRequest, run: Run, n: int, conditions: draw.Conditions)
 
 
 def _sources(request: SampleRequest, model: Model) -> dict[str, np.ndarray]:
-    """What --source names, by the name that the model has for it; {} without the option."""
+    """Reads the images of --source, by the name that the model has for them; {} without the option."""
     if not request.source:
         return {}
     name = translated(model)
@@ -164,12 +164,12 @@ def _sources(request: SampleRequest, model: Model) -> dict[str, np.ndarray]:
 
 
 def wanted_classes(labels: str | None, run: Run, n: int) -> list[int]:
-    """Returns the classes of `n` images, those that `labels` names or all; [] without classes."""
+    """Returns the classes that `n` images are to show: those that `labels` names, or all; [] without classes."""
     return classes_of(labels, run, n) or list(range(run.experiment.num_classes))
 
 
 def labels_of(labels: str | None, run: Run, n: int) -> np.ndarray | None:
-    """Returns the class of each of `n` images, those of `wanted_classes` each as often and in order, or None."""
+    """Returns the class of each of `n` images: those of `wanted_classes` in order, equally often; None without."""
     wanted = wanted_classes(labels, run, n)
     return np.sort(np.resize(np.asarray(wanted, np.int32), n), kind="stable") if wanted else None
 
@@ -182,7 +182,7 @@ def translated(model: Model) -> str:
 def write_samples(
     path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, sources: np.ndarray | None = None
 ) -> None:
-    """Writes uint8 images [n h w c] as a grid, each beside its source where these reach its height when magnified."""
+    """Writes uint8 images [n h w c] as a grid, each beside its source where that can be magnified to its height."""
     if sources is not None and images.shape[1] % sources.shape[1] == 0:
         images = beside(repeated(sources, images.shape[1]), images)
     columns = _columns(len(images), 0 if labels is None else len(np.unique(labels)))
@@ -190,7 +190,7 @@ def write_samples(
 
 
 def _columns(n: int, classes: int) -> int:
-    """A class a row where there are classes, else a square."""
+    """Returns the columns of a grid: a class a row where there are classes, else a square."""
     rows = min(classes, n)
     return min(COLUMNS, max(1, round(n / rows if rows else n**0.5)))
 

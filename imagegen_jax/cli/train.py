@@ -18,7 +18,8 @@ from imagegen_jax.cli.common.command import Command, from_options
 from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options
 from imagegen_jax.cli.common.errors import readable_errors
 from imagegen_jax.cli.common.targets import experiment_of, import_modules, import_target
-from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.run import Run
 from imagegen_jax.core.run_folder import load_experiment
@@ -41,7 +42,7 @@ learns them. --recipe is one of {families}."""
 
 @dataclasses.dataclass(frozen=True)
 class TrainRequest:
-    """What is trained, on which data, and where."""
+    """What to train, on which data, and where."""
 
     target: str | None = None  # a recipe, a module, a .py file, a run to go on with; with `recipe` the place of images
     _: dataclasses.KW_ONLY
@@ -61,7 +62,7 @@ class TrainRequest:
 
     @property
     def wants_help(self) -> bool:
-        """Tells whether nothing is named that could be trained."""
+        """Tells whether help is asked for, or nothing is named to be trained."""
         return self.target in (None, "-h", "--help")
 
     @property
@@ -112,7 +113,7 @@ def main(
 
 
 def _resumed(folder: pathlib.Path, modules: Sequence[str], request: TrainRequest, prog: str) -> Run:
-    """The run in a folder, gone on with to its end, as a request changes it."""
+    """Goes on with the run in a folder to its end, changed as a request asks."""
     if request.smoke:
         raise ValueError(f"--smoke: {folder} is a run, which goes on as what it is: leave it out")
     experiment = load_experiment(folder, modules)
@@ -134,7 +135,7 @@ def _check_no_images(target: str) -> None:
 
 
 def _trained(experiment: Experiment, smoke: Mapping[str, Any], request: TrainRequest, prog: str) -> Run:
-    """The run of an experiment, changed as a request asks: made tiny, then put on other data, then by options."""
+    """Trains an experiment after the changes that a request asks for: made tiny, on other data, then by options."""
     if request.distributed:
         initialize_distributed()
     if request.smoke:
@@ -147,14 +148,14 @@ def _trained(experiment: Experiment, smoke: Mapping[str, Any], request: TrainReq
 
 
 def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bool) -> Run:
-    """Trains, and leaves a report; a run that was stopped leaves one too, a start that was refused does not."""
+    """Trains and writes a report, also of a run that was stopped, but not where the start was refused."""
     from imagegen_jax.core.run import fit
     from imagegen_jax.pages.report import write_report
 
     def report() -> None:
         try:
             print(f"report: {write_report(workdir)}", file=sys.stderr)
-        except OSError as error:  # what ended the training is the message, such as a full disk
+        except OSError as error:  # the error that ended the training, such as a full disk, is to be seen
             print(f"no report: {error}", file=sys.stderr)
 
     print(f"run folder: {workdir}", file=sys.stderr)
@@ -164,8 +165,8 @@ def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bo
 def initialize_distributed() -> None:
     """Joins the other processes of the run, before any device is used.
 
-    What a torchrun-like launcher sets (MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE) is read here; TPU pods, Slurm,
-    MPI and Kubernetes are recognised by jax itself.
+    Reads the variables of launchers like torchrun (MASTER_ADDR, MASTER_PORT, RANK, WORLD_SIZE); jax itself recognises
+    TPU pods, Slurm, MPI and Kubernetes.
     """
     names = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
     if all(name in os.environ for name in names):
@@ -179,7 +180,7 @@ def initialize_distributed() -> None:
 
 
 def _recipe_for_images(request: TrainRequest) -> tuple[Experiment, Mapping[str, Any]]:
-    """The recipe of a family for the size asked for, named after it and the images, and its smoke."""
+    """Returns the recipe of a family for the size asked for, named after both, and its smoke."""
     from imagegen_jax.recipes.families import SIZE, recipe_of
     from imagegen_jax.recipes.own_data import own_size
 
@@ -192,7 +193,7 @@ def _recipe_for_images(request: TrainRequest) -> tuple[Experiment, Mapping[str, 
 
 
 def _on_other_data(experiment: Experiment, request: TrainRequest) -> Experiment:
-    """The experiment on the data that a request names, if it names any."""
+    """Returns the experiment on the data that a request names, or as it is where it names none."""
     place = request.target if request.recipe is not None else request.data
     if place is None:
         if request.settings:

@@ -1,4 +1,4 @@
-"""What a model can do beside being trained and drawn from: how editing, guidance and commands know families.
+"""What a model can do beside being trained and drawn from: editing, guidance and commands ask for these protocols.
 
 None of these is inherited from: a class that has the members takes part, as with those of `core.model`.
 """
@@ -19,18 +19,18 @@ Denoise = Callable[[Float[Array, "b ..."], Float[Array, " b"]], Float[Array, "b 
 
 @runtime_checkable
 class FromLatents(Protocol):
-    """A model that makes each image of a latent, by which images can be edited."""
+    """A model that makes each image from a latent, by which images can be edited."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]: ...
 
     @property
     def latent_dim(self) -> int:
-        """How many values a latent has."""
+        """The number of values in a latent."""
         ...
 
     def generate(self, nets: Nets, z: Latents, conditions: Batch) -> Image:
-        """Images in [-1, 1], which follow from the latents and `conditions`, with a row a latent, alone."""
+        """Makes images in [-1, 1] from latents and `conditions`, which have a row a latent, and nothing else."""
         ...
 
 
@@ -45,11 +45,11 @@ class DrawsLatents(Protocol):
 
 @runtime_checkable
 class StyleBased(FromLatents, Protocol):
-    """A model that makes styles of latents, one for each layer, and images of styles."""
+    """A model that turns latents into styles, one for each layer, and styles into images."""
 
     @property
     def layers(self) -> int:
-        """How many styles an image has."""
+        """The number of styles of an image."""
         ...
 
     def styles(
@@ -59,11 +59,11 @@ class StyleBased(FromLatents, Protocol):
         label: Int[Array, " n"] | None = None,
         truncation: float | Float[Array, " n"] = 1.0,
     ) -> Styles:
-        """The styles of latents."""
+        """Turns latents into styles."""
         ...
 
     def synthesise(self, nets: Nets, w: Styles, keys: PRNGKeys | None = None) -> Float[Array, "n h w k"]:
-        """Images of styles, not clipped; without keys, with the constant noise."""
+        """Makes images from styles, not clipped; without keys, with the constant noise."""
         ...
 
 
@@ -71,7 +71,7 @@ class StyleBased(FromLatents, Protocol):
 class Denoising(Protocol):
     """A model that draws by a denoiser, so that its images can be guided, edited and restored.
 
-    Path and denoiser are of what its space makes of data (`core.arrays.space`): of pixels these themselves.
+    Path and denoiser work on what the model's space makes of data (`core.arrays.space`): pixels stay as they are.
     """
 
     @property
@@ -79,11 +79,11 @@ class Denoising(Protocol):
 
     @property
     def path(self) -> Any:
-        """A `diffusion.sampling.solver.Path`: the solver that draws, and the levels that it goes along."""
+        """The solver that draws and the levels that it goes along, a `diffusion.sampling.solver.Path`."""
         ...
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers see of the network."""
+        """Returns the function that solvers call, made of the network and the conditions."""
         ...
 
 
@@ -92,7 +92,7 @@ class GuidedModel(Generative, Protocol):
     """A model that draws as another does, guided by a second one; `conditions["guidance"]` says how strongly."""
 
     def joined(self, nets: Nets, of_guide: Nets) -> Mapping[str, Variables]:
-        """The networks of the model and of its guide as those of this."""
+        """Joins the networks of the model and of its guide to the networks of this model."""
         ...
 
 
@@ -101,7 +101,7 @@ class Guidable(Protocol):
     """A model whose samples another can guide, such as a classifier of noisy images or a weaker model of its kind."""
 
     def guided_by(self, guide: Model) -> GuidedModel:
-        """This model, guided by another. Raises ValueError where the two do not go together."""
+        """Returns this model, guided by another. Raises ValueError where the two do not go together."""
         ...
 
 
@@ -111,14 +111,14 @@ class SetsGuidance(Protocol):
 
     @property
     def guidance_settings(self) -> Mapping[str, Any]:
-        """Those fields, by name."""
+        """The values of these fields, by name."""
         ...
 
 
 @runtime_checkable
 class ForImages(Protocol):
-    """A model that can be made anew for other images: where more follows from their shape than `image_shape`."""
+    """A model that can be made anew for other images: for one in which more than `image_shape` follows from these."""
 
     def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Model:
-        """This model for images of that shape, of so many classes (0: none). Raises ValueError where that cannot be."""
+        """Returns this model for images of a shape and so many classes (0: none). Raises ValueError where it cannot."""
         ...

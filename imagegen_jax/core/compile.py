@@ -26,7 +26,7 @@ _steps: dict[Hashable, Future[Any]] = {}  # compiled steps of this process
 # The first program is needed first: two at a time only where they do not take each other's cores.
 _compiler = ThreadPoolExecutor(2 if (os.cpu_count() or 1) >= 8 else 1, thread_name_prefix="compile")
 
-During = Callable[[str], AbstractContextManager[None]]  # shows what is done ("tracing", "compiling") while it is
+During = Callable[[str], AbstractContextManager[None]]  # shows what is being done: "tracing" or "compiling"
 
 
 def silently(verb: str) -> AbstractContextManager[None]:
@@ -44,7 +44,7 @@ def use_persistent_cache() -> None:
 
 @functools.cache
 def compiler_options() -> dict[str, str]:
-    """The options that every program here is compiled with: those that this platform gains from and this jax knows."""
+    """Returns the options for compiling every program: those that help on this platform and that this jax knows."""
     if jax.default_backend() != "cpu":
         return {}
     try:
@@ -57,7 +57,7 @@ def compiler_options() -> dict[str, str]:
 
 
 def jit(function: Callable[..., Any], **settings: Any) -> Any:
-    """`jax.jit` with `compiler_options()`."""
+    """Compiles a function by `jax.jit` with `compiler_options()`."""
     return jax.jit(function, compiler_options=compiler_options(), **settings)
 
 
@@ -71,11 +71,11 @@ def compiled_step(
     run: Any,
     during: During = silently,
 ) -> Future[Callable[[Any, Any, Any], Any]]:
-    """The compiled training step of one (stage, due phases): (state, batch, run) -> (state, metrics).
+    """Compiles the training step of one (stage, due phases): (state, batch, run) -> (state, metrics).
 
-    The state, an array tree or its shapes, is donated. Compiled ahead of its call, so that an argument of another
-    shape, dtype or sharding is an error and not a silent recompilation. One compilation serves every run in this
-    process with an equal `spec`. It is traced here, where the caller's jax settings hold, and compiled on another
+    The state, an array tree or its shapes, is donated. The step is compiled ahead of its call, so that an argument of
+    another shape, dtype or sharding is an error and not a silent recompilation. One compilation serves every run in
+    this process with an equal `spec`. It is traced here, where the caller's jax settings hold, and compiled on another
     thread, while the caller goes on.
     """
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((state, batch)))
@@ -112,14 +112,14 @@ def drop_waiting() -> None:
 
 
 def compilations() -> int:
-    """How many training steps this process has compiled and not forgotten."""
+    """Returns how many training steps this process has compiled and not forgotten."""
     return len(_steps)
 
 
 def forget() -> None:
-    """Drops every compiled program of this process and the memory that they hold; they are on disk if that is on.
+    """Drops every compiled program of this process and its memory; a persistent cache keeps them on disk.
 
-    For a process that trains many models one after the other: on CPU each program takes pieces of a limited number of
+    For a process that trains many models one after the other: on CPUs each program takes some of a limited number of
     memory mappings.
     """
     _steps.clear()

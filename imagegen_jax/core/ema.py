@@ -24,12 +24,12 @@ AVERAGED_COLLECTIONS = ("params", "batch_stats")
 
 
 class Average(Protocol):
-    """A moving average, by the weight that its past keeps at each step."""
+    """A moving average, said by the weight that its past keeps at each step."""
 
     networks: tuple[str, ...]  # which networks it follows; (): all that are trained
 
     def decay(self, clock: Clock, batch_size: int) -> Float[Array, ""]:
-        """The weight of the past in [0, 1]; `clock.step` counts the steps completed before this one."""
+        """Returns the weight of the past in [0, 1]; `clock.step` counts the steps before this one."""
         ...
 
 
@@ -100,7 +100,7 @@ class PowerFunction:
 
 
 def update(average: Average, old: Any, new: Any, clock: Clock, batch_size: int) -> Any:
-    """The average after a step whose outcome is `new`: a tree like `old`, in float32."""
+    """Returns the average after a step with the outcome `new`: a tree like `old`, in float32."""
     keep = average.decay(clock, batch_size)
     return jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, old, new)
 
@@ -110,7 +110,7 @@ def update(average: Average, old: Any, new: Any, clock: Clock, batch_size: int) 
 
 @functools.lru_cache
 def gamma_of_std(std: float) -> float:
-    """Gamma of the power profile with relative width sigma_rel: std^2 = (g + 1) / ((g + 2)^2 (g + 3)).
+    """Returns gamma of the power profile with relative width sigma_rel: std^2 = (g + 1) / ((g + 2)^2 (g + 3)).
 
     Raises ValueError where `std` is not between 0 and 0.2886, the width of the uniform average.
     """
@@ -121,7 +121,7 @@ def gamma_of_std(std: float) -> float:
 
 
 def _inner(t_a: np.ndarray, gamma_a: np.ndarray, t_b: np.ndarray, gamma_b: np.ndarray) -> np.ndarray:
-    """The integral over tau of two profiles (g + 1) tau^g / t^(g + 1), each on [0, t]."""
+    """Integrates the product of two profiles (g + 1) tau^g / t^(g + 1), each on [0, t], over tau."""
     early, late = np.minimum(t_a, t_b), np.maximum(t_a, t_b)
     power = np.where(t_a < t_b, gamma_b, gamma_a)  # of the profile that ends later
     return (gamma_a + 1) * (gamma_b + 1) / (gamma_a + gamma_b + 1) * (early / late) ** power / late
@@ -130,7 +130,7 @@ def _inner(t_a: np.ndarray, gamma_a: np.ndarray, t_b: np.ndarray, gamma_b: np.nd
 def reconstruction_weights(
     steps: Sequence[int], stds: Sequence[float], target_step: int, target_std: float
 ) -> np.ndarray:
-    """The weights of stored averages whose sum is closest to the average of another width   (EDM2, section 3.2).
+    """Returns weights by which stored averages add up closest to one of another width   (EDM2, section 3.2).
 
     Snapshot i was taken after `steps[i]` steps of an average of width `stds[i]`. Float64, least squares on the
     profiles as functions of time.
@@ -142,7 +142,7 @@ def reconstruction_weights(
 
 
 def reconstruct(snapshots: Sequence[Any], weights: np.ndarray) -> Any:
-    """The weighted sum of trees of arrays, added up in float64, in float32."""
+    """Returns the weighted sum of trees of arrays in float32, added up in float64."""
 
     def combine(*leaves: Any) -> np.ndarray:
         total = sum(w * np.asarray(leaf, np.float64) for w, leaf in zip(weights, leaves, strict=True))

@@ -39,10 +39,10 @@ Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) 
 class Measurement(Protocol):
     """An evaluation made ready for a run."""
 
-    best: Best  # by which of its scores a checkpoint is kept beside the newest
+    best: Best  # the score by which a checkpoint is kept beside the newest
 
     def __call__(self, draw: Draw, step: int) -> Mapping[str, float]:
-        """Scores by name, of images drawn from the averaged networks after `step` steps."""
+        """Returns scores by name, of images drawn from the averaged networks after `step` steps."""
         ...
 
 
@@ -52,11 +52,11 @@ class Evaluation(Protocol):
 
     @property
     def every(self) -> int:
-        """Steps between two measurements; there is always one after the last step."""
+        """The number of steps between two measurements; there is always one after the last step."""
         ...
 
     def open(self, experiment: Experiment, workdir: pathlib.Path, quiet: bool) -> Measurement:
-        """Gets ready what each measurement needs. Raises ValueError where it cannot measure this experiment."""
+        """Makes ready what each measurement needs. Raises ValueError where it cannot measure this experiment."""
         ...
 
 
@@ -102,14 +102,14 @@ class Experiment:
 
     @property
     def step_spec(self) -> StepSpec:
-        """The part that compiled steps depend on."""
+        """The part of the experiment that compiled steps depend on."""
         return StepSpec(
             self.model, FrozenMap(self.optim), FrozenMap(self.averages), self.augment, self.microbatches, self.clip_norm
         )
 
     @property
     def num_classes(self) -> int:
-        """How many labels the model knows; 0 for an unconditional one."""
+        """The number of classes that the model knows; 0 for an unconditional one."""
         return num_classes(self.model)
 
 
@@ -129,27 +129,28 @@ Rows = Mapping[str, jax.ShapeDtypeStruct]  # the shape and dtype of one row of e
 
 
 def row_shapes(dataset: Any) -> Rows:
-    """What one row of a data set's batches looks like."""
+    """Returns shape and dtype of one row of a data set's batches, by leaf."""
     return {name: jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for name, a in dataset.batch(0, 1).items()}
 
 
 def model_row_shapes(experiment: Experiment) -> Rows:
-    """Returns what a row of a batch is as the model has it: its images, labels where it knows classes, and sources."""
+    """Returns shape and dtype of a row as the model has it: its images, labels where it knows classes, and sources."""
     rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8), **condition_rows(experiment.model)}
     return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
 
 
 def example_batch(rows: Rows, n: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch of `n` rows as losses see it: uint8 images have become float32."""
+    """Returns the shapes of a batch of `n` rows as losses see it: uint8 images have become float32."""
     dtypes = {name: np.float32 if is_image(row.shape, row.dtype) else row.dtype for name, row in rows.items()}
     return {name: jax.ShapeDtypeStruct((n, *row.shape), dtypes[name]) for name, row in rows.items()}
 
 
 @functools.lru_cache(maxsize=32)
 def initializer(model: Model, augment: tuple[Augmentation, ...] = ()) -> Callable[[Any, Batch], Nets]:
-    """(seed, batch) -> fresh networks. One function a model, so that jax traces it once for shapes and for values.
+    """Returns the function that makes fresh networks: (seed, batch) -> networks.
 
-    The batch is one of step 0, prepared and augmented as it is there; zeros of losses' types stay as they are.
+    There is one function for each model, so that jax traces it once for shapes and for values. The batch is prepared
+    and augmented as that of step 0; zeros that are float32 already stay as they are.
     """
 
     def fresh(seed: Any, batch: Batch) -> Nets:
@@ -161,12 +162,12 @@ def initializer(model: Model, augment: tuple[Augmentation, ...] = ()) -> Callabl
 
 
 def abstract_nets(model: Model, rows: Rows) -> Any:
-    """The shapes of the networks, without memory or compilation; raises what the model's `init` raises."""
+    """Returns the shapes of the networks, without memory or compilation; raises what the model's `init` raises."""
     return jax.eval_shape(initializer(model), jax.ShapeDtypeStruct((), np.uint32), example_batch(rows, 2))
 
 
 def validate(experiment: Experiment, dataset: Any) -> None:
-    """Raises ValueError for all that is wrong with an experiment and can be known before anything is compiled."""
+    """Raises ValueError for whatever is seen to be wrong with an experiment before anything is compiled."""
     check_batch_size(experiment.batch_size, experiment.microbatches, experiment.mesh.build())
     _check_labels(experiment, dataset)
     nets = abstract_nets(experiment.model, row_shapes(dataset))
@@ -192,7 +193,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
 
 
 def _check_frozen(experiment: Experiment, nets: Nets, trained: Collection[str]) -> None:
-    """Raises ValueError where a network that the model calls frozen is trained, or is given no weights."""
+    """Raises ValueError where a network that the model calls frozen is trained, or has no weights to start from."""
     for name in frozen_networks(experiment.model):
         if name not in nets:
             raise ValueError(f"model.frozen names {name!r}, which is no network of the model: they are {sorted(nets)}")
@@ -208,7 +209,7 @@ def _check_frozen(experiment: Experiment, nets: Nets, trained: Collection[str]) 
 
 
 def frozen_sources(experiment: Experiment) -> Sources:
-    """Returns what reads each frozen network of the model where the experiment says that it comes from."""
+    """Returns a function for each frozen network of the model, which reads it where the experiment says."""
     given = experiment.pretrained
     return {n: functools.partial(weights_of(given[n]).read, n) for n in frozen_networks(experiment.model) if n in given}
 
@@ -234,5 +235,5 @@ def _check_labels(experiment: Experiment, dataset: Any) -> None:
 
 
 def power_averages(experiment: Experiment) -> dict[str, PowerFunction]:
-    """The averages whose snapshots allow post-hoc reconstruction."""
+    """Returns the averages whose snapshots allow post-hoc reconstruction, by name."""
     return {name: average for name, average in experiment.averages.items() if isinstance(average, PowerFunction)}

@@ -26,10 +26,9 @@ from imagegen_jax.core.files.claim import claimed
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.reporting.health import Watch
 from imagegen_jax.core.reporting.log import Progress, environment, write_json
-from imagegen_jax.core.reporting.metrics_log import MetricsLog, writing
 from imagegen_jax.core.reporting.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.reporting.run_log import RunLog
 from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.core.samples import draw_grid, rows_of_grid
 from imagegen_jax.core.state import State
@@ -50,7 +49,7 @@ def train(
     Every array at each step follows from the experiment alone, however often the run was stopped. Raises
     RunFolderError, CheckpointError or ValueError before anything is compiled where the folder or the experiment
     cannot be used, Stopped after a signal, NonFiniteError, and LogError or CheckpointError where the disk is full.
-    Nothing is written before the first step can be taken; `at_end` is called where a run that came so far has ended.
+    Nothing is written before the first step can be taken; from then on, `at_end` is called when the run ends.
     """
     first = jax.process_index() == 0
     progress = Progress(experiment.steps, quiet=quiet or not first)
@@ -72,18 +71,18 @@ def train(
 
 
 class LiveRun:
-    """What a live run holds beside its state: files, checkpoints, metrics not yet written."""
+    """A run that is being trained: what it holds beside its state, such as files and metrics not yet written."""
 
     def __init__(self, program: Program, workdir: pathlib.Path, progress: Progress, quiet: bool) -> None:
-        """Opens the checkpoints of a folder that is this run's own."""
+        """Opens the checkpoints of a folder that this run has claimed."""
         self.program, self.workdir, self.experiment = program, workdir, program.experiment
         self.first, self.progress, self.quiet = jax.process_index() == 0, progress, quiet
         self.measure: Measurement | None = None
         self.snapshots = Checkpoints(workdir / "snapshots") if power_averages(self.experiment) else None
-        self.log: MetricsLog | None = None
-        self.pending, self.watch = PendingMetrics(), Watch()
+        self.pending = PendingMetrics()
         self.doing = ""  # for who asks it to stop
         self.checkpoints = self._open_checkpoints()
+        self.log = RunLog(workdir, progress, self._kept)
 
     def _open_checkpoints(self) -> Checkpoints:
         best = None
@@ -95,8 +94,14 @@ class LiveRun:
         frozen = frozen_sources(self.experiment)
         return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best, frozen)
 
+    def _kept(self) -> str:
+        """Says which checkpoint is the newest, after the one that may be under way."""
+        with contextlib.suppress(Exception):  # the disk may be full for it, too
+            self.checkpoints.wait()
+        return self.checkpoints.newest()
+
     def start(self) -> State:
-        """The state to go on from: the newest good checkpoint's, or a fresh one. Steps are compiled meanwhile."""
+        """Returns the state to go on from, the newest good checkpoint's or a fresh one; compiles steps meanwhile."""
         begun = time.perf_counter()
         newest, pretrained = max(self.checkpoints.steps(), default=0), None
         if not newest:
@@ -131,34 +136,19 @@ class LiveRun:
         self.program.compile_stage(step, show)
 
     def open_files(self, state: State, changed: folders.Changes) -> None:
-        """Writes the folder's facts about the run, and opens its log; damaged lines of the log are said."""
+        """Writes the files that describe the run, and opens its log."""
         if not self.first:
             return
         step = int(state.step)
-        with self.writing("the log", step):
+        with self.log.writing("the log", step):
             best = self.measure.best if self.measure else None
             folders.store(self.workdir, self.experiment, changed, self.program.dataset, best)
             write_json(self.workdir / "environment.json", environment())
             write_json(self.workdir / "parameters.json", parameter_summary(state))
-            self.log = MetricsLog(self.workdir, step)
-        if damaged := self.log.damaged:
-            which = ", ".join(map(str, damaged[:10])) + (", ..." if len(damaged) > 10 else "")
-            self.progress.say(f"metrics.jsonl: {len(damaged)} damaged lines were dropped (number {which})")
-        for line in self.log.lines:
-            self.watch.look(line["step"], line)  # what was said of them is not said again
-
-    def writing(self, what: str, step: int) -> AbstractContextManager[None]:
-        """Says of an OSError what could not be written, and what is kept."""
-
-        def kept() -> str:
-            with contextlib.suppress(Exception):  # the disk may be full for it, too
-                self.checkpoints.wait()
-            return self.checkpoints.newest()
-
-        return writing(self.workdir, what, step, kept)
+            self.log.open(step)
 
     def to_the_end(self, state: State) -> State:
-        """The state after the last step, saved."""
+        """Trains to the last step, saves, and returns the state."""
         step, end = int(state.step), self.experiment.steps
         reached = self.checkpoints.reached_preemption if jax.process_count() > 1 else None
         say = functools.partial(print, file=sys.stderr) if self.quiet else self.progress.say
@@ -190,7 +180,7 @@ class LiveRun:
         return state
 
     def _await_program(self, step: int) -> None:
-        """Begins a stage's compilations, and waits for a step's that is not ready: that is no time of training."""
+        """Begins to compile a new stage, and waits for a step that is not compiled: that is no time of training."""
         model = self.experiment.model
         if step and stage_at(model, step) != stage_at(model, step - 1):
             self.compile_stage(step)
@@ -205,7 +195,7 @@ class LiveRun:
             self.checkpoints.wait()
 
     def keep(self, step: int, state: State, stop: int) -> None:
-        """Scores, a checkpoint, a snapshot and a grid of samples, each where it is due."""
+        """Evaluates, saves a checkpoint and a snapshot, and writes a grid of samples, each where it is due."""
         end = step == self.experiment.steps
         scores = self.evaluate(step, state) if self._evaluation_due(step) else None
         if stop or scores or end or step % self.experiment.checkpoint_every == 0:
@@ -217,7 +207,7 @@ class LiveRun:
             self.write_samples(step, state)
 
     def save(self, step: int, state: State, scores: Mapping[str, float] | None) -> None:
-        """A checkpoint, after a look at every metric up to it; `scores` are an evaluation's."""
+        """Saves a checkpoint, after a look at every metric up to it; `scores` are an evaluation's."""
         self.write_metrics(step)
         with self.progress.activity(f"saving step {step:,}"):
             self.checkpoints.save(step, state, scores)
@@ -226,17 +216,9 @@ class LiveRun:
         """Writes the means of all metrics up to a step; raises NonFiniteError where one is not finite."""
         means = self.pending.take(step, self.experiment.batch_size)
         if means:
-            self.write_line(step, means)
+            self.log.write_line(step, means)
             rate = means["images_per_second"]
             self.progress.update(step, rate, rate / self.experiment.batch_size, means)
-
-    def write_line(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A line of metrics, and of warnings where they are out of their limits."""
-        if self.log:
-            with self.writing("its line of metrics", step):
-                self.log.write(step, metrics)
-        for warning in self.watch.look(step, metrics):
-            self.progress.say(f"warning: {warning}")
 
     def _evaluation_due(self, step: int) -> bool:
         if self.measure is None:
@@ -244,7 +226,7 @@ class LiveRun:
         return step % self.experiment.evaluation.every == 0 or step == self.experiment.steps
 
     def evaluate(self, step: int, state: State) -> Mapping[str, float]:
-        """Scores of images drawn from the averaged networks; the speed of training is measured without it."""
+        """Returns scores of images drawn from the averaged networks; this time does not count as training."""
         assert self.measure is not None
         self.write_metrics(step)
 
@@ -258,7 +240,7 @@ class LiveRun:
             self.progress.say(f"warning: no evaluation of step {step:,}: {error}")
             self.pending.restart(step)
             return {}
-        self.write_line(step, {f"evaluation/{name}": score for name, score in scores.items()})
+        self.log.write_line(step, {f"evaluation/{name}": score for name, score in scores.items()})
         self.progress.say(f"step {step:,}: " + "  ".join(f"{name} {score:.4g}" for name, score in scores.items()))
         self.pending.restart(step)
         return scores
@@ -268,7 +250,7 @@ class LiveRun:
         return self.snapshots is not None and (step % every == 0 or step == self.experiment.steps)
 
     def save_snapshot(self, step: int, state: State) -> None:
-        """The power-function averages of this step, kept for post-hoc reconstruction."""
+        """Saves the power-function averages of this step, for post-hoc reconstruction."""
         assert self.snapshots is not None
         names = power_averages(self.experiment)
         kept = {network: {a: tree for a, tree in of.items() if a in names} for network, of in state.ema.items()}
@@ -282,28 +264,28 @@ class LiveRun:
         try:
             with self.progress.activity(f"drawing samples of step {step:,}"):
                 picture, health = draw_grid(self.program, state)
-        except NonFiniteError as error:  # of losses that are finite: the training itself may well go on
+        except NonFiniteError as error:  # while losses are finite, so that the training itself may well go on
             self.progress.say(f"warning: no samples of step {step:,}: {error}")
             self.pending.restart(step)
             return
-        self.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
-        if self.log:
-            with self.writing("the picture of samples", step):
+        self.log.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
+        if self.log.is_open:
+            with self.log.writing("the picture of samples", step):
                 write_png(self.workdir / "samples" / f"{step:08d}.png", picture)
-                self.log.image(step, picture)
+                self.log.write_image(step, picture)
         self.pending.restart(step)
 
     def __enter__(self) -> LiveRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        """Ends all that is open. No second error hides the one that ended the run."""
+        """Closes all that is open; a second error does not hide the one that ended the run."""
         compiling.drop_waiting()
         with contextlib.suppress(Exception) if error else contextlib.nullcontext():
             self.close()
 
     def close(self) -> None:
-        """Ends all that is open; what is being saved is waited for."""
+        """Waits for what is being saved, and closes all that is open."""
         for open_file in (self.log, self.snapshots, self.checkpoints):
             if open_file:
                 open_file.close()

@@ -14,7 +14,7 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package; or latents (`core.arrays.space`)
-Batch = Mapping[str, Array]  # "image", and where the data have them "label", "tokens", "source", "mask"; rows lead
+Batch = Mapping[str, Array]  # "image", and where the data have them "label", "tokens", "source", "mask"; rows first
 Scalar = Float[Array, ""]
 Variables = Mapping[str, Any]  # the linen collections of one network: "params", "batch_stats", ...
 Nets = Mapping[str, Variables]  # network name -> its collections; "params" may be absent
@@ -62,8 +62,8 @@ class Entry(NamedTuple):
 
 # --- what a model can do ---------------------------------------------------------------------------------------------
 # None of these is inherited from: a class that has the members takes part, also a user's own. Data members are
-# properties here, so that fields, class variables and properties all count. The core reads these; those that
-# editing, guidance and commands know families by are in `core.capabilities`.
+# properties here, so that fields, class variables and properties all count. The core reads these; `core.capabilities`
+# has those that editing, guidance and commands ask for.
 
 
 @runtime_checkable
@@ -72,20 +72,20 @@ class Model(Protocol):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of what it models."""
+        """The height, width and channels of what it models."""
         ...
 
     def __hash__(self) -> int: ...
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Fresh networks. Raises ValueError where `batch` is not what the hyperparameters were made for.
+        """Makes fresh networks. Raises ValueError where `batch` is not what the hyperparameters were made for.
 
-        The values of `batch` are zeros, but for a model that is `StartsFromData`.
+        The values of `batch` are zeros, except for a model that is `StartsFromData`.
         """
         ...
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """The gradient steps of one training step, in order."""
+        """Returns the gradient steps of one training step, in order."""
         ...
 
 
@@ -95,9 +95,9 @@ class StartsFromData(Protocol):
 
     @property
     def starts_from_data(self) -> bool:
-        """Whether `init` is given the first batch of training, as losses would see it, in place of zeros.
+        """Tells whether `init` is given the first batch of training, as losses would see it, in place of zeros.
 
-        Networks that are pretrained take their weights after it.
+        Pretrained networks take their weights afterwards.
         """
         ...
 
@@ -107,7 +107,7 @@ class Generative(Model, Protocol):
     """A model that draws images. Its runs have grids; those of any other, such as a classifier, have none."""
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """`n` images in [-1, 1], or latents where the model is in such a space (`core.arrays.space`).
+        """Draws `n` images in [-1, 1], or latents where the model works in their space (`core.arrays.space`).
 
         `conditions` holds arrays with `n` rows ("label") or scalars ("guidance").
         """
@@ -116,27 +116,27 @@ class Generative(Model, Protocol):
 
 @runtime_checkable
 class ClassConditional(Protocol):
-    """A model that can be told classes. `num_classes(model)` reads it of any model."""
+    """A model that can be given classes. `num_classes(model)` asks any model for them."""
 
     @property
     def num_classes(self) -> int:
-        """How many values `conditions["label"]` may take; 0: no labels are wanted, as for a model without this."""
+        """The number of values that `conditions["label"]` may take; 0, as for a model without this: no labels."""
         ...
 
 
 @runtime_checkable
 class FromRows(Protocol):
-    """A model that makes images from more of the data than labels. `condition_rows(model)` reads it of any model."""
+    """A model that makes images from more of the data than labels. `condition_rows(model)` asks any model for it."""
 
     @property
     def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """By name ("source") the shape and dtype of a row, as the data hold it; grids take the data's first rows."""
+        """The shape and dtype of a row as the data hold it, by name ("source"); grids take the data's first rows."""
         ...
 
 
 @runtime_checkable
 class OptionallyConditioned(Protocol):
-    """A model that reads more conditions where they are given. `optional_conditions(model)` reads it of any model."""
+    """A model that reads more conditions where they are given. `optional_conditions(model)` asks any model for them."""
 
     @property
     def optional_conditions(self) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ class OptionallyConditioned(Protocol):
 
 @runtime_checkable
 class ChecksConditions(Protocol):
-    """A model that cannot sample by all values of its conditions."""
+    """A model that refuses some values of its conditions."""
 
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for values that it cannot sample by, before anything is compiled."""
@@ -158,7 +158,7 @@ class Staged(Protocol):
     """A model that changes while it trains, as one that grows does."""
 
     def stage(self, step: int) -> Hashable:
-        """A static schedule, such as the resolution: what the training step `step` is compiled for."""
+        """Returns the static setting that training step `step` is compiled for, such as the resolution."""
         ...
 
 
@@ -167,7 +167,7 @@ class Entering(Protocol):
     """A model that makes networks anew where a stage begins."""
 
     def enter(self, stage: Hashable, nets: Nets) -> Entry:
-        """What the stage begins with; called at each change of stage, the first included."""
+        """Returns what the stage begins with; called at each change of stage, the first included."""
         ...
 
 
@@ -182,7 +182,7 @@ def num_classes(model: object) -> int:
 
 
 def condition_rows(model: object) -> Mapping[str, jax.ShapeDtypeStruct]:
-    """Returns what `model` makes images from beside labels: by name, one row as the data hold it; {} for most."""
+    """Returns what `model` makes images from beside labels, by name: a row as the data hold it; {} for most models."""
     return model.condition_rows if isinstance(model, FromRows) else {}
 
 
@@ -198,7 +198,7 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def check_images(model: Model, batch: Batch) -> None:
-    """Raises ValueError where the images of `batch` have not the shape that `model` was made for."""
+    """Raises ValueError where the images of `batch` do not have the shape that `model` was made for."""
     given, wanted = tuple(batch["image"].shape[1:]), tuple(model.image_shape)
     if given != wanted:
         name = type(model).__name__
@@ -219,7 +219,7 @@ def check_labels(model: Model, batch: Batch) -> None:
 
 
 def one_hot_labels(model: Model, batch: Batch) -> Float[Array, "b k"] | None:
-    """The labels of `batch` as rows of `num_classes` values, one of which is 1; None for a model without classes."""
+    """Returns the labels of `batch` one-hot, as rows of `num_classes` values; None for a model without classes."""
     classes = num_classes(model)
     return jax.nn.one_hot(batch["label"], classes) if classes else None
 
@@ -247,11 +247,11 @@ def _times(shape: tuple[int, ...]) -> str:
 
 @runtime_checkable
 class WithFrozen(Protocol):
-    """A model some of whose networks are trained elsewhere: given by `Experiment.pretrained`, and held as they are."""
+    """A model with networks that are trained elsewhere: given by `Experiment.pretrained`, and left as they are."""
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """The names of networks that no phase trains, that no loss returns statistics of, and that are kept once."""
+        """The names of networks that no phase trains, that no loss returns statistics for, and that are kept once."""
         ...
 
 

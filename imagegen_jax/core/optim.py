@@ -27,7 +27,7 @@ __getattr__ = moved.attributes(__name__)
 class Clock(NamedTuple):
     """Where the run is: what schedules and averages follow."""
 
-    step: Int[Array, ""]  # completed training steps, so 0 in the first
+    step: Int[Array, ""]  # training steps before this one, so 0 in the first
     steps: Int[Array, ""]  # the length of the run
 
 
@@ -44,12 +44,12 @@ AnySchedule = Annotated[Schedule, Choices("imagegen_jax.core.optim:WarmUp, Cosin
 
 
 def _ramp(clock: Clock, warmup: int) -> Float[Array, ""]:
-    """1/warmup in the first step, 1 from step `warmup` on."""
+    """Rises linearly, from 1/warmup in the first step to 1 from step `warmup` on."""
     return jnp.minimum(1.0, (clock.step + 1) / max(warmup, 1))
 
 
 def _progress(clock: Clock, start: int, steps: int | None) -> Float[Array, ""]:
-    """0 until step `start`, 1 from step `steps` (None: the end of the run) on, linear between."""
+    """Rises linearly, from 0 until step `start` to 1 from step `steps` (None: the end of the run) on."""
     end = clock.steps if steps is None else steps
     return jnp.clip((clock.step - start) / jnp.maximum(end - start, 1), 0.0, 1.0)
 
@@ -108,11 +108,11 @@ class InverseSqrt:
 
 Number = float | AnySchedule
 Rate = Annotated[Number, Range(0)]
-Decay = Annotated[Number, Range(0, 1, below=True)]  # of a mean of the past, such as a moment
+Decay = Annotated[Number, Range(0, 1, below=True)]  # what a running mean, such as a moment, keeps of itself
 
 
 def value(rate: Number, clock: Clock) -> Any:
-    """A hyperparameter's value now: a float as it is, a schedule followed."""
+    """Returns a hyperparameter's value now: a number as it is, or a schedule's value at the clock's step."""
     return rate if isinstance(rate, (int, float)) else rate(clock)
 
 
@@ -136,7 +136,7 @@ class ClipWeights:
 
 
 def unit_magnitude(x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
-    """x / (its root mean square over `axis` + 1e-4); None: over all axes but the last, as a kernel's [... in out]."""
+    """Returns x / (its root mean square over `axis` + 1e-4); None: all axes but the last, for kernels [... in out]."""
     axis = tuple(range(x.ndim - 1)) if axis is None else axis
     square = jnp.mean(x**2, axis, keepdims=True)
     return x / (jnp.sqrt(jnp.maximum(square, 1e-30)) + 1e-4)  # a root of 0 has no finite slope
@@ -146,8 +146,9 @@ def unit_magnitude(x: Array, axis: int | tuple[int, ...] | None = None) -> Array
 class NormaliseWeights:
     """Forced weight normalisation: each output's weights to a mean square of 1 (EDM2, arXiv 2312.02696, Eq. 66).
 
-    Of kernels [... in out]; scalars and vectors, such as gains, are left alone. For networks that normalise the weights
-    as they use them (`nn.backbones.edm2`), which it keeps from growing, so that the rate alone says how fast they turn.
+    It applies to kernels [... in out], and leaves scalars and vectors, such as gains, alone. It is for networks that
+    normalise weights where they use them (`nn.backbones.edm2`): it keeps the weights from growing, so that the rate
+    alone says how fast they turn.
     """
 
     def __call__(self, params: Any) -> Any:
@@ -162,11 +163,14 @@ class Optimizer(Protocol):
 
     @property
     def project(self) -> tuple[Projection, ...]:
-        """What is done to the parameters after each update."""
+        """The projections of the parameters after each update, in order."""
         ...
 
     def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
-        """`lazy` is the correction c of `lazy_correction`: rates become c * rate, and decays become decay ** c."""
+        """Makes the transformation of one step; with `lazy` c, rates become c * rate, and decays become decay ** c.
+
+        c is the correction of `lazy_correction`.
+        """
         ...
 
 
@@ -249,7 +253,7 @@ class SGD:
 def apply(
     optimizer: Optimizer, grads: Any, opt: optax.OptState, params: Any, clock: Clock, lazy: float
 ) -> tuple[Any, optax.OptState]:
-    """One update of one network, projections included."""
+    """Updates one network once, projections included; returns its parameters and the optimizer's state."""
     updates, opt = optimizer.transform(clock, lazy).update(grads, opt, params)
     params = optax.apply_updates(params, updates)
     for project in optimizer.project:
@@ -258,10 +262,12 @@ def apply(
 
 
 def lazy_correction(every: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
-    """Network -> the correction of its optimizer for lazy phases: its largest rate of updates over their sum.
+    """Returns for each network the correction of its optimizer for lazy phases.
+
+    It is the largest frequency of the network's phases over the sum of their frequencies.
 
     `every` maps a network to the `Phase.every` of the phases that train it. A main phase at every step and a
     penalty at every k-th give k / (k + 1), applied to the rate and, as a power, to the decays of moments
-    (StyleGAN2, arXiv 1912.04958, appendix B). One phase alone gives 1, whatever its `every`.
+    (StyleGAN2, arXiv 1912.04958, appendix B). A single phase gives 1, whatever its `every`.
     """
     return {name: max(1 / k for k in ks) / sum(1 / k for k in ks) for name, ks in every.items()}

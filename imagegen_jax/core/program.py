@@ -34,10 +34,10 @@ from imagegen_jax.core.weights import read_all
 
 
 class Program:
-    """What it takes to run an experiment here. Making one validates the experiment, before anything is compiled."""
+    """What it takes to run an experiment here. To make one is to validate it, before anything is compiled."""
 
     def __init__(self, experiment: Experiment, dataset: Any = None) -> None:
-        """Opens the data, which prepares them where that was not done before; `dataset`: these are they, open."""
+        """Opens the data, which prepares them where that was not done before; or takes `dataset`, the open data."""
         compiling.use_persistent_cache()
         self.experiment = experiment
         self.spec = experiment.step_spec
@@ -60,9 +60,9 @@ class Program:
         return found
 
     def init(self, pretrained: Mapping[str, Any] | None = None) -> State:
-        """The state before the first step; `pretrained` maps networks to the collections that replace fresh ones.
+        """Makes the state before the first step; `pretrained` maps networks to collections in place of fresh ones.
 
-        None: those of the experiment's `pretrained`, read now.
+        Where it is None, the experiment's `pretrained` is read now.
         """
         given = self.pretrained() if pretrained is None else pretrained
         fresh, batch = self._start()
@@ -74,7 +74,7 @@ class Program:
         )
 
     def _start(self) -> tuple[Callable[[Any, Batch], Nets], Batch]:
-        """What makes the networks, of the seed and a batch, and this batch: zeros, or what the first step is given."""
+        """Returns the function (seed, batch) -> networks, and its batch: zeros, or that of the first step."""
         model = self.experiment.model
         if starts_from_data(model):
             return initializer(model, self.spec.augment), self.batch(0)
@@ -86,27 +86,27 @@ class Program:
         return compiling.jit(function, out_shardings=out)(*arguments)
 
     def abstract_state(self, step: int) -> State:
-        """The shapes and places of the state after `step` steps."""
+        """Returns the state after a number of steps, as shapes and places alone."""
         return abstract_state(self.experiment, row_shapes(self.dataset), self.mesh, step)
 
     def batch(self, step: int) -> Batch:
-        """The rows of training step `step`, on the devices."""
+        """Puts the rows of training step `step` on the devices."""
         return shard.put_batch(self.dataset, step, self.experiment.batch_size, self.experiment.seed, self.mesh)
 
     def step(self, state: State) -> tuple[State, dict[str, Scalar]]:
-        """One training step by hand: the next state, and metrics named "phase/metric". `state` remains usable."""
+        """Takes one training step by hand: returns the next state, and metrics named "phase/metric"; keeps `state`."""
         step = int(state.step)
         return self.advance(jax.tree.map(jnp.copy, state), step, self.batch(step))
 
     def advance(self, state: State, step: int, batch: Batch) -> tuple[State, dict[str, Scalar]]:
-        """One step of the loop: `step` is `state.step`, known without asking the device; `state` is donated."""
+        """Takes one step of the loop; `step` is `state.step` without asking the device; `state` is donated."""
         if enters(self.experiment.model, step):
             with jax.transfer_guard("allow"):
                 state = self._jit_sharded(_enter(self.experiment, step), state)
         return self._compiled(step, state, batch).result()(state, batch, self.constants)
 
     def compile_ahead(self, step: int) -> Future[Any]:
-        """Begins to compile a training step from shapes alone: it gets ready while its state is made or read."""
+        """Begins to compile a training step from shapes alone, while its state is still being made or read."""
         return self._compiled(step, self.abstract_state(step + 1), self.batch(step))
 
     def compile_stage(self, step: int, show: Callable[[str], AbstractContextManager[None]]) -> None:
@@ -145,7 +145,7 @@ class Program:
     def sample(
         self, state: State, n: int, seed: int = 0, conditions: Conditions | None = None, chunk: int = 256
     ) -> np.ndarray:
-        """`n` images, uint8 [n h w c], from the networks as sampling sees them; or latents, float32.
+        """Draws `n` images, uint8 [n h w c], from the networks as sampling sees them; or latents, float32.
 
         What the model makes images from and `conditions` do not hold is taken from the data.
         """
@@ -154,7 +154,7 @@ class Program:
         return sample(model, nets, n, seed, given, chunk)
 
     def check_sampling(self, step: int, n: int, conditions: Conditions | None = None, chunk: int = 256) -> None:
-        """Traces what `sample` is to run after `step` steps, and so raises what that would, before time is spent."""
+        """Traces what `sample` will run after `step` steps, to raise what that would raise before time is spent."""
         nets, model = networks(self.abstract_state(step), self.spec.average), self.experiment.model
         given = filled_from_data(conditions or {}, model, lambda: self.dataset, n, 0)
         draw, chunk = drawing(model, nets, n, given, chunk)
@@ -162,7 +162,7 @@ class Program:
 
 
 def _constants(mesh: Mesh, seed: int, steps: int) -> RunConstants:
-    """Made by a program over all devices: no process can put an array on another's."""
+    """Makes the constants by a program over all devices: no process can put an array on another's devices."""
     place = shard.replicated(mesh)
     make = jax.jit(lambda seed, steps: RunConstants(jax.random.key(seed), steps), out_shardings=place)
     return make(np.uint32(seed), np.int32(steps))
@@ -173,13 +173,13 @@ def _shown(show: Callable[[str], AbstractContextManager[None]], which: str, verb
 
 
 def enters(model: Model, step: int) -> bool:
-    """Whether a new stage begins with training step `step`."""
+    """Tells whether a new stage begins with training step `step`."""
     return _is_entering(type(model)) and (step == 0 or stage_at(model, step) != stage_at(model, step - 1))
 
 
 @functools.cache
 def _is_entering(kind: type) -> bool:
-    """Whether models of a class are `Entering`; see `step._is_staged`."""
+    """Tells whether models of a class are `Entering`; see `step._is_staged`."""
     return issubclass(kind, Entering)
 
 
@@ -189,7 +189,7 @@ def _enter(experiment: Experiment, step: int) -> Callable[[State], State]:
 
 
 def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) -> State:
-    """The shapes and places of the state after `step` steps, without memory, compilation or data."""
+    """Returns the state after a number of steps, as shapes and places alone, without compilation or data."""
     nets = abstract_nets(experiment.model, rows)
     state = jax.eval_shape(lambda nets: create(nets, experiment.optim, experiment.averages), nets)
     kind: type = type(experiment.model)
@@ -200,13 +200,16 @@ def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) ->
 
 
 def _merged(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fresh collections with the given ones in place, which must have their structure and shapes."""
+    """Replaces fresh collections by given ones, which must have the same structure and shapes."""
     _check_fits(name, fresh, given)
     return {**fresh, **{c: jax.tree.map(placed, values, fresh[c]) for c, values in given.items()}}
 
 
 def _check_fits(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any], whole: bool = False) -> None:
-    """Raises ValueError, naming the first array, where given collections are not the model's; `whole`: all of them."""
+    """Raises ValueError, naming the first array, where given collections do not fit the model's.
+
+    With `whole`, none of the model's may be missing.
+    """
     wanted, found = (_shapes(tree) for tree in (fresh, given))
     wanted = {path: shape for path, shape in wanted.items() if whole or path.split("/")[0] in given}
     wrong = [path for path in wanted | found if wanted.get(path) != found.get(path)]

@@ -38,7 +38,7 @@ Path = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run at some step: its experiment and its state."""
+    """An experiment that was trained for some steps: what it is, its state, and its folder."""
 
     experiment: Experiment
     state: State
@@ -46,12 +46,12 @@ class Run:
 
     @property
     def step(self) -> int:
-        """Completed training steps."""
+        """The number of training steps behind the state."""
         return int(self.state.step)
 
     @functools.cached_property
     def nets(self) -> dict[str, dict[str, Any]]:
-        """The networks as sampling sees them: the first moving average where there is one.
+        """The networks as sampling sees them: by the first moving average where there is one.
 
         Raises NonFiniteError, naming network and array, where one holds NaN or infinities.
         """
@@ -74,12 +74,12 @@ class Run:
     ) -> np.ndarray:
         """Draws `n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
 
-        Of a model of latents they are latents, float32, as its data are, and not clipped (`core.arrays.space.Latents`).
+        A model of latents draws latents, float32, as its data are, and not clipped (`core.arrays.space.Latents`).
         A class-conditional model wants one label an image, by number or by name (`class_names`). Further conditions,
         such as a guidance scale, are arrays with `n` rows or scalars. A model that makes images from others wants them
-        (`source`, uint8 [n h w c]); where they are not given, they are the first `n` of the data it was trained on, in
-        the order of `seed`. Raises ValueError for labels that the model does not know, or lacks, and for numbers out of
-        range, and NonFiniteError where values of an image are not finite.
+        (`source`, uint8 [n h w c]); where they are not given, they are the first `n` of the data that it was trained
+        on, in the order of `seed`. Raises ValueError for labels that the model does not know, or that are missing, and
+        for numbers out of range, and NonFiniteError where values of an image are not finite.
         """
         return np.concatenate(list(self.sample_chunks(n, labels, seed, chunk, **conditions)))
 
@@ -102,11 +102,11 @@ class Run:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Returns the name of each class of the data; () where they are not known."""
+        """The name of each class of the data; () where they are not known."""
         return folder.load_class_names(self.workdir)
 
     def with_average(self, name: str | None) -> Run:
-        """This run with another of its averages as the one that sampling reads; "none": the last step's weights.
+        """Returns this run with another average for sampling to read; "none": the last step's weights; None: itself.
 
         Raises ValueError where it keeps no such average.
         """
@@ -119,12 +119,12 @@ class Run:
         return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, averages=FrozenMap(ordered)))
 
     def guided_by(self, guide: Run) -> Run:
-        """This run with its samples guided by the networks of another: `sample(n, labels, guidance=2.0)`.
+        """Returns this run with its samples guided by another run's networks: `sample(n, labels, guidance=2.0)`.
 
         `guide` is a run of a classifier of noisy images, or of a denoiser that is weaker than this one, such as a
         smaller one that was trained less; see `diffusion.guidance.by_network.Guided` for what guidance of 0 and 1 are.
-        What the scale does is this model's own `guidance` where it has such a field, and else classifier-free. The
-        guide counts with the average that its own sampling reads. Raises ValueError where the two do not go together.
+        This model's field `guidance`, if it has one, says what the scale does; else it is classifier-free guidance. Of
+        the guide, the average is taken that its own sampling reads. Raises ValueError where the two do not go together.
         """
         own = self.experiment.model
         if not isinstance(own, Guidable):
@@ -139,10 +139,11 @@ class Run:
         return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, model=model), state=state)
 
     def reconstruct(self, std: float, step: int | None = None) -> Run:
-        """This run with its averages replaced by the power-function average of another width (EDM2, section 3.2).
+        """Returns this run with its first average replaced by that of another width, by post-hoc reconstruction.
 
-        `std` is the width sigma_rel in (0, 0.2886); `step` the step that the average ends at (None: the last
-        snapshot). Raises ValueError for another width, and CheckpointError where the run has kept no snapshots.
+        `std` is the width sigma_rel in (0, 0.2886) of the power function (EDM2, section 3.2); `step` is the step that
+        the average ends at (None: the last snapshot). Raises ValueError for another width, and CheckpointError where
+        the run has kept no snapshots.
         """
         gamma_of_std(std)
         names = power_averages(self.experiment)
@@ -198,7 +199,7 @@ def load(
     experiment: Experiment | None = None,
     step: int | Literal["best"] | None = None,
 ) -> Run:
-    """The newest good checkpoint of a run, or that of a `step`, or the one that its evaluation found "best".
+    """Opens a run at its newest good checkpoint, at that of a `step`, or at the one that its evaluation found "best".
 
     `modules` names modules outside this package that the experiment's classes may come from; or hand over the
     `experiment` itself, such as one defined in a notebook. Raises RunFolderError where `run` is no run folder and
@@ -240,7 +241,7 @@ def _abstract_state(path: pathlib.Path, experiment: Experiment, rows: Rows, mesh
 
 
 def load_network(source: Path | Weights, network: str) -> Mapping[str, Any]:
-    """The collections of one network, as sampling sees them, from a run folder or from a file of `save_network`.
+    """Reads the collections of one network, as sampling sees them, from a run folder or a file of `save_network`.
 
     `source` is anything that `Experiment.pretrained` takes, such as "runs/a:encoder" where the network has another
     name there. Raises ValueError where it has no such network or is no such file, and NonFiniteError where it holds
@@ -253,9 +254,9 @@ def load_network(source: Path | Weights, network: str) -> Mapping[str, Any]:
 
 
 def save_network(path: Path, variables: Mapping[str, Any]) -> None:
-    """Writes the collections of one network to a file, an array a leaf, named by its path ("params/Conv_0/kernel").
+    """Writes the collections of one network to a file, with each array under its path ("params/Conv_0/kernel").
 
-    As .safetensors where the name ends so, and else as an .npz.
+    Writes a .safetensors where `path` ends so, and else an .npz.
     """
     leaves = jax.tree.leaves_with_path(dict(variables))
     arrays: dict[str, Any] = {jax.tree_util.keystr(at, simple=True, separator="/"): np.asarray(x) for at, x in leaves}

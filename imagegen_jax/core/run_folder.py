@@ -21,7 +21,7 @@ from imagegen_jax.core.reporting.log import write_json
 from imagegen_jax.core.reporting.metrics_log import read_lines
 from imagegen_jax.core.source import Recorded, class_names_of
 
-# What a run may be resumed with other values of (`--resume-with-changes`): nothing that the state's arrays are made of.
+# Fields that may have other values when a run is resumed (`--resume-with-changes`): the state's arrays depend on none.
 MAY_CHANGE = (
     "name", "steps", "optim", "clip_norm", "microbatches", "augment", "mesh", "log_every", "sample_every", "samples",
     "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
@@ -36,10 +36,10 @@ Changes = dict[str, tuple[Any, Any]]  # field -> (stored value, new value)
 
 
 def compare_experiment(folder: pathlib.Path, experiment: Experiment) -> Changes:
-    """Returns where the folder holds a run of another experiment; {} for a new folder.
+    """Returns where `experiment` differs from the one that the folder's run was started with; {} for a new folder.
 
-    Raises RunFolderError, naming each field, where something differs that cannot change within a run. Of the rest
-    `compare_data` decides, which knows the data too: a change of steps that is allowed must not let other data in.
+    Raises RunFolderError, naming each field, where something differs that cannot change within a run. `compare_data`
+    decides about the rest, since it knows the data too: a change of steps that is allowed must not let other data in.
     """
     path = folder / "experiment.json"
     if not path.exists():
@@ -52,10 +52,10 @@ def compare_experiment(folder: pathlib.Path, experiment: Experiment) -> Changes:
 
 
 def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_with_changes: bool) -> Changes:
-    """Returns `changed`, and where the data differ from those that the folder's run was trained on.
+    """Adds to `changed` where the data differ from those that the folder's run was trained on.
 
-    Raises RunFolderError, naming each difference of experiment and data, where these are not allowed. Other settings
-    that give the same data, such as the path of a folder that was moved, are allowed.
+    Raises RunFolderError, naming each difference of experiment and data, where one is not allowed. Other settings that
+    give the same data, such as the path of a folder that was moved, are allowed.
     """
     found = data_changes(folder, dataset)
     fixed = [field for field in found if field.startswith("data.rows.") or field == "data.num_classes"]
@@ -66,9 +66,9 @@ def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_wi
 
 
 def check_not_lost(folder: pathlib.Path) -> None:
-    """Checks that a run without checkpoints has not had any. Raises RunFolderError where its log is of later steps.
+    """Checks that a run without checkpoints never had any. Raises RunFolderError where its log tells of later steps.
 
-    Such as where their disk is not mounted: begun anew, the run would take the place of what the folder tells of it.
+    That is so where the disk of the checkpoints is not mounted: a run that begins anew would overwrite the folder.
     """
     log = folder / "metrics.jsonl"
     last = max((line["step"] for line in read_lines(log)[0]), default=0) if log.is_file() else 0
@@ -82,12 +82,12 @@ def check_not_lost(folder: pathlib.Path) -> None:
 
 
 def in_words(changes: Changes) -> str:
-    """Returns a line for each change, each on a new line."""
+    """Returns the changes in words, each on a new line."""
     return "".join(f"\n  {field}: {_short(old)} there, {_short(now)} now" for field, (old, now) in changes.items())
 
 
 def _refuse(folder: pathlib.Path, shown: Changes, fixed: Sequence[str]) -> NoReturn:
-    """Raises RunFolderError that names what changed; `fixed` is what cannot."""
+    """Raises RunFolderError, naming the changes that are `shown`; `fixed` are fields that cannot change at all."""
     of = "data" if all(map(_is_of_data, shown)) else "experiment"
     remedy = "--resume-with-changes to go on with the new values"
     if fixed:
@@ -114,7 +114,7 @@ def _may_change(field: str, knows_data: bool) -> bool:
 
 
 def data_changes(folder: pathlib.Path, dataset: Any) -> Changes:
-    """Returns where data differ from those that the folder's run was trained on; {} where it does not know them."""
+    """Returns where data differ from those that the folder's run was trained on; {} where it does not say."""
     stored, now = _data_record(folder), _record_of(dataset)
     if not stored:
         return {}
@@ -129,7 +129,7 @@ def data_changes(folder: pathlib.Path, dataset: Any) -> Changes:
 
 
 def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What is compared of data, with a name for each."""
+    """Returns what is compared about data, by name."""
     names = list(record.get("class_names", []))
     rows = {f"rows.{name}.{key}": row[key] for name, row in record["rows"].items() for key in ("shape", "dtype")}
     found = {"num_classes": len(names), "class_names": names, "images": record.get("images")}
@@ -154,7 +154,7 @@ def _rows_record(rows: Rows, class_names: Sequence[str]) -> dict[str, Any]:
 def store(
     folder: pathlib.Path, experiment: Experiment, changed: Changes, dataset: Any, best: Best | None = None
 ) -> None:
-    """Writes all that says which run the folder is of; before this, nothing in it was touched."""
+    """Writes all files that say which run the folder holds; before this, nothing in it was touched."""
     (folder / "samples").mkdir(exist_ok=True)
     store_experiment(folder, experiment, changed)
     store_data(folder, dataset)
@@ -163,7 +163,7 @@ def store(
 
 
 def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: Changes) -> None:
-    """Writes experiment.json, and notes in changes.jsonl what a resumed run goes on with other values of."""
+    """Writes experiment.json, and adds to changes.jsonl the fields that have other values in a resumed run."""
     if changed:
         with (folder / "changes.jsonl").open("a") as file:
             file.write(json.dumps(changed) + "\n")
@@ -171,7 +171,7 @@ def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: Chan
 
 
 def store_data(folder: pathlib.Path, dataset: Any) -> None:
-    """Writes data.json: what the data are, and what is needed of them to open the run where they are not at hand."""
+    """Writes data.json: what the data are, and what it takes to open the run where they are not at hand."""
     write_json(folder / "data.json", _record_of(dataset))
 
 
@@ -181,12 +181,12 @@ def store_rows(folder: pathlib.Path, rows: Rows, class_names: Sequence[str] = ()
 
 
 def store_best(folder: pathlib.Path, best: Best) -> None:
-    """Writes best.json: the name of the score that the best checkpoint is kept by."""
+    """Writes best.json: the score by which the best checkpoint is chosen."""
     write_json(folder / "best.json", best._asdict())
 
 
 def load_experiment(folder: pathlib.Path, modules: Sequence[str] = ()) -> Experiment:
-    """The experiment of a run, rebuilt from its folder. Raises RunFolderError where there is none, or is damaged."""
+    """Rebuilds the experiment of a run from its folder. Raises RunFolderError where it is missing or damaged."""
     tree, path = load_experiment_dict(folder), folder / "experiment.json"
     try:
         found = from_dict(tree, modules)
@@ -198,7 +198,7 @@ def load_experiment(folder: pathlib.Path, modules: Sequence[str] = ()) -> Experi
 
 
 def load_changes(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """Returns what a run went on with other values of, field -> change, a dictionary each time it was resumed so.
+    """Returns the changes with which a run was resumed: a dictionary for each time, field -> [old value, new value].
 
     Raises RunFolderError where changes.jsonl is damaged.
     """
@@ -215,7 +215,7 @@ def load_changes(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _data_record(folder: pathlib.Path) -> dict[str, Any]:
-    """data.json, seen to be of its form; {} where there is none."""
+    """Reads data.json and checks its form; {} where there is none."""
     path = folder / "data.json"
     if not path.is_file():
         return {}
@@ -233,7 +233,7 @@ def _data_record(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def load_rows(folder: pathlib.Path) -> Rows:
-    """What one row of a run's batches looks like. Raises RunFolderError where the folder does not say."""
+    """Returns shape and dtype of one row of a run's batches. Raises RunFolderError where the folder does not say."""
     stored = _data_record(folder)
     if not stored:
         raise RunFolderError(f"{folder} has no data.json: restore it, or train on, which writes it anew")
@@ -241,7 +241,7 @@ def load_rows(folder: pathlib.Path) -> Rows:
 
 
 def load_class_names(folder: pathlib.Path) -> tuple[str, ...]:
-    """Returns the names of the classes that a run was trained on; () where its data have none."""
+    """Returns the names of the classes in a run's data; () where they have none."""
     return tuple(_data_record(folder).get("class_names", ()))
 
 

@@ -28,8 +28,8 @@ def rows_of_grid(experiment: Experiment) -> tuple[np.ndarray | None, int, int]:
 def draw_grid(program: Program, state: State) -> tuple[np.ndarray, Mapping[str, Any]]:
     """Draws a picture of samples from a fixed key, a class a row where there are classes, and measures their health.
 
-    Images made from others are shown between these and the data's own (`panels`). Samples that are of another shape
-    than the data, as images made of latents, are not compared with them.
+    Images that are made from others are shown between these and the data's own (`panels`). Samples of another shape
+    than the data, such as images of a model of latents, are not compared with them.
     """
     labels, columns, n = rows_of_grid(program.experiment)
     images = program.sample(state, n, seed=0, conditions=label_conditions(labels))

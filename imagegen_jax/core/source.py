@@ -9,10 +9,10 @@ import numpy as np
 
 
 class Data(Protocol):
-    """Open data. What else they can tell is said by the protocols below it."""
+    """Open data. What more some data can tell is said by the protocols below."""
 
     def batch(self, step: int, n: int, seed: int = 0, rows: slice | None = None) -> Mapping[str, np.ndarray]:
-        """Batch `step` of `n` rows: "image" [n h w c], and what else there is of each; `rows` selects some of them.
+        """Returns batch `step` of `n` rows, or only its `rows`: "image" [n h w c], and what else each row has.
 
         The same for the same arguments, whatever was asked for before.
         """
@@ -50,10 +50,10 @@ class WithClassNames(Protocol):
 
 @runtime_checkable
 class Recorded(Protocol):
-    """Data that can be known again by more than their first rows."""
+    """Data that can be recognised by more than their first rows."""
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Returns the number of images."""
         ...
 
     def contents(self) -> dict[str, str]:
@@ -62,10 +62,10 @@ class Recorded(Protocol):
 
 
 def labels_of(data: Any) -> np.ndarray | None:
-    """Returns the labels of `data`; None where they have or tell none."""
+    """Returns the labels of `data`; None where there are none, or the data do not tell."""
     return data.labels if isinstance(data, Labelled) else None
 
 
 def class_names_of(data: Any) -> tuple[str, ...]:
-    """Returns the names of the classes of `data`; () where they have or tell none."""
+    """Returns the names of the classes of `data`; () where there are none, or the data do not tell."""
     return data.class_names if isinstance(data, WithClassNames) else ()

@@ -19,7 +19,7 @@ from imagegen_jax.core.optim import Clock, Optimizer
 class State(struct.PyTreeNode):
     """Everything that a training step reads and writes. The last four are dicts by network name."""
 
-    step: Int[Array, ""]  # completed training steps
+    step: Int[Array, ""]  # training steps taken so far
     params: dict[str, Any]
     stats: dict[str, dict[str, Any]]  # every other collection: batch statistics, codebooks, pools
     opt: dict[str, Any]
@@ -27,19 +27,19 @@ class State(struct.PyTreeNode):
 
 
 def split(nets: Nets) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Networks as (parameters, other collections)."""
+    """Splits networks into (parameters, other collections)."""
     params = {name: variables["params"] for name, variables in nets.items() if "params" in variables}
     stats = {name: {c: v for c, v in variables.items() if c != "params"} for name, variables in nets.items()}
     return params, stats
 
 
 def join(params: Mapping[str, Any], stats: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The inverse of `split`."""
+    """Joins parameters and other collections to networks: the inverse of `split`."""
     return {name: ({"params": params[name]} if name in params else {}) | dict(stats[name]) for name in stats}
 
 
 def create(nets: Nets, optimizers: Mapping[str, Optimizer], averages: Mapping[str, Average]) -> State:
-    """The state before the first step, from fresh or pretrained networks."""
+    """Makes the state before the first step from fresh or pretrained networks."""
     params, stats = split(nets)
     start = Clock(jnp.int32(0), jnp.int32(1))
     return State(
@@ -52,7 +52,7 @@ def create(nets: Nets, optimizers: Mapping[str, Optimizer], averages: Mapping[st
 
 
 def start_averages(nets: Nets, network: str, averages: Mapping[str, Average]) -> dict[str, Any]:
-    """Each average that follows `network`, at the network's present weights."""
+    """Starts each average that follows `network`, at the network's present weights."""
     covered = {c: v for c, v in nets[network].items() if c in ema.AVERAGED_COLLECTIONS}
     return {
         name: jax.tree.map(jnp.copy, covered)
@@ -62,19 +62,19 @@ def start_averages(nets: Nets, network: str, averages: Mapping[str, Average]) ->
 
 
 def without(state: State, names: Collection[str]) -> State:
-    """The state without the weights of some networks."""
+    """Returns the state without the weights of some networks."""
     params, stats = ({n: x for n, x in part.items() if n not in names} for part in (state.params, state.stats))
     return state.replace(params=params, stats=stats)
 
 
 def including(state: State, nets: Nets) -> State:
-    """The state with the weights of more networks."""
+    """Returns the state with the weights of more networks."""
     params, stats = split(nets)
     return state.replace(params=state.params | params, stats=state.stats | stats)
 
 
 def networks(state: State, average: str | None = None) -> dict[str, dict[str, Any]]:
-    """The networks as the last step left them, or with what `average` keeps of them in place."""
+    """Returns the networks as the last step left them, or with what an `average` keeps in their place."""
     nets = join(state.params, state.stats)
     if average is None:
         return nets
@@ -84,7 +84,10 @@ def networks(state: State, average: str | None = None) -> dict[str, dict[str, An
 def enter(
     model: Any, optimizers: Mapping[str, Optimizer], averages: Mapping[str, Average], stage: Hashable, state: State
 ) -> State:
-    """The state at the start of a new stage: the model's new networks, and afresh what it names or had not been."""
+    """Returns the state at the start of a new stage, with the networks that the model makes for it.
+
+    Optimizers and averages start afresh where the model names them, and for networks that are new; others go on.
+    """
     entry = model.enter(stage, networks(state))
     fresh = create(entry.nets, optimizers, averages)
     return fresh.replace(

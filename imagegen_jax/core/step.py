@@ -38,7 +38,7 @@ from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
 from imagegen_jax.core.reporting.health import gradient_ratio, image_health
 from imagegen_jax.core.state import State, join, networks
 
-LOOKAHEAD = 10_000  # steps that are looked through for phases that come due together
+LOOKAHEAD = 10_000  # steps that are searched for phases that come due together
 Augmentation = Callable[[Batch, PRNGKeys], Batch]
 
 
@@ -55,7 +55,7 @@ class StepSpec:
 
     @property
     def average(self) -> str | None:
-        """The average that sampling and teachers read: the first."""
+        """The name of the average that sampling and teachers read: the first; None where there is none."""
         return next(iter(self.averages), None)
 
 
@@ -67,23 +67,23 @@ class RunConstants(NamedTuple):
 
 
 def stage_at(model: Model, step: int) -> Hashable:
-    """The model's stage at a training step; None for a model without stages."""
+    """Returns the model's stage at a training step; None for a model without stages."""
     return model.stage(step) if _is_staged(type(model)) else None  # type: ignore[attr-defined]
 
 
 @functools.cache
 def _is_staged(kind: type) -> bool:
-    """Whether models of a class are `Staged`: a protocol takes 20 us to look, and a stage is asked for at each step."""
+    """Tells whether models of a class are `Staged`; kept, since the check takes 20 us, too long for each step."""
     return issubclass(kind, Staged)
 
 
 def due_at(phases: tuple[Phase, ...], step: int) -> tuple[str, ...]:
-    """The names of the phases that are due in the training step after `step` completed ones."""
+    """Returns the names of the phases that are due in training step `step`, counted from 0."""
     return tuple(phase.name for phase in phases if (step + 1) % phase.every == 0)
 
 
 def due_steps(model: Model, step: int, end: int) -> dict[tuple[str, ...], int]:
-    """Returns the phases that come due together -> at which step first, from `step` on in its stage and before `end`.
+    """Maps phases that come due together to their first such step, from `step` on in its stage and before `end`.
 
     Phases that come due together for the first time after LOOKAHEAD steps are left out.
     """
@@ -101,7 +101,7 @@ def due_steps(model: Model, step: int, end: int) -> dict[tuple[str, ...], int]:
 def train_step(
     spec: StepSpec, stage: Hashable, due: tuple[str, ...], state: State, batch: Batch, run: RunConstants
 ) -> tuple[State, dict[str, Scalar]]:
-    """One step of training; metrics are named "phase/metric". `stage` and `due` are static."""
+    """Takes one step of training; metrics are named "phase/metric". `stage` and `due` are static."""
     clock = Clock(state.step, run.steps)
     key = jax.random.fold_in(run.key, state.step)
     batch = prepare(spec.augment, batch, key)
@@ -118,7 +118,7 @@ def train_step(
 
 
 def prepare(augment: tuple[Augmentation, ...], batch: Batch, key: PRNGKey) -> Batch:
-    """Rows as the data hold them to rows as models see them: images to [-1, 1], then augmentations in order."""
+    """Turns rows as the data hold them into rows as models see them: images in [-1, 1], augmented in order."""
     batch = images_to_float(batch)
     for index, augmentation in enumerate(augment):
         batch = augmentation(batch, row_keys(jax.random.fold_in(jax.random.fold_in(key, 0), index), batch))
@@ -126,19 +126,19 @@ def prepare(augment: tuple[Augmentation, ...], batch: Batch, key: PRNGKey) -> Ba
 
 
 def row_keys(key: PRNGKey, batch: Batch) -> PRNGKeys:
-    """One key a row."""
+    """Makes a key for each row of a batch: [B]."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(batch["image"])))
 
 
 def make_inputs(spec: StepSpec, state: State, batch: Batch, key: PRNGKey) -> Inputs:
-    """What the losses of one phase look at."""
+    """Gathers what the loss of one phase may look at."""
     return Inputs(batch, key, row_keys(key, batch), state.step, networks(state, spec.average))
 
 
 def _update(
     spec: StepSpec, phase: Phase, state: State, inputs: Inputs, clock: Clock, lazy: Mapping[str, float]
 ) -> tuple[State, dict[str, Scalar]]:
-    """One gradient step of one phase on the networks that it trains."""
+    """Takes one gradient step of one phase on the networks that it trains."""
     grads, stats, metrics = gradients(phase, state, inputs, spec.microbatches, frozen_networks(spec.model))
     norm = optax.tree.norm(grads)
     if spec.clip_norm is not None:
@@ -153,12 +153,12 @@ def _update(
 def gradients(
     phase: Phase, state: State, inputs: Inputs, microbatches: int, frozen: tuple[str, ...] = ()
 ) -> tuple[Nets, dict[str, Any], dict[str, Scalar]]:
-    """Gradients with respect to what the phase trains, the new statistics, and the metrics, means over the batch.
+    """Returns the gradients of what a phase trains, the new statistics, and the metrics, as means over the batch.
 
     With microbatches, rows are split interleaved: each device then keeps its own, where contiguous parts would have
     to be moved between devices. Statistics go from one microbatch to the next in order, so what decays with each
-    update decays `microbatches` times a step. Raises KeyError or TypeError, as it is traced, for statistics of another
-    kind than they were, or of `frozen` networks.
+    update decays `microbatches` times a step. Raises KeyError or TypeError, while it is traced, for statistics of
+    another structure or type than before, or of `frozen` networks.
     """
 
     def loss(trained: Any, stats: Any, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -190,9 +190,9 @@ def gradients(
 
 
 def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any], frozen: tuple[str, ...]) -> dict[str, Any]:
-    """The statistics after a loss that returned `new`, which must be of the kind it was given.
+    """Merges the statistics that a loss returned into the old ones, which they must equal in kind.
 
-    A changed structure, shape, dtype or weak type would compile every later step anew: better an error here.
+    A changed structure, shape, dtype or weak type would compile every later step anew, so it is an error here.
     """
     merged = {name: dict(collections) for name, collections in old.items()}
     for network, collections in new.items():
@@ -215,7 +215,7 @@ def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any], frozen: t
 
 
 def _follow(spec: StepSpec, state: State, clock: Clock, batch_size: int) -> State:
-    """The state with its moving averages brought up to the step just taken."""
+    """Brings the moving averages of a state up to the step just taken."""
     now = networks(state)
     averages = {
         network: {

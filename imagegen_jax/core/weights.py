@@ -20,10 +20,10 @@ FORMS = 'a run folder ("runs/a", or "runs/a:encoder" for its network "encoder"),
 
 @runtime_checkable
 class Weights(Protocol):
-    """Where the weights of a network come from; a frozen dataclass of plain values, as all that an experiment holds."""
+    """Where the weights of a network come from: a frozen dataclass of plain values, like all parts of an experiment."""
 
     def read(self, network: str) -> Variables | None:
-        """Returns the collections of a network, which is called `network` where they go; None: keep the fresh ones.
+        """Returns the collections for the model's network of this name; None to keep the fresh ones.
 
         Raises ValueError, FileNotFoundError, RunFolderError or CheckpointError where there are none, and NonFiniteError
         where they hold NaN.
@@ -33,7 +33,7 @@ class Weights(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FromRun:
-    """The weights of a network of a run, as that run samples by them: averaged where it keeps an average.
+    """The weights of a network of a run, as that run samples from them: averaged where it keeps an average.
 
     They are read as they lie there. Neither the run's data nor the classes of its model are needed.
     """
@@ -47,7 +47,7 @@ class FromRun:
         object.__setattr__(self, "path", os.fspath(self.path))
 
     def read(self, network: str) -> Variables:
-        """Raises RunFolderError where `path` is no run folder, and ValueError where it has no such network."""
+        """Reads the network of a run. Raises RunFolderError where there is no run, ValueError for no such network."""
         folder, wanted = pathlib.Path(self.path).expanduser(), self.network or network
         average = _average(folder, self.average)
         stored = Stored(folder / "checkpoints", load_best(folder) if self.step == "best" else None)
@@ -75,13 +75,13 @@ class FromFile:
     """
 
     path: str
-    network: str | None = None  # what the names of its arrays begin with; None: nothing that others' do not
+    network: str | None = None  # what the names of its arrays begin with; None: the file holds this network alone
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.fspath(self.path))
 
     def read(self, network: str) -> Variables:
-        """Raises FileNotFoundError, or ValueError where the file is damaged or has no names below `network`."""
+        """Reads the network in a file. Raises FileNotFoundError, or ValueError for a damaged file or no such names."""
         arrays = read_weight_file(self.path).arrays
         if self.network is not None:
             arrays = with_prefix(arrays, self.network, self.path)
@@ -104,7 +104,7 @@ class FromFile:
 
 @dataclasses.dataclass(frozen=True)
 class Random:
-    """Fresh weights, said in so many words: for smoke runs of a model whose frozen networks want trained ones."""
+    """Fresh weights, asked for by name: for smoke runs of a model whose frozen networks want trained ones."""
 
     def read(self, network: str) -> None:
         """Returns None."""
@@ -112,10 +112,10 @@ class Random:
 
 
 def parse(text: str) -> Weights:
-    """Makes weights of "random", "runs/a", "runs/a:encoder", "a.npz" or "a.safetensors:encoder".
+    """Reads "random", "runs/a", "runs/a:encoder", "a.npz" or "a.safetensors:encoder" as weights.
 
-    What follows the last colon is the network's name there, unless it is a part of the name of what exists. Raises
-    ValueError where nothing is named.
+    What follows the last colon is the network's name there, unless a file or folder exists whose name has the colon.
+    Raises ValueError where nothing is named.
     """
     if text == "random":
         return Random()
@@ -128,7 +128,7 @@ def parse(text: str) -> Weights:
 
 
 def weights_of(value: str | os.PathLike[str] | Weights) -> Weights:
-    """Returns what a text or a path stands for, and weights as they are. Raises ValueError for anything else."""
+    """Returns the weights that a text or a path stands for, and weights as they are. Raises ValueError for others."""
     if isinstance(value, Weights):
         return value
     if isinstance(value, (str, os.PathLike)):
@@ -147,7 +147,7 @@ def read_all(pretrained: Mapping[str, str | Weights]) -> dict[str, Variables]:
 
 
 def _average(folder: pathlib.Path, name: str | None) -> str | None:
-    """The average of a run that is meant; None for the last step's weights."""
+    """Returns the name of the average to read of a run; None for the last step's weights."""
     averages = load_experiment_dict(folder).get("averages")
     kept = list(averages) if isinstance(averages, dict) else []
     if name is None:

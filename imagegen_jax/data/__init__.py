@@ -1,4 +1,4 @@
-"""Images from disk to batches: sources, the data set that each opens as, and what is done to a batch inside `jit`."""
+"""Images from disk to batches: sources, the data sets that they open as, and random changes of batches inside `jit`."""
 
 from imagegen_jax.core.arrays.image import to_float, to_uint8
 from imagegen_jax.data.augment import Jitter

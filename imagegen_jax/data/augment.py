@@ -1,4 +1,4 @@
-"""Random changes of images and of the sources they are made from, alike where they are pairs, inside `jit`."""
+"""Random changes of images and of their sources inside `jit`, the same for both where they are pairs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from imagegen_jax.core.model import Batch, PRNGKey, PRNGKeys
 
 @dataclasses.dataclass(frozen=True)
 class Jitter:
-    """Random jitter (Isola et al. 2017, arXiv 1611.07004, section 6.2): enlarged, cropped at random, and mirrored.
+    """Random jitter (Isola et al. 2017, arXiv 1611.07004, section 6.2): images are enlarged, cropped and mirrored.
 
-    Images of 256 pixels grow to 286, and a window of the old size is taken at any place. It follows from the key of
-    the row; an image and its source get the same, or where they are not `together`, each its own. A `scale` of 1
-    leaves the mirroring alone.
+    Images of 256 pixels grow to 286, and a window of the old size is cut out at a random place. The key of the row
+    decides; an image and its source get the same jitter, or each its own where they are not `together`. With a `scale`
+    of 1 they are only mirrored.
     """
 
     scale: Positive = 286 / 256

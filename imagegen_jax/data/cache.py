@@ -1,4 +1,4 @@
-"""The cache of prepared data: one folder a key, made by one process at a time, complete or not there at all."""
+"""The cache of prepared data: a folder for each key, made by one process at a time, complete or not there at all."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def cached(title: str, key: Mapping[str, Any], build: Callable[[pathlib.Path], None]) -> pathlib.Path:
-    """The folder of `key`, which `build` fills where it does not exist yet.
+    """Returns the folder of `key`, and has `build` fill it where it does not exist yet.
 
-    `build` writes to a folder of another name, which is renamed when all is on disk; whatever interrupts it leaves
+    `build` writes to a folder of another name, which is renamed when all is on disk. If it is interrupted it leaves
     nothing, or after a SIGKILL a `.partial` folder that the next build deletes. A second process waits for the first.
 
     Args:
-      title: said to the user, and the readable part of the folder's name.
-      key: what the content follows from, as JSON.
+      title: shown to the user, and the readable part of the folder's name.
+      key: all that the content depends on, as JSON.
       build: writes the content into the empty folder that it is given.
 
     Raises:
@@ -67,7 +67,7 @@ def _build(folder: pathlib.Path, build: Callable[[pathlib.Path], None]) -> None:
 
 
 def _remove_stale(root: pathlib.Path) -> None:
-    """Deletes what killed processes left; a live one holds the lock of its own."""
+    """Deletes the folders that killed processes left; a process that is alive holds the lock of its folder."""
     for partial in root.glob("*.partial"):
         with contextlib.suppress(BlockingIOError), lock(partial.with_suffix("")):
             shutil.rmtree(partial, ignore_errors=True)
@@ -77,7 +77,7 @@ def _remove_stale(root: pathlib.Path) -> None:
 def lock(folder: pathlib.Path, waiting: str = "") -> Iterator[None]:
     """Holds the lock of `folder`, which the system releases if this process dies.
 
-    Where another holds it: says `waiting` and waits, or without it raises BlockingIOError.
+    Where another process holds it, logs `waiting` and waits; raises BlockingIOError where `waiting` is empty.
     """
     path = folder.with_suffix(".lock")
     while True:
@@ -99,7 +99,7 @@ def lock(folder: pathlib.Path, waiting: str = "") -> Iterator[None]:
 
 
 def _explained(error: OSError, root: pathlib.Path) -> OSError:
-    """`error` with the place and the remedy, where it is about the cache; itself where it is about anything else."""
+    """Adds the place and the remedy to an error about the cache, and returns any other error as it is."""
     if error.errno in _NO_ROOM:
         return OSError(
             error.errno,

@@ -1,4 +1,4 @@
-"""One image: from the bytes of a file, or from pixels, to uint8 at the size and the channels asked for."""
+"""Decoding of an image: from the bytes of a file, or from pixels, to uint8 at the size and the channels asked for."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels -> Pillow's name
 SUFFIXES = frozenset(".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")  # not EPS, which runs another program
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
-_LARGE = 1 << 26  # pixels of an image that is not decoded beside another one: it takes a quarter of a gigabyte and more
+_LARGE = 1 << 26  # images of more pixels are decoded one at a time: each takes a quarter of a gigabyte and more
 _STRIP = 1 << 22  # pixels that are converted at a time
 _one_at_a_time = threading.Lock()
-# Above 89 million pixels Pillow warns of an attack, and above twice that it refuses. Large photos are none, and filters
-# of warnings are common to all threads that decode.
+# Above 89 million pixels Pillow warns of an attack, and above twice that it refuses. Large photos are no attack. The
+# filter is set here, since all threads that decode share the filters of warnings.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _REDUCING_GAP = 3.0  # Pillow reduces by an integer factor down to 3 times the size, then filters: as good, and faster
 
 
 class Whole(int):
-    """A size that images are brought to whole, whatever their proportions, by Pillow's bicubic filter.
+    """A size to which images are resized whole, whatever their proportions, by Pillow's bicubic filter.
 
-    That is the rule "clean" of `metrics.features.resize`, for evaluations of images of several sizes; of an int
-    instead, a square is cut out.
+    That is the rule "clean" of `metrics.features.resize`, for evaluations of images of several sizes. For a size that
+    is a plain int a square is cut out.
     """
 
     def __repr__(self) -> str:
@@ -38,15 +38,15 @@ class Whole(int):
 def decode(
     image: bytes | UInt8[np.ndarray, "h w c"], size: int | None, channels: int | None
 ) -> UInt8[np.ndarray, "h w c"]:
-    """`image` as pixels in 0..255.
+    """Decodes an image to pixels in 0..255.
 
     Args:
-      image: the bytes of an image file (of an animation the first frame is taken, the orientation that a camera
+      image: the bytes of an image file (the first frame of an animation is taken, the orientation that a camera
         recorded is applied, 16 bits become 8), or pixels with 1, 3 or 4 channels.
-      size: the centre square is brought to this height and width, with antialiasing (Lanczos); of a `Whole` size
-        the whole image is; None keeps the size.
-      channels: 1 grey, 3 RGB, 4 RGBA, or None for what the image has. What is transparent turns white where there is
-        no alpha channel to hold it.
+      size: the centre square is resized to this height and width, with antialiasing (Lanczos); for a `Whole` size
+        the whole image is resized; None keeps the size.
+      channels: 1 grey, 3 RGB, 4 RGBA, or None for those of the image. Transparent pixels turn white where there is no
+        alpha channel.
 
     Raises:
       Exception: of almost any kind, from Pillow, where the bytes are damaged or are no image.
@@ -75,7 +75,7 @@ def _pixels(image: Image.Image, size: int | None, channels: int | None) -> UInt8
 
 
 def _converted(image: Image.Image, mode: str, on_white: bool) -> Image.Image:
-    """`image` in another mode, by strips: what conversions need beside the result would not fit for large images."""
+    """Converts an image to another mode, in strips: for a large image whole, conversions would need too much memory."""
     if image.mode == mode and not on_white:
         return image
     result = Image.new(mode, image.size)
@@ -91,7 +91,7 @@ def _converted(image: Image.Image, mode: str, on_white: bool) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16 bits to 8; Pillow's own conversion clips instead of scaling."""
+    """Scales 16 bits to 8, as Pillow's own conversion would clip. Raises ValueError for an image of 32 bits."""
     pixels = np.asarray(image).astype(np.int64)
     if pixels.min(initial=0) < 0 or pixels.max(initial=0) > 65535:
         raise ValueError("an image of 32 bits, whose range is not known")

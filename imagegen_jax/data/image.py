@@ -1,4 +1,4 @@
-"""The random flip."""
+"""Random flips of images inside `jit`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __getattr__ = moved.attributes(__name__)
 class HorizontalFlip:
     """Mirrors each image left to right with a probability, inside `jit`, from the key of its own row.
 
-    The source that an image is made from, where there is one, is mirrored with it.
+    An image's source, where it has one, is mirrored with it.
     """
 
     probability: Share = 0.5

@@ -1,4 +1,4 @@
-"""Many images: decoded side by side, in order, into a folder of the cache, and mapped from there."""
+"""Preparation of many images: decoded side by side, in order, into a folder of the cache, and mapped from there."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ from imagegen_jax.data.source import Dataset, Source
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # part of every key: to be raised when the same source would be decoded to other pixels
+_FORMAT = 1  # part of every key: raise it when the same source would be decoded to other pixels
 _CHUNK = 32  # images a task
 _MOST_CLASSES = 100_000
-_NAMED = 10  # damaged files that an error names, the others are counted
+_NAMED = 10  # damaged files that an error names; the others are counted
 
 
 class Item(NamedTuple):
     """One image as a source reads it."""
 
-    image: bytes | np.ndarray | Exception  # of a file, or pixels uint8 [h w c], or why it could not be read
+    image: bytes | np.ndarray | Exception  # a file's bytes, or pixels uint8 [h w c], or why it could not be read
     label: int = 0
 
 
 class Decoded(NamedTuple):
-    """The same, decoded."""
+    """One image, decoded."""
 
     image: np.ndarray | Exception  # pixels uint8 [h w c], or why there are none
     label: int
 
 
 class Listing(NamedTuple):
-    """What a source found, before any image is read."""
+    """A source's images as they are listed, before any is read."""
 
     title: str  # for the user
     fingerprint: str  # of the content
     total: int  # images
-    name: Callable[[int], str]  # what an error calls an image
+    name: Callable[[int], str]  # the name of an image in errors
     start: Callable[
         [], Callable[[range], Iterable[Item]]
-    ]  # called where nothing is prepared; gives what threads read by
+    ]  # called where nothing is prepared; returns the function that threads read items with
     class_names: tuple[str, ...] = ()  # () for no labels
-    left_out: tuple[str, ...] = ()  # files that are no images, which the user allowed
+    left_out: tuple[str, ...] = ()  # files that are no images, where the user allows them
 
 
 def prepare(
     source: Source, listing: Listing, size: int | None, channels: int | None, skip_damaged: bool = False
 ) -> Dataset:
-    """The images of `listing` at `size` and `channels`, decoded now or by an earlier run.
+    """Prepares the images of `listing` at `size` and `channels`, decoded now or by an earlier run.
 
     Raises:
-      ValueError: `size` or `channels` is impossible, images are damaged and `skip_damaged` is not set, they differ in
+      ValueError: `size` or `channels` is impossible, images are damaged and `skip_damaged` is not set, images differ in
         shape and `size` or `channels` is not given, or a label is not one of the classes.
       OSError: the cache cannot be written.
     """
@@ -75,7 +75,7 @@ def prepare(
     if channels is not None and channels not in MODES:
         raise ValueError(f"{source}: channels={channels} must be 1 (grey), 3 (RGB), 4 (RGBA), or None for the images'")
     key = {"format": _FORMAT, "size": size, "channels": channels, **listing._asdict()}
-    key |= {"whole": True} if isinstance(size, Whole) else {}  # which JSON would store as it stores an int
+    key |= {"whole": True} if isinstance(size, Whole) else {}  # JSON stores a Whole like an int
     del key["name"], key["start"]
 
     def build(folder: pathlib.Path) -> None:
@@ -92,7 +92,7 @@ def prepare(
 
 
 def load(folder: pathlib.Path) -> Dataset:
-    """The data set of a prepared folder. Raises ValueError where a file of it is missing or was cut short."""
+    """Opens the data set of a prepared folder. Raises ValueError where a file of it is missing or was cut short."""
     class_names = tuple(_info(folder)["class_names"])
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
@@ -103,7 +103,7 @@ def load(folder: pathlib.Path) -> Dataset:
 
 
 def save(path: pathlib.Path, array: np.ndarray) -> None:
-    """Writes an .npy file; unlike `numpy.save`, whose error does not tell, it says when the disk is full."""
+    """Writes an .npy file; its error says when the disk is full, which that of `numpy.save` does not."""
     array = np.ascontiguousarray(array)
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
@@ -111,13 +111,16 @@ def save(path: pathlib.Path, array: np.ndarray) -> None:
 
 
 def write_info(folder: pathlib.Path, source: str, class_names: Sequence[str], skipped: Sequence[str] = ()) -> None:
-    """Writes info.json, what a prepared folder holds beside arrays."""
+    """Writes info.json, which a prepared folder holds beside its arrays."""
     info = {"source": source, "class_names": list(class_names), "skipped": list(skipped)}
     (folder / "info.json").write_text(json.dumps(info))
 
 
 def numbered(source: object, highest: int) -> tuple[str, ...]:
-    """The class names "0", "1", ... for labels up to `highest`. Raises ValueError where that is no class number."""
+    """Returns the class names "0", "1", ... of labels up to `highest`.
+
+    Raises ValueError where `highest` is too high for a class number.
+    """
     if highest >= _MOST_CLASSES:
         raise ValueError(f"{source}: the label {highest} is too high for a class number: number the classes from 0")
     return tuple(str(label) for label in range(highest + 1))
@@ -148,7 +151,7 @@ def _spoilt(folder: pathlib.Path, error: Exception) -> ValueError:
 
 
 def _decoded(listing: Listing, size: int | None, channels: int | None) -> Generator[Decoded, None, None]:
-    """The items of `listing` in order, decoded by as many threads as there are cores: Pillow releases the GIL."""
+    """Decodes the items of `listing` in order, in as many threads as there are cores: Pillow releases the GIL."""
     read = listing.start()
 
     def work(indices: range) -> list[Decoded]:
@@ -194,7 +197,7 @@ def _write(
                 file.write(_header(listing.total, shape))
             if pixels.shape != shape:
                 raise _shape_error(source, first, shape, listing.name(index), pixels.shape)
-            file.write(pixels.tobytes())  # not through a map: on a full disk that would kill the process
+            file.write(pixels.tobytes())  # not through a memory map: on a full disk that would kill the process
             labels.append(label)
         if damaged and not skip_damaged:
             raise damage_error(source, damaged)
@@ -208,7 +211,7 @@ def _write(
 
 
 def _reason(error: Exception) -> str:
-    """In few words; Pillow's own for an unknown format names a buffer in memory."""
+    """Says in few words why an image was not read; Pillow's own words for an unknown format name a buffer in memory."""
     text = "not an image" if type(error).__name__ == "UnidentifiedImageError" else str(error)
     return text.splitlines()[0][:120] if text else type(error).__name__
 
@@ -220,7 +223,7 @@ def _check_room(folder: pathlib.Path, needed: int) -> None:
 
 
 def _header(count: int, shape: tuple[int, ...]) -> bytes:
-    """The head of an .npy file. NumPy pads it so that it keeps its length for any count."""
+    """Makes the header of an .npy file. NumPy pads it so that it keeps its length for any count."""
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
     return head.getvalue()

@@ -1,7 +1,7 @@
-"""Errors whose remedy is a setting, said in the terms of the place where they appear.
+"""Errors whose remedy is a setting, written as one would give it where the error appears.
 
-The same images that differ in size want `size=64` in Python, `--size 64` of a command that has that option,
-`--data.size 64` of an experiment, and nothing of the kind where no such setting can be given.
+Where images differ in size, for example, the remedy is `size=64` in Python, `--size 64` for a command that has this
+option, and `--data.size 64` for an experiment. It is left out where no such setting can be given.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-Spell = Callable[[Any, str, Any], str | None]  # (owner, setting, value) -> how it is given; None: it cannot be
+Spell = Callable[[Any, str, Any], str | None]  # (owner, setting, value) -> how it is given; None where it cannot be
 
 
 class Remedy(NamedTuple):
-    """A way on; "{}" in its text stands for its settings."""
+    """A remedy of an error; "{}" in its text stands for its settings."""
 
     text: str
     settings: Mapping[str, Any] = {}
 
 
 class SettingError(ValueError):
-    """What other settings of `owner` would mend. Remedies that the place at hand has no settings for are left out."""
+    """An error that other settings of `owner` would mend.
+
+    Remedies whose settings cannot be given where the error appears are left out.
+    """
 
     def __init__(
         self, owner: Any, problem: str, remedies: Sequence[Remedy], between: str = ", or ", spell: Spell | None = None
@@ -40,7 +43,7 @@ class SettingError(ValueError):
 
 @contextlib.contextmanager
 def remedies_spelled(spell: Spell) -> Iterator[None]:
-    """Says the remedies of a SettingError as `spell` does; an error that an inner one has spelled passes."""
+    """Writes the remedies of a SettingError as `spell` does; errors that an inner `with` has written pass unchanged."""
     try:
         yield
     except SettingError as error:
@@ -51,7 +54,7 @@ def remedies_spelled(spell: Spell) -> Iterator[None]:
 
 @contextlib.contextmanager
 def remedies_of(owner: Any) -> Iterator[None]:
-    """Makes `owner` the one whose settings remedy an error: of what it made of its own settings, such as a Folder."""
+    """Makes `owner` the one whose settings remedy an error of a source that it made, such as a Folder."""
     try:
         yield
     except SettingError as error:
@@ -72,7 +75,7 @@ def as_options(names: Collection[str], prefix: str = "--") -> Spell:
 
 
 def within(**roots: Any) -> Spell:
-    """Spells settings as options of an experiment: by the fields that lead to the owner from those named here."""
+    """Spells settings as options of an experiment, with the fields that lead from one of `roots` to the owner."""
 
     def spell(owner: Any, name: str, value: Any) -> str | None:
         for field, root in roots.items():
@@ -104,7 +107,7 @@ def _words(owner: Any, remedy: Remedy, spell: Spell) -> str | None:
 
 
 def _path_to(owner: Any, node: Any) -> tuple[str, ...] | None:
-    """The names of the fields that lead from `node` to `owner`; None where none do."""
+    """Finds the fields that lead from `node` to `owner`, and returns their names; None where none do."""
     if node is owner or (type(node) is type(owner) and node == owner):
         return ()
     for field in dataclasses.fields(node) if dataclasses.is_dataclass(node) else ():

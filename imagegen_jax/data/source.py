@@ -1,4 +1,4 @@
-"""What the loop reads: a data set decoded once, whose batches follow from (seed, step) alone. No iterator, no state."""
+"""Data sets for training: decoded once, with batches that depend on (seed, step) alone. No iterator, no state."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ Derive = Callable[[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, " n"]], UInt8[n
 
 @runtime_checkable
 class Source(core_source.Source, Protocol):
-    """Where images come from: what the core asks of a source, and that it opens as a `Dataset`."""
+    """A place that images come from: a source as the core asks for it, which opens as a `Dataset`."""
 
     def open(self) -> Dataset:
-        """Decodes the images, once for all runs, and maps them into memory."""
+        """Decodes the images, once for all runs, and maps them from disk."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Derived:
-    """Sources that are made of the images, as they are read: by `derive`, from images and their row numbers."""
+    """Sources that `derive` makes of images and their row numbers when they are read."""
 
     images: UInt8[np.ndarray, "n h w c"]
     derive: Derive
 
     def __len__(self) -> int:
-        """As many as images."""
+        """Returns the number of sources, one for each image."""
         return len(self.images)
 
     def __getitem__(self, rows: Any) -> UInt8[np.ndarray, "n hh ww k"]:
-        """Those of the `rows`, a slice or an array."""
+        """Makes the sources of `rows`, a slice or an array."""
         return self.derive(np.asarray(self.images[rows]), np.arange(len(self))[rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """N, height, width, channels."""
+        """The number of sources, and their height, width and channels."""
         return (len(self), *self[:1].shape[1:])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images of one size, where there are classes their labels, and in translation the sources they are made from.
+    """Images of one size, with labels where there are classes, and with sources where images are made from sources.
 
-    Batch `step` of `n` rows is rows `step * n` to `step * n + n` of an endless stream of epochs, each of which holds
-    every image once, in an order that follows from (seed, epoch). A batch may straddle epochs, and `n` may exceed the
-    number of images. Sources that are not `paired` have a stream, epochs and orders of their own, since there may be
-    more or fewer of them; an epoch of the data set is one of its images. Images may also be latents (`Latents`): floats
-    of any kind, which batches have as float32, times `scale`. Raises ValueError where labels, deviations, or sources
-    that are paired, are not as many as the images.
+    Batch `step` of `n` rows is rows `step * n` to `step * n + n` of an endless stream of epochs. Each epoch holds every
+    image once, in an order that depends on (seed, epoch). A batch may straddle epochs, and `n` may exceed the number of
+    images. Sources that are not `paired` have their own stream, epochs and orders, since there may be more or fewer of
+    them; an epoch of the data set is an epoch of its images. Images may also be latents (`Latents`): floats of any
+    kind, which batches hold as float32, times `scale`. Raises ValueError where labels, deviations or paired sources are
+    not as many as the images.
     """
 
     images: UInt8[np.ndarray, "n h w c"] | Float[np.ndarray, "n h w c"]  # 0..255, mapped from disk
     labels: Int32[np.ndarray, " n"] | None = None
     class_names: tuple[str, ...] = ()  # the name of each label; () where there are no labels
     sources: UInt8[np.ndarray, "m hh ww k"] | Derived | None = None  # 0..255, likewise
-    paired: bool = True  # whether source i is that of image i
-    stds: Float[np.ndarray, "n h w c"] | None = None  # of latents' posteriors, of which `images` are then the means
-    scale: float = 1.0  # of latents and their deviations
+    paired: bool = True  # whether source i belongs to image i
+    stds: Float[np.ndarray, "n h w c"] | None = None  # deviations of latents' posteriors; `images` are then the means
+    scale: float = 1.0  # factor of latents and their deviations
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.images):
@@ -77,12 +77,12 @@ class Dataset:
             raise ValueError(f"deviations of shape {self.stds.shape} for means of {self.images.shape}: make them alike")
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Returns the number of images."""
         return len(self.images)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
+        """The height, width and channels of images."""
         height, width, channels = self.images.shape[1:]
         return height, width, channels
 
@@ -92,10 +92,10 @@ class Dataset:
         return len(self.class_names)
 
     def batch(self, step: int, n: int, seed: int = 0, rows: slice | None = None) -> dict[str, np.ndarray]:
-        """Batch `step`: "image" [n h w c] and, where the data have them, "label" int32 [n], "source" and "std".
+        """Reads batch `step`: "image" [n h w c] and, where the data have them, "label" int32 [n], "source" and "std".
 
-        Images and sources are uint8, latents and their deviations float32. The arrays are fresh. `rows` selects rows of
-        the batch, so that each host of many reads its own only. Raises ValueError where `step` or `seed` is negative,
+        Images and sources are uint8, latents and their deviations float32. The arrays are new. `rows` selects rows of
+        the batch, so that each of many hosts reads only its own. Raises ValueError where `step` or `seed` is negative,
         or `n` not positive.
         """
         if step < 0 or n < 1 or seed < 0:
@@ -120,7 +120,7 @@ class Dataset:
         return found | {name: str(value) for name, value in settings.items() if value != getattr(Dataset, name)}
 
     def values(self, rows: np.ndarray) -> np.ndarray:
-        """Rows as they are stored to rows as batches have them: uint8 as it is, floats as float32 times `scale`."""
+        """Brings stored rows to the form of batches: uint8 stays as it is, floats become float32 times `scale`."""
         rows = np.asarray(rows)
         return rows if rows.dtype == np.uint8 else rows.astype(np.float32) * np.float32(self.scale)
 
@@ -129,7 +129,7 @@ _SOURCES = 1  # folded into the seed of the order of sources that have their own
 
 
 def _index(positions: range, total: int, seed: int, fold: tuple[int, ...] = ()) -> np.ndarray:
-    """Which of `total` rows stand at `positions` of the stream."""
+    """Returns the number, below `total`, of the row at each of `positions` in the stream."""
     epoch, place = np.divmod(np.asarray(positions, np.int64), total)
     index = np.empty(len(positions), np.int64)
     for value in np.unique(epoch):
@@ -140,10 +140,10 @@ def _index(positions: range, total: int, seed: int, fold: tuple[int, ...] = ()) 
 
 @functools.lru_cache(maxsize=8)  # two epochs, since a batch may straddle them, of images and sources of two data sets
 def _permutation(n: int, seed: int, epoch: int, fold: tuple[int, ...]) -> np.ndarray:
-    """The order of an epoch.
+    """Draws the order of an epoch.
 
-    By sorting the raw output of a generator, because NumPy promises that stream for all versions and machines, but not
-    what `Generator.permutation` makes of it: a run resumed after an upgrade goes on with the same batches.
+    It sorts the raw output of a generator: NumPy promises this output for all versions and machines, but not what
+    `Generator.permutation` makes of it. So a run that is resumed after an upgrade goes on with the same batches.
     """
     raw = np.random.Philox(np.random.SeedSequence([seed, epoch, *fold])).random_raw(n)
     return np.argsort(raw, kind="stable")

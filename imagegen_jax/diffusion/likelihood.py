@@ -1,4 +1,4 @@
-"""The exact likelihood of a diffusion model, by the flow from data to noise (Song et al. 2021, arXiv 2011.13456)."""
+"""The exact likelihood of images under a diffusion model, by its flow (Song et al. 2021, arXiv 2011.13456)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imagegen_jax.diffusion.sampling.solver import Samples, noise_estimate
 
 
 class Found(NamedTuple):
-    """What a likelihood is made of, for each row."""
+    """The likelihood of each row, and where the flow took it."""
 
     log_prob: Float[Array, " b"]  # in nats, of the density at `sigma_min`
     latent: Float[Array, "b ..."]  # where the row is at `sigma_max`
@@ -30,12 +30,12 @@ class Found(NamedTuple):
 class FlowLikelihood:
     """log p(x) = log N(x_T; 0, sigma_max^2) + int div(dx/dsigma) dsigma (Eq. 39, with the flow of EDM's Eq. 1).
 
-    The density is that of x_0 + sigma_min epsilon: what is given are samples of it, or data that this little noise does
-    not change. At `sigma_max` noise is taken to be all there is: data whose mean is m away from 0 are off by about
-    m / sigma_max nats, either way. `trace` is "exact", at the price
-    of an evaluation for each value of a row, or "hutchinson": unbiased, by `probes` random signs (Eq. 40). Both need
-    denoisers that can be differentiated forwards: on GPUs, those of networks that are made so by
-    `nn.backbones.denoising.forward_differentiable`. Raises ValueError for fields out of range.
+    The density is that of x_0 + sigma_min epsilon: give it samples of this, or data that so little noise does not
+    change. At `sigma_max` everything is taken to be noise: for data whose mean is m away from 0 this is off by about
+    m / sigma_max nats, up or down. `trace` is "exact", with an evaluation for each value of a row, or "hutchinson":
+    unbiased, by `probes` random signs (Eq. 40). Both need denoisers that can be differentiated forwards: on GPUs, those
+    of networks that `nn.backbones.denoising.forward_differentiable` returned. Raises ValueError for fields out of
+    range.
     """
 
     sigma_min: NonNegative = 0.002
@@ -59,7 +59,10 @@ class FlowLikelihood:
             )
 
     def __call__(self, denoise: Denoise, x: Samples, key: PRNGKey) -> Found:
-        """x [B ...] -> what is found, NaN where `most_steps` were not enough. The key is the probes'."""
+        """Finds the log-likelihood of each row of x [B ...]; NaN where `most_steps` were not enough.
+
+        The key draws the probes.
+        """
         size = math.prod(x.shape[1:])
         directions = self._directions(x, key)
         slope, weight = noise_estimate(denoise), 1.0 if self.trace == "exact" else 1.0 / self.probes
@@ -81,12 +84,15 @@ class FlowLikelihood:
         return Found(prior + change, latent, evaluations)
 
     def bits_per_dim(self, denoise: Denoise, x: Image, key: PRNGKey) -> Float[Array, " b"]:
-        """Of 8-bit images that were dequantised in [-1, 1], as `core.arrays.bits_per_dim` counts and makes them."""
+        """Returns the bits per dimension of 8-bit images that were dequantised in [-1, 1], for each row.
+
+        `core.arrays.bits_per_dim` dequantises images, and defines how bits are counted.
+        """
         image_shape = (x.shape[1], x.shape[2], x.shape[3])
         return density_to_bits_per_dim(-self(denoise, x, key).log_prob, image_shape, (-1.0, 1.0))
 
     def _directions(self, x: Samples, key: PRNGKey) -> Float[Array, "p ..."]:
-        """Random signs, other ones for each row; or every axis of a row."""
+        """Returns the directions of the trace: random signs, drawn for each row; or every axis of a row."""
         if self.trace == "hutchinson":
             return jax.random.rademacher(key, (self.probes, *x.shape), x.dtype)
         size = math.prod(x.shape[1:])

@@ -1,1 +1,1 @@
-"""Models of other libraries, as runs of this one."""
+"""Imports of models that other libraries trained."""

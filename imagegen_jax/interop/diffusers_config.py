@@ -1,8 +1,8 @@
-"""What configurations of the library diffusers mean here: a `UNet2DModel` of DDPM's design, and its scheduler.
+"""Configurations of the library diffusers as a model of this one: a `UNet2DModel` of DDPM's design, and its scheduler.
 
-Where a file leaves a setting out, diffusers has a default, and so has it here. A value that the network or the samplers
-of this package do not have is refused by its name, as is a setting that is unknown: to pass over either would give
-other images than the model was trained for.
+Where a file leaves a setting out, the default of diffusers holds here too. An error names a value that the network or
+the samplers of this package do not support, and a setting that is unknown: ignoring either would give other images than
+the model was trained for.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.norm import group_norm
 
 Config = Mapping[str, Any]
-Settings = Mapping[str, tuple[Any, Any]]  # name -> (default, the values that are had here, or their annotation)
+Settings = Mapping[str, tuple[Any, Any]]  # name -> (default, the values that are supported here, or their annotation)
 
-# Far above any network's: a configuration must not ask for more than memory holds before its weights tell otherwise.
+# Far above any network's: a configuration must not fill the memory before the weights show that it is wrong.
 _Side = Annotated[int, Range(1, 1 << 14)]
 _Channels = Annotated[int, Range(1, 1 << 16)]
 _Few = Annotated[int, Range(1, 64)]
 _Steps = Annotated[int, Range(1, 1 << 20)]
 
-DDIM_STEPS = 50  # the default of its pipeline; no file says
+DDIM_STEPS = 50  # the default of its pipeline; no file holds it
 
 UNET: Settings = {
     "act_fn": ("silu", ("silu", "swish")),
@@ -90,9 +90,9 @@ PREDICTIONS: Mapping[str, Kind] = {"epsilon": "epsilon", "sample": "x0", "v_pred
 
 
 def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
-    """The network and the image shape of a `UNet2DModel`'s configuration, which was read at `place`.
+    """Makes the network of a `UNet2DModel`'s configuration, which was read at `place`, and returns its image shape too.
 
-    Raises ValueError, naming setting, place and remedy, where this network cannot be that one.
+    Raises ValueError, and names setting, place and remedy, where the `UNet` of this package cannot be that network.
     """
     _check_class(config, ("UNet2DModel",), place)
     found = _complete(config, UNET, place)
@@ -100,11 +100,13 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
     channels, first = found["block_out_channels"], found["block_out_channels"][0]
     if found["in_channels"] != found["out_channels"]:
         raise ValueError(
-            f"{place}: in_channels={found['in_channels']}, out_channels={found['out_channels']}: only networks that "
-            "put out an image like the one that they are given can be imported, without a variance or a condition"
+            f"{place}: in_channels={found['in_channels']}, out_channels={found['out_channels']}: only networks whose "
+            "output has the channels of their input can be imported, without a variance or a condition"
         )
     if any(c % first for c in channels):
-        raise ValueError(f"{place}: block_out_channels={channels}: only multiples of the first, {first}, are had here")
+        raise ValueError(
+            f"{place}: block_out_channels={channels}: only multiples of the first, {first}, can be imported"
+        )
     network = UNet(
         width=first,
         multipliers=tuple(c // first for c in channels),
@@ -117,18 +119,19 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
         parameters = abstract_parameters(network, shape)
     except ValueError as error:
         sizes = f"sample_size={found['sample_size']}, block_out_channels={_short(channels)}"
-        raise ValueError(f"{place}: {sizes}: no network has these together: {error}") from error
+        raise ValueError(f"{place}: {sizes}: these do not go together: {error}") from error
     _check_groups(parameters, found["norm_num_groups"], place)
     return network, shape
 
 
 def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config, place: str) -> DDPM | Diffusion:
-    """The model of a network and of a scheduler's configuration, which was read at `place`.
+    """Makes the model of a network and of a scheduler's configuration, which was read at `place`.
 
-    A `DDPM` where it says what that class has: the noise is predicted, in a linear schedule, and estimates of the image
-    are clipped; a `Diffusion` otherwise. A DDIMScheduler's steps keep the noise of estimates before they are clipped,
-    as the pipelines of diffusers do (`use_clipped_model_output=False`); `clipped_noise` of the sampler, or of the
-    solver, set to true is the other way. Raises ValueError as `network_of` does.
+    It is a `DDPM` where the configuration fits that class: the network predicts the noise, the schedule is linear, and
+    estimates of the image are clipped. Otherwise it is a `Diffusion`. A DDIMScheduler's steps keep the noise of
+    estimates before they are clipped, as the pipelines of diffusers do (`use_clipped_model_output=False`); setting
+    `clipped_noise` of the sampler, or of the solver, to true keeps that of clipped ones. Raises ValueError as
+    `network_of` does.
     """
     _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler"), place)
     found = _complete(scheduler, SCHEDULER, place)
@@ -154,7 +157,7 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
 
 @functools.lru_cache(maxsize=8)
 def abstract_parameters(network: UNet, image_shape: tuple[int, int, int]) -> Any:
-    """The shapes of the network's parameters. Raises ValueError where its levels cannot halve the image."""
+    """Returns the shapes of the network's parameters. Raises ValueError where its levels cannot halve the image."""
     key, image, t = jax.random.key(0), jnp.zeros((1, *image_shape)), jnp.zeros(1)
     return jax.eval_shape(network.init, key, image, t)["params"]
 
@@ -166,7 +169,10 @@ def _check_class(config: Config, known: tuple[str, ...], place: str) -> None:
 
 
 def _complete(config: Config, settings: Settings, place: str) -> dict[str, Any]:
-    """Every setting of `settings`, with defaults for those that `config` leaves out."""
+    """Returns every setting of `settings`, with defaults for those that `config` leaves out.
+
+    Raises ValueError for an unknown setting, and for a value that is not supported here.
+    """
     unknown = sorted(name for name in config if not name.startswith("_") and name not in settings)
     if unknown:
         raise ValueError(
@@ -184,7 +190,7 @@ def _complete(config: Config, settings: Settings, place: str) -> dict[str, Any]:
             found[name] == value and isinstance(found[name], bool) == isinstance(value, bool) for value in known
         ):
             raise ValueError(
-                f"{said}: only {' or '.join(map(repr, known))} is had here, as in "
+                f"{said}: only {' or '.join(map(repr, known))} is supported here, as in "
                 "the published DDPM; a model with another value cannot be imported"
             )
     return found
@@ -203,7 +209,10 @@ def _height_and_width(size: Any, place: str) -> tuple[int, int]:
 
 
 def _attention_levels(found: Mapping[str, Any], place: str) -> list[int]:
-    """The levels, 0 at the top, whose blocks attend on the way down, and so they must on the way up."""
+    """Returns the levels whose blocks attend, 0 at the top.
+
+    Raises ValueError where blocks attend at other levels on the way up than on the way down.
+    """
     attends = {}
     for way, kind in (("down", "Down"), ("up", "Up")):
         types, known = found[f"{way}_block_types"], {f"{kind}Block2D": False, f"Attn{kind}Block2D": True}
@@ -220,7 +229,7 @@ def _attention_levels(found: Mapping[str, Any], place: str) -> list[int]:
     if attends["down"] != attends["up"][::-1]:
         raise ValueError(
             f"{place}: up_block_types={list(found['up_block_types'])} attend at other levels than down_block_types="
-            f"{list(found['down_block_types'])}: only networks that do at the same both ways can be imported"
+            f"{list(found['down_block_types'])}: only networks that attend at the same levels both ways can be imported"
         )
     return [level for level, attention in enumerate(attends["down"]) if attention]
 

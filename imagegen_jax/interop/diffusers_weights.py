@@ -1,4 +1,4 @@
-"""Weights of a `UNet2DModel` of the library diffusers as parameters of `UNet`: files, names, layouts."""
+"""Weights of a `UNet2DModel` of the library diffusers as parameters of `UNet`: files, names and layouts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tensors = Mapping[str, np.ndarray]
 FILE = "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
-# A parameter's module here -> there. The layers of attention had other names before, which published files still have.
+# A parameter's module here -> its name in diffusers. Published files still have earlier names of attention's layers.
 OUTER = {
     "conv_in": "conv_in", "time_0": "time_embedding.linear_1", "time_1": "time_embedding.linear_2",
     "norm_out": "conv_norm_out", "conv_out": "conv_out",
@@ -34,7 +34,7 @@ ATTENTION = {
 
 
 def find_weights(folder: pathlib.Path) -> pathlib.Path:
-    """The .safetensors file in the folder of a network. Raises ValueError where there is not one."""
+    """Finds the .safetensors file in the folder of a network. Raises ValueError where there is not exactly one."""
     found = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
     if folder / FILE in found or len(found) == 1:
         return folder / FILE if folder / FILE in found else found[0]
@@ -54,7 +54,7 @@ def find_weights(folder: pathlib.Path) -> pathlib.Path:
 
 
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The tensors of a .safetensors file as float32, of whatever precision they are. Raises ValueError for another."""
+    """Reads the tensors of a .safetensors file, of any float type, as float32. Raises ValueError for another file."""
     check_regular(path)
     try:
         arrays = read_weight_file(path).arrays
@@ -78,10 +78,10 @@ def _values(tensor: np.ndarray, name: str, path: pathlib.Path) -> np.ndarray:
 
 
 def parameters_of(tensors: Tensors, like: Any, place: str) -> Any:
-    """The tree `like`, shapes of a `UNet`'s parameters, filled with `tensors`, which were read at `place`.
+    """Fills the tree `like`, shapes of a `UNet`'s parameters, with `tensors`, which were read at `place`.
 
-    Each tensor is used once. Raises ValueError, naming the first of them, where some are missing, too many, or of
-    another shape.
+    Each tensor is used once. Raises ValueError where tensors are missing, too many, or of another shape, and names the
+    first of them.
     """
     left, missing = dict(tensors), []
     levels = 1 + max(int(name.split("_")[1]) for name in like if re.fullmatch(r"down_\d+_0", name))
@@ -103,16 +103,16 @@ def parameters_of(tensors: Tensors, like: Any, place: str) -> Any:
         )
     if left:
         raise ValueError(
-            f"{place} has the tensor {min(left)!r}, and {len(left)} in all, for which the network has no place: the "
+            f"{place} has the tensor {min(left)!r}, and {len(left)} in all that have no place in the network: the "
             "configuration beside it is another's; fetch both files again"
         )
     return filled
 
 
 def tensor_names(path: str, levels: int) -> tuple[str, ...]:
-    """The names that the tensor of a parameter may have, today's first, in a network of `levels` levels.
+    """Returns the names that a parameter's tensor may have, the present one first, in a network of `levels` levels.
 
-    There, blocks on the way up are counted from the lowest, and a change of resolution belongs to the block before it.
+    diffusers counts blocks on the way up from the lowest, and a change of resolution belongs to the block before it.
     """
     first, *inner, leaf = path.split("/")
     kind = "bias" if leaf == "bias" else "weight"
@@ -138,7 +138,10 @@ def _block(module: str, levels: int, kind: str) -> str:
 
 
 def _converted(tensor: np.ndarray, shape: tuple[int, ...], name: str, place: str) -> np.ndarray:
-    """[out in height width] and [out in] in linen's order, in which 1x1 convolutions are dense layers."""
+    """Brings [out in height width] and [out in] to linen's order, where 1x1 convolutions are dense layers.
+
+    Raises ValueError for another shape than `shape` asks for.
+    """
     wanted = (*shape[:1:-1], *shape[:-2]) if len(shape) == 4 else shape[::-1]
     wanted += (1, 1) if "conv_shortcut.weight" in name else ()
     if tensor.shape != wanted:

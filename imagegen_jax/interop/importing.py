@@ -1,4 +1,4 @@
-"""Models trained with another library, as run folders."""
+"""Imports of models that another library trained: they become run folders."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, 
 
 @dataclasses.dataclass(frozen=True)
 class UnknownData:
-    """The data of an imported run, where nobody has said which they are."""
+    """A source that stands for the data of an imported run where nobody has named them."""
 
     def open(self) -> Dataset:
-        """Raises ValueError."""
+        """Raises ValueError: there is nothing to open."""
         raise ValueError(
             "this run was imported, and nothing is known of the data that it was trained on: name some (`imagegen "
             "evaluate RUN DATA`), or import it again with --data"
@@ -39,11 +39,11 @@ class UnknownData:
 
 
 def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
-    """Makes the run folder `out` of the model in `folder`, saved by diffusers; `data` names what it was trained on.
+    """Makes the run folder `out` of the model that diffusers saved in `folder`; `data` names its training data.
 
-    origin.json tells where it came from: the configurations, and the weights' name and SHA-256. Raises ValueError,
-    naming value, place and remedy, before anything is written where the model cannot be read as one of this package,
-    where `out` is not empty, and where the data have images of another shape.
+    origin.json tells where the run came from: the configurations, and the weights' name and SHA-256. Raises ValueError
+    before anything is written, and names value, place and remedy, where the model cannot be read as one of this
+    package, where `out` is not empty, and where the data have images of another shape.
     """
     source, target = pathlib.Path(folder), pathlib.Path(out)
     if target.exists() and not target.is_dir():
@@ -69,14 +69,17 @@ def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
     }
     try:
         _write(target, experiment, params, origin)
-    except BaseException:  # a full disk, Ctrl-C: what is half made is no run
+    except BaseException:  # a full disk, Ctrl-C: half a folder is no run
         shutil.rmtree(target, ignore_errors=True)
         raise
     return load(target)
 
 
 def _parts(folder: pathlib.Path) -> tuple[Config | None, pathlib.Path, pathlib.Path]:
-    """model_index.json, and the places of the two configurations. Raises ValueError for a pipeline with other parts."""
+    """Reads model_index.json, and finds the network's and the scheduler's configurations.
+
+    Raises ValueError for a pipeline with other parts.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: give the one that diffusers saved the model to, or a copy of it")
     index = folder / "model_index.json"
@@ -123,7 +126,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _write(folder: pathlib.Path, experiment: Experiment, params: Any, origin: dict[str, Any]) -> None:
-    """The folder of a run at step 0. experiment.json comes last: without it a folder is no run."""
+    """Writes the folder of a run at step 0. experiment.json comes last: without it a folder is no run."""
     folder.mkdir(parents=True, exist_ok=True)
     state = jax.device_put(create({"network": {"params": params}}, experiment.optim, experiment.averages))
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:

@@ -1,1 +1,1 @@
-"""Pages for people: the report of a run."""
+"""Pages to read in a browser: the report of a run."""

@@ -1,4 +1,4 @@
-"""Pieces of HTML for reports: tables, trees that fold, values for people. Everything is escaped here."""
+"""Pieces of HTML for reports: tables, trees that fold, values as people read them. Everything is escaped here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def text(value: Any) -> str:
-    """A value for people, escaped: 35,746,307, 0.03171, nothing for None."""
+    """Formats a value for people, escaped: 35,746,307, 0.03171, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, float):
@@ -22,7 +22,7 @@ def text(value: Any) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]], total: bool = False) -> str:
-    """A table whose columns of numbers stand at the right; `total` sets its last row apart."""
+    """Makes a table, with columns of numbers aligned at the right; `total` sets its last row apart."""
     sides = [" class=number" if any(_is_number(row[i]) for row in rows) else "" for i in range(len(header))]
     head = "".join(f"<th{side}>{text(name)}</th>" for side, name in zip(sides, header, strict=True))
     body = ""
@@ -33,12 +33,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], total: bool = Fa
 
 
 def tree(fields: dict[str, Any]) -> str:
-    """A stored dataclass or mapping as a list that folds; its first two levels are open."""
+    """Makes a list that folds of a stored dataclass or mapping; its first two levels are open."""
     return f'<div class="tree">{_branches(fields, 0)}</div>'
 
 
 def class_name(node: Any) -> str:
-    """DDPM for what is stored with {"class": "imagegen_jax.diffusion.models.ddpm:DDPM"}; "" for what has no class."""
+    """Returns the name of a stored value's class, "DDPM" for {"class": "imagegen_jax...:DDPM"}, or "" for none."""
     tag = node.get("class", "") if isinstance(node, dict) else ""
     return str(tag).rpartition(":")[2]
 
@@ -58,12 +58,12 @@ def _branch(name: str, node: Any, depth: int) -> str:
 
 
 def _folds(node: Any) -> bool:
-    """Whether a value is shown line by line: a mapping, or a list that holds one."""
+    """Tells whether a value is shown line by line: a mapping, or a list that holds one."""
     return isinstance(node, dict) or (isinstance(node, list) and any(map(_folds, node)))
 
 
 def _python(value: Any) -> str:
-    """A stored plain value as one would write it in an experiment: 800_000, 0.0002, 'x', (1, 2, 2)."""
+    """Writes a stored plain value as in an experiment's source: 800_000, 0.0002, 'x', (1, 2, 2)."""
     if isinstance(value, list):
         return f"({', '.join(map(_python, value))}{',' if len(value) == 1 else ''})"
     return f"{value:_}" if isinstance(value, int) and not isinstance(value, bool) else repr(value)

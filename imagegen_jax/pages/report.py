@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page made of what lies in its folder, whether it is finished or not."""
+"""The report of a run, finished or not: one self-contained page, made of the files in its folder."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from imagegen_jax.core.files.regular import whole
 from imagegen_jax.pages.markup import class_name, table, text, tree
 
 GRIDS = 40  # pictures in a page at most, evenly chosen
-GRIDS_BYTES = 8 * 2**20  # of all of them together, about: fewer where they are large
-POINTS = 1_000  # of a curve at most
-ROWS_NAMED = 20  # rows of a grid at most that have room for the name of their class
-LARGE = 640  # pixels that the newest grid is magnified to, in whole steps
+GRIDS_BYTES = 8 * 2**20  # of all pictures together, about: large ones are fewer
+POINTS = 1_000  # points of a curve at most
+ROWS_NAMED = 20  # a grid of more rows has no room for the names of their classes
+LARGE = 640  # the newest grid is magnified by a whole factor, up to this width in pixels
 
 Point = tuple[int, float]  # step, value
 Picture = tuple[int, int, str]  # width, height, data URL
@@ -31,7 +31,7 @@ Picture = tuple[int, int, str]  # width, height, data URL
 def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -> pathlib.Path:
     """Writes `report.html` into a run folder, or the page `out`, whole or not at all, and returns its path.
 
-    What the folder lacks, or what a killed run left half written, is left out of the page, which says so. Raises
+    Where files are missing, or half written by a run that was killed, the page leaves them out and says so. Raises
     ValueError where `run` is no folder.
     """
     folder = pathlib.Path(run)
@@ -46,7 +46,7 @@ def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -
 
 
 def _sections(folder: pathlib.Path) -> dict[str, str]:
-    """Placeholder of the template -> HTML."""
+    """Makes the HTML of each placeholder in the template."""
     experiment, parameters = _read_json(folder / "experiment.json"), _read_json(folder / "parameters.json")
     environment, data = _read_json(folder / "environment.json"), _read_json(folder / "data.json")
     rows = _read_metrics(folder / "metrics.jsonl")
@@ -59,21 +59,23 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
     return {
         "title": text(experiment.get("name") or folder.resolve().name),
         "progress": _progress(step, experiment.get("steps")),
-        "facts": _whole("facts", lambda: _facts(experiment, parameters, environment, rows)),
-        "grids": _whole("samples/*.png", lambda: _grids(grids, _row_names(experiment, data), _of_latents(experiment))),
+        "facts": _or_note("facts", lambda: _facts(experiment, parameters, environment, rows)),
+        "grids": _or_note(
+            "samples/*.png", lambda: _grids(grids, _row_names(experiment, data), _of_latents(experiment))
+        ),
         "curves": _json({name: _thin(points) for name, points in curves.items()}),
         "values": _values(curves),
-        "evaluations": _whole("evaluations.jsonl", lambda: _evaluations(evaluations)),
+        "evaluations": _or_note("evaluations.jsonl", lambda: _evaluations(evaluations)),
         "experiment": tree(experiment) if experiment else _missing("experiment.json"),
-        "changes": _whole("changes.jsonl", lambda: _changes(changes)),
-        "parameters": _whole("parameters.json", lambda: _parameters(parameters)),
+        "changes": _or_note("changes.jsonl", lambda: _changes(changes)),
+        "parameters": _or_note("parameters.json", lambda: _parameters(parameters)),
         "environment": tree(environment) if environment else _missing("environment.json"),
         "made": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     }
 
 
-def _whole(name: str, section: Callable[[], str]) -> str:
-    """A section of the page; a note in its place where the file it is made of has another form than a run gives it."""
+def _or_note(name: str, section: Callable[[], str]) -> str:
+    """Makes a section of the page, or a note in its place where its file does not have the form that a run gives it."""
     try:
         return section()
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError, OSError):
@@ -81,7 +83,7 @@ def _whole(name: str, section: Callable[[], str]) -> str:
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    """A JSON object; {} where the file is missing or damaged."""
+    """Reads a JSON object; {} where the file is missing or damaged."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -90,7 +92,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The objects of a JSON lines file, without those that are damaged: a killed run leaves a part of a line."""
+    """Reads the objects of a JSON lines file, and skips damaged lines: a run that was killed may leave half of one."""
     lines = []
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
@@ -101,13 +103,13 @@ def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def _read_metrics(path: pathlib.Path) -> dict[int, dict[str, Any]]:
-    """Step -> its line of metrics, in the order of steps."""
+    """Reads the line of metrics of each step, in the order of steps."""
     rows = {line["step"]: line for line in _read_lines(path) if isinstance(line.get("step"), int)}
     return dict(sorted(rows.items()))
 
 
 def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
-    """Metric -> its finite values by step: losses first, then what else the model reports, the speed last."""
+    """Collects the finite values of each metric by step: losses first, then other metrics, the speed last."""
     curves: dict[str, list[Point]] = {}
     for row in rows:
         for name, value in row.items():
@@ -121,7 +123,7 @@ def _is_loss(name: str) -> bool:
 
 
 def _thin(points: list[Point], most: int = POINTS) -> list[Point]:
-    """At most `most` points: both ends, and the lowest and highest of each stretch, so that no spike is lost."""
+    """Keeps at most `most` points: both ends, and the lowest and highest of each stretch, so that no spike is lost."""
     if len(points) <= most:
         return points
     n = (most - 2) // 2
@@ -146,7 +148,7 @@ def _facts(
     environment: Mapping[str, Any],
     rows: Mapping[int, Mapping[str, Any]],
 ) -> str:
-    """What one wants to know at a glance, as far as it is known."""
+    """Lists the facts to see at a glance: model, data, size, devices, speed; unknown ones are left out."""
     count = sum(network["count"] for network in parameters.values())
     last = list(rows.values())[-1] if rows else {}
     logged = last.get("time")
@@ -165,7 +167,7 @@ def _facts(
 
 
 def _row_names(experiment: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
-    """What to write beside the rows of a grid, which has a class a row; [] without classes, or with too many."""
+    """Returns the names to write beside the rows of a grid, one class each; [] without classes, or with too many."""
     model = experiment.get("model") or {}
     rows = min(model.get("num_classes") or 0, experiment.get("samples") or 0)
     names = [str(name) for name in data.get("class_names") or range(rows)]
@@ -177,7 +179,7 @@ def _of_latents(experiment: Mapping[str, Any]) -> bool:
 
 
 def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str], of_latents: bool) -> str:
-    """The newest grid large, with a slider and a strip of all that are shown."""
+    """Shows the newest grid large, with a slider and a strip of all chosen ones."""
     chosen = {step: _png(grids[step]) for step in _choose(grids)}
     pictures = {step: png for step, png in chosen.items() if png}
     if not pictures:
@@ -186,7 +188,9 @@ def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str], of_laten
     width, height, source = pictures[newest]
     scale = max(1, LARGE // width)
     names = "".join(f"<li>{text(name)}</li>" for name in row_names)
-    looks = "Samples are latents, of which three channels are drawn, for looking at only. " if of_latents else ""
+    looks = (
+        "Samples are latents; the pictures show three of their channels, for looking at only. " if of_latents else ""
+    )
     fewer = f"{len(pictures)} of {len(grids)} grids, evenly chosen." if len(pictures) < len(grids) else ""
     return (
         f'<figure id="large"{" class=pixels" if scale > 1 else ""}><div><img src="{source}" width="{width * scale}" '
@@ -197,7 +201,7 @@ def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str], of_laten
 
 
 def _strip(pictures: Mapping[int, Picture]) -> str:
-    """All pictures, small, and a slider over them."""
+    """Shows all pictures small, with a slider over them."""
     last = len(pictures) - 1
     small = "".join(
         f'<button type="button" data-step="{step:,}"><img src="{source}" alt="" loading="lazy">{step:,}</button>'
@@ -211,7 +215,7 @@ def _strip(pictures: Mapping[int, Picture]) -> str:
 
 
 def _choose(grids: Mapping[int, pathlib.Path]) -> list[int]:
-    """Steps to show, evenly spread, with the first and the last, few enough for GRIDS and GRIDS_BYTES."""
+    """Chooses the steps to show: evenly spread, with the first and the last, few enough for GRIDS and GRIDS_BYTES."""
     steps = list(grids)
     largest = max((path.stat().st_size for path in grids.values()), default=1)
     most = max(2, min(GRIDS, GRIDS_BYTES // max(largest, 1)))
@@ -221,7 +225,7 @@ def _choose(grids: Mapping[int, pathlib.Path]) -> list[int]:
 
 
 def _png(path: pathlib.Path) -> Picture | None:
-    """(width, height, data URL) of a PNG; None where the file is none."""
+    """Reads the width, the height and the data URL of a PNG; None where the file is no PNG."""
     content = path.read_bytes()
     if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
         return None
@@ -240,7 +244,7 @@ def _values(curves: Mapping[str, list[Point]]) -> str:
 
 
 def _evaluations(lines: Sequence[Mapping[str, Any]]) -> str:
-    """A table with a line an evaluation and a column a field that any has; nothing where there are none."""
+    """Makes a table with a row for each evaluation and a column for each field in any; nothing without evaluations."""
     if not lines:
         return ""
     shown = [_evaluation(line) for line in lines]
@@ -250,7 +254,7 @@ def _evaluations(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _evaluation(line: Mapping[str, Any]) -> dict[str, Any]:
-    """A card with its interval and its versions as one field each."""
+    """Joins the ends of an evaluation's interval to one field, and its versions to another."""
     found = {}
     for field, value in line.items():
         if field == "low":
@@ -265,7 +269,7 @@ def _evaluation(line: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parameters(networks: Mapping[str, Any]) -> str:
-    """A table of networks with totals; each opens to its arrays."""
+    """Makes a table of networks with totals, and below it a list of each one's arrays that unfolds."""
     if not networks:
         return _missing("parameters.json")
     header = ["network", "arrays", "parameters", "MiB"]
@@ -280,7 +284,7 @@ def _parameters(networks: Mapping[str, Any]) -> str:
 
 
 def _changes(changes: Sequence[Mapping[str, Any]]) -> str:
-    """What was changed when the run was resumed (`--resume-with-changes`)."""
+    """Makes a table of the fields that were changed when the run was resumed (`--resume-with-changes`)."""
     rows = [[field, old, new] for change in changes for field, (old, new) in change.items()]
     return f"<h3>Changed on resuming</h3>{table(['field', 'was', 'became'], rows)}" if rows else ""
 
@@ -290,6 +294,6 @@ def _missing(name: str) -> str:
 
 
 def _json(curves: Mapping[str, list[Point]]) -> str:
-    """For a script element, which ends at the first "</script" whatever surrounds it."""
+    """Writes curves as JSON for a script element; "<" is escaped, since "</script" would end it even in a string."""
     rounded = {name: [(step, float(f"{value:.6g}")) for step, value in points] for name, points in curves.items()}
     return json.dumps(rounded, separators=(",", ":")).replace("<", "\\u003c")

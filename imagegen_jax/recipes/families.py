@@ -1,8 +1,8 @@
 """A recipe of each family for images of one's own: networks, rates and lengths that follow from the images' size.
 
-They are made for some hundreds to some ten thousands of images and one accelerator: narrower than the papers' networks
-and shorter, and averaged. Each says what it is after; numbers that are no paper's are round ones. Longer is better:
-`--steps`. `fit.fitted` gives them the shape, the channels and the classes of the data.
+They are made for some hundreds to some ten thousands of images and one accelerator: their networks are narrower than
+the papers', training is shorter, and weights are averaged. Each says what it follows; numbers that are no paper's are
+round ones. Longer training (`--steps`) is better. `fit.fitted` gives them the shape and the classes of the data.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.recipes.shipped import recipes
 
-SIZE = 64  # where nothing says another
+SIZE = 64  # pixels, where nothing says another
 NARROW = 8  # channels of the networks of smoke runs
 _UNET = {"model.network.width": NARROW, "model.network.blocks": 1, "model.network.attention_at": (1,)}
 _BRIEF = {"batch_size": 8, "samples": 10, "steps": 8}
@@ -46,7 +46,7 @@ _BRIEF = {"batch_size": 8, "samples": 10, "steps": 8}
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """An experiment on digits in place of the images that it is for, and what makes it a run of seconds."""
+    """An experiment, on digits until it is given the images that it is for, and what makes it a run of seconds."""
 
     experiment: Experiment
     smoke: Mapping[str, Any]
@@ -64,7 +64,7 @@ def recipe_of(family: str, size: int = SIZE) -> Recipe:
 
 
 def _recipe(name: str, model: Any, networks: Mapping[str, Any], smoke: Mapping[str, Any], **fields: Any) -> Recipe:
-    """A recipe with what all have in common; the mirror image of an image is taken for one."""
+    """Makes a recipe with the settings that all have in common; images are mirrored at random."""
     settings: dict[str, Any] = {
         "augment": (HorizontalFlip(),), "batch_size": 64, "steps": 20_000, "log_every": 50, "sample_every": 1_000,
         "checkpoint_every": 1_000,
@@ -82,7 +82,7 @@ def _generator_average() -> Mapping[str, Any]:
 
 
 def _dcgan(size: int) -> Recipe:
-    """As `experiments.dcgan_celeb_a64` (arXiv 1511.06434), with an average of the generator. It knows no classes."""
+    """Makes DCGAN as in `experiments.dcgan_celeb_a64` (arXiv 1511.06434), but with an average; it knows no classes."""
     model = dcgan.DCGAN(image_shape=(size, size, 3))
     networks = {name: Adam(2e-4, b1=0.5) for name in ("generator", "discriminator")}
     smoke = {"model.generator.width": NARROW, "model.discriminator.width": NARROW, "model.latent_dim": NARROW}
@@ -90,7 +90,7 @@ def _dcgan(size: int) -> Recipe:
 
 
 def _cgan(size: int) -> Recipe:
-    """As `experiments.cgan_mnist` (arXiv 1411.1784) at DCGAN's width: a DCGAN that is told the class."""
+    """Makes a conditional GAN as in `experiments.cgan_mnist` (arXiv 1411.1784), at DCGAN's width."""
     model = cgan.CGAN((size, size, 3), cgan.Generator(width=64), cgan.Discriminator(width=64))
     networks = {name: Adam(2e-4, b1=0.5) for name in ("generator", "discriminator")}
     smoke = {"model.generator.width": NARROW, "model.discriminator.width": NARROW, "model.latent_dim": NARROW}
@@ -98,7 +98,7 @@ def _cgan(size: int) -> Recipe:
 
 
 def _wgan(size: int) -> Recipe:
-    """WGAN-GP with strided networks (arXiv 1704.00028): five steps of the critic, rates of Algorithm 1."""
+    """Makes WGAN-GP with strided networks (arXiv 1704.00028): five steps of the critic, rates of Algorithm 1."""
     model = WGAN((size, size, 3), dcgan.Generator(width=64), dcgan.Discriminator(width=64, batch_norm=False))
     networks = {name: Adam(1e-4, b1=0.0, b2=0.9) for name in ("generator", "critic")}
     smoke = {
@@ -109,7 +109,7 @@ def _wgan(size: int) -> Recipe:
 
 
 def _sngan(size: int) -> Recipe:
-    """SNGAN (arXiv 1802.05957) with a block for each halving down to about 4 pixels, and a projection for classes."""
+    """Makes SNGAN (arXiv 1802.05957): a block for each halving down to about 4 pixels, and a projection for classes."""
     halvings = max(1, round(math.log2(size / 4)))
     up = tuple(min(8, 2 ** (halvings - i)) for i in range(halvings + 1))  # channels halve as the size doubles
     model = sngan.SNGAN(
@@ -124,9 +124,9 @@ def _sngan(size: int) -> Recipe:
 
 
 def _stylegan2(size: int) -> Recipe:
-    """StyleGAN2 with adaptive augmentation as its authors' code sets it for one GPU ("auto", arXiv 2006.06676).
+    """Makes StyleGAN2 with adaptive augmentation, as its authors' code sets it for one GPU ("auto", arXiv 2006.06676).
 
-    Its batch, gamma, channels and average's half-life follow from the size; a million images, where the paper has 25.
+    Batch, gamma, channels and the average's half-life follow from the size. It sees a million images, the paper's 25.
     """
     batch = max(4, min(4096 // size, 32))
     base = 32_768 if size >= 512 else 16_384
@@ -151,7 +151,7 @@ def _stylegan2(size: int) -> Recipe:
 
 
 def _r3gan(size: int) -> Recipe:
-    """R3GAN (arXiv 2501.05441), a third as wide, with the schedules of `experiments.r3gan_cifar10` over all steps."""
+    """Makes R3GAN (arXiv 2501.05441), a third as wide, with the schedules of `experiments.r3gan_cifar10`."""
     steps = 50_000
     stages = r3gan.Stages((256,), (32,), (2,))
     model = r3gan.R3GAN(
@@ -175,7 +175,7 @@ def _r3gan(size: int) -> Recipe:
 
 
 def _vae(size: int) -> Recipe:
-    """As `experiments.vae_cifar10` (arXiv 1312.6114): a convolutional pair with normal pixels. It knows no classes."""
+    """Makes a VAE as in `experiments.vae_cifar10` (arXiv 1312.6114): convolutional, normal pixels, no classes."""
     model = VAE((size, size, 3), ConvEncoder(width=64), ConvDecoder(width=64), Gaussian(), latent_dim=128)
     networks = {name: Adam(CosineDecay(1e-3, warmup=500)) for name in ("encoder", "decoder")}
     smoke = {"model.encoder.width": NARROW, "model.decoder.width": NARROW, "model.latent_dim": NARROW}
@@ -186,7 +186,7 @@ def _vae(size: int) -> Recipe:
 
 
 def _levels(size: int) -> tuple[int, ...]:
-    """Multipliers of a U-Net's channels: a level for each halving down to 8 pixels, four at most."""
+    """Returns the multipliers of a U-Net's channels: a level for each halving down to 8 pixels, four at most."""
     return (1, 2, 2, 2)[: max(1, min(4, round(math.log2(max(size, 8) / 8)) + 1))]
 
 
@@ -195,7 +195,7 @@ def _average() -> Mapping[str, Any]:
 
 
 def _edm(size: int) -> Recipe:
-    """As `experiments.edm_ffhq64` (arXiv 2206.00364) at half the width, with its augmentation, which does not leak."""
+    """Makes EDM as in `experiments.edm_ffhq64` (arXiv 2206.00364) at half the width, with non-leaking augmentation."""
     network = SongUNet(width=64, multipliers=_levels(size), blocks=2, dropout=0.1)
     model = Diffusion(
         network, levels=Karras(18), image_shape=(size, size, 3), num_classes=10, label_dropout=0.1,
@@ -207,7 +207,7 @@ def _edm(size: int) -> Recipe:
 
 
 def _ddpm(size: int) -> Recipe:
-    """As `experiments.ddpm_cifar10` (arXiv 2006.11239) at half the width; drawn from by 100 steps of DDIM."""
+    """Makes DDPM as in `experiments.ddpm_cifar10` (arXiv 2006.11239) at half the width; 100 steps of DDIM draw."""
     model = DDPM(UNet(width=64, multipliers=_levels(size)), sampler=DDIM(steps=100), image_shape=(size, size, 3))
     networks = {"network": Adam(WarmUp(2e-4, steps=1_000))}
     smoke = {**_UNET, "model.sampler.steps": 4}
@@ -215,7 +215,7 @@ def _ddpm(size: int) -> Recipe:
 
 
 def _flow(size: int) -> Recipe:
-    """Flow matching along straight lines, as `experiments.flow_digits`, with the U-Net of `ddpm`."""
+    """Makes flow matching along straight lines, as in `experiments.flow_digits`, with the U-Net of `ddpm`."""
     model = Diffusion(
         network=UNet(width=64, multipliers=_levels(size)), prediction="velocity", process=RectifiedFlow(),
         times=Uniform(), time_scale=1000.0, levels=ShiftedFlow(50), solver=Heun(), image_shape=(size, size, 3),

@@ -16,15 +16,15 @@ from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.metrics.features.choose import kind_of
 
 Shape = tuple[int, int, int]
-FARTHEST = 2  # sizes that are tried for one that fits are at most so many times as large, or as small
+FARTHEST = 2  # sizes are tried up to this many times as large as the one asked for, and as small
 TRIED = 24  # sizes at most, on each side
 
 
 def fitted(experiment: Experiment, data: Source) -> Experiment:
     """Returns `experiment` on other data: its model has their shape, and their classes where it knows any.
 
-    A source that is made of another, such as `Lowered`, stays so, of the other data. Raises ValueError where the model
-    cannot be fitted, naming the nearest sizes that it can be, and what opening the data raises.
+    A source that is made of another, such as `Lowered`, is made of the other data then. Raises ValueError where the
+    model cannot be fitted, naming the nearest sizes that can be, and what opening the data raises.
     """
     if isinstance(experiment.data, Latents) != isinstance(data, Latents):
         kinds = ("latents", "images") if isinstance(experiment.data, Latents) else ("images", "latents")
@@ -38,9 +38,9 @@ def fitted(experiment: Experiment, data: Source) -> Experiment:
 
 
 def classes_of(dataset: Any) -> int:
-    """Returns how many classes a data set has that tell its images apart: 0 where there is only one."""
-    known = dataset.num_classes if dataset.labels is not None else 0
-    return known if known > 1 else 0
+    """Returns how many classes a data set has; 0 where there is only one, which tells no images apart."""
+    number = dataset.num_classes if dataset.labels is not None else 0
+    return number if number > 1 else 0
 
 
 def model_for_images(model: Model, image_shape: Shape, num_classes: int) -> Model:
@@ -81,7 +81,7 @@ def _with_fields(model: Any, image_shape: Shape, num_classes: int) -> Any:
 
 
 def _replaced_source(old: Any, new: Source) -> Source:
-    """`new`, in what was made of `old` where that was made of another source."""
+    """Returns the source `new`, in place of the innermost source of `old` where that is made of another one."""
     for field in dataclasses.fields(old) if dataclasses.is_dataclass(old) else ():
         inner = getattr(old, field.name)
         if isinstance(inner, Source):
@@ -91,7 +91,7 @@ def _replaced_source(old: Any, new: Source) -> Source:
 
 
 def _evaluation(experiment: Experiment, data: Source) -> Any:
-    """The recipe's evaluation; none where it would compare by a classifier of the recipe's own data."""
+    """Returns the recipe's evaluation; None where it would compare by a classifier of the recipe's own data."""
     found = experiment.evaluation
     if isinstance(found, Evaluate) and found.extractor == "auto" and kind_of("auto", data) != "classifier":
         print(

@@ -18,9 +18,9 @@ from imagegen_jax.data.remedy import SettingError
 def own_source(place: str, settings: Mapping[str, Any], image_shape: tuple[int, int, int]) -> Source:
     """Returns the source that a word names, for a model that was made for images of `image_shape`.
 
-    Where `settings` say nothing of it, photos in a folder or a .zip are brought to the height of that shape, where they
-    are not smaller; images of several kinds, grey among others, are all read as RGB. Both is said. Raises ValueError
-    for settings that the source does not have, and what opening it raises.
+    Unless `settings` say otherwise, photos in a folder or a .zip are brought to the height of that shape, if they are
+    not smaller, and images of several kinds, such as grey ones among others, are all read as RGB; a message says so.
+    Raises ValueError for settings that the source does not have, and what opening it raises.
     """
     check_settings(place, settings)
     given = dict(settings)
@@ -45,7 +45,7 @@ def own_source(place: str, settings: Mapping[str, Any], image_shape: tuple[int, 
 def own_size(place: str, size: int) -> int:
     """Returns the height of the first image of a folder or a .zip, where it is square and smaller than `size`.
 
-    Of a source of another kind, the size of its images where they are square. Else `size`.
+    Of a source of another kind, the size of its images, where they are square. `size` for all else.
     """
     source = parse_source(place)
     if not isinstance(source, Folder):

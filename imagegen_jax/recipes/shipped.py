@@ -33,7 +33,7 @@ SCORES = re.compile(
 
 
 class ShippedRecipe(NamedTuple):
-    """What the file of a recipe says of it."""
+    """What the file of a recipe says about it."""
 
     name: str
     file: pathlib.Path
@@ -44,17 +44,17 @@ class ShippedRecipe(NamedTuple):
 
     @property
     def family(self) -> str:
-        """The folder that its file is in."""
+        """The name of the folder that its file is in."""
         return self.file.parent.name
 
     @property
     def is_row(self) -> bool:
-        """Whether its file is a table of several."""
+        """Tells whether its file is a table of several recipes."""
         return self.file.stem != self.name
 
     @property
     def score(self) -> str:
-        """The first two scores that are expected, or what else is."""
+        """The first two scores among what is expected, or the beginning of that."""
         found = list(dict.fromkeys(match[0] for match in SCORES.finditer(self.expected)))[:2]
         return ", ".join(found) or textwrap.shorten(self.expected.split(";")[0], 60, placeholder=" ...")
 
@@ -92,7 +92,7 @@ def recipe(name: str) -> Any:
 
 
 def listing(words: Sequence[str] = ()) -> str:
-    """Returns a table of recipes, a line each: those with one of `words` in name, family or data; "" of none."""
+    """Returns a table of the recipes with one of `words` in name, family or data, a line each; "" for none."""
     wanted = [
         recipe
         for recipe in recipes().values()
@@ -123,7 +123,7 @@ def _read(file: pathlib.Path) -> Iterator[ShippedRecipe]:
 
 
 def _sizes(tree: ast.Module) -> list[str]:
-    """The names in a table of sizes; [] for a file of one recipe."""
+    """Returns the names in a file's table of sizes; [] for a file of one recipe."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             if any(isinstance(target, ast.Name) and target.id == "SIZES" for target in node.targets):
@@ -133,7 +133,7 @@ def _sizes(tree: ast.Module) -> list[str]:
 
 
 def _data(tree: ast.Module) -> str:
-    """The data set of a recipe: the name or place that its source is given, or the source's own."""
+    """Returns the data set of a recipe: the name or place that its source is given, or the source's own name."""
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _called(node) == "Experiment"]
     for keyword in (keyword for call in calls for keyword in call.keywords if keyword.arg == "data"):
         sources = [node for node in ast.walk(keyword.value) if isinstance(node, ast.Call)]
@@ -149,8 +149,8 @@ def _called(call: ast.Call) -> str:
 
 
 def _part(text: str, what: str, name: str) -> str:
-    """What a docstring says after "Cost:" or "Expected:"; after "Cost of NAME:" where it has that."""
-    for label in (f"{what} of {name}", what):  # of a table, and of a file of one
+    """Returns what a docstring says after "Cost:" or "Expected:"; after "Cost of NAME:" where it has that."""
+    for label in (f"{what} of {name}", what):  # in a table, and in a file of one recipe
         match = re.search(rf"\b{label}:\s+(.*?)(?=\s+(?:Cost|Expected)(?: of \w+)?:|\n\n|\Z)", text, re.DOTALL)
         if match:
             return " ".join(match[1].split())
@@ -158,7 +158,7 @@ def _part(text: str, what: str, name: str) -> str:
 
 
 def _short(cost: str) -> str:
-    """How long training takes, or for what machine it is made, as far as that stands alone in a column."""
+    """Shortens a cost to a column: how long training takes, or for what machine it is made."""
     sentence = cost.split(". ")[0]
     found = re.search(r"(?:about )?[\d.]+ (?:s|minutes|hours|days)\b(?![^,;]* a step)[^,;:(]*", sentence.rstrip("."))
     found = found or re.search(r"made for [^,.;:(]*", cost)
@@ -195,7 +195,7 @@ class Row(InspectLoader):
         self.table = table
 
     def get_source(self, name: str) -> str:
-        """Returns what a file of this recipe alone would say."""
+        """Returns what a file of this recipe alone would contain."""
         return textwrap.dedent(f"""\
             from imagegen_jax import main
             from {self.table} import __doc__, experiments, smoke

@@ -1,6 +1,6 @@
-"""What makes a recipe tiny, so that it runs in seconds on a CPU: where the `smoke` of a recipe starts from.
+"""What makes a recipe tiny, so that it runs in seconds on a CPU: mappings that the `smoke` of a recipe begins with.
 
-A `smoke` is a mapping of an experiment's fields to values. It needs no more than this where a recipe is small already:
+A `smoke` maps an experiment's fields to values. Where a recipe is small already, it needs no more than this:
 
     smoke = {**TINY, "model.network.width": 8}
 """
@@ -14,7 +14,7 @@ from imagegen_jax.data import Digits
 
 TINY: Mapping[str, Any] = {"batch_size": 8, "steps": 8}
 
-UNET: Mapping[str, Any] = {  # of any U-Net, for images of 8x8
+UNET: Mapping[str, Any] = {  # for any U-Net, on images of 8x8
     "model.network.width": 8,
     "model.network.multipliers": (1, 2),
     "model.network.blocks": 1,
@@ -25,7 +25,7 @@ TRANSFORMER: Mapping[str, Any] = {"model.network.depth": 1, "model.network.width
 
 
 def on_digits(size: int = 8, channels: int = 1) -> dict[str, Any]:
-    """Returns overrides that bring a recipe to the digits that need no download, [size size channels], and `TINY`."""
+    """Returns `TINY`, and overrides that put a recipe on digits [size size channels], which need no download."""
     return {
         "data": Digits(size=size, channels=channels),
         "model.image_shape": (size, size, channels),

@@ -13,6 +13,10 @@ BROKEN = {
     "indent": ("def f():\nx = 1", "line 2: IndentationError"),
     "exits": ("import sys\nsys.exit(0)", "line 2: SystemExit: 0"),
     "raises": ("def f():\n    return 1 / 0\nf()", "line 2: ZeroDivisionError"),
+    "refuses": (  # in a file of the package, of which the user need not know
+        "from imagegen_jax.diffusion.sampling.heun import RestartInterval\n\nRestartInterval(0.3, 0.06)",
+        "line 3: ValueError: interval RestartInterval(",
+    ),
     "asserts": ("assert False", "line 1: AssertionError"),
     "library": ("import json\njson.loads('x')", "line 2: JSONDecodeError"),
     "field": ("import imagegen_jax\nimagegen_jax.Experiment()", "line 2: TypeError"),

@@ -19,7 +19,7 @@ import imagegen_jax as ig
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
 from imagegen_jax.core.checkpoints.errors import CheckpointError
-from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.experiment import frozen_sources

@@ -275,7 +275,7 @@ def test_script_is_valid(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
 
 def test_pictures_of_latents_are_said_to_be_for_looking_at(run: pathlib.Path) -> None:
     """Those of images are not."""
-    said = "Samples are latents, of which three channels are drawn, for looking at only."
+    said = "Samples are latents; the pictures show three of their channels, for looking at only."
     assert said not in Page(write_report(run)).text
     space = {"class": "imagegen_jax.core.arrays.space:Latents", "scale": 0.2, "shift": 0.0}
     write_json(run / "experiment.json", {**EXPERIMENT, "model": {**EXPERIMENT["model"], "space": space}})

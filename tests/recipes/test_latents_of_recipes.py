@@ -17,7 +17,7 @@ import pytest
 
 import imagegen_jax as ig
 from imagegen_jax.core.arrays.space import Latents, Pixels
-from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.serial import differences, from_dict, to_dict
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.models.diffusion import Diffusion

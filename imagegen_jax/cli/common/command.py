@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command of the command line, which reads its words into a request and runs that."""
+    """A command of the command line: it reads words into a request, and runs that."""
 
     name: str
     about: str  # what it does, without a capital and a full stop

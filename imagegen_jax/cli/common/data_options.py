@@ -19,7 +19,7 @@ def add_module_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_source_options(parser: argparse.ArgumentParser, size: str = "as they are") -> None:
-    """Adds the options that say how a source's images are read; `size` says what theirs is where none is given."""
+    """Adds the options that say how a source's images are read; `size` is the help's word for the default size."""
     parser.add_argument(
         "--size", type=types.integer(1, LARGEST), metavar="PIXELS",
         help=f"cut out the centre square of each image and bring it to this size (default: {size})",

@@ -1,4 +1,4 @@
-"""Errors that a user can mend: each a message on one line or a few, with the way on, in place of a traceback."""
+"""Errors that a user can mend: shown as a message of a few lines that says what to do, in place of a traceback."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class readable_errors:  # noqa: N801  (used like a function)
 
 
 def words_of(error: BaseException) -> str:
-    """Returns an error's message; of what the system alone has said, its place, what is wrong there and the way on."""
+    """Returns an error's message; for an error of the system, the place, what is wrong there and what to do."""
     if not isinstance(error, OSError) or error.errno is None or error.strerror is None:
         return str(error)
     place = f"{error.filename}: " if error.filename else ""
@@ -63,7 +63,7 @@ def words_of(error: BaseException) -> str:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends the process with a code, and does not wait for compilations that are under way and of no use any more."""
+    """Ends the process with a code, without waiting for compilations that are of no use any more."""
     if compiling.busy():
         sys.stdout.flush()
         os._exit(code)

@@ -1,4 +1,4 @@
-"""Types of command-line options: what a number has to be is said where the option is defined, and checked there."""
+"""Types of command-line options: numbers with a range, seeds and steps, checked as the command line is parsed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def seed(text: str) -> int:
 
 
 def step(text: str) -> int | Literal["best"]:
-    """Parses what an option says of a checkpoint: its step, or "best"."""
+    """Parses the name of a checkpoint: its step, or "best"."""
     if text != "best" and not re.fullmatch(r"\d{1,99}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a step nor 'best'")
     return "best" if text == "best" else int(text)

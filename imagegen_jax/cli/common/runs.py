@@ -19,14 +19,14 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
 from imagegen_jax.core.arrays.shard import mesh_of
 from imagegen_jax.core.capabilities import Denoising, SetsGuidance
+from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.given import check_labels
-from imagegen_jax.core.config.override import parse_overrides
 from imagegen_jax.core.drawing.draw import GUIDANCE
 from imagegen_jax.core.experiment import Experiment, model_row_shapes
 from imagegen_jax.core.model import Model, optional_conditions
 from imagegen_jax.core.run import Run, load
 
-SCALARS = {  # numbers that some models read: the type of the options of these names, and what they say of themselves
+SCALARS = {  # numbers that some models read: the type of the option of each name, and its help
     "truncation": (number(0, 1), "0 (all alike) to 1 (default)"),
     "guidance": (
         number(-GUIDANCE, GUIDANCE),
@@ -37,7 +37,7 @@ SCALARS = {  # numbers that some models read: the type of the options of these n
 
 @dataclasses.dataclass(frozen=True)
 class RunRequest:
-    """The run that a command draws from, with which weights, of which classes; requests of such commands add to it."""
+    """The run that a command draws from, its weights and its classes; commands add fields of their own."""
 
     run: str | pathlib.Path  # its folder
     _: dataclasses.KW_ONLY
@@ -46,13 +46,13 @@ class RunRequest:
     step: int | Literal["best"] | None = None  # of the checkpoint; None: the newest
     average: str | None = None  # None: the first that the run keeps; "none": the last weights
     std: float | None = None  # width of the post-hoc average
-    modules: tuple[str, ...] = ()  # that the run's own classes come from, by name or file
+    modules: tuple[str, ...] = ()  # where the run's own classes come from, by name or file
     overrides: tuple[str, ...] = ()  # options of the model, as words: ("--model.levels.steps", "32")
 
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """A run, opened as a request asks; `variants` are its models without one of the options of the request."""
+    """A run, opened as a request asks; `variants` are its models with one option of the request left out."""
 
     run: Run
     variants: tuple[Variant, ...] = ()
@@ -87,7 +87,7 @@ def add_scalar(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def add_guide(parser: argparse.ArgumentParser) -> None:
-    """Adds the option for a second run, by which what the first one draws is guided."""
+    """Adds the option for a second run, which guides the first."""
     parser.add_argument(
         "--guide", type=pathlib.Path, metavar="RUN",
         help="a run that guides this one, as --guidance says: of a classifier of noisy images (0: not at all), or of a "
@@ -115,8 +115,8 @@ def scalars_of(model: Model, **given: float | None) -> dict[str, Any]:
 def classes_of(text: str | None, run: Run, at_most: int | None = None, option: str = "--labels") -> list[int]:
     """Returns the classes that an option names, by number or by name, with commas between them; [] without it.
 
-    Raises ValueError, naming `option`, for a class that the model does not know, and where there are more classes than
-    the `at_most` images that they are for.
+    Raises ValueError, naming `option`, for a class that the model does not know, and for more than `at_most` classes,
+    the number of images.
     """
     if text is None:
         return []
@@ -137,8 +137,8 @@ def open_run(
 ) -> Opened:
     """Opens the run that a request names, with the average and the options of its model that it asks for.
 
-    `prog` is the command's name, for messages; `guide` a second run that guides it, as strongly as `guidance` says.
-    Raises ValueError for options of the model's guidance where nothing would read them, and for such as need other
+    `prog` is the command's name, for messages; `guide` is a second run that guides it, as strongly as `guidance` says.
+    Raises ValueError for options of the model's guidance that nothing would read, and for options that need other
     weights than the run has.
     """
     compiling.use_persistent_cache()

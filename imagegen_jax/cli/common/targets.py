@@ -30,7 +30,7 @@ def import_target(target: str) -> ModuleType:
 
 
 def _recipe(target: str) -> str | None:
-    """The recipe that a target names, where no module here has that name; `experiments.NAME` names it as well."""
+    """Returns the recipe that a target names, as NAME or `experiments.NAME`; None where a module here has that name."""
     name = target.removeprefix("experiments.")
     if name not in recipes():
         return None
@@ -42,7 +42,7 @@ def _recipe(target: str) -> str | None:
 
 
 def _nearest(target: str) -> str:
-    """Says which recipe was meant, or how to see them all."""
+    """Says which recipe may be meant, or how to see them all."""
     found = difflib.get_close_matches(target.removeprefix("experiments."), recipes(), 1)
     return f", such as {found[0]!r}" if found else " (`imagegen list` shows them)"
 

@@ -1,4 +1,4 @@
-"""Options of a model or an experiment that nothing would read: found by what the program is without each of them."""
+"""Options of a model or an experiment that nothing would read: found by a look at the program without each."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def groups_of(overrides: Sequence[str]) -> list[list[str]]:
 def without_each(
     parse: Callable[[list[str]], Experiment], changed: Experiment, overrides: Sequence[str]
 ) -> list[tuple[str, Experiment]]:
-    """Returns each option that makes `parse` give the `changed` experiment, and what it gives without this one.
+    """Returns each option that matters for the `changed` experiment, and the experiment without this option.
 
-    Options that others build on, so that `parse` refuses these alone, are left out: they are read.
+    Options that others build on, so that `parse` refuses the others alone, are left out: they are read.
     """
     groups, found = groups_of(overrides), []
     for i, words in enumerate(groups):
@@ -58,5 +58,5 @@ def check_used(variants: Sequence[Variant], model: Model, text_of: Callable[[Any
 def _same(text: str, text_of: Callable[[Any], str], other: Model) -> bool:
     try:
         return text_of(other) == text
-    except (ValueError, TypeError):  # of a model that cannot be drawn from so: then the option does change something
+    except (ValueError, TypeError):  # the other model cannot be drawn from so: the option does change something
         return False

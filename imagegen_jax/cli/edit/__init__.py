@@ -1,4 +1,4 @@
-"""`imagegen edit`: what trained models make of latents, of styles and of images that are given."""
+"""`imagegen edit`: what trained models make of latents, of styles and of given images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(request: EditRequest) -> Any:
-    """Does the edit that has such requests."""
+    """Does the edit that requests of this class are for."""
     return next(edit for edit in EDITS if edit.request is type(request)).run(request)
 
 

@@ -1,4 +1,4 @@
-"""What all edits share: the fields of their requests and the options for these, and the picture that most write."""
+"""What all edits share: fields of their requests, options for these, and the picture that most of them write."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from imagegen_jax.data.pictures.output import PICTURES, check_output, write_pict
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EditRequest(RunRequest):
-    """What every edit is told; each has a name of its own for what it writes."""
+    """The fields of every edit's request; each edit has a default of its own for `out`."""
 
     out: str | pathlib.Path
     chunk: int = 64  # images made at a time
@@ -34,7 +34,7 @@ def edit(
     kinds: Sequence[str] = PICTURES,
     aliases: tuple[str, ...] = (),
 ) -> Command:
-    """Makes an edit, a command below `imagegen edit`, with the options that all have; it writes one of `kinds`."""
+    """Makes an edit: a command below `imagegen edit`, with the options that all have, which writes one of `kinds`."""
 
     def add_all(parser: argparse.ArgumentParser) -> None:
         add_run_options(parser)
@@ -48,7 +48,7 @@ def edit(
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of edits that begin with images."""
+    """Adds the options of edits that start from images."""
     parser.add_argument("images", nargs="+", metavar="PLACE", help="files, folders or .zip files")
     parser.add_argument(
         "--fit", action="store_true",
@@ -57,7 +57,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
 
 
 def checked_place(request: EditRequest, kinds: Sequence[str] = PICTURES) -> pathlib.Path:
-    """Returns the place that a request wants written. Raises ValueError where that cannot be, before any work."""
+    """Returns the place to write to. Raises ValueError, before any work, where it cannot be written."""
     return check_output(request.out, kinds)
 
 

@@ -1,4 +1,4 @@
-"""What edits of given images by a denoiser share: how such images are read, and what is made of them is written."""
+"""What edits of given images by a denoiser share: reading such images, and writing what is made of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from imagegen_jax.editing.rows import as_bytes, floats, made
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImagesRequest(EditRequest):
-    """What every edit of given images by a denoiser is told."""
+    """The fields that every edit of given images by a denoiser has."""
 
     images: tuple[str, ...]  # places: files, folders or .zip files
     fit: bool = False  # whether images of another size are made to fit
@@ -32,15 +32,15 @@ class ImagesRequest(EditRequest):
 
 
 def opened_for(request: ImagesRequest, name: str) -> tuple[pathlib.Path, Opened]:
-    """Returns the place of the picture, which is looked at first, and the run. Raises what `open_run` raises."""
+    """Checks the place of the picture, opens the run, and returns both. Raises what `open_run` raises."""
     place = checked_place(request)
     return place, open_run(request, f"imagegen edit {name}", request.guidance, request.guide)
 
 
 def read(request: ImagesRequest, opened: Opened, shape: tuple[int, ...] | None = None) -> np.ndarray:
-    """Returns the images given, which have the shape of the model's, or another.
+    """Reads the images of a request, which have to be of a `shape`; None: that of the model's images.
 
-    Raises ValueError for others, and for a model of latents.
+    Raises ValueError for images of other shapes, and for a model of latents.
     """
     model = editing.denoising_model(opened.model)
     if not space_of(model).draws_images:
@@ -52,7 +52,7 @@ def read(request: ImagesRequest, opened: Opened, shape: tuple[int, ...] | None =
 
 
 def checked_factor(factor: int, opened: Opened) -> int:
-    """Returns a factor. Raises ValueError where it does not divide the images of the model."""
+    """Returns a factor. Raises ValueError where it does not divide the height and width of the model's images."""
     h, w, _ = editing.denoising_model(opened.model).image_shape
     if h % factor or w % factor:
         raise ValueError(f"--factor {factor}: must divide this model's images of {h}x{w}")
@@ -62,9 +62,9 @@ def checked_factor(factor: int, opened: Opened) -> int:
 def conditions_of(
     request: ImagesRequest, opened: Opened, n: int, labels: Sequence[int] | np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Returns labels of `n` images, those given or asked for in turn, and guidance.
+    """Returns the conditions of `n` images: `labels`, or else the request's in turn, and guidance.
 
-    Raises ValueError where a model of classes is told none, and for conditions that it does not read.
+    Raises ValueError where a model of classes is given none, and for conditions that it does not read.
     """
     labels = (classes_of(request.labels, opened.run, n) or None) if labels is None else labels
     classes = opened.run.experiment.num_classes
@@ -79,7 +79,7 @@ def conditions_of(
 def made_of(
     request: ImagesRequest, opened: Opened, edit: Edit, rows: Given, arrays: Given | None = None, **settings: Any
 ) -> np.ndarray:
-    """Returns what `edit` makes of `rows`, as `editing.rows.made` does, with the request's seed and chunk."""
+    """Edits `rows` as `editing.rows.made` does, with the request's seed and chunk."""
     seed, chunk, check = request.seed or 0, request.chunk, opened.check_used
     return made(opened.run, edit, rows, arrays, chunk=chunk, seed=seed, check=check, **settings)
 
@@ -95,7 +95,7 @@ def write_beside(
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that all such edits have."""
+    """Adds the options that all edits of given images by a denoiser have."""
     add_images(parser)
     add_scalar(parser, "guidance")
     add_guide(parser)

@@ -61,7 +61,7 @@ def project(request: ProjectRequest) -> pathlib.Path:
 
 
 def _one_label(request: ProjectRequest, opened: Opened) -> int | None:
-    """The class to search in; None for a model without classes."""
+    """Returns the class to search in; None for a model without classes."""
     labels, classes = classes_of(request.labels, opened.run), opened.run.experiment.num_classes
     if classes and len(labels) != 1:
         raise ValueError(f"this model has {classes} classes: say in which one to search, such as --labels 0")

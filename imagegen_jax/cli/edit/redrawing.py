@@ -119,7 +119,7 @@ def reclass(request: ReclassRequest) -> pathlib.Path:
 
 
 def _check_no_seed(request: ImagesRequest) -> None:
-    """For edits that go by way of an image's own noise."""
+    """Raises ValueError for a seed, where an edit goes by way of an image's own noise."""
     if request.seed is not None:
         raise ValueError(f"--seed {request.seed}: nothing is drawn at random here: leave it out")
 

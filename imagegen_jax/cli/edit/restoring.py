@@ -28,7 +28,7 @@ from imagegen_jax.editing.restoration import NOISE
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MethodRequest(ImagesRequest):
-    """What edits are told that solve an inverse problem; `noise` None is the default of the method."""
+    """The fields that edits have which solve an inverse problem; `noise` None is the default of the method."""
 
     method: str = next(iter(NOISE))
     noise: float | None = None  # deviation of the noise in what is given, where black is -1 and white 1
@@ -118,7 +118,7 @@ def deblur(request: DeblurRequest) -> pathlib.Path:
 
 
 def _noise(request: MethodRequest) -> np.float32:
-    """The deviation of the noise in what is given, as --method has it."""
+    """Returns the deviation of the noise in what is given; the method's default where the request has none."""
     noise, method = request.noise, request.method
     if noise is None:
         return np.float32(NOISE.get(method, 0.0))
@@ -130,7 +130,7 @@ def _noise(request: MethodRequest) -> np.float32:
 
 
 def _method_options(parser: argparse.ArgumentParser, *first: str) -> None:
-    """The options of edits to which `NOISE` has methods; `first` are their own."""
+    """Adds the options of edits by the methods in `NOISE`; `first` are methods of their own."""
     methods = (*first, *NOISE)
     parser.add_argument("--method", choices=methods, default=methods[0], help=f"default: {methods[0]}")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Edits of what a trained generator makes, by its latents and styles; `denoising` has what denoisers do."""
+"""Edits of what a trained generator makes, by its latents and styles."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def directions(request: DirectionsRequest) -> pathlib.Path:
 
 
 def _draw(request: EditRequest, opened: Opened, n: int, truncation: float | None = None) -> Drawn:
-    """Latents for a model that has them, of the classes asked for in turn."""
+    """Draws latents for a model that has them, with the classes asked for in turn."""
     model, run = latents.latent_model(opened.model), opened.run
     classes = classes_of(request.labels, run, n) or list(range(run.experiment.num_classes))
     conditions: dict[str, Any] = {"label": np.resize(classes, n).astype(np.int32)} if classes else {}
@@ -171,7 +171,7 @@ def _draw(request: EditRequest, opened: Opened, n: int, truncation: float | None
 
 
 def check_latents_used(request: EditRequest, opened: Opened, n: int, conditions: dict[str, Any]) -> None:
-    """Raises ValueError for options that nothing reads here, by what `sample` does with them."""
+    """Raises ValueError for options that nothing reads here, judged by what `sample` does with them."""
     draw.check_conditions(opened.model, n, conditions)
     opened.check_used(lambda model: draw.program_text(model, opened.run.nets, n, conditions, request.chunk))
 

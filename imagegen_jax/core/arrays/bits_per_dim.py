@@ -25,7 +25,9 @@ STEP = 2 / (LEVELS - 1)  # between neighbouring values of an 8-bit image in [-1,
 def dequantize(
     images: UInt8[Array, "n h w c"], keys: PRNGKeys, data_range: tuple[float, float]
 ) -> Float[Array, "n h w c"]:
-    """low + (high - low) (v + u) / 256 with u from U(0, 1), drawn with the row's key; float32 in [low, high].
+    """Makes 8-bit images continuous: low + (high - low) (v + u) / 256, with u from U(0, 1) drawn by the row's key.
+
+    Returns float32 in [low, high].
 
     Raises ValueError for images that are not uint8 and for a range that is not low < high, both finite.
     """
@@ -37,14 +39,16 @@ def dequantize(
 
 
 def bits_per_dim(nats: Float[Array, "*shape"], image_shape: tuple[int, int, int]) -> Float[Array, "*shape"]:
-    """nats / (D log 2): -log P of whole 8-bit images, in nats, as bits for each channel of each pixel."""
+    """Turns -log P of whole 8-bit images, in nats, into bits for each channel of each pixel: nats / (D log 2)."""
     return nats / (math.prod(image_shape) * math.log(2))
 
 
 def density_to_bits_per_dim(
     nats: Float[Array, "*shape"], image_shape: tuple[int, int, int], data_range: tuple[float, float]
 ) -> Float[Array, "*shape"]:
-    """(nats / D + log(256 / (high - low))) / log 2, from -log p of whole dequantised images in `data_range`, in nats.
+    """Turns -log p of whole dequantised images in `data_range`, in nats, into bits per dimension.
+
+    (nats / D + log(256 / (high - low))) / log 2
 
     The second term is log 256 in [0, 1] and log 128 in [-1, 1]. Raises ValueError for a range that is not low < high,
     both finite.
@@ -56,9 +60,9 @@ def density_to_bits_per_dim(
 def log_prob_of_level(
     x: Float[Array, "*shape"], mean: Float[Array, "*shape"], log_variance: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """log P that a normal value rounds to that of the 8-bit image `x` in [-1, 1]; the outermost levels have the tails.
+    """Returns log P that a normal value rounds to the level of the 8-bit image `x` in [-1, 1].
 
-    Ho et al. (2020, arXiv 2006.11239, Eq. 13).
+    The outermost levels take in the tails: Ho et al. (2020, arXiv 2006.11239, Eq. 13).
     """
     scale = jnp.exp(-log_variance / 2)
     above, below = (x + STEP / 2 - mean) * scale, (x - STEP / 2 - mean) * scale
@@ -70,7 +74,7 @@ def log_prob_of_level(
 
 
 def mean_and_standard_error(values: Float[Array | np.ndarray, " n"]) -> tuple[float, float]:
-    """The mean of independent values and its standard error, the sample's deviation (n - 1) over sqrt(n).
+    """Returns the mean of independent values and its standard error: their deviation (n - 1) over sqrt(n).
 
     Raises ValueError for values that are not [N] with N of at least 2, or not finite.
     """

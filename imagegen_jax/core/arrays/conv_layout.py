@@ -1,7 +1,7 @@
-"""Derivatives by convolutions inside loops of a compiled program, which the CPU backend takes ten times as long for.
+"""The layout of convolutions in loops of compiled programs, where the CPU backend is slow at their derivatives.
 
-XLA has fast convolutions on CPUs for one layout, NHWC x HWIO -> NHWC. It brings others to that one where they stand
-outside of loops, but inside of them it takes a slow path, and the convolutions that derivatives are made of have other
+XLA has fast convolutions on CPUs for one layout, NHWC x HWIO -> NHWC. Outside of loops it brings other layouts to that
+one, but inside of loops it takes a path that is ten times as slow, and derivatives are made of convolutions in other
 layouts. (Six of 32x8x8x32 and the gradient of their input, in `lax.scan` on two busy cores: 138 ms a step as they are,
 8 ms laid out as here, and 18 ms without a loop.)
 """
@@ -23,9 +23,9 @@ NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
 def for_loops(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` of arrays, with the convolutions that it comes to in the layout that is fast inside a loop.
+    """Returns a function of arrays with all its convolutions in the layout that is fast inside a loop.
 
-    Whatever takes gradients in a step of `lax.scan` goes through here. On other backends it is `function` itself.
+    Whatever takes gradients in a step of `lax.scan` goes through here. Other backends get `function` as it is.
     """
     if jax.default_backend() != "cpu":
         return function
@@ -39,7 +39,7 @@ def for_loops(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _evaluated(closed: Any, arguments: Sequence[Any]) -> list[Any]:
-    """What a closed jaxpr gives, its convolutions laid out; what is jitted within it is taken apart as well."""
+    """Evaluates a closed jaxpr with its convolutions laid out; functions that are jitted in it are taken apart too."""
     jaxpr = closed.jaxpr
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *arguments], strict=True))
 
@@ -60,7 +60,7 @@ def _evaluated(closed: Any, arguments: Sequence[Any]) -> list[Any]:
 
 
 def _convolution(x: Any, kernel: Any, *, dimension_numbers: lax.ConvDimensionNumbers, **settings: Any) -> Any:
-    """As `lax` has it, by way of `NHWC`."""
+    """Convolves as `lax` does, but in the layout `NHWC`."""
     (n, c, *space), (o, i, *taps), (rows, channels, *places) = dimension_numbers
     x, kernel = jnp.transpose(x, (n, *space, c)), jnp.transpose(kernel, (*taps, i, o))
     y = conv_general_dilated_p.bind(x, kernel, dimension_numbers=NHWC, **settings)

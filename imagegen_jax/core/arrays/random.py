@@ -9,7 +9,7 @@ from imagegen_jax.core.model import PRNGKeys
 
 
 def streams(keys: PRNGKeys, n: int) -> Key[Array, "n b"]:
-    """Splits the key of each row in `n`: [B] -> [n B], to be unpacked into `n` streams of keys [B]."""
+    """Splits the key of each row into `n`: [B] -> [n B], to be unpacked as `n` streams of keys [B]."""
     return jax.vmap(lambda key: jax.random.split(key, n), out_axes=1)(keys)
 
 

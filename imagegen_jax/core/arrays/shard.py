@@ -35,7 +35,10 @@ class MeshShape:
             )
 
     def build(self) -> Mesh:
-        """The mesh over this run's devices. Raises ValueError where there are too few, or some process has none."""
+        """Builds the mesh over this run's devices.
+
+        Raises ValueError where there are too few, or where a process would have none.
+        """
         devices = jax.devices()
         data = len(devices) // self.fsdp if self.data == -1 else self.data
         wanted = data * self.fsdp
@@ -51,24 +54,24 @@ class MeshShape:
 
 
 def mesh_of(tree: Any) -> Mesh:
-    """The mesh that the arrays of a tree live on; this machine's devices for arrays that are on none."""
+    """Returns the mesh that the arrays of a tree live on; one over this machine's devices where they are on none."""
     placed = (leaf.sharding for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
     named = next((sharding for sharding in placed if isinstance(sharding, NamedSharding)), None)
     return named.mesh if named is not None and isinstance(named.mesh, Mesh) else MeshShape().build()
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every device."""
+    """Returns the sharding that keeps an array whole on every device."""
     return NamedSharding(mesh, P())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows split over all devices."""
+    """Returns the sharding that splits rows over all devices."""
     return NamedSharding(mesh, P(("data", "fsdp")))
 
 
 def state_sharding(mesh: Mesh, state: Any) -> Any:
-    """The sharding of each array of `state` (arrays or their shapes): its largest axis that `fsdp` divides, if any."""
+    """Returns a sharding for each array of `state` (arrays or shapes): along its largest axis that `fsdp` divides."""
 
     def rule(leaf: Any) -> NamedSharding:
         fsdp = mesh.shape["fsdp"]
@@ -94,7 +97,7 @@ def check_batch_size(batch_size: int, microbatches: int, mesh: Mesh) -> None:
 
 
 def put_batch(dataset: Any, step: int, n: int, seed: int, mesh: Mesh) -> dict[str, jax.Array]:
-    """Batch `step` of `n` rows on the devices; each process reads only the rows that its own devices hold.
+    """Puts batch `step` of `n` rows on the devices; each process reads only the rows that its own devices hold.
 
     `dataset.batch(step, n, seed, rows)` returns those rows, as NumPy arrays.
     """
@@ -111,7 +114,7 @@ def put_batch(dataset: Any, step: int, n: int, seed: int, mesh: Mesh) -> dict[st
 
 
 def bytes_per_device(tree: Any) -> int:
-    """The bytes of `tree` that the fullest device of this process holds, read from the arrays' shards."""
+    """Returns how many bytes of `tree` the fullest device of this process holds, from the arrays' shards."""
     held: dict[Any, int] = {}
     for leaf in jax.tree.leaves(tree):
         for shard in leaf.addressable_shards:

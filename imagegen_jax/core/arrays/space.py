@@ -22,7 +22,7 @@ from imagegen_jax.core.model import Model, Nets
 
 Shape = tuple[int, int, int]  # height, width, channels
 
-WHITE = 3.0  # deviations from 0 of the latents that are white in a picture, or black
+WHITE = 3.0  # deviations above 0 at which a latent is white in a picture, and below 0 black
 
 
 @runtime_checkable
@@ -31,24 +31,24 @@ class Space(Protocol):
 
     @property
     def clips(self) -> bool:
-        """Whether what is denoised is in [-1, 1], so that estimates of it are kept there."""
+        """Tells whether what is denoised lies in [-1, 1], so that estimates of it are clipped to that."""
         ...
 
     @property
     def draws_images(self) -> bool:
-        """Whether samples are images in [-1, 1], or else are what the data are."""
+        """Tells whether samples are images in [-1, 1]; else they are what the data are."""
         ...
 
     def sample_shape(self, image_shape: Shape) -> Shape:
-        """The shape of a sample, where a row of data has `image_shape`. Raises ValueError for data of another kind."""
+        """Returns a sample's shape for data with rows of `image_shape`. Raises ValueError for data of another kind."""
         ...
 
     def encode(self, data: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Data, as batches have them, to what is denoised."""
+        """Maps data, as batches hold them, to what is denoised."""
         ...
 
     def decode(self, x: Float[Array, "b h w c"], nets: Nets) -> Float[Array, "b hh ww k"]:
-        """What was denoised to samples; `nets` are all networks of the model."""
+        """Maps what was denoised to samples; `nets` are all networks of the model."""
         ...
 
 
@@ -60,11 +60,11 @@ class Pixels:
     draws_images: ClassVar[bool] = True
 
     def sample_shape(self, image_shape: Shape) -> Shape:
-        """That of the data."""
+        """Returns the shape of the data."""
         return image_shape
 
     def encode(self, data: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Images as they are."""
+        """Returns images as they are."""
         return data
 
     def decode(self, x: Float[Array, "b h w c"], nets: Nets) -> Float[Array, "b h w c"]:
@@ -74,11 +74,11 @@ class Pixels:
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
-    """Latents, of which (latent - shift) * scale is denoised; a number for all channels, or one for each.
+    """Latents, denoised as (latent - shift) * scale; scale and shift are numbers for all channels, or one for each.
 
-    Stable Diffusion's `scale` is 0.18215; where an autoencoder comes with means and deviations of its latents, these
-    are the shift, and 1 over these (EDM2: 0.5 over these) the scale. Samples are latents, float32, and not clipped.
-    Raises ValueError for a scale that is not above 0, or a shift that is not finite.
+    Stable Diffusion's `scale` is 0.18215. Where an autoencoder comes with means and deviations of its latents, the
+    means are the shift, and the scale is 1 over the deviations (EDM2: 0.5 over them). Samples are latents, float32,
+    and not clipped. Raises ValueError for a scale that is not above 0, or a shift that is not finite.
     """
 
     scale: Positive | tuple[Positive, ...] = 1.0
@@ -94,7 +94,7 @@ class Latents:
             raise ValueError(f"space.shift={self.shift}: must be finite; 0 leaves latents as they are")
 
     def sample_shape(self, image_shape: Shape) -> Shape:
-        """That of the data. Raises ValueError where there are numbers of channels, but of another number of them."""
+        """Returns the shape of the data. Raises ValueError where scale or shift is for another number of channels."""
         for name in ("scale", "shift"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != image_shape[2]:
@@ -105,11 +105,11 @@ class Latents:
         return image_shape
 
     def encode(self, data: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """(latent - shift) * scale"""
+        """Returns (latent - shift) * scale."""
         return (data - _row(self.shift)) * _row(self.scale)
 
     def decode(self, x: Float[Array, "b h w c"], nets: Nets) -> Float[Array, "b h w c"]:
-        """x / scale + shift"""
+        """Returns x / scale + shift."""
         return x / _row(self.scale) + _row(self.shift)
 
 
@@ -140,10 +140,10 @@ def check_space(model: Model) -> None:
 
 
 def between(one: Space, other: Space) -> tuple[float, Float[np.ndarray, " c"] | float]:
-    """Returns (factor, offset): factor x + offset is in the `other` space what x, which is denoised, is in `one`.
+    """Returns (factor, offset): what is x where `one` denoises it is factor x + offset where the `other` space does.
 
-    The factor is that of noise, too. Raises ValueError for latents of which it would be another in each channel, and
-    for spaces of a user's own that differ.
+    Noise is multiplied by the same factor. Raises ValueError for latents whose channels would need different factors,
+    and for two different spaces of a user's own.
     """
     if one == other:
         return 1.0, 0.0
@@ -156,7 +156,7 @@ def between(one: Space, other: Space) -> tuple[float, Float[np.ndarray, " c"] | 
 
 
 def _affine(space: Pixels | Latents) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and shift, each for all channels or for each."""
+    """Returns scale and shift of a space as arrays: one number for all channels, or one for each."""
     scale, shift = (1.0, 0.0) if isinstance(space, Pixels) else (space.scale, space.shift)
     return np.atleast_1d(np.asarray(scale)), np.atleast_1d(np.asarray(shift))
 
@@ -171,9 +171,9 @@ def with_space(items: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def picture_of(model: object, samples: np.ndarray) -> UInt8[np.ndarray, "n h w k"]:
-    """Returns samples [n h w c] as images: uint8 as they are, and of latents a picture for looking at alone.
+    """Returns samples [n h w c] as images: uint8 ones as they are, and latents as a picture that is only for looking.
 
-    Their first three channels as colours, or the only one, with what is denoised from -3 to 3 as black to white.
+    The first three channels of latents become colours, or the first one grey; -3 of what is denoised is black, 3 white.
     """
     if samples.dtype == np.uint8:
         return samples
@@ -191,5 +191,5 @@ def _numbers(value: float | Sequence[float]) -> Sequence[float]:
 
 
 def _row(value: float | tuple[float, ...]) -> Float[Array, " c"] | float:
-    """A number, or one for each channel as float32."""
+    """Returns a number as it is, and numbers for each channel as a row of float32."""
     return jnp.asarray(value, jnp.float32) if isinstance(value, tuple) else value

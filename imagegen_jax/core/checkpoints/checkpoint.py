@@ -20,17 +20,17 @@ from imagegen_jax.core.checkpoints.hush import hush
 from imagegen_jax.core.checkpoints.stored import Best, Restored, Stored
 from imagegen_jax.core.state import State, join, without
 
-if TYPE_CHECKING:  # it takes as long to import as all of this package: only who saves waits for it
+if TYPE_CHECKING:  # it takes as long to import as all of this package: only a run that saves waits for it
     import orbax.checkpoint as ocp
 
 
 class Checkpoints:
-    """The checkpoints in one folder, as the run that writes them has them. Who only reads has `Stored`."""
+    """The checkpoints in one folder, for the run that writes them. For reading alone there is `Stored`."""
 
     def __init__(
         self, folder: pathlib.Path, keep: int | None = None, best: Best | None = None, frozen: Sources | None = None
     ) -> None:
-        """`keep`: how many of the newest stay (None: all), and beside them the one with the best score.
+        """Keeps the `keep` newest checkpoints (None: all), and beside them the one with the best score.
 
         `frozen` are the networks of a `State` that are kept once, in a folder beside this one, and in no checkpoint.
         Nothing is made, moved or cleared away before the first save.
@@ -64,14 +64,14 @@ class Checkpoints:
         return self._opened
 
     def steps(self) -> list[int]:
-        """The steps of the complete checkpoints, oldest first."""
+        """Returns the steps of the complete checkpoints, oldest first."""
         return self._stored.steps()
 
     def save(self, step: int, tree: Any, scores: Mapping[str, float] | None = None) -> None:
-        """Saves in the background; `wait` or the next save ends it. Does nothing where the step is there already.
+        """Saves a tree in the background, unless the step is there already; `wait` or the next save ends it.
 
-        `scores` are what was measured of it. Raises NonFiniteError, before anything is written, where the tree holds
-        NaN or infinities, and CheckpointError where this or the one before cannot be written.
+        `scores` are what was measured at this step. Raises NonFiniteError, before anything is written, where the tree
+        holds NaN or infinities, and CheckpointError where this checkpoint or the one before cannot be written.
         """
         self.wait()
         if step in self._manager.all_steps():
@@ -84,7 +84,7 @@ class Checkpoints:
         self._written(lambda: self._save(step, tree, words, scores))
 
     def _save(self, step: int, tree: Any, words: list[int], scores: Mapping[str, float] | None) -> None:
-        """Saves a tree whose fingerprints are known; what is frozen comes first, since the checkpoint names it."""
+        """Saves a tree whose fingerprints are `words`; frozen networks come first, since the checkpoint names them."""
         import orbax.checkpoint as ocp
 
         note: Any = words
@@ -95,19 +95,19 @@ class Checkpoints:
         self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics, force=True)
 
     def _apart(self, state: State, words: list[int]) -> tuple[State, dict[str, Any]]:
-        """The state without its frozen networks, which are on the disk now, and what its checkpoint says of both."""
+        """Writes the frozen networks of a state; returns the rest of it, and what its checkpoint says of both."""
         every = jax.tree.unflatten(jax.tree.structure(state), words)
         nets, prints_of = join(state.params, state.stats), join(every.params, every.stats)
         names = {name: self._once.keep(name, nets[name], jax.tree.leaves(prints_of[name])) for name in self._frozen}
         return without(state, names), {"words": jax.tree.leaves(without(every, names)), "frozen": names}
 
     def wait(self) -> None:
-        """Returns when all that was saved is on the disk. Raises CheckpointError where it could not be written."""
+        """Waits until all that was saved is on the disk. Raises CheckpointError where it could not be written."""
         if self._opened is not None:
             self._written(self._opened.wait_until_finished)
 
     def _written(self, write: Callable[[], Any]) -> None:
-        """Calls what writes; whatever it fails of is one CheckpointError."""
+        """Calls a function that writes; whatever it raises becomes a CheckpointError."""
         try:
             write()
         except Exception as error:  # Orbax wraps what the disk says in errors of many kinds
@@ -127,9 +127,10 @@ class Checkpoints:
         return f"the newest complete checkpoint is of step {steps[-1]:,}" if steps else "there is no checkpoint yet"
 
     def restore(self, like: Callable[[int], Any]) -> Restored | None:
-        """As `Stored.restore`; the first save moves the damaged ones to a folder "damaged" beside.
+        """Reads the newest good checkpoint, as `Stored.restore` does.
 
-        So that their steps can be saved again.
+        The first save then moves damaged ones into a folder "damaged" beside this one, so that their steps can be saved
+        again.
         """
         found = self._stored.restore(like)
         self._damaged = found.damaged if found else {}
@@ -148,15 +149,15 @@ class Checkpoints:
             multihost_utils.sync_global_devices("damaged checkpoints put aside")
 
     def reached_preemption(self, step: int) -> bool:
-        """Whether the cluster wants the run to stop; the same answer, at the same step, in every process."""
+        """Tells whether the cluster wants the run to stop: the same answer, at the same step, in every process."""
         return self._manager.reached_preemption(step)
 
     def close(self) -> None:
-        """Waits for saves under way and frees what the manager holds."""
+        """Waits for the save that is under way, and frees what the manager holds."""
         if self._opened is not None:
             self._written(self._opened.close)
 
 
 def abstract(tree: Any, shardings: Any) -> Any:
-    """The shapes of a tree with where its arrays shall live: what `restore` wants."""
+    """Returns the shapes of a tree, with the places where its arrays shall live: what `restore` wants."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, shardings)

@@ -17,7 +17,7 @@ _BLOCK = 2**20  # words that NumPy weighs at a time
 
 
 class Prints(NamedTuple):
-    """What is seen of each array of a tree in one pass over it."""
+    """What one pass over a tree finds out about each of its arrays."""
 
     words: UInt32[Array | np.ndarray, " leaves"]
     finite: Bool[Array | np.ndarray, " leaves"]
@@ -39,7 +39,7 @@ def _on_this_cpu(x: Any) -> bool:
 
 
 def _seen_by_numpy(x: np.ndarray) -> tuple[int, bool]:
-    """The sum of an array's weighted words, and whether all of it is finite."""
+    """Returns the sum of an array's weighted words, and whether all its values are finite."""
     flat = np.ascontiguousarray(x).reshape(-1)
     words = flat if flat.dtype == np.bool_ else flat.view(f"uint{8 * flat.dtype.itemsize}")
     total = 0
@@ -53,7 +53,7 @@ def _seen_by_numpy(x: np.ndarray) -> tuple[int, bool]:
 def fingerprint(tree: Any) -> UInt32[Array | np.ndarray, " leaves"]:
     """Returns a number for each array that changes with any of its bits: odd weights times its words, modulo 2^32.
 
-    Integer sums do not depend on their order, so neither does it depend on how the arrays are sharded.
+    Sums of integers do not depend on their order, so the numbers do not depend on how the arrays are sharded.
     """
     return prints(tree).words
 
@@ -61,7 +61,7 @@ def fingerprint(tree: Any) -> UInt32[Array | np.ndarray, " leaves"]:
 def check_finite(tree: Any, what: str, remedy: str, finite: Bool[Array | np.ndarray, " leaves"] | None = None) -> None:
     """Raises NonFiniteError, naming the first array of `tree` that holds NaN or an infinity, where one does.
 
-    `finite` is what `prints` found of it, if that was asked already.
+    `finite` is what `prints` found about it, if that was called already.
     """
     found = jax.device_get(prints(tree).finite if finite is None else finite)
     wrong = [path for (path, _), good in zip(jax.tree.leaves_with_path(tree), found, strict=True) if not good]

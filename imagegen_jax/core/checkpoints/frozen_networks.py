@@ -33,7 +33,7 @@ class FrozenNetworks:
     """The frozen networks in one folder."""
 
     def __init__(self, folder: pathlib.Path, sources: Sources | None = None) -> None:
-        """`sources` read the networks where they came from. Nothing is made before the first network is kept."""
+        """Opens a folder, which is made with the first network; `sources` read networks where they came from."""
         self.folder, self._sources = folder, sources or {}
         self._kept: set[str] = set()  # by this process
 
@@ -79,7 +79,7 @@ class FrozenNetworks:
         return found
 
     def _made_anew(self, network: str, name: str, like: Any) -> Any:
-        """The network from where it came from, if that still holds the same weights; they are not written here."""
+        """Reads a network where it came from, if that still holds the same weights; does not write them here."""
         why = "nothing says where it came from"
         try:
             given = self._sources[network]() if network in self._sources and like is not None else None
@@ -98,7 +98,7 @@ class FrozenNetworks:
 
 
 def placed(new: Any, like: Any) -> jax.Array:
-    """The values of `new` where `like`, an array or its shape, lives; each process hands its own devices their parts.
+    """Puts the values of `new` where `like`, an array or its shape, lives; each process fills its own devices.
 
     Raises ValueError where the shapes differ.
     """
@@ -118,7 +118,7 @@ def _read(path: pathlib.Path, like: Any) -> Any:
 
 
 def read_arrays(path: pathlib.Path, parts: Sequence[tuple[str, ...]] | None) -> Any:
-    """Reads a saved tree as it lies there, as NumPy arrays; `parts`: these paths of it alone. Asks for no structure."""
+    """Reads a saved tree, or only the `parts` of it at some paths, as NumPy arrays, without knowing its structure."""
     import orbax.checkpoint as ocp
 
     with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
@@ -131,7 +131,7 @@ def read_arrays(path: pathlib.Path, parts: Sequence[tuple[str, ...]] | None) -> 
 
 
 def chosen(tree: Mapping[str, Any], parts: Sequence[tuple[str, ...]]) -> dict[str, Any]:
-    """Returns a tree of dictionaries with the branches at some paths alone; of a path that leads nowhere, nothing."""
+    """Returns the branches of a tree of dictionaries at some paths alone; leaves out a path that leads nowhere."""
     found: dict[str, Any] = {}
     for first in dict.fromkeys(path[0] for path in parts if path[0] in tree):
         rest = [path[1:] for path in parts if path[0] == first]
@@ -142,7 +142,7 @@ def chosen(tree: Mapping[str, Any], parts: Sequence[tuple[str, ...]]) -> dict[st
 
 
 def _name(network: str, variables: Any, words: Sequence[int]) -> str:
-    """The network's name and a digest of its arrays' paths, shapes, types and fingerprints."""
+    """Returns a folder's name: the network's, and a digest of its arrays' paths, shapes, types and fingerprints."""
     leaves = jax.tree.leaves_with_path(dict(variables))
     facts = [
         [jax.tree_util.keystr(path), list(x.shape), str(x.dtype), int(word)]
@@ -153,7 +153,7 @@ def _name(network: str, variables: Any, words: Sequence[int]) -> str:
 
 
 def _agreed(here: bool) -> bool:
-    """What the first process sees: disks that several machines share may show the others a little later."""
+    """Returns what the first process sees: the others may see a change on a shared disk a little later."""
     if jax.process_count() == 1:
         return here
     from jax.experimental import multihost_utils

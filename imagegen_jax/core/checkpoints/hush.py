@@ -1,4 +1,4 @@
-"""Orbax and asyncio print what fails beside a failure, and after it, pages long: here it is kept off the screen."""
+"""Keeps off the screen the pages that Orbax and asyncio print beside an error, and after it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _LIBRARY = f"{os.sep}orbax{os.sep}"
 def hush() -> None:
     """Silences Orbax's logs, and the errors of its other threads, from now on; it raises errors as ever.
 
-    All other code's are shown as ever. For good, since the parts of a read that failed may
-    end, and be printed, at any later time.
+    Logs and errors of all other code are shown as ever. It stays so for good, since parts of a failed read may end, and
+    be printed, at any later time.
     """
     for name in ("asyncio", "absl"):
         logging.getLogger(name).addFilter(_is_of_others)
@@ -35,7 +35,7 @@ def _is_of_others(record: logging.LogRecord) -> bool:
 
 
 def _is_late(error: BaseException | None) -> bool:
-    """Whether a read or a write ended after its event loop: TensorStore has Python print that as if it ended there."""
+    """Tells whether a read or a write ended after its event loop, which Python prints for TensorStore as an error."""
     return str(error) == "Event loop is closed"
 
 

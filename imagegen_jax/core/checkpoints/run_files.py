@@ -1,4 +1,4 @@
-"""The JSON files of a run folder, read as they are: none of the classes that they name are looked for."""
+"""The JSON files of a run folder, read as they are, without a look for the classes that they name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from imagegen_jax.core.files.claim import RunFolderError
 
 
 def load_experiment_dict(folder: pathlib.Path) -> dict[str, Any]:
-    """The stored experiment as it lies in a run folder. Raises RunFolderError where there is none."""
+    """Reads the stored experiment of a run folder, as JSON has it. Raises RunFolderError where there is none."""
     path = folder / "experiment.json"
     if not path.is_file():
         raise RunFolderError(f"{folder} is no run folder: it has no experiment.json")
@@ -23,7 +23,7 @@ def load_experiment_dict(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def load_best(folder: pathlib.Path) -> Best:
-    """Returns by which score the run's best checkpoint is kept. Raises RunFolderError where it has no evaluation."""
+    """Reads which score the run's best checkpoint is chosen by. Raises RunFolderError where it has no evaluation."""
     path = folder / "best.json"
     if not path.is_file():
         raise RunFolderError(f"{folder} has no best checkpoint: its experiment has no evaluation (`evaluation`)")
@@ -34,7 +34,7 @@ def load_best(folder: pathlib.Path) -> Best:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """A JSON file. Raises RunFolderError where it is damaged."""
+    """Reads a JSON file. Raises RunFolderError where it is damaged."""
     try:
         return json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Checkpoints as who only reads them sees them: nothing is written, made, moved or waited for.
+"""Checkpoints for reading alone: nothing is written, made, moved or waited for.
 
 So a run can be opened while it trains, and on a disk that cannot be written. Orbax's `CheckpointManager` is left to the
 run that writes: it clears away the temporary folders that it finds, also those that another process is filling.
@@ -29,13 +29,13 @@ _FLEETING = 20  # checkpoints in a row that may be deleted, by the run that writ
 
 
 class Best(NamedTuple):
-    """Which checkpoint is the best: the one whose score of this name is."""
+    """How the best checkpoint is chosen: by the score of this name."""
 
     name: str
     higher: bool  # whether a high score is good
 
     def loss(self, scores: Mapping[str, Any]) -> float:
-        """Returns a number that is lowest for the best; inf where there is no such score."""
+        """Returns a number that is lowest for the best checkpoint; inf where there is no such score."""
         score = scores.get(self.name, math.nan)
         if not isinstance(score, (int, float)) or not math.isfinite(score):
             return math.inf
@@ -54,7 +54,7 @@ class Stored:
     """The checkpoints in one folder, numbered by training step."""
 
     def __init__(self, folder: pathlib.Path, best: Best | None = None, sources: Sources | None = None) -> None:
-        """`best`: which of the scores saved with them the best one is chosen by; `sources`: see `FrozenNetworks`."""
+        """Opens a folder; `best` chooses among the scores saved with checkpoints, `sources` is for `FrozenNetworks`."""
         self.folder, self._best = folder, best
         self._frozen = FrozenNetworks(folder.parent / FOLDER, sources)
 
@@ -87,9 +87,10 @@ class Stored:
     def restore(self, like: Callable[[int], Any], steps: Sequence[int] | None = None) -> Restored | None:
         """Reads the newest good checkpoint, of all or of `steps`; None where there is none at all.
 
-        `like(step)` is a tree of `jax.ShapeDtypeStruct` with shardings. Damaged ones are named and passed over; those
-        that a live run deletes meanwhile, as newer ones take their places, are no damage. Raises CheckpointError where
-        there are checkpoints and none of them is good, or a frozen network that they go with is not.
+        `like(step)` is a tree of `jax.ShapeDtypeStruct` with shardings. Damaged checkpoints are named and passed over;
+        one that a live run deletes meanwhile, since newer ones take its place, is not taken for damaged. Raises
+        CheckpointError where there are checkpoints and none of them is good, or where a frozen network that they go
+        with is not.
         """
         return self.newest(lambda step: self.read(step, like(step)), steps)
 
@@ -120,23 +121,23 @@ class Stored:
         return [step for step in self.steps() if step not in damaged and (steps is None or step in steps)]
 
     def _text(self, damaged: Mapping[int, str]) -> str:
-        """What is wrong, a line a checkpoint, the newest few of them."""
+        """Says what is wrong with the newest few damaged checkpoints, a line each."""
         lines = [f"checkpoint {self.folder / str(step)} is damaged: {why}" for step, why in damaged.items()]
         more = [f"and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else []
         return "\n".join(lines[:_NAMED] + more)
 
     def _tried(self, read: Callable[[int], Any], step: int) -> tuple[Any, str]:
-        """What is read of one checkpoint, or why it cannot be read."""
+        """Returns what `read` makes of a checkpoint, and ""; or None, and why it cannot be read."""
         hush()
         try:
             return read(step), ""
-        except CheckpointError:  # of what all of them go with
+        except CheckpointError:  # of a frozen network that all of them go with
             raise
         except Exception as error:  # whatever a damaged file makes a reader raise
             return None, in_short(error)
 
     def good(self, step: int, like: Any) -> Any:
-        """Reads the tree of one checkpoint. Raises CheckpointError, of a line, where it cannot be read."""
+        """Reads the tree of one checkpoint. Raises CheckpointError, with one line, where it cannot be read."""
         tree, reason = self._tried(lambda step: self.read(step, like), step)
         if reason:
             raise CheckpointError(self._text({step: reason}))
@@ -144,7 +145,7 @@ class Stored:
 
     def read(self, step: int, like: Any) -> Any:
         """Reads the tree of one checkpoint. Raises ValueError where an array differs from what was saved."""
-        import orbax.checkpoint as ocp  # takes as long to import as all of this package: only who reads waits for it
+        import orbax.checkpoint as ocp  # takes as long to import as all of this package: only a reader waits for it
 
         words, frozen = self._prints(step)
         wanted = without(like, frozen) if frozen else like
@@ -160,7 +161,7 @@ class Stored:
         )
 
     def read_network(self, step: int, network: str, average: str | None) -> tuple[Any, list[str]]:
-        """Reads one network out of a checkpoint of a `State`, as `average` has it, without knowing what it is made of.
+        """Reads one network out of a checkpoint of a `State`, as `average` keeps it, without knowing its structure.
 
         Returns its collections as NumPy arrays (None where it is not there), and the names of all networks. Raises
         ValueError where an array differs from what was saved.
@@ -186,7 +187,7 @@ class Stored:
         return nets[network] | found.get("ema", {}).get(network, {}).get(average, {}), names
 
     def _prints(self, step: int) -> tuple[list[int], dict[str, str]]:
-        """The fingerprints of a checkpoint's arrays, and the folder of each frozen network that goes with it."""
+        """Reads the fingerprints of a checkpoint's arrays, and the folder of each frozen network that goes with it."""
         found = json.loads((self.folder / str(step) / "fingerprint" / "metadata").read_text("utf-8"))
         return (found["words"], found["frozen"]) if isinstance(found, dict) else (found, {})
 
@@ -200,7 +201,7 @@ def _compare(words: Sequence[int], tree: Any) -> None:
 
 
 def _places(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The place of each array's fingerprint: a state's parts come in the order of its fields."""
+    """Returns where each array's fingerprint is in the list: a state's parts come in the order of its fields."""
     places, start = {}, 0
     for part in (field.name for field in dataclasses.fields(State)):
         leaves, structure = jax.tree.flatten(tree.get(part, {}))

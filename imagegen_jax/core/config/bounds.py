@@ -11,7 +11,6 @@ range must be finite, and infinite only where that is the field's default.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import typing
@@ -21,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from imagegen_jax.core.config.given import LARGEST, SEEDS, Range, check_integer, digits
-from imagegen_jax.core.config.serial import fields_of
+from imagegen_jax.core.config.serial import fields_of, has_fields
 
 Count = Annotated[int, Range(1, LARGEST)]
 Natural = Annotated[int, Range(0, LARGEST)]
@@ -34,7 +33,7 @@ BelowOne = Annotated[float, Range(0, 1, below=True)]
 
 
 def check_fields(node: Any, where: str = "") -> None:
-    """Raises ValueError, naming path and value, for the first number below the dataclass `node` that cannot be.
+    """Raises ValueError, naming path and value, for the first number in the dataclass `node` that is not allowed.
 
     `where` is the path of `node`, such as "optim.generator"; "" for the experiment itself.
     """
@@ -42,9 +41,9 @@ def check_fields(node: Any, where: str = "") -> None:
 
 
 def check_integers(node: Any) -> None:
-    """Raises ValueError, naming field and value, where a field of `node` that has to be an integer in a range is none.
+    """Raises ValueError, naming field and value, where a field of `node` must be an integer in a range and is not.
 
-    For Python's callers: a text, a truth value and None are refused too, which `check_fields` leaves to their types.
+    For callers from Python: texts, truth values and None are refused too, which `check_fields` leaves to other checks.
     """
     cls: type = type(node)
     for name, hint in _hints(cls).items():
@@ -54,7 +53,7 @@ def check_integers(node: Any) -> None:
 
 
 def fault(value: Any, hint: Any) -> str:
-    """Says what is wrong with a value as JSON has it for an annotation: "must be ..."; "" where nothing is."""
+    """Says why a value out of JSON does not fit an annotation: "must be ..."; "" where it does."""
     parts = typing.get_args(hint)
     if typing.get_origin(hint) is Annotated:
         return fault(value, parts[0]) or ("" if value in hint.__metadata__[0] else str(hint.__metadata__[0]))
@@ -79,8 +78,9 @@ _WORDS = {int: "an integer", float: "a number", str: "a text", bool: "true or fa
 def _check(value: Any, hint: Any, path: str, outer: Range | None, default: Any) -> None:
     """Checks a value and all below it; `outer` is its field's range, which a schedule's numbers have too."""
     found = _range_of(hint) or outer
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        hints = _hints(type(value))
+    if has_fields(value):
+        cls: type = type(value)
+        hints = _hints(cls)
         for field in fields_of(value):
             hint = hints.get(field.name, Any)
             inner = None if _is_whole(hint) else found
@@ -118,7 +118,7 @@ def _hints(cls: type) -> Mapping[str, Any]:
 
 
 def _range_of(hint: Any) -> Range | None:
-    """The range in an annotation, or in one of the alternatives of a union."""
+    """Returns the range in an annotation, or in one of the alternatives of a union; None where there is none."""
     if typing.get_origin(hint) is Annotated:
         return next((part for part in hint.__metadata__ if isinstance(part, Range)), None)
     if typing.get_origin(hint) is tuple:
@@ -127,7 +127,7 @@ def _range_of(hint: Any) -> Range | None:
 
 
 def _is_whole(hint: Any) -> bool:
-    """Whether an annotation allows integers, and no other numbers."""
+    """Tells whether an annotation allows integers, and no other numbers."""
     if typing.get_origin(hint) is Annotated:
         return _is_whole(typing.get_args(hint)[0])
     kinds = typing.get_args(hint) or (hint,)
@@ -135,7 +135,7 @@ def _is_whole(hint: Any) -> bool:
 
 
 def _item_hint(hint: Any, index: int) -> Any:
-    """The annotation of one item of a tuple."""
+    """Returns the annotation of one item of a tuple; Any where the tuple's does not say."""
     options = [hint, *typing.get_args(hint)]
     items = next((typing.get_args(option) for option in options if typing.get_origin(option) is tuple), ())
     if len(items) == 2 and items[1] is Ellipsis:

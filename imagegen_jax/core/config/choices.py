@@ -49,7 +49,7 @@ class Options:
         return f"{'FLOAT|' * self.number}{{{','.join(words)}}}" if self.names else None
 
     def find(self, word: str) -> str | None:
-        """Returns the name that a word stands for, in any case, or that an earlier version had for it; else None."""
+        """Returns the name that a word, in capitals or not, stands for now or did in an earlier version; else None."""
         known = {name.lower(): name for name in self.names}
         return next((known[one] for one in (word.lower(), *newer_words(word)) if one in known), None)
 
@@ -84,7 +84,7 @@ def options_of(hint: Any) -> Options:
 
 
 def _parts(hint: Any) -> Iterator[Any]:
-    """The alternatives of an annotation; in place of one with choices, these."""
+    """Yields the alternatives of an annotation; for one that is annotated with `Choices`, these in its place."""
     if typing.get_origin(hint) is Annotated:
         base, *extras = typing.get_args(hint)
         choices = [extra for extra in extras if isinstance(extra, Choices)]
@@ -109,12 +109,12 @@ def plain(hint: Any) -> Any:
 
 
 def is_protocol(hint: Any) -> bool:
-    """Whether an annotation is a protocol: `typing.is_protocol`, which Python 3.13 brought."""
+    """Tells whether an annotation is a protocol, as `typing.is_protocol` does from Python 3.13 on."""
     return isinstance(hint, type) and getattr(hint, "_is_protocol", False)
 
 
 def lacking(value: Any, hint: Any) -> list[str]:
-    """Returns what a value lacks of the protocols of an annotation; of several, of the one that it is nearest to.
+    """Returns the members of an annotation's protocol that a value lacks; of several protocols, the nearest one's.
 
     [] where the annotation allows something else than protocols.
     """
@@ -143,7 +143,7 @@ def import_class(tag: str) -> type:
 
 
 def _imported(place: str) -> types.ModuleType | None:
-    """The module of a .py file, where it is imported already: a second time it would have other classes."""
+    """Returns the module of a .py file that is imported already: imported again, it would have other classes."""
     path = pathlib.Path(place)
     module = sys.modules.get(path.stem)
     file = getattr(module, "__file__", None)

@@ -104,7 +104,7 @@ def check_labels(values: Any, num_classes: int, class_names: Sequence[str] = (),
     """
     array = values if isinstance(values, np.ndarray) else np.array(values, dtype=object)
     if array.dtype.kind in "iu" and array.size and 0 <= array.min() and array.max() < num_classes:
-        return array.astype(np.int32)  # which millions of them are soon looked at by
+        return array.astype(np.int32)  # at once, since there may be millions of them
     flat = [_label(value, num_classes, class_names, name) for value in array.reshape(-1).tolist()]
     return np.asarray(flat, np.int32).reshape(array.shape)
 

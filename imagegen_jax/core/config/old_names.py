@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from imagegen_jax.core.config.serial import fields_of, upgraded
+from imagegen_jax.core.config.serial import fields_of, has_fields, upgraded
 
 
 def upgrade(node: Any, name: str, value: Any) -> dict[str, Any] | None:
@@ -24,9 +23,9 @@ def upgrade(node: Any, name: str, value: Any) -> dict[str, Any] | None:
 
 
 def renamed(node: Any, name: str) -> str:
-    """Returns the field of today that a dataclass has in place of `name`, where only its name has changed.
+    """Returns today's name of a dataclass's field `name`, where nothing but the name has changed.
 
-    Otherwise, and for a name of today, that name.
+    Any other name, such as one of today, is returned as it is.
     """
     marker = object()
     try:
@@ -40,36 +39,32 @@ def renamed(node: Any, name: str) -> str:
 
 
 def say(old: str, new: Sequence[str]) -> None:
-    """Says on stderr what is to be written in place of an old name."""
+    """Says on stderr what to write in place of an old name."""
     today = f"it is {' and '.join(new)} now" if new else "nothing follows from it any more"
     print(f"warning: {old} is a name of an earlier version: {today}", file=sys.stderr)
 
 
 def current_parts(node: Any, parts: Sequence[str]) -> list[str]:
-    """Returns a path below `node` by today's names of fields, where only these have changed."""
+    """Returns a path below `node` with today's names in place of those fields that were only renamed."""
     found: list[str] = []
     for part in parts:
-        found.append(renamed(node, part) if _has_fields(node) else part)
+        found.append(renamed(node, part) if has_fields(node) else part)
         node = _member(node, found[-1])
     return found
 
 
 def is_old(node: Any, parts: Sequence[str]) -> bool:
-    """Whether a path below `node` ends in a name that a dataclass had once, and has other values in place of now."""
+    """Tells whether a path below `node` ends in an old name of a field, whose place fields with other values took."""
     for part in parts[:-1]:
         node = _member(node, part)
     try:
-        return _has_fields(node) and upgrade(node, parts[-1], None) is not None
+        return has_fields(node) and upgrade(node, parts[-1], None) is not None
     except Exception:  # of a class that looks at the value
         return True
 
 
-def _has_fields(node: Any) -> bool:
-    return dataclasses.is_dataclass(node) and not isinstance(node, type)
-
-
 def _member(node: Any, name: str) -> Any:
-    return node.get(name) if isinstance(node, Mapping) else getattr(node, name, None) if _has_fields(node) else None
+    return node.get(name) if isinstance(node, Mapping) else getattr(node, name, None) if has_fields(node) else None
 
 
 def read(words: Sequence[str]) -> Any:

@@ -1,4 +1,4 @@
-"""Changes to an experiment by dotted name, from Python (`override`) or from the command line (`parse_overrides`).
+"""Changes to an experiment by dotted name, from Python; `command_line` has those of the command line.
 
 Names and types are checked against the dataclasses' own annotations; an unknown name is answered with the nearest.
 What a number may be is part of its annotation too (`core.config.bounds`), and checked as the changed experiment is
@@ -7,33 +7,26 @@ made.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
-import inspect
-import itertools
-import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from imagegen_jax.core.config import old_names
-from imagegen_jax.core.config.choices import Options, import_class, is_protocol, item_of, lacking, options_of, plain
+from imagegen_jax.core.config.choices import lacking, options_of
 from imagegen_jax.core.config.frozen_map import FrozenMap
-from imagegen_jax.core.config.serial import fields_of
+from imagegen_jax.core.config.serial import fields_of, has_fields
 
 T = TypeVar("T")
 
-_CHOICE = "__choice"  # ends the name of an option that takes a class, which stands beside those of its fields
-
 
 def override(node: T, changes: Mapping[str, Any]) -> T:
-    """`node` with other values at some dotted paths, e.g. {"steps": 10, "optim.generator.lr": 1e-4}.
+    """Returns `node` with other values at some dotted paths, e.g. {"steps": 10, "optim.generator.lr": 1e-4}.
 
     A dataclass may be replaced whole ("data": Digits()) and then changed further. A name of an earlier version stands
-    for what has its place (`core.config.old_names`). Raises ValueError for a name that does not exist and TypeError for
-    a value of the wrong type.
+    for what has taken its place (`core.config.old_names`). Raises ValueError for a name that does not exist and
+    TypeError for a value of the wrong type.
     """
     for path, value in changes.items():
         node = _replaced(node, path.split("."), value, path)
@@ -48,7 +41,7 @@ def _replaced(node: Any, parts: Sequence[str], value: Any, path: str) -> Any:
     if not dataclasses.is_dataclass(node):
         raise ValueError(f"{path}: {type(node).__name__} {node!r} has no fields, so no {head!r}")
     names = [field.name for field in fields_of(node)]
-    if head not in names and (now := _of_earlier(node, head, rest, value, path)) is not None:
+    if head not in names and (now := _with_old_name(node, head, rest, value, path)) is not None:
         return now
     _check_name(head, names, path)
     if rest:
@@ -59,8 +52,8 @@ def _replaced(node: Any, parts: Sequence[str], value: Any, path: str) -> Any:
     return _rebuilt(node, {head: value})
 
 
-def _of_earlier(node: Any, head: str, rest: Sequence[str], value: Any, path: str) -> Any:
-    """`node` changed as `path` with an old name at its `head` says; None where the node never had such a name."""
+def _with_old_name(node: Any, head: str, rest: Sequence[str], value: Any, path: str) -> Any:
+    """Returns `node` changed at a `path` with an old name at its `head`; None where it never had such a name."""
     before = path.removesuffix(".".join([head, *rest]))
     name = old_names.renamed(node, head)
     if name != head:
@@ -90,8 +83,8 @@ def _check_name(name: str, names: Sequence[str], path: str) -> None:
 def _check_type(cls: type, name: str, value: Any, path: str) -> None:
     import typeguard
 
-    hint = _hints(cls)[name]
-    if options_of(_hints(cls, extras=True)[name]).open and callable(value) and not _has_fields(value):
+    hint = hints_of(cls)[name]
+    if options_of(hints_of(cls, extras=True)[name]).open and callable(value) and not has_fields(value):
         raise TypeError(f"{path}={value!r} is of the wrong type: wanted a frozen dataclass, which a run can store")
     try:
         typeguard.check_type(value, hint)
@@ -101,7 +94,8 @@ def _check_type(cls: type, name: str, value: Any, path: str) -> None:
         raise TypeError(f"{path}={value!r} is of the wrong type: {_plain(hint)} has {', '.join(missing)} too")
 
 
-def _hints(cls: type, extras: bool = False) -> dict[str, Any]:
+def hints_of(cls: type, extras: bool = False) -> dict[str, Any]:
+    """Returns the annotations of a class by field; `extras`: with what `Annotated` adds to them."""
     try:
         return typing.get_type_hints(cls, include_extras=extras)
     except NameError:  # of a class in a function, whose annotations name others there
@@ -110,196 +104,3 @@ def _hints(cls: type, extras: bool = False) -> dict[str, Any]:
 
 def _plain(hint: Any) -> str:
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-
-
-# --- the command line ------------------------------------------------------------------------------------------------
-
-
-def parse_overrides(
-    node: T, arguments: Sequence[str], prog: str, description: str = "", prefix: Sequence[str] = ()
-) -> T:
-    """`node` changed as options such as `--model.sampler.steps 50` say; exits with a message where they are wrong.
-
-    Every plain value below `node` is an option with its type, default and comment in `--help`. An option named after
-    a dataclass takes the name of another that its annotation allows: `--model.sampler DDIM`. A mapping of texts takes
-    new items too: `--pretrained.encoder runs/a`. With `prefix`, only the options below these names are offered.
-    """
-    import tyro  # here and below: it is slow to import, and a notebook has no command line
-
-    node, rest = _take_texts(node, list(arguments)) if not prefix else (node, list(arguments))
-    node, rest = _choose_classes(node, rest, list(prefix))
-    flags = tyro.cli(_mirror(node, prefix), args=rest, prog=prog, description=description)
-    return override(node, dict(_changed(node, flags)))
-
-
-def _take_texts(node: Any, arguments: list[str]) -> tuple[Any, list[str]]:
-    """Takes options that set an item of a mapping of texts, new or not, such as `--pretrained.judge runs/a`.
-
-    Ends the process where such an option lacks the item's name or its value.
-    """
-    texts = [name for name, hint in _hints(type(node)).items() if _may_hold_texts(hint)]
-    rest: list[str] = []
-    while arguments:
-        option = arguments.pop(0)
-        name, equals, given = option.removeprefix("--").partition("=")
-        field, _, item = name.replace("-", "_").partition(".")
-        if not option.startswith("--") or field not in texts or "." in item:
-            rest.append(option)
-        elif not item or not (equals or (arguments and not arguments[0].startswith("--"))):
-            raise SystemExit(f"{option}: give the name of an item and its value: --{field}.NAME VALUE")
-        else:
-            items = {**getattr(node, field), item: given if equals else arguments.pop(0)}
-            node = override(node, {field: FrozenMap(items)})
-    return node, rest
-
-
-def _may_hold_texts(hint: Any) -> bool:
-    values = typing.get_args(hint)[1:] if typing.get_origin(hint) is Mapping else ()
-    return any(str in (value, *typing.get_args(value)) for value in values)
-
-
-def _choose_classes(node: Any, arguments: list[str], prefix: list[str]) -> tuple[Any, list[str]]:
-    """Takes the options, below `prefix`, that replace a dataclass by another or by a number out of the arguments.
-
-    So it does with those of an earlier version whose values have changed too; a renamed one becomes today's.
-    """
-    rest: list[str] = []
-    while arguments:
-        option = arguments.pop(0)
-        name, equals, given = option.removeprefix("--").partition("=")
-        parts = old_names.current_parts(node, name.replace("-", "_").split("."))
-        if not option.startswith("--") or parts[: len(prefix)] != prefix:
-            rest.append(option)
-            continue
-        path = ".".join(parts)
-        if path != name.replace("-", "_"):
-            old_names.say(f"--{name}", [f"--{path}"])
-            name, option = path, f"--{path}{equals}{given}"
-        options, current = _options(node, parts)
-        if options.names and (equals or arguments):
-            given = given if equals else arguments.pop(0)
-            node = override(node, {path: _chosen(name, given, options, current)})
-        elif old_names.is_old(node, parts):
-            words = [given] if equals else _values(arguments)
-            del arguments[: 0 if equals else len(words)]
-            node = override(node, {path: old_names.read(words)})
-        else:
-            rest.append(option)
-    return node, rest
-
-
-def _values(arguments: Sequence[str]) -> list[str]:
-    return list(itertools.takewhile(lambda word: not word.startswith("--"), arguments))
-
-
-def _options(node: Any, parts: Sequence[str]) -> tuple[Options, Any]:
-    """What can be named for the field at a path, and what it holds now; no names where it takes plain values alone."""
-    hint: Any = None
-    for part in parts:
-        if isinstance(node, Mapping) and part in node:
-            node, hint = node[part], item_of(hint)
-        elif dataclasses.is_dataclass(node) and part in {field.name for field in fields_of(node)}:
-            node, hint = getattr(node, part), _hints(type(node), extras=True)[part]
-        else:
-            return options_of(None), None
-    return options_of(hint), node
-
-
-def _chosen(option: str, given: str, options: Options, current: Any) -> Any:
-    """The default of a class, or a number. A schedule that wants a peak alone gets the number there was before."""
-    name = options.find(given)
-    if name is None and options.number:
-        with contextlib.suppress(ValueError):
-            return float(given)
-    if name is None and not (options.open and ":" in given):
-        raise SystemExit(f"--{option} {given}: {options.refusal(given)}")
-    if name is not None and name.lower() != given.lower():
-        old_names.say(f"--{option} {given}", [f"--{option} {name}"])
-    cls = options.load(name) if name is not None else import_class(given)
-    if cls is None:
-        return None
-    missing = dataclasses.MISSING
-    needed = [f.name for f in fields_of(cls) if f.default is missing and f.default_factory is missing]
-    if needed == ["peak"] and isinstance(current, (int, float)):
-        return cls(current)
-    if needed:
-        raise SystemExit(f"--{option} {given}: {cls.__name__} has no default for {', '.join(needed)}; set it in Python")
-    return cls()
-
-
-def _mirror(node: Any, prefix: Sequence[str] = (), whole: Any = None) -> Any:
-    """A dataclass type with the plain values of `node` as fields and defaults, for tyro to make options of.
-
-    `whole` is the annotation of `node`, for a mapping.
-    """
-    import tyro
-
-    fields: list[Any] = []
-    for name, value, hint, comment in _members(node, whole):
-        if prefix and name != prefix[0]:
-            continue
-        options = options_of(hint)
-        if options.names and (value is None or _has_fields(value)):
-            chosen = tyro.conf.arg(name=name, help=comment, metavar=options.metavar())
-            now = "None" if value is None else type(value).__name__
-            fields.append((f"{name}{_CHOICE}", Annotated[str, chosen], now))
-        if _has_fields(value) or isinstance(value, Mapping):
-            inner = _mirror(value, prefix[1:], hint)
-            if dataclasses.fields(inner):
-                fields.append((name, inner, dataclasses.field(default_factory=inner)))
-        elif not (_holds_dataclasses(value) or (options.names and value is None)):
-            said = tyro.conf.arg(help=comment, metavar=options.metavar())
-            fields.append((name, Annotated[_narrow(plain(hint), value), said], value))
-    return dataclasses.make_dataclass(type(node).__name__, fields, frozen=True)
-
-
-def _members(node: Any, whole: Any) -> list[tuple[str, Any, Any, str]]:
-    """(name, value, annotation, comment) of each field of a dataclass, or item of a mapping, annotated as a `whole`."""
-    if isinstance(node, Mapping):
-        return [(name, value, item_of(whole), "") for name, value in node.items()]
-    hints, comments = _hints(type(node), extras=True), _comments(type(node))
-    return [(f.name, getattr(node, f.name), hints[f.name], comments.get(f.name, "")) for f in fields_of(node)]
-
-
-def _has_fields(value: Any) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
-
-
-def _holds_dataclasses(value: Any) -> bool:
-    return isinstance(value, tuple) and any(dataclasses.is_dataclass(item) for item in value)
-
-
-def _narrow(hint: Any, value: Any) -> Any:
-    """An annotation without the alternatives that are no plain values."""
-    if hint is Any:
-        return type(value)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        kept = [h for h in typing.get_args(hint) if not (dataclasses.is_dataclass(h) or is_protocol(h))]
-        return typing.Union[tuple(kept)]  # noqa: UP007  (made at run time)
-    if typing.get_origin(hint) is tuple and not value and not isinstance(typing.get_args(hint)[0], type):
-        return tuple[str, ...]
-    return hint
-
-
-def _comments(cls: type) -> dict[str, str]:
-    """Field -> the comment on its line, which becomes its help text."""
-    try:
-        source = inspect.getsource(cls)
-    except (OSError, TypeError):
-        return {}
-    return dict(re.findall(r"^\s+(\w+)\s*:[^#\n]*#\s*(.+)$", source, flags=re.MULTILINE))
-
-
-def _changed(node: Any, flags: Any, path: str = "") -> list[tuple[str, Any]]:
-    """(dotted path, new value) wherever parsed options differ from the value they were made from."""
-    found: list[tuple[str, Any]] = []
-    for field in dataclasses.fields(flags):
-        if field.name.endswith(_CHOICE):
-            continue
-        old = node[field.name] if isinstance(node, Mapping) else getattr(node, field.name)
-        new, at = getattr(flags, field.name), f"{path}.{field.name}".lstrip(".")
-        if dataclasses.is_dataclass(new):
-            found += _changed(old, new, at)
-        elif new != old:
-            found.append((at, new))
-    return found

@@ -22,17 +22,22 @@ NONE: Mapping[str, Any] = FrozenMap()
 
 
 def fields_of(node: Any) -> list[dataclasses.Field[Any]]:
-    """The hyperparameters of a dataclass; of a linen module those that are not linen's own."""
+    """Returns the hyperparameters of a dataclass; of a linen module those that are not linen's own."""
     own = ("parent", "name") if isinstance(node, nn.Module) or node is nn.Module else ()
     return [field for field in dataclasses.fields(node) if field.init and field.name not in own]
 
 
+def has_fields(value: Any) -> bool:
+    """Tells whether a value is a dataclass's, and not a dataclass itself."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
 def to_dict(node: Any, where: str = "experiment") -> Any:
-    """A value made of dataclasses, mappings, tuples and plain values, as what JSON can hold.
+    """Turns a value made of dataclasses, mappings, tuples and plain values into what JSON can hold.
 
     Raises TypeError, naming the place, where it holds something else, such as an array or a function.
     """
-    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+    if has_fields(node):
         return {"class": _tag(type(node))} | {
             f.name: to_dict(getattr(node, f.name), f"{where}.{f.name}") for f in fields_of(node)
         }
@@ -53,7 +58,7 @@ def _tag(cls: type) -> str:
 
 
 def _module_of(cls: type) -> str:
-    """The module that a class can be imported from, also where that module was started as a program."""
+    """Returns the module that a class can be imported from, also where that module was started as a program."""
     main = sys.modules["__main__"]
     if cls.__module__ != "__main__":
         return cls.__module__
@@ -64,11 +69,11 @@ def _module_of(cls: type) -> str:
 
 
 def from_dict(tree: Any, modules: Sequence[str] = (), known: Mapping[str, type] = NONE) -> Any:
-    """The inverse of `to_dict`, also of what an earlier version wrote: classes that were moved (`imagegen_jax.moved`),
-    and fields that were renamed (see `upgraded`).
+    """Rebuilds a value from what `to_dict` made of it, in this version or in an earlier one.
 
-    Raises ValueError where a class comes neither from this package nor from `modules`, nor is one of `known` by its
-    "module:Class", and where it is gone or has other fields.
+    Classes may have been moved since (`imagegen_jax.moved`), and fields renamed (see `upgraded`). `known` are further
+    classes by their "module:Class". Raises ValueError where a class comes neither from this package nor from `modules`,
+    nor is one of `known`, and where it is gone or has other fields.
     """
     if isinstance(tree, list):
         return tuple(from_dict(item, modules, known) for item in tree)
@@ -87,11 +92,11 @@ def from_dict(tree: Any, modules: Sequence[str] = (), known: Mapping[str, type] 
 
 
 def upgraded(cls: type, items: dict[str, Any]) -> dict[str, Any]:
-    """Returns fields of a dataclass by the names of today, of some that may be of an earlier version.
+    """Returns a dataclass's values by today's names of its fields; `items` may have those of an earlier version.
 
     A dataclass whose fields have changed says how in a classmethod of this name, `upgraded(cls, items)`, which takes
-    the values by name and returns them so. It is asked of each stored value and for each option that is no field, so it
-    changes nothing where there is no old name; an old name stands for its value also where the new one is there.
+    and returns values by name. It is called for each stored value and for each option that is no field, so it has to
+    change nothing where there is no old name. Where both names are there, the value of the old one counts.
     """
     hook = getattr(cls, "upgraded", None)
     return dict(hook(dict(items))) if hook is not None else items
@@ -143,8 +148,8 @@ def _renewed(tree: Any, known: Mapping[str, type]) -> Any:
 
 
 def _classes_in(node: Any) -> Iterator[tuple[str, type]]:
-    """("module:Class", class) of each dataclass in a value."""
-    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+    """Yields ("module:Class", class) for each dataclass in a value."""
+    if has_fields(node):
         yield _tag(type(node)), type(node)
         for field in fields_of(node):
             yield from _classes_in(getattr(node, field.name))
@@ -154,7 +159,7 @@ def _classes_in(node: Any) -> Iterator[tuple[str, type]]:
 
 
 def with_defaults(tree: Any, node: Any) -> Any:
-    """A result of `to_dict` with the fields that classes have gained since, at their defaults.
+    """Adds to a result of `to_dict` the fields that classes have gained since, at their defaults.
 
     `node` is a value like the one that the tree was made of; where their classes differ, the tree is left as it is.
     """
@@ -174,7 +179,7 @@ def with_defaults(tree: Any, node: Any) -> Any:
 
 
 def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """("a.b.c", value) for each plain value of what `to_dict` returns."""
+    """Yields ("a.b.c", value) for each plain value of what `to_dict` returns."""
     if isinstance(tree, (dict, list)) and tree:
         items = tree.items() if isinstance(tree, dict) else enumerate(tree)
         for key, item in items:
@@ -184,7 +189,7 @@ def flatten(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
-    """Dotted path -> (old value, new value) wherever two results of `to_dict` differ."""
+    """Returns dotted path -> (old value, new value) wherever two results of `to_dict` differ."""
     was, now = dict(flatten(old)), dict(flatten(new))
     missing = "(absent)"
     return {

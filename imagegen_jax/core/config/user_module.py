@@ -11,15 +11,14 @@ import sysconfig
 import traceback
 from types import ModuleType
 
-PACKAGE = pathlib.Path(__file__).resolve().parent.parent
+PACKAGE = pathlib.Path(__file__).resolve().parents[2]
 
 
 def import_target(target: str, remedy: str = "give a dotted name or the path of a .py file") -> ModuleType:
     """Imports the module of a dotted name or of the path of a .py file.
 
-    `remedy` is said of a dotted name that there is no module of.
-
-    Raises ValueError where there is none, and where it fails as it is imported: names file, line and reason.
+    Raises ValueError where there is none, with `remedy` for a dotted name, and where it fails as it is imported, with
+    file, line and reason.
     """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -57,10 +56,11 @@ def _import_file(path: pathlib.Path) -> ModuleType:
 
 
 def _import_error(target: str, error: BaseException) -> ValueError:
-    """What went wrong in a module, and where: the last line of its own, not of a library that it called."""
+    """Makes an error that says what went wrong in a module, and in which line of its own, not of a library's."""
     if isinstance(error, SyntaxError):
         return ValueError(f"{error.filename or target}, line {error.lineno}: {type(error).__name__}: {error.msg}")
-    libraries = ("<frozen", sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(PACKAGE))
+    paths = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(PACKAGE))
+    libraries = ("<frozen", "<string>", *paths)  # "<string>": the methods that dataclasses make
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(libraries)]
     place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else target
     text = " ".join(str(error).split())[:500]

@@ -30,7 +30,7 @@ from imagegen_jax.core.model import (
     optional_conditions,
 )
 
-GUIDANCE = 1000.0  # the strongest, of either sign: far beyond, nothing but rounding and overflow is left of an image
+GUIDANCE = 1000.0  # the strongest, of either sign: far above it, nothing but rounding and overflow is left of an image
 Conditions = Mapping[str, Any]  # what sampling is given beside a key: arrays with a row an image, or scalars
 
 
@@ -44,10 +44,10 @@ def sample(
 ) -> np.ndarray:
     """Draws `n` images, uint8 [n h w c], `chunk` at a time; the same for the same seed, n and chunk.
 
-    Of a model of latents they are float32, as its space decodes them, and not clipped.
-    `conditions` holds arrays with n rows ("label", "source" as uint8 images) or scalars ("guidance"). It runs on the
-    devices that hold the networks. Raises ValueError for labels that the model does not know, or lacks, or where what
-    it makes images from is not given, and TypeError for a model that draws nothing.
+    A model of latents draws float32, as its space decodes them, and not clipped. `conditions` holds arrays with n rows
+    ("label", "source" as uint8 images) or scalars ("guidance"). It runs on the devices that hold the networks. Raises
+    ValueError for labels that the model does not know, or that are missing, and where what it makes images from is not
+    given, and TypeError for a model that draws nothing.
     """
     return np.concatenate(list(sample_chunks(model, nets, n, seed, conditions, chunk)))
 
@@ -74,7 +74,10 @@ def sample_chunks(
 
 
 def drawing(model: Model, nets: Nets, n: int, conditions: Conditions, chunk: int) -> tuple[Any, int]:
-    """Returns what draws a chunk, compiled when it is called, and how many images that is; raises as `sample` does."""
+    """Returns a function that draws a chunk, compiled when it is called, and how many images a chunk has.
+
+    Raises what `sample` raises.
+    """
     if not isinstance(model, Generative):
         raise TypeError(f"a {type(model).__name__} draws no images: it has no method `sample`")
     check_integer(n, "n")
@@ -85,7 +88,7 @@ def drawing(model: Model, nets: Nets, n: int, conditions: Conditions, chunk: int
 
 
 def chunk_on(mesh: Mesh, n: int, chunk: int) -> int:
-    """Returns how many images are drawn at a time where `chunk` are asked for: a whole number on each device."""
+    """Returns how many images are drawn at a time where `chunk` are asked for: as many on each device."""
     return -(-min(check_integer(chunk, "chunk"), n) // mesh.size) * mesh.size
 
 
@@ -96,10 +99,10 @@ def program_text(model: Model, nets: Nets, n: int, conditions: Conditions, chunk
 
 
 def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
-    """Raises ValueError where labels are missing, not wanted, of another number than `n`, or out of range.
+    """Raises ValueError where labels are missing, not wanted, not `n` or out of range.
 
-    Likewise where what else the model makes images from is missing, of another number or shape, and for conditions
-    that it does not read, and for numbers that are not finite or that no image can follow.
+    Likewise where anything else that the model makes images from is missing or of another number or shape, and for
+    conditions that it does not read, numbers that are not finite and guidance that no image can follow.
     """
     for name, values in conditions.items():
         if name == "guidance" or (np.asarray(values).dtype.kind == "f" and name not in ("label", "truncation")):
@@ -138,7 +141,7 @@ def _sampler(model: Generative, mesh: Mesh, n: int) -> Any:
 
 
 def rows_at(conditions: Conditions, start: int, n: int) -> dict[str, np.ndarray]:
-    """Rows [start, start + n) of each, the last one repeated past the end; a scalar as it is."""
+    """Returns rows [start, start + n) of each condition, the last repeated past the end, and scalars as they are."""
     arrays = {name: np.asarray(values) for name, values in conditions.items()}
     rows = np.arange(start, start + n)
     return {name: a[np.minimum(rows, len(a) - 1)] if a.ndim else a for name, a in arrays.items()}
@@ -155,9 +158,9 @@ def _to_host(images: Any) -> np.ndarray:
 def filled_from_data(
     conditions: Conditions, model: Model, open_data: Callable[[], Any], n: int, seed: int
 ) -> Conditions:
-    """Adds to `conditions` what else `model` makes images from: the data's first `n` rows in the order of `seed`.
+    """Fills in what `model` makes images from and `conditions` lack: the data's first `n` rows in the order of `seed`.
 
-    So it does with what these rows have beside, such as which tokens are seen.
+    Optional conditions that come with these rows, such as which tokens are seen, are added as well.
     """
     missing = [name for name in condition_rows(model) if name not in conditions]
     batch = open_data().batch(0, n, seed) if missing else {}
@@ -168,8 +171,8 @@ def filled_from_data(
 def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
     """Puts each image between its source and the data's own image of that row: [n h W c].
 
-    Smaller sources are magnified, by a whole number. `images` themselves for a model that makes them from nothing, or
-    from no images that reach their height; of latents their picture (`space.picture_of`).
+    Smaller sources are magnified by a whole number. Returns `images` themselves for a model that makes them from
+    nothing, or from images that do not reach their height so; and a picture of latents (`space.picture_of`).
     """
     if images.dtype != np.uint8 or batch["image"].dtype != np.uint8:
         return picture_of(model, images)[..., :3]
@@ -180,7 +183,7 @@ def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) ->
 
 
 def class_rows(num_classes: int, n: int) -> tuple[np.ndarray | None, int]:
-    """Returns (labels, columns) of a grid of about `n` images with a class a row; (None, columns) without classes."""
+    """Returns (labels, columns) for a grid of about `n` images with a class a row; (None, columns) without classes."""
     if not num_classes:
         return None, max(1, round(n**0.5))
     rows = min(num_classes, n)

@@ -1,4 +1,4 @@
-"""Samples of finite numbers or none: looked at on the device, where images turn into bytes, and refused here."""
+"""Samples that are not finite numbers: found on the device, where images turn into bytes, and refused here."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Latents = Float[Array, "b h w c"]  # in no range
 
 
 def to_bytes(images: Image) -> tuple[UInt8[Array, "b h w c"], Bool[Array, " b"]]:
-    """Returns images as uint8, and of each whether all its values were finite: as bytes, NaN is black."""
+    """Returns images as uint8, and for each whether all its values were finite: as bytes, NaN is black."""
     return to_uint8(images), _finite(images)
 
 
 def as_drawn(latents: Latents) -> tuple[Latents, Bool[Array, " b"]]:
-    """Returns latents as float32, and of each whether all its values are finite."""
+    """Returns latents as float32, and for each whether all its values are finite."""
     return latents.astype(jnp.float32), _finite(latents)
 
 
@@ -34,7 +34,7 @@ def _finite(samples: Latents) -> Bool[Array, " b"]:
 def check_finite_images(images: Any, nets: Nets) -> None:
     """Raises NonFiniteError, with the likely cause, where images [n ...] are not all finite, or flags [n] not all true.
 
-    `nets` are what made them.
+    `nets` are the networks that made them.
     """
     array = np.asarray(images)
     flags = array if array.dtype == np.bool_ else np.isfinite(array).reshape(len(array), -1).all(axis=1)

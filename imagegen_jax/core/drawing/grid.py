@@ -14,10 +14,10 @@ CELL = 32  # pixels: smaller images are magnified in a picture, by a whole numbe
 
 
 def grid(images: UInt8[np.ndarray, "n h w c"], columns: int, pad: int = 2) -> UInt8[np.ndarray, "H W c"]:
-    """The images row by row, `columns` a row, each with `pad` white pixels around it; missing ones are white.
+    """Puts images into rows of `columns`, each with `pad` white pixels around it; missing ones are white.
 
-    Of images that have no colours, such as latents of 16 channels, those that `coloured` takes. Raises ValueError where
-    there are no images, or no columns.
+    Channels that are no colours, such as those of latents, are reduced by `coloured`. Raises ValueError where there are
+    no images, or no columns.
     """
     if not len(images) or columns < 1:
         raise ValueError(f"grid of {len(images)} images in {columns} columns: both must be positive")
@@ -32,13 +32,13 @@ def grid(images: UInt8[np.ndarray, "n h w c"], columns: int, pad: int = 2) -> UI
 
 
 def coloured(images: UInt8[np.ndarray, "*n c"]) -> UInt8[np.ndarray, "*n d"]:
-    """Grey, RGB and RGBA as they are; of more than 4 channels the first 3 as colours, and of 2 the first as grey."""
+    """Returns grey, RGB and RGBA as they are, of more than 4 channels the first 3 as RGB, of 2 the first as grey."""
     channels = images.shape[-1]
     return images if channels in (1, 3, 4) else images[..., : 3 if channels > 4 else 1]
 
 
 def beside(*pictures: UInt8[np.ndarray, "n h _ _"]) -> UInt8[np.ndarray, "n h W c"]:
-    """Image i of each, from left to right, as one; all with the channels of those that have most.
+    """Joins image i of each picture from left to right, all with the channels of the one that has most.
 
     Raises ValueError where their number or height differ.
     """
@@ -49,7 +49,7 @@ def beside(*pictures: UInt8[np.ndarray, "n h _ _"]) -> UInt8[np.ndarray, "n h W 
 
 
 def repeated(images: UInt8[np.ndarray, "n h w c"], height: int) -> UInt8[np.ndarray, "n H W c"]:
-    """Small images with each pixel as a square of pixels, where that makes them of this `height`; else as they are."""
+    """Repeats the pixels of images where a whole number of times brings them to `height`; else changes nothing."""
     zoom = height // images.shape[1] if height % images.shape[1] == 0 else 1
     return images.repeat(zoom, axis=1).repeat(zoom, axis=2)
 
@@ -63,7 +63,7 @@ def _with_channels(images: UInt8[np.ndarray, "n h w _"], channels: int) -> UInt8
 
 
 def magnified(picture: UInt8[np.ndarray, "h w c"], image_height: int) -> UInt8[np.ndarray, "H W c"]:
-    """A picture of images of this height, with each pixel as a square of pixels where the images are small."""
+    """Repeats the pixels of a picture a whole number of times, where the images in it are of a small height."""
     zoom = max(1, CELL // image_height)
     return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
 

@@ -1,4 +1,4 @@
-"""Zip files, .npz among them: names as "/" has them, members by these names, and limits to what they unpack to."""
+"""Zip files, .npz among them: members by names with "/", and limits to what they unpack to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from imagegen_jax.core.files.regular import Path, open_regular
 
 _FREE = 1 << 30  # bytes that a zip may always unpack to
-_RATIO = 100  # of unpacked to packed bytes, from there on: images are packed already, and these are two or three
+_RATIO = 100  # of unpacked to packed bytes above that: of images, which are packed already, it is 2 or 3
 _LARGEST_IMAGE = 1 << 30  # bytes of one image file
 _LITTER = ("Thumbs.db", "desktop.ini", "__MACOSX")
 _PIECE = 1 << 12  # bytes that are unpacked at a time where a few may become millions

@@ -1,4 +1,4 @@
-"""What data are, wherever they were read from: so that a run knows its data again, or that they have changed."""
+"""Digests of data, wherever they are read from: by them a run knows its data again, or sees that they have changed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import numpy as np
 from imagegen_jax.core.files.regular import cache_root, whole
 from imagegen_jax.core.source import Recorded
 
-_ROWS = 256  # of what is made as it is read, or of a data set of a user's own: these stand for all
+_ROWS = 256  # stand for all rows of what is made as it is read, and of a user's own data set
 _BLOCK = 1 << 24  # bytes hashed at a time
 
 
 def contents(data: Any) -> dict[str, str]:
     """Returns a digest of each part of data: the same for equal values, wherever they lie.
 
-    Of data that are not `Recorded` the first batch of 256 rows is all that can be asked for.
+    Data that are not `Recorded` can only be asked for rows: the first 256 stand for them.
     """
     if isinstance(data, Recorded):
         return data.contents()
@@ -28,7 +28,7 @@ def contents(data: Any) -> dict[str, str]:
 
 
 def digest(array: Any) -> str:
-    """Returns a digest of an array: of a large one in a file it is kept in the cache, for the file as it is.
+    """Returns a digest of an array; that of a large one in a file is kept in the cache while the file is unchanged.
 
     What is no array, but made as it is read, is known by its first 256 rows.
     """
@@ -54,7 +54,7 @@ def digest(array: Any) -> str:
 
 
 def _digest(array: np.ndarray) -> str:
-    """Of type, shape and values."""
+    """Returns a digest of an array's type, shape and values."""
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
     rows = max(1, _BLOCK // max(1, array.nbytes // max(1, len(array)))) if array.ndim else 1
     for start in range(0, len(array), rows) if array.ndim else ():

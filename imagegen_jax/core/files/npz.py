@@ -20,7 +20,7 @@ from imagegen_jax.core.files.regular import Path, cache_root
 
 @contextlib.contextmanager
 def explained(place: str, what: str) -> Iterator[None]:
-    """Makes a ValueError of whatever a damaged file raises: `place` is the file's, `what` is such as "is no .npz"."""
+    """Turns whatever a damaged file raises into a ValueError: "`place` `what`", with `what` such as "is no .npz"."""
     try:
         yield
     except FileNotFoundError:
@@ -30,9 +30,9 @@ def explained(place: str, what: str) -> Iterator[None]:
 
 
 def outline(archive: Archive, name: str) -> np.ndarray:
-    """Returns an array of the type and shape of the stored one, without memory: what is prepared is not read again.
+    """Returns an array of the type and shape of the stored one, without reading its values.
 
-    Raises ValueError where the header is none, or of another number of values than there are.
+    Raises ValueError where the header is damaged, or is for another number of values than there are.
     """
     with archive.file.open(archive.members[name]) as file:
         shape, _, dtype, start = read_header(file, name)
@@ -43,7 +43,7 @@ def outline(archive: Archive, name: str) -> np.ndarray:
 
 
 def read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Reads shape, whether columns come first, type, and where values start. Raises ValueError for another header."""
+    """Reads shape, whether columns come first, type, and where values start. Raises ValueError for a bad header."""
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -72,7 +72,7 @@ def read_arrays(path: Path, what: str) -> dict[str, np.ndarray]:
 
 
 def stored(place: str, path: Path, name: str) -> np.ndarray:
-    """Maps an array of an .npz from disk, unpacked into a file without a name where the cache is.
+    """Maps an array of an .npz from disk, unpacked into a nameless file in the cache.
 
     Raises ValueError, naming `place`, as `outline` does.
     """

@@ -1,6 +1,6 @@
 """Files: only regular ones are read, since a pipe or a device may wait or never end; new ones appear whole.
 
-And the folder that all of the package keeps what it need not make twice in.
+Also the folder of the cache, in which the package keeps what it need not make twice.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Path = str | os.PathLike[str]
 
 
 def check_regular(path: Path) -> pathlib.Path:
-    """Returns the path of a regular file. Raises ValueError for a pipe and the like, FileNotFoundError for none."""
+    """Returns the path of a regular file. Raises ValueError for a pipe and the like, FileNotFoundError for nothing."""
     place = pathlib.Path(path).expanduser()
     kind = stat.S_IFMT(place.stat().st_mode)
     if kind != stat.S_IFREG:
@@ -44,17 +44,17 @@ def read_file(path: Path) -> bytes:
 
 
 def partial_of(path: Path) -> pathlib.Path:
-    """Returns the name that this process gives to a file while it is written: hidden, of the same suffix."""
+    """Returns the name that a file has while this process writes it: hidden, with the same suffix."""
     place = pathlib.Path(path)
     return place.with_name(f".{os.getpid()}.{place.name}")
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[pathlib.Path]:
-    """Gives another name to write a file under, which then takes the place of `path`; parent folders are made.
+    """Gives another name to write a file under, which then takes the place of `path`; makes parent folders.
 
-    Where the block fails or is interrupted, `path` is as it was, and what was written under the other name is removed;
-    an OSError of the writing names `path`.
+    Where the block fails or is interrupted, `path` stays as it was, what was written under the other name is removed,
+    and an OSError names `path`.
     """
     target = pathlib.Path(os.path.realpath(pathlib.Path(path).expanduser()))  # of a link, the file that it points to
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def is_at(descriptor: int, path: pathlib.Path) -> bool:
 
 
 def cache_root() -> pathlib.Path:
-    """`$IMAGEGEN_CACHE`, else `imagegen_jax` in `$XDG_CACHE_HOME`, else `~/.cache/imagegen_jax`."""
+    """Returns `$IMAGEGEN_CACHE`, else `imagegen_jax` in `$XDG_CACHE_HOME`, else `~/.cache/imagegen_jax`."""
     if chosen := os.environ.get("IMAGEGEN_CACHE"):
         return pathlib.Path(chosen).expanduser().absolute()
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "imagegen_jax"

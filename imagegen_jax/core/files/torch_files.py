@@ -31,7 +31,7 @@ def read_torch(file: BinaryIO) -> Any:
 
 
 def _view(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
-    """A tensor as a view of its storage; torch's `_rebuild_tensor` and `_rebuild_tensor_v2`."""
+    """Makes a tensor as a view of its storage, for torch's `_rebuild_tensor` and `_rebuild_tensor_v2`."""
     if storage.ndim != 1 or not storage.flags.c_contiguous:  # a tensor in its place would break the bounds below
         raise ValueError("a tensor whose storage is none")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
@@ -43,7 +43,7 @@ def _view(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple
 
 
 def _parameter(tensor: np.ndarray, *_: Any) -> np.ndarray:
-    """The tensor of torch's `_rebuild_parameter`."""
+    """Returns the tensor itself, for torch's `_rebuild_parameter`."""
     return tensor
 
 
@@ -74,7 +74,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _read_zip(file: BinaryIO) -> Any:
-    """torch 1.6 and newer: a zip with `data.pkl` and one uncompressed member a storage."""
+    """Reads the format of torch 1.6 and newer: a zip with `data.pkl` and one uncompressed member a storage."""
     with zipfile.ZipFile(file) as members:
         root = next(name for name in [*members.namelist(), "data.pkl"] if name.endswith("data.pkl"))[: -len("data.pkl")]
         if f"{root}byteorder" in members.namelist() and members.read(f"{root}byteorder") != b"little":
@@ -92,7 +92,10 @@ def _read_zip(file: BinaryIO) -> Any:
 
 
 def _read_older(file: BinaryIO) -> Any:
-    """torch before 1.6: five pickles (magic, protocol, system, tensors, keys), then each storage after its length."""
+    """Reads the format of torch before 1.6.
+
+    Five pickles (magic, protocol, system, tensors, keys), then each storage after its length.
+    """
     storages: dict[str, np.ndarray] = {}
 
     def storage(kind: str, key: str, length: int) -> np.ndarray:

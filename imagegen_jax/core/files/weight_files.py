@@ -52,7 +52,7 @@ def read_weight_file(path: Path) -> WeightFile:
 
 
 def with_prefix(arrays: Arrays, prefix: str, place: Path) -> Arrays:
-    """Returns the arrays below a prefix, under the rest of their names: "encoder" takes "encoder.a" and "encoder/a".
+    """Returns the arrays below a prefix by the rest of their names: for "encoder", "encoder.a" and "encoder/a" as "a".
 
     Raises ValueError, naming the file's first parts of names, where there are none.
     """
@@ -81,7 +81,7 @@ def _flattened(tree: Any) -> WeightFile:
 
 
 def _leaves(node: Mapping[Any, Any], path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    if id(node) in seen:  # a few of them, each in the next many times, would never end
+    if id(node) in seen:  # a few mappings, each many times in the next, would make it endless
         raise ValueError("a mapping that is there twice")
     seen.add(id(node))
     for key, value in node.items():

@@ -1,7 +1,7 @@
 """Signals: what Ctrl-C, SIGTERM and a closed terminal do to a command, and to a run that has work to lose.
 
-Python's handlers run on the main thread between two of its instructions, from which a compilation or a long step keeps
-them for minutes. What answers here is another thread, which the system wakes at once.
+Python's handlers run on the main thread between two of its instructions, and a compilation or a long step can keep them
+waiting for minutes. Here another thread answers, which the system wakes at once.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def interruptible() -> Iterator[None]:
     """Ends the process within a second of Ctrl-C, SIGTERM or SIGHUP, also where its main thread is kept busy.
 
     For commands, and while nothing can be lost. The main thread gets its KeyboardInterrupt or `Ended` first, to clean
-    up. Signals that have been given another handler, or are ignored, keep it.
+    up. Signals that have another handler already, or are ignored, are left alone.
     """
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if not usual or threading.current_thread() is not threading.main_thread():
@@ -104,9 +104,9 @@ def stopping(
 ) -> Iterator[Callable[[int], int]]:
     """Catches signals, and gives a function step -> the signal that asks the run to stop after that step, or 0.
 
-    The first Ctrl-C, SIGTERM or SIGHUP asks, and is answered at once by `say`; a second is told what the run is
-    `doing`; the third Ctrl-C ends the process, as the first answer said. One of several processes is given
-    `reached`, by which they agree on the step: SIGTERM is then left to the service of jax.distributed that it asks,
+    The first Ctrl-C, SIGTERM or SIGHUP asks, and is answered at once by `say`; the answer to a second says what the run
+    is `doing`; the third Ctrl-C ends the process, as the first answer said. One of several processes is given
+    `reached`, by which they agree on the step: SIGTERM is then left to jax.distributed, whose service `reached` asks,
     and other signals are passed on as SIGTERM.
     """
     caught: list[int] = []
@@ -138,7 +138,7 @@ def stopping(
 
 
 class _Answers:
-    """What is said of each signal to a run that saves before it stops."""
+    """Says what comes of each signal to a run that saves before it stops."""
 
     def __init__(self, say: Callable[[str], None], doing: Callable[[], str]) -> None:
         self._say, self._doing, self._seen = say, doing, list[int]()
@@ -158,7 +158,7 @@ class _Answers:
 
 
 def _end(signum: int, text: str) -> None:
-    """Ends the process from any thread; what the main thread holds, such as a stream's lock, is not waited for."""
+    """Ends the process from any thread, without waiting for what the main thread holds, such as a stream's lock."""
     with contextlib.suppress(OSError):
         os.write(2, (("\r\x1b[K" if os.isatty(2) else "") + text + "\n").encode())
     os._exit(128 + signum)
@@ -175,7 +175,7 @@ def let_go_of_closed() -> None:
 
 
 def let_go(stream: Any) -> None:
-    """Points a stream that cannot be written to at /dev/null, for all that writes to it."""
+    """Points a stream at /dev/null where it cannot be written to, so that later writes do not raise."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -195,7 +195,7 @@ def one_line_for_interrupted_imports() -> None:
 
 
 def _importing(traceback: TracebackType | None) -> bool:
-    """Whether one module's code was running for another's, or Python was looking for a module."""
+    """Tells whether one module's code was running for another's, or Python was looking for a module."""
     modules = 0
     while traceback is not None:
         code = traceback.tb_frame.f_code

@@ -1,4 +1,4 @@
-"""Threads for CPUs that simulate several devices, without which such a process stops for good now and then."""
+"""Threads for CPUs that simulate several devices: with too few, such a process stops for good now and then."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ def give_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """Gives XLA's CPU client threads for all simulated devices, where its user has not chosen their number.
 
     To be called before jax starts its devices. The client runs programs on as many threads as there are cores or
-    devices. A collective keeps one of them a device until all devices have come to it, and a launch keeps one a
-    device while 32 programs of that device are in flight. Where programs are launched faster than they run, the
-    launches so take the threads that a collective waits for: XLA ends the process after a minute ("This thread has
-    been waiting for `all reduce RendezvousKey"). With twice as many threads as devices there is always one left.
+    devices. A collective keeps one thread for each device until all devices have come to it, and a launch keeps one for
+    each device that has 32 programs in flight. Where programs are launched faster than they run, launches thus take
+    the threads that a collective waits for: XLA ends the process after a minute ("This thread has been waiting for
+    `all reduce RendezvousKey"). With twice as many threads as devices there is always one left.
     """
     devices = simulated_devices(environment)
     if devices > 1:

@@ -19,44 +19,44 @@ PATIENCE = 1_000  # steps after which a model that was never healthy is reported
 
 
 def image_health(images: Image, data: Image) -> dict[str, Scalar]:
-    """`diversity` of images made, as a share of that of data, and the `saturated` share of pixels of both."""
+    """Measures the `diversity` of made images, as a share of the data's, and the `saturated` share of both."""
     return {**latent_health(images, data), "saturated": saturated(images), "saturated_data": saturated(data)}
 
 
 def latent_health(latents: Image, data: Image) -> dict[str, Scalar]:
-    """`diversity` of latents made, as a share of that of data: they have no range that they could leave."""
+    """Measures the `diversity` of made latents, as a share of the data's; they have no range, so nothing saturates."""
     return {"diversity": diversity(latents) / jnp.maximum(diversity(data), jnp.finfo(jnp.float32).tiny)}
 
 
 def diversity(images: Image) -> Scalar:
-    """The root of the mean squared distance between two of the images, which is that of twice their total variance."""
+    """Returns the root of the mean squared distance of two images, which is twice their total variance."""
     n = len(images)
     return jnp.sqrt(2 * n / max(n - 1, 1) * jnp.sum(jnp.var(images.astype(jnp.float32), axis=0)))
 
 
 def saturated(images: Image) -> Scalar:
-    """The share of values, in [-1, 1], that are black or white as good as wholly."""
+    """Returns the share of values, in [-1, 1], that are as good as black or white."""
     return jnp.mean(jnp.abs(images) > SATURATED)
 
 
 def sign_statistics(real: Float[Array, " b"], fake: Float[Array, " b"]) -> dict[str, Scalar]:
-    """How a discriminator whose logits are high for real images judges both: the means of their signs, in [-1, 1].
+    """Returns the means of the signs of a discriminator's logits, in [-1, 1], where high logits mean real.
 
     `real_sign` is r_t of Karras et al. 2020 (arXiv 2006.06676, Eq. 1): 0 for a discriminator that cannot tell, towards
-    1 as it learns its training images by heart; their augmentation keeps it at 0.6.
+    1 as it learns its training images by heart; the paper's augmentation keeps it at 0.6.
     """
     return {"real_sign": jnp.mean(jnp.sign(real)), "fake_sign": jnp.mean(jnp.sign(fake))}
 
 
 def codebook_use(indices: Int[Array, ...], size: int) -> dict[str, Scalar]:
-    """Of a codebook with `size` codes, the share that a batch's indices use, and their perplexity (1 to `size`)."""
+    """Returns the share of a codebook's `size` codes that a batch's indices use, and their perplexity (1 to `size`)."""
     shares = jnp.bincount(indices.reshape(-1), length=size) / indices.size
     entropy = -jnp.sum(jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1)), 0))
     return {"codebook_used": jnp.mean(shares > 0), "codebook_perplexity": jnp.exp(entropy)}
 
 
 def gradient_ratio(phases: tuple[Phase, ...], metrics: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The gradient norm of the second player over that of the first; {} where no two networks are trained apart."""
+    """Returns the second player's gradient norm over the first's; {} where no two networks are trained apart."""
     done = [phase for phase in phases if f"{phase.name}/grad_norm" in metrics]
     others = [phase for phase in done if not set(phase.trains) & set(done[0].trains)]
     if not others:
@@ -66,10 +66,10 @@ def gradient_ratio(phases: tuple[Phase, ...], metrics: Mapping[str, Scalar]) -> 
 
 
 class Limit(NamedTuple):
-    """When a metric is a warning."""
+    """The value beyond which a metric is a warning."""
 
     value: float
-    above: bool  # whether it must not rise above the value, or not fall below it
+    above: bool  # whether the metric must not rise above the value; else it must not fall below it
     meaning: str
 
 
@@ -94,9 +94,9 @@ class Watch:
         self._out: set[str] = set()  # that are out of their limits
 
     def look(self, step: int, metrics: Mapping[str, float | None]) -> list[str]:
-        """What there is to warn of in the line of metrics of a step, in sentences that name the step.
+        """Returns what to warn of in a step's line of metrics, in sentences that name the step.
 
-        A model that starts out ill is given PATIENCE steps.
+        A model that is ill from the start is given PATIENCE steps.
         """
         found = []
         for name, value in metrics.items():

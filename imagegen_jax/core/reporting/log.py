@@ -23,7 +23,7 @@ from tqdm import tqdm
 from imagegen_jax.core.files.regular import whole
 from imagegen_jax.core.platform.signals import let_go
 
-LONG = 5.0  # seconds: what took longer is said to have
+LONG = 5.0  # seconds: of what took longer it is said how long
 CLEAR = "\x1b[K"  # wipes the rest of a terminal's line
 
 
@@ -39,13 +39,13 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 class Progress:
-    """A line that is redrawn each second on a terminal, and plain lines elsewhere.
+    """Shows how far a run is: a line that is redrawn each second on a terminal, and plain lines elsewhere.
 
     Any thread may use it. A stream that can no longer be written to, such as a closed terminal, ends nothing.
     """
 
     def __init__(self, steps: int, stream: Any = None, every: float = 10.0, quiet: bool = False) -> None:
-        """`every`: seconds between two plain lines at least."""
+        """Begins the live line on a terminal; elsewhere there are at least `every` seconds between two plain lines."""
         self._steps, self._stream, self._every, self._quiet = steps, stream or sys.stderr, every, quiet
         self._live = not quiet and self._stream.isatty()
         self._last, self._lock, self._closed = -math.inf, threading.RLock(), threading.Event()
@@ -71,7 +71,7 @@ class Progress:
     def update(
         self, step: int, images_per_second: float, steps_per_second: float, metrics: Mapping[str, float]
     ) -> None:
-        """Shows where the run is; the losses are shown, other metrics are left to the files."""
+        """Shows where the run is, and the losses; other metrics are left to the files."""
         losses = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items() if name.endswith("/loss"))
         left = duration((self._steps - step) / max(steps_per_second, 1e-9))
         self._measured = f"{speed(images_per_second, steps_per_second)}  {left} left  {losses}"
@@ -91,9 +91,9 @@ class Progress:
 
     @contextlib.contextmanager
     def activity(self, text: str, announce: bool = False) -> Iterator[None]:
-        """Shows with a running clock what is done beside training; afterwards says how long it took, if that was long.
+        """Shows what is done beside training, with a running clock; afterwards says how long it took, if that was long.
 
-        With `announce`, plain lines say it when it begins, too.
+        With `announce`, a plain line says it when it begins, too.
         """
         key, since = object(), time.monotonic()
         with self._lock:
@@ -122,7 +122,7 @@ class Progress:
             self._write(f"\r{self.line()}{CLEAR}")
 
     def line(self) -> str:
-        """Returns the live line now, of at most the terminal's width; its clocks change each second."""
+        """Returns the live line as it is now, of at most the terminal's width; its clocks change each second."""
         with contextlib.suppress(OSError, ValueError):
             columns = os.get_terminal_size(self._stream.fileno()).columns or 80
             return self._line(columns - 1)
@@ -141,7 +141,7 @@ class Progress:
         return f"{training[: width - len(running) - 2]}  {running}"
 
     def _write(self, text: str) -> None:
-        """Writes, around the bars that a part of the work may show meanwhile; these then run on too."""
+        """Writes text around progress bars that a part of the work may show meanwhile, so that these run on too."""
         if self._quiet:
             return
         try:
@@ -153,14 +153,14 @@ class Progress:
             let_go(self._stream)
 
     def close(self) -> None:
-        """Ends the live line; its text is wiped."""
+        """Ends the live line and wipes it."""
         self._closed.set()
         if self._live:
             self._write(f"\r{CLEAR}")
 
 
 def speed(images_per_second: float, steps_per_second: float) -> str:
-    """Returns images a second, and where a step takes more than one, seconds a step; below an image only these."""
+    """Returns images a second, from 1 on, and seconds a step, where that is more than 1."""
     parts = [f"{images_per_second:,.0f} images/s"] if images_per_second >= 1 else []
     return "  ".join(parts + ([f"{1 / max(steps_per_second, 1e-9):.1f} s/step"] if steps_per_second < 1 else []))
 
@@ -180,7 +180,7 @@ def duration(seconds: float) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, devices and the git commit that a run is made with."""
+    """Returns the versions, devices and git commit that a run is made with."""
     packages = ("imagegen_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
     kinds: dict[str, int] = {}
     for device in jax.devices():
@@ -201,7 +201,7 @@ def environment() -> dict[str, Any]:
 
 
 def version(package: str) -> str | None:
-    """The installed version of a package; None where it is not installed."""
+    """Returns the installed version of a package; None where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -209,7 +209,7 @@ def version(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the folder that this package lies in; None where that is no checkout."""
+    """Returns what git says of the folder that this package lies in; None where that is no checkout."""
     try:
         done = subprocess.run(
             ["git", "-C", str(pathlib.Path(__file__).parent), *arguments], capture_output=True, text=True, timeout=10

@@ -29,7 +29,7 @@ class LogError(OSError):
 
 @contextlib.contextmanager
 def writing(folder: pathlib.Path, what: str, step: int, kept: Callable[[], str]) -> Iterator[None]:
-    """Turns an OSError into a LogError of two lines: file, step, place and reason; and the `kept` work."""
+    """Turns an OSError into a LogError of two lines: file, step, place and reason; and what work is `kept`."""
     try:
         yield
     except OSError as error:
@@ -44,12 +44,12 @@ def writing(folder: pathlib.Path, what: str, step: int, kept: Callable[[], str])
 
 
 class MetricsLog:
-    """metrics.jsonl and TensorBoard events of a run, from the step on that it resumes at."""
+    """Writes metrics.jsonl and TensorBoard events of a run, from the step at which it resumes."""
 
     def __init__(self, folder: pathlib.Path, step: int) -> None:
-        """Drops lines after `step`, of a stopped attempt whose steps will be done again, and damaged ones.
+        """Drops lines after `step`, of a stopped attempt whose steps will be done again, and damaged lines.
 
-        The numbers of the damaged ones are in `damaged`.
+        The numbers of damaged lines are in `damaged`.
         """
         self.path = folder / "metrics.jsonl"
         self.lines: list[dict[str, Any]] = []  # of the steps up to the one that the run goes on from
@@ -64,7 +64,7 @@ class MetricsLog:
         self._events = _Events(folder / "tensorboard", step)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes one line of metrics; what a step adds to its line later replaces it. Raises OSError."""
+        """Writes one line of metrics; a second call for the same step replaces it by both. Raises OSError."""
         # JSON has no NaN: a value that is not finite is written as null
         found = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
         old = self._line if self._line.get("step") == step else {"step": step, "time": time.time()}
@@ -74,7 +74,7 @@ class MetricsLog:
         self._events.scalars(step, metrics)
 
     def _replace(self, before: bytes, after: bytes) -> None:
-        """Puts `after` at the end of the file, in place of `before`, which stays where that fails."""
+        """Puts `after` at the end of the file, in place of `before`, which stays there if that fails."""
         start = self._file.seek(0, io.SEEK_END) - len(before)
         try:
             if before:
@@ -91,16 +91,16 @@ class MetricsLog:
         self._events.image(step, grid)
 
     def close(self) -> None:
-        """Ends both files; nothing is left to be written."""
+        """Closes both files; nothing is left to be written."""
         self._file.close()
         self._events.close()
 
 
 class _Events:
-    """A file of TensorBoard events, made of tensorboardX's own parts but for its queue and its thread."""
+    """A file of TensorBoard events, made of tensorboardX's own parts without its queue and its thread."""
 
     def __init__(self, folder: pathlib.Path, step: int) -> None:
-        """With `step`, TensorBoard forgets what another file says of later ones."""
+        """Begins a file; with `step`, TensorBoard forgets what earlier files say of later steps."""
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ class _Events:
         self._write(Event(wall_time=time.time(), step=step, summary=summary))
 
     def _write(self, event: Any) -> None:
-        """Appends a record as TFRecord has it: length, its checksum, data, their checksum."""
+        """Appends a record in the form of TFRecord: length, its checksum, data, their checksum."""
         from tensorboardX.record_writer import masked_crc32c
 
         data = event.SerializeToString()
@@ -139,12 +139,12 @@ class _Events:
         _write_whole(self._file, length + next(checks) + data + next(checks))
 
     def close(self) -> None:
-        """Ends the file."""
+        """Closes the file."""
         self._file.close()
 
 
 def _write_whole(file: io.FileIO, data: bytes) -> None:
-    """Writes all of it: on a disk that is nearly full, a write may take a part and the next one raise."""
+    """Writes all of `data`: on a disk that is nearly full, a write may take a part and the next one raise."""
     while data:
         data = data[file.write(data) or 0 :]
 
@@ -154,7 +154,7 @@ def _text(line: Mapping[str, Any]) -> str:
 
 
 def read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """Reads a file of metrics: its good lines, and the numbers of those that are half written or otherwise damaged."""
+    """Reads a file of metrics: its good lines, and the numbers of lines that are half written or otherwise damaged."""
     lines, damaged = [], []
     for number, text in enumerate(path.read_bytes().split(b"\n"), start=1):
         line = _line(text)
@@ -166,7 +166,7 @@ def read_lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def _line(text: bytes) -> dict[str, Any] | None:
-    """An object with a step, and beside it nothing but numbers and null; None for anything else."""
+    """Parses an object with a step, and beside it nothing but numbers and null; returns None for anything else."""
     try:
         line = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):

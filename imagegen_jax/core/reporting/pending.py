@@ -13,7 +13,7 @@ STEPS_AHEAD = 2  # steps given to the device before the oldest is waited for: it
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss, a gradient or an image was not of finite numbers; files that were written before are as they were."""
+    """A loss, a gradient or an image holds NaN or infinities; files that were written before are as they were."""
 
 
 class PendingMetrics:
@@ -25,17 +25,20 @@ class PendingMetrics:
         self.restart(0)
 
     def restart(self, step: int) -> None:
-        """Begins to measure the speed here: what was not training is left out of it."""
+        """Begins to measure the speed anew, so that time that was not training is left out of it."""
         self.since, self.since_step = time.perf_counter(), step
 
     def add(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """The metrics of a step just given to the device; waits where the device is far behind."""
+        """Adds the metrics of a step just given to the device; waits where the device is far behind."""
         self.rows.append((step, metrics))
         if len(self.rows) > STEPS_AHEAD:
             jax.block_until_ready(self.rows[-1 - STEPS_AHEAD][1])
 
     def take(self, step: int, batch_size: int) -> dict[str, float]:
-        """Means over the steps up to `step` since the last call; {} if there were none. Checks each of them."""
+        """Returns means over the steps up to `step` since the last call, each of them checked; {} if there were none.
+
+        Raises NonFiniteError for a loss or a gradient that is not finite.
+        """
         rows = jax.device_get([row for row in self.rows if row[0] <= step])
         self.rows = [row for row in self.rows if row[0] > step]
         self.due = {due for due in self.due if due > step}
@@ -52,7 +55,7 @@ class PendingMetrics:
 
 
 def _check_finite(name: str, values: list[tuple[int, Any]]) -> None:
-    """Raises NonFiniteError for a loss or the norm of a gradient; other metrics may be what they like."""
+    """Raises NonFiniteError for a loss or a gradient's norm that is not finite; other metrics may be anything."""
     phase, _, metric = name.partition("/")
     bad = [step for step, value in values if not np.isfinite(value)]
     if bad and metric in ("loss", "grad_norm"):

@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal, else a line now and then, always on standard error."""
+"""Shows how far a long piece of work is: by a bar on a terminal, else by a line now and then, on standard error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FIRST, MOST = 10.0, 300.0  # seconds before the first line, and between two at m
 
 
 class Progress:
-    """Counts work done. Short work, of less than ten seconds, says nothing where no terminal shows a bar."""
+    """Counts work done. Work of less than ten seconds says nothing where no terminal shows a bar."""
 
     def __init__(self, title: str, total: int, unit: str, done: int = 0, quiet: bool = False) -> None:
         self.title, self.total, self.unit, self.done = title, total, unit, done
@@ -28,7 +28,7 @@ class Progress:
         self._last = ""
 
     def add(self, count: int = 1) -> None:
-        """Counts some more, and shows it where that is due."""
+        """Counts some more work, and shows it where a line is due."""
         self.done += count
         self._bar.update(count)
         if not (self._quiet or self._terminal) and time.monotonic() >= self._next:
@@ -51,7 +51,7 @@ class Progress:
 
 
 def counted(items: Iterable[T], title: str, total: int, unit: str) -> Iterator[T]:
-    """Gives items on, and shows how many of `total` there have been."""
+    """Yields the items, and shows how many of `total` there have been."""
     with Progress(title, total, unit) as progress:
         for item in items:
             yield item

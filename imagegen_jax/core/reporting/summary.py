@@ -10,12 +10,15 @@ import numpy as np
 
 
 def parameter_summary(state: Any) -> dict[str, dict[str, Any]]:
-    """Network -> {"count", "bytes", "arrays": [{"name", "shape", "dtype", "count"}]} of its trainable parameters."""
+    """Counts the trainable parameters of each network.
+
+    Network -> {"count", "bytes", "arrays": [{"name", "shape", "dtype", "count"}]}
+    """
     return {network: network_summary(params) for network, params in state.params.items()}
 
 
 def network_summary(params: Any) -> dict[str, Any]:
-    """The counts of one network's parameters, in total and array by array."""
+    """Counts one network's parameters, in total and array by array."""
     arrays = [
         {
             "name": jax.tree_util.keystr(path, simple=True, separator="/"),
@@ -29,16 +32,16 @@ def network_summary(params: Any) -> dict[str, Any]:
 
 
 def count(tree: Any) -> int:
-    """How many numbers the arrays of a tree hold."""
+    """Returns how many numbers the arrays of a tree hold."""
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
 def size_in_bytes(tree: Any) -> int:
-    """The bytes of a tree's arrays."""
+    """Returns how many bytes the arrays of a tree take."""
     return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def memory_of(state: Any) -> Mapping[str, int]:
-    """The bytes of each part of a state."""
+    """Returns how many bytes each part of a state takes."""
     parts = {"parameters": state.params, "statistics": state.stats, "optimizers": state.opt, "averages": state.ema}
     return {name: size_in_bytes(tree) for name, tree in parts.items()}

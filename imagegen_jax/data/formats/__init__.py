@@ -1,1 +1,1 @@
-"""Sources of images, one file a kind."""
+"""Sources of images, a file for each kind."""

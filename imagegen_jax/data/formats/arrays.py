@@ -1,4 +1,4 @@
-"""NumPy arrays of images, as an .npz or as a notebook holds them."""
+"""NumPy arrays of images, from an .npz or from a notebook."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _LABELS = ("label", "labels", "arr_1", "y_train", "y")
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """The arrays of an .npz file, or what `from_arrays` has stored.
+    """The arrays of an .npz file, or those that `from_arrays` has stored.
 
     Images are uint8 [n h w c] with 1, 3 or 4 channels or [n h w], under the first of the names image, images, arr_0,
-    x_train and x; labels, if any, integers [n] under label, labels, arr_1, y_train or y. `size` and `channels` None
-    keep what the images have.
+    x_train and x. Labels, if there are any, are integers [n] under label, labels, arr_1, y_train or y. `size` None
+    keeps the images' size, `channels` None their channels.
     """
 
     path: str
@@ -37,7 +37,7 @@ class Arrays:
     channels: Count | None = None
 
     def open(self) -> Dataset:
-        """The images.
+        """Opens the images.
 
         Raises:
           FileNotFoundError: there is no such file.
@@ -68,7 +68,7 @@ class Arrays:
 
 
 def from_arrays(images: Any, labels: Any = None, class_names: Sequence[str] = ()) -> Arrays:
-    """Stores arrays in the cache, under their content, and returns the source that reads them: for notebooks.
+    """Stores arrays in the cache, under a digest of their content, and returns a source that reads them; for notebooks.
 
     Args:
       images: uint8 [n h w c] with 1, 3 or 4 channels, or [n h w].
@@ -76,7 +76,7 @@ def from_arrays(images: Any, labels: Any = None, class_names: Sequence[str] = ()
       class_names: the name of each label; () names them by their number.
 
     Raises:
-      ValueError: they are not of this form; says how to convert them.
+      ValueError: arrays do not have this form; says how to convert them.
       OSError: the cache cannot be written.
     """
     dataset = _checked("from_arrays", np.asarray(images), labels, tuple(class_names))
@@ -94,7 +94,7 @@ def from_arrays(images: Any, labels: Any = None, class_names: Sequence[str] = ()
 
 
 def _contents(source: Arrays, path: pathlib.Path) -> tuple[str, Dataset, Callable[[], np.ndarray]]:
-    """The fingerprint of an .npz, what it holds but for the pixels, and how to load these."""
+    """Reads an .npz but for its pixels: returns its fingerprint, its data set, and a function that loads the pixels."""
     with explained(f"{source}: {path}", "is not an .npz of images"), open_archive(path) as archive:
         content = fingerprint(archive.stamps)
         there = [name.removesuffix(".npy") for name in archive.members]
@@ -115,7 +115,10 @@ def _contents(source: Arrays, path: pathlib.Path) -> tuple[str, Dataset, Callabl
 
 
 def _checked(place: str, images: np.ndarray, labels: Any, class_names: tuple[str, ...]) -> Dataset:
-    """Images as [n h w c], labels as int32 [n], and the name of each label, or the ValueError that they deserve."""
+    """Makes a data set of images as [n h w c], labels as int32 [n], and the name of each label.
+
+    Raises ValueError for arrays that are none of these.
+    """
     if np.issubdtype(images.dtype, np.floating):
         raise ValueError(f"{place}: images are {images.dtype}: bring them to [-1, 1] and convert them with to_uint8")
     if images.dtype != np.uint8:

@@ -1,6 +1,6 @@
-"""Images, each with what is left of it as its source: for super-resolution, colourisation and inpainting.
+"""Images, each with a reduced copy of itself as its source: for super-resolution, colourisation and inpainting.
 
-What is left is made as batches are read, so that a data set of pairs takes no more room than its images.
+The copies are made as batches are read, so that a data set of pairs takes no more room than its images.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from imagegen_jax.data.source import Dataset, Derive, Derived, Source
 
 @dataclasses.dataclass(frozen=True)
 class Lowered:
-    """Images, and from each the means of squares of `factor` x `factor` pixels, to be enlarged again."""
+    """Images, each with a smaller copy to be enlarged again: the means of squares of `factor` x `factor` pixels."""
 
     source: Source = Digits()
     factor: Count = 2
 
     def open(self) -> Dataset:
-        """The pairs. Raises ValueError where `factor` does not divide the images, and what the source raises."""
+        """Opens the pairs. Raises ValueError where `factor` does not divide the images, and what the source raises."""
         dataset = self.source.open()
         h, w, _ = dataset.image_shape
         if self.factor < 1 or h % self.factor or w % self.factor:
@@ -33,12 +33,12 @@ class Lowered:
 
 @dataclasses.dataclass(frozen=True)
 class Greyed:
-    """Colour images, and each in grey, to be coloured again."""
+    """Colour images, each with a grey copy to be coloured again."""
 
     source: Source
 
     def open(self) -> Dataset:
-        """The pairs. Raises ValueError where the images are not RGB, and what the source raises."""
+        """Opens the pairs. Raises ValueError where the images are not RGB, and what the source raises."""
         dataset = self.source.open()
         if dataset.image_shape[2] != 3:
             raise ValueError(f"{self}: images of {dataset.image_shape[2]} channels, but only RGB has colours to lose")
@@ -47,10 +47,10 @@ class Greyed:
 
 @dataclasses.dataclass(frozen=True)
 class Erased:
-    """Images, and each with a hole, to be filled again: RGBA, where the hole is transparent, and black.
+    """Images, each with a copy whose hole is to be filled again: RGBA, transparent and black in the hole.
 
-    The hole is a rectangle of `share` of the height and of the width, at a place that follows from the image's number
-    and `seed`, the same in every epoch.
+    The hole is a rectangle of `share` of the height and of the width, at a place that depends on the image's number and
+    `seed`, and is the same in every epoch.
     """
 
     source: Source = Digits()
@@ -58,8 +58,10 @@ class Erased:
     seed: Seed = 0
 
     def open(self) -> Dataset:
-        """The pairs. Raises ValueError for a `share` of nothing or all, images that are not grey or RGB, and as the
-        source does.
+        """Opens the pairs.
+
+        Raises ValueError for a `share` of nothing or all, and for images that are not grey or RGB, and what the source
+        raises.
         """
         dataset = self.source.open()
         h, w, channels = dataset.image_shape
@@ -72,21 +74,21 @@ class Erased:
 
 
 def lowered(images: UInt8[np.ndarray, "n h w c"], factor: int) -> UInt8[np.ndarray, "n h//factor w//factor c"]:
-    """The means of squares of `factor` x `factor` pixels, rounded."""
+    """Reduces images to the means of squares of `factor` x `factor` pixels, rounded."""
     n, h, w, c = images.shape
     squares = images.reshape(n, h // factor, factor, w // factor, factor, c)
     return np.rint(squares.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
 
 
 def greyed(images: UInt8[np.ndarray, "n h w 3"]) -> UInt8[np.ndarray, "n h w 1"]:
-    """The luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, as Pillow's."""
+    """Turns images grey by the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B, as Pillow does."""
     return np.rint(images @ np.array([[0.299], [0.587], [0.114]], np.float32)).astype(np.uint8)
 
 
 def erased(
     images: UInt8[np.ndarray, "n h w c"], rows: Int[np.ndarray, " n"], height: int, width: int, seed: int
 ) -> UInt8[np.ndarray, "n h w 4"]:
-    """RGBA, with a hole of `height` x `width` pixels in each image, whose number in the data set is that of `rows`."""
+    """Cuts a hole of `height` x `width` pixels into each image, and returns RGBA; `rows` are the images' numbers."""
     n, h, w, c = images.shape
     known = np.full((n, h, w, 1), 255, np.uint8)
     for row, hole in zip(rows, known, strict=True):
@@ -98,5 +100,5 @@ def erased(
 
 def _derived(source: Source, dataset: Dataset, derive: Derive) -> Dataset:
     if dataset.images.dtype != np.uint8:
-        raise ValueError(f"{source}: these are latents, and only of images is it known what is left of them")
+        raise ValueError(f"{source}: these are latents, but sources can be made of images alone")
     return dataclasses.replace(dataset, sources=Derived(dataset.images, derive), paired=True)

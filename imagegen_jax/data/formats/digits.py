@@ -27,7 +27,7 @@ class Digits:
     split: Literal["all", "train", "test"] = "all"
 
     def open(self) -> Dataset:
-        """The digits at `size`. Raises ValueError where a setting is impossible."""
+        """Opens the digits at `size`. Raises ValueError where a setting is impossible."""
         if self.split not in _SPLITS:
             raise ValueError(f"{self}: split must be one of {', '.join(_SPLITS)}")
         rows = _SPLITS[self.split]

@@ -28,7 +28,8 @@ class Folder:
 
     Their classes are the labels of a `dataset.json` beside them ({"labels": [["a/0.png", 3], ...]}), else the folders
     that hold them, else there are none. `size` None keeps the size of the images, which must then be the same for all;
-    `channels` None likewise (1 grey, 3 RGB, 4 RGBA). `skip_damaged` leaves out files that are no images or damaged.
+    so does `channels` None their channels (1 grey, 3 RGB, 4 RGBA). `skip_damaged` leaves out files that are no images
+    or damaged.
     """
 
     path: str
@@ -37,11 +38,11 @@ class Folder:
     skip_damaged: bool = False
 
     def open(self) -> Dataset:
-        """The images.
+        """Opens the images.
 
         Raises:
           FileNotFoundError: there is no such folder or zip.
-          ValueError: it holds no images, some of them without a class, or is not a zip; as `prepare` does.
+          ValueError: it holds no images, some images have no class, or it is not a zip; as `prepare` does.
         """
         with open_files(self, self.path) as files:
             return self._prepare(files)
@@ -84,22 +85,22 @@ class Files(NamedTuple):
     """The files in a folder or a zip."""
 
     title: str  # where they are
-    stamps: Mapping[str, str]  # of each its name, with "/", and another value wherever it changed; in order
-    read: Callable[[str], bytes]  # of a name
+    stamps: Mapping[str, str]  # name with "/" -> a value that changes with the file; in order
+    read: Callable[[str], bytes]  # a file by its name
 
     def read_or_error(self, name: str) -> bytes | Exception:
-        """The content of a file, or why it could not be read."""
+        """Reads a file, and returns its content or why it could not be read."""
         try:
             return self.read(name)
-        except Exception as error:  # zlib, zipfile and the file system have no common one
+        except Exception as error:  # zlib, zipfile and the file system have no common class of errors
             return error
 
 
 @contextlib.contextmanager
 def open_files(source: Source, path: str) -> Iterator[Files]:
-    """The files in a folder, a .zip or a folder of a .zip, without what file managers leave there.
+    """Opens the files in a folder, a .zip or a folder of a .zip, without those that file managers leave there.
 
-    Raises FileNotFoundError where there is no such place, and ValueError where a zip is damaged, both about `source`.
+    Raises FileNotFoundError where there is no such place, and ValueError where a zip is damaged; both name `source`.
     """
     place = pathlib.Path(path).expanduser().absolute()
     if place.is_dir():
@@ -123,7 +124,7 @@ def open_files(source: Source, path: str) -> Iterator[Files]:
 
 
 def _near(names: Mapping[str, str], missing: str) -> str:
-    """Returns what folders lie where one is missing, or nearest to that place; "files" for none."""
+    """Names the folders where one is missing, or at the nearest place above that has any; "files" for none."""
     above = missing
     while above and not any(name.startswith(above) for name in names):
         above = above[: above.rstrip("/").rfind("/") + 1]
@@ -136,7 +137,10 @@ def _in_order(stamps: Mapping[str, str]) -> dict[str, str]:
 
 
 def stamps_of_folder(root: pathlib.Path) -> dict[str, str]:
-    """The path of each file below `root`, with "/", and its size and time of change. Links are followed, once each."""
+    """Returns the path of each file below `root`, with "/", and its size and time of change.
+
+    Links are followed, each folder once.
+    """
     stamps, pending, seen = {}, [(str(root), "")], set()
     while pending:
         folder, prefix = pending.pop()
@@ -156,7 +160,7 @@ def stamps_of_folder(root: pathlib.Path) -> dict[str, str]:
 
 
 def fingerprint(stamps: Mapping[str, str]) -> str:
-    """Another value wherever a file was added, removed or changed."""
+    """Digests stamps to a value that changes wherever a file is added, removed or changed."""
     digest = hashlib.sha256()
     for name in sorted(stamps):
         digest.update(f"{name}\0{stamps[name]}\n".encode("utf-8", "surrogateescape"))
@@ -164,18 +168,21 @@ def fingerprint(stamps: Mapping[str, str]) -> str:
 
 
 def may_be_image(name: str) -> bool:
-    """By the end of its name; a name without one may be."""
+    """Tells, by the end of its name, whether a file may be an image; one without an end may be."""
     suffix = os.path.splitext(name)[1].lower()
     return not suffix or suffix in SUFFIXES
 
 
 def is_beside(name: str) -> bool:
-    """Tells, by the end of its name, whether a file is what data sets keep beside images, such as captions."""
+    """Tells, by the end of its name, whether a file is one that data sets keep beside images, such as captions."""
     return os.path.splitext(name)[1].lower() in _BESIDE
 
 
 def _given_labels(source: Folder, path: str, read: Callable[[str], bytes]) -> dict[str, int] | None:
-    """The labels of the dataset.json at `path`, by file; None where it gives none."""
+    """Reads the label of each file from the dataset.json at `path`; None where it gives none.
+
+    Raises ValueError where it has another form, or a label is not an integer from 0.
+    """
     try:
         pairs = json.loads(read(path))["labels"]
         if pairs is None:
@@ -193,7 +200,10 @@ def _given_labels(source: Folder, path: str, read: Callable[[str], bytes]) -> di
 def _with_given(
     source: Folder, images: Sequence[str], given: Mapping[str, int]
 ) -> tuple[list[str], tuple[str, ...], list[int]]:
-    """All files that are there or have a label (where only the latter, reading one says so), and their classes."""
+    """Returns the files that have a label, the names of the classes, and the label of each file.
+
+    A labelled file that is missing is found when it is read. Raises ValueError for an image without a label.
+    """
     without = [name for name in images if name not in given]
     if without:
         raise ValueError(
@@ -205,9 +215,12 @@ def _with_given(
 
 
 def _class_folders(source: Folder, images: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
-    """The names of the first folders that divide the images, and which of them each image is in; () and [] for none."""
+    """Returns the names of the first folders that divide the images, and the number of each image's folder.
+
+    () and [] where all images lie in one folder. Raises ValueError where some lie beside the class folders.
+    """
     parts = [name.split("/")[:-1] for name in images]
-    first, last = min(parts), max(parts)  # folders that these two share are shared by all
+    first, last = min(parts), max(parts)  # all images share the folders that these two share
     depth = next((i for i, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
     if not any(len(folders) > depth for folders in parts):
         return (), []

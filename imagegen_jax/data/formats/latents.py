@@ -1,4 +1,4 @@
-"""Latents of images, encoded once by an autoencoder: what latent diffusion trains on."""
+"""Latents of images, encoded once by an autoencoder, to train latent diffusion on."""
 
 from __future__ import annotations
 
@@ -23,37 +23,38 @@ from imagegen_jax.data.source import Dataset
 _NAMES = ("latent", "mean", "std", "label")
 _SAMPLES = {"arr_0": "latent", "arr_1": "label"}  # the names of samples in an .npz
 _WRONG = "does not hold latents"
-_ROWS = 256  # that are in memory at a time
-_FORMAT = 1  # part of the cache's key: to be raised when the same files would be stored otherwise
+_ROWS = 256  # rows in memory at a time
+_FORMAT = 1  # part of the cache's key: raise it when the same files would be stored in another way
 
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
     """Arrays of latents as an autoencoder gives them, such as Stable Diffusion's 32x32x4 for images of 256x256.
 
-        latent     [n h w c]  of float16 or float32; or, instead of them, the posterior of each image:
+        latent     [n h w c]  float16 or float32; or in its place the posterior of each image:
         mean, std  [n h w c]  from which `Posterior` draws anew each time
         label      [n]        integers from 0, if there are classes
 
     `path` is an .npz of these arrays; a folder of such files, whose rows follow one another in the order of the files'
-    names; a folder with the arrays as latent.npy, mean.npy, ..., which are read where they lie; or one .npy, which
-    holds latents without labels. Of an `AutoencoderKL` of diffusers they are `encode(x).latent_dist`, with the channels
-    moved last. Samples that `imagegen sample` has written can be read, too: their arr_0 is latent, and arr_1 label. A
-    mirrored latent is not that of the mirrored image: encode mirrored images too, as rows of their own.
+    names; a folder with the arrays as latent.npy, mean.npy, ..., which are mapped from where they are; or one .npy,
+    which holds latents without labels. For an `AutoencoderKL` of diffusers they are `encode(x).latent_dist`, with the
+    channels moved last. Samples that `imagegen sample` has written can be read, too: their arr_0 is latent, and arr_1
+    label. Mirroring a latent does not give the latent of the mirrored image: encode mirrored images too, as rows of
+    their own.
 
-    What models are given is float32. A paper's factor, 0.18215 for Stable Diffusion, is the model's: its space,
+    Models get float32. A paper's factor, 0.18215 for Stable Diffusion, belongs to the model: its space,
     `core.arrays.space.Latents(0.18215)`, applies it, and samples are latents like these again.
     """
 
     path: str
-    scale: Positive = 1.0  # that rows are multiplied by as they are read, where what lies there is not to be the data
+    scale: Positive = 1.0  # factor of rows as they are read, where the stored values are not yet the data
 
     def open(self) -> Dataset:
-        """The latents, or their means with the deviations, mapped from disk; .npz files by way of the cache.
+        """Opens the latents, or their means and deviations, mapped from disk; .npz files are copied to the cache first.
 
         Raises:
           FileNotFoundError: there is no such file or folder.
-          ValueError: it is damaged, or does not hold such arrays; `scale` is not above 0.
+          ValueError: a file is damaged, or does not hold such arrays; `scale` is not above 0.
           OSError: the cache cannot be written.
         """
         if not 0 < self.scale < float("inf"):
@@ -68,8 +69,8 @@ class Latents:
 class Posterior:
     """Draws latents from their posterior, mean + std epsilon, anew in each batch, by the key of the row.
 
-    DiT's code has the same by encoding each image again, EDM2's and improved MeanFlow's from stored moments. Latents
-    that were stored as they had been drawn are left as they are.
+    DiT's code gets the same by encoding each image again, EDM2's and improved MeanFlow's from stored moments. Latents
+    that are stored without deviations are left as they are.
     """
 
     def __call__(self, batch: Batch, keys: PRNGKeys) -> Batch:
@@ -81,7 +82,7 @@ class Posterior:
 
 
 def _arrays(source: Latents, place: pathlib.Path) -> dict[str, np.ndarray]:
-    """Those of the names above that there are, mapped from disk."""
+    """Maps the arrays at `place` from disk, by their names, `_NAMES`. Raises ValueError where there are none."""
     if place.suffix == ".npy":
         return {"latent": _mapped(source, place)}
     there = [name for name in _NAMES if (place / f"{name}.npy").is_file()]
@@ -121,7 +122,7 @@ def _join(source: Latents, parts: Sequence[pathlib.Path], folder: pathlib.Path) 
 
 
 def _outlines(source: Latents, part: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz but for their values, by the names that they have there."""
+    """Returns the arrays in an .npz without their values, for shapes and types, by the names that they have there."""
     with explained(f"{source}: {part}", _WRONG), open_archive(part) as archive:
         found = [[name for name in names if f"{name}.npy" in archive.members] for names in (_NAMES, _SAMPLES)]
         there = found[0] or found[1]
@@ -131,7 +132,7 @@ def _outlines(source: Latents, part: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _dataset(source: Latents, arrays: Mapping[str, np.ndarray]) -> Dataset:
-    """Latents or means, deviations and labels, or the ValueError that they deserve."""
+    """Makes a data set of latents, or of means and deviations, and labels. Raises ValueError where they do not fit."""
     labels = arrays.get("label")
     given = {name: array for name, array in arrays.items() if name != "label"}
     if set(given) not in ({"latent"}, {"mean", "std"}):
@@ -150,7 +151,7 @@ def _dataset(source: Latents, arrays: Mapping[str, np.ndarray]) -> Dataset:
 
 
 def _labels(source: Latents, labels: Any, n: int) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """int32 [n] and the name of each class."""
+    """Returns labels as int32 [n], and the name of each class. Raises ValueError where they are not labels."""
     if labels is None:
         return None, ()
     if labels.shape != (n,) or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:

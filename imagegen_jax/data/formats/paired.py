@@ -1,4 +1,4 @@
-"""Images and the sources they are made from, for translation: in pairs, or as two sets without pairs."""
+"""Images and their sources, for translation from source to image: in pairs, or as two sets without pairs."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from imagegen_jax.data.source import Dataset, Source
 
 Side = Literal["left", "right"]
 
-_NAMED = 10  # files without a partner that an error names, the others are counted
+_NAMED = 10  # files without a partner that an error names; the others are counted
 
 
 @dataclasses.dataclass(frozen=True)
 class Paired:
-    """Images, each with the source it is made from: side by side in one file, or in two places under equal names.
+    """Images, each paired with a source: side by side in one file, or in two places under equal names.
 
-    Without `sources`, each file of `images` is twice as wide as high, and its `image_side` is the image, the other
-    half the source. With `sources`, an image and its source differ at most in the ends of their names, such as 1.jpg
-    and 1.png. Both are folders, .zip files or folders of a .zip ("facades.zip/train"); folders in them have no
-    meaning as classes. `size` None keeps the size that the images have, `channels` None their channels.
+    Without `sources`, each file of `images` is twice as wide as high: its `image_side` is the image, the other half the
+    source. With `sources`, the names of an image and its source differ at most in their ends, such as 1.jpg and 1.png.
+    Both are folders, .zip files or folders of a .zip ("facades.zip/train"); folders in them are not classes. `size`
+    None keeps the size of the images, `channels` None their channels.
     """
 
     images: str
@@ -39,7 +39,7 @@ class Paired:
     channels: Count | None = None
 
     def open(self) -> Dataset:
-        """The pairs, in the order of their names.
+        """Opens the pairs, in the order of their names.
 
         Raises:
           FileNotFoundError: there is no such folder or zip.
@@ -61,7 +61,7 @@ class Paired:
         return Dataset(images, sources=_of_one_size(self, images, sources))
 
     def _prepare(self, files: Files, names: Sequence[str], side: Side | None = None) -> UInt8[np.ndarray, "n h w c"]:
-        """The files of these names, or one half of each."""
+        """Prepares the files of these names, or one half of each."""
 
         def items(indices: range) -> Iterator[Item]:
             for index in indices:
@@ -98,10 +98,10 @@ class Paired:
 
 @dataclasses.dataclass(frozen=True)
 class Unpaired:
-    """Images of one domain and sources of another, of which no two belong together; there may be more of either.
+    """Images of one domain and sources of another, without pairs; there may be more of one than of the other.
 
-    Each side is shuffled apart from the other. Both are folders, .zip files or folders of a .zip
-    ("horse2zebra.zip/trainB"); `size`, `channels` and `skip_damaged` are as for `Folder`, of both.
+    Each side is shuffled on its own. Both are folders, .zip files or folders of a .zip ("horse2zebra.zip/trainB");
+    `size`, `channels` and `skip_damaged` are as for `Folder`, and hold for both.
     """
 
     images: str
@@ -111,7 +111,7 @@ class Unpaired:
     skip_damaged: bool = False
 
     def open(self) -> Dataset:
-        """The images and the sources. Raises ValueError where they differ in size, and what `Folder` raises."""
+        """Opens the images and the sources. Raises ValueError where they differ in size, and what `Folder` raises."""
         with remedies_of(self):
             images, sources = (
                 Folder(path, self.size, self.channels, self.skip_damaged).open().images
@@ -122,9 +122,9 @@ class Unpaired:
 
 @dataclasses.dataclass(frozen=True)
 class DigitPairs:
-    """A tiny set for trying translation, without a download: scikit-learn's digits from blurred negatives of them.
+    """A tiny set for trying translation, without a download: scikit-learn's digits, with blurred negatives as sources.
 
-    Not `paired`, images are the first half of the digits and sources the second.
+    Where it is not `paired`, the images are made of the first half of the digits and the sources of the second.
     """
 
     size: Count = 16
@@ -132,7 +132,7 @@ class DigitPairs:
     paired: bool = True
 
     def open(self) -> Dataset:
-        """The digits and their negatives. Raises ValueError where a setting is impossible."""
+        """Opens the digits and their negatives. Raises ValueError where a setting is impossible."""
         images = np.asarray(Digits(self.size, self.channels).open().images)
         sources = 255 - _blurred(images)
         if self.paired:
@@ -142,7 +142,7 @@ class DigitPairs:
 
 
 def _blurred(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w c"]:
-    """The mean of the 3x3 pixels around each."""
+    """Blurs images: each pixel becomes the mean of the 3x3 pixels around it."""
     height, width = images.shape[1:3]
     around = np.pad(images.astype(np.uint16), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     parts = [around[:, row : row + height, column : column + width] for row in range(3) for column in range(3)]
@@ -150,7 +150,10 @@ def _blurred(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w c
 
 
 def _by_stem(source: Source, files: Files) -> dict[str, str]:
-    """The names of the images among `files`, in order, by what they are without their ends."""
+    """Returns the names of the images among `files`, in order, by their names without the ends.
+
+    Raises ValueError for files that are no images, for two of one name, and where there are none.
+    """
     others = [name for name in files.stamps if not may_be_image(name) and not is_beside(name)]
     if others:
         raise damage_error(source, others)
@@ -168,7 +171,7 @@ def _by_stem(source: Source, files: Files) -> dict[str, str]:
 
 
 def _partners(source: Source, images: Files, sources: Files) -> list[tuple[str, str]]:
-    """The name of each image and that of its source."""
+    """Returns the names of each image and of its source. Raises ValueError for files without a partner."""
     of_images, of_sources = _by_stem(source, images), _by_stem(source, sources)
     alone = _only_in(images, of_images, of_sources) + _only_in(sources, of_sources, of_images)
     if alone:
@@ -186,7 +189,7 @@ def _only_in(files: Files, names: Mapping[str, str], others: Mapping[str, str]) 
 
 
 def _of_one_size(source: Source, images: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    """`sources`, if they have the height and width of `images`."""
+    """Returns `sources`. Raises ValueError where they do not have the height and width of `images`."""
     ours, theirs = images.shape[1:3], sources.shape[1:3]
     if ours != theirs:
         problem = f"{source}: images are {ours[0]}x{ours[1]} (height x width), but sources {theirs[0]}x{theirs[1]}: "

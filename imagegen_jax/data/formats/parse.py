@@ -1,4 +1,4 @@
-"""A source from a word of the command line."""
+"""Sources named by a word of the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from imagegen_jax.data.formats.tfds import TFDS, tfds_names
 from imagegen_jax.data.remedy import option_words
 from imagegen_jax.data.source import Source
 
-SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # of sources, as options of commands
+SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # sources' settings that commands have as options
 
 _FORMS = (
     "digits, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; latents:PLACE, a "
@@ -33,11 +33,11 @@ def parse_source(
     data_dir: str | None = None,
     skip_damaged: bool | None = None,
 ) -> Source:
-    """The source that `text` names: "digits", "tfds:NAME", the path of a folder, a .zip or an .npz, else NAME.
+    """Makes the source that `text` names: "digits", "tfds:NAME", the path of a folder, a .zip or an .npz, or a NAME.
 
-    For latents "latents:PLACE"; for translation "paired:PLACE", "paired:IMAGES,SOURCES" and "unpaired:IMAGES,SOURCES".
-    None leaves a setting at the source's default. Raises ValueError where `text` is none of these, or a setting is
-    given that such a source does not have.
+    Such a NAME is one of TensorFlow Datasets. Latents are "latents:PLACE"; images for translation are "paired:PLACE",
+    "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES". None leaves a setting at the source's default. Raises
+    ValueError where `text` is none of these, or a setting is given that such a source does not have.
     """
     kind, fixed = _kind(text)
     given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
@@ -50,13 +50,13 @@ def parse_source(
 
 
 def settings_of(text: str) -> tuple[str, ...]:
-    """Returns the names of the settings that the source which `text` names has. Raises ValueError as `parse_source`."""
+    """Returns the names of the settings that the source named by `text` has. Raises ValueError as `parse_source`."""
     kind, fixed = _kind(text)
     return tuple(name for name in kind.__dataclass_fields__ if name not in fixed)
 
 
 def check_settings(text: str, settings: Mapping[str, Any]) -> None:
-    """Raises ValueError, as options of a command, for a setting that the source which `text` names does not have."""
+    """Raises ValueError for a setting that the source named by `text` does not have, written as a command's option."""
     known = settings_of(text)
     for name, value in settings.items():
         if name not in known:

@@ -18,8 +18,8 @@ from imagegen_jax.data.source import Dataset, Source
 class Stacked:
     """Images whose red, green and blue are three random images of a grey source with classes.
 
-    Of MNIST it has 1,000 modes, label 407 being 4 in red, 0 in green and 7 in blue (Metz et al. 2017, arXiv 1611.02163,
-    section 3.3.1). `seed` draws the triples.
+    Made of MNIST it has 1,000 modes: label 407 is a 4 in red, a 0 in green and a 7 in blue (Metz et al. 2017, arXiv
+    1611.02163, section 3.3.1). `seed` draws the triples.
     """
 
     source: Source = TFDS("mnist", split="train")
@@ -27,7 +27,7 @@ class Stacked:
     seed: Seed = 0
 
     def open(self) -> Dataset:
-        """The stacks. Raises ValueError where the source is not grey or has no classes, and as it does."""
+        """Opens the stacks. Raises ValueError where the source is not grey or has no classes, and what it raises."""
         singles = self.source.open()
         if singles.image_shape[2] != 1 or singles.labels is None:
             shape = "x".join(map(str, singles.image_shape))

@@ -21,9 +21,10 @@ from imagegen_jax.data.source import Dataset
 class TFDS:
     """A data set of TensorFlow Datasets, such as "mnist", "cifar10" or "celeb_a".
 
-    `name` and `split` are written as there, configurations ("celeb_a_hq/64") and slices ("train[:90%]") included.
-    `data_dir` None is its own default: the environment variable TFDS_DATA_DIR, or ~/tensorflow_datasets. `size` None
-    keeps the size of the images, `channels` None their channels (1 grey, 3 RGB, 4 RGBA).
+    `name` and `split` are written as in TensorFlow Datasets, with configurations ("celeb_a_hq/64") and slices
+    ("train[:90%]"). `data_dir` None is its default folder: the environment variable TFDS_DATA_DIR, or
+    ~/tensorflow_datasets. `size` None keeps the size of the images, `channels` None their channels (1 grey, 3 RGB,
+    4 RGBA).
     """
 
     name: str
@@ -33,12 +34,12 @@ class TFDS:
     data_dir: str | None = None
 
     def open(self) -> Dataset:
-        """The images of the split.
+        """Opens the images of the split.
 
         Raises:
-          ValueError: no such data set (names the nearest) or split, it has no images, or its files are damaged; as
-            `prepare` does.
-          FileNotFoundError: it is not prepared; gives the command that prepares it.
+          ValueError: there is no such data set (names the nearest) or split, it has no images, or its files are
+            damaged; as `prepare` does.
+          FileNotFoundError: the data set is not prepared; gives the command that prepares it.
         """
         builder = _builder(self.name, self.data_dir)
         if not builder.is_prepared():
@@ -77,7 +78,7 @@ def prepare_tfds(name: str, data_dir: str | None = None) -> pathlib.Path:
 
 
 def tfds_names() -> list[str]:
-    """The names that TensorFlow Datasets knows."""
+    """Lists the names of data sets that TensorFlow Datasets knows."""
     import tensorflow_datasets as tfds
 
     return tfds.list_builders(with_community_datasets=False)
@@ -99,7 +100,10 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
 
 def _records(source: TFDS, builder: Any) -> Any:
-    """The examples of the split by number, their images as the bytes of files."""
+    """Opens the examples of the split, by number, with images as the bytes of files.
+
+    Raises ValueError where there is no such split, or its files cannot be read out of order or are damaged.
+    """
     import tensorflow_datasets as tfds
 
     encoded = {key: tfds.decode.SkipDecoding() for key, kind in builder.info.features.items() if _is_image(kind)}
@@ -134,7 +138,10 @@ def _is_image(feature: Any) -> bool:
 
 
 def _features(source: TFDS, builder: Any) -> tuple[str, str | None]:
-    """The keys of the images and of their classes: of several the one called "image" and "label", else the first."""
+    """Finds the keys of the images and of their classes: the one called "image" or "label", else the first.
+
+    The key of the classes is None where there are none. Raises ValueError where there are no uint8 images.
+    """
     import tensorflow_datasets as tfds
 
     features = builder.info.features

@@ -1,1 +1,1 @@
-"""Pictures that commands read and write: folders, videos, images that users hand over."""
+"""Pictures that commands read and write: images that users give, folders, arrays, videos."""

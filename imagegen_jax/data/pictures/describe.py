@@ -1,4 +1,4 @@
-"""What a data set holds, in figures and as a picture."""
+"""Descriptions of a data set, in figures and as a picture."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from imagegen_jax.data.pictures.output import write_picture
 from imagegen_jax.data.source import Dataset
 
 _SPLITS = frozenset("train training val valid validation dev test testing eval".split())  # usual names of folders
-_NAMED = 5  # classes that a note names at most
+_NAMED = 5  # a note names at most so many classes
 _CHUNK_BYTES = 1 << 24
 _ROWS, _COLUMNS = 20, 10
-_TYPICAL = 256  # latents whose mean and deviation a picture is drawn by
-_LARGEST = 1024  # pixels of a side of an image in a picture
+_TYPICAL = 256  # latents whose mean and deviation set the colours of a picture
+_LARGEST = 1024  # pixels of an image's side in a picture, at most
 
 
 def describe(dataset: Dataset, name: str) -> str:
-    """Count, shape, classes, and each channel's mean and standard deviation, as lines of text.
+    """Describes a data set as lines of text: count, shape, classes, and each channel's mean and standard deviation.
 
-    These are on the scale 0..1, or for latents on that of batches. The figures are those of the images; of the sources,
-    in translation, only count and shape.
+    Means and deviations are on the scale 0..1, or for latents on that of batches. All figures are those of the images;
+    of sources, where there are any, it tells count and shape alone.
     """
     height, width, channels = dataset.image_shape
     mean, std = channel_statistics(dataset)
@@ -56,7 +56,7 @@ def describe(dataset: Dataset, name: str) -> str:
 
 
 def class_notes(class_names: Sequence[str]) -> list[str]:
-    """Returns what may surprise about classes of these names: numbers out of order, and splits taken for classes."""
+    """Notes what may surprise about classes of these names: numbers out of order, and splits taken for classes."""
     notes = []
     moved = [(label, name) for label, name in enumerate(class_names) if name.isdecimal() and int(name) != label]
     if moved and all(name.isdecimal() for name in class_names):
@@ -81,7 +81,11 @@ def _unsorted(class_names: Sequence[str]) -> bool:
 
 
 def channel_statistics(dataset: Dataset) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
-    """Mean and standard deviation of each channel, on the scale 0..1 from counts of each value; of latents as given."""
+    """Computes the mean and the standard deviation of each channel.
+
+    Those of images are on the scale 0..1, and follow from counts of each value; those of latents are on their own scale
+    in batches.
+    """
     channels = dataset.images.shape[-1]
     rows = max(1, _CHUNK_BYTES // dataset.images[0].nbytes)
     if dataset.images.dtype != np.uint8:
@@ -99,7 +103,7 @@ def channel_statistics(dataset: Dataset) -> tuple[Float64[np.ndarray, " c"], Flo
 
 
 def _statistics_of_latents(dataset: Dataset, rows: int) -> tuple[Float64[np.ndarray, " c"], Float64[np.ndarray, " c"]]:
-    """From sums over `rows` rows at a time."""
+    """Computes the mean and the standard deviation of each channel of latents, from sums over `rows` rows at a time."""
     count = 0
     total, squares = np.zeros((2, dataset.images.shape[-1]))
     for start in range(0, len(dataset), rows):
@@ -113,8 +117,8 @@ def _statistics_of_latents(dataset: Dataset, rows: int) -> tuple[Float64[np.ndar
 def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     """Writes a picture of the first images, one row for each of the first classes where there are labels.
 
-    In translation a source is to the left of each: its own, or any other where they are not paired. Of latents three
-    channels are drawn as colours, each as far from its mean as three deviations. Large images are reduced.
+    Where there are sources, one is to the left of each image: its own, or any where they are not paired. Three channels
+    of latents are drawn as colours, each up to three deviations from its mean. Large images are reduced.
     """
     images, labels = dataset.images, dataset.labels
     if dataset.sources is not None:
@@ -134,7 +138,7 @@ def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
 
 
 def _drawn(dataset: Dataset, rows: slice | np.ndarray) -> np.ndarray:
-    """Images, reduced where they are large; of latents the first three channels, or the only one."""
+    """Draws rows as images, reduced where they are large; of latents the first three channels, or the only one."""
     values = dataset.values(dataset.images[rows])
     if values.dtype == np.uint8:
         return _reduced(values)
@@ -144,7 +148,7 @@ def _drawn(dataset: Dataset, rows: slice | np.ndarray) -> np.ndarray:
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:
-    """Images of more than `_LARGEST` pixels a side by a whole factor smaller: a row of ten must fit into memory."""
+    """Reduces images of more than `_LARGEST` pixels a side by a whole factor: a row of ten must fit into memory."""
     factor = -(-max(images.shape[1:3]) // _LARGEST)
     if factor <= 1:
         return images

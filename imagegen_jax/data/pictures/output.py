@@ -1,6 +1,6 @@
-"""Where commands write: places are checked before any work, and each file appears whole or not at all.
+"""Outputs of commands: their paths are checked before any work, and each file appears whole or not at all.
 
-A command says of which kinds its output may be; the suffix of the path that a user gives says which of them it is.
+A command names the kinds of output that it can write; the suffix of the path that a user gives chooses one of them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ FOLDER = "a folder/"  # the kind of a path without suffix, or one that ends in a
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 VIDEOS = (".gif", ".mp4")
 ARRAYS = (".npz", ".npy")
-FILES = (*PICTURES, *VIDEOS, *ARRAYS, ".md", ".html", ".json", ".csv")  # what is never taken for a folder's name
+FILES = (*PICTURES, *VIDEOS, *ARRAYS, ".md", ".html", ".json", ".csv")  # never taken for the end of a folder's name
 
-LONGEST = {".jpg": 65_535, ".jpeg": 65_535, ".webp": 16_383}  # pixels of a side: what the formats can hold
+LONGEST = {".jpg": 65_535, ".jpeg": 65_535, ".webp": 16_383}  # pixels of a side that the formats can hold at most
 QUALITY = 95  # of JPEG and WebP, of 100; a JPEG keeps the colour of every pixel
 
 
@@ -36,11 +36,12 @@ def kind_of(path: Path) -> str:
 
 
 def check_output(path: Path, kinds: Sequence[str], option: str = "--out") -> pathlib.Path:
-    """Checks that a command can write to `path`, and returns it; nothing is left behind, no folder made.
+    """Checks that a command can write to `path`, and returns it; leaves nothing behind, and makes no folder.
 
     `kinds` are the suffixes that the command writes, such as `PICTURES`, and `FOLDER` where it can write one; with
-    `FOLDER` alone any name is a folder's that is not plainly a file's. Raises ValueError, naming `option`, for a path
-    of another kind, a folder in the place of a file, a file in the place of a folder, and where nothing can be written.
+    `FOLDER` alone any name is taken for a folder's unless it is plainly a file's. Raises ValueError, and names
+    `option`, for a path of another kind, a folder in the place of a file, a file in the place of a folder, and where
+    nothing can be written.
     """
     text = os.fspath(path)
     place, kind, says = pathlib.Path(text).expanduser(), kind_of(text), f"{option} {text}"
@@ -82,7 +83,7 @@ def _probe(place: pathlib.Path, is_folder: bool) -> None:
 
 
 def _mode(path: pathlib.Path) -> int:
-    """The mode of what is at `path`; 0 where there is nothing."""
+    """Returns the mode of the file or folder at `path`; 0 where there is nothing."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -92,8 +93,8 @@ def _mode(path: pathlib.Path) -> int:
 def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"]) -> None:
     """Writes an image of 1, 3 or 4 channels as its suffix says, whole or not at all.
 
-    In a JPEG, what is transparent turns white. Raises ValueError for a suffix that is no picture's, and for an image
-    that is too large for the format.
+    In a JPEG, transparent pixels turn white. Raises ValueError for a suffix that is no picture's, and for an image that
+    is too large for the format.
     """
     from PIL import Image
 
@@ -108,21 +109,21 @@ def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"]) -> None:
         ".png": ("PNG", {}),
         ".webp": ("WEBP", {"quality": QUALITY}),
     }.get(suffix, ("JPEG", {"quality": QUALITY, "subsampling": 0}))
-    content = io.BytesIO()  # to a file, Pillow's encoders take a part that a full disk has taken for all of it
+    content = io.BytesIO()  # not to a file: on a full disk, Pillow's encoders take a part of it for all of it
     picture.save(content, format=form, **settings)
     with whole(path) as partial:
         partial.write_bytes(content.getbuffer())
 
 
 def check_picture_size(path: Path, height: int, width: int) -> None:
-    """Raises ValueError where the format of a picture's suffix cannot hold one of so many pixels."""
+    """Raises ValueError where a picture is too large for the format that its suffix names."""
     longest = LONGEST.get(kind_of(path), math.inf)
     if max(height, width) > longest:
         raise ValueError(f"{path}: {height}x{width} pixels, but a {kind_of(path)} has at most {longest}: write a .png")
 
 
 def opaque(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w d"]:
-    """Returns an RGBA image on white, as RGB; others as they are."""
+    """Puts an RGBA image on white, and returns RGB; other images stay as they are."""
     if image.shape[2] != 4:
         return image
     colour, alpha = image[..., :3].astype(np.uint16), image[..., 3:].astype(np.uint16)

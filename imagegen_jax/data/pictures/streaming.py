@@ -1,7 +1,7 @@
-"""Many images written as they are drawn, to a folder, an .npz or an .npy: an interrupted call goes on where it was.
+"""Streams of many images, written as they are drawn to a folder, an .npz or an .npy; interrupted calls can go on.
 
-Beside what is not yet complete lies a manifest of the call: its run and weights, its seed and all else that the images
-follow from, and how many there are. With it the same call goes on, and another is refused.
+Beside an incomplete output lies a manifest of the call: its run and weights, its seed and all else that the images
+depend on, and how many images there are. By it the same call goes on, and another call is refused.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from imagegen_jax.data.formats.image_folder import may_be_image
 from imagegen_jax.data.pictures.writers import FolderWriter, Writer
 
 Draw = Callable[[int], Iterator[np.ndarray]]  # the images from a row on, chunk by chunk
-Call = Mapping[str, Any]  # what the images follow from, by words that an error can name; "n" and "chunk" among them
+Call = Mapping[str, Any]  # all that the images depend on, by words for an error to use; "n" and "chunk" among them
 
 
 def check_folder(place: pathlib.Path, overwrite: bool) -> None:
-    """Raises ValueError where a folder holds images that no interrupted call has left, or that nobody may remove."""
+    """Raises ValueError where a folder holds images that no interrupted call left, unless `overwrite` may remove them.
+
+    With `overwrite`, images that are not named as samples are an error: they are never removed.
+    """
     if (place / ".sampling.json").is_file() and not overwrite:
         return
     names = (os.path.relpath(os.path.join(at, name), place) for at, _, names in os.walk(place) for name in names)
@@ -44,20 +47,20 @@ def check_folder(place: pathlib.Path, overwrite: bool) -> None:
 
 
 def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False) -> None:
-    """Writes the images that `draw` gives, which `call` describes, from the first that is not there yet.
+    """Writes the images that `draw` gives and `call` describes, from the first that is not there yet.
 
-    Interrupted, it says what is there, and exits with 128 + the signal's number. Raises ValueError where an incomplete
-    other call is in the way.
+    When it is interrupted, it says how many images are there, and exits with 128 + the signal's number. Raises
+    ValueError where the output of another, incomplete call is in the way.
     """
     if overwrite:
         writer.remove()
     n, chunk, complete = call["n"], call["chunk"], False
-    done = min(_images_of(writer, call), writer.rows(), n - 1) // chunk * chunk  # of all, the last chunk once more
+    done = min(_images_of(writer, call), writer.rows(), n - 1) // chunk * chunk  # n - 1: the last chunk is made again
     writer.manifest.parent.mkdir(parents=True, exist_ok=True)
     if done:
         print(f"{done:,} of {n:,} images are there already ({writer.place}): on from there", file=sys.stderr)
     try:
-        # The manifest comes first, so that what follows is known to be of this call.
+        # The manifest comes first, so that images are known to belong to this call.
         write_json(writer.manifest, {"call": call, "images": done})
         for images in with_progress(draw(done), n, done):
             writer.add(done, images)
@@ -77,7 +80,7 @@ def write_chunks(writer: Writer, call: Call, draw: Draw, overwrite: bool = False
 
 
 def with_progress(chunks: Iterable[np.ndarray], n: int, done: int = 0) -> Iterator[np.ndarray]:
-    """Gives chunks of images on, and shows how many of `n` there are, of which `done` were before."""
+    """Passes chunks of images on, and shows how many of `n` there are; `done` were there before."""
     with Progress("images", n, "images", done) as progress:
         for images in chunks:
             yield images
@@ -91,7 +94,10 @@ def _kept(writer: Writer, done: int, n: int) -> str:
 
 
 def _images_of(writer: Writer, call: Call) -> int:
-    """How many images an interrupted call has left; 0 where there was none."""
+    """Returns the number of images that an interrupted call has left; 0 where there was none.
+
+    Raises ValueError where that was another call, or its manifest is damaged.
+    """
     if not writer.manifest.is_file():
         return 0
     try:

@@ -1,4 +1,4 @@
-"""Images that users hand to commands: files, folders and .zip files, brought to what a model wants or refused."""
+"""Images that users give to commands: files, folders and .zip files, converted to the model's shape or refused."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _KINDS = {1: "grey", 3: "RGB", 4: "RGBA"}  # channels -> what people call them
 def read_images(places: Sequence[str], shape: tuple[int, ...], fit: bool = True) -> np.ndarray:
     """Reads the images of files, folders and .zip files, uint8 [n *shape].
 
-    With `fit` they are read as data sets are: of each the channels of `shape`, and where that is square, the centre
-    square brought to its size. Else each has to be of that shape. Raises ValueError where a file is no image, or its
-    size or mode is not what it has to be.
+    With `fit` they are read as data sets are: they get the channels of `shape`, and where `shape` is square, the centre
+    square of each is resized to it. Otherwise each image has to have that shape. Raises ValueError where a file is no
+    image, or its size or mode does not fit.
     """
     return np.concatenate([_fitted(place, shape) if fit else _exact(place, shape) for place in places])
 

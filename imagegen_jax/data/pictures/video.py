@@ -1,4 +1,4 @@
-"""Frames as a moving picture: a GIF by Pillow, or an MP4 by ffmpeg, which the extra "video" brings."""
+"""Videos: a GIF by Pillow, or an MP4 by ffmpeg, which the extra "video" brings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imagegen_jax.core.files.regular import whole
 from imagegen_jax.data.pictures.output import kind_of, opaque
 
 Frame = UInt8[np.ndarray, "h w c"]
-FASTEST = {".gif": 50, ".mp4": 120}  # frames a second; viewers slow a GIF down that asks for more
+FASTEST = {".gif": 50, ".mp4": 120}  # frames a second at most; viewers slow down a GIF that asks for more
 QUALITY = 17  # H.264's constant rate factor: 0 without loss, 51 the worst
 
 
@@ -39,9 +39,9 @@ def check_video(path: str | os.PathLike[str], fps: int) -> None:
 def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int) -> None:
     """Writes frames of one shape, of 1, 3 or 4 channels, as a .gif that repeats for ever or as an .mp4.
 
-    The file appears whole or not at all; what is transparent turns white. The frames of a GIF last whole hundredths of
-    a second, and those of an MP4 get one more row or column where they have an odd number, by repeating the last.
-    Raises as `check_video`, and ValueError without frames.
+    The file appears whole or not at all; transparent pixels turn white. The frames of a GIF last whole hundredths of a
+    second. Frames of an MP4 with an odd number of rows or columns get one more, a copy of the last. Raises ValueError
+    as `check_video` does, and where there are no frames.
     """
     check_video(path, fps)
     write = _write_gif if kind_of(path) == ".gif" else _write_mp4
@@ -67,7 +67,7 @@ def _write_gif(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int
 
 
 def _write_mp4(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int) -> None:
-    # imageio_ffmpeg.write_frames would fork this process with all its threads: what jax warns of.
+    # imageio_ffmpeg.write_frames would fork this process with all its threads, and jax warns of forks.
     height, width = (side + side % 2 for side in first.shape[:2])
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
     encoded = ["-c:v", "libx264", "-crf", str(QUALITY), "-pix_fmt", "yuv420p", "-movflags", "+faststart"]
@@ -83,7 +83,7 @@ def _write_mp4(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int
 
 
 def _ffmpeg() -> str:
-    """The program of the extra, else one that is installed; "" without any."""
+    """Finds the ffmpeg that the extra brings, else one that is installed; "" where there is none."""
     if importlib.util.find_spec("imageio_ffmpeg") is None:
         return shutil.which("ffmpeg") or ""
     import imageio_ffmpeg

@@ -1,4 +1,4 @@
-"""Files that samples are written to as they are drawn: a folder of pictures, an .npz, an .npy."""
+"""Writers of samples as they are drawn: to a folder of pictures, an .npz or an .npy."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from imagegen_jax.data.pictures.output import FOLDER, write_picture
 
 
 class Writer(Protocol):
-    """Takes images in order, and can go on where another of the same place has stopped."""
+    """A writer of images in order, which can go on where an earlier writer to the same place stopped."""
 
     @property
     def place(self) -> pathlib.Path: ...
 
     @property
     def manifest(self) -> pathlib.Path:
-        """The file that notes which call the images are of, until they are complete."""
+        """The file that describes the call that makes the images, until they are complete."""
         ...
 
     def rows(self) -> int:
-        """Returns how many images can be there at most, as far as files tell."""
+        """Returns the greatest number of images that may be there already, as far as files tell."""
         ...
 
     def add(self, start: int, images: np.ndarray) -> None:
-        """Writes images, the first of which is number `start`; after it they are on disk."""
+        """Writes images, numbered from `start` on; when it returns they are on disk."""
         ...
 
     def close(self, complete: bool) -> None:
-        """Ends all; where `complete`, what was written takes its place."""
+        """Closes what is open; where `complete`, the output gets its name."""
         ...
 
     def remove(self) -> None:
-        """Removes what an earlier call has left, but no image that is not of its kind."""
+        """Removes the files that an earlier call left, but no image of another kind."""
         ...
 
 
 class FolderWriter:
-    """A PNG an image, "3_000042.png" with labels and "000042.png" without."""
+    """A writer of a PNG for each image, "3_000042.png" with labels and "000042.png" without."""
 
     NAMES = re.compile(r"(\d+_)?\d{6,}\.png")
 
@@ -54,11 +54,11 @@ class FolderWriter:
         self.manifest = place / ".sampling.json"
 
     def rows(self) -> int:
-        """Counts them up to the first that is missing."""
+        """Counts images up to the first that is missing."""
         return next((i for i in range(self.n) if not self._path(i).is_file()), self.n)
 
     def add(self, start: int, images: np.ndarray) -> None:
-        """Writes a file an image, each whole or not at all."""
+        """Writes a file for each image, whole or not at all."""
         for i, image in enumerate(images, start):
             write_picture(self._path(i), image)
 
@@ -66,7 +66,7 @@ class FolderWriter:
         """Does nothing: no file is open."""
 
     def remove(self) -> None:
-        """Removes its images; files of other names stay, and the folder where there are any."""
+        """Removes images with names of samples; other files stay, and then the folder, too."""
         self.manifest.unlink(missing_ok=True)
         for path in self.place.iterdir() if self.place.is_dir() else ():
             if self.NAMES.fullmatch(path.name):
@@ -79,10 +79,10 @@ class FolderWriter:
 
 
 class ArrayWriter:
-    """The .npz that ADM's evaluator reads: arr_0 the images, uint8 [n h w c], and arr_1 the labels, int64 [n].
+    """A writer of the .npz that ADM's evaluator reads: arr_0, images uint8 [n h w c], and arr_1, labels int64 [n].
 
-    Latents are arr_0 as they are, float32. It grows as ".NAME.partial", a zip without its end, whose first member is
-    the images, not compressed. Nothing but the images in hand is in memory.
+    Latents become arr_0 as they are, float32. The file grows as ".NAME.partial", a zip without its end, whose first
+    member is the images, not compressed. Only the images of one call of `add` are in memory.
     """
 
     def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None) -> None:
@@ -95,11 +95,11 @@ class ArrayWriter:
         self._images: IO[bytes]
 
     def rows(self) -> int:
-        """Returns all, if there is a file to go on with: `add` looks whether it holds them."""
+        """Returns the number of all images if there is a file to go on with: `add` checks how many it holds."""
         return self.n if self.partial.is_file() else 0
 
     def add(self, start: int, images: np.ndarray) -> None:
-        """Appends them; the first time, copies what an earlier call has left before them."""
+        """Appends images; the first time, it copies those that an earlier call left before them."""
         if self._stack is None:
             self._begin(start, images)
         self._images.write(np.ascontiguousarray(images).data)
@@ -119,7 +119,10 @@ class ArrayWriter:
         fresh.replace(self.partial)
 
     def _copy(self, offset: int, size: int) -> None:
-        """The bytes of the images that the partial file holds, which begin where they do in this one."""
+        """Copies the images of the partial file, which begin there at the same `offset` as in the new file.
+
+        Raises ValueError where the file is too short.
+        """
         with self.partial.open("rb") as old:
             if os.fstat(old.fileno()).st_size < offset + size:
                 raise ValueError(f"{self.partial} is damaged, it is too short: begin anew with --overwrite")
@@ -128,11 +131,11 @@ class ArrayWriter:
                 self._images.write(old.read(min(2**20, size - at)))
 
     def close(self, complete: bool) -> None:
-        """Gives a complete file its name; what is not complete keeps its partial one."""
+        """Gives a complete file its name; an incomplete one keeps its partial name."""
         if self._stack is None:
             return
         if not complete:
-            with contextlib.suppress(OSError):  # of a full disk, which has been told of already
+            with contextlib.suppress(OSError):  # a full disk, which an error has told of already
                 self._stack.close()
             return
         self._images.close()
@@ -143,13 +146,13 @@ class ArrayWriter:
         self.partial.replace(self.place)
 
     def remove(self) -> None:
-        """Removes the partial file; a complete one stays until another is."""
+        """Removes the partial file; a complete one stays until a new one is complete."""
         self.manifest.unlink(missing_ok=True)
         self.partial.unlink(missing_ok=True)
 
 
 class OneArrayWriter:
-    """An .npy of the samples alone, uint8 images or float32 latents [n h w c]; it grows as ".NAME.partial"."""
+    """A writer of an .npy of samples alone, uint8 images or float32 latents [n h w c]; it grows as ".NAME.partial"."""
 
     def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None) -> None:
         self.place, self.n = place, n
@@ -158,11 +161,11 @@ class OneArrayWriter:
         self._file: IO[bytes] | None = None
 
     def rows(self) -> int:
-        """Returns all, if there is a file to go on with: `add` looks whether it holds them."""
+        """Returns the number of all images if there is a file to go on with: `add` checks how many it holds."""
         return self.n if self.partial.is_file() else 0
 
     def add(self, start: int, images: np.ndarray) -> None:
-        """Appends them; the first time, after what an earlier call has left before them."""
+        """Appends images; the first time, it keeps those that an earlier call left before them."""
         if self._file is None:
             self._file = self._begin(start, images)
         self._file.write(np.ascontiguousarray(images).data)
@@ -182,22 +185,22 @@ class OneArrayWriter:
         return file
 
     def close(self, complete: bool) -> None:
-        """Gives a complete file its name; what is not complete keeps its partial one."""
+        """Gives a complete file its name; an incomplete one keeps its partial name."""
         if self._file is None:
             return
-        with contextlib.nullcontext() if complete else contextlib.suppress(OSError):  # of a full disk, told already
+        with contextlib.nullcontext() if complete else contextlib.suppress(OSError):  # a full disk, told already
             self._file.close()
         if complete:
             self.partial.replace(self.place)
 
     def remove(self) -> None:
-        """Removes the partial file; a complete one stays until another is."""
+        """Removes the partial file; a complete one stays until a new one is complete."""
         self.manifest.unlink(missing_ok=True)
         self.partial.unlink(missing_ok=True)
 
 
 def _header(n: int, images: np.ndarray) -> dict[str, Any]:
-    """Of an .npy of `n` images like these."""
+    """Makes the header of an .npy of `n` images like these."""
     shape = (n, *images.shape[1:])
     return {"descr": np.lib.format.dtype_to_descr(images.dtype), "fortran_order": False, "shape": shape}
 

@@ -40,16 +40,16 @@ class Classifying(Protocol):
     num_classes: int
 
     def log_probability(self, nets: Nets, labels: Int[Array, " b"]) -> LogProb:
-        """(x, sigma) -> log p(labels | x) [B], with x as denoisers see it."""
+        """Returns the function (x, sigma) -> log p(labels | x) [B], with x as denoisers see it."""
         ...
 
 
 @runtime_checkable
 class OwnSteps(Protocol):
-    """A model that takes steps of its own, not those of its path, by whatever estimates."""
+    """A model that takes its own steps instead of those of its path, with any estimates."""
 
     def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
-        """What `sample` draws, by the estimates that `guide` makes of the denoiser's."""
+        """Draws as `sample` does, with the estimates that `guide` makes of the denoiser's."""
         ...
 
 
@@ -57,14 +57,14 @@ class OwnSteps(Protocol):
 class Guided:
     """A model that draws as `model` does, led by `guide`; `conditions["guidance"]` says how strongly.
 
-    A classifier leads towards the labels (`functions.classifier`): 0 is `model` alone, and 1 Bayes's rule where `model`
-    itself knows no classes; where it does, it is given the labels as well. A denoiser of the same images and classes,
-    a weaker one, is led away from (`functions.autoguidance`): 1 is `model` alone, 0 the guide. The field `guidance` may
-    change either, such as leave it out at some levels; guidance by labels that `model` may have of its own is off.
-    What `model` clips is clipped before it is led. Samples follow the `path` of `model`, or the steps of its own where
-    these are `OwnSteps` (the learned variance of `ImprovedDDPM`, the learned schedule of `VDM`). The networks are those
-    of both, the guide's with "guide." before their names; training leaves these as they are. Raises ValueError for two
-    that do not go together.
+    A guide that is a classifier leads towards the labels (`functions.classifier`): 0 is `model` alone, and 1 is Bayes's
+    rule where `model` itself knows no classes; where it does, it is given the labels as well. A guide that is a weaker
+    denoiser of the same images and classes leads away from itself (`functions.autoguidance`): 1 is `model` alone, 0 the
+    guide. The field `guidance` may change either, for example leave it out at some levels; guidance by labels that
+    `model` may have of its own is off. What `model` clips is clipped before it is led. Samples follow the `path` of
+    `model`, or the model's own steps where it has `OwnSteps` (the learned variance of `ImprovedDDPM`, the learned
+    schedule of `VDM`). The networks are those of both, the guide's with "guide." before their names; training leaves
+    the guide's as they are. Raises ValueError for two models that do not go together.
     """
 
     model: Any  # Denoising
@@ -96,45 +96,45 @@ class Guided:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """That of both."""
+        """The height, width and channels of images, which both models share."""
         return self.model.image_shape
 
     @property
     def space(self) -> Space:
-        """That of `model`; the guide's may be another by a factor and an offset."""
+        """The space of `model`; the guide's may differ from it by a factor and an offset."""
         return space_of(self.model)
 
     @property
     def num_classes(self) -> int:
-        """The guide's, which are the model's own where it has any."""
+        """The number of the guide's classes, which are the model's own where it has any."""
         return num_classes(self.guide)
 
     @property
     def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """What `model` makes images from."""
+        """The conditions that `model` makes images from."""
         return condition_rows(self.model)
 
     @property
     def optional_conditions(self) -> tuple[str, ...]:
-        """How strongly to guide, and what `model` may be given."""
+        """The guidance scale, and the optional conditions of `model`."""
         return tuple({"guidance": None, **dict.fromkeys(optional_conditions(self.model))})
 
     @property
     def path(self) -> Path:
-        """That of `model`, which its images are edited by, too."""
+        """The solver and the noise levels of `model`, for samples and for edits."""
         return self.model.path
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Fresh networks of both. Raises what theirs raise."""
+        """Initialises the networks of both. Raises what their `init` raises."""
         own_key, guide_key = jax.random.split(key)
         return self.joined(self.model.init(own_key, batch), self.guide.init(guide_key, batch))
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """Those of `model`."""
+        """Returns the phases of `model`: the guide is not trained."""
         return self.model.phases(stage)
 
     def joined(self, nets: Nets, of_guide: Nets) -> dict[str, Variables]:
-        """The networks of `model` and of `guide` as those of this."""
+        """Joins the networks of `model` and of `guide` to those of this model."""
         return {**nets, **{GUIDE + name: variables for name, variables in of_guide.items()}}
 
     def check_conditions(self, conditions: Mapping[str, Any]) -> None:
@@ -145,22 +145,28 @@ class Guided:
             )
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """What `model` draws, of the classes `conditions["label"]` where there are any (else ValueError)."""
+        """Draws what `model` draws, led by the guide, of the classes `conditions["label"]` where there are any.
+
+        Raises ValueError where the label or the guidance scale is missing.
+        """
         if isinstance(self.model, OwnSteps):
-            return self.model.draw_by(nets, key, n, _rest(conditions), self._guiding(nets, conditions))
+            return self.model.draw_by(nets, key, n, _without_scale(conditions), self._guiding(nets, conditions))
         return self.space.decode(self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key), nets)
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers and edits see."""
+        """Returns the guided denoiser, for solvers and edits."""
         guide = self._guiding(nets, conditions)
-        return guide(self.model.denoiser(nets, _rest(conditions)))
+        return guide(self.model.denoiser(nets, _without_scale(conditions)))
 
     def guided_by(self, guide: Model) -> Guided:
         """Raises ValueError: nothing is guided twice."""
         return Guided(self, guide)
 
     def _guiding(self, nets: Nets, conditions: Batch) -> Guiding:
-        """What `guide` makes of an estimate of `model`."""
+        """Returns the function that leads estimates of `model` by `guide`.
+
+        Raises ValueError where the label or the guidance scale is missing.
+        """
         check_labels(self, conditions)
         self.check_conditions(conditions)
         of_guide = {name.removeprefix(GUIDE): nets[name] for name in nets if name.startswith(GUIDE)}
@@ -171,12 +177,12 @@ class Guided:
             def log_prob(x: Image, sigma: Float[Array, " b"]) -> Float[Array, " b"]:
                 return known(factor * x + offset, factor * sigma)
 
-            # A twin that knows the labels less than `model` does, by as much as the classifier knows of them.
+            # The weaker twin is `model` less what the classifier knows of the labels.
             return guiding(self.guidance, lambda own: classifier(own, log_prob, -1.0), 1 + scale)
-        weaker = moved(self.guide.denoiser(of_guide, _rest(conditions)), factor, offset)
+        weaker = moved(self.guide.denoiser(of_guide, _without_scale(conditions)), factor, offset)
         return guiding(self.guidance, lambda own: weaker, scale)
 
 
-def _rest(conditions: Batch) -> dict[str, Array]:
-    """The conditions less the scale, which is for the guide: the guidance that a model may have of its own is off."""
+def _without_scale(conditions: Batch) -> dict[str, Array]:
+    """Removes the guidance scale, which is for the guide: a model's own guidance is then off."""
     return {name: conditions[name] for name in conditions if name != "guidance"}

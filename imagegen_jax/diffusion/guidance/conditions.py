@@ -1,4 +1,4 @@
-"""What diffusion models make images from: fields that say so, and guidance away from what they make without.
+"""The conditions that diffusion models make images from, and guidance away from what they make without these.
 
 Tokens are seen by cross-attention. A source is an image of low resolution, in grey, or with a hole, that the network
 sees beside the noisy one: concatenation, as SR3 has it (Saharia et al. 2022, arXiv 2104.07636, section 2) and ADM's
@@ -27,7 +27,7 @@ class DropsConditions(Protocol):
 
     @property
     def condition_dropout(self) -> Rates:
-        """How often each is dropped."""
+        """The share of rows in training for which each condition is dropped."""
         ...
 
     @property
@@ -35,18 +35,21 @@ class DropsConditions(Protocol):
 
     @property
     def guidance(self) -> Guidance:
-        """What a guidance scale does."""
+        """The way in which a guidance scale moves estimates."""
         ...
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
-        """What solvers see of the network that is told this, without guidance."""
+        """Returns the denoiser of the network under these conditions, without guidance."""
         ...
 
 
 def rows_of_conditions(
     source_shape: ImageShape | None, token_shape: TokenShape | None = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Makes the `condition_rows` of a model of its fields: "source", as the data hold it, and "tokens"; None: none."""
+    """Returns the `condition_rows` of a model with such fields: "source", as the data hold it, and "tokens".
+
+    None stands for a condition that the model does not have.
+    """
     source = {} if source_shape is None else {"source": jax.ShapeDtypeStruct(source_shape, np.uint8)}
     tokens = {} if token_shape is None else {"tokens": jax.ShapeDtypeStruct(token_shape, np.float32)}
     return {**source, **tokens}
@@ -55,7 +58,7 @@ def rows_of_conditions(
 def check_source_shape(source: ImageShape | None, image: ImageShape) -> None:
     """Raises ValueError where sources are larger than the images that are made from them.
 
-    For `init`, and not when a model is made: the two shapes are changed one after the other.
+    Call it in `init`, not when a model is made: the two shapes are changed one after the other.
     """
     if source is not None and not (1 <= source[0] <= image[0] and 1 <= source[1] <= image[1] and 1 <= source[2]):
         raise ValueError(
@@ -65,7 +68,7 @@ def check_source_shape(source: ImageShape | None, image: ImageShape) -> None:
 
 
 def check_dropout(rates: Rates, num_classes: int, rows: dict[str, jax.ShapeDtypeStruct]) -> None:
-    """Raises ValueError for a rate that is no share below 1, or of a condition that there is not."""
+    """Raises ValueError for a rate outside of [0, 1), or one above 0 for a condition that the model does not have."""
     if not 0 <= rates.labels < 1 or (rates.labels and not num_classes):
         raise ValueError(
             f"model.label_dropout={rates.labels}, model.num_classes={num_classes}: it must be at least 0 and below 1, "
@@ -86,22 +89,22 @@ def check_guidance(model: DropsConditions, conditions: Batch) -> None:
         raise ValueError(
             f"guidance={conditions['guidance']}, but model.label_dropout=0: the network has not learned to do without "
             "labels, so there is nothing to guide away from; train with label_dropout 0.1, say, or give another run as "
-            "a guide; so it is with token_dropout for tokens, and source_dropout for a source"
+            "a guide; likewise token_dropout for tokens, and source_dropout for a source"
         )
 
 
 def guided_by_conditions(model: DropsConditions, nets: Nets, conditions: Batch) -> Guiding:
-    """Makes what guides an estimate of `model` by the scale `conditions["guidance"]`; unguided without one.
+    """Returns the function that guides estimates of `model` by the scale `conditions["guidance"]`; unguided without it.
 
-    That is away from the estimate without the conditions that training dropped at times, as `model.guidance` says; what
-    it never dropped stays. Estimates that are kept in [-1, 1] are guided first. Raises ValueError where guidance cannot
-    be, or a condition is missing.
+    It leads away from the estimate without the conditions that training dropped at times, as `model.guidance` says;
+    conditions that training never dropped stay. Estimates that are clipped to [-1, 1] are guided before they are
+    clipped. Raises ValueError where the model cannot be guided, or a condition is missing.
     """
     check_guidance(model, conditions)
     if "guidance" not in conditions:
         return unguided
     nulled = null_conditions(conditioning_of(model, conditions), model.condition_dropout.dropped)
-    free = _whole(model.estimate(nets, nulled))
+    free = _unclipped(model.estimate(nets, nulled))
     guide = guiding(model.guidance, lambda own: free, conditions["guidance"])
 
     def guided(own: Denoise) -> Denoise:
@@ -110,5 +113,5 @@ def guided_by_conditions(model: DropsConditions, nets: Nets, conditions: Batch) 
     return guided
 
 
-def _whole(denoise: Denoise) -> Denoise:
+def _unclipped(denoise: Denoise) -> Denoise:
     return denoise.whole if isinstance(denoise, Clipped) else denoise

@@ -1,10 +1,10 @@
 """Every guidance, as the annotation of a model's field: `guidance: AnyGuidance = ClassifierFree()`.
 
 A guidance is a frozen dataclass, called as `guidance(conditional, unconditional, scale)`, and returns a denoiser. In
-place of the two there may be a denoiser and its weaker twin. The scale, for which `guidance` has the convention, comes
-with the conditions of each call, so that no other one compiles again; a change of fields does. Some change another
-guidance, `of`, and so they nest: `Rescaled(0.7, of=GuidanceInterval(0.2, 2.0))`. They raise ValueError for fields out
-of range.
+place of the two there may be a denoiser and its weaker twin. The scale, whose convention is in `functions`, comes with
+the conditions of each call, so that another scale does not compile again; a change of fields does. Some guidances
+change another one, `of`, and so they nest: `Rescaled(0.7, of=GuidanceInterval(0.2, 2.0))`. They raise ValueError for
+fields out of range.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ AnyGuidance = Annotated[
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierFree:
-    """Away from the estimate without a label (`functions.classifier_free`): the same at all levels."""
+    """Guidance away from the estimate without a label, the same at all levels (`functions.classifier_free`)."""
 
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-        """D_u + scale (D_c - D_u)."""
+        """Returns the denoiser D_u + scale (D_c - D_u)."""
         return guidance.classifier_free(conditional, unconditional, scale)
 
 
 @dataclasses.dataclass(frozen=True)
 class CFGZeroStar:
-    """`functions.cfg_zero_star`, for rectified flows."""
+    """Guidance of rectified flows by velocities, CFG-Zero* (`functions.cfg_zero_star`)."""
 
     still_above: Positive = math.inf  # the noise level above which nothing moves
 
@@ -55,15 +55,15 @@ class CFGZeroStar:
             raise ValueError(f"guidance.still_above={self.still_above}: must be above 0; inf stops nothing")
 
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-        """By velocities, of which the unconditional one is brought to the length of its share in the other."""
+        """Returns the denoiser guided by velocities, with the unconditional one scaled by s* first."""
         return guidance.cfg_zero_star(conditional, unconditional, scale, self.still_above)
 
 
 @dataclasses.dataclass(frozen=True)
 class Projected:
-    """APG without its momentum (`functions.projected`)."""
+    """Guidance across the conditional estimate: APG without its momentum (`functions.projected`)."""
 
-    along: float = 0.0  # eta, the weight of what is along the estimate
+    along: float = 0.0  # eta, the weight of the part along the estimate
     radius: Positive = math.inf  # r, the greatest length of a difference
 
     def __post_init__(self) -> None:
@@ -73,16 +73,16 @@ class Projected:
             )
 
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-        """Across the conditional estimate."""
+        """Returns the denoiser guided mostly across the conditional estimate."""
         return guidance.projected(conditional, unconditional, scale, self.along, self.radius)
 
 
 @dataclasses.dataclass(frozen=True)
 class GuidanceInterval:
-    """`of` at `low` < sigma <= `high` alone (`functions.interval`).
+    """The guidance `of`, at `low` < sigma <= `high` alone (`functions.interval`).
 
-    In units of the model's `levels`, which are of what its space makes of data: the authors' code guides EDM2-XXL, of
-    latents, from 1.61 to 0.28.
+    Both are in units of the model's `levels`, which are noise levels of what its space makes of data: the authors' code
+    guides EDM2-XXL, of latents, from 1.61 to 0.28.
     """
 
     low: NonNegative = 0.0
@@ -94,16 +94,16 @@ class GuidanceInterval:
             raise ValueError(f"guidance.low={self.low}, guidance.high={self.high}: must obey 0 <= low < high")
 
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-        """`of`, at a scale of 1 outside."""
+        """Returns the denoiser guided by `of`, with a scale of 1 outside the interval."""
         return self.of(conditional, unconditional, guidance.interval(scale, self.low, self.high))
 
 
 @dataclasses.dataclass(frozen=True)
 class Rescaled:
-    """`of`, with its deviation brought back to the conditional's (`functions.rescaled`)."""
+    """The guidance `of`, with its deviation brought back to the conditional estimate's (`functions.rescaled`)."""
 
     share: Share = 0.7  # phi: 0 changes nothing, 1 is all the way
-    output: Output = "v"  # of the network, which is what is rescaled
+    output: Output = "v"  # which prediction of the network is rescaled
     of: AnyGuidance = ClassifierFree()
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Rescaled:
         check_choice("guidance.output", self.output, get_args(Output))
 
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-        """The conditional is evaluated once."""
+        """Returns the rescaled denoiser, which evaluates the conditional one once."""
 
         def denoise(x: Images, sigma: Sigmas) -> Float[Array, "b ..."]:
             positive = constant(conditional(x, sigma))
@@ -124,10 +124,10 @@ class Rescaled:
 
 @dataclasses.dataclass(frozen=True)
 class Thresholded:
-    """`of`, kept in the range of images by dynamic thresholds (`functions.thresholded`); for pixels."""
+    """The guidance `of`, kept in the range of images by dynamic thresholds (`functions.thresholded`); for pixels."""
 
-    percentile: Share = 0.995  # of an image's absolute values
-    most: Positive = math.inf  # that a threshold may be; with 1 estimates are clipped
+    percentile: Share = 0.995  # which quantile of an image's absolute values is its threshold
+    most: Positive = math.inf  # the greatest threshold; with 1 estimates are clipped
     of: AnyGuidance = ClassifierFree()
 
     def __post_init__(self) -> None:
@@ -138,5 +138,5 @@ class Thresholded:
             )
 
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-        """At all levels, guided there or not."""
+        """Returns the thresholded denoiser, at all levels, guided there or not."""
         return guidance.thresholded(self.of(conditional, unconditional, scale), self.percentile, self.most)

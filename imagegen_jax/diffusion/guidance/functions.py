@@ -1,10 +1,10 @@
 """Guidance: functions of denoisers that return a denoiser, so that they compose, and every solver can use them.
 
 The convention: a scale of 1 is the conditional denoiser itself, 0 the unconditional one, and above 1 it is guided, as
-in Imagen, EDM2 and `diffusers`; Ho & Salimans's own w is the scale less 1. Two keep the first half of it alone: at 0
-`cfg_zero_star` gives the unconditional velocity times s*, and `projected` the conditional estimate less what of the
-difference is kept. A scale may be a number, an array (so that no other value compiles again), one for each row, or a
-function of sigma [B], such as `interval` makes. As fields of a model they are in `fields`.
+in Imagen, EDM2 and `diffusers`; Ho & Salimans's own w is the scale less 1. Two functions differ from it at a scale of
+0: `cfg_zero_star` gives the unconditional velocity times s*, and `projected` the conditional estimate less the part of
+the difference that is kept. A scale may be a number, an array (then another value does not compile again), one for each
+row, or a function of sigma [B], such as `interval` makes. `fields` has them as fields of a model.
 """
 
 from __future__ import annotations
@@ -34,12 +34,15 @@ class Guidance(Protocol):
     """What a model asks of a guidance."""
 
     def __call__(self, conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-        """The guided denoiser."""
+        """Returns the guided denoiser."""
         ...
 
 
 def classifier_free(conditional: Denoise, unconditional: Denoise, scale: Scale) -> Denoise:
-    """D_u + scale (D_c - D_u): classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, Eq. 6)."""
+    """Guides away from the estimate without a label: D_u + scale (D_c - D_u).
+
+    Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598, Eq. 6).
+    """
 
     def denoise(x: Images, sigma: Sigmas) -> Images:
         strong, weak = conditional(x, sigma), unconditional(x, sigma)
@@ -49,18 +52,19 @@ def classifier_free(conditional: Denoise, unconditional: Denoise, scale: Scale) 
 
 
 def autoguidance(good: Denoise, bad: Denoise, scale: Scale) -> Denoise:
-    """D_bad + scale (D_good - D_bad): away from a weaker twin (Karras et al. 2024, arXiv 2406.02507, Eq. 3).
+    """Guides away from a weaker twin: D_bad + scale (D_good - D_bad).
 
-    The twin, smaller or trained less, has the same condition: what both share, the classes, stays as it is.
+    Karras et al. (2024, arXiv 2406.02507, Eq. 3). The twin, which is smaller or was trained less, has the same
+    condition: the classes, which both share, stay as they are.
     """
     return classifier_free(good, bad, scale)
 
 
 def interval(scale: Scale, low: Number, high: Number) -> Callable[[Sigmas], Float[Array, " b"]]:
-    """`scale` where `low` < sigma <= `high`, and 1, no guidance, elsewhere.
+    """Limits a guidance scale to an interval: `scale` where `low` < sigma <= `high`, and 1, no guidance, elsewhere.
 
-    Kynkäänniemi et al. (2024, arXiv 2404.07724, Eq. 6). The unconditional denoiser is still
-    evaluated there, as all levels share one compiled step.
+    Kynkäänniemi et al. (2024, arXiv 2404.07724, Eq. 6). The unconditional denoiser is evaluated outside as well, as all
+    levels share one compiled step.
     """
 
     def of_sigma(sigma: Sigmas) -> Float[Array, " b"]:
@@ -71,11 +75,11 @@ def interval(scale: Scale, low: Number, high: Number) -> Callable[[Sigmas], Floa
 
 
 def rescaled(guided: Denoise, conditional: Denoise, share: Number = 0.7, output: Output = "v") -> Denoise:
-    """Brings the deviation of what is guided to the conditional's, by `share`: 0 leaves `guided`, 1 is all the way.
+    """Brings the deviation of guided estimates to the conditional's, by `share`: 0 leaves `guided`, 1 is all the way.
 
-    Lin et al. (2023, arXiv 2305.08891, Eq. 15 and 16, with phi for the share). It is the `output` of a network that is
-    rescaled, each image's by itself: theirs predict v, and `diffusers` takes what its network predicts, often epsilon;
-    both of a process that preserves variance. "x0", the estimates themselves, is in neither.
+    Lin et al. (2023, arXiv 2305.08891, Eq. 15 and 16, with phi for the share). What is rescaled is the `output` of a
+    network, for each image by itself: the paper's networks predict v, and `diffusers` rescales what its network
+    predicts, often epsilon; both are of a process that preserves variance. Neither rescales "x0", the estimates.
     """
 
     def denoise(x: Images, sigma: Sigmas) -> Images:
@@ -93,11 +97,11 @@ def rescaled(guided: Denoise, conditional: Denoise, share: Number = 0.7, output:
 
 
 def classifier(denoise: Denoise, log_prob: LogProb, scale: Scale) -> Denoise:
-    """D + scale sigma^2 grad_x log p(y | x; sigma) (Dhariwal & Nichol 2021, arXiv 2105.05233, Algorithm 2).
+    """Guides by the gradient of a classifier of noisy images: D + scale sigma^2 grad_x log p(y | x; sigma).
 
-    That is their noise less its gradient; their Algorithm 1 moves the mean of a step instead. `log_prob(x, sigma)` is
-    a noisy classifier's, of the labels asked for, with x as denoisers see it. A scale of 0 is `denoise` alone, and 1
-    the posterior by Bayes's rule.
+    Dhariwal & Nichol (2021, arXiv 2105.05233, Algorithm 2), who subtract the gradient from the noise; their Algorithm 1
+    moves the mean of a step instead. `log_prob(x, sigma)` is the classifier's, of the labels asked for, with x as
+    denoisers see it. A scale of 0 is `denoise` alone, and 1 the posterior by Bayes's rule.
     """
 
     def guided(x: Images, sigma: Sigmas) -> Images:
@@ -108,10 +112,11 @@ def classifier(denoise: Denoise, log_prob: LogProb, scale: Scale) -> Denoise:
 
 
 def cfg_zero_star(conditional: Denoise, unconditional: Denoise, scale: Scale, still_above: Number = jnp.inf) -> Denoise:
-    """CFG-Zero* for rectified flows (Fan et al. 2025, arXiv 2503.18886, Eq. 9, Algorithm 1).
+    """Guides a rectified flow by velocities, with the unconditional one scaled first: CFG-Zero*.
 
-    The unconditional velocity is first scaled by s* = <v_c, v_u> / |v_u|^2: a scale of 0 leaves s* v_u. Above the level
-    `still_above` the velocity is zero ("zero-init") at any scale: there x_t stays what it is.
+    Fan et al. (2025, arXiv 2503.18886, Eq. 9, Algorithm 1). The factor is s* = <v_c, v_u> / |v_u|^2: a scale of 0
+    leaves s* v_u. Above the level `still_above` the velocity is zero ("zero-init") at any scale: there x_t stays what
+    it is.
     """
 
     def denoise(x: Images, sigma: Sigmas) -> Images:
@@ -129,12 +134,12 @@ def cfg_zero_star(conditional: Denoise, unconditional: Denoise, scale: Scale, st
 def projected(
     conditional: Denoise, unconditional: Denoise, scale: Scale, along: Number = 0.0, radius: Number = jnp.inf
 ) -> Denoise:
-    """APG: guidance mostly across the estimate (Sadat et al. 2024, arXiv 2410.02416, Algorithm 1).
+    """Guides mostly across the conditional estimate: APG (Sadat et al. 2024, arXiv 2410.02416, Algorithm 1).
 
-    The difference D_c - D_u is shortened to the length `radius`, and its part along D_c, which saturates images,
-    weighted by `along`; 1 with an infinite radius is `classifier_free`, and with any other a scale of 0 is not the
-    unconditional denoiser. The paper's momentum is left out (its beta is 0): a denoiser remembers nothing of the step
-    before, and solvers may ask it twice in a step, or a step again.
+    The difference D_c - D_u is shortened to at most the length `radius`, and its part along D_c, which saturates
+    images, is weighted by `along`. With `along` 1 and an infinite radius this is `classifier_free`; with other values a
+    scale of 0 is not the unconditional denoiser. The paper's momentum is left out (its beta is 0): a denoiser remembers
+    nothing of the step before, and solvers may call it twice in a step, or repeat a step.
     """
 
     def denoise(x: Images, sigma: Sigmas) -> Images:
@@ -151,9 +156,10 @@ def projected(
 
 
 def thresholded(denoise: Denoise, percentile: Number = 0.995, most: Number = jnp.inf) -> Denoise:
-    """Dynamic thresholding (Saharia et al. 2022, arXiv 2205.11487, section 2.3): x_0 clipped to [-s, s], over s.
+    """Clips estimates to [-s, s] and divides them by s: dynamic thresholding (Saharia et al. 2022, arXiv 2205.11487).
 
-    s is the `percentile` of an image's absolute values, but at least 1 and at most `most`; with `most` 1 it clips.
+    Section 2.3: s is the `percentile` of an image's absolute values, but at least 1 and at most `most`; with `most` 1
+    this is plain clipping to [-1, 1].
     """
 
     def within(x: Images, sigma: Sigmas) -> Images:
@@ -166,7 +172,10 @@ def thresholded(denoise: Denoise, percentile: Number = 0.995, most: Number = jnp
 
 
 def guiding(guidance: Guidance, weaker: Guiding, scale: Scale) -> Guiding:
-    """Makes what guides a model's own estimate, made once, away from a `weaker` one, which may be made of it."""
+    """Returns the function that guides a model's own estimate away from a `weaker` one, at a scale.
+
+    The model's own estimate is made once; `weaker` may make its estimate from it.
+    """
 
     def guide(denoise: Denoise) -> Denoise:
         def guided(x: Images, sigma: Sigmas) -> Images:
@@ -184,7 +193,7 @@ def unguided(denoise: Denoise) -> Denoise:
 
 
 def constant(x_0: Images) -> Denoise:
-    """Makes a denoiser of an estimate that is there already, for the one place that it was made at."""
+    """Returns a denoiser that gives the same estimate wherever it is called: right only where the estimate was made."""
     return lambda x, sigma: x_0
 
 
@@ -193,7 +202,7 @@ def _scale(scale: Scale, sigma: Sigmas, x: Images) -> Float[Array, "b ..."]:
 
 
 def _dot(a: Images, b: Images) -> Float[Array, "b ..."]:
-    """The inner product of each row, with as many axes as the rows have."""
+    """Returns the inner product of each row, with as many axes as the rows have: [B 1 ...]."""
     return jnp.sum(a * b, axis=tuple(range(1, a.ndim)), keepdims=True)
 
 

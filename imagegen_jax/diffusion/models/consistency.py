@@ -51,11 +51,11 @@ from imagegen_jax.nn.backbones.unet import UNet
 class Consistency:
     """A network that jumps to the end of the flow. The levels, weights and distance are iCT's for CIFAR-10 (Table 1).
 
-    The network is not: theirs is an NCSN++ (`SongUNet`), the default the U-Net of DDPM.
+    The network is not: iCT's is an NCSN++ (`SongUNet`), the default here the U-Net of DDPM.
     `levels` are those of sampling: one is a single jump, each further one makes the image noisy again and jumps anew.
-    Where it is to `distil`, "network" starts from a network that was trained as in EDM (the defaults of `Diffusion`),
-    by `Experiment.pretrained`; what it starts from is kept as the "teacher", and no more need be given. The paper's
-    levels are then `first_levels` = `last_levels` = 17, its N - 1. Raises ValueError for fields out of range.
+    With `distil`, "network" starts from a network that was trained as in EDM (the defaults of `Diffusion`), given by
+    `Experiment.pretrained`; its weights at the start are kept as the "teacher", which need not be given as well. The
+    paper's levels are then `first_levels` = `last_levels` = 17, its N - 1. Raises ValueError for fields out of range.
     """
 
     network: AnyNetwork = UNet()
@@ -90,7 +90,7 @@ class Consistency:
                 raise ValueError(f"model.{name}={getattr(self, name)}: must be above 0")
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        """Initialises the network. Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_channels(self.network, self.image_shape)
         x = batch["image"]
@@ -98,22 +98,22 @@ class Consistency:
         return with_teacher(network) if self.distil else {"network": network}
 
     def stage(self, step: int) -> int:
-        """One for the whole run; `enter` begins it."""
+        """Returns the same stage for every step; `enter` begins it."""
         return 0
 
     def enter(self, stage: Hashable, nets: Nets) -> Entry:
-        """The network as it starts is the teacher, where there is one."""
+        """Makes the network that training starts from the teacher, where there is one."""
         return Entry(with_teacher(nets["network"]) if self.distil else nets)
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One: agree."""
+        """Returns the only phase of a step: estimates learn to agree along the flow."""
         return (Phase(trains=("network",), loss=self.loss, name="agree"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """E[d(f(x_0 + s_{i+1} z, s_{i+1}), stop(f(x, s_i))) / (s_{i+1} - s_i)]   (iCT, section 3)
 
-        d(x, y) = sqrt(|x - y|^2 + c^2) - c, and x is x_0 + s_i z, or where the teacher leads; both estimates have the
-        same dropout. The paper's moving average in place of f is left out, as in iCT: mu = 0 in Algorithm 2.
+        d(x, y) = sqrt(|x - y|^2 + c^2) - c, and x is x_0 + s_i z, or the place that the teacher leads to; both
+        estimates have the same dropout. There is no moving average in place of f, as in iCT: mu = 0 in Algorithm 2.
         """
         x_0 = inputs.batch["image"]
         level_keys, noise_keys, dropout_keys = streams(inputs.keys, 3)
@@ -123,14 +123,14 @@ class Consistency:
         estimate = self._jump(nets["network"], conditioning._replace(keys=dropout_keys))
         upper, lower = (x_0 + broadcast_rows(sigma, x_0) * z for sigma in (high, low))
         if self.distil:
-            lower = self._taught(nets["teacher"], upper, high, low, conditioning)
+            lower = self._step_of_teacher(nets["teacher"], upper, high, low, conditioning)
         gap = estimate(upper, high) - jax.lax.stop_gradient(estimate(lower, low))
         c = self.huber * math.sqrt(math.prod(self.image_shape))
         distance = jnp.sqrt(jnp.sum(gap**2, axis=(1, 2, 3)) + c**2) - c
         loss = jnp.mean(distance / (high - low))
         return loss, Aux({"distance": jnp.mean(distance), "levels": self.levels_at(inputs.step)})
 
-    def _taught(
+    def _step_of_teacher(
         self,
         teacher: Variables,
         x: Image,
@@ -138,7 +138,7 @@ class Consistency:
         low: Float[Array, " b"],
         conditioning: Conditioning,
     ) -> Image:
-        """One step of Heun's method from one level to another along the flow of the teacher, a denoiser of EDM's."""
+        """Takes one step of Heun's method from one level to another along the flow of the teacher, an EDM denoiser."""
 
         def network(x: Image, c_noise: Float[Array, " b"]) -> Image:
             return self.network.apply(teacher, x, c_noise, conditioning)
@@ -150,15 +150,15 @@ class Consistency:
         return x + step * (first + slope(x + step * first, low)) / 2
 
     def levels_at(self, step: Int[Array, ""]) -> Scalar:
-        """N(k) = min(s_0 2^floor(k / K'), s_1) + 1   (iCT, section 3.4)"""
+        """Returns the number of levels at a step, N(k) = min(s_0 2^floor(k / K'), s_1) + 1   (iCT, section 3.4)"""
         doubled = self.first_levels * 2.0 ** jnp.minimum(step // self.double_every, 30)
         return jnp.minimum(doubled, self.last_levels) + 1
 
     def neighbours(self, keys: PRNGKeys, step: Int[Array, ""]) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-        """Two neighbouring levels for each key, the lower first: log-normal, discretised (section 3.5).
+        """Draws two neighbouring levels for each key, the lower first: log-normal, discretised (section 3.5).
 
-        Whichever of the N - 1 intervals a log-normal level within the ends falls into: of probability
-        erf((log s_{i+1} - P_mean) / (sqrt(2) P_std)) - erf((log s_i - P_mean) / (sqrt(2) P_std)), as it is there.
+        They are the ends of that one of N - 1 intervals into which a log-normal level falls. Its probability is, as in
+        the paper, ~ erf((log s_{i+1} - P_mean) / (sqrt(2) P_std)) - erf((log s_i - P_mean) / (sqrt(2) P_std)).
         """
         normal = statistics.NormalDist(self.mean, self.std)
         least, most = (normal.cdf(math.log(end)) for end in (self.sigma_min, self.sigma_max))
@@ -171,29 +171,32 @@ class Consistency:
         return tuple((low + at / intervals * (high - low)) ** self.rho for at in (i, i + 1))
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        """Draws `n` images in [-1, 1], of the classes `conditions["label"]` where the model has classes.
+
+        Raises ValueError where the label is missing.
+        """
         drawn = self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
         return jnp.clip(drawn, -1.0, 1.0)
 
     @property
     def path(self) -> Path:
-        """How it samples."""
+        """The solver and the noise levels of sampling."""
         return Path(ConsistencyMultistep(self.sigma_min), self.levels())
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """(x, sigma) -> the end of the flow through x, which any solver may take for an estimate of x_0."""
+        """Returns the function (x, sigma) -> the end of the flow through x, which solvers may use as a denoiser."""
         return self.estimate(nets, conditioning_of(self, conditions))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
-        """The same by a network that is told this."""
+        """Returns the denoiser of the network under these conditions."""
         return self._jump(nets["network"], conditioning)
 
     def guided_by(self, guide: Model) -> Guided:
-        """This model, led by `guide`."""
+        """Returns this model, led by `guide`."""
         return Guided(self, guide)
 
     def _jump(self, network: Variables, conditioning: Conditioning) -> Denoise:
-        """f = c_skip x + c_out F(c_in x, log(sigma) / 4), which is x at sigma_min (2303.01469, appendix C)."""
+        """Returns f = c_skip x + c_out F(c_in x, log(sigma) / 4), which is x at sigma_min (2303.01469, appendix C)."""
 
         def f(x: Image, sigma: Float[Array, " b"]) -> Image:
             above = sigma - self.sigma_min

@@ -44,20 +44,20 @@ class DDPM:
     num_classes: Natural = 0  # 0: unconditional
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        """Initialises the network. Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_channels(self.network, self.image_shape)
         x = batch["image"]
         return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One: denoise."""
+        """Returns the only phase of a step: the network learns to denoise."""
         return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """L_simple = E ||epsilon - epsilon_theta(sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon, t)||^2 (Eq. 14).
 
-        The mean over pixels, as in the paper's code, where the paper has the sum.
+        It is the mean over pixels, as in the paper's code, where the paper has the sum.
         """
         x_0 = inputs.batch["image"]
         t_key, epsilon_key, dropout_keys = streams(inputs.keys, 3)
@@ -71,21 +71,24 @@ class DDPM:
         return loss, Aux({})
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        """Draws `n` images in [-1, 1], of the classes `conditions["label"]` where the model has classes.
+
+        Raises ValueError where the label is missing.
+        """
         drawn = self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
         return jnp.clip(drawn, -1.0, 1.0)
 
     @property
     def path(self) -> Path:
-        """How it samples."""
+        """The solver and the noise levels of sampling."""
         return self.sampler.path(self.schedule)
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers and edits see of the network: x_0 by Eq. 15, kept in [-1, 1] as in the authors' code."""
+        """Returns the denoiser of the network: x_0 by Eq. 15, clipped to [-1, 1] as in the authors' code."""
         return self.estimate(nets, conditioning_of(self, conditions))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
-        """What solvers see of the network that is told this."""
+        """Returns the denoiser of the network under these conditions."""
 
         def predict(x_t: Image, t: Int[Array, " b"]) -> Image:
             return self.network.apply(nets["network"], x_t, t, conditioning)
@@ -93,5 +96,5 @@ class DDPM:
         return clipped(from_prediction(predict, Discrete(self.schedule), "epsilon"))
 
     def guided_by(self, guide: Model) -> Guided:
-        """This model, led by `guide`."""
+        """Returns this model, led by `guide`."""
         return Guided(self, guide)

@@ -73,13 +73,13 @@ class Diffusion:
     """A network that is trained to denoise. The defaults are EDM's (Karras et al. 2022, arXiv 2206.00364, Table 1).
 
     `prediction` "F" has EDM's preconditioning around the network; with any other the network sees x_t and t *
-    `time_scale`. Beside labels it may be told a "source" and the "tokens" of the batch, seen by cross-attention where
-    its "token_mask", if it has one, is True. With a dropout above 0 the network also learns to do without labels,
-    tokens or sources, and samples can be guided, in the way that `guidance` says, away from what it makes without all
-    that it learned to do without: `conditions["guidance"]`, a scalar of which 1 is the conditions themselves
+    `time_scale`. Beside labels it may see the "source" and the "tokens" of the batch; tokens are seen by
+    cross-attention, those for which "token_mask", if there is one, is True. With a dropout above 0 the network also
+    learns to do without labels, tokens or sources. Samples can then be guided, as `guidance` says, away from what the
+    network makes without these; the scale is the scalar `conditions["guidance"]`, and 1 is no guidance
     (classifier-free, Ho & Salimans 2022, 2207.12598).
-    Noise is added to what `space` makes of data, and `levels` and guidance are of that; latents are samples as they are
-    data. Raises ValueError for choices that do not go together.
+    Noise is added to what `space` makes of data, and `levels` and guidance refer to that. Samples are like the data:
+    latents where these are latents. Raises ValueError for choices that do not go together.
     """
 
     network: AnyNetwork = UNet()
@@ -92,7 +92,7 @@ class Diffusion:
     solver: AnySolver = Heun()
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0  # 0: unconditional
-    source_shape: Shape | None = None  # of images to go by, at most as large; None: there are none
+    source_shape: Shape | None = None  # of source images, at most as large as the images; None: there are none
     label_dropout: Share = 0.0  # share of images whose label is dropped
     guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
     time_scale: Positive = 1.0  # of t, before the network sees it; 1000 where t is in [0, 1]
@@ -128,26 +128,29 @@ class Diffusion:
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """The "source" and the "tokens", where there are any."""
+        """The shapes of the "source" and of the "tokens" in a row, where there are any."""
         return rows_of_conditions(self.source_shape, self.token_shape)
 
     @property
     def optional_conditions(self) -> tuple[str, ...]:
-        """How strongly to guide, and which tokens are seen."""
+        """The guidance scale, and the mask of the tokens that are seen."""
         return ("guidance",) if self.token_shape is None else ("guidance", "token_mask")
 
     @property
     def condition_dropout(self) -> Rates:
-        """How often each condition is dropped in training."""
+        """The share of rows in training for which each condition is dropped."""
         return Rates(self.label_dropout, self.token_dropout, self.source_dropout)
 
     @property
     def guidance_settings(self) -> Mapping[str, Any]:
-        """What a guidance scale does."""
+        """The way in which a guidance scale moves estimates."""
         return {"guidance": self.guidance}
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels, sources or the levels of the network do not fit."""
+        """Initialises the networks.
+
+        Raises ValueError where images, labels, sources or the levels of the network do not fit.
+        """
         check_images(self, batch)
         check_space(self)
         check_source_shape(self.source_shape, self.image_shape)
@@ -164,12 +167,12 @@ class Diffusion:
         return nets
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One: denoise."""
+        """Returns the only phase of a step: the network learns to denoise."""
         trains = ("network",) if self.uncertainty is None else ("network", "uncertainty")
         return (Phase(trains, self.loss, name="denoise"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """E[w(t) |prediction - target|^2] at x_t = alpha x_0 + sigma epsilon; the mean over pixels and rows.
+        """E[w(t) |prediction - target|^2] at x_t = alpha x_0 + sigma epsilon, the mean over pixels and rows.
 
         With an uncertainty u, E[w(t) / exp(u) |prediction - target|^2 + u]   (EDM2, Eq. 14 and 21).
         """
@@ -201,36 +204,39 @@ class Diffusion:
         return loss, Aux({"error": jnp.mean(rows)})
 
     def check_conditions(self, conditions: Batch) -> None:
-        """Raises ValueError for guidance where no condition was ever dropped in training, and for a mask of no fit."""
+        """Raises ValueError for guidance where training never dropped a condition, and for a mask that does not fit."""
         check_guidance(self, conditions)
         check_token_mask(conditions)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1] or latents, of the classes `conditions["label"]` where it has classes (else ValueError)."""
+        """Draws `n` images in [-1, 1], or latents, of the classes `conditions["label"]` where the model has classes.
+
+        Raises ValueError where the label is missing.
+        """
         return self.space.decode(self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key), nets)
 
     @property
     def path(self) -> Path:
-        """How it samples."""
+        """The solver and the noise levels of sampling."""
         return Path(self.solver, self.levels())
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers and edits see of the network; guided where `conditions` has "guidance"."""
+        """Returns the denoiser of the network, guided where `conditions` has "guidance"."""
         guide = guided_by_conditions(self, nets, conditions)
         return guide(self.estimate(nets, conditioning_of(self, conditions)))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
-        """What solvers see of the network that is told this, without guidance."""
+        """Returns the denoiser of the network under these conditions, without guidance."""
         predict = self._predict(nets, conditioning)
         denoise = from_prediction(predict, self.process, self.prediction, sigma_data=self.sigma_data)
         return clipped(denoise) if self.clip else denoise
 
     def guided_by(self, guide: Model) -> Guided:
-        """This model, led by `guide` as `guidance` says."""
+        """Returns this model, led by `guide` as `guidance` says."""
         return Guided(self, guide, self.guidance)
 
     def _predict(self, nets: Nets, conditioning: Conditioning) -> Predict:
-        """(x_t, t) -> the prediction of the network that is told this."""
+        """Returns the function (x_t, t) -> the prediction of the network under these conditions."""
 
         def network(x: Float[Array, "b h w c"], t: Float[Array, " b"]) -> Float[Array, "b h w c"]:
             return self.network.apply(nets["network"], x, t * self.time_scale, conditioning)
@@ -246,7 +252,7 @@ class Diffusion:
         return predict
 
     def _check_together(self) -> None:
-        """Of fields either of which may be set before the other."""
+        """Raises ValueError for fields that exclude each other. For `init`: either may be set before the other."""
         if self.coupling == "optimal" and self.condition_rows:
             raise ValueError(
                 f"model.coupling='optimal', model.source_shape={self.source_shape}, model.token_shape="

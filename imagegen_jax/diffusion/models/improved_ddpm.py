@@ -67,14 +67,15 @@ class Step(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ImprovedDDPM:
-    """The defaults are the paper's L_hybrid for CIFAR-10 (sections 3 and 4, appendix A).
+    """A diffusion model that learns its variances; the defaults are the paper's for CIFAR-10.
 
-    `objective` "vlb" trains on the bound alone; `importance` draws times by the size of their recent losses, which the
-    paper does with it (Eq. 18). Sampling takes `sampling_steps` of the schedule's times, evenly spaced; None: all. With
-    `label_dropout` above 0 samples can be guided: `conditions["guidance"]`, a scalar of which 1 is the class itself,
-    moves the noise, not the variance (DiT, Peebles & Xie 2023, 2212.09748). Noise is added to what `space` makes of
-    data; estimates of pixels are kept in [-1, 1], those of latents are not, and the bound's last term, one of T, takes
-    what is denoised for 8-bit values, as DiT's code does. Raises ValueError for choices that do not go together.
+    These are L_hybrid (sections 3 and 4, appendix A). `objective` "vlb" trains on the bound alone; `importance` draws
+    times by the size of their recent losses, as the paper does with this objective (Eq. 18). Sampling takes
+    `sampling_steps` of the schedule's times, evenly spaced; None: all. With `label_dropout` above 0 samples can be
+    guided: the scalar `conditions["guidance"]`, 1 for no guidance, moves the noise, not the variance (DiT, Peebles &
+    Xie 2023, 2212.09748). Noise is added to what `space` makes of data. Estimates of pixels are clipped to [-1, 1],
+    those of latents are not; the last of the bound's T terms treats even latents as 8-bit values, as DiT's code does.
+    Raises ValueError for choices that do not go together.
     """
 
     network: AnyNetwork = ADM(
@@ -83,12 +84,12 @@ class ImprovedDDPM:
     schedule: AnySchedule = CosineSchedule(4000)
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0  # 0: unconditional
-    source_shape: Shape | None = None  # of images to go by, at most as large; None: there are none
+    source_shape: Shape | None = None  # of source images, at most as large as the images; None: there are none
     objective: Literal["hybrid", "vlb"] = "hybrid"
     vlb_weight: NonNegative = 0.001  # lambda of L_hybrid
     importance: bool = False
     sampling_steps: Count | None = None
-    label_dropout: Share = 0.0  # share of images whose label is left out
+    label_dropout: Share = 0.0  # share of images whose label is dropped
     guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
     space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
 
@@ -112,21 +113,24 @@ class ImprovedDDPM:
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """The "source", where there is one."""
+        """The shape of the "source" in a row, where there is one."""
         return rows_of_conditions(self.source_shape)
 
     @property
     def condition_dropout(self) -> Rates:
-        """How often each condition is dropped in training."""
+        """The share of rows in training for which each condition is dropped."""
         return Rates(self.label_dropout)
 
     @property
     def guidance_settings(self) -> Mapping[str, Any]:
-        """What a guidance scale does."""
+        """The way in which a guidance scale moves estimates."""
         return {"guidance": self.guidance}
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels, sources or the levels of the network do not fit."""
+        """Initialises the network.
+
+        Raises ValueError where images, labels, sources or the levels of the network do not fit.
+        """
         check_images(self, batch)
         check_space(self)
         check_source_shape(self.source_shape, self.image_shape)
@@ -138,13 +142,13 @@ class ImprovedDDPM:
         return {"network": network}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One: denoise."""
+        """Returns the only phase of a step: the network learns to denoise."""
         return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """L_hybrid = L_simple + lambda L_vlb (Eq. 16), in which the VLB does not move the mean; or L_vlb.
+        """L_hybrid = L_simple + lambda L_vlb, where L_vlb does not move the mean (Eq. 16); or L_vlb alone.
 
-        L_vlb is in bits per dimension: T times the mean of its terms. The metric `vlb` is that mean over the batch.
+        L_vlb is in bits per dimension: T times the mean of its terms. The metric `vlb` is its mean over the batch.
         """
         x_0 = self.space.encode(inputs.batch["image"])
         keys = streams(inputs.keys, 4)
@@ -169,7 +173,7 @@ class ImprovedDDPM:
         return loss, Aux({"vlb": jnp.mean(weight * vlb)}, stats)
 
     def bits(self, nets: Nets, batch: Batch, key: PRNGKey) -> Float[Array, " b"]:
-        """The bound on -log P(x_0) of 8-bit images, in bits per dimension: all terms of L_vlb, a noise for each.
+        """Bounds -log P(x_0) of 8-bit images, in bits per dimension: all terms of L_vlb, with one draw of noise each.
 
         Raises ValueError for latents: they have no such levels.
         """
@@ -192,11 +196,14 @@ class ImprovedDDPM:
         return total + bits_per_dim(prior, self.image_shape)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1] or latents, of the classes `conditions["label"]` where it has classes (else ValueError)."""
+        """Draws `n` images in [-1, 1], or latents, of the classes `conditions["label"]` where the model has classes.
+
+        Raises ValueError where the label is missing.
+        """
         return self.draw_by(nets, key, n, conditions, guided_by_conditions(self, nets, conditions))
 
     def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
-        """What `sample` draws, by the estimates that `guide` makes: it moves means, and leaves the variances."""
+        """Draws as `sample` does, with the estimates that `guide` makes: it moves means, and leaves the variances."""
         table, predict = self._table(self.sampling_steps), self._predictor(nets, conditioning_of(self, conditions))
         noise_key, step_key = jax.random.split(key)
         count = len(table.t)
@@ -204,7 +211,7 @@ class ImprovedDDPM:
         def step(x_t: Image, i: Int[Array, ""]) -> tuple[Image, None]:
             row = _at(table, jnp.full(n, i), x_t)
             predicted, between = predict(x_t, jnp.full(n, table.t[i]))
-            own = self._ranged(constant(_x_0(row, x_t, predicted)))
+            own = self._clipped_pixels(constant(_x_0(row, x_t, predicted)))
             x_0 = guide(own)(x_t / row.signal, (row.noise / row.signal).reshape(-1))
             mean, log_variance = _backward(row, x_t, x_0, between)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
@@ -216,35 +223,35 @@ class ImprovedDDPM:
 
     @property
     def path(self) -> Path:
-        """How its images are edited: at the times that it samples at, with the least of the variances."""
+        """The solver and the noise levels of edits: the times of sampling, with the smaller of the two variances."""
         times = timesteps(self.schedule.steps, self.sampling_steps, "linear")
         return Path(DDPMAncestral("small"), of_schedule(self.schedule, times))
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers, edits and guides see of the network: x_0 by its noise; guided where there is "guidance"."""
+        """Returns the denoiser, x_0 from the network's noise; guided where `conditions` has "guidance"."""
         guide = guided_by_conditions(self, nets, conditions)
         return guide(self.estimate(nets, conditioning_of(self, conditions)))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
-        """What solvers see of the network that is told this, without guidance."""
+        """Returns the denoiser of the network under these conditions, without guidance."""
         predict = self._predictor(nets, conditioning)
         denoise = from_prediction(lambda x_t, t: predict(x_t, t)[0], Discrete(self.schedule), "epsilon")
-        return self._ranged(denoise)
+        return self._clipped_pixels(denoise)
 
     def guided_by(self, guide: Model) -> Guided:
-        """This model, led by `guide` as `guidance` says."""
+        """Returns this model, led by `guide` as `guidance` says."""
         return Guided(self, guide, self.guidance)
 
     def check_conditions(self, conditions: Batch) -> None:
-        """Raises ValueError for guidance where there is no label, or none was ever left out in training."""
+        """Raises ValueError for guidance where there is no label, or training never dropped one."""
         check_guidance(self, conditions)
 
-    def _ranged(self, denoise: Denoise) -> Denoise:
-        """Estimates of pixels are kept in [-1, 1]."""
+    def _clipped_pixels(self, denoise: Denoise) -> Denoise:
+        """Clips estimates of pixels to [-1, 1]; those of latents stay."""
         return clipped(denoise) if self.space.clips else denoise
 
     def _predictor(self, nets: Nets, conditioning: Conditioning) -> Predictor:
-        """The noise, and v of Eq. 15, which lies in [0, 1] where the network puts out -1 to 1."""
+        """Returns the function (x_t, t) -> noise and v of Eq. 15, which is in [0, 1] for outputs in [-1, 1]."""
         variables = {"params": nets["network"]["params"]}
 
         def predict(x_t: Image, t: Int[Array, " b"]) -> tuple[Image, Image]:
@@ -255,7 +262,7 @@ class ImprovedDDPM:
         return predict
 
     def _table(self, steps: int | None) -> StepTable:
-        """Steps from each of `steps` times (None: all) to the one before, and from the first to the image."""
+        """Tables the steps from each of `steps` times (None: all) to the one before; the first leads to the image."""
         return step_table(self.schedule, timesteps(self.schedule.steps, steps, "linear"))
 
     def _bits(self, row: StepTable, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:
@@ -267,7 +274,7 @@ class ImprovedDDPM:
         return bits_per_dim(jnp.sum(nats, axis=(1, 2, 3)), self.image_shape)
 
     def _times(self, nets: Nets, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
-        """Times of a batch, and what their losses weigh."""
+        """Draws the times of a batch, and returns them with the weights of their losses."""
         if self.importance:
             return important_times(nets["network"]["history"], keys)
         t = integer_rows(keys, self.schedule.steps)
@@ -275,15 +282,15 @@ class ImprovedDDPM:
 
 
 def _at(table: StepTable, i: Int[Array, " b"], x: Image) -> StepTable:
-    """A row of the table for each image, with as many axes."""
+    """Returns the table's row for each image, with as many axes as the images."""
     return StepTable(*(broadcast_rows(column[i], x) for column in table))
 
 
 def _x_0(row: StepTable, x_t: Image, epsilon: Image) -> Image:
-    """What is denoised, as the noise leaves it of x_t."""
+    """Returns the estimate of x_0 that belongs to an estimate of the noise in x_t."""
     return (x_t - row.noise * epsilon) / row.signal
 
 
 def _backward(row: StepTable, x_t: Image, x_0: Image, between: Image) -> Step:
-    """p(x_{t-1} | x_t): the mean by x_0, log variance v log beta + (1 - v) log beta~   (Eq. 9, 10 and 15)"""
+    """Returns p(x_{t-1} | x_t): the mean by x_0, log variance v log beta + (1 - v) log beta~   (Eq. 9, 10 and 15)"""
     return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)

@@ -1,7 +1,7 @@
 """MeanFlow (Geng et al. 2025, arXiv 2505.13447): a network of the mean velocity between two times; one step suffices.
 
-u(z_t, r, t) is the displacement along the flow from t to r over t - r. It obeys u = v - (t - r) du/dt, whose right side
-is had by one Jacobian-vector product, and is what u is trained on.
+u(z_t, r, t) is the displacement along the flow from t to r over t - r. It obeys u = v - (t - r) du/dt. One
+Jacobian-vector product gives the right side, on which u is trained.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ MeanVelocity = Callable[[Image, Times, Times], Image]  # (z_t, t, t - r) -> u
 
 @dataclasses.dataclass(frozen=True)
 class MeanFlow:
-    """The defaults are the authors' for ImageNet's latents of 32x32x4, B/4, without guidance.
+    """A network of mean velocities; the defaults are the authors' for ImageNet's 32x32x4 latents, B/4, unguided.
 
     Noise is added to what `space` makes of data: Stable Diffusion's factor brings its latents to a deviation of 1.
-    Guidance is trained in, and then costs nothing: `guidance` is omega and `mixing` kappa of Eq. 20, an effective scale
-    of omega / (1 - kappa); 1 and 0 leave it out. Raises ValueError for fields out of range.
+    Guidance is trained in, and then costs nothing: `guidance` is omega and `mixing` kappa of Eq. 20, for an effective
+    scale of omega / (1 - kappa); 1 and 0 are no guidance. Raises ValueError for fields out of range.
     """
 
     network: AnyNetwork = dit("B/4")
     image_shape: Shape = (32, 32, 4)
     num_classes: Natural = 1000  # 0: unconditional
-    label_dropout: Share = 0.1  # share of images whose label is left out
+    label_dropout: Share = 0.1  # share of images whose label is dropped
     times: AnyTimes = LogitNormal(-0.4, 1.0)
     same_share: Share = 0.75  # share of rows with r = t: those are plain flow matching
     guidance: float = 1.0  # omega
@@ -103,7 +103,7 @@ class MeanFlow:
         return self.guidance != 1 or self.mixing != 0
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels or the patches of the network do not fit."""
+        """Initialises the network. Raises ValueError where images, labels or the patches of the network do not fit."""
         check_images(self, batch)
         check_space(self)
         check_channels(self.network, self.image_shape)
@@ -112,13 +112,13 @@ class MeanFlow:
         return {"network": self.network.init(key, x, t, conditioning_of(self, batch)._replace(span=t))}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One: denoise."""
+        """Returns the only phase of a step: the network learns to denoise."""
         return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """E[|u - stop(v - (t - r) du/dt)|^2 / stop(... + c)^p], du/dt = v du/dz + du/dt   (Algorithm 1, Eq. 10, 11)
 
-        With z = (1 - t) x + t epsilon and v = epsilon - x, or v guided.
+        z = (1 - t) x + t epsilon, and v = epsilon - x, or v guided.
         """
         x = self.space.encode(inputs.batch["image"])
         keys = streams(inputs.keys, 4)
@@ -139,21 +139,21 @@ class MeanFlow:
         return loss, Aux({"error": jnp.mean(error**2)})
 
     def _two_times(self, keys: PRNGKeys) -> tuple[Times, Times]:
-        """t and t - r: two draws, the greater of which is t; in `same_share` of the rows r is t."""
+        """Draws t and r for each row, and returns t and t - r: t is the greater; in `same_share` of the rows r is t."""
         one, other, same = streams(keys, 3)
         drawn = self.times(one), self.times(other)
         t, r = jnp.maximum(*drawn), jnp.minimum(*drawn)
         return t, jnp.where(bernoulli_rows(same, self.same_share), 0.0, t - r)
 
     def _guide(self, nets: Nets, z: Image, t: Times, v: Image, conditioning: Conditioning) -> Image:
-        """omega v + kappa u(z, t, t | c) + (1 - omega - kappa) u(z, t, t)   (Eq. 20)"""
+        """Guides velocities: omega v + kappa u(z, t, t | c) + (1 - omega - kappa) u(z, t, t)   (Eq. 20)"""
         both = (conditioning, null_conditions(conditioning))
         conditional, free = (self._mean_velocity(nets, one)(z, t, 0 * t) for one in both)
         guided = self.guidance * v + self.mixing * conditional + (1 - self.guidance - self.mixing) * free
         return jax.lax.stop_gradient(guided)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], or latents, by z_r = z_t - (t - r) u(z_t, r, t) from t = 1 to 0 (Eq. 12).
+        """Draws `n` images in [-1, 1], or latents, by z_r = z_t - (t - r) u(z_t, r, t) from t = 1 to 0 (Eq. 12).
 
         Raises ValueError where the model has classes and `conditions` no "label".
         """
@@ -168,26 +168,26 @@ class MeanFlow:
 
     @property
     def path(self) -> Path:
-        """How its images are edited."""
+        """The solver and the noise levels of edits."""
         return Path(self.solver, self.levels())
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers, edits and guides see: the velocity itself, u(z, t, t), as an estimate of x_0.
+        """Returns the denoiser that belongs to the velocity itself, u(z, t, t).
 
         Raises ValueError where the model has classes and `conditions` no "label".
         """
         return self.estimate(nets, conditioning_of(self, conditions))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
-        """What solvers see of the network that is told this."""
+        """Returns the denoiser of the network under these conditions."""
         mean_velocity = self._mean_velocity(nets, conditioning)
         return from_prediction(lambda z, t: mean_velocity(z, t, 0 * t), RectifiedFlow(), "velocity")
 
     def guided_by(self, guide: Model) -> Guided:
-        """This model, led by `guide`; its own guidance was trained in."""
+        """Returns this model, led by `guide`; its own guidance was trained in."""
         return Guided(self, guide)
 
     def _mean_velocity(self, nets: Nets, conditioning: Conditioning) -> MeanVelocity:
-        """u; in training by a network that can be differentiated forward."""
+        """Returns the function (z, t, t - r) -> u; in training its network can be differentiated forward."""
         network = self.network if conditioning.keys is None else forward_differentiable(self.network)
         return lambda z, t, span: network.apply(nets["network"], z, t, conditioning._replace(span=span))

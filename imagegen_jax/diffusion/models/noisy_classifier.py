@@ -1,4 +1,4 @@
-"""A classifier of noisy images, by whose gradient samples are led to a class (Dhariwal & Nichol 2021, 2105.05233)."""
+"""A classifier of noisy images, whose gradient leads samples to a class (Dhariwal & Nichol 2021, arXiv 2105.05233)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class NoisyClassifier:
     """p(y | x_t), the class of an image at every strength of noise; the network is ADM's for ImageNet at 256x256.
 
     It draws no images: it guides the samples of a diffusion model (`by_network.Guided`), whatever process that was
-    trained in. The network sees EDM's inputs, c_in x and log(sigma) / 4; without `precondition` x_t and t *
+    trained in. The network sees EDM's inputs, c_in x and log(sigma) / 4; without `precondition` it sees x_t and t *
     `time_scale`, which is ADM's own choice, with process Discrete() and times WholeTimes(). Samplers ask for its
     gradient at all of their levels: let the times reach the highest. Raises ValueError for choices that do not go
     together.
@@ -65,7 +65,7 @@ class NoisyClassifier:
 
     @property
     def num_classes(self) -> int:
-        """As many as the network tells apart."""
+        """The number of classes that the network tells apart."""
         return self.network.num_classes
 
     def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> NoisyClassifier:
@@ -76,7 +76,7 @@ class NoisyClassifier:
         return dataclasses.replace(self, image_shape=image_shape, network=network)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        """Initialises the network. Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_space(self)
         check_labels(self, batch)
@@ -85,13 +85,13 @@ class NoisyClassifier:
         return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]))}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One: classify."""
+        """Returns the only phase of a step: the network learns the classes of noisy images."""
         return (Phase(trains=("network",), loss=self.loss, name="classify"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """E[-log p(y | x_t)] in nats, at x_t = alpha x_0 + sigma epsilon.
 
-        The metric `accuracy_low` is the accuracy for the half of the images that have the least noise.
+        The metric `accuracy_low` is the accuracy on the half of the images with the least noise.
         """
         x_0 = self.space.encode(inputs.batch["image"])
         t_keys, epsilon_keys, dropout_keys = streams(inputs.keys, 3)
@@ -110,7 +110,7 @@ class NoisyClassifier:
         return loss, Aux({"accuracy": jnp.mean(right), "accuracy_low": accuracy_low})
 
     def log_probability(self, nets: Nets, labels: Int[Array, " b"]) -> LogProb:
-        """(x, sigma) -> log p(labels | x) [B], in which x = x_0 + sigma epsilon [B H W C], as denoisers have it."""
+        """Returns the function (x, sigma) -> log p(labels | x) [B], for x = x_0 + sigma epsilon [B H W C]."""
         rows, logits = jax.nn.one_hot(labels, self.num_classes), self._logits(nets, None)
         whole = isinstance(self.process, WholeTimed)
 
@@ -137,5 +137,5 @@ class NoisyClassifier:
 
 
 def _log_probability(logits: Float[Array, "b k"], labels: Float[Array, "b k"]) -> Float[Array, " b"]:
-    """Of the class that one-hot `labels` name."""
+    """Returns the log-probability of each row's class, given as one-hot `labels`."""
     return jnp.sum(labels * jax.nn.log_softmax(logits), axis=-1)

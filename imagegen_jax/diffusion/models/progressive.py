@@ -37,11 +37,11 @@ class Progressive:
     """Halves the steps of a trained `Diffusion`, again and again (Algorithm 2); the defaults are the authors'.
 
     `diffusion` says how the first teacher was trained and is sampled: at its levels, by Euler's steps, which are DDIM.
-    Each student has every second level of its teacher. What "network" starts from, by `Experiment.pretrained`, becomes
-    the first "teacher"; no more need be given. The network's collection "progress" holds the number of steps that it
-    was trained for last, and `sample` takes that many.
+    Each student has every second level of its teacher. The weights that "network" starts from, given by
+    `Experiment.pretrained`, become the first "teacher", which need not be given as well. The network's collection
+    "progress" holds the number of steps that it was last trained for, and `sample` takes that many.
 
-    As in the authors' code, it is the weights themselves and no average of them that become the next teacher: let the
+    As in the authors' code, the weights themselves become the next teacher, not an average of them: let the learning
     rate fall to 0 in each stage (`PerStage`). There is no dropout. Raises ValueError for choices that do not go
     together.
     """
@@ -76,27 +76,27 @@ class Progressive:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels."""
+        """The height, width and channels of images."""
         return self.diffusion.image_shape
 
     @property
     def space(self) -> Space:
-        """The teacher's."""
+        """The space that the teacher denoises in."""
         return self.diffusion.space
 
     @property
     def num_classes(self) -> int:
-        """How many labels there are; 0: unconditional."""
+        """The number of classes; 0 for none."""
         return self.diffusion.num_classes
 
     @property
     def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """What the teacher makes images from."""
+        """The conditions that the teacher makes images from."""
         return self.diffusion.condition_rows
 
     @property
     def optional_conditions(self) -> tuple[str, ...]:
-        """What the teacher may be given, but for guidance, which students do not learn."""
+        """The teacher's optional conditions, without guidance, which students do not learn."""
         return tuple(name for name in self.diffusion.optional_conditions if name != "guidance")
 
     def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Progressive:
@@ -105,34 +105,34 @@ class Progressive:
         return dataclasses.replace(self, diffusion=diffusion)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        """Initialises the network. Raises ValueError where images, labels or the levels of the network do not fit."""
         network = self.diffusion.init(key, batch)["network"]
         steps = jnp.int32(len(self.diffusion.levels()) - 1)
         return {**with_teacher(network), "network": {**network, "progress": {"steps": steps}}}
 
     def stage(self, step: int) -> int:
-        """How often the steps of the first teacher are halved."""
+        """Returns how often the steps of the first teacher have been halved for the present student."""
         return min(step // self.halve_every + 1, self.halvings)
 
     def enter(self, stage: Hashable, nets: Nets) -> Entry:
-        """The student becomes the teacher, and goes on from there as the next student."""
+        """Makes the student the teacher, and lets its weights go on as the next student."""
         network = {collection: nets["network"][collection] for collection in nets["teacher"]}
         student = {**network, "progress": {"steps": jnp.int32(len(self.levels(stage)) - 1)}}
         return Entry({**with_teacher(network), "network": student}, ("network",), ("network",))
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One: distil."""
+        """Returns the only phase of a step: the student learns its teacher's steps."""
         return (Phase(trains=("network",), loss=functools.partial(self.loss, stage), name="distil"),)
 
     def levels(self, stage: Hashable) -> Levels:
-        """Those of the student; stage 0 is the first teacher."""
+        """Returns the noise levels of a stage's student; stage 0 is the first teacher."""
         assert isinstance(stage, int)
         return self.diffusion.levels()[:: 2**stage]
 
     def loss(self, stage: Hashable, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """E[max(SNR, 1) |x_hat - x~|^2], x~ being what two steps of the teacher aim at   (Algorithm 2, section 4)
+        """E[max(SNR, 1) |x_hat - x~|^2], where two steps of the teacher aim at x~   (Algorithm 2, section 4)
 
-        SNR = 1 / s^2 at the noise level s = sigma / alpha, which is one of the student's, each as often.
+        SNR = 1 / s^2 at the noise level s = sigma / alpha, drawn evenly from the student's levels.
         """
         assert isinstance(stage, int)
         x_0 = self.space.encode(inputs.batch["image"])
@@ -159,9 +159,10 @@ class Progressive:
             )
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], or latents, of the classes `conditions["label"]` where it has classes (else ValueError).
+        """Draws `n` images in [-1, 1], or latents, of the classes `conditions["label"]` where the model has classes.
 
-        In as many steps as the network was trained for last, which is data: one compilation serves all stages.
+        It takes as many steps as the network was last trained for. That number is data: one compilation serves all
+        stages. Raises ValueError where the label is missing, and for guidance.
         """
         denoise = self.denoiser(nets, conditions)
         sigmas = self.diffusion.levels()
@@ -177,26 +178,27 @@ class Progressive:
 
     @property
     def path(self) -> Path:
-        """How the last student samples."""
+        """The solver and the noise levels of the last student."""
         return Path(Euler(), self.levels(self.halvings))
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers and edits see of the student. Raises ValueError where the label is missing, and for guidance."""
+        """Returns the student's denoiser. Raises ValueError where the label is missing, and for guidance."""
         self.check_conditions(conditions)
         return self.diffusion.denoiser({"network": nets["network"]}, conditions)
 
     def guided_by(self, guide: Model) -> Guided:
-        """The student, led by `guide`."""
+        """Returns the student, led by `guide`."""
         return Guided(self, guide)
 
 
 def aim_of_two(
     denoise: Denoise, x: Samples, now: Float[Array, " b"], middle: Float[Array, " b"], then: Float[Array, " b"]
 ) -> Samples:
-    """The estimate of x_0 by which one step of DDIM leads from `now` where `denoise` leads in two, by way of `middle`.
+    """Returns the estimate of x_0 with which one step of DDIM arrives where `denoise` arrives in two.
 
-    With x = x_t / alpha, a step is x' = (s' / s) x + (1 - s' / s) x_0. Two of them, solved for the x_0 of one, give x~
-    of Algorithm 2: a mean of both estimates, in which x cancels, so that no digits are lost where s is large.
+    The one step goes from `now` to `then`, the two by way of `middle`. With x = x_t / alpha, a step is
+    x' = (s' / s) x + (1 - s' / s) x_0. Two of them, solved for the x_0 of one, give x~ of Algorithm 2: a mean of both
+    estimates, in which x cancels, so that no digits are lost where s is large.
     """
     a, b = broadcast_rows(middle / now, x), broadcast_rows(then / middle, x)
     first = denoise(x, now)
@@ -220,9 +222,9 @@ class PerStage:
 
     @property
     def project(self) -> tuple[Projection, ...]:
-        """The optimizer's."""
+        """The projections of the optimizer."""
         return self.optimizer.project
 
     def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
-        """The optimizer's, at the time of the stage."""
+        """Returns the optimizer's transformation, with its clock set to the time within the stage."""
         return self.optimizer.transform(Clock(clock.step % self.steps, jnp.int32(self.steps)), lazy)

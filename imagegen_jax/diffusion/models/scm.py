@@ -50,13 +50,13 @@ Field = Callable[[Image, Float[Array, " b"]], Image]  # (x_t / sigma_d, t) -> F
 
 
 class LearnedWeight(nn.Module):
-    """w(t), the logarithm of the weight of the loss at a time, 0 at first: one layer on Fourier features, as EDM2's."""
+    """w(t), the logarithm of the loss's weight at each time: one layer on Fourier features, as EDM2's; 0 at first."""
 
     features: Count = 128
 
     @nn.compact
     def __call__(self, t: Float[Array, " b"]) -> Float[Array, " b"]:
-        """[B] -> [B]."""
+        """Returns w(t) of each row: [B] -> [B]."""
         layer = nn.Dense(1, use_bias=False, kernel_init=nn.initializers.zeros_init(), name="out")
         return layer(MPFourier(self.features, name="fourier")(t))[:, 0]
 
@@ -65,14 +65,14 @@ class LearnedWeight(nn.Module):
 class SCM:
     """Consistency training (sCT) or, with `distil`, distillation (sCD); times, weight and norm are the paper's.
 
-    These are its for CIFAR-10; the network is not, where it has a DDPM++ (`SongUNet`), but the U-Net of DDPM. It sees
-    x_t / sigma_d and t itself. `times` are those of sigma_d tan(t), EDM's noise level. `levels` are the levels of
-    sampling: one is a single jump, each further one makes the image noisy again and jumps anew; the paper's second
-    time, 1.1, is `sigma_data` tan(1.1): 0.98 for 0.5.
+    They are the paper's for CIFAR-10. The network is not: the paper's is a DDPM++ (`SongUNet`), the default here the
+    U-Net of DDPM. It sees x_t / sigma_d and t itself. `times` draw sigma_d tan(t), EDM's noise level. `levels` are
+    those of sampling: one is a single jump, each further one makes the image noisy again and jumps anew; the paper's
+    second time, 1.1, is `sigma_data` tan(1.1): 0.98 for 0.5.
 
-    Where it is to distil, "network" starts from a trained F, by `Experiment.pretrained`, and what it starts from is
-    kept as the "teacher". A `Diffusion` with prediction "v", process `Cosine(0.0)` and `time_scale` pi/2 is one for a
-    `sigma_data` of 1. Raises ValueError for fields out of range.
+    With `distil`, "network" starts from a trained F, given by `Experiment.pretrained`, and its weights at the start are
+    kept as the "teacher". For a `sigma_data` of 1, the network of a `Diffusion` with prediction "v", process
+    `Cosine(0.0)` and `time_scale` pi/2 is such an F. Raises ValueError for fields out of range.
     """
 
     network: AnyNetwork = UNet()
@@ -82,8 +82,8 @@ class SCM:
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0  # 0: unconditional
     distil: bool = False  # whether a teacher knows the slope of the flow
-    warmup: Natural = 10_000  # H: steps until what is hard to learn in the tangent counts in full
-    floor: float = 0.1  # c, of the norm that the tangent is divided by
+    warmup: Natural = 10_000  # H: steps until the part of the tangent that is hard to learn counts in full
+    floor: float = 0.1  # c, added to the norm that the tangent is divided by
     sigma_data: Positive = SIGMA_DATA
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class SCM:
                 raise ValueError(f"model.{name}={getattr(self, name)}: must be above 0")
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images, labels or the levels of the network do not fit."""
+        """Initialises the networks. Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_channels(self.network, self.image_shape)
         x, (network_key, weight_key) = batch["image"], jax.random.split(key)
@@ -104,19 +104,19 @@ class SCM:
         return {**nets, "weight": self.weight.init(weight_key, t)}
 
     def stage(self, step: int) -> int:
-        """One for the whole run; `enter` begins it."""
+        """Returns the same stage for every step; `enter` begins it."""
         return 0
 
     def enter(self, stage: Hashable, nets: Nets) -> Entry:
-        """The network as it starts is the teacher, where there is one."""
+        """Makes the network that training starts from the teacher, where there is one."""
         return Entry({**nets, **with_teacher(nets["network"])} if self.distil else nets)
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One: agree."""
+        """Returns the only phase of a step: estimates learn to agree along the flow."""
         return (Phase(trains=("network", "weight"), loss=self.loss, name="agree"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """E[e^w(t) / D |F - stop(F + g)|^2 - w(t)], g being the tangent over its norm + c   (Algorithm 1)"""
+        """E[e^w(t) / D |F - stop(F + g)|^2 - w(t)], where g is the tangent over its norm + c   (Algorithm 1)"""
         x_0 = inputs.batch["image"]
         t_keys, z_keys, dropout_keys = streams(inputs.keys, 3)
         t = jnp.arctan(self.times(t_keys) / self.sigma_data)
@@ -139,11 +139,11 @@ class SCM:
     def tangent(
         self, field: Field, x_t: Image, t: Float[Array, " b"], slope: Image, share: Scalar | float = 1.0
     ) -> tuple[Image, Image]:
-        """F, and cos(t) df/dt along the flow, of which no gradient is to be taken:
+        """Returns F, and the tangent cos(t) df/dt along the flow, through which no gradient flows:
 
-        -cos^2(t) (sigma_d F - dx_t/dt) - r cos(t) sin(t) (x_t + sigma_d dF/dt), r being `share`   (Algorithm 1)
+        -cos^2(t) (sigma_d F - dx_t/dt) - r cos(t) sin(t) (x_t + sigma_d dF/dt), where r is `share`   (Algorithm 1)
 
-        cos(t) sin(t) dF/dt is taken as one product: dF/dt alone may overflow (section 5.1).
+        cos(t) sin(t) dF/dt is computed as one product: dF/dt alone may overflow (section 5.1).
         """
         cos, sin = jnp.cos(t), jnp.sin(t)
         small = broadcast_rows(cos * sin, x_t)
@@ -152,21 +152,27 @@ class SCM:
         return F, jax.lax.stop_gradient(-direct - share * (small * x_t + self.sigma_data * change))
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        """Draws `n` images in [-1, 1], of the classes `conditions["label"]` where the model has classes.
+
+        Raises ValueError where the label is missing.
+        """
         drawn = self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
         return jnp.clip(drawn, -1.0, 1.0)
 
     @property
     def path(self) -> Path:
-        """How it samples."""
+        """The solver and the noise levels of sampling."""
         return Path(ConsistencyMultistep(0.0), self.levels())
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """(x, sigma) -> f = cos(t) x_t - sin(t) sigma_d F, with x_t = cos(t) x and sigma = sigma_d tan(t)."""
+        """Returns the function (x, sigma) -> the end of the flow through x, which solvers may use as a denoiser.
+
+        It is f = cos(t) x_t - sin(t) sigma_d F, with x_t = cos(t) x and sigma = sigma_d tan(t).
+        """
         return self.estimate(nets, conditioning_of(self, conditions))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
-        """The same by a network that is told this."""
+        """Returns the denoiser of the network under these conditions."""
         field = self._field(nets["network"], conditioning)
 
         def jump(x: Image, sigma: Float[Array, " b"]) -> Image:
@@ -177,11 +183,11 @@ class SCM:
         return jump
 
     def guided_by(self, guide: Model) -> Guided:
-        """This model, led by `guide`."""
+        """Returns this model, led by `guide`."""
         return Guided(self, guide)
 
     def _field(self, network: Variables, conditioning: Conditioning) -> Field:
-        """F; in training by a network that can be differentiated forward."""
+        """Returns the function (x_t / sigma_d, t) -> F; in training its network can be differentiated forward."""
         called = self.network if conditioning.keys is None else forward_differentiable(self.network)
         return lambda x, t: called.apply(network, x, t, conditioning)
 

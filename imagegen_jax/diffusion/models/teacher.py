@@ -9,8 +9,9 @@ from imagegen_jax.core.model import Nets, Variables
 
 
 def with_teacher(network: Variables) -> Nets:
-    """The network, and a teacher of the same weights in arrays of its own, which no step of training overwrites.
+    """Returns the network and a teacher with the same weights.
 
-    A model does so in `init` and again in `enter`: then `Experiment.pretrained` names the network alone.
+    The teacher's arrays are copies, which no step of training overwrites. A model calls this in `init` and again in
+    `enter`, so that `Experiment.pretrained` has to name the network alone.
     """
     return {"network": network, "teacher": jax.tree.map(jnp.copy, dict(network))}

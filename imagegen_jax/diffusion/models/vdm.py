@@ -49,10 +49,11 @@ class Bound(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class VDM:
-    """The defaults are the paper's for CIFAR-10 (appendix B). Images are of 8 bits, and the loss in bits per dimension.
+    """A diffusion model trained on its likelihood; the defaults are the paper's for CIFAR-10 (appendix B).
 
-    gamma = log(sigma^2 / alpha^2), minus the logarithm of the signal-to-noise ratio, is a network of t in [0, 1] of its
-    own. Sampling is by `steps` ancestral steps from gamma(1) to gamma(0), at equal differences of time.
+    Images have 8 bits, and the loss is in bits per dimension. gamma = log(sigma^2 / alpha^2), minus the logarithm of
+    the signal-to-noise ratio, is a second network, of t in [0, 1]. Sampling takes `steps` ancestral steps from gamma(1)
+    to gamma(0), at equal differences of time.
     """
 
     network: AnyNoiseNetwork = VDMUNet()
@@ -63,7 +64,7 @@ class VDM:
     steps: Count = 1000
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Raises ValueError where images or labels do not fit."""
+        """Initialises both networks. Raises ValueError where images or labels do not fit."""
         check_images(self, batch)
         x, (network_key, gamma_key) = batch["image"], jax.random.split(key)
         t = jnp.zeros(x.shape[:1])
@@ -73,11 +74,11 @@ class VDM:
         }
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
-        """One: both networks on the bound."""
+        """Returns the only phase of a step: both networks learn from the bound."""
         return (Phase(trains=("network", "gamma"), loss=self.loss, name="bound"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """The bound, with the diffusion loss in continuous time (section 5)."""
+        """Returns the bound in bits per dimension, with the diffusion loss in continuous time (section 5)."""
         keys = streams(inputs.keys, 2)
         bound = self.bound(nets, inputs.batch, self._times(inputs), keys[0], keys[1])
         terms = {name: jnp.mean(bits_per_dim(term, self.image_shape)) for name, term in bound._asdict().items()}
@@ -87,7 +88,7 @@ class VDM:
     def bound(
         self, nets: Nets, batch: Batch, t: Float[Array, " b"], keys: PRNGKeys, dropout_keys: PRNGKeys | None = None
     ) -> Bound:
-        """One draw of each term for each image; over uniform t its mean is the bound."""
+        """Draws each term of the bound once for each image; over uniform t their mean is the bound."""
         x = batch["image"]
         noise_keys = streams(keys, 2)
         epsilon, epsilon_0 = (normal_rows(k, self.image_shape) for k in noise_keys)
@@ -104,9 +105,10 @@ class VDM:
         )
 
     def bits(self, nets: Nets, batch: Batch, key: PRNGKey, times: int = 128) -> Float[Array, " b"]:
-        """The bound on -log P(x) of 8-bit images, in bits per dimension, by `times` evenly spread times for each.
+        """Bounds -log P(x) of 8-bit images, in bits per dimension, with `times` evenly spread times for each image.
 
-        Their places are random: in expectation it is the bound, whatever their number, and its noise falls with it.
+        The places of the times are random: the expectation is the bound for any number of them, and more of them make
+        its noise smaller.
         """
         rows = len(batch["image"])
         start = jax.random.uniform(jax.random.fold_in(key, times), (rows,))
@@ -119,40 +121,43 @@ class VDM:
         return bits_per_dim(total / times, self.image_shape)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Images in [-1, 1], of the classes `conditions["label"]` where the model has classes (else ValueError)."""
+        """Draws `n` images in [-1, 1], of the classes `conditions["label"]` where the model has classes.
+
+        Raises ValueError where the label is missing.
+        """
         return self.draw_by(nets, key, n, conditions, unguided)
 
     def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
-        """What `sample` draws, between the levels that were learned, by the estimates that `guide` makes."""
+        """Draws as `sample` does, along the learned levels, with the estimates that `guide` makes."""
         denoise, (start_key, step_key) = guide(self.denoiser(nets, conditions)), jax.random.split(key)
         levels = jnp.exp(self._gamma(nets, jnp.linspace(1.0, 0.0, self.steps + 1)) / 2)
 
         def step(i: Int[Array, ""], x: Image) -> Image:
-            """A draw from q(z_s | z_t, x_0) over alpha_s: DDPM's with the posterior's variance   (appendix A)"""
+            """Draws from q(z_s | z_t, x_0), over alpha_s: DDPM's step with the posterior's variance   (appendix A)"""
             now, then = levels[i], levels[i + 1]
             kept = (then / now) ** 2
             mean = kept * x + (1 - kept) * denoise(x, jnp.full(n, now))
             return mean + jnp.sqrt(kept * (now**2 - then**2)) * noise(step_key, i, x)
 
         x = jnp.sqrt(1 + levels[0] ** 2) * jax.random.normal(start_key, (n, *self.image_shape))
-        # This is z_0 over alpha_0. To round it to 8 bits is to take the likeliest level under p(x | z_0).
+        # This is z_0 over alpha_0. Rounding it to 8 bits takes the likeliest level under p(x | z_0).
         return jnp.clip(jax.lax.fori_loop(0, self.steps, step, x), -1.0, 1.0)
 
     @property
     def path(self) -> Path:
-        """How its images are edited: as it samples, but between the ends that gamma starts from, and on to 0.
+        """The solver and the noise levels of edits: as in sampling, but between the first ends of gamma, and on to 0.
 
-        Paths know no weights, and what gamma has learned is in them.
+        A path knows no weights, and the ends that gamma has learned are weights.
         """
         low, high = (math.exp(end / 2) for end in (self.gamma.gamma_min, self.gamma.gamma_max))
         return Path(DDPMAncestral("small"), PolyExponential(self.steps, low, high)())
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """What solvers and edits see of the network."""
+        """Returns the denoiser of the network under these conditions."""
         return self.estimate(nets, conditioning_of(self, conditions))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
-        """What solvers see of the network that is told this."""
+        """Returns the denoiser of the network under these conditions."""
 
         def denoise(x: Image, sigma: Float[Array, " b"]) -> Image:
             level, gamma = broadcast_rows(sigma, x), 2 * jnp.log(sigma)
@@ -162,14 +167,14 @@ class VDM:
         return denoise
 
     def guided_by(self, guide: Model) -> Guided:
-        """This model, led by `guide`."""
+        """Returns this model, led by `guide`."""
         return Guided(self, guide)
 
     def _gamma(self, nets: Nets, t: Float[Array, "*b"]) -> Float[Array, "*b"]:
         return self.gamma.apply(nets["gamma"], t)
 
     def _times(self, inputs: Inputs) -> Float[Array, " b"]:
-        """Uniform, each by itself; or one for the batch and the others at equal distances from it, around the clock."""
+        """Draws uniform times: independent, or, if stratified, at equal distances around [0, 1) from one drawn time."""
         n = len(inputs.keys)
         if self.stratified:
             return jnp.mod(jax.random.uniform(inputs.key) + jnp.arange(n) / n, 1.0)
@@ -177,7 +182,7 @@ class VDM:
 
 
 def log_prob_of_levels(x: Image, z: Image, gamma_0: Scalar) -> Image:
-    """log p(x | z_0) for each value, over all 256 levels: p is proportional to q(z_0 | x).
+    """Returns log p(x | z_0) of each value, where p, over all 256 levels, is proportional to q(z_0 | x).
 
     `z` is z_0 over alpha_0, so that q(z | x) has the mean x and the variance exp(gamma_0).
     """

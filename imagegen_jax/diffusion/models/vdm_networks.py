@@ -30,25 +30,25 @@ class NoiseNetwork(Module, Protocol):
     def __call__(
         self, x: Float[Array, "b h w c"], gamma: Float[Array, " b"], conditioning: Conditioning
     ) -> Float[Array, "b h w c"]:
-        """[B H W C], [B] -> [B H W C], of z_t = `x` and minus its log signal-to-noise ratio"""
+        """Predicts the noise in z_t = `x`: [B H W C], [B] -> [B H W C]; gamma is minus its log signal-to-noise ratio"""
         ...
 
 
 class GammaNetwork(Module, Protocol):
-    """What it asks of its noise schedule: gamma(t), increasing."""
+    """What a variational diffusion model asks of its noise schedule: gamma(t), increasing."""
 
     @property
     def gamma_min(self) -> float:
-        """About gamma(0)."""
+        """The approximate value of gamma(0)."""
         ...
 
     @property
     def gamma_max(self) -> float:
-        """About gamma(1)."""
+        """The approximate value of gamma(1)."""
         ...
 
     def __call__(self, t: Num[Array, "*b"]) -> Float[Array, "*b"]:
-        """gamma at times of [0, 1], of any shape."""
+        """Returns gamma at times in [0, 1], of any shape."""
         ...
 
 
@@ -81,9 +81,9 @@ class VDMBlock(nn.Module):
 class VDMUNet(nn.Module):
     """A U-Net that stays at full resolution, for likelihood (appendix B); the defaults are the paper's for CIFAR-10.
 
-    `layers` blocks, two in the middle with attention between them, and `layers` + 1 that see what their mirror image
-    left. The image comes with its Fourier features of section 3.4, sin(2^n 2 pi z) and cos(2^n 2 pi z), which tell
-    neighbouring values of 8 bits apart.
+    It has `layers` blocks, two in the middle with attention between them, and `layers` + 1 that also see the outputs of
+    the first ones, the last of these first. Beside the image it sees the Fourier features of section 3.4,
+    sin(2^n 2 pi z) and cos(2^n 2 pi z), which tell neighbouring values of 8 bits apart.
     """
 
     width: Count = 128
@@ -99,9 +99,9 @@ class VDMUNet(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], gamma: Float[Array, " b"], conditioning: Conditioning = NOTHING
     ) -> Float[Array, "b h w c"]:
-        """A prediction of the noise, in float32, from z_t = `x` and minus its log signal-to-noise ratio `gamma`.
+        """Predicts the noise, in float32, from z_t = `x` and minus its log signal-to-noise ratio `gamma`.
 
-        At the start it is `x` itself. Raises ValueError for conditions other than labels.
+        Before training the prediction is `x` itself. Raises ValueError for conditions other than labels.
         """
         check_seen(self, conditioning, "labels")
         dtype, keys = compute_dtype(self.dtype), conditioning.keys
@@ -123,7 +123,7 @@ class VDMUNet(nn.Module):
         return x + h.astype(jnp.float32)
 
     def _with_features(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
-        """In float32 to the last: at 2^7 periods a bfloat16 would not know the phase."""
+        """Adds Fourier features to the channels, all in float32: at 2^7 periods a bfloat16 would lose the phase."""
         angles = jnp.concatenate([2.0**n * 2 * jnp.pi * x for n in self.frequencies], axis=-1)
         return jnp.concatenate([x, jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
@@ -147,7 +147,7 @@ class LearnedGamma(nn.Module):
 
     @nn.compact
     def __call__(self, t: Num[Array, "*b"]) -> Float[Array, "*b"]:
-        """gamma at times of [0, 1], of any shape."""
+        """Returns gamma at times in [0, 1], of any shape."""
         b = self.param("b", nn.initializers.constant(self.gamma_min), ())
         w = self.param("w", nn.initializers.constant(self.gamma_max - self.gamma_min), ())
         return b + jnp.abs(w) * t

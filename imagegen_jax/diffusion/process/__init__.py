@@ -1,4 +1,4 @@
-"""How an image becomes noise, when that is trained, and what a network may say of it."""
+"""Processes from image to noise, the times and weights of training, and the predictions that networks make."""
 
 from imagegen_jax import moved
 

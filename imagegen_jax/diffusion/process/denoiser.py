@@ -1,7 +1,7 @@
-"""Denoisers: what solvers and guidance see of a network, whatever it was trained to predict, in whatever process.
+"""Denoisers: the form in which solvers and guidance see a network, whatever it was trained to predict.
 
 A denoiser is given x = x_0 + sigma epsilon and sigma, that is x_t / alpha and sigma_t / alpha_t of any process, and
-returns its estimate of x_0. With exact estimates it is E[x_0 | x], and (D(x; sigma) - x) / sigma^2 is the score
+returns its estimate of x_0. The exact estimate is E[x_0 | x], and (D(x; sigma) - x) / sigma^2 is then the score
 (Karras et al. 2022, arXiv 2206.00364, Eq. 3).
 """
 
@@ -28,10 +28,10 @@ def from_prediction(
     whole_times: bool = True,
     sigma_data: float = SIGMA_DATA,
 ) -> Denoise:
-    """The denoiser of a network that takes x_t [B ...] and t [B] of `process` and predicts `kind`.
+    """Makes a denoiser of a network that takes x_t [B ...] and t [B] of `process` and predicts `kind`.
 
-    In a process of whole times, such as `Discrete`, t is the nearest of them, as int32, unless `whole_times` is off:
-    then it lies between. Raises ValueError for a `kind` that is none.
+    In a process of whole times, such as `Discrete`, t is the nearest of them, as int32; with `whole_times` off it may
+    lie between them. Raises ValueError for an unknown `kind`.
     """
 
     def denoise(x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
@@ -49,22 +49,22 @@ def from_prediction(
 
 @dataclasses.dataclass(frozen=True)
 class Clipped:
-    """A denoiser whose estimates are kept in the range of images, and the one whose are not."""
+    """A denoiser that clips the estimates of another one, `whole`, to the range of images."""
 
     whole: Denoise
 
     def __call__(self, x: Float[Array, "b ..."], sigma: Float[Array, " b"]) -> Float[Array, "b ..."]:
-        """The estimate, in [-1, 1]."""
+        """Returns the estimate, clipped to [-1, 1]."""
         return jnp.clip(self.whole(x, sigma), -1.0, 1.0)
 
 
 def clipped(denoise: Denoise) -> Denoise:
-    """Estimates kept in [-1, 1], the range of images; not for data that leave this range. Guide first, then clip."""
+    """Clips estimates to [-1, 1], the range of images; not for data that leave this range. Guide first, then clip."""
     return Clipped(denoise)
 
 
 def preconditioned(network: Predict, sigma_data: float = SIGMA_DATA) -> Predict:
-    """EDM's inputs (Karras et al. 2022, Table 1): `network` sees c_in x and c_noise = log(sigma) / 4.
+    """Gives a network EDM's inputs, c_in x and c_noise = log(sigma) / 4 (Karras et al. 2022, Table 1).
 
     It then predicts F of the process `EDM`, and `from_prediction(preconditioned(network), EDM(), "F")` is the denoiser.
     """
@@ -76,10 +76,10 @@ def preconditioned(network: Predict, sigma_data: float = SIGMA_DATA) -> Predict:
 
 
 def c_noise(sigma: Float[Array, " b"]) -> Float[Array, " b"]:
-    """log(sigma) / 4, finite also at 0, where a process may begin."""
+    """Returns log(sigma) / 4, kept finite at sigma = 0, where a process may begin."""
     return jnp.log(jnp.maximum(sigma, 1e-20)) / 4
 
 
 def moved(denoise: Denoise, factor: float, offset: Any) -> Denoise:
-    """Returns the denoiser of x by that of factor x + offset, such as in another space."""
+    """Makes a denoiser of x from one of factor x + offset, for example that of another space."""
     return lambda x, sigma: (denoise(factor * x + offset, factor * sigma) - offset) / factor

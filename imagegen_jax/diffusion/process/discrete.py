@@ -1,6 +1,6 @@
 """Noise schedules in discrete time: how much of an image is left after each of T steps of noise.
 
-Times are counted from 0 as in DDPM's code: `t` here is the paper's t - 1, and what is before 0 is the image itself.
+Times are counted from 0 as in DDPM's code: `t` here is the paper's t - 1, and the image itself comes before time 0.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Schedule(Protocol):
 
     @property
     def steps(self) -> int:
-        """How many times it has, T."""
+        """The number of times, T."""
         ...
 
     @property
@@ -36,7 +36,7 @@ AnySchedule = Annotated[Schedule, Choices("imagegen_jax.diffusion.process.discre
 
 @dataclasses.dataclass(frozen=True)
 class LinearSchedule:
-    """Steps of noise whose variance beta grows linearly (Ho et al. 2020, section 4), or a root of it.
+    """Steps of noise whose variance beta, or a root of it, grows linearly (Ho et al. 2020, section 4).
 
     Raises ValueError unless there is a step, 0 < `start` <= `end` < 1 and `power` > 0.
     """
@@ -91,7 +91,7 @@ class CosineSchedule:
 
     @property
     def betas(self) -> Float64[np.ndarray, " T"]:
-        """1 - alpha_bar_t / alpha_bar_{t-1}, at most `largest`."""
+        """The variance of each step's noise, 1 - alpha_bar_t / alpha_bar_{t-1}, at most `largest`."""
         angle = math.pi / 2 * (np.linspace(0, 1, self.steps + 1) + self.offset) / (1 + self.offset)
         return np.minimum(1 - np.cos(angle[1:]) ** 2 / np.cos(angle[:-1]) ** 2, self.largest)
 
@@ -110,9 +110,9 @@ class Posterior(NamedTuple):
 
 
 def posterior(alpha_bar: Float64[np.ndarray, "*s"], previous: Float64[np.ndarray, "*s"]) -> Posterior:
-    """The forward process from behind, Eq. 6 and 7, for a step between any two times s < t.
+    """Returns the posterior q(x_s | x_t, x_0) of steps between any two times s < t (Eq. 6 and 7).
 
-    `alpha_bar` is the schedule's at t and `previous` at s (1 where x_s is the image).
+    `alpha_bar` is the schedule's at t, and `previous` its at s (1 where x_s is the image).
     """
     alpha = alpha_bar / previous
     beta = 1 - alpha
@@ -136,7 +136,7 @@ class StepTable(NamedTuple):
 
 
 def step_table(schedule: Schedule, t: Int[np.ndarray, " S"]) -> StepTable:
-    """Steps from each of the increasing times `t` to the one before, and from the first to the image."""
+    """Tables the steps from each of the increasing times `t` to the one before; the first leads to the image."""
     alpha_bar = schedule.alpha_bar[t]
     previous = np.append(1.0, alpha_bar[:-1])
     q = posterior(alpha_bar, previous)
@@ -150,7 +150,10 @@ def step_table(schedule: Schedule, t: Int[np.ndarray, " S"]) -> StepTable:
 def signal_and_noise(
     schedule: Schedule, t: Int[Array, " b"], ndim: int
 ) -> tuple[Float[Array, "b ..."], Float[Array, "b ..."]]:
-    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t) with `ndim` axes: x_t = signal * x_0 + noise * epsilon (Eq. 4)."""
+    """Returns sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), the factors of x_0 and of epsilon in x_t (Eq. 4).
+
+    Both have `ndim` axes.
+    """
     alpha_bar = schedule.alpha_bar
     table = jnp.asarray(np.stack([np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)]), jnp.float32)
     signal, noise = table[:, t].reshape(2, -1, *(1,) * (ndim - 1))

@@ -1,4 +1,4 @@
-"""Times drawn by the size of their recent losses (Nichol & Dhariwal 2021, arXiv 2102.09672, section 3.3)."""
+"""Training times drawn by the size of their recent losses (Nichol & Dhariwal 2021, arXiv 2102.09672, section 3.3)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from imagegen_jax.core.model import PRNGKeys
 HISTORY = 10  # losses kept of each time
 UNIFORM = 0.001  # the share of times that are drawn evenly, whatever their losses
 
-History = dict[str, Array]  # the last "losses" [T, HISTORY] of each time, and the "count" [T] of all that it had
+History = dict[str, Array]  # the last "losses" [T, HISTORY] of each time, and the "count" [T] of all its losses so far
 
 
 def no_losses(steps: int) -> History:
-    """The history of `steps` times before training."""
+    """Returns the empty history of `steps` times, as it is before training."""
     return {"losses": jnp.zeros((steps, HISTORY)), "count": jnp.zeros(steps, jnp.int32)}
 
 
 def important_times(history: History, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
-    """Times and the weights that leave the mean what it is: p_t ~ sqrt(E[L_t^2]), once all are known   (Eq. 18)."""
+    """Draws a time for each key, and returns the times with the weights that keep the mean loss unbiased.
+
+    p_t ~ sqrt(E[L_t^2])   (Eq. 18), once each time has a full history; uniform before.
+    """
     steps = len(history["count"])
     size = jnp.sqrt(jnp.mean(history["losses"] ** 2, axis=1))
     p = (1 - UNIFORM) * size / jnp.maximum(jnp.sum(size), jnp.finfo(jnp.float32).tiny) + UNIFORM / steps
@@ -30,7 +33,7 @@ def important_times(history: History, keys: PRNGKeys) -> tuple[Int[Array, " b"],
 
 
 def remembered(history: History, t: Int[Array, " b"], losses: Float[Array, " b"]) -> History:
-    """The history with a batch more: row by row, since a time may come twice. It has no gradient."""
+    """Adds a batch's losses to the history, row by row, since a time may occur twice. The history has no gradient."""
 
     def add(i: Int[Array, ""], kept: tuple[Array, Array]) -> tuple[Array, Array]:
         before, count = kept

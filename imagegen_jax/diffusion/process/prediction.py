@@ -1,7 +1,8 @@
-"""What a network may predict, and the way from each prediction to every other.
+"""Predictions: what a network may predict, and how each kind is converted to every other.
 
-Given x_t = alpha x_0 + sigma epsilon, all of them are linear in x_0 and epsilon, which `TABLE` says; two such equations
-are solved for what is wanted. Nothing is lost, so a network trained on one can be read as any other.
+All kinds are linear in x_0 and epsilon, with the numbers that `row` gives, and so is x_t = alpha x_0 + sigma epsilon.
+These two equations are solved for the kind that is wanted. Nothing is lost, so a network trained on one kind can be
+read as any other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Row(NamedTuple):
 
 
 def row(kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Row:
-    """The line of the table that belongs to `kind`, at one point of a process.
+    """Returns the numbers that make `kind` of x_0 and epsilon, at one point of a process.
 
     `v` = alpha epsilon - sigma x_0 (Salimans & Ho 2022, arXiv 2202.00512, appendix D). `score` = grad log q(x_t) =
     -epsilon / sigma (Song et al. 2021, arXiv 2011.13456). `velocity` = dx_t/dt along the flow, alpha' x_0 + sigma'
@@ -36,7 +37,7 @@ def row(kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Row:
     """
     alpha, sigma, alpha_rate, sigma_rate = point
     if kind == "F":
-        # (x_0 - c_skip (x_0 + s epsilon)) / c_out, in which s cancels, so that both ends are regular
+        # (x_0 - c_skip (x_0 + s epsilon)) / c_out, where s cancels, so that both ends are regular
         size = numpy_of(alpha).sqrt(sigma**2 + alpha**2 * sigma_data**2)
         return Row(sigma / (sigma_data * size), -alpha * sigma_data / size)
     rows = {
@@ -52,18 +53,18 @@ def row(kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Row:
 
 
 def coefficients(source: Kind, target: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> tuple[Any, Any]:
-    """(a, b) such that target = a x_t + b source.
+    """Returns (a, b) such that target = a x_t + b source.
 
-    Some ends have no answer: x_t is the image where sigma is 0, so that an estimate of x_0 says nothing of epsilon, and
-    the noise where alpha is 0, so that an estimate of epsilon says nothing of x_0; the score of images themselves does
-    not exist, and velocities may be infinite (`process`). There NumPy's values raise ValueError, and JAX's become
-    infinite or NaN.
+    Some ends of a process have no answer. Where sigma is 0, x_t is the image, and an estimate of x_0 says nothing about
+    epsilon; where alpha is 0, x_t is the noise, and an estimate of epsilon says nothing about x_0. The score of images
+    without noise does not exist, and velocities may be infinite (`process`). There NumPy's values raise ValueError, and
+    JAX's become infinite or NaN.
     """
     alpha, sigma, *_ = point
     if source == target:
         return 0.0 * alpha, 1.0 + 0.0 * alpha
     p, q = row(source, point, sigma_data), row(target, point, sigma_data)
-    if {source, target} == {"epsilon", "score"}:  # each is all that the other is, also where x_0 is lost
+    if {source, target} == {"epsilon", "score"}:  # multiples of each other, even where x_0 is lost
         _check(source, target, point, (p, q), 1.0)
         return 0.0 * alpha, -p.divisor / q.divisor
     determinant = alpha * p.of_epsilon - sigma * p.of_x_0
@@ -82,7 +83,7 @@ def convert(
     target: Kind,
     sigma_data: float = SIGMA_DATA,
 ) -> Float[Array, "b ..."]:
-    """A `prediction` of kind `source` for images `x_t` at `t`, a number or one for each row, as one of kind `target`.
+    """Converts a `prediction` of kind `source` to kind `target`, for images `x_t` at `t`, a number or one for each row.
 
     Raises ValueError as `coefficients` does.
     """
@@ -91,7 +92,7 @@ def convert(
 
 
 def broadcast_rows(values: Any, x: Any) -> Any:
-    """Numbers, one for each row of `x`, with as many axes as `x`; a single number as it is."""
+    """Gives numbers, one for each row of `x`, as many axes as `x`; a single number stays as it is."""
     return values.reshape(-1, *(1,) * (x.ndim - 1)) if np.ndim(values) else values
 
 

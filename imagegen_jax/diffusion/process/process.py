@@ -1,12 +1,12 @@
-"""Processes: how an image becomes noise, x_t = alpha(t) x_0 + sigma(t) epsilon, and the times at which it does.
+"""Processes: how an image becomes noise over time, x_t = alpha(t) x_0 + sigma(t) epsilon.
 
-Whatever the process, x_t / alpha(t) = x_0 + s epsilon, with the noise level s = sigma / alpha. Solvers know images by
-that level alone; `time` and `scale` (alpha as a function of s) lead back to the process that a network was trained in.
+In every process x_t / alpha(t) = x_0 + s epsilon, with the noise level s = sigma / alpha. Solvers know images by that
+level alone; `time` and `scale` (alpha as a function of s) lead back to the process that a network was trained in.
 
-Those that preserve variance are in `variance_preserving`, the schedules of discrete ones in `discrete`.
+Processes that preserve variance, discrete schedules among them, are in `variance_preserving`.
 
-Everything is a function of NumPy arrays and plain floats, then computed in float64, or of JAX arrays. Rates are
-derivatives in t. sigma starts like sqrt(t) where a process preserves variance, so there its rate at t = 0 is infinite.
+Every function takes NumPy arrays and plain floats, and then computes in float64, or JAX arrays. Rates are derivatives
+in t. Where a process preserves variance, sigma starts like sqrt(t), so its rate at t = 0 is infinite.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ class Process(Protocol):
     """What samplers, losses and conversions ask of a process."""
 
     def alpha(self, t: Value) -> Any:
-        """What is left of the image."""
+        """Returns the factor of the image at t."""
         ...
 
     def sigma(self, t: Value) -> Any:
-        """The standard deviation of the noise."""
+        """Returns the standard deviation of the noise at t."""
         ...
 
     def alpha_rate(self, t: Value) -> Any:
-        """The derivative of alpha."""
+        """Returns the derivative of alpha at t."""
         ...
 
     def sigma_rate(self, t: Value) -> Any:
-        """The derivative of sigma."""
+        """Returns the derivative of sigma at t."""
         ...
 
     def time(self, level: Value) -> Any:
-        """The t at which sigma / alpha is `level`."""
+        """Returns the t where sigma / alpha is `level`."""
         ...
 
     def scale(self, level: Value) -> Any:
-        """alpha at that t, without the rounding of a way through t."""
+        """Returns alpha where sigma / alpha is `level`, without the rounding of a detour through t."""
         ...
 
 
@@ -66,17 +66,17 @@ AnyProcess = Annotated[
 
 @runtime_checkable
 class WholeTimed(Protocol):
-    """A process whose networks know whole times alone, or training times that are whole."""
+    """A process whose networks know only whole times, or training times that are whole."""
 
     @property
     def whole_times(self) -> int:
-        """How many there are: 0, 1, ..."""
+        """The number of times 0, 1, ..."""
         ...
 
 
 @runtime_checkable
 class Ranged(Protocol):
-    """A process whose t goes further than 1, where others end, or training times that may."""
+    """A process whose t may exceed 1, where others end, or training times that may."""
 
     @property
     def last(self) -> float:
@@ -85,7 +85,7 @@ class Ranged(Protocol):
 
 
 class Point(NamedTuple):
-    """A process at one time or at many."""
+    """The values of a process at one time or at many."""
 
     alpha: Any
     sigma: Any
@@ -94,12 +94,12 @@ class Point(NamedTuple):
 
 
 def at(process: Process, t: Value) -> Point:
-    """All that conversions need to know of `process` at t."""
+    """Evaluates a process at t, for conversions."""
     return Point(process.alpha(t), process.sigma(t), process.alpha_rate(t), process.sigma_rate(t))
 
 
 def numpy_of(value: Any) -> ModuleType:
-    """The library that a value is computed with: `jax.numpy` for JAX's arrays, NumPy for all else."""
+    """Returns the library that computes with a value: `jax.numpy` for JAX's arrays, NumPy for all else."""
     return jnp if isinstance(value, jax.Array) else np
 
 
@@ -110,27 +110,27 @@ class EDM:
     last: ClassVar[float] = math.inf
 
     def alpha(self, t: Value) -> Any:
-        """1 for every t."""
+        """Returns 1 for every t."""
         return numpy_of(t).ones_like(t)
 
     def sigma(self, t: Value) -> Any:
-        """t itself."""
+        """Returns t itself."""
         return t
 
     def alpha_rate(self, t: Value) -> Any:
-        """0 for every t."""
+        """Returns 0 for every t."""
         return numpy_of(t).zeros_like(t)
 
     def sigma_rate(self, t: Value) -> Any:
-        """1 for every t."""
+        """Returns 1 for every t."""
         return numpy_of(t).ones_like(t)
 
     def time(self, level: Value) -> Any:
-        """The level itself."""
+        """Returns the level itself."""
         return level
 
     def scale(self, level: Value) -> Any:
-        """1 for every level."""
+        """Returns 1 for every level."""
         return numpy_of(level).ones_like(level)
 
 
@@ -152,28 +152,28 @@ class VarianceExploding:
             )
 
     def alpha(self, t: Value) -> Any:
-        """1 for every t."""
+        """Returns 1 for every t."""
         return numpy_of(t).ones_like(t)
 
     def sigma(self, t: Value) -> Any:
-        """Geometric from sigma_min to sigma_max."""
+        """Returns sigma_min (sigma_max / sigma_min)^t."""
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
     def alpha_rate(self, t: Value) -> Any:
-        """0 for every t."""
+        """Returns 0 for every t."""
         return numpy_of(t).zeros_like(t)
 
     def sigma_rate(self, t: Value) -> Any:
-        """sigma times the logarithm of its range."""
+        """Returns sigma log(sigma_max / sigma_min)."""
         return self.sigma(t) * math.log(self.sigma_max / self.sigma_min)
 
     def time(self, level: Value) -> Any:
-        """The share of the logarithm's range; the nearer end for levels outside of it."""
+        """Returns log(s / sigma_min) / log(sigma_max / sigma_min), the nearer of 0 and 1 for levels outside."""
         share = numpy_of(level).log(level / self.sigma_min) / math.log(self.sigma_max / self.sigma_min)
         return numpy_of(level).clip(share, 0.0, 1.0)
 
     def scale(self, level: Value) -> Any:
-        """1 for every level."""
+        """Returns 1 for every level."""
         return numpy_of(level).ones_like(level)
 
 
@@ -186,25 +186,25 @@ class RectifiedFlow:
     """
 
     def alpha(self, t: Value) -> Any:
-        """1 - t."""
+        """Returns 1 - t."""
         return 1 - t
 
     def sigma(self, t: Value) -> Any:
-        """t itself."""
+        """Returns t itself."""
         return t
 
     def alpha_rate(self, t: Value) -> Any:
-        """-1 for every t."""
+        """Returns -1 for every t."""
         return -numpy_of(t).ones_like(t)
 
     def sigma_rate(self, t: Value) -> Any:
-        """1 for every t."""
+        """Returns 1 for every t."""
         return numpy_of(t).ones_like(t)
 
     def time(self, level: Value) -> Any:
-        """s / (1 + s)."""
+        """Returns s / (1 + s)."""
         return level / (1 + level)
 
     def scale(self, level: Value) -> Any:
-        """1 / (1 + s)."""
+        """Returns 1 / (1 + s)."""
         return 1 / (1 + level)

@@ -1,7 +1,7 @@
-"""Training times: at which t of a process a network is trained, drawn for each image of a batch.
+"""Training times: the t of a process that a network is trained at, drawn for each image of a batch.
 
-A class is called with one key a row, [B], and gives t [B] in float32; the density of t is a weight on the loss like any
-other (`weighting`), but one that costs no variance.
+A class is called with one key a row, [B], and gives t [B] in float32. The density of t weighs the loss like any other
+weight (`weighting`), but it costs no variance.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Times(Protocol):
     """What a loss asks of training times; `process.WholeTimed` and `process.Ranged` say more of some."""
 
     def __call__(self, keys: PRNGKeys) -> Num[Array, " b"]:
-        """[B], a t for each key."""
+        """Draws a t for each key, [B]."""
         ...
 
 
@@ -44,11 +44,11 @@ class Uniform:
 
     @property
     def last(self) -> float:
-        """`high`."""
+        """The greatest t, `high`."""
         return self.high
 
     def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
-        """[B]."""
+        """Draws a t for each key, [B]."""
         return uniform_rows(keys, self.low, self.high)
 
 
@@ -64,17 +64,17 @@ class WholeTimes:
 
     @property
     def whole_times(self) -> int:
-        """`steps`."""
+        """The number of times, `steps`."""
         return self.steps
 
     def __call__(self, keys: PRNGKeys) -> Num[Array, " b"]:
-        """[B], int32."""
+        """Draws a t for each key, [B], int32."""
         return integer_rows(keys, self.steps)
 
 
 @dataclasses.dataclass(frozen=True)
 class LogNormal:
-    """log t ~ N(mean, std^2), in which t is EDM's sigma (Karras et al. 2022, arXiv 2206.00364, Table 1)."""
+    """log t ~ N(mean, std^2), where t is EDM's sigma (Karras et al. 2022, arXiv 2206.00364, Table 1)."""
 
     mean: float = -1.2  # P_mean
     std: Positive = 1.2  # P_std
@@ -85,7 +85,7 @@ class LogNormal:
         _check_std(self.std)
 
     def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
-        """[B]."""
+        """Draws a t for each key, [B]."""
         return jnp.exp(self.mean + self.std * normal_rows(keys, ()))
 
 
@@ -100,7 +100,7 @@ class LogitNormal:
         _check_std(self.std)
 
     def __call__(self, keys: PRNGKeys) -> Float[Array, " b"]:
-        """[B]."""
+        """Draws a t for each key, [B]."""
         return jax.nn.sigmoid(self.mean + self.std * normal_rows(keys, ()))
 
 

@@ -1,8 +1,8 @@
 """Weights of the squared error at each time, written for one prediction and used with any.
 
 Errors of different predictions are multiples of one another: an error e in what the network predicts is an error b e in
-x_0, with the b of `prediction.coefficients`. So a weight that a paper gives for its own prediction has a meaning for
-all, and `weight` says what it is for the one at hand.
+x_0, with the b of `prediction.coefficients`. So a weight that a paper gives for its own prediction can be converted to
+any other, and each class here returns it for the prediction at hand.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Weighting(Protocol):
     """What a loss asks of its weights."""
 
     def __call__(self, kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Any:
-        """[B], the weight of each row's squared error in a prediction of `kind`; or a number for all."""
+        """Returns the weight of each row's squared error in a prediction of `kind`, [B]; or one number for all."""
         ...
 
 
@@ -32,7 +32,7 @@ AnyWeighting = Annotated[Weighting, Choices("imagegen_jax.diffusion.process.weig
 
 @dataclasses.dataclass(frozen=True)
 class Plain:
-    """1 for the error of `of`, None being what the network predicts.
+    """Weight 1 for the squared error of the prediction `of`; None: of what the network predicts.
 
     With "epsilon" it is DDPM's L_simple (Ho et al. 2020, 2006.11239, Eq. 14), with "F" the weight of EDM (Karras et al.
     2022, 2206.00364, Table 1), with "velocity" that of flow matching (Lipman et al. 2023, 2210.02747, Eq. 9).
@@ -41,13 +41,16 @@ class Plain:
     of: Kind | None = None
 
     def __call__(self, kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Any:
-        """[B], or a number where every row has the same."""
+        """Returns the weight of each row, [B], or one number where it is the same for all."""
         return 1.0 if self.of in (None, kind) else _exchange(kind, self.of, point, sigma_data)
 
 
 @dataclasses.dataclass(frozen=True)
 class MinSNR:
-    """min(SNR, gamma) for the error of x_0, SNR = alpha^2 / sigma^2 (Hang et al. 2023, 2303.09556, section 3.4)."""
+    """Weight min(SNR, gamma) for the error of x_0, with SNR = alpha^2 / sigma^2.
+
+    Hang et al. (2023, arXiv 2303.09556, section 3.4).
+    """
 
     gamma: Positive = 5.0
 
@@ -56,13 +59,13 @@ class MinSNR:
             raise ValueError(f"weighting.gamma={self.gamma}: must be above 0, as the paper's 5")
 
     def __call__(self, kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Any:
-        """[B]."""
+        """Returns the weight of each row, [B]."""
         return jnp.minimum(_snr(point), self.gamma) * _exchange(kind, "x0", point, sigma_data)
 
 
 @dataclasses.dataclass(frozen=True)
 class P2:
-    """1 / (k + SNR)^gamma for the error of epsilon (Choi et al. 2022, arXiv 2204.00227)."""
+    """Weight 1 / (k + SNR)^gamma for the error of epsilon (Choi et al. 2022, arXiv 2204.00227)."""
 
     k: NonNegative = 1.0
     gamma: NonNegative = 1.0
@@ -72,7 +75,7 @@ class P2:
             raise ValueError(f"weighting.k={self.k}, weighting.gamma={self.gamma}: must obey k > 0 and gamma >= 0")
 
     def __call__(self, kind: Kind, point: Point, sigma_data: float = SIGMA_DATA) -> Any:
-        """[B]."""
+        """Returns the weight of each row, [B]."""
         return (self.k + _snr(point)) ** -self.gamma * _exchange(kind, "epsilon", point, sigma_data)
 
 
@@ -81,5 +84,5 @@ def _snr(point: Point) -> Any:
 
 
 def _exchange(kind: Kind, other: Kind, point: Point, sigma_data: float) -> Any:
-    """The squared error of `other` that a squared error of 1 in `kind` makes."""
+    """Returns the squared error in `other` that belongs to a squared error of 1 in `kind`."""
     return coefficients(kind, other, point, sigma_data)[1] ** 2

@@ -1,4 +1,4 @@
-"""Solvers that add noise after each step: DDPM's and DDIM's, Euler-ancestral, and that of consistency models."""
+"""Solvers that add noise after each step: DDPM's, DDIM's, Euler-ancestral, and the one of consistency models."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from imagegen_jax.diffusion.sampling.solver import Levels, Samples, Table, check
 
 @dataclasses.dataclass(frozen=True)
 class EulerAncestral:
-    """A step down along the flow, and noise back up (k-diffusion); with `eta` as in DDIM, whose solver this is.
+    """Steps down along the flow, each followed by noise back up (k-diffusion); with `eta`, they are DDIM's.
 
     DDIM's Eq. 12 and 16 (Song et al. 2020, arXiv 2010.02502) divided by alpha are these steps: `eta` 0 is `Euler`, 1 is
-    `DDPMAncestral` with the small variance. Where estimates are clipped, the noise that stays is (x - estimate) / sigma
-    of the clipped one, as in ADM's code; with `clipped_noise` off it is that of the estimate before, as in DDIM's code
-    and in diffusers' (`use_clipped_model_output=False`). Raises ValueError unless 0 <= `eta` <= 1 and `noise_scale` >=
-    0.
+    `DDPMAncestral` with the small variance. Where estimates are clipped, the noise that a step keeps is (x - estimate)
+    / sigma of the clipped estimate, as in ADM's code; with `clipped_noise` off it is that of the estimate before
+    clipping, as in DDIM's code and in diffusers' (`use_clipped_model_output=False`). Raises ValueError unless
+    0 <= `eta` <= 1 and `noise_scale` >= 0.
     """
 
     eta: NonNegative = 1.0
@@ -38,7 +38,7 @@ class EulerAncestral:
         check_noise_scale(self.noise_scale)
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`."""
+        """Solves along the levels; see `solver`."""
         if self.clipped_noise or not isinstance(denoise, Clipped):
             return walk(self.table(sigmas), denoise, x, key)
         table = self.table(sigmas)
@@ -53,7 +53,10 @@ class EulerAncestral:
         return scan(step, x, np.column_stack([table.sigma, table.of_x, table.of_noise]), x.dtype)
 
     def table(self, sigmas: Levels) -> Table:
-        """sigma_up^2 = eta^2 sigma'^2 (sigma^2 - sigma'^2) / sigma^2, sigma_down^2 = sigma'^2 - sigma_up^2."""
+        """Tables the steps, with sigma_down^2 = sigma'^2 - sigma_up^2.
+
+        sigma_up^2 = eta^2 sigma'^2 (sigma^2 - sigma'^2) / sigma^2.
+        """
         sigmas = check_levels(self, sigmas)
         now, then = sigmas[:-1], sigmas[1:]
         up = self.eta * then * np.sqrt(1 - (then / now) ** 2)
@@ -65,8 +68,8 @@ class EulerAncestral:
 class DDPMAncestral:
     """Draws from q(x_s | x_t, x_0) as if the estimate were x_0 (Ho et al. 2020, arXiv 2006.11239, Algorithm 2).
 
-    `variance` is one of the two extremes of its section 3.2, for a process that preserves variance: that of the step
-    from s to t, beta ("large"), or the posterior's ("small"). No noise comes after the step to 0.
+    `variance` is one of the two extremes of the paper's section 3.2, for a process that preserves variance: that of the
+    step from s to t, beta ("large"), or the posterior's ("small"). No noise follows the step to 0.
     """
 
     variance: Literal["large", "small"] = "large"
@@ -75,11 +78,11 @@ class DDPMAncestral:
         check_choice("solver.variance", self.variance, ("large", "small"))
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`."""
+        """Solves along the levels; see `solver`."""
         return walk(self.table(sigmas), denoise, x, key)
 
     def table(self, sigmas: Levels) -> Table:
-        """Eq. 6 and 7 over sqrt(alpha_bar_s), where 1 / alpha_bar = 1 + sigma^2."""
+        """Tables the steps by Eq. 6 and 7 over sqrt(alpha_bar_s), where 1 / alpha_bar = 1 + sigma^2."""
         sigmas = check_levels(self, sigmas)
         now, then = sigmas[:-1], sigmas[1:]
         of_x = (then / now) ** 2
@@ -92,10 +95,10 @@ class DDPMAncestral:
 
 @dataclasses.dataclass(frozen=True)
 class ConsistencyMultistep:
-    """Estimates alone, each made noisy again (Song et al. 2023, arXiv 2303.01469, Algorithm 1).
+    """Jumps to the end of the flow, with new noise after each (Song et al. 2023, arXiv 2303.01469, Algorithm 1).
 
-    For denoisers that jump to the end of the flow at once. One step is a single evaluation. Raises ValueError for a
-    `sigma_min`, the paper's epsilon, the level at which estimates are taken to be, below 0.
+    It is for consistency models, whose denoisers make such a jump. One step is a single evaluation. `sigma_min`, the
+    paper's epsilon, is the noise level that estimates are taken to have. Raises ValueError where it is below 0.
     """
 
     sigma_min: Positive = 0.002
@@ -105,11 +108,11 @@ class ConsistencyMultistep:
             raise ValueError(f"solver.sigma_min={self.sigma_min}: must be 0 or above, as the paper's 0.002")
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`."""
+        """Solves along the levels; see `solver`."""
         return walk(self.table(sigmas), denoise, x, key)
 
     def table(self, sigmas: Levels) -> Table:
-        """x <- f(x, tau) + sqrt(tau'^2 - epsilon^2) z"""
+        """Tables the steps x <- f(x, tau) + sqrt(tau'^2 - epsilon^2) z."""
         sigmas = check_levels(self, sigmas)
         again = np.sqrt(np.maximum(sigmas[1:] ** 2 - self.sigma_min**2, 0))
         return Table(sigmas[:-1], 0 * again, np.ones((len(again), 1)), again)

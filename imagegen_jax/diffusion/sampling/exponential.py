@@ -1,7 +1,7 @@
 """Exponential integrators of the flow and of the diffusion in lambda = -log(sigma): DPM-Solver++ and UniPC.
 
-Both solve x(lambda') = sigma'/sigma x + sigma' int e^lambda D dlambda with a polynomial for the estimates D (Lu et al.
-2022, arXiv 2211.01095, Proposition 4.1), which goes through them at their `places` in a step.
+Both solve x(lambda') = sigma'/sigma x + sigma' int e^lambda D dlambda (Lu et al. 2022, arXiv 2211.01095, Proposition
+4.1). In place of D they take a polynomial that goes through the newest estimates at their `places` in a step.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from imagegen_jax.diffusion.sampling.solver import (
 class DPMSolver:
     """DPM-Solver++ in multistep form: 2M and 3M (Lu et al. 2022, arXiv 2211.01095, Algorithm 2), and their SDEs.
 
-    `order` 1 is DDIM's. `eta` above 0 adds noise: 1 is SDE-DPM-Solver++ (its section 5), between as in k-diffusion. The
-    first steps are of lower order, and that to 0 returns the estimate. `second` says how a difference of two estimates
-    is weighted: "exact", as their line's integral is, or "midpoint", the paper's 2M, with half the step's whole weight.
-    `halve_third` gives the third difference half its weight, as the authors' code, `diffusers` and k-diffusion do, who
-    take a divided difference for a second derivative; their 3M then converges with second order only, as every 3M with
-    noise does in distribution. Raises ValueError for an `order` not 1, 2 or 3, `eta` below 0, and fewer steps than
-    `order`.
+    `order` 1 is DDIM's. `eta` above 0 adds noise: 1 is SDE-DPM-Solver++ (the paper's section 5), and between it is as
+    in k-diffusion. The first steps are of lower order, and the step to 0 returns the estimate. `second` says how a
+    difference of two estimates is weighted: "exact", by the integral of the line through them, or "midpoint", the
+    paper's 2M, by half the step's whole weight. `halve_third` gives the third difference half its weight, as the
+    authors' code, `diffusers` and k-diffusion do: they take a divided difference for a second derivative. Their 3M then
+    converges with second order only, as every 3M with noise does in distribution. Raises ValueError for an `order`
+    other than 1, 2 or 3, for `eta` below 0, and for fewer steps than `order`.
     """
 
     order: Count = 2
@@ -60,11 +60,11 @@ class DPMSolver:
             raise ValueError(f"solver.eta={self.eta}: must be 0 (the flow) or above; 1 is the diffusion in reverse")
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`; the key is not used where `eta` is 0."""
+        """Solves along the levels; see `solver`. The key is not used where `eta` is 0."""
         return walk(self.table(sigmas), denoise, x, key)
 
     def table(self, sigmas: Levels) -> Table:
-        """Eq. 18 and its like of other orders; with noise, h in the integral is (1 + eta) h."""
+        """Tables the steps by Eq. 18 and its like of other orders; with noise, h in the integral is (1 + eta) h."""
         sigmas = check_levels(self, sigmas, self.order)
         now, then = sigmas[:-1], sigmas[1:]
         h = log_steps(sigmas)
@@ -86,10 +86,10 @@ class UniPC:
     """Unified predictor-corrector (Zhao et al. 2023, arXiv 2302.04867, Algorithms 1, 2) on estimates of x_0.
 
     Each estimate corrects the step that led to it before it is used for the next, so `order` p converges with p + 1
-    for one evaluation a step. `variant` is B(h) of its Eq. 3: h ("bh1") or e^h - 1 ("bh2"), which only matters where
-    two estimates are all there is, to the first corrector, those of order 1 and predictors of order 2, as it cancels
-    elsewhere. The step to 0 returns the estimate. Raises
-    ValueError unless 1 <= `order` <= 3, and for fewer steps than that.
+    for one evaluation a step. `variant` is B(h) of the paper's Eq. 3: h ("bh1") or e^h - 1 ("bh2"). It matters only
+    where there are no more than two estimates: for the first corrector, for correctors of order 1 and for predictors of
+    order 2; elsewhere it cancels. The step to 0 returns the estimate. Raises ValueError unless 1 <= `order` <= 3, and
+    for fewer steps than that.
     """
 
     order: Count = 3
@@ -100,7 +100,7 @@ class UniPC:
         check_choice("solver.variant", self.variant, ("bh1", "bh2"))
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`; the key is not used."""
+        """Solves along the levels; see `solver`. The key is not used."""
 
         def step(carry: tuple, i: Int[Array, ""], row: Float[Array, " n"]) -> tuple:
             predicted, corrected, past = carry
@@ -117,7 +117,11 @@ class UniPC:
         return scan(step, (x, x, past), self.rows(sigmas), x.dtype)[0]
 
     def rows(self, sigmas: Levels) -> Float64[np.ndarray, "S n"]:
-        """sigma; what x and the x before it are in the corrected x; its part in the next; and of estimates, twice."""
+        """Tables the steps: sigma, and the weights of two sums.
+
+        First come the weights of the predicted x and of the corrected x before it in the corrected x; then that of the
+        corrected x in the next predicted x; then those of the estimates in the corrected and in the predicted x.
+        """
         sigmas = check_levels(self, sigmas, self.order)
         h = log_steps(sigmas)
         rows = []
@@ -132,7 +136,10 @@ class UniPC:
         return np.stack(rows)
 
     def _weights(self, h: float, nodes: Float64[np.ndarray, " k"]) -> Float64[np.ndarray, " k"]:
-        """Two estimates alone get rho = 1/2 of B(h), which the paper's code shares with all h small (appendix F)."""
+        """Returns the weights of estimates at `nodes` of a step of length h.
+
+        Where there are two of them, rho = 1/2 of B(h), the limit for small h, as in the paper's code (appendix F).
+        """
         m = moments(h, len(nodes))
         if len(m) == 2:
             m[1] = (m[0] if self.variant == "bh2" else h) / 2

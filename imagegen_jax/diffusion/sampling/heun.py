@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64, Int
 
+from imagegen_jax import moved
 from imagegen_jax.core.config.bounds import Count, NonNegative, Positive
 from imagegen_jax.core.model import PRNGKey
 from imagegen_jax.diffusion.process.denoiser import Denoise
@@ -24,14 +25,16 @@ from imagegen_jax.diffusion.sampling.solver import (
     velocity,
 )
 
+__getattr__ = moved.attributes(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Heun:
     """The sampler of EDM (Karras et al. 2022, arXiv 2206.00364, Algorithm 2): second order, 2 S - 1 evaluations.
 
-    `churn` above 0 adds noise before a step, where the level is in [`churn_min`, `churn_max`]; 0 is deterministic.
-    `path` is the process whose flow the slopes belong to: `EDM`, where levels are times, is Algorithm 1 with the
-    paper's choices; with `RectifiedFlow` these are Heun's steps in its t, fit for levels that begin far above the data.
+    `churn` above 0 adds noise before each step whose level is in [`churn_min`, `churn_max`]; 0 is deterministic. `path`
+    is the process whose flow the slopes belong to: `EDM`, where levels are times, is Algorithm 1 with the paper's
+    choices; with `RectifiedFlow` these are Heun's steps in its t, which suit levels that begin far above the data.
     Raises ValueError for fields out of range.
     """
 
@@ -50,7 +53,7 @@ class Heun:
             )
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`; the key is not used where `churn` is 0."""
+        """Solves along the levels; see `solver`. The key is not used where `churn` is 0."""
         now, then = (sigmas := check_levels(self, sigmas))[:-1], sigmas[1:]
         gamma = np.where((self.churn_min <= now) & (now <= self.churn_max), self.churn / len(now), 0.0)
         higher = now * (1 + np.minimum(gamma, math.sqrt(2) - 1))
@@ -59,8 +62,8 @@ class Heun:
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
-    """Where to restart: from `sigma_min` back up to `sigma_max`, `repeats` times, each way down in `steps`."""
+class RestartInterval:
+    """An interval to repeat: from `sigma_min` back up to `sigma_max`, `repeats` times, each time down in `steps`."""
 
     sigma_min: Positive
     sigma_max: Positive
@@ -78,22 +81,22 @@ class Interval:
 class Restart:
     """Heun's steps that go back up by noise and down again in intervals (Xu et al. 2023, arXiv 2306.14878, Eq. 3).
 
-    As its Algorithm 2: noise is added at the level nearest to an interval's `sigma_min`, and the ways down are
-    Karras's levels. Raises ValueError where an interval has no level at its lower end below its upper end.
+    As in its Algorithm 2, noise is added at the level nearest to an interval's `sigma_min`, and Karras's levels lead
+    down again. Raises ValueError where the level nearest to an interval's lower end is not below its upper end.
     """
 
-    intervals: tuple[Interval, ...] = (Interval(0.06, 0.30),)
+    intervals: tuple[RestartInterval, ...] = (RestartInterval(0.06, 0.30),)
     noise_scale: NonNegative = 1.0
 
     def __post_init__(self) -> None:
         check_noise_scale(self.noise_scale)
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`."""
+        """Solves along the levels; see `solver`."""
         return heun_walk(self.rows(sigmas), EDM(), denoise, x, key)
 
     def rows(self, sigmas: Levels) -> Float64[np.ndarray, "S 3"]:
-        """Deviation of the noise before a step, the level that it leads to, and the level after the step."""
+        """Tables the steps: the deviation of the noise before each, the level that it leads to, and the level after."""
         sigmas = check_levels(self, sigmas)
         after: dict[int, list[np.ndarray]] = {}
         for interval in self.intervals:
@@ -113,7 +116,10 @@ class Restart:
 
 
 def heun_walk(rows: Float64[np.ndarray, "S 3"], path: Process, denoise: Denoise, x: Samples, key: PRNGKey) -> Samples:
-    """Algorithm 2 with rows (added noise, sigma_hat, sigma') and slopes of `path`; a step to 0 is the estimate's."""
+    """Walks by EDM's Algorithm 2 along rows (added noise, sigma_hat, sigma'), with slopes of `path`.
+
+    A step to 0 returns the estimate.
+    """
     ends, noisy = bool(rows[-1, 2] == 0), bool(rows[:, 0].any())
     steps = rows[: len(rows) - ends]
     t, t_next = (np.asarray(path.time(level), np.float64) for level in steps.T[1:])

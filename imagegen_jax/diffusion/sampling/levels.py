@@ -1,7 +1,7 @@
-"""Noise levels: where a solver evaluates the denoiser, as decreasing sigma / alpha, float64 in NumPy, 0 at the end.
+"""Noise levels that a solver goes along: decreasing sigma / alpha, float64 in NumPy, 0 at the end.
 
-A class is called without arguments, `Karras(18)()`, and gives steps + 1 levels: those of `steps` evaluations of a
-solver that has one a step, and 0, where the image is. All are made before anything is compiled.
+A class is called without arguments, `Karras(18)()`, and gives steps + 1 levels: one for each evaluation of a solver
+that has one a step, and 0 for the image. All are made before anything is compiled.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class NoiseLevels(Protocol):
     """What a model asks of its levels."""
 
     def __call__(self) -> Levels:
-        """Levels that fall to 0."""
+        """Returns levels that fall to 0."""
         ...
 
 
@@ -46,7 +46,7 @@ AnyLevels = Annotated[
 class Karras:
     """Equal steps of sigma^(1 / rho) (Karras et al. 2022, arXiv 2206.00364, Eq. 5).
 
-    Raises ValueError, as all that have such fields, unless `steps` >= 1, 0 < `sigma_min` < `sigma_max` and `rho` > 0.
+    Raises ValueError, as all classes with such fields, unless `steps` >= 1, 0 < `sigma_min` < `sigma_max`, `rho` > 0.
     """
 
     steps: Count = 18
@@ -60,18 +60,18 @@ class Karras:
         _check_positive("rho", self.rho)
 
     def __call__(self) -> Levels:
-        """[steps + 1]."""
+        """Returns the levels, [steps + 1]."""
         return np.append(karras(self.steps, self.sigma_min, self.sigma_max, self.rho), 0.0)
 
 
 def karras(n: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> Float64[np.ndarray, " n"]:
-    """`n` levels from `sigma_max` to `sigma_min`, without 0; of one alone, `sigma_max`."""
+    """Returns `n` levels from `sigma_max` to `sigma_min`, without 0; a single one is `sigma_max`."""
     return np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), n) ** rho
 
 
 @dataclasses.dataclass(frozen=True)
 class PolyExponential:
-    """Equal steps of a power of log(sigma), as in k-diffusion; with `rho` 1 geometric, its exponential levels."""
+    """Equal steps of a power of log(sigma), as in k-diffusion; `rho` 1 is geometric, k-diffusion's exponential."""
 
     steps: Count = 18
     sigma_min: NonNegative = 0.002
@@ -84,7 +84,7 @@ class PolyExponential:
         _check_positive("rho", self.rho)
 
     def __call__(self) -> Levels:
-        """[steps + 1]."""
+        """Returns the levels, [steps + 1]."""
         share = np.linspace(1, 0, self.steps) ** self.rho
         return np.append(self.sigma_min * (self.sigma_max / self.sigma_min) ** share, 0.0)
 
@@ -108,7 +108,7 @@ class EqualTimes:
             )
 
     def __call__(self) -> Levels:
-        """[steps + 1]."""
+        """Returns the levels, [steps + 1]."""
         t = np.linspace(1, self.end, self.steps)
         return np.append(self.process.sigma(t) / self.process.alpha(t), 0.0)
 
@@ -128,24 +128,25 @@ class Spaced:
         timesteps(self.schedule.steps, self.steps, self.spacing)
 
     def __call__(self) -> Levels:
-        """[steps + 1], fewer where times would coincide."""
+        """Returns the levels, [steps + 1], or fewer where times would coincide."""
         return of_schedule(self.schedule, timesteps(self.schedule.steps, self.steps, self.spacing))
 
 
 def of_schedule(schedule: Schedule, times: Int[np.ndarray, " S"]) -> Levels:
-    """sqrt((1 - alpha_bar) / alpha_bar) at increasing `times`, the noisiest first, and 0."""
+    """Returns sqrt((1 - alpha_bar) / alpha_bar) at increasing `times`, the noisiest first, and 0 at the end."""
     alpha_bar = schedule.alpha_bar[times[::-1]]
     return np.append(np.sqrt((1 - alpha_bar) / alpha_bar), 0.0)
 
 
 def timesteps(total: int, steps: int | None, spacing: Spacing) -> Int[np.ndarray, " S"]:
-    """`steps` (None: all) of the times 0 to `total` - 1, increasing.
+    """Chooses `steps` (None: all) of the times 0 to `total` - 1, and returns them increasing.
 
-    "leading" is every (total // steps)-th from 0 on, DDIM's "linear" (Song et al. 2020, arXiv 2010.02502); "quadratic",
-    squares of equal distances up to 0.8 total, its choice for CIFAR-10, dense where little noise is left (equal times
-    are taken once); "linear", with both ends 0 and total - 1; "trailing", from total - 1 down, best for few steps,
-    since it starts where x is noise alone (Lin et al. 2023, arXiv 2305.08891, Table 2). Raises ValueError unless
-    1 <= `steps` <= `total`, and for a single step of a spacing whose first time is 0.
+    "leading" takes every (total // steps)-th from 0 on, DDIM's "linear" (Song et al. 2020, arXiv 2010.02502).
+    "quadratic" takes squares of equal distances up to 0.8 total, DDIM's choice for CIFAR-10, dense where little noise
+    is left; times that coincide are taken once. "linear" is even, with both ends 0 and total - 1. "trailing" goes from
+    total - 1 down; it is best for few steps, since it starts where x is noise alone (Lin et al. 2023, arXiv 2305.08891,
+    Table 2). Raises ValueError unless 1 <= `steps` <= `total`, and for a single step of a spacing whose first time is
+    0.
     """
     check_choice("spacing", spacing, get_args(Spacing))
     steps = total if steps is None else steps
@@ -169,7 +170,7 @@ class ShiftedFlow:
     """Equal times of a rectified flow, moved towards noise: t' = shift t / (1 + (shift - 1) t), sigma = t' / (1 - t').
 
     Esser et al. (2024, arXiv 2403.03206, Eq. 23): `shift` is sqrt(m / n) for images of m values and a schedule made for
-    n; 1 leaves equal steps. The first time, 1, at which sigma is infinite, is 1 - `margin`. Raises ValueError unless
+    n; 1 leaves equal steps. The first time is 1 - `margin`, since sigma is infinite at 1. Raises ValueError unless
     `steps` >= 1, `shift` > 0 and 0 < `margin` < 1 / `steps`.
     """
 
@@ -184,7 +185,7 @@ class ShiftedFlow:
             raise ValueError(f"levels.margin={self.margin}: must lie between 0 and one step, 1 / {self.steps}")
 
     def __call__(self) -> Levels:
-        """[steps + 1]."""
+        """Returns the levels, [steps + 1]."""
         t = np.linspace(1, 0, self.steps + 1)
         t[0] -= self.margin
         return self.shift * t / (1 - t)  # t' / (1 - t')
@@ -194,9 +195,9 @@ class ShiftedFlow:
 class FromFile:
     """Levels listed in a JSON file, such as those of align-your-steps (Sabour et al. 2024, arXiv 2404.14507).
 
-    The file holds one list of decreasing numbers, all above 0 but perhaps the last. `steps` other than theirs are had
-    as that paper does (section 3), by interpolating log(sigma) between equal places of the list; None: as listed.
-    Raises ValueError, when called, for a file that holds no such list, and FileNotFoundError without the file.
+    The file holds one list of decreasing numbers, all above 0 except perhaps the last. Another number of `steps` is
+    reached as in that paper (section 3), by interpolating log(sigma) at equal distances along the list; None: as
+    listed. A call raises ValueError for a file that holds no such list, and FileNotFoundError without the file.
     """
 
     path: str
@@ -206,7 +207,7 @@ class FromFile:
         _check_steps(1 if self.steps is None else self.steps)
 
     def __call__(self) -> Levels:
-        """[steps + 1], or as many as are listed and 0."""
+        """Reads the levels: [steps + 1], or those listed and 0."""
         try:
             listed = json.loads(read_file(self.path))
         except ValueError as error:
@@ -225,7 +226,7 @@ class FromFile:
 
 @dataclasses.dataclass(frozen=True)
 class Listed:
-    """The levels themselves, all above 0 and decreasing. Raises ValueError where they are not."""
+    """Levels given one by one, all above 0 and decreasing. Raises ValueError where they are not."""
 
     sigmas: tuple[Positive, ...]
 
@@ -235,7 +236,7 @@ class Listed:
             raise ValueError(f"levels.sigmas={self.sigmas}: must be finite, decrease and be above 0, as (80.0, 0.821)")
 
     def __call__(self) -> Levels:
-        """As listed, and 0."""
+        """Returns the levels as listed, and 0."""
         return np.append(np.array(self.sigmas, np.float64), 0.0)
 
 

@@ -34,11 +34,11 @@ class Euler:
     """x + (sigma' - sigma) epsilon: first order; DDIM with eta 0, and Euler's steps in t of a rectified flow."""
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`; the key is not used."""
+        """Solves along the levels; see `solver`. The key is not used."""
         return walk(self.table(sigmas), denoise, x, key)
 
     def table(self, sigmas: Levels) -> Table:
-        """EDM's Algorithm 1 without lines 6 to 8, written with the estimate of x_0."""
+        """Tables the steps of EDM's Algorithm 1 without lines 6 to 8, written with the estimate of x_0."""
         sigmas = check_levels(self, sigmas)
         of_x = sigmas[1:] / sigmas[:-1]
         return Table(sigmas[:-1], of_x, (1 - of_x)[:, None], 0 * of_x)
@@ -48,8 +48,8 @@ class Euler:
 class LMS:
     """Linear multistep, Adams and Bashforth's for any levels: a polynomial in sigma through the newest estimates.
 
-    k-diffusion's `sample_lms`, and rho-AB of DEIS (Zhang & Chen 2023, arXiv 2204.13902, Eq. 16, Table 2). The first
-    steps are of lower order. Raises ValueError unless 1 <= `order` <= 4, and for fewer steps than that.
+    It is k-diffusion's `sample_lms`, and rho-AB of DEIS (Zhang & Chen 2023, arXiv 2204.13902, Eq. 16, Table 2). The
+    first steps are of lower order. Raises ValueError unless 1 <= `order` <= 4, and for fewer steps than that.
     """
 
     order: Count = 4
@@ -58,11 +58,11 @@ class LMS:
         check_order(self.order, 4)
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`; the key is not used."""
+        """Solves along the levels; see `solver`. The key is not used."""
         return walk(self.table(sigmas), noise_estimate(denoise), x, key)
 
     def table(self, sigmas: Levels) -> Table:
-        """Moments of (sigma - sigma_i) / (sigma_{i+1} - sigma_i) over the step."""
+        """Tables the steps, by moments of (sigma - sigma_i) / (sigma_{i+1} - sigma_i) over each."""
         sigmas = check_levels(self, sigmas, self.order)
         rows = []
         for i, step in enumerate(np.diff(sigmas)):
@@ -75,8 +75,9 @@ class LMS:
 class DEIS:
     """Diffusion exponential integrator: a polynomial in log(sigma) through the newest estimates of epsilon.
 
-    tAB-DEIS of Zhang & Chen (2023, arXiv 2204.13902, Eq. 15) with the logarithm for t, as `diffusers` has it. The first
-    steps, and that to 0, are of lower order. Raises ValueError unless 1 <= `order` <= 4, and for fewer steps than that.
+    It is tAB-DEIS of Zhang & Chen (2023, arXiv 2204.13902, Eq. 15) with the logarithm for t, as in `diffusers`. The
+    first steps, and the step to 0, are of lower order. Raises ValueError unless 1 <= `order` <= 4, and for fewer steps
+    than that.
     """
 
     order: Count = 3
@@ -85,11 +86,11 @@ class DEIS:
         check_order(self.order, 4)
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`; the key is not used."""
+        """Solves along the levels; see `solver`. The key is not used."""
         return walk(self.table(sigmas), noise_estimate(denoise), x, key)
 
     def table(self, sigmas: Levels) -> Table:
-        """C_ij = int L_j dsigma, where L_j are Lagrange's polynomials in log(sigma)."""
+        """Tables the steps by C_ij = int L_j dsigma, where L_j are Lagrange's polynomials in log(sigma)."""
         sigmas = check_levels(self, sigmas, self.order)
         rows = []
         for i, (now, then) in enumerate(itertools.pairwise(sigmas)):
@@ -103,17 +104,17 @@ class DEIS:
 class PNDM:
     """Pseudo linear multistep of fourth order (Liu et al. 2022, arXiv 2202.09778, Eq. 12).
 
-    The weights are those of equal steps, whatever the levels. It begins with one step of Heun's, then two of lower
-    order, as Stable Diffusion and `diffusers` with `skip_prk_steps` do, not with the paper's pseudo Runge-Kutta steps.
-    One evaluation a step, and one more. Raises ValueError for fewer than 4 steps.
+    The weights are those of equal steps, whatever the levels. It begins with one step of Heun's method, then two steps
+    of lower order, as Stable Diffusion and `diffusers` with `skip_prk_steps` do, not with the paper's pseudo
+    Runge-Kutta steps. It takes one evaluation a step, and one more. Raises ValueError for fewer than 4 steps.
     """
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`; the key is not used."""
+        """Solves along the levels; see `solver`. The key is not used."""
         return walk(self.table(sigmas), noise_estimate(denoise), x, key)
 
     def table(self, sigmas: Levels) -> Table:
-        """The second row undoes half of the first and takes Heun's half; later ones pass over its estimate."""
+        """Tables the steps: the second row turns the first into Heun's step, and later rows skip its estimate."""
         sigmas = check_levels(self, sigmas, 4)
         steps = np.diff(sigmas)
         rows = [np.array([steps[0]]), steps[0] * np.array([0.5, -0.5])]

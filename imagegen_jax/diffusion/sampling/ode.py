@@ -1,4 +1,4 @@
-"""Dormand & Prince's method of fifth order with steps of its own choice, and the solver of the flow made of it."""
+"""Dormand & Prince's method of fifth order, which chooses its own steps, and a solver of the flow by it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from imagegen_jax.diffusion.process.prediction import broadcast_rows
 from imagegen_jax.diffusion.process.process import EDM, AnyProcess, Process
 from imagegen_jax.diffusion.sampling.solver import Levels, Samples, check_levels, velocity
 
-State = tuple[Float[Array, "b ..."], ...]  # arrays that lead with the same rows
+State = tuple[Float[Array, "b ..."], ...]  # arrays whose first axis is the same rows
 # Table 5.2 of Hairer, Norsett & Wanner, Solving Ordinary Differential Equations I: places, stages, error of the result.
 PLACES = (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1, 1)
 STAGES = (
@@ -34,14 +34,14 @@ ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 
 
 
 class Tolerance(NamedTuple):
-    """Of the error of a step, as root mean square over a row, in units of absolute + relative * |state|."""
+    """The allowed error of a step: 1 as root mean square over a row, in units of absolute + relative * |state|."""
 
     relative: float = 1e-5
     absolute: float = 1e-5
     most_steps: int = 1000  # of one call, refused ones included
 
     def check(self) -> None:
-        """Raises ValueError for what is not positive."""
+        """Raises ValueError where a tolerance or the number of steps is not positive."""
         if not (self.relative > 0 and self.absolute > 0 and self.most_steps >= 1):
             raise ValueError(f"{self}: relative and absolute must be above 0, and most_steps at least 1")
 
@@ -57,10 +57,10 @@ class _Carry(NamedTuple):
 def integrate(
     field: Callable[[Float[Array, " b"], State], State], t0: float, t1: float, state: State, tolerance: Tolerance
 ) -> tuple[State, Int[Array, ""]]:
-    """dstate/dt = field(t, state) from t0 to t1, up or down, and the number of evaluations.
+    """Integrates dstate/dt = field(t, state) from t0 to t1, up or down; returns the state and the evaluations made.
 
-    Each row has steps of its own, and does not depend on the others. Rows that do not arrive within the tolerance's
-    steps are NaN. Raises ValueError for tolerances that are not positive.
+    Each row has its own steps, and does not depend on the others. Rows that do not arrive within the tolerance's
+    `most_steps` are NaN. Raises ValueError for tolerances that are not positive.
     """
     tolerance.check()
     dtype, rows = state[0].dtype, state[0].shape[:1]
@@ -94,7 +94,7 @@ def integrate(
 def _try(
     field: Callable[..., State], carry: _Carry, h: Float[Array, " b"], tolerance: Tolerance
 ) -> tuple[State, State, Float[Array, " b"]]:
-    """The state after a step of `h`, the slope there, and the error, of which 1 is the tolerance."""
+    """Tries a step of `h`: returns the state after it, the slope there, and the error in units of the tolerance."""
     slopes = [carry.slope]
     for place, stage in zip(PLACES[1:], STAGES[1:], strict=True):
         new = _moved(carry.state, h, stage, slopes)
@@ -122,10 +122,11 @@ def _where(rows: Bool[Array, " b"], yes: State, no: State) -> State:
 
 @dataclasses.dataclass(frozen=True)
 class RK45:
-    """The flow by Dormand & Prince's method with steps of its own choice (Song et al. 2021, 2011.13456, section D.4).
+    """The flow by Dormand & Prince's method, which chooses its own steps (Song et al. 2021, 2011.13456, section D.4).
 
     Of the levels, only the first and the last above 0 matter; from there, a step to 0 returns the estimate. `path` is
-    the process in whose t it goes: any that reaches both. Raises ValueError for tolerances that are not positive.
+    the process whose t it goes along: any that reaches both levels. Raises ValueError for tolerances that are not
+    positive.
     """
 
     relative: NonNegative = 1e-5
@@ -141,11 +142,11 @@ class RK45:
         return Tolerance(self.relative, self.absolute, self.most_steps)
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """See `solver`; the key is not used. NaN where `most_steps` were not enough."""
+        """Solves along the levels; see `solver`. The key is not used. Rows that need more than `most_steps` are NaN."""
         return self.solve(denoise, sigmas, x)[0]
 
     def solve(self, denoise: Denoise, sigmas: Levels, x: Samples) -> tuple[Samples, Int[Array, ""]]:
-        """What a call returns, and how often the denoiser was asked."""
+        """Solves as a call does, and returns the number of the denoiser's evaluations as well."""
         sigmas = check_levels(self, sigmas)
         ends, last = sigmas[-1] == 0, sigmas[sigmas > 0][-1]
         evaluations = jnp.array(0)
@@ -158,7 +159,7 @@ class RK45:
 
 
 def flow(denoise: Denoise, path: Process) -> Callable[[Float[Array, " b"], State], State]:
-    """(t, (x_t,)) -> (alpha' x_0 + sigma' epsilon,): the velocity of `path` where the denoiser is right."""
+    """Returns the velocity of `path` by the denoiser: (t, (x_t,)) -> (alpha' x_0 + sigma' epsilon,)."""
 
     def field(t: Float[Array, " b"], state: State) -> State:
         (x_t,) = state

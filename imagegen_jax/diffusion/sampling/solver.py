@@ -1,12 +1,12 @@
-"""Solvers: from noise to data through the estimates of a denoiser, at given noise levels. They see nothing else.
+"""Solvers: they lead from noise to data by the estimates of a denoiser, at given noise levels, and see nothing else.
 
 A solver is a frozen dataclass, called as `solver(denoise, sigmas, x, key)`. `denoise(x, sigma)` is a
-`denoiser.Denoise`; `sigmas` [S + 1] are decreasing levels, the last of which may be 0, float64 in NumPy (`levels`); `x`
-of any shape [B ...] is noise of deviation `sigmas[0]`, or an image with it; what comes back is at `sigmas[-1]`. Each
+`denoiser.Denoise`; `sigmas` [S + 1] are decreasing levels, float64 in NumPy (`levels`), and the last may be 0; `x` of
+any shape [B ...] is noise of deviation `sigmas[0]`, or an image with such noise; the result is at `sigmas[-1]`. Each
 raises ValueError for levels that it cannot go along. A call may be compiled whole, and not again for another key.
 
-Most solvers are linear in where they stand, in estimates and in noise, with numbers that follow from the levels alone.
-Such a solver is a table with a row for each step, made in float64 before anything is compiled; all share one loop.
+Most solvers are linear in x, in estimates and in noise, with numbers that follow from the levels alone. Such a solver
+is a table with a row for each step, made in float64 before anything is compiled; all share one loop.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Solver(Protocol):
     """What a model asks of a solver."""
 
     def __call__(self, denoise: Denoise, sigmas: Levels, x: Samples, key: PRNGKey) -> Samples:
-        """Noise -> data."""
+        """Leads x along the levels, from noise to data."""
         ...
 
 
@@ -51,15 +51,15 @@ AnySolver = Annotated[
 
 
 class Path(NamedTuple):
-    """A solver and the levels that it goes along: how a model draws, and what its images are edited by."""
+    """A solver and the levels that it goes along; a model draws, and its images are edited, along its path."""
 
     solver: Solver
     sigmas: Levels
 
     def draw(self, denoise: Denoise, shape: tuple[int, ...], key: PRNGKey) -> Samples:
-        """What is denoised, of `shape` [B ...], from noise at the first level s, of deviation sqrt(1 + s^2).
+        """Draws samples of `shape` [B ...], from noise of deviation sqrt(1 + s^2) at the first level s.
 
-        That is what x_T ~ N(0, 1) is over alpha, in a process that preserves variance.
+        x_T ~ N(0, 1), over alpha, has this deviation in a process that preserves variance.
         """
         noise_key, solver_key = jax.random.split(key)
         latent = jax.random.normal(noise_key, shape)
@@ -70,7 +70,7 @@ class Path(NamedTuple):
 class Table(NamedTuple):
     """x <- of_x * x + sum_j of_estimates[j] * (the j-th newest estimate) + of_noise * noise, for each row."""
 
-    sigma: Float64[np.ndarray, " S"]  # at which the newest estimate is made, of the x before the step
+    sigma: Float64[np.ndarray, " S"]  # the level of the newest estimate, made of the x before the step
     of_x: Float64[np.ndarray, " S"]
     of_estimates: Float64[np.ndarray, "S K"]
     of_noise: Float64[np.ndarray, " S"]
@@ -94,18 +94,21 @@ def walk(table: Table, estimate: Denoise, x: Samples, key: PRNGKey) -> Samples:
 
 
 def scan(step: Any, carry: Any, rows: Float64[np.ndarray, "S n"], dtype: Any) -> Any:
-    """carry <- step(carry, i, rows[i]) for every i, as one loop of the compiled program; rows become `dtype`."""
+    """Repeats carry <- step(carry, i, rows[i]) for every i, in one compiled loop; rows become `dtype`."""
     given = (jnp.arange(len(rows)), jnp.asarray(rows, dtype))
     return jax.lax.scan(lambda carry, i_row: (step(carry, *i_row), None), carry, given)[0]
 
 
 def noise(key: PRNGKey, i: Int[Array, ""], x: Samples) -> Samples:
-    """The standard normal noise of the i-th step, like x; every solver's noise comes from here."""
+    """Draws the standard normal noise of the i-th step, like x; every solver's noise comes from here."""
     return jax.random.normal(jax.random.fold_in(key, i), x.shape, x.dtype)
 
 
 def noise_estimate(denoise: Denoise) -> Denoise:
-    """(x, sigma) -> (x - D(x; sigma)) / sigma: epsilon, and the slope dx/dsigma of the flow (EDM, Algorithm 1)."""
+    """Returns the estimate of epsilon, (x, sigma) -> (x - D(x; sigma)) / sigma.
+
+    It is the slope dx/dsigma of the flow, too (EDM, Algorithm 1).
+    """
 
     def estimate(x: Samples, sigma: Float[Array, " b"]) -> Samples:
         return (x - denoise(x, sigma)) / broadcast_rows(sigma, x)
@@ -114,7 +117,7 @@ def noise_estimate(denoise: Denoise) -> Denoise:
 
 
 def velocity(denoise: Denoise, x: Samples, sigma: Float[Array, " b"], alpha_rate: Any, sigma_rate: Any) -> Samples:
-    """alpha' x_0 + sigma' epsilon: the slope of alpha x along the flow of a process with these rates."""
+    """Returns alpha' x_0 + sigma' epsilon, the slope of alpha x along the flow of a process with these rates."""
     x_0 = denoise(x, sigma)
     return broadcast_rows(alpha_rate, x) * x_0 + broadcast_rows(sigma_rate, x) * (x - x_0) / broadcast_rows(sigma, x)
 
@@ -126,7 +129,7 @@ def check_noise_scale(noise_scale: float) -> None:
 
 
 def check_levels(solver: Any, sigmas: Levels, least_steps: int = 1) -> Levels:
-    """`sigmas` as float64. Raises ValueError where they are not decreasing to 0 or more, or fewer than needed."""
+    """Returns `sigmas` as float64. Raises ValueError where they do not fall to 0 or more, or are fewer than needed."""
     sigmas = np.asarray(sigmas, np.float64)
     name = solver if isinstance(solver, str) else type(solver).__name__
     if sigmas.ndim != 1 or len(sigmas) < least_steps + 1:
@@ -142,22 +145,22 @@ def check_levels(solver: Any, sigmas: Levels, least_steps: int = 1) -> Levels:
 
 
 def weights(nodes: Float64[np.ndarray, " K"], moments: Float64[np.ndarray, " K"]) -> Float64[np.ndarray, " K"]:
-    """w such that sum_j w_j p(nodes_j) is the integral of p, for all polynomials p of degree below K.
+    """Returns w such that sum_j w_j p(nodes_j) is the integral of p, for all polynomials p of degree below K.
 
-    `moments` are the integrals of s^0, s^1, ...: whatever they are weighted with, this is where multistep methods get
-    their coefficients from.
+    `moments` are the integrals of s^0, s^1, ..., with any weight function. Multistep methods get their coefficients
+    from here.
     """
     return np.linalg.solve(np.vander(nodes, increasing=True).T, moments)
 
 
 def log_steps(sigmas: Levels) -> Float64[np.ndarray, " S"]:
-    """lambda' - lambda of each step, infinite where it ends at 0."""
+    """Returns lambda' - lambda of each step, infinite where it ends at 0."""
     with np.errstate(divide="ignore"):
         return np.log(sigmas[:-1]) - np.log(sigmas[1:])
 
 
 def places(sigmas: Levels, i: int, order: int) -> Float64[np.ndarray, " k"]:
-    """Of the estimates that the i-th step has, the newest first: 0, and at most `order` - 1 behind it.
+    """Returns the places of the estimates that the i-th step uses, the newest first: 0, and up to `order` - 1 below 0.
 
     A place is s = (lambda - lambda_i) / h in lambda = -log(sigma), so that the step of length h ends at 1.
     """
@@ -166,7 +169,7 @@ def places(sigmas: Levels, i: int, order: int) -> Float64[np.ndarray, " k"]:
 
 
 def moments(h: float, count: int) -> Float64[np.ndarray, " k"]:
-    """h int_0^1 e^{-(1-s) h} s^k ds, that is h k! phi_{k+1}(-h), of k from 0 on."""
+    """Returns the moments h int_0^1 e^{-(1-s) h} s^k ds, that is h k! phi_{k+1}(-h), for k from 0 to `count` - 1."""
     if np.isinf(h):
         return np.ones(count)
     points, share = (GAUSS[0] + 1) / 2, GAUSS[1] / 2
@@ -174,5 +177,5 @@ def moments(h: float, count: int) -> Float64[np.ndarray, " k"]:
 
 
 def padded(rows: Sequence[Float64[np.ndarray, " k"]], width: int) -> Float64[np.ndarray, "S K"]:
-    """Rows of different lengths as one table, with zeros behind."""
+    """Stacks rows of different lengths to one table, filled up with zeros."""
     return np.stack([np.pad(row, (0, width - len(row))) for row in rows])

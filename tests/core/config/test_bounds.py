@@ -15,7 +15,8 @@ from toys import Regression, ToyData
 
 from imagegen_jax import Experiment
 from imagegen_jax.core.config.bounds import BelowOne, Count, Positive, Range, check_fields
-from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.config.serial import fields_of, from_dict, to_dict
 from imagegen_jax.core.optim import SGD, Adam, AdamW, CosineDecay, LinearDecay, RMSprop, WarmUp
 from imagegen_jax.diffusion.guidance.fields import GuidanceInterval

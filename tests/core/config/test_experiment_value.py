@@ -13,8 +13,9 @@ import pytest
 from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.frozen_map import FrozenMap
-from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.config.serial import differences, from_dict, to_dict
 from imagegen_jax.core.drawing.draw import check_conditions, class_rows
 from imagegen_jax.core.optim import SGD, Adam, ClipWeights, CosineDecay

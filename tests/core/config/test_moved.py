@@ -12,7 +12,8 @@ from toys import Game, ToyData
 import imagegen_jax as ig
 from imagegen_jax import moved
 from imagegen_jax.core import run_folder as folders
-from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.optim import SGD, Adam, CosineDecay
 

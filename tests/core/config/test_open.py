@@ -15,7 +15,8 @@ import pytest
 import imagegen_jax as ig
 from imagegen_jax.core.config.bounds import Share
 from imagegen_jax.core.config.choices import Choices, is_protocol, options_of
-from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.ema import PowerFunction
 from imagegen_jax.core.optim import SGD

@@ -12,7 +12,8 @@ import pytest
 from programs import counted
 
 from imagegen_jax.core.arrays.space import Latents, Pixels
-from imagegen_jax.core.config.override import override, parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
+from imagegen_jax.core.config.override import override
 from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.diffusion.guidance.by_network import Guided
 from imagegen_jax.diffusion.guidance.fields import (

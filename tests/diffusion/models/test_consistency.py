@@ -137,7 +137,7 @@ def test_the_teacher_leads_by_a_step_of_heun():
     denoise = Diffusion(Normal(), image_shape=SHAPE).denoiser({"network": EXACT["teacher"]}, {})
     x = 3.0 * jax.random.normal(KEY, (4, *SHAPE))
     np.testing.assert_allclose(denoise(x, jnp.full(4, 3.0)), STD**2 / (STD**2 + 9) * x, rtol=1e-4)
-    found = model._taught(EXACT["teacher"], x, jnp.full(4, 3.0), jnp.full(4, 2.0), NOTHING)
+    found = model._step_of_teacher(EXACT["teacher"], x, jnp.full(4, 3.0), jnp.full(4, 2.0), NOTHING)
     np.testing.assert_allclose(found, heun.Heun()(denoise, np.array([3.0, 2.0]), x, KEY), rtol=1e-5)
     flow = math.sqrt((STD**2 + 4) / (STD**2 + 9)) * x
     np.testing.assert_allclose(found, flow, rtol=1e-2)

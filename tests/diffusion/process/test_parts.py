@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax import Experiment, override
-from imagegen_jax.core.config.override import parse_overrides
+from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam

@@ -127,7 +127,7 @@ def test_weak_order_of_convergence(monkeypatch, in_float64, solve, order):
     monkeypatch.setattr(heun, "noise", in_its_row)
     errors = []
     for n in (512, 1024):
-        of_n = Restart((heun.Interval(1.0, 3.0, steps=n // 8),)) if solve is Restart else solve
+        of_n = Restart((heun.RestartInterval(1.0, 3.0, steps=n // 8),)) if solve is Restart else solve
         x = jnp.zeros((2 * n, 1)).at[0].set(math.sqrt(STD**2 + HIGH**2))
         found = jit(lambda x, n=n, of_n=of_n: of_n(of_normal_data, np.geomspace(HIGH, LOW, n + 1), x, KEY))(x)
         errors.append(abs(jnp.sum(found**2) - (STD**2 + LOW**2)))

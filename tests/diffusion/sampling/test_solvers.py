@@ -232,7 +232,7 @@ def test_ddim_is_euler_ancestral_and_its_ends_are_euler_and_ddpm():
 
 def test_restarts_go_up_and_down_again():
     sigmas = np.array([1.0, 0.5, 0.1, 0.0])
-    rows = Restart((heun.Interval(0.12, 0.4, repeats=2, steps=2),)).rows(sigmas)
+    rows = Restart((heun.RestartInterval(0.12, 0.4, repeats=2, steps=2),)).rows(sigmas)
     middle = heun.karras(3, 0.1, 0.4)[1]
     up = math.sqrt(0.4**2 - 0.1**2)
     again = [[up, 0.4, middle], [0, middle, 0.1]]
@@ -289,7 +289,7 @@ CASES = [
     (lambda: UniPC(0), "solver.order=0"),
     (lambda: Heun(churn=-1.0), "solver.churn=-1.0"),
     (lambda: Heun(churn_min=2.0, churn_max=1.0), "solver.churn_min=2.0, solver.churn_max=1.0"),
-    (lambda: heun.Interval(0.3, 0.06), "must have 0 < sigma_min < sigma_max"),
+    (lambda: heun.RestartInterval(0.3, 0.06), "must have 0 < sigma_min < sigma_max"),
     (lambda: Restart()(mixture.denoise, [9.0, 5.0, 0.0], 0, KEY), "has no noise level near 0.06 to start from"),
     (lambda: ConsistencyMultistep(-1.0), "solver.sigma_min=-1.0"),
     (lambda: RK45(0.0)(mixture.denoise, karras(2), jnp.ones((1, 2)), KEY), "relative and absolute must be above 0"),
