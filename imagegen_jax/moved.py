@@ -1,7 +1,7 @@
 """Old names of modules, classes and functions, so that what was written with them goes on: two tables, and who asks.
 
-Stored experiments (`core.serial`), options (`core.old_names`) and imports (`OldModules`) ask here. Names are data: this
-file imports nothing of the package.
+Stored experiments (`core.config.serial`), options (`core.config.old_names`) and imports (`OldModules`) ask here. Names
+are data: this file imports nothing of the package.
 """
 
 from __future__ import annotations

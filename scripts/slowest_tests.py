@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Prints which tests and which files of tests took most: scripts/slowest REPORT.xml, a report of `pytest --junitxml`.
+"""Prints which tests and which files of tests took most: scripts/slowest_tests.py REPORT.xml.
 
-In seconds of processors, which tests note as `cpu_seconds`: they do not depend on what else the machine does.
+The report is one of `pytest --junitxml`. In seconds of processors, which tests note as `cpu_seconds`: they do not
+depend on what else the machine does.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import re
@@ -14,19 +15,22 @@ from typing import Any
 import jax
 
 from imagegen_jax.cli.common.command import Command, from_options
-from imagegen_jax.cli.common.data_options import add_set_options, add_source_options
+from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options
 from imagegen_jax.cli.common.errors import readable_errors
-from imagegen_jax.cli.common.targets import experiment_of, import_target
+from imagegen_jax.cli.common.targets import experiment_of, import_modules, import_target
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.override import override
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.run import Run
+from imagegen_jax.core.run_folder import load_experiment
 from imagegen_jax.data.remedy import remedies_spelled, within
+from imagegen_jax.recipes.shipped import recipes
 
 EXAMPLES = """examples:
   imagegen train ddpm_digits                  a recipe: `imagegen list` shows them all
   imagegen train dcgan_mnist --workdir runs/a --optim.generator.lr 1e-4
   imagegen train my_experiment.py --smoke
+  imagegen train runs/a                       goes on with a run that was stopped
   imagegen train ddpm_cifar10 --help          every field as an option
   imagegen train photos/ --recipe stylegan2 --size 64     your own images: a folder, a .zip, an .npz
   imagegen train photos.zip --recipe edm --size 32 --steps 20000
@@ -40,7 +44,7 @@ learns them. --recipe is one of {families}."""
 class TrainRequest:
     """What to train, on which data, and where."""
 
-    target: str | None = None  # a module, the path of a .py file, or with `recipe` the place of images
+    target: str | None = None  # a recipe, a module, a .py file, a run to go on with; with `recipe` the place of images
     _: dataclasses.KW_ONLY
     recipe: str | None = None  # a family, for images of one's own
     data: str | None = None  # other data than the experiment's, as `imagegen data` names them
@@ -53,6 +57,7 @@ class TrainRequest:
     smoke: bool = False  # a tiny version that runs in seconds
     resume_with_changes: bool = False
     distributed: bool = False
+    modules: tuple[str, ...] = ()  # that classes of one's own come from
     overrides: tuple[str, ...] = ()  # options of the experiment, as words: ("--steps", "100")
 
     @property
@@ -75,9 +80,13 @@ def run(request: TrainRequest) -> Run:
     """
     if request.target is None:
         raise ValueError("nothing is named to be trained: give a module, a .py file, or images and a recipe")
-    prog = f"imagegen train {request.target}"
+    prog, modules = f"imagegen train {request.target}", import_modules(request.modules)
     if request.recipe is not None:
         return _trained(*_recipe_for_images(request), request, f"{prog} --recipe {request.recipe}")
+    place = pathlib.Path(request.target)
+    if request.target not in recipes() and (place / "experiment.json").is_file():
+        return _resumed(place, modules, request, prog)
+    _check_no_images(request.target)
     module = import_target(request.target)
     experiment, smoke = experiment_of(module), vars(module).get("smoke", {})
     if not isinstance(smoke, Mapping):
@@ -101,6 +110,28 @@ def main(
     request = from_options(TrainRequest, {**vars(options), "overrides": tuple(rest)})
     with readable_errors():
         _trained(experiment, smoke or {}, request, prog)
+
+
+def _resumed(folder: pathlib.Path, modules: Sequence[str], request: TrainRequest, prog: str) -> Run:
+    """Goes on with the run in a folder to its end, changed as a request asks."""
+    if request.smoke:
+        raise ValueError(f"--smoke: {folder} is a run, which goes on as what it is: leave it out")
+    experiment = load_experiment(folder, modules)
+    return _trained(experiment, {}, dataclasses.replace(request, workdir=request.workdir or folder), prog)
+
+
+def _check_no_images(target: str) -> None:
+    """Raises ValueError where a target is images, or a family of models for these, rather than an experiment."""
+    place = pathlib.Path(target)
+    here = place.is_dir() or pathlib.Path(f"{target}.py").is_file()
+    if target in FAMILIES.split(", ") and not here and importlib.util.find_spec(target) is None:
+        raise ValueError(f"{target} is a model for images of your own: imagegen train PHOTOS --recipe {target}")
+    images = place.is_dir() and not (place / "__init__.py").exists() and target not in recipes()
+    if images or target.lower().endswith((".zip", ".npz")):
+        raise ValueError(
+            f"{target} is no experiment. To train on images there, say by which model: --recipe, one of {FAMILIES}; "
+            f"or put them in the place of a recipe's: imagegen train ddpm_cifar10 --data {target}"
+        )
 
 
 def _trained(experiment: Experiment, smoke: Mapping[str, Any], request: TrainRequest, prog: str) -> Run:
@@ -192,9 +223,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen train`, which are not those of its experiment."""
     parser.add_argument(
         "target", nargs="?",
-        help="a recipe such as ddpm_digits, a module, the path of a .py file, or with --recipe the place of images",
+        help="a recipe such as ddpm_digits, a module, the path of a .py file, the folder of a run to go on with, or "
+        "with --recipe the place of images",
     )  # fmt: skip
     parser.add_argument("--recipe", metavar="FAMILY", help="train a model of this family on your own images")
+    add_module_option(parser)
     _add_run_options(parser)
 
 

@@ -36,6 +36,7 @@ from imagegen_jax.gan.style.stylegan2 import StyleGAN2
 from imagegen_jax.gan.wgan import WGAN
 from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.recipes.shipped import recipes
 
 SIZE = 64  # pixels, where nothing says another
 NARROW = 8  # channels of the networks of smoke runs
@@ -55,8 +56,10 @@ def recipe_of(family: str, size: int = SIZE) -> Recipe:
     """Returns the recipe of a family for square images of a size; raises ValueError for a name that is none."""
     if family not in FAMILIES:
         near = difflib.get_close_matches(family, FAMILIES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"--recipe {family}: there is no such family; {hint}There are {', '.join(FAMILIES)}")
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        if family in recipes():
+            hint = f"; a recipe takes other images by --data: imagegen train {family} --data PHOTOS"
+        raise ValueError(f"--recipe {family}: there is no such family, only {', '.join(FAMILIES)}{hint}")
     return FAMILIES[family](size)
 
 

@@ -65,6 +65,18 @@ def test_train_says_where_it_is(process, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_by_its_folder_alone(process, tmp_path):
+    assert process("train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path / "run")[0] == 0
+    code, _, said = process("train", tmp_path / "run", "--module", "tests/toys.py", "--steps", 8)
+    assert code == 1 and "steps: 4 there, 8 now" in said and "--resume-with-changes" in said
+    words = ("--module", "tests/toys.py", "--steps", 8, "--resume-with-changes")
+    code, _, said = process("train", tmp_path / "run", *words)
+    assert code == 0 and "resumed at step 4" in said and (tmp_path / "run" / "checkpoints" / "8").is_dir(), said
+    code, _, said = process("train", tmp_path / "run", "--smoke")
+    assert code == 1 and "--smoke" in said and not (tmp_path / "run" / "run").exists()
+
+
+@pytest.mark.slow
 def test_a_run_of_a_users_own_model_is_sampled_by_naming_its_module(process, tmp_path):
     assert process("train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path / "run")[0] == 0
     code, _, said = process("sample", tmp_path / "run", "--n", 4, "--out", tmp_path / "grid.png")

@@ -74,7 +74,7 @@ def test_every_family_follows_shape_channels_and_classes(tmp_path, family, size,
 
 def test_families_are_named_where_they_are_not_imported():
     assert NAMED == ", ".join(FAMILIES)
-    with pytest.raises(ValueError, match=r"--recipe stylgan2: .*did you mean 'stylegan2'\? There are dcgan, "):
+    with pytest.raises(ValueError, match=r"--recipe stylgan2: .* only dcgan, .*; did you mean 'stylegan2'"):
         recipe_of("stylgan2")
 
 
@@ -151,6 +151,10 @@ def test_a_recipe_is_trained_on_other_data(imagegen, tmp_path):
     [
         (("experiments.vae_mnist", "--size", "32"), "--size 32: says how other data are read, but none are named"),
         (("photos", "--recipe", "edn"), "did you mean 'edm'"),
+        (("photos", "--recipe", "edm_cifar10"), "imagegen train edm_cifar10 --data PHOTOS"),
+        (("photos",), "say by which model: --recipe, one of dcgan, "),
+        (("photos.zip",), "imagegen train ddpm_cifar10 --data photos.zip"),
+        (("edm", "--data", "photos"), "imagegen train PHOTOS --recipe edm"),
         (("photos", "--recipe", "vae", "--data", "digits"), "--data digits: with --recipe the images are named first"),
         (("nowhere", "--recipe", "vae"), "'nowhere' is no source of images"),
         (("photos", "--recipe", "vae", "--split", "test"), "--split test: photos has no such setting"),
