@@ -95,56 +95,58 @@ CASES: dict[str, list[Case]] = {
     "nn.resample.with_source": [images(lambda x: resample.with_source(jnp.zeros((2, 12, 16, 1)), x))],
     "nn.strided.Halve.__call__": [layer(strided.Halve(3, dtype="float32"))],
     "nn.strided.Double.__call__": [layer(strided.Double(3, dtype="float32"), ROOM)],
-    "nn.equalized.EqualConv.__call__": [
+    "gan.style.equalized.EqualConv.__call__": [
         layer(equalized.EqualConv(3, size, down=True, dtype="float32")) for size in (1, 3)
     ],
-    "nn.modulated.modulated_convolve": [
+    "gan.style.modulated.modulated_convolve": [
         kernels(lambda x, kernel: modulated.modulated_convolve(x, kernel, EMBEDDING, up=True))
     ],
-    "nn.song.SongBlock.__call__": [
+    "nn.backbones.ncsnpp.SongBlock.__call__": [
         layer(song.SongBlock(4, change=change, taps=BINOMIAL, dtype="float32"), EMBEDDING, None)
         for change in ("up", "down")
     ],
-    "nn.song.FilteredConv.__call__": [layer(song.FilteredConv(3, BINOMIAL, "float32"))],
-    "nn.adm.Block.__call__": [
-        layer(adm.Block(4, change=change, dtype="float32"), EMBEDDING, None) for change in ("up", "down")
+    "nn.backbones.ncsnpp.FilteredConv.__call__": [layer(song.FilteredConv(3, BINOMIAL, "float32"))],
+    "nn.backbones.adm.Block.__call__": [
+        layer(adm.Block(4, change=change, dtype="float32"), adm.BlockConditions(EMBEDDING)) for change in ("up", "down")
     ],
-    "nn.edm2.MPBlock.__call__": [
+    "nn.backbones.edm2.MPBlock.__call__": [
         layer(edm2.MPBlock(4, "encoder", change=change, dtype="float32"), EMBEDDING, None) for change in ("up", "down")
     ],
     "gan.resnet.UpBlock.__call__": [layer(resnet.UpBlock(3, conv, bare), ROOM)],
     "gan.resnet.DownBlock.__call__": [layer(resnet.DownBlock(3, conv))],
-    "gan.biggan_deep.DeepUpBlock.__call__": [layer(biggan_deep.DeepUpBlock(3, conv, bare), ROOM)],
-    "gan.biggan_deep.DeepDownBlock.__call__": [layer(biggan_deep.DeepDownBlock(4, conv, True))],
-    "gan.conditional.SelfAttention.__call__": [layer(conditional.SelfAttention(dtype="float32"))],
-    "gan.progan_networks.Conv.__call__": [layer(progan_networks.Conv(3, True, dtype="float32"))],
-    "gan.growing.at_stage": [images(lambda x: growing.at_stage(x, growing.Stage(1, True), jnp.float32(0.3), 3))],
+    "gan.residual.biggan_deep.DeepUpBlock.__call__": [layer(biggan_deep.DeepUpBlock(3, conv, bare), ROOM)],
+    "gan.residual.biggan_deep.DeepDownBlock.__call__": [layer(biggan_deep.DeepDownBlock(4, conv, True))],
+    "gan.residual.conditional.SelfAttention.__call__": [layer(conditional.SelfAttention(dtype="float32"))],
+    "gan.style.progan_networks.Conv.__call__": [layer(progan_networks.Conv(3, True, dtype="float32"))],
+    "gan.style.growing.at_stage": [images(lambda x: growing.at_stage(x, growing.Stage(1, True), jnp.float32(0.3), 3))],
     "data.decode._resized": [images(decoded, BYTES)],
-    "data.derived.lowered": [images(lambda x: derived.lowered(np.asarray(x), 2), BYTES)],
-    "diffusion.inverse.pooled": [images(inverse.pooled(2).forward), images(inverse.pooled(2).adjoint)],
-    "metrics.distances._reduced": [images(lambda x: distances._reduced(x, 2))],
-    "metrics.distances._resized": [images(functools.partial(distances._resized, size=size)) for size in (3, 9)],
-    "metrics.resize.resize": [
+    "data.formats.derived.lowered": [images(lambda x: derived.lowered(np.asarray(x), 2), BYTES)],
+    "editing.inverse_problems.pooled": [images(inverse.pooled(2).forward), images(inverse.pooled(2).adjoint)],
+    "metrics.features.distances._reduced": [images(lambda x: distances._reduced(x, 2))],
+    "metrics.features.distances._resized": [
+        images(functools.partial(distances._resized, size=size)) for size in (3, 9)
+    ],
+    "metrics.features.resize.resize": [
         images(functools.partial(resize.resize, size=size, kind=kind), BYTES)
         for kind in ("clean", "clean_float", "legacy_torch")
         for size in (3, 9)
     ],
 }
-SLOW = ("__call__", "convolve_up", "convolve_down", "metrics.resize")
+SLOW = ("__call__", "convolve_up", "convolve_down", "metrics.features.resize")
 SHIFTED: dict[str, tuple[str, Case]] = {
-    "nn.unet.UNet.__call__": (
+    "nn.backbones.unet.UNet.__call__": (
         "DDPM's code pads its 3x3 convolutions with stride 2 below and right only",
         layer(unet.conv(3, jnp.float32, "down", strides=2)),
     ),
-    "nn.adm.changed": (
+    "nn.backbones.adm.changed": (
         "improved DDPM's 3x3 convolutions with stride 2 see a pixel more above and left",
         kernels(lambda x, kernel: upfirdn._convolve(x, kernel, [(1, 1)] * 2, stride=2)),
     ),
-    "gan.cyclegan.Generator.__call__": (
+    "gan.translation.cyclegan.Generator.__call__": (
         "as those, in Johnson et al.'s network",
         kernels(lambda x, kernel: upfirdn._convolve(x, kernel, [(1, 1)] * 2, stride=2)),
     ),
-    "gan.cyclegan.Double.__call__": (
+    "gan.translation.cyclegan.Double.__call__": (
         "torch's transposed 3x3 convolution, with an output padding below and right only",
         layer(cyclegan.Double(3, "float32")),
     ),
@@ -152,21 +154,29 @@ SHIFTED: dict[str, tuple[str, Case]] = {
         "ADA's wavelet sym6 is not symmetric; the offset of its taps is allowed for",
         Case(lambda turn, x: jax.vmap(affine.warp, (0, None))(x, turn), lambda: affine.rotation(jnp.float32(jnp.pi))),
     ),
-    "metrics.resize.resize": (
+    "metrics.features.resize.resize": (
         "TensorFlow 1's bilinear filter, kept for figures that were measured with it",
         images(functools.partial(resize.resize, size=5, kind="legacy_tf"), BYTES),
     ),
 }
 MADE_OF_THOSE = {
-    "data.augment.Jitter._one", "data.source.Derived.__getitem__", "gan.biggan_deep.DeepUpBlock.__call__.resized",
-    "gan.conditional.SelfAttention.__call__.pooled", "gan.resnet.double", "gan.resnet.halve",
-    "gan.stylegan2_networks.Discriminator._halve", "metrics.extractor.Network._compiled",
-    "metrics.extractor.Network._compiled.features", "metrics.extractor.Pixels.__call__", "nn.adm.descend",
-    "nn.adm.resized", "nn.edm2.EDM2UNet._descend", "nn.modulated.StyledConv.__call__", "nn.song.SongBlock._resized",
-    "nn.song.SongUNet._descend", "nn.upfirdn._up_filtered", "nn.upfirdn.upfirdn",
+    "data.augment.Jitter._one", "data.source.Derived.__getitem__",
+    "gan.residual.biggan_deep.DeepUpBlock.__call__.resized", "gan.residual.conditional.SelfAttention.__call__.pooled",
+    "gan.resnet.double", "gan.resnet.halve", "gan.style.stylegan2_networks.Discriminator._halve",
+    "metrics.features.extractor.Network._compiled", "metrics.features.extractor.Network._compiled.features",
+    "metrics.features.extractor.Pixels.__call__", "nn.backbones.adm.descend", "nn.backbones.adm.resized",
+    "nn.backbones.edm2.EDM2UNet._descend", "gan.style.modulated.StyledConv.__call__",
+    "nn.backbones.ncsnpp.SongBlock._resized", "nn.backbones.ncsnpp.SongUNet._descend", "nn.upfirdn._up_filtered",
+    "nn.upfirdn.upfirdn",
 }  # fmt: skip
 # Features of published networks, whose layers are what they were trained with.
-FROZEN = ("metrics.inception.", "metrics.lpips.", "metrics.mobilenet.", "metrics.classifier.", "nn.patch.")
+FROZEN = (
+    "metrics.features.inception.",
+    "metrics.features.lpips.",
+    "metrics.features.mobilenet.",
+    "metrics.features.classifier.",
+    "gan.translation.patch.",
+)
 
 
 def both_ways(case: Case, axis: int) -> tuple[np.ndarray, np.ndarray]:
@@ -210,7 +220,8 @@ def changing_functions() -> set[str]:
     def visit(node: ast.AST, place: str) -> None:
         for child in ast.iter_child_nodes(node):
             inner = f"{place}.{child.name}" if isinstance(child, ast.FunctionDef | ast.ClassDef) else place
-            if isinstance(child, ast.FunctionDef) and child.returns is not None:
+            of_protocol = isinstance(child, ast.FunctionDef) and ast.unparse(child.body[-1]) == "..."
+            if isinstance(child, ast.FunctionDef) and child.returns is not None and not of_protocol:
                 inside = list(ast.walk(child))
                 called = {ast.unparse(node.func) for node in inside if isinstance(node, ast.Call)}
                 strided = any(node.arg in ("strides", "stride") for node in inside if isinstance(node, ast.keyword))
