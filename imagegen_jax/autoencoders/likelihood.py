@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.arrays.random import uniform_rows
 from imagegen_jax.core.config.bounds import Positive
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKeys
@@ -62,7 +63,7 @@ class Bernoulli:
             return intensity
         if keys is None:
             return jnp.float32(intensity > 0.5)
-        return jnp.float32(_uniform(keys, image.shape[1:]) < intensity)
+        return jnp.float32(uniform_rows(keys, shape=image.shape[1:]) < intensity)
 
     def log_prob(self, output: Float[Array, "b h w c"], x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
         """log p(x|z) = sum of x log y + (1 - x) log(1 - y), y = sigmoid(output)   (Eq. 11)"""
@@ -96,7 +97,7 @@ class Gaussian:
         """Adds noise by the row's key, at most half a level, so that x may leave [-1, 1]; without keys, none."""
         if not self.dequantize or keys is None:
             return image
-        return image + (_uniform(keys, image.shape[1:]) - 0.5) / LEVELS
+        return image + (uniform_rows(keys, shape=image.shape[1:]) - 0.5) / LEVELS
 
     def log_prob(self, output: Float[Array, "b h w o"], x: Float[Array, "b h w c"]) -> Float[Array, " b"]:
         """log p(x|z) = sum of log N(x; mu, sigma^2) - log 127.5: the density over levels 0 to 255, not [-1, 1]."""
@@ -115,7 +116,3 @@ class Gaussian:
         mu, raw = jnp.split(output, 2, axis=-1)
         least = -math.log(2 * LEVELS)
         return mu, least + jax.nn.softplus(raw - least)
-
-
-def _uniform(keys: PRNGKeys, shape: tuple[int, ...]) -> Float[Array, "b h w c"]:
-    return jax.vmap(lambda key: jax.random.uniform(key, shape))(keys)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.arrays.random import fold_rows
 from imagegen_jax.core.config.bounds import Positive, Share
 from imagegen_jax.core.model import Batch, PRNGKey, PRNGKeys
 
@@ -32,7 +33,7 @@ class Jitter:
     def __call__(self, batch: Batch, keys: PRNGKeys) -> Batch:
         changed = dict(batch)
         for index, name in enumerate(name for name in ("image", "source") if name in batch):
-            own = keys if self.together else jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+            own = keys if self.together else fold_rows(keys, index)
             changed[name] = jax.vmap(self._one)(batch[name], own)
         return changed
 

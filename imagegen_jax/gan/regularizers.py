@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.arrays.random import streams, uniform_rows
 from imagegen_jax.core.model import Image, PRNGKeys, Scalar
 
 Critic = Callable[[Image], Float[Array, " b"]]
@@ -38,7 +39,7 @@ def gradient_penalty(critic: Critic, real: Image, fake: Image, keys: PRNGKeys, t
 
     With `target` 0 it is the zero-centred penalty (Thanh-Tung et al. 2019, arXiv 1902.03984).
     """
-    epsilon = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
+    epsilon = uniform_rows(keys, shape=(1, 1, 1))
     return _distance_to(target, squared_gradient(critic, epsilon * real + (1 - epsilon) * fake))
 
 
@@ -48,12 +49,9 @@ def dragan_penalty(critic: Critic, real: Image, keys: PRNGKeys, target: float = 
     delta = u sigma alpha: u uniform in [0, 1) for each value, sigma half the batch's standard deviation, alpha uniform
     for each image, as in the authors' code.
     """
-
-    def noise(key: Array) -> Float[Array, "h w c"]:
-        of_pixels, of_image = jax.random.split(key)
-        return jax.random.uniform(of_pixels, real.shape[1:]) * jax.random.uniform(of_image)
-
-    return _distance_to(target, squared_gradient(critic, real + 0.5 * jnp.std(real) * jax.vmap(noise)(keys)))
+    pixel_keys, image_keys = streams(keys, 2)
+    noise = uniform_rows(pixel_keys, shape=real.shape[1:]) * uniform_rows(image_keys, shape=(1, 1, 1))
+    return _distance_to(target, squared_gradient(critic, real + 0.5 * jnp.std(real) * noise))
 
 
 def _distance_to(target: float, squared: Float[Array, " b"]) -> Scalar:

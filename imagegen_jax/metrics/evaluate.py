@@ -51,22 +51,33 @@ def evaluate(
         found = measured(printed(["fid"], extractor.name), lambda: [distance_to(reference, rows, extractor.name, seed)])
         return [_card(score, shared) for score in found]
     pair = _pair(images, reference, extractor, metrics, seed, quiet, held_out)
+    return [card for name in metrics for card in _cards(name, pair, images, reference, extractor, held_out, shared)]
+
+
+def _cards(
+    name: str,
+    pair: Pair,
+    images: ImageSet,
+    reference: ImageSet,
+    extractor: Extractor,
+    held_out: ImageSet | None,
+    shared: Mapping[str, Any],
+) -> list[Card]:
+    """Computes the cards of one metric; where it fails, they say why."""
+    metric, details = METRICS[name], dict(shared)
+    if metric.of_pixels:
+        details |= {"extractor": "none: the pixels", "weights": "", "resize": "none"}
+    if metric.wants_held_out and held_out is not None:
+        details["held_out"] = held_out.name
     cards = []
-    for name in metrics:
-        metric = METRICS[name]
-        details = dict(shared)
-        if metric.of_pixels:
-            details |= {"extractor": "none: the pixels", "weights": "", "resize": "none"}
-        if metric.wants_held_out and held_out is not None:
-            details["held_out"] = held_out.name
-        for score in measured(printed([name], extractor.name), functools.partial(metric.compute, pair)):
-            of: dict[str, Any] = {
-                "samples": score.samples or len(images),
-                "references": score.references or len(reference),
-            }
-            if score.of_held_out and held_out is not None:
-                of |= {"samples": len(held_out), "images": held_out.name}
-            cards.append(_card(score, details | of))
+    for score in measured(printed([name], extractor.name), functools.partial(metric.compute, pair)):
+        of: dict[str, Any] = {
+            "samples": score.samples or len(images),
+            "references": score.references or len(reference),
+        }
+        if score.of_held_out and held_out is not None:
+            of |= {"samples": len(held_out), "images": held_out.name}
+        cards.append(_card(score, details | of))
     return cards
 
 

@@ -23,13 +23,13 @@ def probes(tree: ast.AST) -> list[int]:
 
 
 def vmaps(tree: ast.AST) -> list[int]:
-    """Keys split, or normal rows drawn, by a `vmap` of one's own: `core.arrays.random` has both."""
+    """Keys split, or rows drawn, by a `vmap` of one's own: `core.arrays.random` has them."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "jax.vmap":
             mapped = node.args[0].body if isinstance(node.args[0], ast.Lambda) else node.args[0]
             called = mapped.func if isinstance(mapped, ast.Call) else mapped
-            if ast.unparse(called) in ("jax.random.split", "jax.random.normal"):
+            if ast.unparse(called) in [f"jax.random.{draw}" for draw in ("split", "normal", "uniform", "randint")]:
                 found.append(node.lineno)
     return found
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 from jaxtyping import Array, Float, UInt8
 
+from imagegen_jax.core.arrays.random import uniform_rows
 from imagegen_jax.core.model import PRNGKeys
 
 LEVELS = 256
@@ -34,7 +34,7 @@ def dequantize(
     low, high = _checked(data_range)
     if images.dtype != np.uint8:
         raise ValueError(f"images of type {images.dtype}: must be uint8, the levels that noise is added to")
-    noise = jax.vmap(lambda key: jax.random.uniform(key, images.shape[1:]))(keys)
+    noise = uniform_rows(keys, shape=images.shape[1:])
     return low + (high - low) / LEVELS * (jnp.float32(images) + noise)
 
 

@@ -28,9 +28,11 @@ def integer_rows(keys: PRNGKeys, below: int) -> Int[Array, " b"]:
     return jax.vmap(lambda key: jax.random.randint(key, (), 0, below))(keys)
 
 
-def uniform_rows(keys: PRNGKeys, low: float = 0.0, high: float = 1.0) -> Float[Array, " b"]:
-    """Draws numbers from [`low`, `high`), each row from its own key: [B] -> [B]."""
-    return jax.vmap(lambda key: jax.random.uniform(key, minval=low, maxval=high))(keys)
+def uniform_rows(
+    keys: PRNGKeys, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()
+) -> Float[Array, "b ..."]:
+    """Draws rows of `shape` from [`low`, `high`), each from its own key: [B] -> [B *shape]."""
+    return jax.vmap(lambda key: jax.random.uniform(key, shape, minval=low, maxval=high))(keys)
 
 
 def fold_rows(keys: PRNGKeys, number: int | Int[Array, ""]) -> PRNGKeys:

@@ -13,7 +13,7 @@ import optax
 from flax.typing import Initializer
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.arrays.random import normal_rows, streams
+from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
 from imagegen_jax.core.model import PRNGKeys, Scalar
 from imagegen_jax.gan.losses import Objective, logit_metrics
 from imagegen_jax.gan.residual.spectral import SpectralConv, SpectralDense, SpectralEmbed
@@ -200,4 +200,4 @@ def draw(keys: PRNGKeys, latent_dim: int, num_classes: int) -> tuple[Float[Array
     z = normal_rows(latent_keys, (latent_dim,))
     if not num_classes:
         return z, None
-    return z, jax.vmap(lambda key: jax.random.randint(key, (), 0, num_classes))(label_keys)
+    return z, integer_rows(label_keys, num_classes)

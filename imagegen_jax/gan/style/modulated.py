@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.model import PRNGKey, PRNGKeys
+from imagegen_jax.core.arrays.random import fold_rows, normal_rows
+from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.gan.style.equalized import EqualDense, bias_activation
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.upfirdn import BINOMIAL, Taps, convolve, convolve_up
@@ -67,12 +68,12 @@ class StyledConv(nn.Module):
     def _noise(self, size: tuple[int, int], keys: PRNGKeys | None) -> Float[Array, "b h w 1"]:
         """Draws normal noise, the same for all channels; flat, which the CPU compiler does several times faster."""
 
-        def draw(key: PRNGKey) -> Float[Array, "h w 1"]:
-            return jax.random.normal(key, (math.prod(size),)).reshape(*size, 1)
+        def draw(keys: PRNGKeys) -> Float[Array, "b h w 1"]:
+            return normal_rows(keys, (math.prod(size),)).reshape(-1, *size, 1)
 
         if keys is None:
-            return self.variable("noise", "constant", lambda: draw(self.make_rng("params"))).value[None]
-        return jax.vmap(lambda key: draw(jax.random.fold_in(key, self.salt)))(keys)
+            return self.variable("noise", "constant", lambda: draw(self.make_rng("params")[None])[0]).value[None]
+        return draw(fold_rows(keys, self.salt))
 
 
 class ToImage(nn.Module):

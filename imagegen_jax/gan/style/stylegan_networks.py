@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.arrays.random import fold_rows, normal_rows
 from imagegen_jax.core.config.bounds import Count, NonNegative
-from imagegen_jax.core.model import PRNGKey, PRNGKeys, Scalar
+from imagegen_jax.core.model import PRNGKeys, Scalar
 from imagegen_jax.gan.style.adain import AdaIN
 from imagegen_jax.gan.style.equalized import EqualConv, bias_activation
 from imagegen_jax.gan.style.growing import fade
@@ -38,13 +38,13 @@ class Noise(nn.Module):
         """Adds noise: from `keys`, one a row, each image's own; for None the noise stored in the collection "noise"."""
         size, strength = x.shape[1:3], self.param("strength", nn.initializers.zeros_init(), x.shape[-1:])
 
-        def draw(key: PRNGKey) -> Float[Array, "h w 1"]:
-            return jax.random.normal(key, (math.prod(size),)).reshape(*size, 1)
+        def draw(keys: PRNGKeys) -> Float[Array, "b h w 1"]:
+            return normal_rows(keys, (math.prod(size),)).reshape(-1, *size, 1)
 
         if keys is None:
-            noise = self.variable("noise", "constant", lambda: draw(self.make_rng("params"))).value[None]
+            noise = self.variable("noise", "constant", lambda: draw(self.make_rng("params")[None])[0]).value[None]
         else:
-            noise = jax.vmap(lambda key: draw(jax.random.fold_in(key, self.salt)))(keys)
+            noise = draw(fold_rows(keys, self.salt))
         return x + (noise * strength).astype(x.dtype)
 
 

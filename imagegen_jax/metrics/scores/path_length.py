@@ -45,12 +45,7 @@ def path_length(
     `generate` must be a fixed function, with the same noise for the same row, and compute in float32: steps of 1e-4
     vanish in less. Raises ValueError for values outside their ranges and for distances that are not [N] or not finite.
     """
-    if space not in ("z", "w") or sampling not in ("full", "end"):
-        raise ValueError(f"space={space!r}, sampling={sampling!r}: must be 'z' or 'w', and 'full' or 'end'")
-    check_integer(samples, "samples")
-    check_integer(batch_size, "batch_size")
-    if not 0 < epsilon < math.inf or not 0 <= trim < 0.5:
-        raise ValueError(f"epsilon={epsilon}, trim={trim}: must be above 0, and from 0 to below 0.5")
+    _check(space, sampling, samples, batch_size, epsilon, trim)
     interpolate = slerp if space == "z" else lerp
 
     def images(a: Latents, b: Latents, t: Times) -> Images:
@@ -67,6 +62,15 @@ def path_length(
             raise ValueError(f"distance of batch {batch}: shape {moved.shape}, must be ({batch_size},) and finite")
         found.append(moved / epsilon**2)
     return _trimmed_mean(np.concatenate(found)[:samples], trim)
+
+
+def _check(space: str, sampling: str, samples: int, batch_size: int, epsilon: float, trim: float) -> None:
+    if space not in ("z", "w") or sampling not in ("full", "end"):
+        raise ValueError(f"space={space!r}, sampling={sampling!r}: must be 'z' or 'w', and 'full' or 'end'")
+    check_integer(samples, "samples")
+    check_integer(batch_size, "batch_size")
+    if not 0 < epsilon < math.inf or not 0 <= trim < 0.5:
+        raise ValueError(f"epsilon={epsilon}, trim={trim}: must be above 0, and from 0 to below 0.5")
 
 
 def lerp(a: Latents, b: Latents, t: Times) -> Latents:
