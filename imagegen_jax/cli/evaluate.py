@@ -157,7 +157,7 @@ def _write_statistics(request: EvaluateRequest, target: Target, drawing: Drawing
 
 
 def _pairs(request: EvaluateRequest, targets: Sequence[Target], modules: Sequence[str]) -> list[Pair]:
-    """Returns what to compare with what: two arguments, or each run with the data that it was trained on."""
+    """Pairs the targets to compare: two arguments, or each run and its training data."""
     if request.statistics:
         if len(targets) > 1:
             raise ValueError(f"--statistics: {len(targets)} arguments: give the one whose statistics are to be written")

@@ -93,7 +93,7 @@ def _state(experiment: Experiment, rows: Rows) -> State:
 
 
 def _shown(experiment: Experiment) -> tuple[Any, ...]:
-    """Returns everything in what is shown that an option may change."""
+    """Returns the shown values that an option may change."""
     state = _state(experiment, model_row_shapes(experiment))
     return experiment.name, summary.parameter_summary(state), summary.memory_of(state), sorted(experiment.optim)
 

@@ -1,7 +1,7 @@
 """Run folders and stored experiments of an earlier version, for `test_old_runs.py`: written once, by commit 4849bfe.
 
-    git worktree add /tmp/base 4849bfe
-    PYTHONPATH=/tmp/base python tests/reference/make_old_runs.py
+    git worktree add ../base 4849bfe
+    PYTHONPATH=../base python tests/reference/make_old_runs.py
 
 Writes old_runs.zip, old_experiments.json and old_names.json beside this file. Each run was stopped halfway: its folder
 has a checkpoint of step 4 of 8, and `expected.npz` has the images that it drew at step 4 (`half`) and after its last

@@ -97,7 +97,7 @@ def morph(request: MorphRequest) -> pathlib.Path:
 
 
 def reclass(request: ReclassRequest) -> pathlib.Path:
-    """Writes images beside what they are in other classes, and returns the picture's place."""
+    """Translates images to other classes, writes both side by side, and returns the picture's place."""
     place, opened = opened_for(request, "reclass")
     images, run = read(request, opened), opened.run
     _check_no_seed(request)

@@ -85,7 +85,7 @@ def inpaint(request: InpaintRequest) -> pathlib.Path:
 
 
 def enlarge(request: EnlargeRequest) -> pathlib.Path:
-    """Writes small images beside what they are at the model's size, and returns the picture's place."""
+    """Enlarges small images to the model's size, writes both side by side, and returns the picture's place."""
     place, opened = opened_for(request, "enlarge")
     factor = checked_factor(request.factor, opened)
     h, w, c = opened.model.image_shape
@@ -98,7 +98,7 @@ def enlarge(request: EnlargeRequest) -> pathlib.Path:
 
 
 def colour(request: ColourRequest) -> pathlib.Path:
-    """Writes grey images beside what they are in colour, and returns the picture's place."""
+    """Colours grey images, writes both side by side, and returns the picture's place."""
     place, opened = opened_for(request, "colour")
     h, w, c = editing.denoising_model(opened.model).image_shape
     if c == 1:
@@ -109,7 +109,7 @@ def colour(request: ColourRequest) -> pathlib.Path:
 
 
 def deblur(request: DeblurRequest) -> pathlib.Path:
-    """Writes blurred images beside what they are when sharp, and returns the picture's place."""
+    """Sharpens blurred images, writes both side by side, and returns the picture's place."""
     place, opened = opened_for(request, "deblur")
     images = read(request, opened)
     odd = (min(images.shape[1:3]) - 1) // 2 * 2 + 1  # one size for every sigma

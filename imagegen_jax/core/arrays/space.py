@@ -27,7 +27,7 @@ WHITE = 3.0  # deviations above 0 at which a latent is white in a picture, and b
 
 @runtime_checkable
 class Space(Protocol):
-    """Maps rows of data to what is denoised, and that to samples."""
+    """Encodes rows of data for denoising, and decodes the result to samples."""
 
     @property
     def clips(self) -> bool:
@@ -44,7 +44,7 @@ class Space(Protocol):
         ...
 
     def encode(self, data: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-        """Maps data, as batches hold them, to what is denoised."""
+        """Encodes rows of a batch for denoising."""
         ...
 
     def decode(self, x: Float[Array, "b h w c"], nets: Nets) -> Float[Array, "b hh ww k"]:
@@ -130,7 +130,7 @@ def space_of(model: object) -> Space:
 
 
 def sample_shape(model: Model) -> Shape:
-    """Returns the shape of what `model.sample` draws: height, width, channels."""
+    """Returns the shape of a sample of `model`: height, width, channels."""
     return space_of(model).sample_shape(model.image_shape)
 
 
