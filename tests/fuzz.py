@@ -225,6 +225,7 @@ def base_of(command: str) -> list[str]:
         "evaluate": ["evaluate", "images.npz", "folder", "--extractor", "pixels", "--metrics", "fid"],
         "report": ["report", "ddpm"],
         "info": ["info", "ddpm"],
+        "list": ["list", "digits"],
         "import": ["import", "diffusers", "folder", "--out", "imported"],
         "data": ["data", "info", "digits"],
         "train": ["train", "fuzzed.py", "--smoke", "--workdir", "trained"],

@@ -17,7 +17,7 @@ from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam, ClipWeights, RMSprop
 from imagegen_jax.core.step import due_at
 from imagegen_jax.data import Digits
-from imagegen_jax.gan import dcgan
+from imagegen_jax.gan import dcgan, regularizers
 from imagegen_jax.gan.losses import NonSaturating, RelativisticPairing, Wasserstein
 from imagegen_jax.gan.regularizers import gradient_penalty
 from imagegen_jax.gan.resnet import DownBlock, ResNetCritic, ResNetGenerator, UpBlock, double, halve, plain
@@ -93,8 +93,7 @@ def same(torch, monkeypatch):
     model, given = tiny(), inputs(nhwc(torch["at/real"]))
     nets = model.init(KEY, given.batch)
     monkeypatch.setattr(WGAN, "_latents", lambda self, keys: jnp.asarray(torch["at/z"]))
-    uniform = jax.random.uniform  # linen traces initialisers again, to check shapes
-    monkeypatch.setattr(jax.random, "uniform", lambda key, *rest: uniform(key, *rest) if rest else jnp.float32(0.3))
+    monkeypatch.setattr(regularizers, "uniform_rows", lambda keys, shape: jnp.full((len(keys), *shape), 0.3))
     return model, {name: {**nets[name], "params": ported(torch, name)} for name in nets}, given
 
 
