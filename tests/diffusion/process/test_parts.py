@@ -31,9 +31,8 @@ from imagegen_jax.nn.backbones.edm2 import EDM2UNet
 from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 from imagegen_jax.nn.backbones.unet import UNet
 
-jit = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)  # to compile takes all the time
+pytestmark = pytest.mark.hasty
+
 KEY = jax.random.key(0)
 SHAPE = (4, 4, 1)
 SMALL = {"width": 8, "multipliers": (1,), "blocks": 1, "attention_at": ()}
@@ -64,7 +63,7 @@ def test_a_model_trains_any_network(model, network):
     shapes = jax.eval_shape(model.init, KEY, batch)
     nets = jax.tree.map(lambda leaf: 0.1 * rng.standard_normal(leaf.shape, np.float32), shapes)
 
-    @jit
+    @jax.jit
     def gradient(params, keys):
         def loss(params):
             given = {name: {**nets[name], "params": params[name]} for name in nets}
