@@ -22,7 +22,7 @@ from mechanisms import FAST, NAMES, RECIPES, TRAINED, chosen, parts
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.image import images_to_float
-from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.arrays.shard import MeshShape, state_sharding
 from imagegen_jax.core.arrays.space import sample_shape, space_of
 from imagegen_jax.core.drawing.draw import drawing, filled_from_data, label_conditions, rows_at
 from imagegen_jax.core.experiment import model_row_shapes
@@ -131,14 +131,29 @@ def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(finished, r
 @pytest.mark.slow
 @pytest.mark.of(FIRST.values())
 def test_one_device_equals_eight(finished):
+    """Four steps of both, from the state that one makes."""
     run, _ = finished
-    one = jax.device_get(ig.load(run.workdir, step=4).state)
+    one = ig.load(run.workdir, step=4).state
     program = ig.Program(dataclasses.replace(run.experiment, mesh=MeshShape(4, 2)))
-    many = program.init()
+    begun = ig.Program(run.experiment).init()
+    many = jax.device_put(begun, state_sharding(program.mesh, begun))
     for step in range(4):
         many, _ = program.advance(many, step, program.batch(step))
-    many = jax.device_get(many)
-    for (path, a), b in zip(jax.tree.leaves_with_path(one.params), jax.tree.leaves(many.params), strict=True):
+    assert_close(one.params, many.params)
+
+
+@pytest.mark.slow
+@pytest.mark.of(FAST)
+def test_eight_devices_begin_as_one_does(finished):
+    run, _ = finished
+    one, many = (ig.Program(dataclasses.replace(run.experiment, mesh=mesh)) for mesh in (MeshShape(1), MeshShape(4, 2)))
+    assert_close(one.init().params, many.init().params)
+
+
+def assert_close(one, many):
+    """To a rounding of the largest value of each array."""
+    pairs = zip(jax.tree.leaves_with_path(jax.device_get(one)), jax.tree.leaves(jax.device_get(many)), strict=True)
+    for (path, a), b in pairs:
         assert np.abs(a - b).max() < 2e-7 * max(1, np.abs(a).max()), jax.tree_util.keystr(path)
 
 
