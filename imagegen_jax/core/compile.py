@@ -47,6 +47,8 @@ def use_persistent_cache() -> None:
 def compiler_options() -> dict[str, str]:
     """Returns the options for compiling every program: those that help on its platform and that this jax knows."""
     if platform() != "cpu":
+        # GPU and TPU compilers overlap communication with computation unasked: in a step of DiT-B/4 with two blocks and
+        # fsdp 8, compiled for eight H200 by jax 0.12, work lies between the start and end of all 24 collectives.
         return {}
     try:
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
