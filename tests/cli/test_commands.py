@@ -36,9 +36,10 @@ def _in_the_checkout(root, monkeypatch):
 
 @pytest.fixture(scope="module")
 def run(process, tmp_path_factory):
-    """A finished smoke run of the class-conditional demo."""
+    """A finished smoke run of the class-conditional demo, whose network has one level."""
     workdir = tmp_path_factory.mktemp("runs") / "digits"
-    code, _, said = process("train", "experiments.ddpm_digits", "--smoke", "--workdir", workdir)
+    small = ("--smoke", "--model.network.multipliers", 1)
+    code, _, said = process("train", "experiments.ddpm_digits", *small, "--workdir", workdir)
     assert code == 0, said
     return workdir
 
