@@ -1,4 +1,4 @@
-"""The command line, as a user runs it: in processes of its own, and in this one where it refuses or tells something."""
+"""The command line, as a user runs it: in processes of its own where these matter, and in this one for the rest."""
 
 import json
 import os
@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.hasty
+
 ENV = os.environ | {"XLA_FLAGS": "", "COLUMNS": "120", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # runs of a few steps
+ONE = ("--mesh.data", 1)  # device, of the eight that this process has
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +36,10 @@ def _in_the_checkout(root, monkeypatch):
 
 @pytest.fixture(scope="module")
 def run(process, tmp_path_factory):
-    """A finished smoke run of the class-conditional demo."""
+    """A finished smoke run of the class-conditional demo, whose network has one level."""
     workdir = tmp_path_factory.mktemp("runs") / "digits"
-    code, _, said = process("train", "experiments.ddpm_digits", "--smoke", "--workdir", workdir)
+    small = ("--smoke", "--model.network.multipliers", 1)
+    code, _, said = process("train", "experiments.ddpm_digits", *small, "--workdir", workdir)
     assert code == 0, said
     return workdir
 
@@ -55,30 +59,30 @@ def test_a_run_folder_holds_what_a_reader_needs(run):
 
 
 @pytest.mark.slow
-def test_train_says_where_it_is(process, tmp_path):
-    code, _, said = process("train", "tests/toy_experiment.py", "--workdir", tmp_path / "run")
+def test_train_says_where_it_is(imagegen, process, tmp_path):
+    code, _, said = imagegen("train", "tests/toy_experiment.py", "--workdir", tmp_path / "run", *ONE)
     assert code == 0, said
     assert "step 40 of 40 (100 %)" in said and "images/s" in said and "critic/loss" in said
     assert "\r" not in said  # plain lines where the output is no terminal
-    code, _, said = process("train", "tests/toy_experiment.py", "--workdir", tmp_path / "run")
+    code, _, said = process("train", "tests/toy_experiment.py", "--workdir", tmp_path / "run", *ONE)
     assert code == 0 and "resumed at step 40" in said
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_by_its_folder_alone(process, tmp_path):
-    assert process("train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path / "run")[0] == 0
-    code, _, said = process("train", tmp_path / "run", "--module", "tests/toys.py", "--steps", 8)
+def test_a_run_goes_on_by_its_folder_alone(imagegen, process, tmp_path):
+    assert imagegen("train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path / "run", *ONE)[0] == 0
+    code, _, said = imagegen("train", tmp_path / "run", "--module", "tests/toys.py", "--steps", 8)
     assert code == 1 and "steps: 4 there, 8 now" in said and "--resume-with-changes" in said
     words = ("--module", "tests/toys.py", "--steps", 8, "--resume-with-changes")
     code, _, said = process("train", tmp_path / "run", *words)
     assert code == 0 and "resumed at step 4" in said and (tmp_path / "run" / "checkpoints" / "8").is_dir(), said
-    code, _, said = process("train", tmp_path / "run", "--smoke")
+    code, _, said = imagegen("train", tmp_path / "run", "--smoke")
     assert code == 1 and "--smoke" in said and not (tmp_path / "run" / "run").exists()
 
 
 @pytest.mark.slow
-def test_a_run_of_a_users_own_model_is_sampled_by_naming_its_module(process, tmp_path):
-    assert process("train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path / "run")[0] == 0
+def test_a_run_of_a_users_own_model_is_sampled_by_naming_its_module(imagegen, process, tmp_path):
+    assert imagegen("train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path / "run", *ONE)[0] == 0
     code, _, said = process("sample", tmp_path / "run", "--n", 4, "--out", tmp_path / "grid.png")
     assert code == 1 and "'toys'" in said and "--module toys" in said
     module = ("--module", "tests/toys.py")
@@ -87,16 +91,16 @@ def test_a_run_of_a_users_own_model_is_sampled_by_naming_its_module(process, tmp
 
 
 @pytest.mark.slow
-def test_sample_writes_grids_folders_and_arrays(process, run, tmp_path):
+def test_sample_writes_grids_folders_and_arrays(imagegen, run, tmp_path):
     out = tmp_path / "samples.npz"
-    code, said, error = process("sample", run, "--n", 6, "--labels", "3,7", "--out", out, "--model.sampler.steps", 5)
+    code, said, error = imagegen("sample", run, "--n", 6, "--labels", "3,7", "--out", out, "--model.sampler.steps", 5)
     assert code == 0 and "6 images" in said, error
     with np.load(out) as arrays:
         assert arrays["arr_0"].dtype == np.uint8 and arrays["arr_0"].shape[0] == 6
         assert arrays["arr_1"].dtype == np.int64 and arrays["arr_1"].tolist() == [3, 3, 3, 7, 7, 7]
-    code, _, error = process("sample", run, "--n", 4, "--out", f"{tmp_path}/folder/", "--model.sampler.steps", 5)
+    code, _, error = imagegen("sample", run, "--n", 4, "--out", f"{tmp_path}/folder/", "--model.sampler.steps", 5)
     assert code == 0 and len(list((tmp_path / "folder").glob("*.png"))) == 4, error
-    code, _, error = process("sample", run, "--n", 20, "--out", tmp_path / "g.png", "--model.sampler.steps", 5)
+    code, _, error = imagegen("sample", run, "--n", 20, "--out", tmp_path / "g.png", "--model.sampler.steps", 5)
     assert code == 0 and Image.open(tmp_path / "g.png").size[1] > Image.open(tmp_path / "g.png").size[0], error
 
 
@@ -146,10 +150,10 @@ def test_train_refuses_bad_input(imagegen, tmp_path, arguments, words):
 
 
 @pytest.mark.slow
-def test_a_schedule_is_chosen_by_name(process, tmp_path):
-    code, _, said = process(
+def test_a_schedule_is_chosen_by_name(imagegen, tmp_path):
+    code, _, said = imagegen(
         "train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path, "--optim.generator.lr", "Cosine",
-        "--optim.generator.lr.floor", "0.001",
+        "--optim.generator.lr.floor", "0.001", *ONE,
     )  # fmt: skip
     assert code == 0, said
     rate = json.loads((tmp_path / "experiment.json").read_text())["optim"]["generator"]["lr"]
@@ -170,10 +174,10 @@ def test_info_counts_without_memory(imagegen):
 
 
 @pytest.mark.slow
-def test_info_and_report_of_a_run(process, run):
-    code, out, said = process("info", run, "--arrays")
+def test_info_and_report_of_a_run(imagegen, run):
+    code, out, said = imagegen("info", run, "--arrays")
     assert code == 0 and "parameters" in out and "conv_in" in out, said
-    code, out, said = process("report", run)
+    code, out, said = imagegen("report", run)
     assert code == 0 and out.strip() == str(run / "report.html"), said
 
 

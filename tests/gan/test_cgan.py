@@ -12,12 +12,15 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Digits
 from imagegen_jax.gan import dcgan
 from imagegen_jax.gan.cgan import CGAN, Discriminator, Generator, MLPDiscriminator, MLPGenerator
 from imagegen_jax.gan.losses import RelativisticPairing
+
+pytestmark = pytest.mark.hasty
 
 KEY = jax.random.key(0)
 SHAPE = (16, 16, 2)
@@ -37,6 +40,14 @@ def inputs(labels=(0, 1, 2, 0), key=KEY) -> Inputs:
 @pytest.fixture(scope="module")
 def nets():
     return jax.jit(tiny().init)(KEY, inputs().batch)
+
+
+def answer(network, variables, *arrays, shape=None):
+    """What a network makes of arrays once it is trained, by one program."""
+    shapes = () if shape is None else (shape,)
+    return jax.jit(lambda variables, *arrays: network.apply(variables, *arrays, *shapes, train=False))(
+        variables, *arrays
+    )
 
 
 def count(variables) -> int:
@@ -60,24 +71,24 @@ def test_parameters_are_dcgans_and_those_of_the_class():
 def test_without_a_class_they_are_dcgans(nets):
     """One-hot rows of zeros join zeros, so that the weights which the class meets do not matter."""
     z, image, none = jax.random.normal(KEY, (4, 6)), inputs().batch["image"], jnp.zeros((4, 3))
-    found = tiny().generator.apply(nets["generator"], z, none, SHAPE, train=False)
+    found = answer(tiny().generator, nets["generator"], z, none, shape=SHAPE)
     inner = {name: dict(part["network"]) for name, part in nets["generator"].items()}
     inner["params"]["Dense_0"] = {"kernel": inner["params"]["Dense_0"]["kernel"][:6]}
-    np.testing.assert_allclose(found, dcgan.Generator(3).apply(inner, z, SHAPE, train=False), atol=1e-6)
+    np.testing.assert_allclose(found, answer(dcgan.Generator(3), inner, z, shape=SHAPE), atol=1e-6)
 
-    found = tiny().discriminator.apply(nets["discriminator"], image, none, train=False)
+    found = answer(tiny().discriminator, nets["discriminator"], image, none)
     inner = {name: dict(part["network"]) for name, part in nets["discriminator"].items()}
     inner["params"]["Halve_0"] = {"conv": {"kernel": inner["params"]["Halve_0"]["conv"]["kernel"][:, :, :2]}}
-    np.testing.assert_allclose(found, dcgan.Discriminator(3).apply(inner, image, train=False), atol=1e-6)
+    np.testing.assert_allclose(found, answer(dcgan.Discriminator(3), inner, image), atol=1e-6)
 
 
 def test_both_networks_read_the_class(nets):
     model, batch = tiny(), inputs().batch
     same_z = jnp.broadcast_to(jax.random.normal(KEY, (1, 6)), (3, 6))
-    made = model.generator.apply(nets["generator"], same_z, jnp.eye(3), SHAPE, train=False)
+    made = answer(model.generator, nets["generator"], same_z, jnp.eye(3), shape=SHAPE)
     assert len(np.unique(np.asarray(made).reshape(3, -1), axis=0)) == 3
     image = jnp.broadcast_to(batch["image"][:1], (3, *SHAPE))
-    assert len(np.unique(model.discriminator.apply(nets["discriminator"], image, jnp.eye(3), train=False))) == 3
+    assert len(np.unique(answer(model.discriminator, nets["discriminator"], image, jnp.eye(3)))) == 3
 
 
 @pytest.mark.slow
@@ -100,7 +111,8 @@ def test_the_papers_own_networks():
     joint = np.concatenate([maxout(image.reshape(4, -1), "image", 5), maxout(np.eye(10)[:4], "label", 5)], axis=1)
     last = nets["discriminator"]["params"]["logit"]
     wanted = (maxout(joint, "joint", 4) @ last["kernel"] + last["bias"])[:, 0]
-    found = model.discriminator.apply(nets["discriminator"], image, jnp.eye(10)[:4], train=True)
+    judge = jax.jit(lambda *given: model.discriminator.apply(*given, train=True))
+    found = judge(nets["discriminator"], image, jnp.eye(10)[:4])
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -111,9 +123,9 @@ def test_generated_images_are_of_the_classes_of_the_batch(nets):
     model, given = tiny(), inputs()
     _, aux = jax.jit(model.generator_loss)(nets, given)
     z = model._latents(given.keys)
-    by_hand, _ = model._generate(nets["generator"], z, jax.nn.one_hot(given.batch["label"], 3))
+    by_hand, _ = jax.jit(model._generate)(nets["generator"], z, jax.nn.one_hot(given.batch["label"], 3))
     np.testing.assert_allclose(aux.images, by_hand, atol=1e-6)
-    logits, _ = model._discriminate(nets["discriminator"], by_hand, jax.nn.one_hot(given.batch["label"], 3))
+    logits, _ = jax.jit(model._discriminate)(nets["discriminator"], by_hand, jax.nn.one_hot(given.batch["label"], 3))
     np.testing.assert_allclose(aux.metrics["fake_logit"], jnp.mean(logits), rtol=1e-5)
 
 
@@ -153,8 +165,10 @@ def test_what_cannot_be_is_refused(nets):
 def test_the_class_starts_small_beside_the_latent():
     """With as large an embedding as the latent, each class soon has one image alone."""
     model = CGAN((16, 16, 1), Generator(8), Discriminator(3))
-    nets = model.init(jax.random.key(0), {"image": jnp.zeros((2, 16, 16, 1)), "label": jnp.zeros(2, int)})
+    batch = {"image": jnp.zeros((2, 16, 16, 1)), "label": jnp.zeros(2, int)}
+    nets = jax.jit(model.init)(jax.random.key(0), batch)
 
+    @jax.jit
     def images(z, label):
         one_hot = jax.nn.one_hot(label, 10)
         return model.generator.apply(nets["generator"], z, one_hot, model.image_shape, train=False)
@@ -169,6 +183,7 @@ def test_the_class_starts_small_beside_the_latent():
 
 
 @pytest.mark.slow
+@pytest.mark.hasty(False)
 def test_digits_are_those_asked_for(tmp_path):
     """A classifier of the real 8x8 digits agrees with more than four of five requests; 0.98 when this was written."""
     model = CGAN((8, 8, 1), MLPGenerator(64, 64, 128), MLPDiscriminator(64, 32, 64), latent_dim=16)
@@ -179,6 +194,7 @@ def test_digits_are_those_asked_for(tmp_path):
         optim={"generator": Adam(1e-3, b1=0.5), "discriminator": Adam(1e-3, b1=0.5)},
         steps=2_500,
         batch_size=64,
+        mesh=MeshShape(data=1),
         log_every=500,
         checkpoint_every=2_500,
         samples=10,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -13,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam, ClipWeights, RMSprop
 from imagegen_jax.core.step import due_at
@@ -43,6 +45,16 @@ def inputs(image, key=KEY) -> Inputs:
 
 def images(shape=(16, 16, 2), n=4):
     return jnp.tanh(jax.random.normal(jax.random.key(1), (n, *shape)))
+
+
+def networks(model: WGAN):
+    """Initialised networks, which its losses have no part in."""
+    return _initialised(model.generator, model.critic)
+
+
+@functools.cache
+def _initialised(generator, critic):
+    return jax.jit(tiny(generator=generator, critic=critic).init)(KEY, {"image": images()})
 
 
 def counts(nets) -> dict[str, int]:
@@ -91,7 +103,7 @@ def nhwc(image):
 def same(torch, monkeypatch):
     """(model, networks with torch's weights, inputs), which draws torch's latents and torch's point between images."""
     model, given = tiny(), inputs(nhwc(torch["at/real"]))
-    nets = model.init(KEY, given.batch)
+    nets = networks(model)
     monkeypatch.setattr(WGAN, "_latents", lambda self, keys: jnp.asarray(torch["at/z"]))
     monkeypatch.setattr(regularizers, "uniform_rows", lambda keys, shape: jnp.full((len(keys), *shape), 0.3))
     return model, {name: {**nets[name], "params": ported(torch, name)} for name in nets}, given
@@ -107,9 +119,11 @@ def test_parameters_have_the_structure_that_is_ported(torch):
 @pytest.mark.slow
 def test_networks_equal_torch(same, torch):
     model, nets, given = same
-    np.testing.assert_allclose(model._generate(nets["generator"], torch["at/z"])[0], nhwc(torch["at/fake"]), atol=1e-5)
+    found = jax.jit(model._generate)(nets["generator"], torch["at/z"])[0]
+    np.testing.assert_allclose(found, nhwc(torch["at/fake"]), atol=1e-5)
     for name, image in (("real", given.batch["image"]), ("fake", nhwc(torch["at/fake"]))):
-        np.testing.assert_allclose(model._judge(nets["critic"], image)[0], torch[f"at/{name}_logits"], rtol=1e-4)
+        judged = jax.jit(model._judge)(nets["critic"], image)[0]
+        np.testing.assert_allclose(judged, torch[f"at/{name}_logits"], rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -185,7 +199,7 @@ def test_blocks_start_with_the_variance_of_the_authors_code():
     x = jnp.zeros((1, 8, 8, 64))
     blocks = UpBlock(64, plain("auto"), lambda name: lambda x: x), DownBlock(64, plain("auto"))
     for block, more in zip(blocks, [((16, 16),), ()], strict=True):
-        params = block.init(KEY, x, *more)["params"]
+        params = jax.jit(block.init, static_argnums=2)(KEY, x, *more)["params"]
         for name, area, scale in (("conv_1", 9, 4), ("conv_2", 9, 4), ("shortcut", 1, 2)):
             variance = scale / (2 * 64 * area)
             np.testing.assert_allclose(params[name]["kernel"].var(), variance, rtol=0.05)
@@ -208,7 +222,7 @@ def test_the_generator_is_due_at_every_fifth_step():
 def test_the_critics_loss_is_the_distance_and_the_penalty(make, penalty):
     model = make(penalty=penalty)
     given = inputs(images())
-    nets = jax.jit(model.init)(KEY, given.batch)
+    nets = networks(model)
     loss, aux = jax.jit(model.critic_loss)(nets, given)
     wanted = aux.metrics["fake_logit"] - aux.metrics["real_logit"] + aux.metrics.get("penalty", 0.0)
     np.testing.assert_allclose(loss, wanted, rtol=1e-5)
@@ -221,18 +235,22 @@ def test_the_critics_loss_is_the_distance_and_the_penalty(make, penalty):
 def test_the_penalty_is_weighed_and_drawn_apart_from_the_latents():
     """Each row's key is split in two."""
     model, given = strided(), inputs(images())
-    nets = jax.jit(model.init)(KEY, given.batch)
+    nets = networks(model)
     found = jax.jit(model.critic_loss)(nets, given)[1].metrics["penalty"]
-    latent_keys, penalty_keys = jax.vmap(jax.random.split, out_axes=1)(given.keys)
-    fake = model._generate(nets["generator"], model._latents(latent_keys))[0]
-    by_hand = gradient_penalty(lambda x: model._judge(nets["critic"], x)[0], images(), fake, penalty_keys)
-    np.testing.assert_allclose(found, 10 * by_hand, rtol=1e-5)
+
+    @jax.jit
+    def by_hand(nets, keys):
+        latent_keys, penalty_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+        fake = model._generate(nets["generator"], model._latents(latent_keys))[0]
+        return gradient_penalty(lambda x: model._judge(nets["critic"], x)[0], images(), fake, penalty_keys)
+
+    np.testing.assert_allclose(found, 10 * by_hand(nets, given.keys), rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_the_generator_may_draw_more_images_than_the_batch_has():
     model, given = tiny(generator_batches=2), inputs(images())
-    nets = jax.jit(model.init)(KEY, given.batch)
+    nets = networks(model)
     loss, aux = jax.jit(model.generator_loss)(nets, given)
     assert aux.images.shape == (8, 16, 16, 2) and set(aux.stats) == {"generator"}
     assert len(np.unique(np.asarray(aux.images).reshape(8, -1), axis=0)) == 8
@@ -245,17 +263,19 @@ def test_the_generator_may_draw_more_images_than_the_batch_has():
 def test_other_objectives_report_their_signs():
     """DRAGAN has the objective of the first GAN."""
     model, given = strided(penalty=DRAGAN(), objective=NonSaturating(), critic_steps=1), inputs(images())
-    nets = jax.jit(model.init)(KEY, given.batch)
+    nets = networks(model)
     assert "real_sign" in jax.jit(model.critic_loss)(nets, given)[1].metrics
 
 
 @pytest.mark.slow
 def test_an_image_of_a_sample_does_not_depend_on_the_others():
     model = tiny()
-    nets = jax.jit(model.init)(KEY, {"image": images()})
+    nets = networks(model)
     found = jax.jit(model.sample, static_argnums=2)(nets, KEY, 4, {})
     z = jax.random.normal(KEY, (4, model.latent_dim))
-    alone = model.generator.apply(nets["generator"], z[:1], model.image_shape, train=False)
+    alone = jax.jit(lambda *given: model.generator.apply(*given, model.image_shape, train=False))(
+        nets["generator"], z[:1]
+    )
     np.testing.assert_allclose(found[:1], alone, atol=1e-6)
 
 
@@ -287,7 +307,7 @@ def test_a_trained_critic_measures_the_distance_of_two_points():
         updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(params, updates), state, gap
 
-    params = critic.init(KEY, real, train=True)["params"]
+    params = jax.jit(functools.partial(critic.init, train=True))(KEY, real)["params"]
     state = optimizer.init(params)
     for i in range(400):
         params, state, gap = step(params, state, jax.random.fold_in(KEY, i))
@@ -319,6 +339,7 @@ def test_all_digits_are_generated(name, tmp_path):
         optim={"generator": generator_optimizer, "critic": critic_optimizer},
         steps=2_000,
         batch_size=64,
+        mesh=MeshShape(data=1),
         log_every=500,
         checkpoint_every=2_000,
         samples=10,

@@ -12,6 +12,7 @@ import pytest
 
 import imagegen_jax as ig
 from experiments import dcgan_mnist
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.files.claim import Lock
 from imagegen_jax.data import Digits
 from imagegen_jax.metrics.card import Card, leaderboard, text_table
@@ -26,7 +27,7 @@ from imagegen_jax.metrics.scores.frechet import frechet_distance
 from imagegen_jax.metrics.scores.interval import proportion_interval
 from imagegen_jax.metrics.sets import ArraySet, SampleSet
 
-GAN = ig.override(dcgan_mnist.experiment, dcgan_mnist.smoke)
+GAN = ig.override(dcgan_mnist.experiment, dcgan_mnist.smoke | {"mesh": MeshShape(data=1)})
 RANDOM = np.random.default_rng(0)
 DARK, LIGHT = (RANDOM.integers(low, low + 100, (600, 3, 3, 1), np.uint8) for low in (0, 150))
 
@@ -160,7 +161,7 @@ def test_a_share_has_wilsons_interval():
 @pytest.mark.slow
 def test_the_classifier_learns_by_the_loop_and_draws_nothing(tmp_path):
     train, test = Digits(split="train"), Digits(split="test").open()
-    recipe = dataclasses.replace(classifier_experiment(train, train.open()), steps=150)
+    recipe = dataclasses.replace(classifier_experiment(train, train.open()), steps=150, mesh=MeshShape(data=1))
     run = ig.fit(recipe, tmp_path, quiet=True)
     extractor = ClassifierFeatures(recipe.model, run.nets)
     found = extractor(test.images)

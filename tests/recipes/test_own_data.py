@@ -20,7 +20,7 @@ from imagegen_jax.recipes.fit import fitted, model_for_images
 from imagegen_jax.recipes.own_data import own_size, own_source
 from imagegen_jax.recipes.shipped import module_of, recipes
 
-pytestmark = pytest.mark.usefixtures("place")
+pytestmark = [pytest.mark.hasty, pytest.mark.usefixtures("place")]
 
 
 def pictures(folder, classes=("cat", "dog"), size=(20, 16), mode="RGB", count=8):
@@ -126,7 +126,8 @@ def test_images_of_several_kinds_are_read_as_rgb(tmp_path, capsys):
 @pytest.mark.parametrize(("family", "classes"), [("dcgan", 0), ("vae", 0), ("edm", 2)])
 def test_own_photos_are_trained_on_with_a_report_at_the_end(imagegen, tmp_path, family, classes):
     photos = pictures(tmp_path / "my photos")
-    code, _, said = imagegen("train", photos, "--recipe", family, "--size", 16, "--smoke", "--seed", 3)
+    words = ("--recipe", family, "--size", 16, "--smoke", "--seed", 3, "--mesh.data", 1)
+    code, _, said = imagegen("train", photos, *words)
     run = pathlib.Path("runs") / f"{family}_my_photos"
     assert code == 0 and f"report: {run / 'report.html'}" in said and (run / "report.html").is_file(), said
     stored = json.loads((run / "experiment.json").read_text())

@@ -61,14 +61,14 @@ def loss(model: ProGAN, phase: int, stage: Stage):
 
 @functools.cache
 def gradients(model: ProGAN, phase: int, stage: Stage):
-    """step -> ((loss, aux), gradients with respect to the parameters of both networks), compiled."""
+    """step -> ((loss, aux), gradients with respect to the parameters that the phase trains), compiled."""
+    nets, (trained,) = fresh(model), model.phases(stage)[phase].trains
 
     def value(params, step):
-        nets = {name: {**variables, "params": params[name]} for name, variables in fresh(model).items()}
-        return model.phases(stage)[phase].loss(nets, inputs(model)._replace(step=step))
+        given = {**nets, trained: {**nets[trained], "params": params}}
+        return model.phases(stage)[phase].loss(given, inputs(model)._replace(step=step))
 
-    params = {name: variables["params"] for name, variables in fresh(model).items()}
-    return functools.partial(jax.jit(jax.value_and_grad(value, has_aux=True)), params)
+    return functools.partial(jax.jit(jax.value_and_grad(value, has_aux=True)), nets[trained]["params"])
 
 
 def at(model: ProGAN, level: float):
@@ -78,7 +78,18 @@ def at(model: ProGAN, level: float):
 
 
 def images(model: ProGAN, z, levels: range, progress: float = 0.0):
-    return model._images(fresh(model)["generator"], z, None, levels, jnp.float32(progress))
+    return _images(model, levels)(fresh(model)["generator"], z, jnp.float32(progress))
+
+
+@functools.cache
+def _images(model: ProGAN, levels: range):
+    return jax.jit(lambda variables, z, progress: model._images(variables, z, None, levels, progress))
+
+
+@functools.cache
+def generate(model: ProGAN):
+    """(networks, latents, conditions) -> images, compiled."""
+    return jax.jit(model.generate)
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
@@ -195,7 +206,8 @@ def test_a_change_of_stage_changes_no_loss(phase, before, after, step):
     """The stage that ends and the one that begins have the same loss and penalty at the step between."""
     model = tiny()
     assert (model.stage(step - 1), model.stage(step)) == (before, after)
-    (one, one_aux), (two, two_aux) = (loss(model, phase, stage)(jnp.int32(step)) for stage in (before, after))
+    found = (gradients(model, phase, stage)(jnp.int32(step))[0] for stage in (before, after))
+    (one, one_aux), (two, two_aux) = found
     np.testing.assert_allclose(one, two, rtol=1e-5)
     for metric in one_aux.metrics:
         np.testing.assert_allclose(one_aux.metrics[metric], two_aux.metrics[metric], rtol=1e-4, atol=1e-5)
@@ -224,7 +236,7 @@ def test_samples_show_the_level_of_the_last_step():
     z = jax.random.normal(KEY, (3, 5))
     coarse, fine = upsample_nearest(images(model, z, range(0, 1))), images(model, z, range(1, 2))
     for level, wanted in ((0, coarse), (0.25, 0.75 * coarse + 0.25 * fine), (1, fine)):
-        found = model.generate(at(model, level), z, {})
+        found = generate(model)(at(model, level), z, {})
         np.testing.assert_allclose(found, jnp.clip(wanted, -1, 1), atol=1e-5)
         np.testing.assert_allclose(images(model, z, range(0, 2), level), wanted, atol=1e-5)
     assert abs(coarse - fine).mean() > 0.01
@@ -252,7 +264,7 @@ def test_the_generators_phase_takes_the_level_along():
 def test_layers_that_a_level_does_not_use_stay_where_they_are():
     model = tiny()
     network = fresh(model)["discriminator"]["params"]
-    grads = gradients(model, 0, HELD)(jnp.int32(0))[1]["discriminator"]
+    grads = gradients(model, 0, HELD)(jnp.int32(0))[1]
     unused = {name for name, layer in grads.items() if not any(g.any() for g in jax.tree.leaves(layer))}
     assert unused == {"image_1", "conv_1", "down_1"}
     clock = Clock(jnp.int32(0), jnp.int32(1))
@@ -273,7 +285,8 @@ def test_drift_and_penalty_reach_the_discriminator_alone():
     assert loss(model, 1, GROWN)(step)[0] == loss(heavy, 1, GROWN)(step)[0]
     plain, aux = loss(model, 0, GROWN)(step)
     more, heavy_aux = loss(heavy, 0, GROWN)(step)
-    judged = model._judge(fresh(model)["discriminator"], inputs(model).batch["image"], GROWN, jnp.float32(1))
+    judge = jax.jit(model._judge, static_argnums=2)
+    judged = judge(fresh(model)["discriminator"], inputs(model).batch["image"], GROWN, jnp.float32(1))
     np.testing.assert_allclose(more - plain, 0.5 * jnp.mean(judged.logits**2) + heavy_aux.metrics["penalty"], rtol=1e-4)
     assert "penalty" not in aux.metrics
 
@@ -284,7 +297,8 @@ def test_the_penalty_is_of_gradients_by_the_full_image():
     model = tiny(penalty_target=0.1)
     _, aux = loss(model, 0, HELD)(jnp.int32(0))
     latent_keys, penalty_keys = jax.vmap(jax.random.split, out_axes=1)(inputs(model).keys)
-    fake, _ = model._generate(fresh(model)["generator"], latent_keys, HELD, jnp.float32(0))
+    generated = jax.jit(model._generate, static_argnums=2)
+    fake, _ = generated(fresh(model)["generator"], latent_keys, HELD, jnp.float32(0))
     real = at_stage(inputs(model).batch["image"], HELD, jnp.float32(0), 2)
     epsilon = jax.vmap(jax.random.uniform)(penalty_keys)[:, None, None, None]
     full = upsample_nearest(epsilon * real + (1 - epsilon) * fake)
@@ -312,7 +326,7 @@ def test_any_objective(objective):
 def test_labels_change_images_and_are_guessed():
     model = tiny(num_classes=3)
     nets, z = fresh(model), jnp.broadcast_to(jax.random.normal(KEY, (1, 5)), (3, 5))
-    found = model.generate(nets, z, {"label": jnp.array([0, 1, 0])})
+    found = generate(model)(nets, z, {"label": jnp.array([0, 1, 0])})
     assert abs(found[0] - found[1]).max() > 1e-3 and (found[0] == found[2]).all()
     with pytest.raises(ValueError, match="label"):
         model.sample(nets, KEY, 3, {})

@@ -60,14 +60,14 @@ def fresh(model: StyleGAN):
 
 @functools.cache
 def gradients(model: StyleGAN, phase: int, stage: Stage):
-    """step -> ((loss, aux), gradients with respect to the parameters of both networks), compiled."""
+    """step -> ((loss, aux), gradients with respect to the parameters that the phase trains), compiled."""
+    nets, (trained,) = fresh(model), model.phases(stage)[phase].trains
 
     def value(params, step):
-        nets = {name: {**variables, "params": params[name]} for name, variables in fresh(model).items()}
-        return model.phases(stage)[phase].loss(nets, inputs(model)._replace(step=step))
+        given = {**nets, trained: {**nets[trained], "params": params}}
+        return model.phases(stage)[phase].loss(given, inputs(model)._replace(step=step))
 
-    params = {name: variables["params"] for name, variables in fresh(model).items()}
-    return functools.partial(jax.jit(jax.value_and_grad(value, has_aux=True)), params)
+    return functools.partial(jax.jit(jax.value_and_grad(value, has_aux=True)), nets[trained]["params"])
 
 
 @functools.cache
@@ -79,6 +79,11 @@ def loss(model: StyleGAN, phase: int, stage: Stage):
 @functools.cache
 def synthesise(model: StyleGAN):
     return jax.jit(model.synthesise)
+
+
+@functools.cache
+def styles_of(model: StyleGAN):
+    return jax.jit(model.styles)
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
@@ -147,7 +152,8 @@ def test_a_change_of_stage_changes_no_loss(phase, before, after, step):
     """The stage that ends and the one that begins have the same loss and penalty then, but for mixing."""
     model = tiny(mixing=0.0)
     assert (model.stage(step - 1), model.stage(step)) == (before, after)
-    (one, one_aux), (two, two_aux) = (loss(model, phase, stage)(jnp.int32(step)) for stage in (before, after))
+    found = (gradients(model, phase, stage)(jnp.int32(step))[0] for stage in (before, after))
+    (one, one_aux), (two, two_aux) = found
     np.testing.assert_allclose(one, two, rtol=1e-5)
     for metric in one_aux.metrics:
         np.testing.assert_allclose(one_aux.metrics[metric], two_aux.metrics[metric], rtol=1e-4, atol=1e-5)
@@ -166,8 +172,9 @@ def test_a_change_of_stage_changes_no_gradient(phase, before, after, step):
 @pytest.mark.slow
 def test_samples_show_the_level_of_the_last_step():
     model, nets = tiny(), fresh(tiny())
-    w = model.styles(nets, jax.random.normal(KEY, (2, 3)))
+    w = styles_of(model)(nets, jax.random.normal(KEY, (2, 3)))
 
+    @functools.partial(jax.jit, static_argnums=0)
     def image(levels, progress):
         return model._synthesise(nets["generator"], w, None, levels, jnp.float32(progress))
 
@@ -200,7 +207,8 @@ def test_statistics_move_as_they_should():
     _, aux = loss(model, 1, FADING)(jnp.int32(4))
     found = aux.stats["generator"]
     assert set(aux.stats) == {"generator"} and float(found["progress"]["level"]) == 0.5
-    _, first = model._generate(nets["generator"], inputs(model).keys, None, FADING, jnp.float32(0.5))
+    generate = jax.jit(model._generate, static_argnums=3)
+    _, first = generate(nets["generator"], inputs(model).keys, None, FADING, jnp.float32(0.5))
     wanted = 0.995 * nets["generator"]["averages"]["w"] + 0.005 * first.mean(axis=0)
     np.testing.assert_allclose(found["averages"]["w"], wanted, atol=1e-6)
     assert aux.images.shape == (ROWS, 8, 8, 1)
@@ -222,7 +230,7 @@ def test_any_objective(objective):
 def test_a_gradient_reaches_all_that_a_phase_trains(phase):
     """But for the images of a level that is held no longer."""
     model = tiny(mixing=0.0)
-    grads = gradients(model, phase, GROWN)(jnp.int32(6))[1]["generator" if phase else "discriminator"]
+    grads = gradients(model, phase, GROWN)(jnp.int32(6))[1]
     zero = {jax.tree_util.keystr(path) for path, grad in jax.tree.leaves_with_path(grads) if not grad.any()}
     assert {name for name in zero if "image_0" not in name} == set()
 
@@ -233,7 +241,7 @@ def test_a_gradient_reaches_all_that_a_phase_trains(phase):
 @pytest.mark.slow
 def test_each_layer_reads_its_own_style():
     model, nets = tiny(), fresh(tiny())
-    w = model.styles(nets, jax.random.normal(KEY, (1, 3)))
+    w = styles_of(model)(nets, jax.random.normal(KEY, (1, 3)))
     plain = synthesise(model)(nets, w)
     for layer in range(model.layers):
         assert abs(synthesise(model)(nets, w.at[:, layer].add(1.0)) - plain).max() > 1e-4, layer
@@ -243,7 +251,7 @@ def test_each_layer_reads_its_own_style():
 def test_noise_is_by_channel_and_follows_the_keys():
     """Of other keys the images are others, of none always the same; a strength is of one channel alone."""
     model, nets = tiny(), fresh(tiny())
-    w, keys = model.styles(nets, jax.random.normal(KEY, (2, 3))), jax.random.split(KEY, 2)
+    w, keys = styles_of(model)(nets, jax.random.normal(KEY, (2, 3))), jax.random.split(KEY, 2)
     one, two = synthesise(model)(nets, w, keys), synthesise(model)(nets, w, keys[::-1])
     assert abs(one - two).max() > 1e-3
     np.testing.assert_array_equal(synthesise(model)(nets, w), synthesise(model)(nets, w))
@@ -257,10 +265,10 @@ def test_truncation():
     """At 0 all styles are the mean, at 1 all is as it was, and 1/2 lies between; one psi for all, or one a row."""
     model, nets = tiny(), fresh(tiny())
     z = jax.random.normal(KEY, (3, 3))
-    mean, full = nets["generator"]["averages"]["w"], model.styles(nets, z)
-    np.testing.assert_allclose(model.styles(nets, z, truncation=0.0), jnp.broadcast_to(mean, full.shape), atol=1e-6)
-    np.testing.assert_allclose(model.styles(nets, z, truncation=jnp.float32(0.5)), (full + mean) / 2, atol=1e-6)
-    each = model.styles(nets, z, truncation=jnp.array([0.0, 1.0, 0.5]))
+    mean, full = nets["generator"]["averages"]["w"], styles_of(model)(nets, z)
+    np.testing.assert_allclose(styles_of(model)(nets, z, truncation=0.0), jnp.broadcast_to(mean, full.shape), atol=1e-6)
+    np.testing.assert_allclose(styles_of(model)(nets, z, truncation=jnp.float32(0.5)), (full + mean) / 2, atol=1e-6)
+    each = styles_of(model)(nets, z, truncation=jnp.array([0.0, 1.0, 0.5]))
     np.testing.assert_allclose(each[1], full[1], atol=1e-6)
     sample, traces = counted(model.sample, static_argnums=2)
     spreads = [sample(nets, KEY, 16, {"truncation": jnp.float32(psi)}).std(axis=0).mean() for psi in (0, 0.5, 1)]
@@ -283,14 +291,15 @@ def test_styles_serve_grids_of_mixtures_and_truncation():
     model, nets = tiny(), fresh(tiny())
     assert isinstance(model, StyleBased) and isinstance(model, FromLatents)
     rows, columns = jax.random.normal(KEY, (2, 3)), jax.random.normal(jax.random.key(1), (3, 3))
-    grid = mixing_grid(model, nets, rows, columns, 0, model.layers)
+    grid = jax.jit(mixing_grid, static_argnums=(0, 4, 5))(model, nets, rows, columns, 0, model.layers)
+    generate = jax.jit(model.generate)
     assert grid.shape == (2, 3, 8, 8, 1)
-    np.testing.assert_allclose(grid[0], model.generate(nets, columns, {}), atol=1e-5)
+    np.testing.assert_allclose(grid[0], generate(nets, columns, {}), atol=1e-5)
     with pytest.raises(ValueError, match="layers 0 to 4: this model has layers 0 to 3"):
         mixing_grid(model, nets, rows, columns, 0, 5)
-    sweep = truncation_sweep(model, nets, rows, jnp.array([0.0, 1.0]))
+    sweep = jax.jit(truncation_sweep, static_argnums=0)(model, nets, rows, jnp.array([0.0, 1.0]))
     np.testing.assert_allclose(sweep[0, 0], sweep[1, 0], atol=1e-5)
-    np.testing.assert_allclose(sweep[:, 1], model.generate(nets, rows, {}), atol=1e-5)
+    np.testing.assert_allclose(sweep[:, 1], generate(nets, rows, {}), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -298,13 +307,14 @@ def test_labels_choose_styles_and_logits():
     model = tiny(num_classes=3)
     nets = fresh(model)
     z = jnp.broadcast_to(jax.random.normal(KEY, (1, 3)), (3, 3))
-    w = model.styles(nets, z, jnp.array([0, 1, 0]))
+    w = styles_of(model)(nets, z, jnp.array([0, 1, 0]))
     np.testing.assert_array_equal(w[0], w[2])
     assert abs(w[0] - w[1]).max() > 1e-2
     with pytest.raises(ValueError, match="label"):
         model.sample(nets, KEY, 3, {})
     image = jnp.broadcast_to(inputs(model).batch["image"][:1], (3, 8, 8, 1))
-    logits = model._judge(nets["discriminator"], image, jnp.array([0, 1, 0]), GROWN, jnp.float32(1))
+    judge = jax.jit(model._judge, static_argnums=3)
+    logits = judge(nets["discriminator"], image, jnp.array([0, 1, 0]), GROWN, jnp.float32(1))
     assert logits[0] == logits[2] != logits[1]
 
 

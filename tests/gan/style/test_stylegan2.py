@@ -25,6 +25,11 @@ pytestmark = pytest.mark.hasty
 
 KEY = jax.random.key(0)
 
+# One program for each kind of call, in place of one for each operation.
+styles = jax.jit(StyleGAN2.styles, static_argnums=0)
+synthesise = jax.jit(StyleGAN2.synthesise, static_argnums=0)
+training_styles = jax.jit(StyleGAN2._training_styles, static_argnums=0)
+
 
 def tiny(**settings) -> StyleGAN2:
     small = {
@@ -57,6 +62,13 @@ def fresh(model: StyleGAN2):
 def plain():
     model = tiny()
     return model, fresh(model)
+
+
+def augmented(augment):
+    """The model with an augmentation, and the networks of the plain one with its state."""
+    _, nets = plain()
+    state = {"augment": augment.start()} if isinstance(augment, ADA) else {}
+    return tiny(augment=augment), {**nets, "discriminator": {**nets["discriminator"], **state}}
 
 
 # --- against torch ---------------------------------------------------------------------------------------------------
@@ -126,10 +138,10 @@ def test_parameters_have_the_structure_that_torch_was_given(torch):
 def test_images_and_logits_equal_torch(torch):
     model, nets, at, _ = torch
     nets["generator"]["averages"] = {"w": jnp.zeros(6), "path_length": jnp.zeros(())}
-    w = model.styles(nets, at["z"], labels(model))
+    w = styles(model, nets, at["z"], labels(model))
     close([w[:, 0], w[:, -1]], [at["w"], at["w"]])
-    close([model.synthesise(nets, w)], [nhwc(at["fake"])])
-    logits = model.discriminator.apply(nets["discriminator"], nhwc(at["real"]), one_hot(model))
+    close([synthesise(model, nets, w)], [nhwc(at["fake"])])
+    logits = jax.jit(model.discriminator.apply)(nets["discriminator"], nhwc(at["real"]), one_hot(model))
     close([logits], [at["logits"]])
 
 
@@ -238,23 +250,23 @@ def test_minibatch_deviation_is_of_groups():
 def test_latents_and_noise_change_the_image():
     model, nets = plain()
     z = jax.random.normal(KEY, (2, 4))
-    w = model.styles(nets, z)
-    a, b = model.synthesise(nets, w)
+    w = styles(model, nets, z)
+    a, b = synthesise(model, nets, w)
     assert abs(a - b).mean() > 0.01
     keys = jax.random.split(KEY, 2)
-    one, two = model.synthesise(nets, w, keys), model.synthesise(nets, w, keys[::-1])
+    one, two = synthesise(model, nets, w, keys), synthesise(model, nets, w, keys[::-1])
     assert 0 < abs(one - two).mean()
-    np.testing.assert_allclose(one, model.synthesise(nets, w, keys))
+    np.testing.assert_allclose(one, synthesise(model, nets, w, keys))
 
 
 @pytest.mark.slow
 def test_each_layer_reads_its_own_style():
     """The last style colours the image alone: it is that of the last 1x1 convolution."""
     model, nets = plain()
-    w = model.styles(nets, jax.random.normal(KEY, (1, 4)))
+    w = styles(model, nets, jax.random.normal(KEY, (1, 4)))
     for layer in range(model.layers):
-        moved = model.synthesise(nets, w.at[:, layer].add(1.0))
-        assert abs(moved - model.synthesise(nets, w)).max() > 1e-4, layer
+        moved = synthesise(model, nets, w.at[:, layer].add(1.0))
+        assert abs(moved - synthesise(model, nets, w)).max() > 1e-4, layer
 
 
 @pytest.mark.slow
@@ -262,12 +274,12 @@ def test_truncation():
     """At 0 all styles are the mean, at 1 all is as it was, and 1/2 lies between; one psi for all, or one a row."""
     model, nets = plain()
     z = jax.random.normal(KEY, (3, 4))
-    mean, full = nets["generator"]["averages"]["w"], model.styles(nets, z)
-    np.testing.assert_allclose(model.styles(nets, z, truncation=0.0), jnp.broadcast_to(mean, full.shape), atol=1e-6)
-    np.testing.assert_allclose(model.styles(nets, z, truncation=jnp.float32(0.5)), (full + mean) / 2, atol=1e-6)
-    each = model.styles(nets, z, truncation=jnp.array([0.0, 1.0, 0.5]))
+    mean, full = nets["generator"]["averages"]["w"], styles(model, nets, z)
+    np.testing.assert_allclose(styles(model, nets, z, truncation=0.0), jnp.broadcast_to(mean, full.shape), atol=1e-6)
+    np.testing.assert_allclose(styles(model, nets, z, truncation=jnp.float32(0.5)), (full + mean) / 2, atol=1e-6)
+    each = styles(model, nets, z, truncation=jnp.array([0.0, 1.0, 0.5]))
     np.testing.assert_allclose(each[1], full[1], atol=1e-6)
-    images = model.synthesise(nets, model.styles(nets, z, truncation=0.0))
+    images = synthesise(model, nets, styles(model, nets, z, truncation=0.0))
     np.testing.assert_allclose(images[1:], images[:-1], atol=1e-6)
 
 
@@ -286,9 +298,9 @@ def test_labels_choose_styles():
     model = tiny(num_classes=3)
     nets = fresh(model)
     z = jnp.broadcast_to(jax.random.normal(KEY, (1, 4)), (3, 4))
-    w = model.styles(nets, z, jnp.array([0, 1, 0]))
+    w = styles(model, nets, z, jnp.array([0, 1, 0]))
     assert (w[0] == w[2]).all() and abs(w[0] - w[1]).max() > 0.01
-    images = model.sample(nets, KEY, 3, {"label": jnp.array([0, 1, 2])})
+    images = jax.jit(model.sample, static_argnums=2)(nets, KEY, 3, {"label": jnp.array([0, 1, 2])})
     assert images.shape == (3, 8, 8, 3) and abs(images).max() <= 1
 
 
@@ -296,18 +308,19 @@ def test_labels_choose_styles():
 def test_mixing_grid_and_truncation_sweep():
     model, nets = plain()
     rows, columns = jax.random.normal(KEY, (2, 4)), jax.random.normal(jax.random.key(1), (3, 4))
-    grid = mixing_grid(model, nets, rows, columns, 0, model.layers)
+    mixed = jax.jit(mixing_grid, static_argnums=(0, 4, 5))
+    grid = mixed(model, nets, rows, columns, 0, model.layers)
     assert grid.shape == (2, 3, 8, 8, 3)
-    of_columns = jnp.clip(model.synthesise(nets, model.styles(nets, columns)), -1, 1)
+    of_columns = jnp.clip(synthesise(model, nets, styles(model, nets, columns)), -1, 1)
     np.testing.assert_allclose(grid, jnp.broadcast_to(of_columns, grid.shape), atol=1e-5)
-    fine = mixing_grid(model, nets, rows, columns, 2, 4)
+    fine = mixed(model, nets, rows, columns, 2, 4)
     assert abs(fine - grid).max() > 1e-3
     with pytest.raises(ValueError, match="layers 0 to 4: this model has layers 0 to 3"):
         mixing_grid(model, nets, rows, columns, 0, 5)
-    sweep = truncation_sweep(model, nets, rows, jnp.array([0.0, 1.0]))
+    sweep = jax.jit(truncation_sweep, static_argnums=0)(model, nets, rows, jnp.array([0.0, 1.0]))
     assert sweep.shape == (2, 2, 8, 8, 3)
     np.testing.assert_allclose(sweep[0, 0], sweep[1, 0], atol=1e-5)
-    of_rows = jnp.clip(model.synthesise(nets, model.styles(nets, rows)), -1, 1)
+    of_rows = jnp.clip(synthesise(model, nets, styles(model, nets, rows)), -1, 1)
     np.testing.assert_allclose(sweep[:, 1], of_rows, atol=1e-5)
 
 
@@ -315,12 +328,12 @@ def test_mixing_grid_and_truncation_sweep():
 def test_style_mixing_swaps_later_layers():
     """A tenth of the images keep one style; the others change to a second one at layers that are all as likely."""
     model, nets = plain()
-    w, first = model._training_styles(nets, jax.random.split(KEY, 4000), None)
+    w, first = training_styles(model, nets, jax.random.split(KEY, 4000), None)
     own = np.asarray((w == first[:, None]).all(axis=-1))
     assert own[:, 0].all() and (own[:, :-1] >= own[:, 1:]).all()
     shares = np.bincount(own.sum(axis=1), minlength=5)[1:] / 4000
     np.testing.assert_allclose(shares, [0.3, 0.3, 0.3, 0.1], atol=0.03)
-    unmixed, _ = dataclasses.replace(model, mixing=0.0)._training_styles(nets, jax.random.split(KEY, 4), None)
+    unmixed, _ = training_styles(dataclasses.replace(model, mixing=0.0), nets, jax.random.split(KEY, 4), None)
     assert (unmixed == unmixed[:, :1]).all()
 
 
@@ -343,17 +356,20 @@ def test_phases_and_their_lazy_corrections():
 
 @functools.cache
 def losses():
-    """(loss, aux, gradients with respect to both networks) of each phase of a model with ADA."""
-    model = tiny(augment=ADA(p=0.5))
-    nets, given = fresh(model), inputs(model, step=3)
+    """(loss, aux, gradients with respect to what it trains) of each phase of a model with ADA.
 
-    def value(params, phase):
-        return phase.loss({n: {**nets[n], "params": params[n]} for n in nets}, given)
+    Its flips and shifts alone: what gradients pass through in the other transforms is tested below.
+    """
+    model, nets = augmented(ADA(p=0.5, geometry=False, colour=False))
+    given = inputs(model, step=3)
 
-    params = {n: nets[n]["params"] for n in nets}
+    def value(params, nets, phase):
+        return phase.loss({n: {**nets[n], "params": params.get(n, nets[n]["params"])} for n in nets}, given)
+
+    descend = jax.jit(jax.value_and_grad(value, has_aux=True), static_argnums=2)
     found = {}
     for phase in model.phases(None):
-        (loss, aux), grads = jax.jit(jax.value_and_grad(value, has_aux=True), static_argnums=1)(params, phase)
+        (loss, aux), grads = descend({n: nets[n]["params"] for n in phase.trains}, nets, phase)
         found[phase.name] = loss, aux, grads
     return model, nets, given, found
 
@@ -388,7 +404,7 @@ def test_statistics_move_as_they_should():
     w = after["generator"]["generator"]["averages"]
     assert w["path_length"] == averages["path_length"]
     keys = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(given.keys)[0]
-    first = model._training_styles(nets, keys, None)[1].mean(axis=0)
+    first = training_styles(model, nets, keys, None)[1].mean(axis=0)
     np.testing.assert_allclose(w["w"], 0.995 * averages["w"] + 0.005 * first, atol=1e-6)
     path = after["path"]["generator"]["averages"]
     assert (path["w"] == averages["w"]).all()
@@ -431,17 +447,17 @@ def test_microbatches_see_the_latents_of_their_rows():
     """A row's styles and noise do not depend on what else is in the batch."""
     model, nets = plain()
     keys = jax.random.split(KEY, 6)
-    w, _ = model._training_styles(nets, keys, None)
-    part, _ = model._training_styles(nets, keys[4:], None)
+    w, _ = training_styles(model, nets, keys, None)
+    part, _ = training_styles(model, nets, keys[4:], None)
     np.testing.assert_allclose(part, w[4:], atol=1e-6)
-    np.testing.assert_allclose(model.synthesise(nets, part, keys[4:]), model.synthesise(nets, w, keys)[4:], atol=1e-5)
+    np.testing.assert_allclose(synthesise(model, nets, part, keys[4:]), synthesise(model, nets, w, keys)[4:], atol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("augment", [DiffAugment(), ADA(p=0.5)])
 def test_gradients_reach_the_generator_through_augmentation(augment):
-    model = tiny(augment=augment)
-    nets, given = fresh(model), inputs(model)
+    model, nets = augmented(augment)
+    given = inputs(model)
     gradient = jax.jit(jax.grad(lambda image: jnp.sum(model._discriminate(nets, image, None, given.keys))))
     slope = gradient(given.batch["image"])
     assert jnp.isfinite(slope).all() and (abs(slope).sum(axis=(1, 2, 3)) > 0).all()
