@@ -16,12 +16,12 @@ import pytest  # noqa: E402
 
 from imagegen_jax.core import compile as compiling  # noqa: E402
 
-ALL_HASTY = jax.config.read("jax_disable_most_optimizations")  # JAX_DISABLE_MOST_OPTIMIZATIONS=1: all tests are
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser):
     parser.addoption("--reached-since", metavar="REVISION", help="only what changes since then reach")
+    parser.addoption("--optimised", action="store_true", help="compile the programs of all tests as users do")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -36,9 +36,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Has the programs of a test that is marked as `hasty`, of its fixtures and processes, compiled quickly."""
-    marker = item.get_closest_marker("hasty")
-    hasty = ALL_HASTY or (marker is not None and marker.args != (False,))
+    """Has the programs of a test, of its fixtures and processes compiled quickly, unless it is marked `optimised`."""
+    hasty = not (item.config.getoption("--optimised") or item.get_closest_marker("optimised"))
     jax.config.update("jax_disable_most_optimizations", hasty)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(hasty))  # of the processes that it starts
 

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytestmark = pytest.mark.hasty
-
 ENV = os.environ | {"XLA_FLAGS": "", "COLUMNS": "120", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # runs of a few steps
 ONE = ("--mesh.data", 1)  # device, of the eight that this process has
 

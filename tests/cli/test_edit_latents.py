@@ -28,8 +28,6 @@ from imagegen_jax.gan.translation import cyclegan
 from imagegen_jax.gan.translation.cyclegan import CycleGAN
 from imagegen_jax.gan.translation.patch import PatchDiscriminator
 
-pytestmark = pytest.mark.hasty
-
 SIZE = 8
 CELL = 4 * SIZE  # magnified to 32 pixels
 

@@ -26,8 +26,6 @@ from imagegen_jax.diffusion.process.process import RectifiedFlow
 from imagegen_jax.diffusion.process.times import Uniform
 from imagegen_jax.diffusion.sampling.levels import Karras, ShiftedFlow
 
-pytestmark = pytest.mark.hasty
-
 SIZE, CELL = 8, 32  # of an image, and of one in a grid, where small ones are magnified
 TRACED = []  # grows each time that a network becomes part of a program
 

@@ -17,7 +17,7 @@ from imagegen_jax.core.optim import SGD, Adam, CosineDecay
 from imagegen_jax.core.state import networks
 from imagegen_jax.core.step import prepare
 
-pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+pytestmark = pytest.mark.versions
 
 ONE = MeshShape(data=1)
 

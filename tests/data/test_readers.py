@@ -33,7 +33,7 @@ from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.reporting.pending import NonFiniteError
 from imagegen_jax.core.run_folder import check_not_lost
 
-pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+pytestmark = pytest.mark.versions
 
 EXPERIMENT = dataclasses.replace(
     toy_experiment.experiment, averages={"ema": PowerFunction(0.05)}, steps=4, checkpoint_every=2, snapshots=2,

@@ -18,8 +18,6 @@ from imagegen_jax.gan.style.stylegan2 import StyleGAN2
 from imagegen_jax.gan.translation.pix2pix import Pix2Pix
 from imagegen_jax.gan.truncation import check_truncation
 
-pytestmark = pytest.mark.hasty
-
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "r3gan")) for n in MODELS])
 def test_samples_are_the_images_of_latents(name):

@@ -24,8 +24,6 @@ from imagegen_jax.gan.style.stylegan2_networks import Generator
 from imagegen_jax.metrics.features.distances import distance_of
 from imagegen_jax.metrics.scores.path_length import lerp, slerp
 
-pytestmark = pytest.mark.hasty
-
 NUMPY = np.random.default_rng(0)
 
 

@@ -20,8 +20,6 @@ from imagegen_jax.gan import dcgan
 from imagegen_jax.gan.cgan import CGAN, Discriminator, Generator, MLPDiscriminator, MLPGenerator
 from imagegen_jax.gan.losses import RelativisticPairing
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 SHAPE = (16, 16, 2)
 
@@ -183,7 +181,7 @@ def test_the_class_starts_small_beside_the_latent():
 
 
 @pytest.mark.slow
-@pytest.mark.hasty(False)
+@pytest.mark.optimised
 def test_digits_are_those_asked_for(tmp_path):
     """A classifier of the real 8x8 digits agrees with more than four of five requests; 0.98 when this was written."""
     model = CGAN((8, 8, 1), MLPGenerator(64, 64, 128), MLPDiscriminator(64, 32, 64), latent_dim=16)

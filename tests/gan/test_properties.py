@@ -26,8 +26,6 @@ from imagegen_jax.gan.residual.biggan import BigGAN
 from imagegen_jax.gan.residual.biggan_deep import DeepDiscriminator, DeepGenerator
 from imagegen_jax.gan.residual.sngan import SNGAN
 
-pytestmark = pytest.mark.hasty
-
 ROWS, KEY = 6, jax.random.key(0)
 
 # --- every recipe ----------------------------------------------------------------------------------------------------

@@ -14,8 +14,6 @@ from imagegen_jax.core.model import Inputs
 from imagegen_jax.gan.grouped import _by_shifts, grouped_convolve
 from imagegen_jax.gan.r3gan import R3GAN, Block, Discriminator, Generator, Stages
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 SMALL = Stages((8, 4), (2, 2), (1, 2))
 FFHQ = Stages((768, 768, 768, 768, 384, 192, 96), (96, 96, 96, 96, 48, 24, 12), (2,) * 7)

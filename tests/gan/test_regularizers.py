@@ -24,8 +24,6 @@ from imagegen_jax.gan.regularizers import (
 from imagegen_jax.gan.residual.spectral import SpectralConv
 from imagegen_jax.gan.style import equalized, modulated, stylegan2_networks
 
-pytestmark = pytest.mark.hasty
-
 SHAPE = (6, 4, 3, 2)
 KEYS = jax.random.split(jax.random.key(0), 6)
 REAL, FAKE, WEIGHTS = (jax.random.normal(key, SHAPE) for key in jax.random.split(jax.random.key(1), 3))

@@ -25,8 +25,6 @@ from imagegen_jax.gan.regularizers import gradient_penalty
 from imagegen_jax.gan.resnet import DownBlock, ResNetCritic, ResNetGenerator, UpBlock, double, halve, plain
 from imagegen_jax.gan.wgan import DRAGAN, WGAN, GradientPenalty
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 
 
@@ -283,7 +281,7 @@ def test_an_image_of_a_sample_does_not_depend_on_the_others():
 
 
 @pytest.mark.slow
-@pytest.mark.hasty(False)
+@pytest.mark.optimised
 def test_a_trained_critic_measures_the_distance_of_two_points():
     """Of real images all alike and generated ones all alike, at distance d: d (1 + d / (2 lambda)).
 
@@ -327,7 +325,7 @@ RECIPES = {
 
 
 @pytest.mark.slow
-@pytest.mark.hasty(False)
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_digits_are_generated(name, tmp_path):
     """Of 500 images of 8x8, a classifier of the real ones takes at least 5 for each digit; no two are alike."""

@@ -12,7 +12,7 @@ import imagegen_jax as ig
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.optim import SGD
 
-pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+pytestmark = pytest.mark.versions
 
 NETWORKS = {
     "dcgan_mnist": ("generator", "discriminator"),

@@ -22,7 +22,7 @@ from imagegen_jax.nn.upfirdn import (
     upsample,
 )
 
-pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+pytestmark = pytest.mark.versions
 
 RNG = np.random.default_rng(0)
 

@@ -1,7 +1,7 @@
 """Properties of every recipe in experiments/, which are discovered, never listed; each is run with its `smoke`.
 
 One recipe for each mechanism (`mechanisms`) is trained; the steps and the sampler of the others, which differ from
-these in numbers, are traced. The fast tests have one recipe a family, compiled as for users; the others are `hasty`.
+these in numbers, are traced. The fast tests have one recipe a family, all but one of which are compiled as for users.
 """
 
 import dataclasses
@@ -44,14 +44,19 @@ def kind(name):
 
 DRAWING = [name for name in TRAINED if isinstance(RECIPES[name].model, Generative)]
 FIRST = {kind(name): name for name in (*reversed(sorted(TRAINED)), *FAST)}  # of each model and network
+AS_USERS = ("dcgan_mnist", "vae_mnist", "edm_digits")
 TRACED = [name for name in NAMES if name not in TRAINED]
 
 
 def quick(name):
-    return pytest.param(name, marks=() if name in FAST else (pytest.mark.slow, pytest.mark.hasty))
+    return pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
 
 
-@pytest.fixture(scope="module", params=[quick(name) for name in TRAINED])
+def as_users_compile(name):
+    return pytest.param(name, marks=pytest.mark.optimised if name in AS_USERS else quick(name).marks)
+
+
+@pytest.fixture(scope="module", params=[as_users_compile(name) for name in TRAINED])
 def recipe(request):
     """One recipe after the other, each with the programs that it compiled forgotten at its end."""
     yield request.param

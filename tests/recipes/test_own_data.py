@@ -20,7 +20,7 @@ from imagegen_jax.recipes.fit import fitted, model_for_images
 from imagegen_jax.recipes.own_data import own_size, own_source
 from imagegen_jax.recipes.shipped import module_of, recipes
 
-pytestmark = [pytest.mark.hasty, pytest.mark.usefixtures("place")]
+pytestmark = pytest.mark.usefixtures("place")
 
 
 def pictures(folder, classes=("cat", "dog"), size=(20, 16), mode="RGB", count=8):

@@ -18,7 +18,7 @@ from judged import classifier
 import imagegen_jax as ig
 from imagegen_jax.core.arrays.shard import MeshShape
 
-pytestmark = [pytest.mark.slow, pytest.mark.hasty]
+pytestmark = pytest.mark.slow
 
 STEPS, FIRST = 20, 5  # of a run, and of its first checkpoint
 SHORT = ("--steps", str(STEPS), "--checkpoint-every", str(FIRST))

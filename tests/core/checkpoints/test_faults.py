@@ -27,7 +27,7 @@ from imagegen_jax.core.model import Aux
 from imagegen_jax.core.optim import SGD, Adam, CosineDecay
 from imagegen_jax.core.reporting.pending import NonFiniteError
 
-pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+pytestmark = pytest.mark.versions
 
 EXPERIMENT = ig.Experiment(
     name="toy", model=Game(), data=ToyData(), optim={"generator": Adam(1e-2), "critic": Adam(1e-2)},

@@ -20,8 +20,6 @@ from imagegen_jax.diffusion.sampling.levels import Listed
 from imagegen_jax.nn.backbones.conditioning import NOTHING
 from imagegen_jax.nn.backbones.unet import UNet
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
 

@@ -17,8 +17,6 @@ from imagegen_jax.editing.denoiser import denoising_model
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.dit import DiT
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
 STD = 0.5

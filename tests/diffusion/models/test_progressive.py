@@ -27,8 +27,6 @@ from imagegen_jax.diffusion.sampling.heun import Heun
 from imagegen_jax.diffusion.sampling.levels import Karras, ShiftedFlow, Spaced
 from imagegen_jax.diffusion.sampling.multistep import Euler
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
 EIGHT = Spaced(CosineSchedule(8, offset=0.0), None)

@@ -31,8 +31,6 @@ from imagegen_jax.nn.backbones.edm2 import EDM2UNet
 from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 from imagegen_jax.nn.backbones.unet import UNet
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 SHAPE = (4, 4, 1)
 SMALL = {"width": 8, "multipliers": (1,), "blocks": 1, "attention_at": ()}

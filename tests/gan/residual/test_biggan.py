@@ -17,8 +17,6 @@ from imagegen_jax.gan.residual.biggan_deep import DeepDiscriminator, DeepDownBlo
 from imagegen_jax.gan.residual.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.resnet import plain
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 
 

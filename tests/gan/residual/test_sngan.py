@@ -16,8 +16,6 @@ from imagegen_jax.gan.residual import conditional
 from imagegen_jax.gan.residual.conditional import Head, Judgement, SelfAttention
 from imagegen_jax.gan.residual.sngan import SNGAN, Discriminator, Generator
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 
 

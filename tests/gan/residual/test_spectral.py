@@ -10,7 +10,7 @@ import pytest
 from imagegen_jax.gan.residual.spectral import SpectralConv, SpectralDense, SpectralEmbed
 from imagegen_jax.nn.conditional_norm import ClassBatchNorm, VectorBatchNorm
 
-pytestmark = [pytest.mark.hasty, pytest.mark.versions]
+pytestmark = pytest.mark.versions
 
 KEY = jax.random.key(0)
 EPSILON = 1e-6  # of the reference

@@ -13,8 +13,6 @@ from imagegen_jax.gan.style.equalized import EqualConv, EqualDense, bias_activat
 from imagegen_jax.gan.style.modulated import StyledConv, ToImage, modulated_convolve
 from imagegen_jax.nn.upfirdn import convolve, convolve_up
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 
 

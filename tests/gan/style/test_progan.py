@@ -22,8 +22,6 @@ from imagegen_jax.gan.style.progan import ProGAN
 from imagegen_jax.gan.style.progan_networks import Conv, Discriminator, Generator, pixel_norm
 from imagegen_jax.nn.resample import upsample_nearest
 
-pytestmark = pytest.mark.hasty
-
 KEY, ROWS = jax.random.key(0), 4
 HELD, FADING, GROWN = Stage(0, False), Stage(1, True), Stage(1, False)
 

@@ -25,8 +25,6 @@ from imagegen_jax.gan.style.stylegan_networks import Generator
 from imagegen_jax.nn.resample import upsample_nearest
 from imagegen_jax.nn.upfirdn import BINOMIAL, upfirdn
 
-pytestmark = pytest.mark.hasty
-
 KEY, ROWS = jax.random.key(0), 4
 HELD, FADING, GROWN = Stage(0, False), Stage(1, True), Stage(1, False)
 

@@ -21,8 +21,6 @@ from imagegen_jax.gan.style.deviation import minibatch_deviation
 from imagegen_jax.gan.style.stylegan2 import StyleGAN2
 from imagegen_jax.gan.style.stylegan2_networks import Discriminator, Generator, resolutions
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 
 # One program for each kind of call, in place of one for each operation.

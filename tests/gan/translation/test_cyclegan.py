@@ -18,8 +18,6 @@ from imagegen_jax.gan.losses import RelativisticPairing
 from imagegen_jax.gan.translation.cyclegan import CycleGAN, Generator, exchange, fresh_pool
 from imagegen_jax.gan.translation.patch import PatchDiscriminator
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 
 

@@ -18,8 +18,6 @@ from imagegen_jax.gan.losses import LeastSquares, NonSaturating, RelativisticPai
 from imagegen_jax.gan.translation.patch import PatchDiscriminator
 from imagegen_jax.gan.translation.pix2pix import Generator, Pix2Pix
 
-pytestmark = pytest.mark.hasty
-
 KEY = jax.random.key(0)
 
 

@@ -20,8 +20,6 @@ from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.embed import positions
 from imagegen_jax.nn.multihead import CrossAttention, fused
 
-pytestmark = pytest.mark.hasty
-
 # Random numbers take most of the time to compile, six times less so without optimization.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 

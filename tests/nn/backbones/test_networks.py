@@ -21,8 +21,6 @@ from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.edm2 import EDM2UNet, Uncertainty, mp_cat, mp_silu, mp_sum
 from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 
-pytestmark = pytest.mark.hasty
-
 # To compile takes nearly all of the time here, and of that random numbers: each network is compiled once, without.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 START = jax.random.key(0)
