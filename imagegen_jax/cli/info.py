@@ -107,12 +107,13 @@ def show_machine(experiment: Experiment, machine: str, request: InfoRequest) -> 
 
     from imagegen_jax.machines.examine import examine
     from imagegen_jax.machines.machines import parse_machine
+    from imagegen_jax.machines.words import text_of
 
     if request.arrays:
         raise ValueError("--arrays: with --machine no arrays are shown: leave one of them out")
     jax.config.update("jax_platforms", "cpu")  # so that no accelerator is looked for, and one at hand is left alone
     report = examine(experiment, parse_machine(machine), show=lambda text: print(f"{text} ...", file=sys.stderr))
-    print(json.dumps(report.as_json(), indent=1) if request.json else report.as_text())
+    print(json.dumps(report.as_json(), indent=1) if request.json else text_of(report))
 
 
 def _state(experiment: Experiment, rows: Rows) -> State:

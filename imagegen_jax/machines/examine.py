@@ -21,12 +21,17 @@ Show = Callable[[str], None]  # is told what is being compiled
 
 
 def examine(
-    experiment: Experiment, machine: Machine, chunk: int = CHUNK, search: bool = True, show: Show = lambda text: None
+    experiment: Experiment,
+    machine: Machine,
+    chunk: int | None = CHUNK,
+    search: bool = True,
+    show: Show = lambda text: None,
 ) -> MachineReport:
     """Compiles all programs of an experiment for a machine that is not here, and says what each would take there.
 
-    With `search`, the largest batch that fits is found, by compiling others, where the experiment's own does not. It
-    takes from seconds to many minutes, as compiling there would. Raises `described.CompilerMissing` where the machine's
+    With `search`, the largest batch that fits is found, by compiling others, where the experiment's own does not.
+    `chunk` is how many images the sampler draws at a time; None: it is left out. It takes from seconds to many minutes,
+    as compiling there would. Raises `described.CompilerMissing` where the machine's
     compiler is not installed, and ValueError for a mesh or a batch that its devices do not divide.
     """
     devices = described_devices(machine)
@@ -37,8 +42,8 @@ def examine(
             for traced in _programs(experiment, chunk)
         ]
         report = MachineReport(
-            experiment.name, str(machine), mesh.size, dict(mesh.shape), experiment.batch_size, experiment.steps,
-            tuple(reports),
+            experiment.name, str(machine), machine.chip.platform, mesh.size, dict(mesh.shape), experiment.batch_size,
+            experiment.steps, tuple(reports),
         )  # fmt: skip
         heaviest = report.heaviest_step
         if not search or heaviest is None or heaviest.memory is None or heaviest.memory.fits:
@@ -47,9 +52,9 @@ def examine(
         return dataclasses.replace(report, fitting_batch=batch)
 
 
-def _programs(experiment: Experiment, chunk: int) -> Iterator[Traced]:
+def _programs(experiment: Experiment, chunk: int | None) -> Iterator[Traced]:
     yield from training_steps(experiment, experiment.mesh.build())
-    if draws := sampler(experiment, chunk):
+    if chunk is not None and (draws := sampler(experiment, chunk)):
         yield draws
 
 

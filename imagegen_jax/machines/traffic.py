@@ -143,7 +143,8 @@ def _traffic(module: Module, run: Run) -> int:
         return part.bytes * (1 if part.space else 2)
     if opcode == "copy-start":
         return sum(array.bytes for array in instruction.results[:2] if not array.space)
-    return sum(sizes) + (0 if opcode.endswith("-start") else _large(instruction))
+    moved, made = sum(sizes), _large(instruction)
+    return made if opcode.endswith("-start") and made > moved else moved + made  # its results name its operands too
 
 
 def _fusion_traffic(body: Mapping[str, Instruction], fusion: Instruction, sizes: list[int]) -> int:
@@ -154,6 +155,8 @@ def _fusion_traffic(body: Mapping[str, Instruction], fusion: Instruction, sizes:
     root = next((line for line in body.values() if line.is_root), None)
     written = [0 if array.space else array.bytes for array in fusion.results]
     results = root.operands if root is not None and root.opcode == "tuple" else (root.name if root else "",)
+    if root is not None and _passes(root) and root.opcode == "custom-call":
+        written = []
     for place, name in enumerate(results[: len(written)]):
         if name in body and _passes(body[name]):
             written[place] = 0
@@ -174,7 +177,8 @@ def _fusion_traffic(body: Mapping[str, Instruction], fusion: Instruction, sizes:
 
 def _passes(line: Instruction) -> bool:
     """Tells whether an instruction within a fused operation only names values, or is a collective."""
-    return line.opcode in ("parameter", "tuple", "get-tuple-element", "custom-call") or line.opcode in KINDS
+    names = line.opcode in ("parameter", "tuple", "get-tuple-element") or "AsyncCollective" in line.rest
+    return names or line.opcode in KINDS
 
 
 def _large(instruction: Instruction) -> int:
