@@ -88,11 +88,11 @@ class Here:
 
     def convolution(self, part: str, layer: tuple[int, ...]) -> Step:
         """A function that takes one convolution, or one of its gradients."""
-        import jax
         from steps import convolution
 
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-        return convolution(part, layer, self.batch, dtype, self.options)
+        from imagegen_jax.nn.precision import compute_dtype
+
+        return convolution(part, layer, self.batch, compute_dtype("auto").name, self.options)
 
 
 def serve(side: str, batch: int, threads: int, device: str) -> None:

@@ -10,7 +10,6 @@ import pathlib
 import sys
 from typing import Any
 
-import jax
 import numpy as np
 
 from imagegen_jax.cli.common.command import Command
@@ -32,6 +31,7 @@ from imagegen_jax.core.arrays.space import picture_of, sample_shape, space_of
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.drawing.grid import beside, grid, magnified, repeated
 from imagegen_jax.core.model import Model, condition_rows
+from imagegen_jax.core.platform.target import platform_here
 from imagegen_jax.core.run import Run
 from imagegen_jax.data.pictures.output import (
     ARRAYS,
@@ -146,7 +146,7 @@ def _call(request: SampleRequest, run: Run, n: int, conditions: draw.Conditions)
         "truncation": request.truncation,
         "guidance": request.guidance,
         "conditions": hash_tree(dict(conditions))[:16],
-        "platform": jax.default_backend(),
+        "platform": platform_here(),
     }
 
 

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 from imagegen_jax.core.arrays.shard import batch_sharding, replicated, state_sharding
 from imagegen_jax.core.files.regular import cache_root
+from imagegen_jax.core.platform.target import cached_by_platform, platform
 from imagegen_jax.core.step import StepSpec, train_step
 
 # Convolutions and their gradients take half the time on the CPU backend with the first (measured on jax 0.10.2 and
@@ -42,13 +43,14 @@ def use_persistent_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-@functools.cache
+@cached_by_platform
 def compiler_options() -> dict[str, str]:
-    """Returns the options for compiling every program: those that help on this platform and that this jax knows."""
-    if jax.default_backend() != "cpu":
+    """Returns the options for compiling every program: those that help on its platform and that this jax knows."""
+    if platform() != "cpu":
         return {}
     try:
-        jax.jit(lambda x: x, compiler_options=CPU_OPTIONS).lower(1.0).compile()
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            jax.jit(lambda x: x, compiler_options=CPU_OPTIONS).lower(1.0).compile()
     except jax.errors.JaxRuntimeError as error:
         if "No such compile option" in str(error):
             return {}
@@ -79,24 +81,34 @@ def compiled_step(
     thread, while the caller goes on.
     """
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves((state, batch)))
-    key = (spec, mesh, stage, due, shapes, jax.tree.structure((state, batch)))
+    key = (platform(), spec, mesh, stage, due, shapes, jax.tree.structure((state, batch)))
     if key not in _steps:
-        sharding = state_sharding(mesh, state)
-        step = jit(
-            functools.partial(train_step, spec, stage, due),
-            donate_argnums=0,
-            in_shardings=(sharding, batch_sharding(mesh), replicated(mesh)),
-            out_shardings=(sharding, replicated(mesh)),
-        )
         with during("tracing"):
-            traced = step.lower(state, batch, run)
-        _steps[key] = _compiler.submit(_compile, traced, during)
+            lowered = traced_step(spec, mesh, stage, due, state, batch, run).lower()
+        _steps[key] = _compiler.submit(_compile, lowered, during)
     return _steps[key]
 
 
-def _compile(traced: Any, during: During) -> Any:
+def traced_step(
+    spec: StepSpec, mesh: Mesh, stage: Hashable, due: tuple[str, ...], state: Any, batch: Any, run: Any
+) -> Any:
+    """Returns the training step of `compiled_step`, traced: it has `jaxpr` and `lower()`.
+
+    State, batch and run may be shapes.
+    """
+    sharding = state_sharding(mesh, state)
+    step = jit(
+        functools.partial(train_step, spec, stage, due),
+        donate_argnums=0,
+        in_shardings=(sharding, batch_sharding(mesh), replicated(mesh)),
+        out_shardings=(sharding, replicated(mesh)),
+    )
+    return step.trace(state, batch, run)
+
+
+def _compile(lowered: Any, during: During) -> Any:
     with during("compiling"):
-        return traced.compile()
+        return lowered.compile()
 
 
 def busy() -> bool:

@@ -35,6 +35,7 @@ from imagegen_jax.core.model import (
     frozen_networks,
 )
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
+from imagegen_jax.core.platform.target import platform
 from imagegen_jax.core.reporting.health import gradient_ratio, image_health
 from imagegen_jax.core.state import State, join, networks
 
@@ -183,7 +184,7 @@ def gradients(
         return one(state.stats, rows)
     parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), rows)
     # Convolution gradients inside a loop are ten times slower on the CPU backend: there, no loop is left.
-    unroll = microbatches if jax.default_backend() == "cpu" else 1
+    unroll = microbatches if platform() == "cpu" else 1
     start = (jax.tree.map(jnp.zeros_like, trained), state.stats)
     (total, stats), metrics = jax.lax.scan(accumulate, start, parts, unroll=unroll)
     return jax.tree.map(lambda g: g / microbatches, total), stats, jax.tree.map(jnp.mean, metrics)

@@ -19,6 +19,7 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.space import Space, space_of
 from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import Image, Nets, PRNGKey
+from imagegen_jax.core.platform.target import cached_by_platform
 from imagegen_jax.diffusion.process.denoiser import clipped
 from imagegen_jax.diffusion.sampling.multistep import Euler
 from imagegen_jax.diffusion.sampling.solver import Solver
@@ -34,7 +35,7 @@ NOISE = {  # methods that solve y = A x, with the deviation of y's noise that ea
 }
 
 
-@functools.lru_cache(maxsize=32)
+@cached_by_platform
 def program(edit: Edit, model: Denoising, **settings: Any) -> Callable[[Nets, Given, PRNGKey], Image]:
     """Returns `edit` by `model` with its settings, compiled at the first call; equal arguments give one object."""
     return compiling.jit(functools.partial(edit, model, **settings))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from imagegen_jax.core.platform.target import platform
 
 
 def grouped_convolve(
@@ -17,7 +18,7 @@ def grouped_convolve(
 
     On a CPU it sums products, batched over groups, of shifted images: XLA would run a slow loop there.
     """
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         return _by_shifts(x, kernel, groups)
     return lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups

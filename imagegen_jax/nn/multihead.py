@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax.typing import Initializer
 from jaxtyping import Array, Bool, Float
 
+from imagegen_jax.core.platform.target import platform
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -90,7 +91,7 @@ def attend(
     """
     if implementation == "auto":
         implementation = "cudnn" if mask is None and fused(q) else "xla"
-    if implementation == "xla" and mask is None and jax.default_backend() == "cpu":
+    if implementation == "xla" and mask is None and platform() == "cpu":
         # jax.nn's has one axis more, for groups of heads, so that a CPU transposes the matrix of all pairs: at 8 x 256
         # places and 6 heads of 64 it takes 39 % longer forward and 14 % with gradients; with one head, no longer.
         logits = jnp.einsum("bqnd,bknd->bnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
@@ -105,7 +106,7 @@ def in_heads(x: Float[Array, "b l c"], heads: int) -> Float[Array, "b l n d"]:
 
 def fused(q: Float[Array, "b l h d"]) -> bool:
     """Tells whether cuDNN's attention fits: bfloat16 on a GPU, heads with a multiple of 8 channels, at most 128."""
-    return jax.default_backend() == "gpu" and q.dtype == jnp.bfloat16 and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
+    return platform() == "gpu" and q.dtype == jnp.bfloat16 and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128
 
 
 def check_heads(width: int, heads: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
+
+from imagegen_jax.core.platform.target import platform
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 
@@ -13,5 +14,5 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 def compute_dtype(name: Dtype) -> jnp.dtype:
     """Returns the dtype that a network computes in; "auto" is bfloat16 on accelerators and float32 on a CPU."""
     if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        name = "float32" if platform() == "cpu" else "bfloat16"
     return jnp.dtype(name)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.platform.target import made_for
 from imagegen_jax.diffusion.models.vdm_networks import VDMUNet
 from imagegen_jax.nn.backbones.adm import ADM, ADMClassifier
 from imagegen_jax.nn.backbones.denoising import forward_differentiable
@@ -49,12 +50,12 @@ def test_on_a_gpu_a_network_has_the_attention_that_it_asks_for(network, monkeypa
         chosen.append((implementation, q.shape[1]))
         return q
 
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(jax.nn, "dot_product_attention", attention)
     x, t = jnp.zeros((2, 4, 4, 1)), jnp.zeros(2)
     for one, wanted in ((network, "cudnn"), (forward_differentiable(network), "xla")):
         chosen.clear()
-        jax.eval_shape(one.init, jax.random.key(0), x, t)
+        with made_for("gpu"):
+            jax.eval_shape(one.init, jax.random.key(0), x, t)
         whole = [name for name, queries in chosen if queries > 1]
         assert whole and set(whole) == {wanted}
     assert jax.tree.map(jnp.shape, jax.eval_shape(network.init, jax.random.key(0), x, t)) == jax.tree.map(

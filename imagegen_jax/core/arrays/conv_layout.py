@@ -18,6 +18,8 @@ from jax import lax
 from jax.extend.core import Literal
 from jax.extend.core.primitives import conv_general_dilated_p, jit_p
 
+from imagegen_jax.core.platform.target import platform
+
 # Which axes are (rows, channels, *space), (outputs, inputs, *space) and again (rows, channels, *space).
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
@@ -25,9 +27,9 @@ NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 def for_loops(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function of arrays with all its convolutions in the layout that is fast inside a loop.
 
-    Whatever takes gradients in a step of `lax.scan` goes through here. Other backends get `function` as it is.
+    Whatever takes gradients in a step of `lax.scan` goes through here. Other platforms get `function` as it is.
     """
-    if jax.default_backend() != "cpu":
+    if platform() != "cpu":
         return function
 
     def laid_out(*arguments: Any) -> Any:

@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from imagegen_jax.core.config.bounds import Count, Range
 from imagegen_jax.core.config.given import LARGEST
+from imagegen_jax.core.platform import target
 
 FSDP_MIN_SIZE = 4_096  # arrays with fewer elements are kept whole on every device: gathering them costs more
 
@@ -35,11 +36,11 @@ class MeshShape:
             )
 
     def build(self) -> Mesh:
-        """Builds the mesh over this run's devices.
+        """Builds the mesh over the devices that programs are made for: this run's, of all its processes.
 
         Raises ValueError where there are too few, or where a process would have none.
         """
-        devices = jax.devices()
+        devices = target.devices()
         data = len(devices) // self.fsdp if self.data == -1 else self.data
         wanted = data * self.fsdp
         if wanted == 0 or wanted > len(devices) or (self.data == -1 and wanted != len(devices)):
@@ -48,14 +49,14 @@ class MeshShape:
                 "data x fsdp must be their number, or with both given at most that"
             )
         chosen = devices[:wanted]
-        if len({d.process_index for d in chosen}) != jax.process_count():
+        if {d.process_index for d in chosen} != {d.process_index for d in devices}:
             raise ValueError(f"mesh of {wanted} devices leaves a process without any: use all {len(devices)}")
         return Mesh(np.array(chosen).reshape(data, self.fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
 def mesh_of(tree: Any) -> Mesh:
-    """Returns the mesh that the arrays of a tree live on; one over this machine's devices where they are on none."""
-    placed = (leaf.sharding for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
+    """Returns the mesh that arrays, or shapes, have their places on; one over all devices where they have none."""
+    placed = (leaf.sharding for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct))
     named = next((sharding for sharding in placed if isinstance(sharding, NamedSharding)), None)
     return named.mesh if named is not None and isinstance(named.mesh, Mesh) else MeshShape().build()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -29,6 +28,7 @@ from imagegen_jax.core.model import (
     num_classes,
     optional_conditions,
 )
+from imagegen_jax.core.platform.target import cached_by_platform
 
 GUIDANCE = 1000.0  # the strongest, of either sign: far above it, nothing but rounding and overflow is left of an image
 Conditions = Mapping[str, Any]  # what sampling is given beside a key: arrays with a row an image, or scalars
@@ -129,7 +129,7 @@ def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
     check_labels(labels, classes)
 
 
-@functools.lru_cache(maxsize=32)
+@cached_by_platform
 def _sampler(model: Generative, mesh: Mesh, n: int) -> Any:
     kept = to_bytes if space_of(model).draws_images else as_drawn
 

@@ -1,1 +1,1 @@
-"""What depends on the system: signals, and threads for simulated devices."""
+"""What depends on the system: signals, threads for simulated devices, and the platform that programs are made for."""

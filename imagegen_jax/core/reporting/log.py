@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from imagegen_jax.core.files.regular import whole
 from imagegen_jax.core.platform.signals import let_go
+from imagegen_jax.core.platform.target import platform_here
 
 LONG = 5.0  # seconds: of what took longer it is said how long
 CLEAR = "\x1b[K"  # wipes the rest of a terminal's line
@@ -192,7 +193,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "versions": {name: version(name) for name in packages},
-        "backend": jax.default_backend(),
+        "backend": platform_here(),
         "devices": kinds,
         "processes": jax.process_count(),
         "git_commit": _git("rev-parse", "HEAD"),

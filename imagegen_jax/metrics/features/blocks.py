@@ -19,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Shaped
 
 from imagegen_jax.core.arrays.shard import batch_sharding, replicated
+from imagegen_jax.core.platform.target import platform_here
 
 PAIR_ROWS = 1024  # rows of one device in a tile of pairs
 PAIR_COLUMNS = 8192  # columns of a tile: 64 MiB of float64 with the rows above
@@ -83,7 +84,7 @@ def default_place() -> Place:
 
     NumPy's BLAS takes half the time of XLA's products.
     """
-    return Place(None if jax.default_backend() == "cpu" else local_mesh())
+    return Place(None if platform_here() == "cpu" else local_mesh())
 
 
 def local_mesh() -> Mesh:

@@ -6,7 +6,6 @@ classifier's features and far in pixels.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from jaxtyping import Array, Float, Int, Num
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.shard import batch_sharding, replicated
 from imagegen_jax.core.config.given import check_integer, check_seed
+from imagegen_jax.core.platform.target import cached_by_platform
 from imagegen_jax.metrics.features.blocks import local_mesh
 
 Features = Num[Array | np.ndarray, "n d"]
@@ -153,7 +153,7 @@ def _padded(rows: np.ndarray, multiple: int, value: int) -> np.ndarray:
     return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1), constant_values=value)
 
 
-@functools.cache
+@cached_by_platform
 def _search() -> Any:
     return compiling.jit(_nearest_in_blocks, static_argnames="out")
 

@@ -7,7 +7,6 @@ outside the range are an error and not clipped. Everything is computed in float3
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.platform.target import cached_by_platform
 
 Images = Num[Array | np.ndarray, "n h w c"]
 
@@ -100,7 +100,7 @@ def _of_pairs(
     return np.concatenate([np.asarray(result, np.float64) for result in results])
 
 
-@functools.cache
+@cached_by_platform
 def _compiled(measure: Callable[..., Any]) -> Any:
     return compiling.jit(measure)
 

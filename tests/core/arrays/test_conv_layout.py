@@ -12,6 +12,7 @@ import pytest
 from jax import lax
 
 from imagegen_jax.core.arrays.conv_layout import NHWC, for_loops
+from imagegen_jax.core.platform.target import made_for
 
 pytestmark = pytest.mark.versions
 
@@ -72,6 +73,6 @@ def test_what_is_laid_out_can_be_differentiated_and_mapped():
     np.testing.assert_allclose(rows, slope(x), rtol=1e-4, atol=1e-5)
 
 
-def test_other_backends_are_left_alone(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert for_loops(layouts) is layouts
+def test_other_platforms_are_left_alone():
+    with made_for("gpu"):
+        assert for_loops(layouts) is layouts

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.config.serial import from_dict, to_dict
+from imagegen_jax.core.platform.target import made_for
 from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.dit import DiT, DiTBlock, dit, image, patches
@@ -347,11 +348,11 @@ def test_cross_attention_of_the_unet_adds_weights_and_starts_as_the_identity():
     np.testing.assert_allclose(jit(layer.apply)(weights, x, tokens, None), x, atol=1e-4)
 
 
-def test_fused_attention_is_for_half_precision_on_gpus(monkeypatch):
+def test_fused_attention_is_for_half_precision_on_gpus():
     narrow, wide, odd = (jnp.zeros((1, 2, 2, d), jnp.bfloat16) for d in (72, 256, 12))
     assert not fused(narrow)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert [fused(q) for q in (narrow, wide, odd, narrow.astype(jnp.float32))] == [True, False, False, False]
+    with made_for("gpu"):
+        assert [fused(q) for q in (narrow, wide, odd, narrow.astype(jnp.float32))] == [True, False, False, False]
 
 
 @pytest.mark.parametrize(
