@@ -23,7 +23,7 @@ ASKED = "name,driver_version,memory.total,power.limit,clocks.max.sm,clocks.max.m
 def measure(settings: Settings, tell: Tell) -> None:
     """Tells what there is, and that a program runs on it."""
     devices = jax.devices()
-    about = {"version": jax.__version__, "file": jax.__file__, "platform": jax.default_backend()}
+    about = {"version": jax.__version__, "file": jax.__file__, "platform": devices[0].platform}
     tell({"jax": about | {"devices": [device.device_kind for device in devices]}})
     published = chip(devices[0].device_kind)
     memory = devices[0].memory_stats() or {}
