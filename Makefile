@@ -3,6 +3,8 @@
 VENV ?= .venv
 RUN ?= runs/demo
 DEMO_STEPS ?=
+OUT ?= runs/accelerator
+ACCELERATOR_ARGS ?=
 TEST_PROCESSES ?= auto
 PYTEST_ARGS ?=
 SINCE ?= main
@@ -14,7 +16,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 unexport PYTHONDONTWRITEBYTECODE  # scripts/environment leaves compiling to the first import, which must then be kept
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-changed test-oldest check format notebook lock clean run-env dev-env
+.PHONY: help demo accelerator test test-fast test-changed test-oldest check format notebook lock clean run-env dev-env
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1@/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -26,6 +28,9 @@ demo: run-env  ## train a small diffusion model on handwritten digits, draw 100 
 	$(BIN)/imagegen report $(RUN)
 	@echo "the picture: $(RUN)/grid.png"
 	@echo "the report:  $(RUN)/report.html"
+
+accelerator:  ## measure this project on the GPUs or TPUs here, in 8 minutes (OUT=folder; VENV or PYTHON: with their jax)
+	$(or $(PYTHON),$(BIN)/python) scripts/on_accelerator $(OUT) $(ACCELERATOR_ARGS)
 
 test: dev-env  ## all tests
 	$(PYTEST) $(PYTEST_ARGS)

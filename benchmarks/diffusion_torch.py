@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import platform
 import sys
@@ -9,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from diffusers import DDIMPipeline, DDIMScheduler, DDPMScheduler, UNet2DModel
 from diffusion import Setup
 from sides import Step, respond, tell
 from steps_torch import convolution, wait
@@ -20,8 +20,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 CLASSES, FREQUENCIES = 1000, 128
 
 
-def unet(width: int, multipliers: Sequence[int], blocks: int) -> UNet2DModel:
+def unet(width: int, multipliers: Sequence[int], blocks: int) -> nn.Module:
     """DDPM's network; the defaults of `diffusion.py` make it google/ddpm-cifar10-32's."""
+    from diffusers import UNet2DModel  # a DiT does without it
+
     attention = ["Attn" if 32 >> level == 16 else "" for level in range(len(multipliers))]
     return UNet2DModel(
         sample_size=32,
@@ -63,21 +65,21 @@ def modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class DiT(nn.Module):
-    """The network of latents [B 4 H W] with patches of 2x2, which predicts the noise alone."""
+    """The network of latents [B 4 H W] with patches of 2x2, which predicts the noise in the first of its channels."""
 
-    def __init__(self, depth: int, width: int, heads: int) -> None:
+    def __init__(self, depth: int, width: int, heads: int, out_channels: int = 4) -> None:
         super().__init__()
         self.patch = nn.Conv2d(4, width, 2, stride=2)
         self.time = nn.Sequential(nn.Linear(2 * FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(CLASSES + 1, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
-        self.out = nn.Linear(width, 16)
+        self.out = nn.Linear(width, 4 * out_channels)
         # Random ones do as well: they take the time of sines and cosines, and are not trained either.
         self.register_buffer("positions", torch.randn(256, width))
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """[B 4 32 32], [B], [B] -> [B 4 32 32]."""
+        """[B 4 32 32], [B], [B] -> [B out_channels 32 32]."""
         angle = t[:, None] / 10_000 ** (torch.arange(FREQUENCIES, device=t.device) / FREQUENCIES)
         c = self.time(torch.cat([angle.cos(), angle.sin()], dim=1)) + self.label(labels)
         h = self.patch(x).flatten(2).transpose(1, 2) + self.positions
@@ -101,11 +103,10 @@ class Torch:
 
     def about(self) -> dict[str, Any]:
         """Versions, and how many parameters the network has."""
-        import diffusers
-
+        others = () if self.setup.is_dit else ("diffusers",)
         return {
             "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
+            **{name: importlib.metadata.version(name) for name in others},
             "python": platform.python_version(),
             "parameters": sum(p.numel() for p in self.network.parameters()),
         }
@@ -123,13 +124,14 @@ class Torch:
         weights = list(network.parameters())
         adam = torch.optim.Adam(weights, lr=2e-4, fused=True)
         average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9999))
-        schedule = DDPMScheduler(num_train_timesteps=1000)
+        kept = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, device=self.device), 0)[:, None, None, None]
         images = torch.rand(n, 4 if self.setup.is_dit else 3, 32, 32, device=self.device) * 2 - 1
 
         def one() -> None:
             noise, t = torch.randn_like(images), torch.randint(0, 1000, (n,), device=self.device)
             with self._precision():
-                loss = F.mse_loss(self._predicted(schedule.add_noise(images, noise, t), t), noise)
+                x = kept[t].sqrt() * images + (1 - kept[t]).sqrt() * noise
+                loss = F.mse_loss(self._predicted(x, t)[:, : images.shape[1]], noise)
             adam.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(weights, 1.0)
@@ -147,6 +149,8 @@ class Torch:
 
     def run(self) -> Step:
         """Images by `DDIMPipeline`."""
+        from diffusers import DDIMPipeline, DDIMScheduler
+
         pipeline = DDIMPipeline(self.network.eval(), DDIMScheduler()).to(self.device)
         pipeline.set_progress_bar_config(disable=True)
 

@@ -17,17 +17,18 @@ import statistics
 import sys
 import tempfile
 import time
+from typing import Any
 
 import jax
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from machine import write_result  # noqa: E402
 
-from imagegen_jax import Program, override  # noqa: E402
+from imagegen_jax import Experiment, Program, override  # noqa: E402
 from imagegen_jax.core.loop import train  # noqa: E402
 
 
-def bare(program: Program, state, batches: list, blocks: int) -> list[float]:
+def bare(program: Program, state: Any, batches: list[Any], blocks: int) -> list[float]:
     """Seconds a step of the compiled step alone, for each block of as many steps as there are batches."""
     seconds = []
     for _ in range(blocks):
@@ -39,7 +40,7 @@ def bare(program: Program, state, batches: list, blocks: int) -> list[float]:
     return seconds
 
 
-def looped(experiment, blocks: int) -> list[float]:
+def looped(experiment: Experiment, blocks: int) -> list[float]:
     """Seconds a step of the loop between two lines of metrics; the first, which has the start, is left out."""
     value = dataclasses.replace(experiment, steps=(blocks + 1) * experiment.log_every, sample_every=0, samples=1)
     with tempfile.TemporaryDirectory() as folder:
@@ -48,10 +49,8 @@ def looped(experiment, blocks: int) -> list[float]:
     return [value.batch_size / line["images_per_second"] for line in lines[1:]]
 
 
-def measure(name: str, steps: int, blocks: int, rounds: int, changes: list[str]) -> dict:
+def measure(experiment: Experiment, steps: int, blocks: int, rounds: int) -> dict[str, float]:
     """Medians of both for one experiment, and their ratio."""
-    experiment = importlib.import_module(f"experiments.{name}").experiment
-    experiment = override(experiment, dict(change.split("=", 1) for change in changes))
     experiment = dataclasses.replace(experiment, log_every=steps, checkpoint_every=10**9)
     program = Program(experiment)
     batches = [program.batch(step) for step in range(steps)]
@@ -78,8 +77,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each")
     parser.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="an override (a string)")
     options = parser.parse_args()
-    turns = (options.steps, options.blocks, options.rounds, options.set)
-    write_result("loop_overhead", {name: measure(name, *turns) for name in options.experiments})
+    changes = dict(change.split("=", 1) for change in options.set)
+    turns = (options.steps, options.blocks, options.rounds)
+    found = {}
+    for name in options.experiments:
+        experiment = importlib.import_module(f"experiments.{name}").experiment
+        found[name] = measure(override(experiment, changes), *turns)
+    write_result("loop_overhead", found)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""`imagegen info`: parameter counts and memory of an experiment or a run, without taking that memory."""
+"""`imagegen info`: parameter counts and memory of an experiment or a run, without taking that memory.
+
+With `--machine`, what it would take on a TPU or GPUs that are not here.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +28,9 @@ from imagegen_jax.core.state import State
 EXAMPLES = """examples:
   imagegen info ddpm_cifar10
   imagegen info ddpm_cifar10 --model.network.width 256 --arrays
-  imagegen info runs/demo --json"""
+  imagegen info runs/demo --json
+  imagegen info ddpm_cifar10 --machine v5e:2x2                         on a TPU that is not here
+  imagegen info dit_xl2_imagenet256 --machine h200:8 --mesh.fsdp 8     on eight GPUs"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,37 +40,44 @@ class InfoRequest:
     target: str  # a module, the path of a .py file, or a run folder
     json: bool = False
     arrays: bool = False  # every array
+    machine: str | None = None  # such as "v5p:2x2x2" or "h200:8": programs are compiled for it
     modules: tuple[str, ...] = ()  # where the run's own classes come from
     overrides: tuple[str, ...] = ()  # options of the experiment, as words
 
 
 def run(request: InfoRequest) -> None:
-    """Prints a table, or JSON, of the networks and the memory of an experiment or a run.
+    """Prints a table, or JSON, of the networks and the memory of an experiment or a run, or of what it takes elsewhere.
 
-    Raises ValueError for options of the experiment that change neither, and RunFolderError where there is no run.
+    Raises ValueError for options of the experiment that change neither, RunFolderError where there is no run, and
+    CompilerMissing where the compiler of `machine` is not installed.
     """
     path, modules = pathlib.Path(request.target), import_modules(request.modules)
     if path.is_dir():
         if request.overrides:
             words = " ".join(request.overrides)
             raise ValueError(f"{words}: {path} is a run, whose experiment is as it is: leave it out")
-        show(folder.load_experiment(path, modules), folder.load_rows(path), request)
+        experiment, rows = folder.load_experiment(path, modules), folder.load_rows(path)
     else:
         experiment = experiment_of(import_target(request.target))
-        experiment = overridden(experiment, request.overrides, f"imagegen info {request.target}")
-        show(experiment, model_row_shapes(experiment), request)
+        experiment = overridden(experiment, request.overrides, f"imagegen info {request.target}", request.machine)
+        rows = model_row_shapes(experiment)
+    if request.machine is None:
+        show(experiment, rows, request)
+    else:
+        show_machine(experiment, request.machine, request)
 
 
-def overridden(experiment: Experiment, overrides: Sequence[str], prog: str) -> Experiment:
+def overridden(experiment: Experiment, overrides: Sequence[str], prog: str, machine: str | None = None) -> Experiment:
     """Returns the experiment that options make. Raises ValueError for one that nothing shown here depends on."""
+    shown, what = (_shown, "neither parameters nor memory") if machine is None else (_compiled, "no program")
 
     def parse(words: Sequence[str]) -> Experiment:
         return parse_overrides(experiment, words, prog)
 
     changed = parse(overrides)
     for words, other in without_each(parse, changed, overrides):
-        if _shown(other) == _shown(changed):
-            raise ValueError(f"{words}: changes neither parameters nor memory, all that is shown: leave it out")
+        if shown(other) == shown(changed):
+            raise ValueError(f"{words}: changes {what}, all that is shown: leave it out")
     return changed
 
 
@@ -88,6 +101,21 @@ def show(experiment: Experiment, rows: Rows, request: InfoRequest) -> None:
             print(f"\n{name}\n{parameter_overview.get_parameter_overview(state.params[name], include_stats=False)}")
 
 
+def show_machine(experiment: Experiment, machine: str, request: InfoRequest) -> None:
+    """Prints what the programs of an experiment take on a machine that is not here, as text or JSON."""
+    import jax
+
+    from imagegen_jax.machines.examine import examine
+    from imagegen_jax.machines.machines import parse_machine
+    from imagegen_jax.machines.words import text_of
+
+    if request.arrays:
+        raise ValueError("--arrays: with --machine no arrays are shown: leave one of them out")
+    jax.config.update("jax_platforms", "cpu")  # so that no accelerator is looked for, and one at hand is left alone
+    report = examine(experiment, parse_machine(machine), show=lambda text: print(f"{text} ...", file=sys.stderr))
+    print(json.dumps(report.as_json(), indent=1) if request.json else text_of(report))
+
+
 def _state(experiment: Experiment, rows: Rows) -> State:
     return program.abstract_state(experiment, rows, MeshShape(data=1).build(), 0)
 
@@ -98,6 +126,11 @@ def _shown(experiment: Experiment) -> tuple[Any, ...]:
     return experiment.name, summary.parameter_summary(state), summary.memory_of(state), sorted(experiment.optim)
 
 
+def _compiled(experiment: Experiment) -> tuple[Any, ...]:
+    """Returns what the programs for a machine, and how long they run, depend on."""
+    return experiment.name, experiment.step_spec, experiment.mesh, experiment.batch_size, experiment.steps
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen info`."""
     parser.add_argument(
@@ -105,6 +138,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.add_argument("--arrays", action="store_true", help="every array")
+    parser.add_argument(
+        "--machine", help="compile for a machine that is not here, and say what that takes: v5p:2x2x2, v5e:2x4, h200:8"
+    )
     add_module_option(parser)
 
 

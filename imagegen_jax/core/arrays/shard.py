@@ -55,8 +55,8 @@ class MeshShape:
 
 
 def mesh_of(tree: Any) -> Mesh:
-    """Returns the mesh that the arrays of a tree live on; one over this machine's devices where they are on none."""
-    placed = (leaf.sharding for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array))
+    """Returns the mesh that arrays, or shapes, have their places on; one over all devices where they have none."""
+    placed = (leaf.sharding for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array | jax.ShapeDtypeStruct))
     named = next((sharding for sharding in placed if isinstance(sharding, NamedSharding)), None)
     return named.mesh if named is not None and isinstance(named.mesh, Mesh) else MeshShape().build()
 

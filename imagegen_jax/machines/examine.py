@@ -1,0 +1,92 @@
+"""What an experiment would take on a machine that is not here: its programs compiled for it, one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator
+
+from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.platform.target import made_for
+from imagegen_jax.machines import fit, hlo, traffic
+from imagegen_jax.machines.bound import bound_of
+from imagegen_jax.machines.cost import flops_of
+from imagegen_jax.machines.described import described_devices
+from imagegen_jax.machines.machines import Machine
+from imagegen_jax.machines.programs import CHUNK, Traced, sampler, training_steps
+from imagegen_jax.machines.report import MachineReport, ProgramReport
+
+Show = Callable[[str], None]  # is told what is being compiled
+
+
+def examine(
+    experiment: Experiment,
+    machine: Machine,
+    chunk: int | None = CHUNK,
+    search: bool = True,
+    show: Show = lambda text: None,
+) -> MachineReport:
+    """Compiles all programs of an experiment for a machine that is not here, and says what each would take there.
+
+    With `search`, the largest batch that fits is found, by compiling others, where the experiment's own does not.
+    `chunk` is how many images the sampler draws at a time; None: it is left out. It takes from seconds to many minutes,
+    as compiling there would. Raises `described.CompilerMissing` where the machine's
+    compiler is not installed, and ValueError for a mesh or a batch that its devices do not divide.
+    """
+    devices = described_devices(machine)
+    with made_for(machine.chip.platform, devices):
+        mesh = experiment.mesh.build()
+        reports = [
+            _examined(traced, machine, functools.partial(show, f"compiling {traced.name} for {machine}"))
+            for traced in _programs(experiment, chunk)
+        ]
+        report = MachineReport(
+            experiment.name, str(machine), machine.chip.platform, mesh.size, dict(mesh.shape), experiment.batch_size,
+            experiment.steps, tuple(reports),
+        )  # fmt: skip
+        heaviest = report.heaviest_step
+        if not search or heaviest is None or heaviest.memory is None or heaviest.memory.fits:
+            return report
+        batch = _largest_batch(experiment, machine, reports.index(heaviest), heaviest.memory, show)
+        return dataclasses.replace(report, fitting_batch=batch)
+
+
+def _programs(experiment: Experiment, chunk: int | None) -> Iterator[Traced]:
+    yield from training_steps(experiment, experiment.mesh.build())
+    if chunk is not None and (draws := sampler(experiment, chunk)):
+        yield draws
+
+
+def _examined(traced: Traced, machine: Machine, show: Callable[[], None]) -> ProgramReport:
+    show()
+    start = time.monotonic()
+    tried = fit.attempt(traced, machine)
+    seconds = time.monotonic() - start
+    report = ProgramReport(
+        traced.name, traced.images, traced.steps, flops_of(traced.program.jaxpr), tried.memory, tried.error, seconds
+    )
+    if tried.compiled is None:
+        return report
+    module = hlo.parse(tried.compiled.as_text())
+    moved = tuple(traffic.collectives(module))
+    read = traffic.memory_bytes(module)
+    return dataclasses.replace(
+        report, memory_bytes=read, collectives=moved, unknown_loops=module.loops_of_unknown_length(),
+        bound=bound_of(machine, traced.devices, report.flops, read, sum(one.sent for one in moved)),
+    )  # fmt: skip
+
+
+def _largest_batch(experiment: Experiment, machine: Machine, number: int, memory: fit.Memory, show: Show) -> int:
+    """Returns the largest batch whose training step, the one of a number, fits; 0 where not even the smallest does."""
+    parts = experiment.microbatches * experiment.mesh.build().size
+
+    def fits(times: int) -> bool:
+        tried = dataclasses.replace(experiment, batch_size=times * parts)
+        show(f"trying a batch of {tried.batch_size}")
+        step = next(one for at, one in enumerate(training_steps(tried, tried.mesh.build())) if at == number)
+        return fit.attempt(step, machine).fits
+
+    most = experiment.batch_size // parts - 1
+    room = (memory.available - memory.arguments) / max(memory.peak - memory.arguments, 1)
+    return parts * fit.largest_fitting(fits, most, int(room * experiment.batch_size) // parts)

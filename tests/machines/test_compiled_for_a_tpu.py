@@ -1,0 +1,69 @@
+"""Four tiny recipes through the real compiler of a TPU that is not here."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+RECIPES = {  # a GAN with lazy phases, a VAE, a U-Net, a transformer whose state is split
+    "stylegan2_ffhq1024": {"batch_size": 8},
+    "vae_mnist": {"batch_size": 8},
+    "ddpm_cifar10": {"batch_size": 8},
+    "dit_b4_imagenet256": {"batch_size": 8, "mesh.fsdp": 4, "model.network.width": 64},
+}
+
+CODE = """
+import json, sys
+import imagegen_jax as ig
+from imagegen_jax.machines.examine import examine
+from imagegen_jax.machines.machines import parse_machine
+from imagegen_jax.recipes.shipped import module_of, recipe
+
+for name, changes in json.loads(sys.argv[1]).items():
+    experiment = ig.override(ig.override(recipe(name), module_of(name).smoke), changes)
+    print(json.dumps(examine(experiment, parse_machine("v5e:2x2"), chunk=4).as_json()), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def reports(root):
+    """What came of each; in a process of its own, since the TPU's library stays in the process that loads it."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed: pip install imagegen_jax[tpu] compiles for TPUs without one")
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, json.dumps(RECIPES)], cwd=root, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return {report["name"]: report for report in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_its_programs_compile_and_fit(reports, name):
+    report = reports[name]
+    assert report["devices"] == 4 and report["machine"] == "v5e:2x2"
+    for program in report["programs"]:
+        assert program["fits"] and not program["error"] and program["unknown_loops"] == 0, program
+        memory = program["memory"]
+        assert 0 < memory["state"] <= memory["arguments"] < memory["peak"] <= memory["available"] == 16 * 2**30
+        assert program["flops"] > 0 and program["memory_bytes"] > 0 and program["bound"]["seconds"] > 0
+    training = [program for program in report["programs"] if program["steps"]]
+    assert len(training) == (2 if name == "stylegan2_ffhq1024" else 1)
+    reduced = [kinds(program) & {"all-reduce", "reduce-scatter"} for program in training]
+    assert all(reduced), "gradients of four devices are added up"
+
+
+@pytest.mark.slow
+def test_a_split_state_is_gathered(reports):
+    step = reports["dit_b4_imagenet256"]["programs"][0]
+    assert kinds(step) & {"all-gather", "collective-permute"}
+    whole = reports["ddpm_cifar10"]["programs"][0]
+    assert not kinds(whole) & {"all-gather", "reduce-scatter"}
+
+
+def kinds(program):
+    return {one["kind"] for one in program["collectives"]}
