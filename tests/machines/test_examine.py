@@ -9,6 +9,7 @@ from mechanisms import small
 from toy_experiment import experiment as toy
 
 import imagegen_jax as ig
+from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.program import Program
 from imagegen_jax.machines import examine as examining
 from imagegen_jax.machines import fit
@@ -116,6 +117,7 @@ def test_what_does_not_compile_is_said(machine, monkeypatch):
     def fails(self):
         raise jax.errors.JaxRuntimeError("INTERNAL: no such thing\nand much more")
 
+    compiling.compiler_options()  # which are found by compiling, once
     monkeypatch.setattr(jax.stages.Traced, "lower", fails)
     report = examining.examine(toy, machine)
     assert {program.error for program in report.programs} == {"INTERNAL: no such thing"}
