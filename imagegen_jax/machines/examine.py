@@ -17,6 +17,7 @@ from imagegen_jax.machines.machines import Machine
 from imagegen_jax.machines.programs import CHUNK, Traced, sampler, training_steps
 from imagegen_jax.machines.report import MachineReport, ProgramReport
 
+TRIED = 16  # parts of a batch among which the largest that fits is sought
 Show = Callable[[str], None]  # is told what is being compiled
 
 
@@ -31,8 +32,8 @@ def examine(
 
     With `search`, the largest batch that fits is found, by compiling others, where the experiment's own does not.
     `chunk` is how many images the sampler draws at a time; None: it is left out. It takes from seconds to many minutes,
-    as compiling there would. Raises `described.CompilerMissing` where the machine's
-    compiler is not installed, and ValueError for a mesh or a batch that its devices do not divide.
+    as compiling there would. Raises `described.CompilerMissing` where the machine's compiler is not installed, and
+    ValueError for a mesh or a batch that its devices do not divide.
     """
     devices = described_devices(machine)
     with made_for(machine.chip.platform, devices):
@@ -78,15 +79,23 @@ def _examined(traced: Traced, machine: Machine, show: Callable[[], None]) -> Pro
 
 
 def _largest_batch(experiment: Experiment, machine: Machine, number: int, memory: fit.Memory, show: Show) -> int:
-    """Returns the largest batch whose training step, the one of a number, fits; 0 where not even the smallest does."""
+    """Returns the largest batch whose training step, the one of a number, fits; 0 where not even the smallest does.
+
+    Each try is a compilation: it is found to a sixteenth of the experiment's batch, or of a sixteenth of that.
+    """
     parts = experiment.microbatches * experiment.mesh.build().size
 
-    def fits(times: int) -> bool:
-        tried = dataclasses.replace(experiment, batch_size=times * parts)
+    def fits(units: int) -> bool:
+        tried = dataclasses.replace(experiment, batch_size=units * parts)
         show(f"trying a batch of {tried.batch_size}")
         step = next(one for at, one in enumerate(training_steps(tried, tried.mesh.build())) if at == number)
         return fit.attempt(step, machine).fits
 
-    most = experiment.batch_size // parts - 1
-    room = (memory.available - memory.arguments) / max(memory.peak - memory.arguments, 1)
-    return parts * fit.largest_fitting(fits, most, int(room * experiment.batch_size) // parts)
+    most = experiment.batch_size // parts
+    room = max(0.0, (memory.available - memory.arguments) / max(memory.peak - memory.arguments, 1))
+    found, unit = 0, most
+    while not found and unit > 1:
+        below, unit = unit, max(1, unit // TRIED)
+        in_units = functools.partial(lambda unit, number: fits(unit * number), unit)
+        found = unit * fit.largest_fitting(in_units, (below - 1) // unit, int(room * most) // unit)
+    return parts * found

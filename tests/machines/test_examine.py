@@ -9,13 +9,14 @@ from mechanisms import small
 from toy_experiment import experiment as toy
 
 import imagegen_jax as ig
+from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.program import Program
 from imagegen_jax.machines import examine as examining
 from imagegen_jax.machines import fit
 from imagegen_jax.machines.bound import USUAL, bound_of
 from imagegen_jax.machines.fit import Attempt, Memory
 from imagegen_jax.machines.machines import CHIPS, Chip, Machine
-from imagegen_jax.machines.programs import row_shapes, sampler, training_steps
+from imagegen_jax.machines.programs import Traced, row_shapes, sampler, training_steps
 from imagegen_jax.machines.words import text_of
 from imagegen_jax.recipes.shipped import recipe
 
@@ -83,30 +84,40 @@ def test_the_state_is_split_by_fsdp(machine):
 
 
 def test_a_batch_that_would_fit_is_found_by_trying(machine, monkeypatch):
-    tried = []
+    program, tried = jax.jit(lambda x: x).trace(1.0), []
+
+    def steps(experiment, mesh):
+        yield Traced("step", experiment.batch_size, experiment.steps, program, (), (), mesh.size)
 
     def attempt(traced, machine):
-        peak = 1000 + traced.images**2  # not proportional to the batch: a rule of three would miss it
         tried.append(traced.images)
-        return Attempt(
-            memory=Memory(600, 900, peak - 900, peak, machine.chip.memory_bytes, peak <= machine.chip.memory_bytes)
-        )
+        available, peak = machine.chip.memory_bytes, 1000 + traced.images**2  # a rule of three would miss it
+        return Attempt(memory=Memory(600, 900, peak - 900, peak, available, peak <= available))
 
+    monkeypatch.setattr(examining, "training_steps", steps)
     monkeypatch.setattr(fit, "attempt", attempt)
-    monkeypatch.setattr(examining, "sampler", lambda experiment, chunk: None)
-    experiment, shown = ig.override(toy, {"batch_size": 64}), []
-    report = examining.examine(experiment, smaller(machine, 1000 + 41**2), show=shown.append)
+
+    def found(batch, room, **settings):
+        tried.clear()
+        experiment = ig.override(toy, {"batch_size": batch})
+        return examining.examine(experiment, smaller(machine, 1000 + room**2), chunk=None, **settings)
+
+    shown = []
+    report = found(64, 41, show=shown.append)
     assert report.fitting_batch == 40 and set(tried) <= set(range(8, 65, 8)) and {40, 48} <= set(tried)
     assert shown[-1].startswith("trying a batch of ")
     assert "a batch of 64 does not fit; a batch of 40 would" in text_of(report)
-    assert examining.examine(experiment, smaller(machine, 1000)).fitting_batch == 0
-    assert examining.examine(experiment, smaller(machine, 1000 + 41**2), search=False).fitting_batch is None
+    assert found(64, 0).fitting_batch == 0 and "nor does any smaller one" in text_of(found(64, 0))
+    assert found(64, 41, search=False).fitting_batch is None and tried == [64]
+    assert found(8 * 640, 4000).fitting_batch == 8 * 480 and len(tried) < 8  # to a sixteenth of the batch
+    assert found(8 * 640, 50).fitting_batch == 8 * 6 and len(tried) < 16  # below one, to one of those
 
 
 def test_what_does_not_compile_is_said(machine, monkeypatch):
     def fails(self):
         raise jax.errors.JaxRuntimeError("INTERNAL: no such thing\nand much more")
 
+    compiling.compiler_options()  # which are found by compiling, once
     monkeypatch.setattr(jax.stages.Traced, "lower", fails)
     report = examining.examine(toy, machine)
     assert {program.error for program in report.programs} == {"INTERNAL: no such thing"}
