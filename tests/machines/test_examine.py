@@ -35,7 +35,6 @@ def smaller(machine, memory):
 
 
 @pytest.mark.slow
-@pytest.mark.hasty
 def test_a_gan_with_a_lazy_phase(machine):
     shown = []
     report = examining.examine(toy, machine, chunk=8, show=shown.append)
@@ -72,7 +71,6 @@ def as_json(report):
 
 
 @pytest.mark.slow
-@pytest.mark.hasty
 def test_the_state_is_split_by_fsdp(machine):
     experiment = ig.override(small("dit_b4_imagenet256"), {"batch_size": 8, "model.network.width": 64})
     whole, split = (
