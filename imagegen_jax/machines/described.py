@@ -8,7 +8,7 @@ import importlib.util
 import os
 from typing import Any
 
-from imagegen_jax.machines.machines import Machine
+from imagegen_jax.machines.machines import Machine, example
 
 _ACCELERATORS = {"v4": "v4-8", "v5e": "v5litepod-4", "v5p": "v5p-8", "v6e": "v6e-4"}  # as Google Cloud names them
 _ALONE = {  # so that libraries look for no devices, and leave those of other processes alone
@@ -30,15 +30,15 @@ class CompilerMissing(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Multiprocessor:
-    """What the GPU compiler asks about a chip beside what its maker publishes; numbers of XLA's own descriptions."""
+    """What the GPU compiler asks about a chip beside what its maker publishes, from XLA's own descriptions of GPUs."""
 
-    count: int
+    count: int  # of multiprocessors (SM)
     clock_ghz: float
     lanes: int  # float32 operations at a time
-    shared_memory: int  # bytes
-    capability: tuple[int, int]
+    shared_memory: int  # bytes of each
+    capability: tuple[int, int]  # CUDA's, major and minor
     cache: int  # bytes of the second level
-    links: int
+    links: int  # of NVLink
 
 
 _GPUS = {
@@ -71,7 +71,8 @@ def described_devices(machine: Machine) -> tuple[Any, ...]:
     except NotImplementedError:  # jax has looked for a GPU before, found none and given the compiler up
         raise ValueError(f"--machine {machine}: jax has started without its compiler: set JAX_PLATFORMS=cpu") from None
     except jax.errors.JaxRuntimeError as error:
-        raise ValueError(f"--machine {machine}: its compiler knows no such shape: {error}") from None
+        remedy = f"name another, such as {example(machine.chip.kind)}"
+        raise ValueError(f"--machine {machine}: its compiler knows no such shape, {remedy}: {error}") from None
     return tuple(found.devices)
 
 
@@ -91,7 +92,7 @@ def check_compiler(machine: Machine) -> None:
     if not any(_is_installed(package) for package in _PACKAGES[platform]):
         raise CompilerMissing(
             f"--machine {machine}: the compiler for {platform.upper()}s is not installed: "
-            f"pip install imagegen_jax[{_EXTRAS[platform]}] (it compiles without one)"
+            f'pip install "imagegen_jax[{_EXTRAS[platform]}]" (no {platform.upper()} is needed)'
         )
 
 

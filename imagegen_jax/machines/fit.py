@@ -13,8 +13,8 @@ import numpy as np
 from imagegen_jax.machines.machines import Machine
 from imagegen_jax.machines.programs import Traced
 
-# What jax takes of a GPU's memory where XLA_PYTHON_CLIENT_MEM_FRACTION says nothing.
-GPU_SHARE = 0.75
+GPU_SHARE = 0.75  # what jax takes of a GPU's memory where XLA_CLIENT_MEM_FRACTION says nothing
+GPU_MOST = 0.95  # and the most that it should be told to: CUDA, cuDNN and NCCL want some GiB
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _TOO_MUCH = (  # the TPU compiler's messages: what it needs, of what there is
     re.compile(r"required for HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)"),
@@ -30,7 +30,7 @@ class Memory:
     arguments: int  # the state, the batch and what else the program is given
     temporaries: int  # beside them, at most, while it runs
     peak: int  # arguments, temporaries, results that take the place of no argument, and the program itself
-    available: int
+    available: int  # to programs: all of a TPU's memory, or what its compiler says; of a GPU's `GPU_MOST`
     fits: bool
 
 
@@ -64,8 +64,9 @@ def attempt(traced: Traced, machine: Machine) -> Attempt:
         found.argument_size_in_bytes + found.temp_size_in_bytes + found.output_size_in_bytes
         - found.alias_size_in_bytes + found.generated_code_size_in_bytes
     )  # fmt: skip
-    available = machine.chip.memory_bytes
-    fits = machine.chip.platform == "tpu" or peak <= available  # a TPU's compiler refuses what does not fit
+    is_tpu = machine.chip.platform == "tpu"  # whose compiler refuses what does not fit
+    available = machine.chip.memory_bytes if is_tpu else int(GPU_MOST * machine.chip.memory_bytes)
+    fits = is_tpu or peak <= available
     return Attempt(
         compiled, Memory(state, found.argument_size_in_bytes, found.temp_size_in_bytes, peak, available, fits)
     )

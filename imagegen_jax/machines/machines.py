@@ -2,7 +2,8 @@
 
 TPUs: cloud.google.com/tpu/docs/v4, v5e, v5p and v6e. GPUs: NVIDIA's data sheets of the A100 (SXM, 80 GB), H100 (SXM),
 H200 (SXM) and of the DGX B200, without sparsity. What NVIDIA's links and v5e's and v6e's carry is published for both
-directions together; half of that is one direction's.
+directions together; half of that is one direction's. A GPU's memory is what CUDA reports of it, less than what it is
+sold with; XLA's own descriptions have the same, but for the H200's.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ class Chip:
 
     kind: str
     platform: str  # "tpu" or "gpu", as jax names it
-    peak_flops: float  # a second, of bfloat16 products
+    peak_flops: float  # FLOP/s of dense bfloat16 products, a multiply-add as two
     memory_bytes: int
-    memory_rate: float  # bytes a second
-    link_rate: float  # bytes a second that it can send to others, over all its links
-    axes: int = 1  # of the shapes that its machines come in
+    memory_rate: float  # bytes/s read and written together
+    link_rate: float  # bytes/s that it can send to others, over all its links: one direction
+    axes: int = 1  # of the shapes that its machines come in: 2x4 has 2
 
 
 _GIB, _TERA, _GIGA = 2**30, 1e12, 1e9
@@ -38,7 +39,7 @@ CHIPS = {
         Chip("v6e", "tpu", 918 * _TERA, 32 * _GIB, 1_640 * _GIGA, 400 * _GIGA, axes=2),
         Chip("a100", "gpu", 312 * _TERA, 85_100_068_864, 2_039 * _GIGA, 300 * _GIGA),
         Chip("h100", "gpu", 989.4 * _TERA, 84_942_979_072, 3_350 * _GIGA, 450 * _GIGA),
-        Chip("h200", "gpu", 989.4 * _TERA, 151_397_597_184, 4_800 * _GIGA, 450 * _GIGA),
+        Chip("h200", "gpu", 989.4 * _TERA, 150_109_000_000, 4_800 * _GIGA, 450 * _GIGA),  # CUDA: 139.8 GiB
         Chip("b200", "gpu", 2_250 * _TERA, 191_514_411_008, 8_000 * _GIGA, 900 * _GIGA),
     )
 }

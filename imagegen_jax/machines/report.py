@@ -16,7 +16,7 @@ DAY = 86_400.0
 
 @dataclasses.dataclass(frozen=True)
 class ProgramReport:
-    """One program on the machine. Bytes are one device's, operations those of all devices together."""
+    """One program on the machine. Bytes are one device's; floating-point operations are of all devices together."""
 
     name: str
     images: int  # that a call takes or draws
@@ -25,7 +25,7 @@ class ProgramReport:
     memory: Memory | None  # None where the compiler failed for another reason than memory
     error: str = ""
     compile_seconds: float = 0.0
-    memory_bytes: int | None = None  # that a call reads and writes; None here and below where it does not compile
+    memory_bytes: int | None = None  # that a call reads and writes; None, as the next two, where it does not compile
     collectives: tuple[Collective, ...] | None = None
     bound: Bound | None = None
     unknown_loops: int = 0  # that count as one turn in `memory_bytes` and `collectives`
@@ -63,7 +63,7 @@ class MachineReport:
 
     @property
     def seconds(self) -> float | None:
-        """The bound of the whole run's training; None where a step has none."""
+        """The bound of the whole run's training in seconds; None where a step has none."""
         found = [program.steps * program.bound.seconds for program in self.training if program.bound]
         return math.fsum(found) if len(found) == len(self.training) else None
 
@@ -73,7 +73,7 @@ class MachineReport:
         return None if self.seconds is None else self.steps * self.batch_size / self.seconds
 
     def as_json(self) -> dict[str, Any]:
-        """Returns all numbers by name: bytes of one device, seconds, operations of all devices."""
+        """Returns all numbers by name: bytes of one device, seconds, floating-point operations of all devices."""
         found = dataclasses.asdict(self)
         for program, values in zip(self.programs, found["programs"], strict=True):
             values["fits"] = program.fits

@@ -28,8 +28,8 @@ class Collective:
 
     kind: str
     number: int
-    bytes: int  # of the whole arrays that they gather, reduce or exchange
-    sent: float  # bytes that a device sends at least, in a ring
+    bytes: int  # of the whole arrays that they gather, reduce or exchange, all together
+    sent: float  # bytes that a device sends to others, as in a ring
 
 
 def collectives(module: Module) -> list[Collective]:

@@ -37,9 +37,20 @@ def test_what_is_no_machine_is_refused_with_one_that_is(text, said):
         parse_machine(text)
 
 
-def test_every_chip_is_as_fast_as_published():
+def test_rates_are_in_the_proportion_that_is_published():
     """Operations for each byte of memory: what a program must do to be bound by compute, from both published rates."""
     ridge = {kind: round(chip.peak_flops / chip.memory_rate) for kind, chip in CHIPS.items()}
     assert ridge == {
         "v4": 229, "v5e": 241, "v5p": 166, "v6e": 560, "a100": 153, "h100": 295, "h200": 206, "b200": 281,
+    }  # fmt: skip
+
+
+def test_what_is_published_of_every_chip():
+    """TFLOP/s, GiB of memory (of GPUs as CUDA reports them), GB/s of links both ways as their makers publish them."""
+    assert {
+        kind: (chip.peak_flops / 1e12, round(chip.memory_bytes / 2**30, 1), 2 * chip.link_rate / 1e9)
+        for kind, chip in CHIPS.items()
+    } == {
+        "v4": (275, 32, 600), "v5e": (197, 16, 400), "v5p": (459, 95, 1200), "v6e": (918, 32, 800),
+        "a100": (312, 79.3, 600), "h100": (989.4, 79.1, 900), "h200": (989.4, 139.8, 900), "b200": (2250, 178.4, 1800),
     }  # fmt: skip
