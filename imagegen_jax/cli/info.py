@@ -1,6 +1,6 @@
 """`imagegen info`: parameter counts and memory of an experiment or a run, without taking that memory.
 
-With `--machine`, what it would take on a TPU or GPUs that are not here.
+With `--machine`, what it would take on TPUs or GPUs that are not here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.data_options import add_module_option
@@ -25,12 +25,16 @@ from imagegen_jax.core.experiment import Experiment, Rows, model_row_shapes
 from imagegen_jax.core.reporting import summary
 from imagegen_jax.core.state import State
 
+if TYPE_CHECKING:  # a run loads none of the machines
+    from imagegen_jax.machines.machines import Machine
+
 EXAMPLES = """examples:
   imagegen info ddpm_cifar10
   imagegen info ddpm_cifar10 --model.network.width 256 --arrays
   imagegen info runs/demo --json
-  imagegen info ddpm_cifar10 --machine v5e:2x2                         on a TPU that is not here
-  imagegen info dit_xl2_imagenet256 --machine h200:8 --mesh.fsdp 8     on eight GPUs"""
+  imagegen info ddpm_cifar10 --machine v5e:2x2                         on four TPUs that are not here
+  imagegen info dit_xl2_imagenet256 --machine h200:8 --mesh.fsdp 8     on eight GPUs
+  imagegen info runs/demo --machine a100:4 --mesh.fsdp 4               a run, if it went on there"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,26 +52,49 @@ class InfoRequest:
 def run(request: InfoRequest) -> None:
     """Prints a table, or JSON, of the networks and the memory of an experiment or a run, or of what it takes elsewhere.
 
-    Raises ValueError for options of the experiment that change neither, RunFolderError where there is no run, and
-    CompilerMissing where the compiler of `machine` is not installed.
+    Raises ValueError for options of the experiment that change neither, and for what is no machine, RunFolderError
+    where there is no run, and CompilerMissing where the compiler of `machine` is not installed.
     """
+    machine = None if request.machine is None else machine_of(request.machine, request.arrays)
     path, modules = pathlib.Path(request.target), import_modules(request.modules)
+    prog = f"imagegen info {request.target}"
     if path.is_dir():
-        if request.overrides:
+        if request.overrides and machine is None:
             words = " ".join(request.overrides)
             raise ValueError(f"{words}: {path} is a run, whose experiment is as it is: leave it out")
         experiment, rows = folder.load_experiment(path, modules), folder.load_rows(path)
+        experiment = overridden(experiment, request.overrides, prog, machine) if request.overrides else experiment
     else:
-        experiment = experiment_of(import_target(request.target))
-        experiment = overridden(experiment, request.overrides, f"imagegen info {request.target}", request.machine)
+        experiment = overridden(experiment_of(import_target(request.target)), request.overrides, prog, machine)
         rows = model_row_shapes(experiment)
-    if request.machine is None:
+    if machine is None:
         show(experiment, rows, request)
     else:
-        show_machine(experiment, request.machine, request)
+        show_machine(experiment, machine, request.json)
 
 
-def overridden(experiment: Experiment, overrides: Sequence[str], prog: str, machine: str | None = None) -> Experiment:
+def machine_of(text: str, arrays: bool) -> Machine:
+    """Reads a machine that need not be here, and leaves alone any accelerator that is.
+
+    Raises ValueError for what is none, and where `arrays` are asked for, and CompilerMissing where its compiler is not
+    installed.
+    """
+    import jax
+
+    from imagegen_jax.machines.described import check_compiler
+    from imagegen_jax.machines.machines import parse_machine
+
+    machine = parse_machine(text)
+    if arrays:
+        raise ValueError("--arrays: with --machine no arrays are shown: leave one of them out")
+    check_compiler(machine)
+    jax.config.update("jax_platforms", "cpu")
+    return machine
+
+
+def overridden(
+    experiment: Experiment, overrides: Sequence[str], prog: str, machine: Machine | None = None
+) -> Experiment:
     """Returns the experiment that options make. Raises ValueError for one that nothing shown here depends on."""
     shown, what = (_shown, "neither parameters nor memory") if machine is None else (_compiled, "no program")
 
@@ -101,19 +128,13 @@ def show(experiment: Experiment, rows: Rows, request: InfoRequest) -> None:
             print(f"\n{name}\n{parameter_overview.get_parameter_overview(state.params[name], include_stats=False)}")
 
 
-def show_machine(experiment: Experiment, machine: str, request: InfoRequest) -> None:
-    """Prints what the programs of an experiment take on a machine that is not here, as text or JSON."""
-    import jax
-
+def show_machine(experiment: Experiment, machine: Machine, as_json: bool) -> None:
+    """Prints what the programs of an experiment take on a machine that is not here; says meanwhile what is compiled."""
     from imagegen_jax.machines.examine import examine
-    from imagegen_jax.machines.machines import parse_machine
     from imagegen_jax.machines.words import text_of
 
-    if request.arrays:
-        raise ValueError("--arrays: with --machine no arrays are shown: leave one of them out")
-    jax.config.update("jax_platforms", "cpu")  # so that no accelerator is looked for, and one at hand is left alone
-    report = examine(experiment, parse_machine(machine), show=lambda text: print(f"{text} ...", file=sys.stderr))
-    print(json.dumps(report.as_json(), indent=1) if request.json else text_of(report))
+    report = examine(experiment, machine, show=lambda text: print(f"{text} ...", file=sys.stderr))
+    print(json.dumps(report.as_json(), indent=1) if as_json else text_of(report))
 
 
 def _state(experiment: Experiment, rows: Rows) -> State:
@@ -139,12 +160,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.add_argument("--arrays", action="store_true", help="every array")
     parser.add_argument(
-        "--machine", help="compile for a machine that is not here, and say what that takes: v5p:2x2x2, v5e:2x4, h200:8"
+        "--machine",
+        help="compile for a machine that is not here, and say what memory and time training and sampling take there "
+        "at least: v4:2x2x2, v5e:2x4, v5p:2x2x2, v6e:2x4, a100:8, h100:8, h200:8, b200:8, or fewer or more of them",
     )
     add_module_option(parser)
 
 
 COMMAND = Command(
-    "info", "parameter counts and memory of an experiment or a run", add_options, InfoRequest, run, EXAMPLES,
-    takes_more=True,
+    "info", "parameter counts and memory of an experiment or a run; what a machine that is not here would take",
+    add_options, InfoRequest, run, EXAMPLES, takes_more=True,
 )  # fmt: skip

@@ -15,7 +15,8 @@ def test_a_missing_compiler_is_named_with_what_to_install(monkeypatch, text, ext
     monkeypatch.setattr(described, "_is_installed", lambda package: False)
     with pytest.raises(described.CompilerMissing) as error:
         described.described_devices(parse_machine(text))
-    assert f'the compiler for {what} is not installed: pip install "imagegen_jax[{extra}]" (no {what[:-1]} is' in str(error.value)
+    remedy = f'pip install "imagegen_jax[{extra}]" (no {what[:-1]} is needed)'
+    assert f"the compiler for {what} is not installed: {remedy}" in str(error.value)
 
 
 def test_extras_are_those_of_the_package(root):
