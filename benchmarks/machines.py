@@ -1,12 +1,13 @@
-"""What every full-size recipe takes on TPUs that are not here: one, eight, and a pod; compiled, not run.
+"""What every full-size recipe takes on TPUs that are not here: one, eight, and 64; compiled, not run.
 
     python benchmarks/machines.py                                             all, hours: adds to results/machines.jsonl
     python benchmarks/machines.py dcgan_celeb_a64 --machines h200:8 v5e:2x4   some
     python benchmarks/machines.py --table                                     what is there, as Markdown
 
-A row is a process of its own and is written as it comes; the same command goes on with those that are missing. A recipe
-that does not fit is tried again with its state split over all devices (`fsdp`), and then with smaller batches. A batch
-that the devices do not divide is raised to the next that they do.
+A row is a process of its own and is written as it comes; the same command goes on with those that are missing. One that
+failed is there, too: delete its line to try it again. A recipe that does not fit is tried again with its state split over
+all devices (`fsdp`), and then with smaller batches. A batch that the devices do not divide is raised to the next that
+they do.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ MACHINES = ("v5p:1x1x1", "v5p:2x2x2", "v5p:4x4x4")
 sys.path.insert(0, str(ROOT))
 
 from imagegen_jax import override  # noqa: E402
+from imagegen_jax.machines.described import check_compiler  # noqa: E402
 from imagegen_jax.machines.examine import examine  # noqa: E402
 from imagegen_jax.machines.machines import parse_machine  # noqa: E402
 from imagegen_jax.recipes.shipped import recipe, recipes  # noqa: E402
@@ -80,7 +82,8 @@ def rows() -> Iterator[dict[str, Any]]:
 def table() -> str:
     """The rows as a table in Markdown."""
     head = (
-        "recipe", "machine", "batch", "fsdp", "state, peak a device", "TFLOP a step", "memory traffic", "sent",
+        "recipe", "machine", "batch", "fsdp", "state, peak a device", "TFLOP a step", "memory traffic a device",
+        "sent by a device",
         "at least, bound by", "images/s at 40 %", "days at 40 %",
     )  # fmt: skip
     lines = [head, ["---"] * len(head), *(cells(one) for one in rows())]
@@ -135,6 +138,10 @@ def main() -> None:
     if options.one:
         print(json.dumps(report_of(options.recipes[0], options.machines[0])))
         return
+    for name in options.recipes:
+        recipe(name)
+    for machine in options.machines:
+        check_compiler(parse_machine(machine))  # or each row would be an error, which is not tried again
     os.nice(10)
     there = {(one["recipe"], one["machine"]) for one in rows()}
     for machine in options.machines:

@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ NAME = "on_accelerator.json"
 NETWORKS = ("ddpm_cifar10", "dit_xl2_imagenet256", "edm_cifar10", "stylegan2_256")
 _STEP, _SHORT = "on_accelerator.training_steps:measure", "on_accelerator.short_training:measure"
 
-PARTS = (  # the last ones train for as long as there is time
+PARTS = (  # with their least and most seconds; the last ones train for as long as there is time
     Part("device", "on_accelerator.device:measure", 10, 60),
     Part("attention", "on_accelerator.attention:measure", 25, 60),
     Part("step-ddpm_cifar10", _STEP, 40, 90, ("ddpm_cifar10",)),
@@ -51,7 +52,7 @@ The parts, in this order:
     train-NAME    a DCGAN and an EDM on CIFAR-10, for the time that remains, and a grid of each
 
 Each part is a process that is ended when its time is up, and says what it has found until then. One that fails, or is
-ended, is noted with its last lines of stderr, and the next one begins.
+ended, is noted with its last lines of stderr, and the next one begins. The exit code is 1 where one has failed.
 
 Nothing is downloaded. What has to be there:
   - this project's requirements, with a jax for the accelerator: pip install -e '.[cuda]' or '.[tpu]' (for CUDA 13
@@ -70,10 +71,17 @@ class Record:
     """The file of results, whole at any time."""
 
     def __init__(self, path: pathlib.Path, about: dict[str, Any]) -> None:
-        """Goes on with the parts that are there already."""
+        """Goes on with the parts that are there already.
+
+        Raises SystemExit where they are of a dry run and these are not, or the other way round.
+        """
         self.path, self.found = path, {"run": about, "parts": {}}
         if path.exists():
-            self.found["parts"] = json.loads(path.read_text())["parts"]
+            before = json.loads(path.read_text())
+            self.found["parts"] = before["parts"]
+            if before.get("run", about).get("dry_run") != about.get("dry_run"):
+                kind = "of an accelerator" if about.get("dry_run") else "of a dry run"
+                raise SystemExit(f"error: {path} has numbers {kind}: name another folder, or delete it")
 
     def begin(self, part: Part, limit: float) -> None:
         """Replaces what was known of a part."""
@@ -97,6 +105,10 @@ class Record:
     def of(self, name: str) -> dict[str, Any]:
         """What a part has found."""
         return self.found["parts"].get(name, {}).get("found", {})
+
+    def status(self, name: str) -> str | None:
+        """How a part ended; None where it has not begun."""
+        return self.found["parts"].get(name, {}).get("status")
 
     def write(self) -> None:
         """Replaces the file."""
@@ -144,6 +156,8 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", metavar="FOLDER", help="of TensorFlow Datasets, with cifar10")
     parser.add_argument("--dry-run", action="store_true", help="tiny networks on the CPU")
     options = parser.parse_args(arguments)
+    if wrong := wrong_in(options):
+        parser.error(wrong)
     wanted = options.parts or ["device", *(part.name for part in PARTS)]
     for name in wanted:
         if not any(name in (part.name, part.name.split("-")[0]) for part in PARTS):
@@ -153,14 +167,27 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def wrong_in(options: argparse.Namespace) -> str | None:
+    """What a part would fail by after minutes; None where all is there."""
+    if options.out.exists() and not options.out.is_dir():
+        return f"{options.out}: is a file, not a folder: name another"
+    if options.torch and not shutil.which(options.torch):
+        return f"--torch {options.torch}: there is no such program; give the path of a Python that has torch"
+    if options.data and not pathlib.Path(options.data, "cifar10").is_dir():
+        prepare = f"imagegen data prepare tfds:cifar10 --data-dir {options.data}"
+        return f"--data {options.data}: has no cifar10; prepare it ({prepare}), or leave --data out for digits"
+    return None
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, within the minutes that are given."""
+    """Measures, within the minutes that are given. Raises SystemExit, when all is written, where a part has failed."""
     options = options_of(sys.argv[1:] if arguments is None else arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.dry_run:
         os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # of all processes of parts
         options.parts = [part._replace(most=4 * part.most) for part in options.parts]  # whatever else the CPU does
-    os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.92")  # DiT-XL/2 in the 80 GB of an H100
+    if not {"XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"} & set(os.environ):  # jax refuses both at once
+        os.environ["XLA_CLIENT_MEM_FRACTION"] = "0.92"  # DiT-XL/2 in the 80 GB of an H100
     about = {
         "begun": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "minutes": options.minutes,
@@ -173,3 +200,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         record.found["times_as_fast_as_torch"] = compared(record)
     record.write()
     print(f"the results: {record.path}")
+    if failed := [part.name for part in options.parts if record.status(part.name) == "failed"]:
+        raise SystemExit(f"error: {', '.join(failed)} failed: their last lines are above, and in the results")

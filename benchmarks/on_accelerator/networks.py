@@ -20,8 +20,8 @@ class Network(NamedTuple):
     """A recipe with changes."""
 
     recipe: str
-    batch: int  # images a device in a training step
-    chunk: int  # images a device that are drawn at a time
+    batch: int  # images on each device in a training step
+    chunk: int  # images on each device that are drawn at a time
     changes: Mapping[str, Any] = {}  # of the model
     sampling: Mapping[str, Any] = {}  # likewise, when samples are drawn
     conditions: Mapping[str, Any] = {}
@@ -47,7 +47,7 @@ NETWORKS = {
         },
     ),
 }
-ROWS = 256
+ROWS = 256  # images that batches are taken from, again and again
 
 
 def experiment_of(name: str, dry_run: bool) -> Experiment:

@@ -5,21 +5,23 @@ These are the numbers of `imagegen info EXPERIMENT --machine KIND:N`, here of th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-KINDS = {  # what a device's kind begins with, as jax has it -> its name among the machines that are known
-    r"NVIDIA A100": "a100",
-    r"NVIDIA H100": "h100",
-    r"NVIDIA H200": "h200",
-    r"NVIDIA B200": "b200",
-    r"TPU v4": "v4",
-    r"TPU (v5 lite|v5e)": "v5e",
-    r"TPU v5": "v5p",
-    r"TPU (v6 lite|v6e)": "v6e",
+KINDS = {  # a device's kind as jax has it -> its name among the machines that are known
+    "NVIDIA A100-SXM4-80GB": "a100",  # others of a name (PCIe, NVL, parts by MIG) have other rates
+    "NVIDIA H100 80GB HBM3": "h100",
+    "NVIDIA H200": "h200",
+    "NVIDIA B200": "b200",
+    "TPU v4": "v4",
+    "TPU v5 lite": "v5e",
+    "TPU v5e": "v5e",
+    "TPU v5": "v5p",
+    "TPU v5p": "v5p",
+    "TPU v6 lite": "v6e",
+    "TPU v6e": "v6e",
 }
 
 
@@ -27,7 +29,7 @@ def chip(device_kind: str) -> Any:
     """What is published of a device (`machines.Chip`); None where nothing is known of it."""
     from imagegen_jax.machines.machines import CHIPS
 
-    return next((CHIPS[name] for pattern, name in KINDS.items() if re.match(pattern, device_kind)), None)
+    return CHIPS[KINDS[device_kind]] if device_kind in KINDS else None
 
 
 def operations(function: Callable[..., Any], *arguments: Any) -> float:
@@ -38,7 +40,10 @@ def operations(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def bound(compiled: Any, flops: float, of: Any, devices: int) -> dict[str, Any]:
-    """The least seconds of a compiled program of `flops` on so many chips, and the rate that it waits for."""
+    """The least seconds of a compiled program of `flops` on all of so many chips, and the rate that it waits for.
+
+    Bytes are those of one chip.
+    """
     from imagegen_jax.machines import hlo, traffic
     from imagegen_jax.machines.bound import bound_of
     from imagegen_jax.machines.machines import Machine

@@ -16,7 +16,7 @@ from on_accelerator.networks import NETWORKS, experiment_of, zeros
 from on_accelerator.parts import Settings, Tell
 
 ORDER = ("edm_cifar10", "ddpm_cifar10", "stylegan2_256", "dit_xl2_imagenet256")
-TIMES = 3
+TIMES = 3  # chunks that are drawn after the first
 
 
 def measure(settings: Settings, tell: Tell) -> None:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-BLOCKS = 5
+BLOCKS = 5  # of steps, whose median is told, so that one that is disturbed does not count
 
 
 def mfu(flops: float, seconds: float, peak: float, devices: int = 1) -> float:
-    """The share of the peak of so many devices, in operations a second, that `flops` in `seconds` are."""
+    """The share (0 to 1) of the `peak` FLOP/s of each of so many devices that `flops` on all in `seconds` are."""
     return flops / (seconds * peak * devices)
 
 

@@ -71,13 +71,13 @@ class Stepper:
 
 
 def operations_of(program: Program, due: tuple[str, ...], at: int) -> float:
-    """Of a training step, forward and backward."""
+    """Floating-point operations of a training step, forward and backward, on all devices together."""
     step = functools.partial(train_step, program.spec, None, due)
     return operations(step, program.abstract_state(at + 1), program.batch(at), program.constants)
 
 
 def of_step(experiment: Experiment, flops: float, times: Mapping[str, Any]) -> dict[str, Any]:
-    """What follows from the seconds of a step."""
+    """What follows from the seconds of a step: images a second, FLOP/s of all devices, and their share of the peak."""
     images, seconds = experiment.batch_size, times["seconds"]
     found = {**times, "images_per_second": images / seconds, "flops_per_second": flops / seconds}
     if of := chip(jax.devices()[0].device_kind):
@@ -86,17 +86,18 @@ def of_step(experiment: Experiment, flops: float, times: Mapping[str, Any]) -> d
 
 
 def mean_of(experiment: Experiment, found: Mapping[Any, Any], work: Mapping[Any, float]) -> dict[str, Any]:
-    """Of all steps of a run, where lazy phases come due now and then."""
+    """The mean of all steps of a run, where lazy phases come due now and then."""
     phases = experiment.model.phases(None)
     period = math.lcm(*(phase.every for phase in phases))
     times = Counter(due_at(phases, step) for step in range(period))
-    seconds = sum(times[due] * found[due]["seconds"] for due in found) / period
-    flops = sum(times[due] * work[due] for due in found) / period
+    known = sum(times[due] for due in found)  # all of the period, but for a dry run
+    seconds = sum(times[due] * found[due]["seconds"] for due in found) / known
+    flops = sum(times[due] * work[due] for due in found) / known
     return of_step(experiment, flops, {"seconds": seconds})
 
 
 def parameters(params: Mapping[str, Any]) -> dict[str, int]:
-    """How many each network has."""
+    """How many parameters each network has."""
     return {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in params.items()}
 
 

@@ -17,7 +17,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "benchmarks")]
 
-from on_accelerator import attention, networks, prediction, speed, training_steps  # noqa: E402
+from on_accelerator import attention, command, networks, prediction, speed, training_steps  # noqa: E402
 from on_accelerator.command import NAME, PARTS, Record, compared, main, options_of, run  # noqa: E402
 from on_accelerator.parts import Part, Settings, limit_of  # noqa: E402
 
@@ -128,7 +128,8 @@ def test_mfu_of_a_matrix_product():
     [
         ("NVIDIA H100 80GB HBM3", "h100"), ("NVIDIA H200", "h200"), ("NVIDIA A100-SXM4-80GB", "a100"),
         ("TPU v4", "v4"), ("TPU v5 lite", "v5e"), ("TPU v5", "v5p"), ("TPU v5p", "v5p"), ("TPU v6 lite", "v6e"),
-        ("cpu", None),
+        ("cpu", None), ("NVIDIA H100 PCIe", None), ("NVIDIA H200 NVL", None), ("NVIDIA A100-SXM4-40GB", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
     ],
 )  # fmt: skip
 def test_devices_are_known_by_what_jax_calls_them(kind, name):
@@ -238,7 +239,44 @@ def test_dry_run(tmp_path):
     assert (tmp_path / "dcgan.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_script_of_no_such_folder_says_what_it_wants(capsys):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "the following arguments are required: OUT"),
+        (("FILE",), "is a file, not a folder: name another"),
+        (("OUT", "--torch", "no_such_python"), "--torch no_such_python: there is no such program"),
+        (
+            ("OUT", "--data", "nowhere"),
+            "--data nowhere: has no cifar10; prepare it (imagegen data prepare tfds:cifar10 --data-dir nowhere)",
+        ),
+    ],
+)
+def test_what_is_missing_is_said_before_the_minutes_count(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("FILE").write_text("")
     with pytest.raises(SystemExit):
-        main([])
-    assert "the following arguments are required: OUT" in capsys.readouterr().err
+        main(arguments)
+    assert said in capsys.readouterr().err and os.listdir() == ["FILE"]
+
+
+def test_numbers_of_a_dry_run_are_not_mixed_with_those_of_an_accelerator(tmp_path):
+    Record(tmp_path / NAME, {"dry_run": True}).write()
+    Record(tmp_path / NAME, {"dry_run": True})
+    with pytest.raises(SystemExit, match="has numbers of a dry run: name another folder, or delete it"):
+        Record(tmp_path / NAME, {"dry_run": False})
+
+
+@pytest.mark.parametrize("given", [{}, {"XLA_CLIENT_MEM_FRACTION": "0.5"}, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}])
+def test_a_failed_part_is_the_exit_code_and_memory_is_asked_for_once(tmp_path, monkeypatch, capsys, given):
+    """jax refuses to start with both names of the variable."""
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("CLIENT_MEM_FRACTION")}
+    monkeypatch.setattr(command.os, "environ", kept | given)
+    monkeypatch.setattr(
+        command, "run_part", lambda part, *_: command.Outcome("failed" if part.name == "loop" else "ok")
+    )
+    with pytest.raises(SystemExit, match="^error: loop failed"):
+        main([str(tmp_path), "--parts", "loop", "attention"])
+    found = {name: value for name, value in command.os.environ.items() if name.endswith("CLIENT_MEM_FRACTION")}
+    assert found == (given or {"XLA_CLIENT_MEM_FRACTION": "0.92"})
+    assert json.loads((tmp_path / NAME).read_text())["parts"]["attention"]["status"] == "ok"
+    assert f"the results: {tmp_path / NAME}" in capsys.readouterr().out
