@@ -5,9 +5,9 @@
     python benchmarks/machines.py --table                                     what is there, as Markdown
 
 A row is a process of its own and is written as it comes; the same command goes on with those that are missing. One that
-failed is there, too: delete its line to try it again. A recipe that does not fit is tried again with its state split over
-all devices (`fsdp`), and then with smaller batches. A batch that the devices do not divide is raised to the next that
-they do.
+failed is there, too: delete its line to try it again. A recipe that does not fit is tried again with its state split
+over all devices (`fsdp`), and then with smaller batches. A batch that the devices do not divide is raised to the next
+that they do.
 """
 
 from __future__ import annotations

@@ -54,14 +54,9 @@ def experiment_of(name: str, dry_run: bool) -> Experiment:
     """The recipe with its changes, for all devices of this machine."""
     of, module = NETWORKS[name], module_of(NETWORKS[name].recipe)
     if dry_run:
-        return override(recipe_in(module, of.recipe), {**module.smoke, **of.tiny})
-    experiment = override(recipe_in(module, of.recipe), of.changes)
+        return override(module.experiment, {**module.smoke, **of.tiny})
+    experiment = override(module.experiment, of.changes)
     return dataclasses.replace(experiment, batch_size=of.batch * len(jax.devices()))
-
-
-def recipe_in(module: Any, name: str) -> Experiment:
-    """The experiment of this name in a recipe's module, which may have several."""
-    return module.experiments[name] if hasattr(module, "experiments") else module.experiment
 
 
 def random_data(experiment: Experiment) -> Dataset:
