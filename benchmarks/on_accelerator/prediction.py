@@ -46,9 +46,8 @@ def bound(compiled: Any, flops: float, of: Any, devices: int) -> dict[str, Any]:
     """
     from imagegen_jax.machines import hlo, traffic
     from imagegen_jax.machines.bound import bound_of
-    from imagegen_jax.machines.machines import Machine
 
     module = hlo.parse(compiled.as_text())
     moved, sent = traffic.memory_bytes(module), sum(one.sent for one in traffic.collectives(module))
-    least = bound_of(Machine(of, (devices,)), devices, flops, moved, sent)
+    least = bound_of(of, devices, flops, moved, sent)
     return {"seconds": least.seconds, "by": least.by, "memory_bytes": moved, "sent_bytes": sent}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from imagegen_jax.machines.machines import Machine
+from imagegen_jax.machines.machines import Chip
 
 # Of the bound, in well-tuned training: of peak FLOP/s, PaLM reaches 46 % (Chowdhery et al. 2022, arXiv 2204.02311), and
 # Llama 3 38 to 43 % (Grattafiori et al. 2024, arXiv 2407.21783). Of other networks, and other rates, it is a guess.
@@ -35,10 +35,9 @@ class Bound:
         return max(("compute", "memory", "links"), key=lambda rate: getattr(self, rate))
 
 
-def bound_of(machine: Machine, devices: int, flops: float, memory_bytes: float, sent: float) -> Bound:
-    """Returns the bound of a program of `flops` on all devices together.
+def bound_of(chip: Chip, devices: int, flops: float, memory_bytes: float, sent: float) -> Bound:
+    """Returns the bound of a program of `flops` on all of so many chips together.
 
     Each of them reads and writes `memory_bytes` of its own memory, and sends `sent` bytes.
     """
-    chip = machine.chip
     return Bound(flops / devices / chip.peak_flops, memory_bytes / chip.memory_rate, sent / chip.link_rate)

@@ -74,12 +74,12 @@ def _examined(traced: Traced, machine: Machine, show: Callable[[], None]) -> Pro
     read = traffic.memory_bytes(module)
     return dataclasses.replace(
         report, memory_bytes=read, collectives=moved, unknown_loops=module.loops_of_unknown_length(),
-        bound=bound_of(machine, traced.devices, report.flops, read, sum(one.sent for one in moved)),
+        bound=bound_of(machine.chip, traced.devices, report.flops, read, sum(one.sent for one in moved)),
     )  # fmt: skip
 
 
-def _largest_batch(experiment: Experiment, machine: Machine, number: int, memory: fit.Memory, show: Show) -> int:
-    """Returns the largest batch whose training step, the one of a number, fits; 0 where not even the smallest does.
+def _largest_batch(experiment: Experiment, machine: Machine, place: int, memory: fit.Memory, show: Show) -> int:
+    """Returns the largest batch whose training step, the one at a place among all, fits; 0 where no batch does.
 
     Each try is a compilation: it is found to a sixteenth of the experiment's batch, or of a sixteenth of that.
     """
@@ -88,7 +88,7 @@ def _largest_batch(experiment: Experiment, machine: Machine, number: int, memory
     def fits(units: int) -> bool:
         tried = dataclasses.replace(experiment, batch_size=units * parts)
         show(f"trying a batch of {tried.batch_size}")
-        step = next(one for at, one in enumerate(training_steps(tried, tried.mesh.build())) if at == number)
+        step = next(one for at, one in enumerate(training_steps(tried, tried.mesh.build())) if at == place)
         return fit.attempt(step, machine).fits
 
     most = experiment.batch_size // parts

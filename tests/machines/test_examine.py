@@ -151,7 +151,7 @@ def test_a_classifier_draws_nothing():
 
 
 def test_a_bound_is_the_longest_of_three():
-    v5e = Machine(CHIPS["v5e"], (2, 2))
+    v5e = CHIPS["v5e"]
     bound = bound_of(v5e, 4, flops=4 * 197e12, memory_bytes=819e9 / 2, sent=200e9 / 4)
     assert (bound.compute, bound.memory, bound.links, bound.seconds, bound.by) == (1, 0.5, 0.25, 1, "compute")
     assert bound_of(v5e, 4, 0, 1, 1e12).by == "links" and bound_of(v5e, 4, 0, 1e12, 1).by == "memory"

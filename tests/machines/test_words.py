@@ -19,7 +19,7 @@ FULL = int(GPU_MOST * MACHINE.chip.memory_bytes)
 def program(name, steps, flops, memory, sent=0.0):
     """A program of 256 images on eight GPUs, which moves 134 GB."""
     moved = (Collective("all-reduce", 12, int(sent * 4 / 7), sent),) if sent else ()
-    bound = bound_of(MACHINE, 8, flops, 134e9, sent)
+    bound = bound_of(MACHINE.chip, 8, flops, 134e9, sent)
     return ProgramReport(
         name, 256, steps, flops, memory, memory_bytes=134 * 10**9, collectives=moved, bound=bound,
     )  # fmt: skip
