@@ -16,6 +16,7 @@ from typing import Any
 from on_accelerator.parts import Outcome, Part, Settings, limit_of, run_part
 
 NAME = "on_accelerator.json"
+WITHOUT_LAZY = {"stylegan2_256": "generator + discriminator"}  # the phases that PyTorch takes of these networks
 NETWORKS = ("ddpm_cifar10", "dit_xl2_imagenet256", "edm_cifar10", "stylegan2_256")
 _STEP, _SHORT = "on_accelerator.training_steps:measure", "on_accelerator.short_training:measure"
 
@@ -46,7 +47,7 @@ The parts, in this order:
     attention     the fused attention in bfloat16 against the plain one in float32, forward and backward
     step-NAME     a training step of {networks}:
                   images a second, share of the device's peak (MFU), memory, beside what was predicted
-    torch         the same networks in PyTorch with torch.compile
+    torch         the same networks in PyTorch with torch.compile, on one device, and without lazy phases
     loop          what the training loop costs over the bare step
     sampling      images a second of the samplers
     train-NAME    a DCGAN and an EDM on CIFAR-10, for the time that remains, and a grid of each
@@ -136,12 +137,13 @@ def run(parts: Sequence[Part], settings: Settings, record: Record, minutes: floa
 
 
 def compared(record: Record) -> dict[str, float]:
-    """Images a second here over PyTorch's, of networks that both have taken steps of."""
+    """Images a second of one device here over PyTorch's, which has one, of networks that both have taken steps of."""
     found = {}
     for name, there in record.of("torch").items():
-        here = record.of(f"step-{name}").get("images_per_second")
+        steps = record.of(f"step-{name}")
+        here = steps.get(WITHOUT_LAZY.get(name), steps).get("images_per_second")
         if here and isinstance(there, dict) and there.get("images_per_second"):
-            found[name] = here / there["images_per_second"]
+            found[name] = here / steps["devices"] / there["images_per_second"]
     return found
 
 

@@ -23,6 +23,7 @@ def measure(settings: Settings, tell: Tell) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            tell(json.loads(line))
+            if line.startswith("{"):  # libraries of its own may say something there
+                tell(json.loads(line))
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}")

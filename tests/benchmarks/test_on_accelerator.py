@@ -174,14 +174,18 @@ def test_the_mean_of_lazy_phases_counts_each_as_often_as_it_comes_due():
 def test_times_as_fast_as_torch(tmp_path):
     record = Record(tmp_path / NAME, {})
     record.found["parts"] = {
-        "step-ddpm_cifar10": {"found": {"images_per_second": 300.0}},
-        "step-edm_cifar10": {"found": {}},
+        "step-ddpm_cifar10": {"found": {"devices": 8, "images_per_second": 2400.0}},
+        "step-edm_cifar10": {"found": {"devices": 8}},
+        "step-dit_xl2_imagenet256": {"found": {"devices": 8, "images_per_second": 100.0}},
+        "step-stylegan2_256": {"found": {
+            "devices": 8, "generator + discriminator": {"images_per_second": 160.0}, "images_per_second": 120.0,
+        }},
         "torch": {"found": {
             "torch": "2.13.0", "ddpm_cifar10": {"images_per_second": 200.0}, "edm_cifar10": {"images_per_second": 1.0},
-            "stylegan2_256": {"failed": "RuntimeError"},
+            "dit_xl2_imagenet256": {"failed": "RuntimeError"}, "stylegan2_256": {"images_per_second": 10.0},
         }},
     }  # fmt: skip
-    assert compared(record) == {"ddpm_cifar10": 1.5}
+    assert compared(record) == {"ddpm_cifar10": 1.5, "stylegan2_256": 2.0}  # of one device, without lazy phases
 
 
 @pytest.mark.slow
