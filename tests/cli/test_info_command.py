@@ -41,10 +41,11 @@ def test_a_batch_that_devices_do_not_divide_is_refused_with_the_nearest(imagegen
 @pytest.mark.slow
 def test_json_is_all_that_is_printed_and_a_run_can_be_asked_about_with_changes(imagegen, root, here, tmp_path):
     fit(override(experiment, {"steps": 1, "mesh.data": 1}), tmp_path / "run", quiet=True)
-    options = ("--machine", "here:2", "--json", "--batch-size", 8, "--mesh.data", 2)
+    options = ("--module", "toys", "--machine", "here:2", "--json", "--batch-size", 8, "--mesh.data", 2)
     code, out, said = imagegen("info", tmp_path / "run", *options)
+    assert code == 0, said
     report = json.loads(out)
-    assert code == 0 and (report["machine"], report["batch_size"], report["devices"]) == ("here:2", 8, 2), said
+    assert (report["machine"], report["batch_size"], report["devices"]) == ("here:2", 8, 2)
     assert "compiling critic for here:2 ..." in said
     code, out, said = imagegen("info", tmp_path / "run", *options, "--log-every", 7)
     assert code == 1 and "--log-every 7: changes no program" in said
