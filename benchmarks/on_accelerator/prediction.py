@@ -44,10 +44,9 @@ def bound(compiled: Any, flops: float, of: Any, devices: int) -> dict[str, Any]:
 
     Bytes are those of one chip.
     """
-    from imagegen_jax.machines import hlo, traffic
     from imagegen_jax.machines.bound import bound_of
+    from imagegen_jax.machines.traffic import traffic_of
 
-    module = hlo.parse(compiled.as_text())
-    moved, sent = traffic.memory_bytes(module), sum(one.sent for one in traffic.collectives(module))
-    least = bound_of(of, devices, flops, moved, sent)
-    return {"seconds": least.seconds, "by": least.by, "memory_bytes": moved, "sent_bytes": sent}
+    moved = traffic_of(compiled.as_text())
+    least = bound_of(of, devices, flops, moved.memory_bytes, moved.sent)
+    return {"seconds": least.seconds, "by": least.by, "memory_bytes": moved.memory_bytes, "sent_bytes": moved.sent}

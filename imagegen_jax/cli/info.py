@@ -50,7 +50,7 @@ class InfoRequest:
 
 
 def run(request: InfoRequest) -> None:
-    """Prints a table, or JSON, of the networks and the memory of an experiment or a run, or of what it takes elsewhere.
+    """Prints the networks and the memory of an experiment or a run, or what it would take on `machine`.
 
     Raises ValueError for options of the experiment that change neither, and for what is no machine, RunFolderError
     where there is no run, and CompilerMissing where the compiler of `machine` is not installed.

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.platform.target import made_for
-from imagegen_jax.machines import fit, hlo, traffic
+from imagegen_jax.machines import fit
 from imagegen_jax.machines.bound import bound_of
 from imagegen_jax.machines.cost import flops_of
 from imagegen_jax.machines.described import described_devices
 from imagegen_jax.machines.machines import Machine
 from imagegen_jax.machines.programs import CHUNK, Traced, sampler, training_steps
 from imagegen_jax.machines.report import MachineReport, ProgramReport
+from imagegen_jax.machines.traffic import traffic_of
 
 TRIED = 16  # parts of a batch among which the largest that fits is sought
 Show = Callable[[str], None]  # is told what is being compiled
@@ -69,12 +70,10 @@ def _examined(traced: Traced, machine: Machine, show: Callable[[], None]) -> Pro
     )
     if tried.compiled is None:
         return report
-    module = hlo.parse(tried.compiled.as_text())
-    moved = tuple(traffic.collectives(module))
-    read = traffic.memory_bytes(module)
+    moved = traffic_of(tried.compiled.as_text())
     return dataclasses.replace(
-        report, memory_bytes=read, collectives=moved, unknown_loops=module.loops_of_unknown_length(),
-        bound=bound_of(machine.chip, traced.devices, report.flops, read, sum(one.sent for one in moved)),
+        report, memory_bytes=moved.memory_bytes, collectives=moved.collectives, unknown_loops=moved.unknown_loops,
+        bound=bound_of(machine.chip, traced.devices, report.flops, moved.memory_bytes, moved.sent),
     )  # fmt: skip
 
 

@@ -125,7 +125,7 @@ def _instruction(name: str, text: str, is_root: bool) -> Instruction | None:
 
 
 def _split_type(text: str) -> tuple[str, str]:
-    """Splits the type that a line begins with from what follows it."""
+    """Splits a line into its type and the rest."""
     if text.startswith("("):
         end = _closing(text) + 1
     else:

@@ -1,4 +1,4 @@
-"""The machines that a program can be made for here, with what their makers publish about them.
+"""Known machines, and the figures that their makers publish.
 
 TPUs: cloud.google.com/tpu/docs/v4, v5e, v5p and v6e. GPUs: NVIDIA's data sheets of the A100 (SXM, 80 GB), H100 (SXM),
 H200 (SXM) and of the DGX B200, without sparsity. What NVIDIA's links and v5e's and v6e's carry is published for both

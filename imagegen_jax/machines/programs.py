@@ -29,10 +29,10 @@ CHUNK = 256  # images that `imagegen sample` draws at a time
 
 @dataclasses.dataclass(frozen=True)
 class Traced:
-    """A program, traced for a mesh of devices: what it is and how many images each call of it takes or draws."""
+    """A program, traced for a mesh of devices."""
 
     name: str
-    images: int
+    images: int  # that each call takes or draws
     steps: float  # of a whole run, that are this program; 0 of a sampler
     program: Any  # a jax.stages.Traced
     state: Any  # the shapes and places of what it keeps on the devices

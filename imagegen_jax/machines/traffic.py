@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from imagegen_jax.machines.hlo import Instruction, Module, Run, total
+from imagegen_jax.machines.hlo import Instruction, Module, Run, parse, total
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 _SLICES = ("dynamic-slice", "slice", "gather")
@@ -30,6 +30,26 @@ class Collective:
     number: int
     bytes: int  # of the whole arrays that they gather, reduce or exchange, all together
     sent: float  # bytes that a device sends to others, as in a ring
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """What one call of a compiled program moves, on one device."""
+
+    memory_bytes: int
+    collectives: tuple[Collective, ...]
+    unknown_loops: int  # that count as one turn
+
+    @property
+    def sent(self) -> float:
+        """The bytes that it sends to others."""
+        return math.fsum(one.sent for one in self.collectives)
+
+
+def traffic_of(text: str) -> Traffic:
+    """Reads the text of a compiled program. Raises ValueError where it has no entry."""
+    module = parse(text)
+    return Traffic(memory_bytes(module), tuple(collectives(module)), module.loops_of_unknown_length())
 
 
 def collectives(module: Module) -> list[Collective]:
@@ -91,7 +111,7 @@ def _operand_bytes(module: Module, run: Run) -> int:
 
 
 def group_size(rest: str) -> int:
-    """Returns how many devices take part in a collective, in any of the ways in which the text says so.
+    """Counts the devices that take part in a collective. The text says it in three ways:
 
         replica_groups={{0,1},{2,3}}    replica_groups=[4,2]<=[8]    replica_groups=mesh['data'=4,'fsdp'=2] {'fsdp'}
 
