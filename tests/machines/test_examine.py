@@ -43,6 +43,9 @@ def test_a_gan_with_a_lazy_phase(machine):
     assert shown == [f"compiling {name} for test:8" for name in names]
     assert [program.steps for program in report.programs] == [20, 10, 10, 0]
     assert all(program.fits and not program.error and not program.unknown_loops for program in report.programs)
+    for step in report.training:
+        sent = sum(one.sent for one in step.collectives)
+        assert sent > 0 and step.bound.links == pytest.approx(sent / CHIP.link_rate)
     light, more, heavy = report.training
     assert light.flops < more.flops < heavy.flops and light.memory.state == heavy.memory.state < heavy.memory.arguments
     reduced = {one.kind: one for one in heavy.collectives}["all-reduce"]
