@@ -40,5 +40,7 @@ def _is_late(error: BaseException | None) -> bool:
 
 
 def _is_of_orbax(error: BaseException | None) -> bool:
+    """Tells whether an error passed through Orbax, or is TensorStore's, under it, and nobody came to raise it."""
     frames = traceback.extract_tb(error.__traceback__) if error else []
-    return _is_late(error) or any(_LIBRARY in frame.filename for frame in frames)
+    of_tensorstore = not frames and "tensorstore" in str(error)
+    return _is_late(error) or of_tensorstore or any(_LIBRARY in frame.filename for frame in frames)

@@ -25,6 +25,7 @@ def record(name, message="failed", file="/home/me/mine.py", error=None):
 
 
 ORBAX = "/lib/orbax/checkpoint/reader.py"
+UNRAISED = ValueError("DATA_LOSS: Error opening \"cast\" driver: Length does not match [tensorstore_spec='{}']")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ ORBAX = "/lib/orbax/checkpoint/reader.py"
         (record("asyncio", "Task exception was never retrieved", error=failure(ORBAX)), False),
         (record("asyncio", f"Task was destroyed but it is pending: <Task coro=<read() running at {ORBAX}:3>>"), False),
         (record("asyncio", error=(RuntimeError, RuntimeError("Event loop is closed"), None)), False),
+        (record("asyncio", "Future exception was never retrieved", error=(ValueError, UNRAISED, None)), False),
+        (record("asyncio", error=(ValueError, ValueError("a future of mine"), None)), True),
         (record("absl", "reading", file=ORBAX), False),
     ],
 )
