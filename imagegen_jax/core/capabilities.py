@@ -122,3 +122,36 @@ class ForImages(Protocol):
     def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> Model:
         """Returns this model for images of a shape and so many classes (0: none). Raises ValueError where it cannot."""
         ...
+
+
+@runtime_checkable
+class Tokenizing(Protocol):
+    """A model that turns images into codes, integers that stand for patches, and codes into images.
+
+    All that does so is one network, "tokenizer", so that a model over its codes names it by one entry of `pretrained`.
+    """
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def codebook_size(self) -> int:
+        """The number of codes: they are integers from 0 to below it."""
+        ...
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """The shape of one image's codes, such as (height, width)."""
+        ...
+
+    def init_tokenizer(self, key: PRNGKey) -> Variables:
+        """Makes fresh weights of the network that encodes and decodes."""
+        ...
+
+    def encode(self, nets: Nets, image: Image) -> Int[Array, "b ..."]:
+        """Turns images in [-1, 1] into codes: [B *image_shape] -> [B *code_shape]."""
+        ...
+
+    def decode(self, nets: Nets, codes: Int[Array, "b ..."]) -> Image:
+        """Turns codes into images in [-1, 1]: [B *code_shape] -> [B *image_shape]."""
+        ...

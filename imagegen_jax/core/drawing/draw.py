@@ -179,7 +179,8 @@ def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) ->
     sources = [batch[name] for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)]
     sources = [repeated(source, images.shape[1]) for source in sources]
     sources = [source for source in sources if source.shape[1] == images.shape[1]]
-    return beside(*sources, images, batch["image"]) if sources else images
+    own = () if "image" in condition_rows(model) else (batch["image"],)  # a reconstruction's source is the data's own
+    return beside(*sources, images, *own) if sources else images
 
 
 def class_rows(num_classes: int, n: int) -> tuple[np.ndarray | None, int]:

@@ -1,0 +1,178 @@
+"""The network of every model that turns images into codes: an encoder, a quantiser and a decoder as one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from imagegen_jax.autoencoders.quantise import AnyQuantiser, Codes, EMACodebook, Quantised, Vectors
+from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.core.config.choices import Choices
+from imagegen_jax.core.model import Image, PRNGKey, Scalar, Variables
+from imagegen_jax.nn.module import Module
+from imagegen_jax.nn.precision import Dtype, compute_dtype
+from imagegen_jax.nn.strided import Double, Halve
+
+
+class PatchEncoder(Module, Protocol):
+    """Maps images to a grid of vectors."""
+
+    @property
+    def factor(self) -> int:
+        """How many pixels of an image's side are one of the grid's."""
+        ...
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww f"]:
+        """Encodes images: [B H W C] -> [B H/factor W/factor F]"""
+        ...
+
+
+class PatchDecoder(Module, Protocol):
+    """Maps a grid of vectors to images."""
+
+    def __call__(self, z: Float[Array, "b hh ww d"], channels: int) -> Float[Array, "b h w c"]:
+        """Decodes vectors: [B H/factor W/factor D] -> [B H W channels]"""
+        ...
+
+
+AnyPatchEncoder = Annotated[PatchEncoder, Choices("imagegen_jax.autoencoders.tokenizer:ResidualEncoder")]
+AnyPatchDecoder = Annotated[PatchDecoder, Choices("imagegen_jax.autoencoders.tokenizer:ResidualDecoder")]
+
+
+class ResidualStack(nn.Module):
+    """Residual blocks relu, 3x3, relu, 1x1, and a last relu (van den Oord et al. 2017, section 4.1)."""
+
+    blocks: Count
+    hidden: Count
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Applies the blocks: [B H W C] -> [B H W C]"""
+        dtype = compute_dtype(self.dtype)
+        for _ in range(self.blocks):
+            y = nn.Conv(self.hidden, (3, 3), dtype=dtype)(nn.relu(x))
+            x = x + nn.Conv(x.shape[-1], (1, 1), dtype=dtype)(nn.relu(y))
+        return nn.relu(x)
+
+
+class ResidualEncoder(nn.Module):
+    """Strided convolutions, then residual blocks (van den Oord et al. 2017, section 4.1; sizes of Sonnet's example)."""
+
+    width: Count = 128
+    halvings: Count = 2
+    blocks: Count = 2
+    hidden: Count = 32
+    dtype: Dtype = "auto"
+
+    @property
+    def factor(self) -> int:
+        """How many pixels of an image's side are one of the grid's."""
+        return 2**self.halvings
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww f"]:
+        """Encodes images: [B H W C] -> [B H/factor W/factor width]"""
+        for level in range(self.halvings):
+            x = nn.relu(Halve(self.width if level else self.width // 2, dtype=self.dtype)(x))
+        x = nn.Conv(self.width, (3, 3), dtype=compute_dtype(self.dtype))(x)
+        return ResidualStack(self.blocks, self.hidden, self.dtype)(x)
+
+
+class ResidualDecoder(nn.Module):
+    """Residual blocks, then transposed convolutions: the mirror of `ResidualEncoder`."""
+
+    width: Count = 128
+    halvings: Count = 2
+    blocks: Count = 2
+    hidden: Count = 32
+    dtype: Dtype = "auto"
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b hh ww d"], channels: int) -> Float[Array, "b h w c"]:
+        """Decodes vectors: [B H W D] -> [B factor*H factor*W channels]"""
+        x = nn.Conv(self.width, (3, 3), dtype=compute_dtype(self.dtype))(z)
+        x = ResidualStack(self.blocks, self.hidden, self.dtype)(x)
+        for level in range(self.halvings):
+            last = level == self.halvings - 1
+            size = 2 * x.shape[1], 2 * x.shape[2]
+            x = Double(channels if last else self.width // 2, dtype=self.dtype)(x, size)
+            x = x if last else nn.relu(x)
+        return x.astype(jnp.float32)
+
+
+class Tokenizer(nn.Module):
+    """Encoder, 1x1 convolution to the quantiser's vectors, quantiser, and decoder.
+
+    With `post_features` a 1x1 convolution to so many features comes before the decoder, as in VQGAN.
+    """
+
+    encoder: AnyPatchEncoder = ResidualEncoder()
+    quantiser: AnyQuantiser = EMACodebook()
+    decoder: AnyPatchDecoder = ResidualDecoder()
+    post_features: Count | None = None
+    dtype: Dtype = "auto"
+
+    def setup(self) -> None:
+        self.pre = self._pointwise(self.quantiser.dim)
+        self.post = self._pointwise(self.post_features) if self.post_features else None
+
+    def __call__(self, x: Image, key: PRNGKey | None = None) -> tuple[Float[Array, "b h w c"], Quantised]:
+        """Reconstructs images: [B H W C] -> [B H W C], not clipped, with what the quantiser made; a key for training"""
+        quantised = self.quantise(x, key)
+        return self.decode_vectors(quantised.vectors, x.shape[-1]), quantised
+
+    def quantise(self, x: Image, key: PRNGKey | None = None) -> Quantised:
+        """Encodes and quantises images: [B H W C] -> codes [B H/factor W/factor] with their vectors"""
+        return self.quantiser(self.pre(self.encoder(x)), key)
+
+    def decode_vectors(self, vectors: Vectors, channels: int) -> Float[Array, "b h w c"]:
+        """Decodes the vectors of codes: [B H/factor W/factor D] -> [B H W channels], not clipped"""
+        return self.decoder(vectors if self.post is None else self.post(vectors), channels)
+
+    def decode(self, codes: Codes, channels: int) -> Float[Array, "b h w c"]:
+        """Decodes codes: [B H/factor W/factor] -> [B H W channels], not clipped"""
+        return self.decode_vectors(self.quantiser.lookup(codes), channels)
+
+    def _pointwise(self, features: int) -> nn.Conv:
+        return nn.Conv(features, (1, 1), dtype=compute_dtype(self.dtype))
+
+
+def grid_shape(network: Tokenizer, image_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Returns the height and width of an image's codes. Raises ValueError where the encoder does not divide its sides.
+
+    The error names the nearest sizes that it does divide.
+    """
+    factor, (height, width, _) = network.encoder.factor, image_shape
+    if height % factor or width % factor:
+        sides = " or ".join(
+            f"{near}"
+            for near in sorted(
+                {
+                    max(factor, side // factor * factor) + extra
+                    for side in (height, width)
+                    for extra in (0, factor)
+                    if side % factor
+                }
+            )
+        )
+        raise ValueError(
+            f"model.image_shape={height}x{width}: this encoder makes one code of {factor}x{factor} pixels, so both "
+            f"sides must be multiples of {factor}, such as {sides}; or change the encoder's halvings"
+        )
+    return height // factor, width // factor
+
+
+def psnr(x: Image, y: Float[Array, "b h w c"]) -> Scalar:
+    """Returns the mean over rows of the peak signal-to-noise ratio, in dB, of images in [-1, 1] and reconstructions."""
+    error = jnp.mean((jnp.clip(y, -1, 1) - x) ** 2, axis=(1, 2, 3))
+    return jnp.mean(10 * jnp.log10(4 / jnp.maximum(error, 1e-10)))
+
+
+def trained_call(network: Tokenizer, variables: Variables, x: Image, key: PRNGKey) -> tuple[Any, Quantised, Variables]:
+    """Reconstructs images as in training: [B H W C] -> reconstructions, what the quantiser made, new collections"""
+    (y, quantised), stats = network.apply(variables, x, key, mutable=["codebook"])
+    return y, quantised, stats

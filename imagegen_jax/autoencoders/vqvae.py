@@ -1,0 +1,89 @@
+"""VQ-VAE (van den Oord et al. 2017, arXiv 1711.00937): an autoencoder whose latents are codes out of a book."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Hashable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from imagegen_jax.autoencoders.tokenizer import Tokenizer, grid_shape, psnr, trained_call
+from imagegen_jax.core.config.bounds import Positive, Shape
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Nets,
+    Phase,
+    PRNGKey,
+    Scalar,
+    Variables,
+    check_images,
+)
+from imagegen_jax.core.reporting.health import codebook_use
+
+
+@dataclasses.dataclass(frozen=True)
+class VQVAE:
+    """Autoencoder with quantised latents. It draws reconstructions; a prior over its codes draws new images."""
+
+    image_shape: Shape = (32, 32, 3)
+    network: Tokenizer = Tokenizer()
+    variance: Positive = 1.0  # of the data in [-1, 1], which divides the squared error: 1 / (2 sigma^2) in nats, halved
+
+    def __post_init__(self) -> None:
+        grid_shape(self.network, self.image_shape)
+
+    @property
+    def codebook_size(self) -> int:
+        """The number of codes: they are integers from 0 to below it."""
+        return self.network.quantiser.codebook_size
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        """The height and width of an image's codes."""
+        return grid_shape(self.network, self.image_shape)
+
+    @property
+    def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what images are made from: others."""
+        return {"image": jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Initialises the network. Raises ValueError where the images have another shape."""
+        check_images(self, batch)
+        return {"tokenizer": self.init_tokenizer(key)}
+
+    def init_tokenizer(self, key: PRNGKey) -> Variables:
+        """Makes fresh weights of the network that encodes and decodes."""
+        return self.network.init(key, jnp.zeros((1, *self.image_shape)))
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """Returns the only phase of a step."""
+        return (Phase(("tokenizer",), self.loss, "tokenizer"),)
+
+    def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """|x - D(q)|^2 / variance + beta |z - sg(e)|^2   (Eq. 3, means over all values; the book follows averages)."""
+        x = inputs.batch["image"]
+        y, quantised, stats = trained_call(self.network, nets["tokenizer"], x, inputs.key)
+        reconstruction = jnp.mean((y - x) ** 2) / self.variance
+        use = codebook_use(quantised.codes, self.codebook_size)
+        metrics = {"reconstruction": reconstruction, "psnr": psnr(x, y), **quantised.metrics, **use}
+        return reconstruction + quantised.loss, Aux(metrics, {"tokenizer": stats}, y)
+
+    def encode(self, nets: Nets, image: Image) -> Int[Array, "b hh ww"]:
+        """Turns images in [-1, 1] into codes: [B *image_shape] -> [B *code_shape]."""
+        return self.network.apply(nets["tokenizer"], image, method="quantise").codes
+
+    def decode(self, nets: Nets, codes: Int[Array, "b hh ww"]) -> Image:
+        """Turns codes into images in [-1, 1]: [B *code_shape] -> [B *image_shape]."""
+        y = self.network.apply(nets["tokenizer"], codes, self.image_shape[-1], method="decode")
+        return jnp.clip(y, -1.0, 1.0)
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Reconstructs the `n` images `conditions["image"]`, in [-1, 1]."""
+        return self.decode(nets, self.encode(nets, conditions["image"]))
