@@ -43,3 +43,14 @@ class CausalNetwork(Module, Protocol):
 
 
 AnyCausalNetwork = Annotated[CausalNetwork, Choices("imagegen_jax.nn.backbones.gpt:GPT")]
+
+
+class MaskedNetwork(Module, Protocol):
+    """A network that predicts the codes that are masked from those that are not, wherever they lie."""
+
+    def __call__(self, given: Int[Array, "b l"], codes: Codes, conditioning: Conditioning) -> Any:
+        """Returns the logits [B L V] of every code, where `given` has `codes.vocabulary` in place of masked ones."""
+        ...
+
+
+AnyMaskedNetwork = Annotated[MaskedNetwork, Choices("imagegen_jax.nn.backbones.bert:BERT")]
