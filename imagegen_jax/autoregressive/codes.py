@@ -48,7 +48,8 @@ def init_over_codes(
 
     Raises ValueError where images or labels do not fit.
     """
-    check_images(model, batch)  # type: ignore[arg-type]
+    if "codes" not in batch:
+        check_images(model, batch)  # type: ignore[arg-type]
     check_labels(model, batch)  # type: ignore[arg-type]
     tokenizer_key, prior_key = jax.random.split(key)
     prior = init(prior_key, conditioning_of(model, batch))
@@ -58,6 +59,13 @@ def init_over_codes(
 def encoded(tokenizer: Tokenizing, nets: Nets, image: Image) -> Int[Array, "b l"]:
     """Turns images into the codes of each in a row: [B H W C] -> [B L]."""
     return stop_gradient(tokenizer.encode(nets, image)).reshape(len(image), -1)
+
+
+def codes_in(tokenizer: Tokenizing, nets: Nets, batch: Batch) -> Int[Array, "b l"]:
+    """Returns the codes of each row of a batch: those that the data give, or those of its images."""
+    if "codes" not in batch:
+        return encoded(tokenizer, nets, batch["image"])
+    return batch["codes"].reshape(len(batch["codes"]), -1)
 
 
 def decoded(tokenizer: Tokenizing, nets: Nets, codes: Int[Array, "b l"]) -> Image:

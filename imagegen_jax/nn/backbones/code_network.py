@@ -1,10 +1,12 @@
-"""What networks over the codes of a tokenizer have in common: what codes there are, and how such a network is called."""
+"""What networks over the codes of a tokenizer have in common: which codes there are, and how they are called."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, Protocol
 
+import jax
 from jaxtyping import Array, Int
 
 from imagegen_jax.core.config.choices import Choices
@@ -12,7 +14,9 @@ from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.module import Module
 
 
-class Codes(NamedTuple):
+@jax.tree_util.register_static  # so that it may be given to a traced function
+@dataclasses.dataclass(frozen=True)
+class Codes:
     """The codes of an image: how many there are to choose from, and how they lie."""
 
     vocabulary: int  # a code is 0 to vocabulary - 1

@@ -76,11 +76,10 @@ class GPT(nn.Module):
         )
         start = self._start(embed, conditioning, len(before))[:, None]
         if at is None:
-            h, place = jnp.concatenate([start, embed(before)], axis=1), 0
+            h, cursor = jnp.concatenate([start, embed(before)], axis=1), None
         else:
-            h, place = jnp.where(at == 0, start, embed(before)), at
-        cursor = None if at is None else Cursor(at, codes.length)
-        h, rotation = self._placed(h, place, codes)
+            h, cursor = jnp.where(at == 0, start, embed(before)), Cursor(at, codes.length)
+        h, rotation = self._placed(h, 0 if at is None else at, codes)
         h = Dropout(self.code_dropout, name="code_dropout")(h, conditioning.keys)
         transformer = Transformer(
             self.depth, self.heads, self.hidden or 4 * self.width, self.style, self.dropout, self.remat,
