@@ -5,6 +5,8 @@ python -m experiments.maskgit_digits --workdir runs/maskgit_digits
 imagegen sample runs/maskgit_digits --n 100
 """
 
+from experiments.vqvae_digits import experiment as tokenizer
+
 from imagegen_jax import Experiment, main
 from imagegen_jax.autoregressive.maskgit import MaskGIT
 from imagegen_jax.core.ema import HalfLife
@@ -13,8 +15,6 @@ from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import Digits
 from imagegen_jax.nn.backbones.bert import BERT
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
-
-from experiments.vqvae_digits import experiment as tokenizer
 
 experiment = Experiment(
     name="maskgit_digits",

@@ -8,8 +8,9 @@ import numpy as np
 import official
 import pytest
 
+from imagegen_jax.nn.backbones.code_network import ScaleCodes
 from imagegen_jax.nn.backbones.conditioning import Conditioning
-from imagegen_jax.nn.backbones.next_scale import NextScale, ScaleCodes
+from imagegen_jax.nn.backbones.next_scale import NextScale
 
 CLASSES, HEADS = 3, 3
 CODES = ScaleCodes(7, (1, 2, 3))

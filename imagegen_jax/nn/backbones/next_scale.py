@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 from flax.typing import Initializer
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from imagegen_jax.core.config.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKey, PRNGKeys
+from imagegen_jax.nn.backbones.code_network import ScaleCodes
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.backbones.dit import modulated
 from imagegen_jax.nn.dropout import Dropout, DropPath
@@ -21,33 +22,6 @@ from imagegen_jax.nn.multihead import Cursor, Implementation, MultiHeadAttention
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 zeros = nn.initializers.zeros
-
-
-class ScaleCodes(NamedTuple):
-    """The codes of an image at several scales, the coarsest first."""
-
-    vocabulary: int  # a code is 0 to vocabulary - 1
-    sizes: tuple[int, ...]  # height and width of each scale's grid
-
-    @property
-    def counts(self) -> tuple[int, ...]:
-        """The number of codes of each scale."""
-        return tuple(size**2 for size in self.sizes)
-
-    @property
-    def length(self) -> int:
-        """The number of codes of an image."""
-        return sum(self.counts)
-
-    @property
-    def starts(self) -> tuple[int, ...]:
-        """The place of each scale's first code, and the number of codes."""
-        return tuple(np.cumsum((0, *self.counts)).tolist())
-
-    @property
-    def scale_of(self) -> Int[np.ndarray, " l"]:
-        """The scale of each code."""
-        return np.repeat(np.arange(len(self.sizes)), self.counts)
 
 
 class ScaleBlock(nn.Module):
