@@ -191,3 +191,22 @@ class EncodesLatents(Protocol):
     def decode(self, nets: Nets, latents: Float[Array, "b ..."]) -> Image:
         """Turns latents into images in [-1, 1]: [B *latent_shape] -> [B *image_shape]."""
         ...
+
+
+@runtime_checkable
+class TokenizingByScale(Tokenizing, Protocol):
+    """A tokenizer whose codes are those of square grids, from coarse to fine, each of which adds to those before."""
+
+    @property
+    def code_sizes(self) -> tuple[int, ...]:
+        """The height and width of each grid; () where this tokenizer's codes are no such grids."""
+        ...
+
+    @property
+    def code_dim(self) -> int:
+        """The number of values in the vector that a code stands for."""
+        ...
+
+    def next_inputs(self, nets: Nets, codes: Int[Array, "b m"]) -> Float[Array, "b n d"]:
+        """Returns what the codes of the first grids tell of the second and of each up to the next, at its own size."""
+        ...
