@@ -18,7 +18,7 @@ from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.model import Nets
 from imagegen_jax.core.run_folder import load_class_names
-from imagegen_jax.data.source import Source
+from imagegen_jax.data.source import Dataset, Source
 from imagegen_jax.metrics.features.extractor import hash_tree
 
 
@@ -123,6 +123,11 @@ def source_set(source: Source, most: int | None = None) -> ArraySet:
     """Opens the images of a source, or the first `most` in its seeded order (seed 0, epoch 0)."""
     most = None if most is None else check_integer(most, "most")
     dataset = source.open()
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"{source} has no images to compare with: name them, as the second argument of `imagegen evaluate`; while "
+            "a run trains on it, leave its evaluation out"
+        )
     names = dataset.class_names
     if most is None or most >= len(dataset):
         return ArraySet(str(source), dataset.images, dataset.labels, class_names=names)
