@@ -10,6 +10,7 @@ from imagegen_jax.core.checkpoints.fingerprint import digest_of
 from imagegen_jax.core.model import Model, Variables
 from imagegen_jax.core.source import Coded
 
+Sizes = dict[str, int | tuple[int, ...]]
 TOKENIZER = "tokenizer"  # the network of every tokenizer, and of models over its codes
 
 
@@ -22,12 +23,12 @@ def check_codes(model: Model, data: Any) -> None:
         raise ValueError(
             f"the data are codes, and a {name} is trained on images: take data with images, or a model over codes"
         )
-    given: dict[str, int | tuple[int, ...]] = {
+    given: Sizes = {
         "code_shape": tuple(data.code_shape),
         "codebook_size": data.codebook_size,
     }
     own = model.tokenizer
-    wanted = {"code_shape": tuple(own.code_shape), "codebook_size": own.codebook_size}
+    wanted: Sizes = {"code_shape": tuple(own.code_shape), "codebook_size": own.codebook_size}
     wrong = [key for key in given if given[key] != wanted[key]]
     if wrong:
         said = "; ".join(f"{key} is {_text(given[key])} there, {_text(wanted[key])} here" for key in wrong)
@@ -49,8 +50,8 @@ def check_made_by(model: Model, data: Any, pretrained: Mapping[str, Variables], 
     if found != data.tokenizer:
         raise ValueError(
             f"the data are codes of the tokenizer {data.tokenizer}, but pretrained[{TOKENIZER!r}]={named} holds "
-            f"{found}, which would decode them to other images. Name the run, step and average that made them, or encode the "
-            "images anew (imagegen encode)"
+            f"{found}, which would decode them to other images. Name the run, step and average that made them, or "
+            "encode the images anew (imagegen encode)"
         )
 
 

@@ -71,7 +71,7 @@ class Codes:
 class CodeSet:
     """Open codes: batch `step` of `n` rows has the rows that a `Dataset` of as many images would give."""
 
-    codes: Int[np.ndarray, "n *grid"]  # mapped from disk
+    codes: Int[np.ndarray, "n ..."]  # mapped from disk
     codebook_size: int
     tokenizer: str  # the fingerprint of its weights
     labels: Int32[np.ndarray, " n"] | None = None

@@ -37,8 +37,8 @@ def parse_source(
     """Makes the source that `text` names: "digits", "tfds:NAME", the path of a folder, a .zip or an .npz, or a NAME.
 
     Such a NAME is one of TensorFlow Datasets. Latents are "latents:PLACE", codes "codes:PLACE"; images for translation
-    are "paired:PLACE", "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES". None leaves a setting at the source's default. Raises
-    ValueError where `text` is none of these, or a setting is given that such a source does not have.
+    are "paired:PLACE", "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES". None leaves a setting at the source's
+    default. Raises ValueError where `text` is none of these, or a setting is given that such a source does not have.
     """
     kind, fixed = _kind(text)
     given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
