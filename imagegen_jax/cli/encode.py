@@ -22,6 +22,7 @@ from imagegen_jax.core.files.identity import contents
 from imagegen_jax.core.files.npz import stored
 from imagegen_jax.core.platform.target import platform_here
 from imagegen_jax.core.run import Run
+from imagegen_jax.data.formats.codes import codebook_use
 from imagegen_jax.data.formats.image_folder import Folder
 from imagegen_jax.data.formats.parse import SETTINGS, check_settings, parse_source
 from imagegen_jax.data.pictures.columns import ColumnsWriter
@@ -32,7 +33,6 @@ from imagegen_jax.data.source import Dataset
 from imagegen_jax.editing.encoding import (
     CHUNK,
     check_pictures,
-    codebook_use,
     encoded_chunks,
     encoding_type,
     psnr,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,17 +20,6 @@ from imagegen_jax.core.platform.target import cached_by_platform
 
 CHUNK = 256  # images encoded at a time
 Pixels = UInt8[np.ndarray, "n h w c"]
-
-
-class Use(NamedTuple):
-    """How much of a codebook is used."""
-
-    used: int  # codes that occur
-    size: int  # of the book
-    perplexity: float  # e to the entropy of codes: 1 to `size`
-
-    def __str__(self) -> str:
-        return f"{self.used:,} of {self.size:,} codes used, perplexity {self.perplexity:,.1f}"
 
 
 def encoding_type(model: Any) -> np.dtype[Any]:
@@ -104,15 +93,6 @@ def psnr(images: Pixels, others: Pixels) -> Float[np.ndarray, " n"]:
     error = (images.astype(np.float64) - others) ** 2
     least = 0.25 / error[0].size if len(error) else 0.0
     return 10 * np.log10(255**2 / np.maximum(error.mean(axis=(1, 2, 3)), least))
-
-
-def codebook_use(codes: Any, size: int) -> Use:
-    """Counts the codes [n ...] of a whole set, which may be a map of a file."""
-    counts = np.zeros(size, np.int64)
-    for start in range(0, len(codes), 2**14):
-        counts += np.bincount(np.asarray(codes[start : start + 2**14], np.int64).ravel(), minlength=size)
-    shares = counts[counts > 0] / counts.sum()
-    return Use(len(shares), size, float(np.exp(-np.sum(shares * np.log(shares)))))
 
 
 def check_pictures(model: Any, images: Any, name: str = "the images") -> None:

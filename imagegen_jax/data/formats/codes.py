@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -23,6 +23,17 @@ from imagegen_jax.data.source import index_of, positions_of
 _WRONG = "does not hold codes as `imagegen encode` writes them"
 _ROWS = 2**14  # rows in memory at a time
 _FORMAT = 1  # part of the cache's key: raise it when the same files would be stored in another way
+
+
+class Use(NamedTuple):
+    """How much of a codebook is used."""
+
+    used: int  # codes that occur
+    size: int  # of the book
+    perplexity: float  # e to the entropy of codes: 1 to `size`
+
+    def __str__(self) -> str:
+        return f"{self.used:,} of {self.size:,} codes used, perplexity {self.perplexity:,.1f}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +116,15 @@ class CodeSet:
         """Returns a digest of each array, and the fingerprint of the tokenizer."""
         arrays = {"codes": self.codes, "labels": self.labels}
         return {name: digest(x) for name, x in arrays.items() if x is not None} | {"tokenizer": self.tokenizer}
+
+
+def codebook_use(codes: Any, size: int) -> Use:
+    """Counts the codes [n ...] of a whole set, which may be a map of a file."""
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(codes), _ROWS):
+        counts += np.bincount(np.asarray(codes[start : start + _ROWS], np.int64).ravel(), minlength=size)
+    shares = counts[counts > 0] / counts.sum()
+    return Use(len(shares), size, float(np.exp(-np.sum(shares * np.log(shares)))))
 
 
 def _small_arrays(where: str, place: pathlib.Path) -> dict[str, Any]:
