@@ -31,3 +31,18 @@ def positions(height: int, width: int, features: int) -> Float[Array, "hw d"]:
         raise ValueError(f"a place cannot be embedded in {features} features: use a multiple of 4 that is 8 or more")
     row, column = jnp.divmod(jnp.arange(height * width), width)
     return jnp.concatenate([sinusoidal(axis, features // 2, endpoint=False) for axis in (column, row)], axis=-1)
+
+
+def rotary(height: int, width: int, features: int, base: float = 10_000.0) -> Float[Array, "hw r 2"]:
+    """Returns the cosine and sine of angles that tell the places of a grid apart, row by row, for `multihead.rotated`.
+
+    The first half of the `features` / 2 pairs turns with the row, the other with the column, in frequencies from 1 to
+    nearly 1 / `base`: rotary positions (Su et al. 2021, arXiv 2104.09864) in two dimensions, as in LlamaGen's code.
+    Raises ValueError unless `features` is a multiple of 4.
+    """
+    if features < 4 or features % 4:
+        raise ValueError(f"heads of {features} channels cannot be rotated by row and column: use a multiple of 4")
+    frequency = base ** -jnp.linspace(0.0, 1.0, features // 4, endpoint=False)
+    row, column = jnp.divmod(jnp.arange(height * width), width)
+    angle = jnp.concatenate([place[:, None].astype(jnp.float32) * frequency for place in (row, column)], axis=-1)
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Initializer
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from imagegen_jax.core.platform.target import platform
 from imagegen_jax.nn.init import fan_avg_uniform
@@ -19,6 +19,13 @@ from imagegen_jax.nn.precision import Dtype, compute_dtype
 Implementation = Literal["auto", "xla", "cudnn"]
 
 
+class Cursor(NamedTuple):
+    """Where a sequence that is made piece by piece has got to, so that attention recalls the pieces before."""
+
+    at: Int[Array, ""]  # the place of the piece's first row
+    length: int  # places of the whole sequence: memory is set aside for all, so that every piece is one program
+
+
 class MultiHeadAttention(nn.Module):
     """`attend` between dense layers, with D / heads channels for each head; it explains `implementation`."""
 
@@ -26,6 +33,9 @@ class MultiHeadAttention(nn.Module):
     implementation: Implementation = "auto"
     out_init: Initializer = nn.initializers.xavier_uniform()
     dtype: Dtype = "auto"
+    kernel_init: Initializer = nn.initializers.xavier_uniform()  # of queries, keys and values
+    use_bias: bool = True
+    causal: bool = False  # whether a place sees itself and those before it alone
 
     @nn.compact
     def __call__(
@@ -33,29 +43,71 @@ class MultiHeadAttention(nn.Module):
         x: Float[Array, "b l d"],
         tokens: Float[Array, "b m e"] | None = None,
         mask: Bool[Array, "b m"] | None = None,
+        pairs: Bool[Array, "l m"] | None = None,
+        rotation: Float[Array, "l r 2"] | None = None,
+        cursor: Cursor | None = None,
     ) -> Float[Array, "b l d"]:
         """Attends from each place of `x` to the `tokens` where `mask` is True.
 
-        Without tokens it attends to the places of `x`, and without a mask to all.
+        Without tokens it attends to the places of `x`, and without a mask to all. `pairs` says which place sees which,
+        in all rows; `rotation` (`embed.rotary`) turns queries and keys. With a `cursor`, `x` is a piece of a sequence
+        whose earlier pieces are recalled from the collection "cache", to which this one is added; it sees itself, and
+        what came before.
 
         A row whose mask is all False attends to nothing. Raises ValueError unless `heads` divides D.
         """
         d = x.shape[-1]
         check_heads(d, self.heads)
-        init = nn.initializers.xavier_uniform()
-        dense = functools.partial(nn.Dense, dtype=compute_dtype(self.dtype), kernel_init=init)
+        dense = functools.partial(
+            nn.Dense, use_bias=self.use_bias, dtype=compute_dtype(self.dtype), kernel_init=self.kernel_init
+        )
         if tokens is None:
             q, k, v = jnp.split(dense(3 * d, name="qkv")(x), 3, axis=-1)
         else:
             q = dense(d, name="query")(x)
             k, v = jnp.split(dense(2 * d, name="key_value")(tokens), 2, axis=-1)
-        pairs = None if mask is None else mask[:, None, None, :]
         q, k, v = (in_heads(a, self.heads) for a in (q, k, v))
-        mixed = attend(q, k, v, self.implementation, pairs).reshape(x.shape)
+        if rotation is not None:
+            q, k = rotated(q, rotation), rotated(k, rotation)
+        seen = None if pairs is None else pairs[None, None]
+        if mask is not None:
+            seen = mask[:, None, None, :] if seen is None else seen & mask[:, None, None, :]
+        if cursor is None:
+            mixed = attend(q, k, v, self.implementation, seen, self.causal).reshape(x.shape)
+        else:
+            mixed = self._recall(q, k, v, cursor, seen).reshape(x.shape)
         if mask is not None:
             # A softmax over nothing would be the mean of the masked tokens.
             mixed = jnp.where(mask.any(axis=1)[:, None, None], mixed, 0)
         return dense(d, kernel_init=self.out_init, name="out")(mixed)
+
+    def _recall(
+        self,
+        q: Float[Array, "b l n d"],
+        k: Float[Array, "b l n d"],
+        v: Float[Array, "b l n d"],
+        cursor: Cursor,
+        seen: Bool[Array, "#b 1 #l m"] | None,
+    ) -> Float[Array, "b l n d"]:
+        """Adds keys and values to those kept of earlier pieces, and attends to them all."""
+
+        def kept(name: str, new: Float[Array, "b l n d"]) -> Float[Array, "b n m d"]:
+            # Heads come before places: with the one query of a step, XLA on a CPU takes a third of the time so at 1,024
+            # places, and no longer at few.
+            new = new.swapaxes(1, 2)
+            memory = self.variable("cache", name, jnp.zeros, (*new.shape[:2], cursor.length, new.shape[3]), new.dtype)
+            memory.value = jax.lax.dynamic_update_slice_in_dim(memory.value, new, cursor.at, axis=2)
+            recalled: Array = memory.value
+            return recalled
+
+        piece = q.shape[1]
+        last = cursor.at + (jnp.arange(piece) if self.causal else jnp.array([piece - 1]))
+        before = (jnp.arange(cursor.length) <= last[:, None])[None, None]
+        logits = jnp.einsum(
+            "bqnd,bnkd->bnqk", q * q.shape[-1] ** -0.5, kept("key", k), preferred_element_type=jnp.float32
+        )
+        weights = _softmax(logits, before if seen is None else before & seen).astype(v.dtype)
+        return jnp.einsum("bnqk,bnkd->bqnd", weights, kept("value", v))
 
 
 class CrossAttention(nn.Module):
@@ -81,22 +133,42 @@ def attend(
     k: Float[Array, "b k n d"],
     v: Float[Array, "b k n d"],
     implementation: Implementation = "auto",
-    mask: Bool[Array, "b 1 1 k"] | None = None,
+    mask: Bool[Array, "#b 1 #q k"] | None = None,
+    causal: bool = False,
 ) -> Float[Array, "b q n d"]:
     """Computes softmax(q k^T / sqrt(d)) v in each of n heads (Vaswani et al. 2017, arXiv 1706.03762, Eq. 1).
 
-    The softmax is in float32. "auto" is cuDNN's fused attention where it fits (see `fused`) and no mask is given, and
-    "xla" elsewhere. cuDNN's never holds the matrix of all pairs, but refuses forward mode: see
-    `denoising.forward_differentiable`.
+    Pairs count where `mask` is True; with `causal`, those alone whose key is not after the query. The softmax is in
+    float32. "auto" is cuDNN's fused attention where it fits (see `fused`) and no mask is given, and "xla" elsewhere.
+    cuDNN's never holds the matrix of all pairs, but refuses forward mode: see `denoising.forward_differentiable`.
     """
     if implementation == "auto":
         implementation = "cudnn" if mask is None and fused(q) else "xla"
-    if implementation == "xla" and mask is None and platform() == "cpu":
+    if implementation == "xla" and platform() == "cpu":
         # jax.nn's has one axis more, for groups of heads, so that a CPU transposes the matrix of all pairs: at 8 x 256
         # places and 6 heads of 64 it takes 39 % longer forward and 14 % with gradients; with one head, no longer.
         logits = jnp.einsum("bqnd,bknd->bnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-        return jnp.einsum("bnqk,bknd->bqnd", jax.nn.softmax(logits).astype(v.dtype), v)
-    return jax.nn.dot_product_attention(q, k, v, mask=mask, implementation=implementation)
+        if causal:
+            earlier = jnp.tril(jnp.ones(logits.shape[-2:], bool))[None, None]
+            mask = earlier if mask is None else mask & earlier
+        return jnp.einsum("bnqk,bknd->bqnd", _softmax(logits, mask).astype(v.dtype), v)
+    return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=implementation)
+
+
+def _softmax(logits: Float[Array, "b n q k"], mask: Bool[Array, "#b 1 #q k"] | None) -> Float[Array, "b n q k"]:
+    """Computes the softmax over keys of the pairs that count; over all of them where none does."""
+    return jax.nn.softmax(logits if mask is None else jnp.where(mask, logits, 0.7 * jnp.finfo(logits.dtype).min))
+
+
+def rotated(x: Float[Array, "b l n d"], rotation: Float[Array, "l r 2"]) -> Float[Array, "b l n d"]:
+    """Turns neighbouring channels, as pairs, by the angles of their place (Su et al. 2021, arXiv 2104.09864, Eq. 34).
+
+    `rotation` holds the cosine and the sine for each place and pair, see `embed.rotary`. Computed in float32.
+    """
+    first, second = jnp.moveaxis(jnp.float32(x).reshape(*x.shape[:-1], -1, 2), -1, 0)
+    cos, sin = rotation[:, None, :, 0], rotation[:, None, :, 1]
+    turned = jnp.stack([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return turned.reshape(x.shape).astype(x.dtype)
 
 
 def in_heads(x: Float[Array, "b l c"], heads: int) -> Float[Array, "b l n d"]:

@@ -1,0 +1,53 @@
+"""MaskGIT (Chang et al. 2022, arXiv 2202.04200) on codes of scikit-learn's handwritten digits, class-conditional.
+
+python -m experiments.vqvae_digits --workdir runs/vqvae_digits
+python -m experiments.maskgit_digits --workdir runs/maskgit_digits
+imagegen sample runs/maskgit_digits --n 100
+"""
+
+from imagegen_jax import Experiment, main
+from imagegen_jax.autoregressive.maskgit import MaskGIT
+from imagegen_jax.core.ema import HalfLife
+from imagegen_jax.core.optim import AdamW, CosineDecay
+from imagegen_jax.core.weights import FromRun
+from imagegen_jax.data import Digits
+from imagegen_jax.nn.backbones.bert import BERT
+from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
+
+from experiments.vqvae_digits import experiment as tokenizer
+
+experiment = Experiment(
+    name="maskgit_digits",
+    model=MaskGIT(
+        tokenizer=tokenizer.model,
+        network=BERT(depth=4, width=128, heads=4),
+        num_classes=10,
+        label_dropout=0.1,
+        min_masked=0.0,
+    ),
+    data=Digits(split="train"),
+    pretrained={"tokenizer": FromRun("runs/vqvae_digits")},
+    optim={"prior": AdamW(CosineDecay(1e-3, warmup=100), b2=0.96, weight_decay=0.045)},
+    averages={"ema": HalfLife(images=10_000)},
+    clip_norm=1.0,
+    batch_size=128,
+    steps=1_500,
+    log_every=50,
+    sample_every=500,
+    samples=100,
+    checkpoint_every=500,
+)
+
+smoke = {
+    **TINY,
+    **TRANSFORMER,
+    "pretrained": {"tokenizer": "random"},
+    "model.tokenizer.network.encoder.width": 4,
+    "model.tokenizer.network.decoder.width": 4,
+    "model.tokenizer.network.quantiser.codebook_size": 8,
+    "model.steps": 3,
+    "samples": 10,
+}
+
+if __name__ == "__main__":
+    main(experiment, smoke)

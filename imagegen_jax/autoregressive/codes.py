@@ -1,0 +1,145 @@
+"""What models over the codes of a tokenizer share: their two networks, codes in rows, guidance on logits, and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.lax import stop_gradient
+from jaxtyping import Array, Float, Int
+
+from imagegen_jax.core.capabilities import Tokenizing
+from imagegen_jax.core.config.choices import Choices
+from imagegen_jax.core.model import Batch, Image, Nets, PRNGKey, Scalar, check_images, check_labels
+from imagegen_jax.nn.backbones.code_network import Codes
+from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of, null_conditions
+
+AnyTokenizer = Annotated[Tokenizing, Choices("imagegen_jax.autoencoders.vqvae:VQVAE")]
+
+
+class OverCodes(Protocol):
+    """A model over codes: its networks are "tokenizer", which is frozen, and "prior"."""
+
+    @property
+    def tokenizer(self) -> Tokenizing: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def label_dropout(self) -> float: ...
+
+
+def codes_of(tokenizer: Tokenizing) -> Codes:
+    """Returns what codes a tokenizer makes of an image."""
+    return Codes(tokenizer.codebook_size, tuple(tokenizer.code_shape))
+
+
+def init_over_codes(
+    model: OverCodes, key: PRNGKey, batch: Batch, init: Callable[[PRNGKey, Conditioning], Any]
+) -> dict[str, Any]:
+    """Makes fresh networks of a model over codes, its prior by `init`.
+
+    Raises ValueError where images or labels do not fit.
+    """
+    if "codes" not in batch:
+        check_images(model, batch)  # type: ignore[arg-type]
+    check_labels(model, batch)  # type: ignore[arg-type]
+    tokenizer_key, prior_key = jax.random.split(key)
+    prior = init(prior_key, conditioning_of(model, batch))
+    return {"tokenizer": model.tokenizer.init_tokenizer(tokenizer_key), "prior": prior}
+
+
+def encoded(tokenizer: Tokenizing, nets: Nets, image: Image) -> Int[Array, "b l"]:
+    """Turns images into the codes of each in a row: [B H W C] -> [B L]."""
+    return stop_gradient(tokenizer.encode(nets, image)).reshape(len(image), -1)
+
+
+def codes_in(tokenizer: Tokenizing, nets: Nets, batch: Batch) -> Int[Array, "b l"]:
+    """Returns the codes of each row of a batch: those that the data give, or those of its images."""
+    if "codes" not in batch:
+        return encoded(tokenizer, nets, batch["image"])
+    return batch["codes"].reshape(len(batch["codes"]), -1)
+
+
+def decoded(tokenizer: Tokenizing, nets: Nets, codes: Int[Array, "b l"]) -> Image:
+    """Turns rows of codes into images: [B L] -> [B H W C]."""
+    return tokenizer.decode(nets, codes.reshape(-1, *tokenizer.code_shape))
+
+
+def smoothed_nll(
+    logits: Float[Array, "b l v"], codes: Int[Array, "b l"], smoothing: float = 0.0
+) -> Float[Array, "b l"]:
+    """Returns -log p of codes in nats, where a share of `smoothing` of the target is spread over all codes evenly.
+
+    This is label smoothing (Szegedy et al. 2015, arXiv 1512.00567, section 7).
+    """
+    log_p = jax.nn.log_softmax(logits)
+    of_code = jnp.take_along_axis(log_p, codes[..., None], axis=-1)[..., 0]
+    return -(1 - smoothing) * of_code - smoothing * jnp.mean(log_p, axis=-1)
+
+
+def with_unconditional(tree: Any) -> Any:
+    """Puts the rows of arrays behind themselves, for a batch of which the second half is told nothing."""
+    return jax.tree.map(lambda x: jnp.concatenate([x, x]), tree)
+
+
+def both_conditionings(conditioning: Conditioning) -> Conditioning:
+    """Returns rows with the conditions as they are, then as many with all conditions dropped."""
+    pairs = zip(conditioning, null_conditions(conditioning), strict=True)
+    return Conditioning(*(None if a is None else jnp.concatenate([a, b]) for a, b in pairs))
+
+
+def guided(logits: Float[Array, "b ..."], scale: Scalar | Float[Array, " n"]) -> Float[Array, "n ..."]:
+    """Moves logits away from what nothing is told: u + s (c - u), of rows c, then u: [2 N ...] -> [N ...].
+
+    A `scale` s of 1 leaves c, 0 leaves u (Ho & Salimans 2022, arXiv 2207.12598, with w = s - 1).
+    """
+    conditional, free = jnp.split(logits, 2)
+    scale = jnp.reshape(scale, (-1, *(1,) * (logits.ndim - 1)))
+    return free + scale * (conditional - free)
+
+
+def check_code_guidance(model: OverCodes, conditions: Batch) -> None:
+    """Raises ValueError where guidance is asked of a model that was never without a label in training."""
+    if "guidance" not in conditions or (model.num_classes and model.label_dropout):
+        return
+    name, scale = type(model).__name__, conditions["guidance"]
+    lacks = "no classes" if not model.num_classes else "model.label_dropout=0, so it never was without a label"
+    raise ValueError(
+        f"guidance={scale}: this {name} has {lacks}, and there is nothing to be guided away from: leave it out, or "
+        "train one with classes and a label_dropout, such as 0.1"
+    )
+
+
+def check_positive(conditions: Batch, name: str, zero: bool = False) -> None:
+    """Raises ValueError where a condition of that name is not above 0, or below 0 where `zero` is allowed."""
+    if name in conditions:
+        values = np.asarray(conditions[name])
+        if (values < 0).any() or (not zero and (values == 0).any()):
+            raise ValueError(f"{name}={values.min()}: must be {'at least' if zero else 'above'} 0")
+
+
+def check_completion(conditions: Batch, image_shape: tuple[int, int, int]) -> None:
+    """Raises ValueError where images to complete, and what is known of them, do not go together or with the model.
+
+    Likewise where nothing is left to draw.
+    """
+    given = {name: np.asarray(conditions[name]) for name in ("image", "known") if name in conditions}
+    if not given:
+        return
+    if len(given) == 1:
+        raise ValueError(f"{next(iter(given))!r} alone given: to complete images, give both 'image' and 'known'")
+    for name, shape in (("image", image_shape), ("known", (*image_shape[:2], 1))):
+        if given[name].shape[1:] != shape:
+            raise ValueError(f"{name!r} has rows of {given[name].shape[1:]}: must be of {shape}")
+    if given["known"].dtype != bool:
+        raise ValueError(f"'known' is of {given['known'].dtype}: must be bool, True where a pixel stays")
+    if (whole := given["known"].all(axis=(1, 2, 3))).any():
+        raise ValueError(f"'known' is True everywhere in row {whole.argmax()}: mark by False what is to be drawn")
