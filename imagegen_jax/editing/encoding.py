@@ -71,10 +71,7 @@ def reconstructed(model: Any, nets: Nets, images: Pixels, chunk: int = CHUNK) ->
 
     Raises ValueError for a model that cannot, and for images of another shape, and NonFiniteError for what comes out.
     """
-    if not isinstance(model, Reconstructing | Tokenizing):
-        raise ValueError(
-            f"a {type(model).__name__} does not reconstruct images: take the run of a tokenizer or another autoencoder"
-        )
+    check_reconstructs(model)
     check_pictures(model, images)
     mesh = mesh_of(nets)
     chunk = chunk_on(mesh, len(images), chunk)
@@ -83,6 +80,14 @@ def reconstructed(model: Any, nets: Nets, images: Pixels, chunk: int = CHUNK) ->
     found = np.concatenate([np.asarray(part) for part in made])[: len(images)]
     check_finite_images(found, nets)
     return np.asarray(to_uint8(jnp.asarray(found)))
+
+
+def check_reconstructs(model: Any) -> None:
+    """Raises ValueError for a model that does not reconstruct images."""
+    if not isinstance(model, Reconstructing | Tokenizing):
+        raise ValueError(
+            f"a {type(model).__name__} does not reconstruct images: take the run of a tokenizer or another autoencoder"
+        )
 
 
 def psnr(images: Pixels, others: Pixels) -> Float[np.ndarray, " n"]:
