@@ -12,10 +12,14 @@ from toy_tokens import Independent, Levels, codes_of, pictures, source
 from toys import Regression
 
 import imagegen_jax as ig
+from imagegen_jax.cli import encode
+from imagegen_jax.cli.encode import EncodeRequest
 from imagegen_jax.core.checkpoints.fingerprint import digest_of
+from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.run_folder import RunFolderError, compare_data, store_data
+from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import Codes
 from imagegen_jax.metrics.sets import source_set
 
@@ -106,3 +110,30 @@ def test_a_run_does_not_go_on_with_codes_of_another_tokenizer(files):
     put(files / "other.npz", tokenizer=np.str_("other"))
     with pytest.raises(RunFolderError, match="data.content.tokenizer cannot change within a run"):
         compare_data(files, {}, Codes(str(files / "other.npz")).open(), resume_with_changes=True)
+
+
+@pytest.mark.slow
+def test_a_tokenizer_and_a_prior_from_data_to_samples(files):
+    """Trained, encoded by its average, learned from; then its run is gone, and the prior's draws and trains on."""
+    averaged = {"averages": {"ema": HalfLife(8.0)}, "batch_size": 8, "samples": 4}
+    tokenizer = ig.Experiment("levels", Levels(), source(), {"tokenizer": Adam(0.1)}, steps=2, **averaged)
+    run = ig.fit(tokenizer, files / "vq", quiet=True)
+    encode.run(EncodeRequest(files / "vq", out=files / "own.npz", modules=("toy_tokens",)))
+    codes = Codes(str(files / "own.npz"))
+    assert codes.open().tokenizer == digest_of(run.nets["tokenizer"]) != digest_of(WEIGHTS)
+    experiment = dataclasses.replace(
+        experiment_on(files, codes), pretrained={"tokenizer": FromRun(files / "vq")}, steps=2
+    )
+    with pytest.raises(ValueError, match="Name the run, step and average that made them"):
+        last = dataclasses.replace(experiment, pretrained={"tokenizer": FromRun(files / "vq", average="none")})
+        Program(last).pretrained()
+    found = ig.fit(experiment, files / "prior", quiet=True)
+    (files / "vq").rename(files / "moved")
+    again = ig.load(files / "prior", modules=["toy_tokens"])
+    np.testing.assert_array_equal(again.sample(4), found.sample(4))
+    assert ig.fit(dataclasses.replace(experiment, steps=3), files / "prior", True, quiet=True).step == 3
+    with pytest.raises(
+        RunFolderError, match=f"pretrained.'tokenizer'.: {files / 'vq'} is no run folder.* --pretrained.tokenizer RUN"
+    ):
+        ig.fit(experiment, files / "new", quiet=True)
+    assert not (files / "new").exists()
