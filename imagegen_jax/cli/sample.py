@@ -231,7 +231,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunk", type=integer(), default=256, help="images drawn at a time (default: 256)")
     parser.add_argument(
         "--source", nargs="+", metavar="PLACE",
-        help="images to translate or reconstruct: files, folders or .zip files (default: those that the run was trained on)",
+        help="images to translate or reconstruct: files, folders or .zip files (default: those of the training data)",
     )  # fmt: skip
 
 
