@@ -5,6 +5,8 @@ python -m experiments.maskgit_digits --workdir runs/maskgit_digits
 imagegen sample runs/maskgit_digits --n 100
 """
 
+from experiments.vqvae_digits import experiment as tokenizer
+
 from imagegen_jax import Experiment, main
 from imagegen_jax.autoregressive.maskgit import MaskGIT
 from imagegen_jax.core.ema import HalfLife
@@ -14,13 +16,11 @@ from imagegen_jax.data import Digits
 from imagegen_jax.nn.backbones.bert import BERT
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
 
-from experiments.vqvae_digits import experiment as tokenizer
-
 experiment = Experiment(
     name="maskgit_digits",
     model=MaskGIT(
         tokenizer=tokenizer.model,
-        network=BERT(depth=4, width=128, heads=4),
+        network=BERT(depth=3, width=96, heads=3),
         num_classes=10,
         label_dropout=0.1,
         min_masked=0.0,
@@ -30,8 +30,8 @@ experiment = Experiment(
     optim={"prior": AdamW(CosineDecay(1e-3, warmup=100), b2=0.96, weight_decay=0.045)},
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
-    batch_size=128,
-    steps=1_500,
+    batch_size=64,
+    steps=2_500,
     log_every=50,
     sample_every=500,
     samples=100,

@@ -1,4 +1,4 @@
-"""What models over the codes of a tokenizer share: their two networks, codes in rows, guidance on logits, and checks."""
+"""What models over the codes of a tokenizer share: their networks, codes in rows, guidance on logits, and checks."""
 
 from __future__ import annotations
 
@@ -116,14 +116,6 @@ def check_code_guidance(model: OverCodes, conditions: Batch) -> None:
         f"guidance={scale}: this {name} has {lacks}, and there is nothing to be guided away from: leave it out, or "
         "train one with classes and a label_dropout, such as 0.1"
     )
-
-
-def check_positive(conditions: Batch, name: str, zero: bool = False) -> None:
-    """Raises ValueError where a condition of that name is not above 0, or below 0 where `zero` is allowed."""
-    if name in conditions:
-        values = np.asarray(conditions[name])
-        if (values < 0).any() or (not zero and (values == 0).any()):
-            raise ValueError(f"{name}={values.min()}: must be {'at least' if zero else 'above'} 0")
 
 
 def check_completion(conditions: Batch, image_shape: tuple[int, int, int]) -> None:

@@ -17,7 +17,7 @@ from imagegen_jax.autoregressive.codes import (
     both_conditionings,
     check_code_guidance,
     check_completion,
-    check_positive,
+    codes_in,
     codes_of,
     decoded,
     encoded,
@@ -26,6 +26,7 @@ from imagegen_jax.autoregressive.codes import (
     smoothed_nll,
     with_unconditional,
 )
+from imagegen_jax.autoregressive.decoding import check_decoding
 from imagegen_jax.core.arrays.random import streams, uniform_rows
 from imagegen_jax.core.config.bounds import BelowOne, Count, Natural, NonNegative, Share
 from imagegen_jax.core.model import Aux, Batch, Image, Inputs, Nets, Phase, PRNGKey, PRNGKeys, Scalar
@@ -72,7 +73,7 @@ class MaskGIT:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Initialises the networks. Raises ValueError where images, labels or heads do not fit."""
         codes = codes_of(self.tokenizer)
-        given = jnp.zeros((len(batch["image"]), codes.length), jnp.int32)
+        given = jnp.zeros((len(next(iter(batch.values()))), codes.length), jnp.int32)
         return init_over_codes(self, key, batch, lambda key, told: self.network.init(key, given, codes, told))
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
@@ -95,7 +96,7 @@ class MaskGIT:
     ) -> tuple[Float[Array, " b"], Float[Array, " b"], Float[Array, " b"]]:
         """Returns for each image the loss of its masked codes, their -log p, and the share of codes that they are."""
         share_keys, place_keys, label_keys, dropout_keys = keys
-        codes = encoded(self.tokenizer, nets, batch["image"])
+        codes = codes_in(self.tokenizer, nets, batch)
         masked = self._masks(share_keys, place_keys, codes.shape[1])
         told = conditioning_of(self, batch)
         if label_keys is not None:
@@ -166,8 +167,10 @@ class MaskGIT:
     def check_conditions(self, conditions: Batch) -> None:
         """Raises ValueError for guidance without dropped labels, temperatures out of range, and no hole to complete."""
         check_code_guidance(self, conditions)
-        check_positive(conditions, "temperature")
-        check_positive(conditions, "choice_temperature", zero=True)
+        check_decoding(conditions, self.tokenizer.codebook_size)
+        noise = np.asarray(conditions.get("choice_temperature", 0.0))
+        if (noise < 0).any():
+            raise ValueError(f"choice_temperature={noise.min()}: must be at least 0, which masks what is least sure")
         check_completion(conditions, self.image_shape)
         if "known" in conditions and len(self.tokenizer.code_shape) != 2:
             raise ValueError(

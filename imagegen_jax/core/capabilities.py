@@ -178,3 +178,22 @@ class Reconstructing(Protocol):
     def reconstruct(self, nets: Nets, image: Image) -> Image:
         """Encodes and decodes images in [-1, 1]: [B *image_shape] -> [B *image_shape]."""
         ...
+
+
+@runtime_checkable
+class TokenizingByScale(Tokenizing, Protocol):
+    """A tokenizer whose codes are those of square grids, from coarse to fine, each of which adds to those before."""
+
+    @property
+    def code_sizes(self) -> tuple[int, ...]:
+        """The height and width of each grid; () where this tokenizer's codes are no such grids."""
+        ...
+
+    @property
+    def code_dim(self) -> int:
+        """The number of values in the vector that a code stands for."""
+        ...
+
+    def next_inputs(self, nets: Nets, codes: Int[Array, "b m"]) -> Float[Array, "b n d"]:
+        """Returns what the codes of the first grids tell of the second and of each up to the next, at its own size."""
+        ...

@@ -204,16 +204,25 @@ class AdamW:
     eps: Rate = 1e-8
     weight_decay: Rate = 1e-2  # multiplied by the rate, as in torch and optax
     decay_vectors: bool = True  # False: biases and norm scales do not decay
+    kernels_only: bool = False  # True: nor does anything else but a layer's "kernel", such as an embedding
     project: tuple[Projection, ...] = ()
 
     def transform(self, clock: Clock, lazy: float = 1.0) -> optax.GradientTransformation:
         b1, b2 = value(self.b1, clock) ** lazy, value(self.b2, clock) ** lazy
-        mask = None if self.decay_vectors else lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+        mask = None if self.decay_vectors and not self.kernels_only else self._decaying
         return optax.chain(
             optax.scale_by_adam(b1, b2, value(self.eps, clock)),
             optax.add_decayed_weights(value(self.weight_decay, clock), mask),
             optax.scale(-lazy * value(self.lr, clock)),
         )
+
+    def _decaying(self, params: Any) -> Any:
+        """Says of each parameter whether it decays."""
+
+        def decays(path: tuple[Any, ...], p: Array) -> bool:
+            return (self.decay_vectors or p.ndim > 1) and not (self.kernels_only and path[-1].key != "kernel")
+
+        return jax.tree_util.tree_map_with_path(decays, params)
 
 
 @dataclasses.dataclass(frozen=True)

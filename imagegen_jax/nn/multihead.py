@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -36,6 +37,9 @@ class MultiHeadAttention(nn.Module):
     kernel_init: Initializer = nn.initializers.xavier_uniform()  # of queries, keys and values
     use_bias: bool = True
     causal: bool = False  # whether a place sees itself and those before it alone
+    cosine: bool = (
+        False  # within a sequence: whether queries and keys are compared by their directions, see `_directed`
+    )
 
     @nn.compact
     def __call__(
@@ -62,11 +66,13 @@ class MultiHeadAttention(nn.Module):
             nn.Dense, use_bias=self.use_bias, dtype=compute_dtype(self.dtype), kernel_init=self.kernel_init
         )
         if tokens is None:
-            q, k, v = jnp.split(dense(3 * d, name="qkv")(x), 3, axis=-1)
+            q, k, v = jnp.split(dense(3 * d, use_bias=self.use_bias and not self.cosine, name="qkv")(x), 3, axis=-1)
         else:
             q = dense(d, name="query")(x)
             k, v = jnp.split(dense(2 * d, name="key_value")(tokens), 2, axis=-1)
         q, k, v = (in_heads(a, self.heads) for a in (q, k, v))
+        if self.cosine:
+            q, k, v = self._directed(q, k, v)
         if rotation is not None:
             q, k = rotated(q, rotation), rotated(k, rotation)
         seen = None if pairs is None else pairs[None, None]
@@ -80,6 +86,23 @@ class MultiHeadAttention(nn.Module):
             # A softmax over nothing would be the mean of the masked tokens.
             mixed = jnp.where(mask.any(axis=1)[:, None, None], mixed, 0)
         return dense(d, kernel_init=self.out_init, name="out")(mixed)
+
+    def _directed(
+        self, q: Float[Array, "b l n d"], k: Float[Array, "b l n d"], v: Float[Array, "b l n d"]
+    ) -> tuple[Float[Array, "b l n d"], Float[Array, "b l n d"], Float[Array, "b l n d"]]:
+        """Brings queries and keys to length 1, and the queries to a learned one of each head, at most 100, from 4 on.
+
+        This is the attention of VAR's code (Tian et al. 2024, arXiv 2404.02905). A bias has no place in keys of which
+        the direction counts: queries and values alone have one.
+        """
+        heads, d = q.shape[2:]
+        if self.use_bias:
+            q = q + self.param("query_bias", nn.initializers.zeros, (heads, d))
+            v = v + self.param("value_bias", nn.initializers.zeros, (heads, d)).astype(v.dtype)
+        log_length = self.param("log_length", nn.initializers.constant(math.log(4)), (heads, 1))
+        length = jnp.exp(jnp.minimum(log_length, math.log(100)))
+        long = _direction(q) * length * d**0.5  # by whose inverse `attend` multiplies
+        return long.astype(k.dtype), _direction(k).astype(k.dtype), v
 
     def _recall(
         self,
@@ -169,6 +192,12 @@ def rotated(x: Float[Array, "b l n d"], rotation: Float[Array, "l r 2"]) -> Floa
     cos, sin = rotation[:, None, :, 0], rotation[:, None, :, 1]
     turned = jnp.stack([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return turned.reshape(x.shape).astype(x.dtype)
+
+
+def _direction(x: Float[Array, "b l n d"]) -> Float[Array, "b l n d"]:
+    """Divides vectors by their length, or by 1e-12 where they are shorter; computed in float32."""
+    squared = jnp.sum(jnp.float32(x) ** 2, axis=-1, keepdims=True)
+    return x / jnp.sqrt(jnp.maximum(squared, 1e-24))
 
 
 def in_heads(x: Float[Array, "b l c"], heads: int) -> Float[Array, "b l n d"]:

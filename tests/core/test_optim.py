@@ -74,6 +74,16 @@ def test_adamw_spares_vectors_when_asked():
     np.testing.assert_array_equal(after["bias"], 1.0)
 
 
+def test_adamw_spares_all_but_kernels_when_asked():
+    params = {"layer": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}, "code": {"embedding": jnp.ones((2, 2))}}
+    optimizer = AdamW(0.1, weight_decay=0.5, kernels_only=True)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    after, _ = apply(optimizer, zeros, optimizer.transform(clock(0)).init(params), params, clock(0), 1.0)
+    np.testing.assert_allclose(after["layer"]["kernel"], 0.95, 1e-6)
+    np.testing.assert_array_equal(after["layer"]["bias"], 1.0)
+    np.testing.assert_array_equal(after["code"]["embedding"], 1.0)
+
+
 def test_rmsprop_by_hand():
     v, w, wanted = 0.0, 1.0, []
     for g in GRADS:

@@ -10,6 +10,7 @@ One family a call, and the folder of its clone:
     stylegan2   NVlabs/stylegan2-ada-pytorch         edm   NVlabs/edm
     r3gan       brownvc/R3GAN                        adm   openai/guided-diffusion
     biggan      ajbrock/BigGAN-PyTorch               dit   facebookresearch/DiT
+    var         FoundationVision/VAR
 
 The classes are imported as they are, but compute in float64, also where their code names float32. Of each small network
 the file has the output and, of the gradient of half its squared sum to the first input and to each weight, the
@@ -26,6 +27,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple
 from unittest import mock
@@ -39,7 +41,7 @@ sys.path.insert(0, str(FOLDER.parent))
 import drawn_weights  # noqa: E402
 
 FIXED = re.compile(
-    r"resample_filter|Kernel$|\.sv0$|accumulation_counter|pos_embed"
+    r"resample_filter|Kernel$|\.sv0$|accumulation_counter|pos_embed|lvl_1L|attn_bias|zero_k_bias"
 )  # buffers that are kept as they are
 ROWS, SIDE, CLASSES = 4, 16, 3
 LABELS = torch.tensor([2, 0, 1, 1])  # of as many rows as there are, the first ones
@@ -205,6 +207,34 @@ def dit(wide: bool) -> Cases:
     network = importlib.import_module("models").DiT(8, 2, 4, width, depth=2, num_heads=3, num_classes=CLASSES).eval()
     inputs = {"x": torch.empty(3, 4, 8, 8), "t": torch.tensor([0.25, 40.0, 7.0]), "y": torch.tensor([1, 2, CLASSES])}
     return {"dit": Case(network, inputs, network, by_fan_in)}
+
+
+def var(wide: bool) -> Cases:
+    """Two blocks over three scales, as in training and with caches; the last label is the one of dropped labels."""
+    sys.modules["huggingface_hub"] = mock.MagicMock(PyTorchModelHubMixin=object)
+    width, depth = (96 if wide else 24), 2
+    tokenizer = types.SimpleNamespace(Cvae=5, vocab_size=7, quantize=None)
+    options = {"norm_eps": 1e-6, "attn_l2_norm": True, "cond_drop_rate": 0.0, "patch_nums": (1, 2, 3)}
+    network = importlib.import_module("models.var").VAR(tokenizer, CLASSES, depth, width, 3, **options).eval()
+    network.init_weights(init_adaln=0.5, init_adaln_gamma=1e-5, init_head=0.02, init_std=-1)
+
+    def whole(x: Tensor, y: Tensor) -> Tensor:
+        return network(y, x)
+
+    def cached(x: Tensor, y: Tensor) -> Tensor:
+        c, found, places = network.class_emb(y), [], network.lvl_embed(network.lvl_1L) + network.pos_1LC
+        for block in network.blocks:
+            block.attn.kv_caching(True)
+        for begin, end in network.begin_ends:
+            h = network.word_embed(x[:, begin - 1 : end - 1]) if begin else c[:, None] + network.pos_start
+            h = h + places[:, begin:end]
+            for block in network.blocks:
+                h = block(x=h, cond_BD=c, attn_bias=None)
+            found.append(network.get_logits(h, c))
+        return torch.cat(found, dim=1)
+
+    inputs = {"x": torch.empty(3, 13, 5), "y": torch.tensor([1, 2, CLASSES])}
+    return {name: Case(network, inputs, run, by_fan_in) for name, run in (("whole", whole), ("cached", cached))}
 
 
 # --- what is stored ---------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ import math
 from typing import Annotated, Any, Protocol
 
 import jax
-from jaxtyping import Array, Int
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.nn.backbones.conditioning import Conditioning
@@ -54,3 +55,48 @@ class MaskedNetwork(Module, Protocol):
 
 
 AnyMaskedNetwork = Annotated[MaskedNetwork, Choices("imagegen_jax.nn.backbones.bert:BERT")]
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class ScaleCodes:
+    """The codes of an image at several scales, the coarsest first."""
+
+    vocabulary: int  # a code is 0 to vocabulary - 1
+    sizes: tuple[int, ...]  # height and width of each scale's grid
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The number of codes of each scale."""
+        return tuple(size**2 for size in self.sizes)
+
+    @property
+    def length(self) -> int:
+        """The number of codes of an image."""
+        return sum(self.counts)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """The place of each scale's first code, and the number of codes."""
+        return tuple(np.cumsum((0, *self.counts)).tolist())
+
+    @property
+    def scale_of(self) -> Int[np.ndarray, " l"]:
+        """The scale of each code."""
+        return np.repeat(np.arange(len(self.sizes)), self.counts)
+
+
+class ScaleNetwork(Module, Protocol):
+    """A network that predicts the codes of each scale from those of the coarser ones."""
+
+    def __call__(
+        self, inputs: Float[Array, "b m e"], codes: ScaleCodes, conditioning: Conditioning, scale: int | None = None
+    ) -> Any:
+        """Returns the logits [B L V] of all codes, given the inputs of all scales but the first, which has none.
+
+        With a `scale` its logits alone, of its own inputs; the collection "cache" holds the scales before it.
+        """
+        ...
+
+
+AnyScaleNetwork = Annotated[ScaleNetwork, Choices("imagegen_jax.nn.backbones.next_scale:NextScale")]
