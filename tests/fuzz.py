@@ -216,6 +216,8 @@ def base_of(command: str) -> list[str]:
     if words[0] == "edit":
         latent = words[1] in ("mix", "truncate", "interpolate", "directions", "project")
         extra = {"inpaint": ["--mask", "image.png"], "deblur": ["--sigma", "1"]}.get(words[1], [])
+        if words[1] == "reconstruct":
+            return [*words, "vqvae", "image.png"]
         between = words[1] in ("reclass", "ddib")
         extra += ["--from", "1", "--to", "2"] if between else ["--labels", "1"] if not latent else []
         images = [] if latent and words[1] != "project" else ["image.png"] * (2 if words[1] == "morph" else 1)
@@ -223,6 +225,7 @@ def base_of(command: str) -> list[str]:
     return {
         "sample": ["sample", "ddpm", "--n", "1", "--out", "out.png"],
         "evaluate": ["evaluate", "images.npz", "folder", "--extractor", "pixels", "--metrics", "fid"],
+        "encode": ["encode", "vqvae", "images.npz", "--out", "codes.npz"],
         "report": ["report", "ddpm"],
         "info": ["info", "ddpm"],
         "list": ["list", "digits"],
@@ -288,7 +291,9 @@ def of_places(command: str) -> Iterator[Call]:
     for unknown in ("--no-such-option", "--no.such.field=1"):
         yield Call((*base, unknown), unknown.split("=")[0])
     inputs = [
-        i for i, word in enumerate(base) if word in ("ddpm", "vae", "image.png", "images.npz", "folder", "digits")
+        i
+        for i, word in enumerate(base)
+        if word in ("ddpm", "vae", "vqvae", "image.png", "images.npz", "folder", "digits")
     ]
     for i in inputs:
         suffixes = {"image.png": ("png", "jpg"), "images.npz": ("npz", "zip"), "digits": ("npz", "zip")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import sys
@@ -25,7 +26,7 @@ from imagegen_jax.cli.evaluate_options import (
 )
 from imagegen_jax.core import run_folder as folder
 from imagegen_jax.core.files.regular import whole
-from imagegen_jax.data import Source
+from imagegen_jax.data import Codes, Source
 from imagegen_jax.data.formats.parse import SETTINGS
 from imagegen_jax.data.remedy import as_options, remedies_spelled
 from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
@@ -44,7 +45,7 @@ from imagegen_jax.metrics.named import (
     with_like_channels,
 )
 from imagegen_jax.metrics.seeds import entries_of, seed_and_identity
-from imagegen_jax.metrics.sets import ImageSet, SampleSet
+from imagegen_jax.metrics.sets import ArraySet, ImageSet, ReconstructionSet, SampleSet
 from imagegen_jax.pages.report import write_report
 
 
@@ -122,7 +123,7 @@ def _print(cards: Sequence[Card], as_json: bool) -> None:
 
 def _keep(cards: Sequence[Card], images: ImageSet) -> list[str]:
     """Adds cards of a run to its folder, and writes its report; returns what went wrong, in words."""
-    if not isinstance(images, SampleSet):
+    if not isinstance(images, SampleSet | ReconstructionSet):
         return []
     workdir = images.run.workdir
     try:
@@ -175,6 +176,10 @@ def _pairs(request: EvaluateRequest, targets: Sequence[Target], modules: Sequenc
         if request.leaderboard:
             seed_and_identity(target.run, modules)  # the table is grouped by these: an error now, before any measuring
         data = folder.load_experiment(target.run, modules).data
+        if isinstance(data, Codes):
+            raise ValueError(
+                f"{target.word} was trained on {data}, and no metric compares with codes: {_images(request)}"
+            )
         _warn_of_other_data(target.run, data)
         pairs.append((target, Target(str(data), source=data)))
     return pairs
@@ -192,6 +197,10 @@ def _warn_of_other_data(run: pathlib.Path, data: Source) -> None:
 
 def _remedy(request: EvaluateRequest) -> str:
     return "give runs alone" if request.leaderboard else "say what to compare it with as a second argument"
+
+
+def _images(request: EvaluateRequest) -> str:
+    return "leave it out" if request.leaderboard else "name images as a second argument"
 
 
 def _extractor_before(names: Sequence[str], pair: Pair, request: EvaluateRequest) -> Extractor | None:
@@ -221,6 +230,9 @@ def _cards(
     sides = [open_target(target, extractor, drawing) for target in pair if not target.saved]
     sides = with_like_channels(sides, extractor, fixed)
     images, reference, source = sides[0].images, pair[1].saved or sides[-1].images, sides[-1].target.source
+    if isinstance(images, ReconstructionSet) and isinstance(reference, ArraySet):  # row by row, the same rows
+        reference = reference.first(images.n)
+        images = dataclasses.replace(images, given=reference)
     held = None
     if not isinstance(reference, Moments) and any(METRICS[name].wants_held_out for name in names_of(metrics)):
         if (target := held_out_of(held_out, images, source)) is not None:

@@ -30,10 +30,12 @@ EXAMPLES = """examples:
   imagegen evaluate tfds:cifar10 --extractor inception --statistics cifar10.npz
   imagegen evaluate samples.npz train.npz --held-out test.npz --metrics authpct,c_t
   imagegen evaluate decoded.npz originals.npz --metrics psnr,ssim
+  imagegen evaluate runs/vqvae_digits digits --split test --metrics psnr,fid   a tokenizer: of what it reconstructs
   imagegen evaluate runs/* --leaderboard table.md
 
 Each argument is a run's folder, a folder or .zip of images, an .npz of images or of saved statistics (mu, sigma),
-`digits`, or a TFDS name. One run alone is compared with the data that it was trained on. Images of several sizes are
+`digits`, or a TFDS name. One run alone is compared with the data that it was trained on. A tokenizer's run is measured
+by its reconstructions of the second argument's first --samples images, against these. Images of several sizes are
 resized as --resize says; --size cuts squares out instead. Options that would change nothing are refused.
 
 metrics:

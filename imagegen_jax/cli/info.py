@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from imagegen_jax.cli.common.unused import without_each
 from imagegen_jax.core import program
 from imagegen_jax.core import run_folder as folder
 from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.capabilities import Tokenizing
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.experiment import Experiment, Rows, model_row_shapes
 from imagegen_jax.core.reporting import summary
@@ -120,12 +122,20 @@ def show(experiment: Experiment, rows: Rows, request: InfoRequest) -> None:
     for name, found in networks.items():
         trained = "" if name in experiment.optim else "  (frozen)"
         print(f"{name:16}{found['count']:>16,} parameters {found['bytes'] / 2**20:>10,.1f} MiB{trained}")
+    if isinstance(experiment.model, Tokenizing):
+        print(f"codes:          {_of_codes(experiment.model)}")
     print("state:          " + ", ".join(f"{part} {size / 2**20:,.1f} MiB" for part, size in memory.items()))
     if request.arrays:
         from clu import parameter_overview
 
         for name in networks:
             print(f"\n{name}\n{parameter_overview.get_parameter_overview(state.params[name], include_stats=False)}")
+
+
+def _of_codes(model: Tokenizing) -> str:
+    """Says what an image becomes, such as "4x4 out of 64, 96 bits an image"."""
+    bits = math.prod(model.code_shape) * math.log2(model.codebook_size)
+    return f"{'x'.join(map(str, model.code_shape))} out of {model.codebook_size:,}, {bits:,.0f} bits an image"
 
 
 def show_machine(experiment: Experiment, machine: Machine, as_json: bool) -> None:

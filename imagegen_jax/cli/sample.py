@@ -79,7 +79,9 @@ class SampleRequest(RunRequest):
     out: str | pathlib.Path = "grid.png"  # a picture, a folder/, an .npz or an .npy
     overwrite: bool = False  # begin anew where `out` holds an earlier call's images
     chunk: int = 256  # images drawn at a time
-    source: tuple[str, ...] | None = None  # places of images to translate; None: those that the run was trained on
+    source: tuple[str, ...] | None = (
+        None  # places of images to make others from; None: those that the run was trained on
+    )
     truncation: float | None = None
     guidance: float | None = None
     temperature: float | None = None
@@ -233,7 +235,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunk", type=integer(), default=256, help="images drawn at a time (default: 256)")
     parser.add_argument(
         "--source", nargs="+", metavar="PLACE",
-        help="images to translate: files, folders or .zip files (default: those that the run was trained on)",
+        help="images to translate or reconstruct: files, folders or .zip files (default: those of the training data)",
     )  # fmt: skip
 
 

@@ -194,6 +194,29 @@ class EncodesLatents(Protocol):
 
 
 @runtime_checkable
+class OverCodes(Protocol):
+    """A model of a tokenizer's codes, with the tokenizer as its frozen network "tokenizer".
+
+    Its loss takes "codes" where batches have them, and else encodes "image".
+    """
+
+    @property
+    def tokenizer(self) -> Tokenizing: ...
+
+
+@runtime_checkable
+class Reconstructing(Protocol):
+    """A model that makes of each image what its encoder and decoder leave of it, such as a VAE."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    def reconstruct(self, nets: Nets, image: Image) -> Image:
+        """Encodes and decodes images in [-1, 1]: [B *image_shape] -> [B *image_shape]."""
+        ...
+
+
+@runtime_checkable
 class TokenizingByScale(Tokenizing, Protocol):
     """A tokenizer whose codes are those of square grids, from coarse to fine, each of which adds to those before."""
 

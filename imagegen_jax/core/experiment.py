@@ -15,6 +15,7 @@ from imagegen_jax.core.arrays.image import is_image
 from imagegen_jax.core.arrays.shard import MeshShape, check_batch_size
 from imagegen_jax.core.checkpoints.frozen_networks import Sources
 from imagegen_jax.core.checkpoints.stored import Best
+from imagegen_jax.core.codes import check_codes
 from imagegen_jax.core.config.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import AnyAverage, PowerFunction
@@ -170,6 +171,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
     """Raises ValueError for whatever is seen to be wrong with an experiment before anything is compiled."""
     check_batch_size(experiment.batch_size, experiment.microbatches, experiment.mesh.build())
     _check_labels(experiment, dataset)
+    check_codes(experiment.model, dataset)
     nets = abstract_nets(experiment.model, row_shapes(dataset))
     phases = experiment.model.phases(stage_at(experiment.model, 0))
     last = experiment.model.phases(stage_at(experiment.model, experiment.steps - 1))  # which may train more

@@ -14,7 +14,7 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 Image = Float[Array, "b h w c"]  # float32 in [-1, 1], everywhere inside the package; or latents (`core.arrays.space`)
-Batch = Mapping[str, Array]  # "image", and where the data have them "label", "tokens", "source", "mask"; rows first
+Batch = Mapping[str, Array]  # "image" or "codes", and where the data have them "label", "source", "mask"; rows first
 Scalar = Float[Array, ""]
 Variables = Mapping[str, Any]  # the linen collections of one network: "params", "batch_stats", ...
 Nets = Mapping[str, Variables]  # network name -> its collections; "params" may be absent
@@ -198,7 +198,9 @@ def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def check_images(model: Model, batch: Batch) -> None:
-    """Raises ValueError where the images of `batch` do not have the shape that `model` was made for."""
+    """Raises ValueError where `batch` has no images, or of another shape than `model` was made for."""
+    if "image" not in batch:
+        raise ValueError(f"a {type(model).__name__} is of images, but the data give {', '.join(sorted(batch))} alone")
     given, wanted = tuple(batch["image"].shape[1:]), tuple(model.image_shape)
     if given != wanted:
         name = type(model).__name__

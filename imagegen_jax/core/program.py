@@ -17,6 +17,7 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
 from imagegen_jax.core.checkpoints.checkpoint import abstract
 from imagegen_jax.core.checkpoints.frozen_networks import placed, wanted_part
+from imagegen_jax.core.codes import TOKENIZER, check_made_by
 from imagegen_jax.core.drawing.draw import Conditions, drawing, filled_from_data, rows_at, sample
 from imagegen_jax.core.experiment import (
     Experiment,
@@ -51,7 +52,7 @@ class Program:
         """Reads the weights that the experiment starts from: network -> collections.
 
         Raises what `core.weights.Weights.read` does, and ValueError where their arrays have other names or shapes than
-        the model's, before anything is compiled.
+        the model's, and where the data are codes of another tokenizer, before anything is compiled.
         """
         found = read_all(self.experiment.pretrained)
         fresh = abstract_nets(self.experiment.model, row_shapes(self.dataset))
@@ -59,6 +60,7 @@ class Program:
             frozen = name in frozen_networks(self.experiment.model)
             found[name] = wanted_part(found[name], fresh[name]) if frozen else found[name]
             _check_fits(name, fresh[name], found[name], whole=frozen)
+        check_made_by(self.experiment.model, self.dataset, found, self.experiment.pretrained.get(TOKENIZER))
         return found
 
     def init(self, pretrained: Mapping[str, Any] | None = None) -> State:

@@ -58,7 +58,9 @@ def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_wi
     give the same data, such as the path of a folder that was moved, are allowed.
     """
     found = data_changes(folder, dataset)
-    fixed = [field for field in found if field.startswith("data.rows.") or field == "data.num_classes"]
+    # The run keeps its frozen tokenizer, which codes of another one are not for.
+    never = ("data.num_classes", "data.content.tokenizer")
+    fixed = [field for field in found if field.startswith("data.rows.") or field in never]
     asked = found or any(not _is_of_data(field) for field in changed)
     if fixed or (asked and not resume_with_changes):
         _refuse(folder, changed | found, fixed)
@@ -222,7 +224,7 @@ def _data_record(folder: pathlib.Path) -> dict[str, Any]:
     found = read_json(path)
     try:
         shapes = [jax.ShapeDtypeStruct(tuple(row["shape"]), np.dtype(row["dtype"])) for row in found["rows"].values()]
-        whole = all(type(n) is int and n >= 0 for shape in shapes for n in shape.shape) and "image" in found["rows"]
+        whole = all(type(n) is int and n >= 0 for shape in shapes for n in shape.shape) and len(shapes) > 0
         whole = whole and isinstance(found.get("class_names", []), list) and isinstance(found.get("content", {}), dict)
     except (TypeError, KeyError, AttributeError, ValueError):
         whole = False

@@ -34,8 +34,8 @@ def draw_grid(program: Program, state: State) -> tuple[np.ndarray, Mapping[str, 
     labels, columns, n = rows_of_grid(program.experiment)
     images = program.sample(state, n, seed=0, conditions=label_conditions(labels))
     batch = program.dataset.batch(0, n)
-    data = prepare((), batch, program.constants.key)["image"]
-    health = _health(images, jnp.asarray(data))
+    data = prepare((), batch, program.constants.key).get("image")
+    health = {} if data is None else _health(images, jnp.asarray(data))
     return grid(panels(program.experiment.model, images, batch), columns), health
 
 

@@ -12,7 +12,8 @@ class Data(Protocol):
     """Open data. What more some data can tell is said by the protocols below."""
 
     def batch(self, step: int, n: int, seed: int = 0, rows: slice | None = None) -> Mapping[str, np.ndarray]:
-        """Returns batch `step` of `n` rows, or only its `rows`: "image" [n h w c], and what else each row has.
+        """Returns batch `step` of `n` rows, or only its `rows`: "image" [n h w c] or "codes" [n ...], and what
+        else each row has.
 
         The same for the same arguments, whatever was asked for before.
         """
@@ -58,6 +59,26 @@ class Recorded(Protocol):
 
     def contents(self) -> dict[str, str]:
         """Returns a digest of each part of the data: the same for equal values, wherever they lie."""
+        ...
+
+
+@runtime_checkable
+class Coded(Protocol):
+    """Data whose rows are "codes", which a tokenizer made of images, and no images."""
+
+    @property
+    def codebook_size(self) -> int:
+        """The number of codes: they are integers from 0 to below it."""
+        ...
+
+    @property
+    def code_shape(self) -> tuple[int, ...]:
+        """The shape of one image's codes."""
+        ...
+
+    @property
+    def tokenizer(self) -> str:
+        """What stands for the weights that made them (`core.checkpoints.fingerprint.digest_of`)."""
         ...
 
 

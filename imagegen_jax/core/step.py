@@ -114,7 +114,7 @@ def train_step(
             inputs = make_inputs(spec, state, batch, jax.random.fold_in(key, index))
             state, found = _update(spec, phase, state, inputs, clock, lazy)
             metrics |= {f"{phase.name}/{name}": jnp.float32(metric) for name, metric in found.items()}
-    state = _follow(spec, state, clock, batch_size=len(batch["image"]))
+    state = _follow(spec, state, clock, batch_size=rows_in(batch))
     return state.replace(step=state.step + 1), metrics | gradient_ratio(phases, metrics)
 
 
@@ -126,9 +126,14 @@ def prepare(augment: tuple[Augmentation, ...], batch: Batch, key: PRNGKey) -> Ba
     return batch
 
 
+def rows_in(batch: Batch) -> int:
+    """Returns the number of rows of a batch, which all its leaves have."""
+    return len(next(iter(batch.values())))
+
+
 def row_keys(key: PRNGKey, batch: Batch) -> PRNGKeys:
     """Makes a key for each row of a batch: [B]."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(batch["image"])))
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(rows_in(batch)))
 
 
 def make_inputs(spec: StepSpec, state: State, batch: Batch, key: PRNGKey) -> Inputs:
@@ -171,7 +176,7 @@ def gradients(
     def one(stats: Any, rows: tuple[Batch, PRNGKeys]) -> tuple[Any, Any, dict[str, Scalar]]:
         (value, aux), grads = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
         several = aux.images is not None and len(aux.images) > 1  # of one image there is no diversity
-        health = image_health(aux.images, rows[0]["image"]) if several else {}
+        health = image_health(aux.images, rows[0]["image"]) if several and "image" in rows[0] else {}
         return grads, _carry(phase.name, stats, aux.stats, frozen), {"loss": value, **aux.metrics, **health}
 
     def accumulate(carry: tuple[Any, Any], rows: tuple[Batch, PRNGKeys]) -> tuple[tuple[Any, Any], dict[str, Scalar]]:

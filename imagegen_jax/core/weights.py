@@ -12,6 +12,7 @@ from imagegen_jax.core.checkpoints.errors import CheckpointError
 from imagegen_jax.core.checkpoints.fingerprint import check_finite
 from imagegen_jax.core.checkpoints.run_files import load_best, load_experiment_dict
 from imagegen_jax.core.checkpoints.stored import Stored
+from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.files.weight_files import SUFFIXES, read_weight_file, with_prefix
 from imagegen_jax.core.model import Variables
 
@@ -140,7 +141,12 @@ def read_all(pretrained: Mapping[str, str | Weights]) -> dict[str, Variables]:
     """Reads the weights of each network, without those that stay fresh; raises what `Weights.read` does."""
     found = {}
     for network, value in pretrained.items():
-        variables = weights_of(value).read(network)
+        try:
+            variables = weights_of(value).read(network)
+        except RunFolderError as error:
+            raise RunFolderError(
+                f"pretrained[{network!r}]: {error}. Train that run first, or name another: --pretrained.{network} RUN"
+            ) from error
         if variables is not None:
             found[network] = variables
     return found

@@ -3,6 +3,7 @@
 from imagegen_jax.core.arrays.image import to_float, to_uint8
 from imagegen_jax.data.augment import Jitter
 from imagegen_jax.data.formats.arrays import Arrays, from_arrays
+from imagegen_jax.data.formats.codes import Codes, CodeSet
 from imagegen_jax.data.formats.derived import Erased, Greyed, Lowered
 from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.formats.image_folder import Folder
@@ -16,6 +17,8 @@ from imagegen_jax.data.source import Dataset, Source
 
 __all__ = [
     "Arrays",
+    "CodeSet",
+    "Codes",
     "Dataset",
     "DigitPairs",
     "Digits",

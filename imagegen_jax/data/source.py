@@ -98,17 +98,15 @@ class Dataset:
         the batch, so that each of many hosts reads only its own. Raises ValueError where `step` or `seed` is negative,
         or `n` not positive.
         """
-        if step < 0 or n < 1 or seed < 0:
-            raise ValueError(f"batch(step={step}, n={n}, seed={seed}): step and seed must be >= 0, and n >= 1")
-        positions = range(step * n, step * n + n)[rows or slice(None)]
-        index = _index(positions, len(self), seed)
+        positions = positions_of(step, n, seed)[rows or slice(None)]
+        index = index_of(positions, len(self), seed)
         batch = {"image": self.values(self.images[index])}
         if self.stds is not None:
             batch["std"] = self.values(self.stds[index])
         if self.labels is not None:
             batch["label"] = np.asarray(self.labels[index])
         if self.sources is not None:
-            index = index if self.paired else _index(positions, len(self.sources), seed, fold=(_SOURCES,))
+            index = index if self.paired else index_of(positions, len(self.sources), seed, fold=(_SOURCES,))
             batch["source"] = np.asarray(self.sources[index])
         return batch
 
@@ -128,7 +126,14 @@ class Dataset:
 _SOURCES = 1  # folded into the seed of the order of sources that have their own
 
 
-def _index(positions: range, total: int, seed: int, fold: tuple[int, ...] = ()) -> np.ndarray:
+def positions_of(step: int, n: int, seed: int) -> range:
+    """Returns the positions of a batch's rows in the stream. Raises ValueError for numbers out of range."""
+    if step < 0 or n < 1 or seed < 0:
+        raise ValueError(f"batch(step={step}, n={n}, seed={seed}): step and seed must be >= 0, and n >= 1")
+    return range(step * n, step * n + n)
+
+
+def index_of(positions: range, total: int, seed: int, fold: tuple[int, ...] = ()) -> np.ndarray:
     """Returns the number, below `total`, of the row at each of `positions` in the stream."""
     epoch, place = np.divmod(np.asarray(positions, np.int64), total)
     index = np.empty(len(positions), np.int64)

@@ -24,7 +24,7 @@ from imagegen_jax.metrics.features.moments import Moments
 from imagegen_jax.metrics.measure import measured
 from imagegen_jax.metrics.scores.of_pair import distance_to
 from imagegen_jax.metrics.scores.pair import Pair, Score
-from imagegen_jax.metrics.sets import ArraySet, ImageSet, SampleSet
+from imagegen_jax.metrics.sets import ArraySet, ImageSet, ReconstructionSet, SampleSet
 
 
 def evaluate(
@@ -182,7 +182,9 @@ def _shape_error(
 
     Drawn images stay as they are, so stored ones have to come to their shape; without drawn ones, all to `wanted`.
     """
-    height, width, channels = next((found.image_shape for found in sets if isinstance(found, SampleSet)), wanted)
+    height, width, channels = next(
+        (found.image_shape for found in sets if isinstance(found, SampleSet | ReconstructionSet)), wanted
+    )
     settings = {"size": height} if images.image_shape[:2] != wanted[:2] else {}
     settings |= {"channels": channels} if images.image_shape[2] != wanted[2] else {}
     remedies = [Remedy("choose a network that resizes them, inception or random")]
@@ -211,7 +213,7 @@ def _offer(images: ImageSet, reference: ImageSet, extractor: Extractor | None, h
         held_out=0 if held_out is None else len(held_out),
         shape=images.image_shape,
         reference_shape=reference.image_shape,
-        paired=isinstance(images, ArraySet) and isinstance(reference, ArraySet),
+        paired=isinstance(images, ArraySet | ReconstructionSet) and isinstance(reference, ArraySet),
     )
 
 
@@ -237,6 +239,7 @@ def _pair(
     chosen = [METRICS[name] for name in metrics]
     extracts = any(not metric.of_pixels for metric in chosen)
     compares = any(metric.wants_held_out for metric in chosen)
+    reads_images = any("images" in metric.reads for metric in chosen)  # reconstructions are made for it
     return Pair(
         features=features_of(images, extractor, quiet) if extracts else {},
         reference=features_of(reference, extractor, quiet) if extracts else {},
@@ -245,7 +248,7 @@ def _pair(
         labels=images.labels,
         reference_labels=reference.labels,
         held_out=features_of(held_out, extractor, quiet) if held_out is not None and compares else None,
-        images=images.images if isinstance(images, ArraySet) else None,
+        images=images.images if isinstance(images, ArraySet | ReconstructionSet) and reads_images else None,
         reference_images=reference.images if isinstance(reference, ArraySet) else None,
         class_names=images.class_names,
         reference_names=reference.class_names,

@@ -15,7 +15,7 @@ from imagegen_jax.data.decode import Whole
 from imagegen_jax.data.remedy import Remedy, SettingError, has_setting, option_words
 from imagegen_jax.metrics.features.extractor import Extractor, Network
 from imagegen_jax.metrics.features.moments import Moments
-from imagegen_jax.metrics.sets import ImageSet, SampleSet, source_set
+from imagegen_jax.metrics.sets import ImageSet, ReconstructionSet, SampleSet, reconstructs, source_set
 
 SAMPLES = 10_000  # drawn from a run by default
 
@@ -148,6 +148,8 @@ def open_target(target: Target, extractor: Extractor | None, drawing: Drawing) -
     """
     if target.run is not None:
         run = load(target.run, drawing.modules, step=drawing.step).with_average(drawing.average)
+        if reconstructs(run.experiment.model):
+            return Side(target, ReconstructionSet(run, drawing.samples))
         return Side(target, SampleSet(run, drawing.samples, drawing.seed))
     if target.source is None:
         raise ValueError(f"{target.word} holds statistics, no images: give it as the second of two arguments")

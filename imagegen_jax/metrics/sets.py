@@ -16,9 +16,10 @@ from imagegen_jax.core.arrays.space import sample_shape, space_of
 from imagegen_jax.core.config.given import check_integer, check_seed
 from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.model import Nets
+from imagegen_jax.core.model import Nets, condition_rows
 from imagegen_jax.core.run_folder import load_class_names
-from imagegen_jax.data.source import Source
+from imagegen_jax.data.remedy import Remedy, SettingError
+from imagegen_jax.data.source import Dataset, Source
 from imagegen_jax.metrics.features.extractor import hash_tree
 
 
@@ -72,7 +73,9 @@ class TrainedRun(Protocol):
         """The networks that samples are drawn from."""
         ...
 
-    def sample_chunks(self, n: int, labels: Any, seed: int, chunk: int, start: int) -> Iterator[np.ndarray]:
+    def sample_chunks(
+        self, n: int, labels: Any, seed: int, chunk: int, start: int, **conditions: Any
+    ) -> Iterator[np.ndarray]:
         """Draws `n` images from row `start` on, `chunk` at a time."""
         ...
 
@@ -118,11 +121,24 @@ class ArraySet:
         for at in range(start, len(self), n):
             yield np.asarray(self.images[at : at + n])
 
+    def first(self, n: int) -> ArraySet:
+        """Returns the set of the first `n` images, or this one where it has no more."""
+        if n >= len(self):
+            return self
+        labels = None if self.labels is None else self.labels[:n]
+        name = f"the first {n:,} of {self.name}"
+        return dataclasses.replace(self, name=name, images=self.images[:n], labels=labels)
+
 
 def source_set(source: Source, most: int | None = None) -> ArraySet:
     """Opens the images of a source, or the first `most` in its seeded order (seed 0, epoch 0)."""
     most = None if most is None else check_integer(most, "most")
     dataset = source.open()
+    if not isinstance(dataset, Dataset):
+        raise ValueError(
+            f"{source} has no images to compare with: name them, as the second argument of `imagegen evaluate`; while "
+            "a run trains on it, leave its evaluation out"
+        )
     names = dataset.class_names
     if most is None or most >= len(dataset):
         return ArraySet(str(source), dataset.images, dataset.labels, class_names=names)
@@ -194,3 +210,64 @@ class SampleSet:
         if n != self.chunk:
             raise ValueError(f"batches of {n}: this set is drawn {self.chunk} at a time")
         return self.run.sample_chunks(self.n, self.labels, self.seed, n, start)
+
+
+def reconstructs(model: Any) -> bool:
+    """Tells whether what a model draws are the data's own images, encoded and decoded, as a tokenizer's are."""
+    return "image" in condition_rows(model)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ReconstructionSet:
+    """What a tokenizer's run makes of images: of those `given`, or of its training data; of at most the first `n`."""
+
+    run: TrainedRun
+    n: int
+    given: ArraySet | None = None
+    chunk: int = 256  # images reconstructed at a time
+
+    @functools.cached_property
+    def originals(self) -> ArraySet:
+        """The images that are reconstructed. Raises SettingError where they have another shape than the model's."""
+        found = source_set(self.run.experiment.data, self.n) if self.given is None else self.given.first(self.n)
+        if found.image_shape != self.image_shape:
+            height, width, channels = self.image_shape
+            settings = {"size": height} if height == width else {}
+            problem = f"{found.name}: images of {found.image_shape}, but {self.run.workdir} reconstructs those of "
+            remedies = [Remedy("have them brought to it with {}", settings | {"channels": channels})]
+            raise SettingError(None, f"{problem}{self.image_shape} (height, width, channels): ", remedies)
+        return found
+
+    @property
+    def name(self) -> str:
+        return f"{self.run.workdir} at step {self.run.step:,}, reconstructions of {self.originals.name}"
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        return self.originals.labels
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels."""
+        return self.originals.class_names
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return sample_shape(self.run.experiment.model)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        model = json.dumps(to_dict(self.run.experiment)["model"], sort_keys=True)
+        return hash_tree(self.run.nets, hashlib.sha256(f"{model} {self.originals.fingerprint}".encode()))
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        """All reconstructions, in memory: for metrics that compare image by image."""
+        return np.concatenate(list(self.batches(self.chunk)))
+
+    def __len__(self) -> int:
+        return len(self.originals)
+
+    def batches(self, n: int, start: int = 0) -> Iterator[np.ndarray]:
+        """Reconstructs the images from row `start` on, `n` at a time."""
+        return self.run.sample_chunks(len(self), None, 0, n, start, image=self.originals.images)

@@ -196,7 +196,7 @@ def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str], of_laten
         f'<figure id="large"{" class=pixels" if scale > 1 else ""}><div><img src="{source}" width="{width * scale}" '
         f'height="{height * scale}" alt="samples"><ol>{names}</ol></div><figcaption>step <b>{newest:,}</b></figcaption>'
         f"</figure>{_strip(pictures) if len(pictures) > 1 else ''}"
-        f'<p class="note">{looks}The noise is the same at every step. {fewer}</p>'
+        f'<p class="note">{looks}Noise, and images that others are made from, are the same at every step. {fewer}</p>'
     )
 
 

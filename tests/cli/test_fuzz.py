@@ -7,7 +7,7 @@ import random
 import fuzz
 import pytest
 
-from experiments import ddpm_digits, vae_mnist
+from experiments import ddpm_digits, vae_mnist, vqvae_digits
 from imagegen_jax.core.config.override import override
 
 pytestmark = pytest.mark.versions
@@ -23,6 +23,7 @@ def place(tmp_path, monkeypatch):
     ddpm = override(ddpm_digits.experiment, ddpm_digits.smoke)
     fuzz.make_run(tmp_path / "ddpm", ddpm)
     fuzz.make_run(tmp_path / "vae", override(vae_mnist.experiment, vae_mnist.smoke))
+    fuzz.make_run(tmp_path / "vqvae", override(vqvae_digits.experiment, vqvae_digits.smoke))
     fuzz.make_odd_files(tmp_path)
     (tmp_path / "fuzzed.py").write_text("from experiments.ddpm_digits import experiment, smoke\n")
     return tmp_path
@@ -51,6 +52,7 @@ def test_wrong_calls_of_every_command_are_refused_in_one_message(place, root, mo
         "sample",
         "edit",
         "evaluate",
+        "encode",
         "report",
         "info",
         "list",

@@ -12,9 +12,10 @@ import pytest
 from toys import Regression, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.cli import data, edit, evaluate, importing, info, report, sample, train
+from imagegen_jax.cli import data, edit, encode, evaluate, importing, info, report, sample, train
 from imagegen_jax.cli.commands import main_parser
 from imagegen_jax.cli.common.errors import words_of
+from imagegen_jax.cli.edit.reconstructing import ReconstructRequest
 from imagegen_jax.cli.edit.redrawing import MorphRequest
 from imagegen_jax.cli.edit.restoring import InpaintRequest
 from imagegen_jax.cli.edit.styles import MixRequest
@@ -47,6 +48,9 @@ def request_of(*words):
         ("edit morph runs/a x.png y.png", MorphRequest(RUN, images=("x.png", "y.png"))),
         ("evaluate runs/a digits --metrics fid --seed 0 --json",
          EvaluateRequest(("runs/a", "digits"), metrics="fid", seed=0, json=True)),
+        ("encode runs/a photos --mirror --size 8 --out x.npz",
+         encode.EncodeRequest(RUN, data="photos", mirror=True, size=8, out="x.npz")),
+        ("edit reconstruct runs/a x.png", ReconstructRequest(RUN, images=("x.png",))),
         ("report runs/a --out x.html", report.ReportRequest(RUN, pathlib.Path("x.html"))),
         ("info experiments.x --steps 3", info.InfoRequest("experiments.x", overrides=("--steps", "3"))),
         ("import diffusers x --out runs/a", importing.ImportRequest("diffusers", pathlib.Path("x"), RUN)),

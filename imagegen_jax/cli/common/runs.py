@@ -75,10 +75,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=pathlib.Path, help="the folder of a run")
     parser.add_argument("--labels", help="classes to draw, e.g. 3,7 or cat,dog (default: all), each as often")
     parser.add_argument("--seed", type=seed, default=0, help="another seed, other images (default: 0)")
+    add_weight_options(parser)
+
+
+def add_weight_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say which weights of a run are taken."""
     parser.add_argument("--step", type=step, help="which checkpoint, or 'best' (default: the newest)")
     parser.add_argument("--average", help="which moving average; 'none' for the last weights (default: the first)")
     parser.add_argument(
-        "--std", type=number(0, 12**-0.5, above=True), help="draw from the post-hoc average of this width (0 to 0.28)"
+        "--std", type=number(0, 12**-0.5, above=True), help="take the post-hoc average of this width (0 to 0.28)"
     )
     add_module_option(parser)
 

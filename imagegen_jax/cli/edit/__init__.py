@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from imagegen_jax.cli.common.command import Command
-from imagegen_jax.cli.edit import projecting, redrawing, restoring, styles
+from imagegen_jax.cli.edit import projecting, reconstructing, redrawing, restoring, styles
 from imagegen_jax.cli.edit.common import EditRequest
 
 EXAMPLES = """examples:
@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   imagegen edit interpolate runs/dcgan --latents 6 --out walk.gif
   imagegen edit directions runs/stylegan2 --layers 0-3
   imagegen edit project runs/stylegan2 photo.png --steps 500
+  imagegen edit reconstruct runs/vqvae_digits digit.png       an autoencoder's, beside it
   imagegen edit inpaint runs/ddpm photo.png --mask mask.png    what is white in the mask is drawn anew
   imagegen edit redraw runs/ddpm sketch.png --strength 0.6
   imagegen edit resemble runs/ddpm photo.png --factor 8
@@ -26,7 +27,9 @@ EXAMPLES = """examples:
 
 imagegen edit EDIT --help shows an edit's options."""
 
-EDITS: tuple[Command, ...] = (*styles.EDITS, *projecting.EDITS, *restoring.EDITS, *redrawing.EDITS)
+EDITS: tuple[Command, ...] = (
+    *styles.EDITS, *projecting.EDITS, *reconstructing.EDITS, *restoring.EDITS, *redrawing.EDITS,
+)  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

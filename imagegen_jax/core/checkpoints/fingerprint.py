@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -56,6 +59,20 @@ def fingerprint(tree: Any) -> UInt32[Array | np.ndarray, " leaves"]:
     Sums of integers do not depend on their order, so the numbers do not depend on how the arrays are sharded.
     """
     return prints(tree).words
+
+
+def digest_of(variables: Mapping[str, Any], words: Sequence[int] | None = None) -> str:
+    """Returns 16 letters that stand for a network: its arrays' paths, shapes, types and fingerprints.
+
+    `words` are the fingerprints of its arrays, where they are known already.
+    """
+    leaves = jax.tree.leaves_with_path(dict(variables))
+    words = jax.device_get(fingerprint(variables)) if words is None else words
+    facts = [
+        [jax.tree_util.keystr(path), list(x.shape), str(x.dtype), int(word)]
+        for (path, x), word in zip(leaves, words, strict=True)
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 
 def check_finite(tree: Any, what: str, remedy: str, finite: Bool[Array | np.ndarray, " leaves"] | None = None) -> None:

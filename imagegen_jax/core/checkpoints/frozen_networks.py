@@ -6,8 +6,6 @@ A checkpoint says which of these folders it goes with, so that each array of a s
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import pathlib
 import re
 import shutil
@@ -19,7 +17,7 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
-from imagegen_jax.core.checkpoints.fingerprint import fingerprint
+from imagegen_jax.core.checkpoints.fingerprint import digest_of, fingerprint
 from imagegen_jax.core.checkpoints.hush import hush
 from imagegen_jax.core.model import Variables
 
@@ -154,14 +152,8 @@ def chosen(tree: Mapping[str, Any], parts: Sequence[tuple[str, ...]]) -> dict[st
 
 
 def _name(network: str, variables: Any, words: Sequence[int]) -> str:
-    """Returns a folder's name: the network's, and a digest of its arrays' paths, shapes, types and fingerprints."""
-    leaves = jax.tree.leaves_with_path(dict(variables))
-    facts = [
-        [jax.tree_util.keystr(path), list(x.shape), str(x.dtype), int(word)]
-        for (path, x), word in zip(leaves, words, strict=True)
-    ]
-    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-    return f"{re.sub('[^A-Za-z0-9_.-]', '_', network)}-{digest}"
+    """Returns a folder's name: the network's, and what stands for its arrays."""
+    return f"{re.sub('[^A-Za-z0-9_.-]', '_', network)}-{digest_of(variables, words)}"
 
 
 def _agreed(here: bool) -> bool:

@@ -174,7 +174,7 @@ def panels(model: Model, images: np.ndarray, batch: Mapping[str, np.ndarray]) ->
     Smaller sources are magnified by a whole number. Returns `images` themselves for a model that makes them from
     nothing, or from images that do not reach their height so; and a picture of latents (`space.picture_of`).
     """
-    if images.dtype != np.uint8 or batch["image"].dtype != np.uint8:
+    if images.dtype != np.uint8 or "image" not in batch or batch["image"].dtype != np.uint8:
         return picture_of(model, images)[..., :3]
     sources = [batch[name] for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)]
     sources = [repeated(source, images.shape[1]) for source in sources]

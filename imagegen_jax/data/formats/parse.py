@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from imagegen_jax.data.formats.arrays import Arrays
+from imagegen_jax.data.formats.codes import Codes
 from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.formats.image_folder import Folder
 from imagegen_jax.data.formats.latents import Latents
@@ -20,8 +21,8 @@ SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # sources'
 
 _FORMS = (
     "digits, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; latents:PLACE, a "
-    "folder, an .npz or an .npy; for translation paired:PLACE (side by side), paired:IMAGES,SOURCES or "
-    "unpaired:IMAGES,SOURCES, each a folder or a .zip"
+    "folder, an .npz or an .npy; codes:PLACE, an .npz of `imagegen encode`; for translation paired:PLACE (side by "
+    "side), paired:IMAGES,SOURCES or unpaired:IMAGES,SOURCES, each a folder or a .zip"
 )
 
 
@@ -35,9 +36,9 @@ def parse_source(
 ) -> Source:
     """Makes the source that `text` names: "digits", "tfds:NAME", the path of a folder, a .zip or an .npz, or a NAME.
 
-    Such a NAME is one of TensorFlow Datasets. Latents are "latents:PLACE"; images for translation are "paired:PLACE",
-    "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES". None leaves a setting at the source's default. Raises
-    ValueError where `text` is none of these, or a setting is given that such a source does not have.
+    Such a NAME is one of TensorFlow Datasets. Latents are "latents:PLACE", codes "codes:PLACE"; images for translation
+    are "paired:PLACE", "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES". None leaves a setting at the source's
+    default. Raises ValueError where `text` is none of these, or a setting is given that such a source does not have.
     """
     kind, fixed = _kind(text)
     given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
@@ -72,6 +73,8 @@ def _kind(text: str) -> tuple[Any, dict[str, str]]:
         return TFDS, {"name": text.removeprefix("tfds:")}
     if text.startswith("latents:"):
         return Latents, {"path": text.removeprefix("latents:")}
+    if text.startswith("codes:"):
+        return Codes, {"path": text.removeprefix("codes:")}
     if text.startswith("paired:"):
         images, _, sources = text.removeprefix("paired:").partition(",")
         return Paired, {"images": images} | ({"sources": sources} if sources else {})

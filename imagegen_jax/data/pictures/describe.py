@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64, UInt8
 from PIL import Image
 
 from imagegen_jax.core.arrays.space import picture_of_latents
 from imagegen_jax.core.drawing.grid import beside, grid, repeated
+from imagegen_jax.data.formats.codes import CodeSet, codebook_use
 from imagegen_jax.data.pictures.output import write_picture
 from imagegen_jax.data.source import Dataset
 
@@ -19,15 +20,21 @@ _NAMED = 5  # a note names at most so many classes
 _CHUNK_BYTES = 1 << 24
 _ROWS, _COLUMNS = 20, 10
 _TYPICAL = 256  # latents whose mean and deviation set the colours of a picture
+_SQUARE = 4  # pixels of a code's side in a picture
+_GOLDEN = (5**0.5 - 1) / 2
 _LARGEST = 1024  # pixels of an image's side in a picture, at most
 
 
-def describe(dataset: Dataset, name: str) -> str:
+def describe(dataset: Dataset | CodeSet, name: str) -> str:
     """Describes a data set as lines of text: count, shape, classes, and each channel's mean and standard deviation.
+
+    Of codes, it tells in place of these how much of the codebook they use, and by what tokenizer they were made.
 
     Means and deviations are on the scale 0..1, or for latents on that of batches. All figures are those of the images;
     of sources, where there are any, it tells count and shape alone.
     """
+    if isinstance(dataset, CodeSet):
+        return "\n".join([*_lines_of_codes(dataset, name), *_lines_of_classes(dataset)])
     height, width, channels = dataset.image_shape
     mean, std = channel_statistics(dataset)
     lines = [
@@ -43,8 +50,24 @@ def describe(dataset: Dataset, name: str) -> str:
         shape = "x".join(map(str, dataset.sources.shape[1:]))
         how = "one for each image" if dataset.paired else "shuffled apart from the images"
         lines.append(f"sources             {len(dataset.sources):,} of {shape}, {how}")
+    return "\n".join([*lines, *_lines_of_classes(dataset)])
+
+
+def _lines_of_codes(codes: CodeSet, name: str) -> list[str]:
+    shape, note = "x".join(map(str, codes.code_shape)), codes.made_of
+    mirrored = ", mirrored ones too" if note.get("mirror") else ""
+    run = f", of {note['run']} at step {note.get('step')}" if "run" in note else ""
+    return [
+        f"{name}: {len(codes):,} x {shape} codes, {codes.codes.nbytes / 1e6:,.1f} MB",
+        f"codebook            {codebook_use(codes.codes, codes.codebook_size)}",
+        f"tokenizer           {codes.tokenizer}{run}",
+        *([f"made of             {note['data']}{mirrored}"] if "data" in note else []),
+    ]
+
+
+def _lines_of_classes(dataset: Dataset | CodeSet) -> list[str]:
     if dataset.labels is None:
-        return "\n".join([*lines, "classes             none"])
+        return ["classes             none"]
     counts = np.bincount(dataset.labels, minlength=dataset.num_classes)
     longest = max(map(len, dataset.class_names))
     classes = [
@@ -52,7 +75,7 @@ def describe(dataset: Dataset, name: str) -> str:
         for label, (class_name, count) in enumerate(zip(dataset.class_names, counts, strict=True))
     ]
     notes = [f"note: {note}" for note in class_notes(dataset.class_names)]
-    return "\n".join([*lines, f"classes             {dataset.num_classes}", *classes, *notes])
+    return [f"classes             {dataset.num_classes}", *classes, *notes]
 
 
 def class_notes(class_names: Sequence[str]) -> list[str]:
@@ -114,14 +137,16 @@ def _statistics_of_latents(dataset: Dataset, rows: int) -> tuple[Float64[np.ndar
     return mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
 
 
-def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
+def picture_grid(dataset: Dataset | CodeSet, path: str | os.PathLike[str]) -> None:
     """Writes a picture of the first images, one row for each of the first classes where there are labels.
 
     Where there are sources, one is to the left of each image: its own, or any where they are not paired. Three channels
-    of latents are drawn as colours, each up to three deviations from its mean. Large images are reduced.
+    of latents are drawn as colours, each up to three deviations from its mean, and codes as squares of a colour for
+    each code. Large images are reduced.
     """
-    images, labels = dataset.images, dataset.labels
-    if dataset.sources is not None:
+    labels = dataset.labels
+    if isinstance(dataset, Dataset) and dataset.sources is not None:
+        images = dataset.images
         n = min(len(images), len(dataset.sources), _COLUMNS * _COLUMNS // 2)
         pairs = beside(repeated(np.asarray(dataset.sources[:n]), images.shape[1]), np.asarray(images[:n]))
         write_picture(path, grid(_reduced(pairs), _COLUMNS // 2))
@@ -137,14 +162,24 @@ def picture_grid(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     write_picture(path, grid(picture.reshape(-1, *shape), _COLUMNS))
 
 
-def _drawn(dataset: Dataset, rows: slice | np.ndarray) -> np.ndarray:
+def _drawn(dataset: Dataset | CodeSet, rows: slice | np.ndarray) -> np.ndarray:
     """Draws rows as images, reduced where they are large; of latents the first three channels, or the only one."""
+    if isinstance(dataset, CodeSet):
+        codes = np.asarray(dataset.codes[rows], np.int64)
+        colours = _colours(codes.reshape(len(codes), -1, codes.shape[-1]))
+        return _reduced(repeated(colours, _SQUARE * colours.shape[1]))
     values = dataset.values(dataset.images[rows])
     if values.dtype == np.uint8:
         return _reduced(values)
     typical = dataset.values(dataset.images[:_TYPICAL])
     mean, std = typical.mean(axis=(0, 1, 2)), typical.std(axis=(0, 1, 2))
     return picture_of_latents((values - mean) / np.maximum(std, np.finfo(np.float32).tiny))
+
+
+def _colours(codes: Int64[np.ndarray, "n h w"]) -> UInt8[np.ndarray, "n h w c"]:
+    """Gives each code a colour: hues in the golden ratio, so that the next ones differ most."""
+    turns = (codes[..., None] * _GOLDEN + np.arange(3) / 3) % 1
+    return np.round(127.5 + 127.5 * np.cos(2 * np.pi * turns)).astype(np.uint8)
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:

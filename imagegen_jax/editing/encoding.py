@@ -1,0 +1,142 @@
+"""Images to what a trained model encodes them as, and back: codes of a tokenizer, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from imagegen_jax.core import compile as compiling
+from imagegen_jax.core.arrays.image import to_float, to_uint8
+from imagegen_jax.core.arrays.shard import batch_sharding, mesh_of
+from imagegen_jax.core.capabilities import Reconstructing, Tokenizing
+from imagegen_jax.core.drawing.draw import chunk_on
+from imagegen_jax.core.drawing.finite import check_finite_images
+from imagegen_jax.core.model import Nets
+from imagegen_jax.core.platform.target import cached_by_platform
+
+CHUNK = 256  # images encoded at a time
+Pixels = UInt8[np.ndarray, "n h w c"]
+
+
+def encoding_type(model: Any) -> np.dtype[Any]:
+    """Returns the type of an image's encoding, a row with the field "codes" of the smallest integers that hold them.
+
+    Raises ValueError for a model that encodes nothing.
+    """
+    if isinstance(model, Tokenizing):
+        return np.dtype([("codes", code_dtype(model.codebook_size), model.code_shape)])
+    raise ValueError(
+        f"a {type(model).__name__} does not encode images: take the run of a tokenizer, such as one of vqvae_digits"
+    )
+
+
+def code_dtype(codebook_size: int) -> np.dtype[Any]:
+    """Returns the smallest of uint8, uint16 and int32 that holds the codes of a book."""
+    kinds: tuple[Any, ...] = (np.uint8, np.uint16, np.int32)
+    return np.dtype(next(kind for kind in kinds if codebook_size - 1 <= np.iinfo(kind).max))
+
+
+def encoded_chunks(model: Any, nets: Nets, images: Any, chunk: int = CHUNK, start: int = 0) -> Iterator[np.ndarray]:
+    """Encodes images uint8 [n h w c] from row `start` on, `chunk` at a time: rows of `encoding_type`.
+
+    They may be a map of a file. Raises ValueError for a model that encodes nothing, and for images of another shape.
+    """
+    row = encoding_type(model)
+    check_pictures(model, images)
+    mesh = mesh_of(nets)
+    chunk = chunk_on(mesh, len(images), chunk)
+    encode = _program(model, mesh, "encode")
+    for at in range(start, len(images), chunk):
+        found = encode(nets, _padded(images[at : at + chunk], chunk))
+        n = min(chunk, len(images) - at)
+        rows = np.empty(n, row)
+        for name in rows.dtype.names or ():
+            values = np.asarray(found[name])[:n]
+            _check_range(model, values)
+            rows[name] = values
+        yield rows
+
+
+def encoded(model: Any, nets: Nets, images: Pixels, chunk: int = CHUNK) -> np.ndarray:
+    """Encodes images uint8 [n h w c] as codes [n *code_shape], of the smallest integers that hold them."""
+    return np.concatenate(list(encoded_chunks(model, nets, images, chunk)))["codes"]
+
+
+def reconstructed(model: Any, nets: Nets, images: Pixels, chunk: int = CHUNK) -> Pixels:
+    """Encodes and decodes images: uint8 [n h w c] -> uint8 [n h w c].
+
+    Raises ValueError for a model that cannot, and for images of another shape, and NonFiniteError for what comes out.
+    """
+    check_reconstructs(model)
+    check_pictures(model, images)
+    mesh = mesh_of(nets)
+    chunk = chunk_on(mesh, len(images), chunk)
+    reconstruct = _program(model, mesh, "reconstruct")
+    made = [reconstruct(nets, _padded(images[at : at + chunk], chunk)) for at in range(0, len(images), chunk)]
+    found = np.concatenate([np.asarray(part) for part in made])[: len(images)]
+    check_finite_images(found, nets)
+    return np.asarray(to_uint8(jnp.asarray(found)))
+
+
+def check_reconstructs(model: Any) -> None:
+    """Raises ValueError for a model that does not reconstruct images."""
+    if not isinstance(model, Reconstructing | Tokenizing):
+        raise ValueError(
+            f"a {type(model).__name__} does not reconstruct images: take the run of a tokenizer or another autoencoder"
+        )
+
+
+def psnr(images: Pixels, others: Pixels) -> Float[np.ndarray, " n"]:
+    """Returns the peak signal-to-noise ratio of each pair of images uint8 [n h w c], in dB: 10 log10(255^2 / error).
+
+    Of equal images it is that of half a level in one of their values, to stay finite.
+    """
+    error = (images.astype(np.float64) - others) ** 2
+    least = 0.25 / error[0].size if len(error) else 0.0
+    return 10 * np.log10(255**2 / np.maximum(error.mean(axis=(1, 2, 3)), least))
+
+
+def check_pictures(model: Any, images: Any, name: str = "the images") -> None:
+    """Raises ValueError where `images` are not uint8 of the shape that a model was trained on."""
+    wanted, given = tuple(model.image_shape), tuple(images.shape[1:])
+    if images.dtype != np.uint8:
+        raise ValueError(f"{name} are {images.dtype} {list(given)}, not images: uint8 [n h w c] are encoded")
+    if given != wanted:
+        text, other = ("x".join(map(str, shape)) for shape in (given, wanted))
+        raise ValueError(
+            f"{name} are of {text} (height x width x channels), but this model encodes {other}: give --size "
+            f"{wanted[0]} and --channels {wanted[2]} where the data have these settings, or images of that shape"
+        )
+
+
+@cached_by_platform
+def _program(model: Any, mesh: Any, what: str) -> Any:
+    def encode(nets: Nets, images: Any) -> dict[str, Any]:
+        return {"codes": model.encode(nets, to_float(images))}
+
+    def reconstruct(nets: Nets, images: Any) -> Any:
+        x = to_float(images)
+        if isinstance(model, Reconstructing):
+            return model.reconstruct(nets, x)
+        return model.decode(nets, model.encode(nets, x))
+
+    return compiling.jit({"encode": encode, "reconstruct": reconstruct}[what], out_shardings=batch_sharding(mesh))
+
+
+def _padded(images: Any, n: int) -> Any:
+    """Returns `n` rows, the last one repeated: the last chunk is of the size that was compiled."""
+    rows = np.asarray(images)
+    return rows if len(rows) == n else rows[np.minimum(np.arange(n), len(rows) - 1)]
+
+
+def _check_range(model: Any, codes: np.ndarray) -> None:
+    low, high = int(codes.min()), int(codes.max())
+    if low < 0 or high >= model.codebook_size:
+        raise ValueError(
+            f"a {type(model).__name__} of {model.codebook_size:,} codes has encoded images as codes from {low} to "
+            f"{high}: its `encode` has to keep them from 0 to {model.codebook_size - 1}"
+        )
