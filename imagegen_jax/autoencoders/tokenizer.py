@@ -8,7 +8,16 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.autoencoders.quantise import AnyQuantiser, Codes, EMACodebook, Quantised, Vectors
+from imagegen_jax.autoencoders.code_use import CodeUse
+from imagegen_jax.autoencoders.quantise import (
+    AnyQuantiser,
+    Codes,
+    EMACodebook,
+    Quantised,
+    Vectors,
+    books_of,
+    code_shape_of,
+)
 from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKey, Scalar, Variables
@@ -38,6 +47,35 @@ class PatchDecoder(Module, Protocol):
         ...
 
 
+class TokenizerNetwork(Module, Protocol):
+    """An encoder, a quantiser and a decoder as one network, however they are joined."""
+
+    @property
+    def codebook_size(self) -> int:
+        """The number of codes: they are integers from 0 to below it."""
+        ...
+
+    def code_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Returns the shape of an image's codes. Raises ValueError for images that it does not take."""
+        ...
+
+    def __call__(self, x: Image, key: PRNGKey | None = None) -> tuple[Float[Array, "b h w c"], Quantised]:
+        """Reconstructs images, with what the quantiser made; a key for training."""
+        ...
+
+    def quantise(self, x: Image, key: PRNGKey | None = None) -> Quantised:
+        """Encodes and quantises images."""
+        ...
+
+    def decode(self, codes: Codes, channels: int) -> Float[Array, "b h w c"]:
+        """Decodes codes."""
+        ...
+
+
+AnyTokenizer = Annotated[
+    TokenizerNetwork,
+    Choices("imagegen_jax.autoencoders.tokenizer:Tokenizer", "imagegen_jax.autoencoders.vqvae2:TwoLevelTokenizer"),
+]
 AnyPatchEncoder = Annotated[PatchEncoder, Choices("imagegen_jax.autoencoders.tokenizer:ResidualEncoder")]
 AnyPatchDecoder = Annotated[PatchDecoder, Choices("imagegen_jax.autoencoders.tokenizer:ResidualDecoder")]
 
@@ -114,9 +152,20 @@ class Tokenizer(nn.Module):
     quantiser: AnyQuantiser = EMACodebook()
     decoder: AnyPatchDecoder = ResidualDecoder()
     post_features: Count | None = None
+    use_window: Count = 50_000  # images: a code that none of so many chose is not in use
     dtype: Dtype = "auto"
 
+    @property
+    def codebook_size(self) -> int:
+        """The number of codes: they are integers from 0 to below it."""
+        return self.quantiser.codebook_size
+
+    def code_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """Returns the shape of an image's codes. Raises ValueError for images that it does not take."""
+        return code_shape_of(self.quantiser, grid_shape(self, image_shape))
+
     def setup(self) -> None:
+        self.use = CodeUse(self.codebook_size, books_of(self.quantiser), self.use_window)
         self.pre = self._pointwise(self.quantiser.dim)
         self.post = self._pointwise(self.post_features) if self.post_features else None
 
@@ -126,15 +175,20 @@ class Tokenizer(nn.Module):
         return self.decode_vectors(quantised.vectors, x.shape[-1]), quantised
 
     def quantise(self, x: Image, key: PRNGKey | None = None) -> Quantised:
-        """Encodes and quantises images: [B H W C] -> codes [B H/factor W/factor] with their vectors"""
-        return self.quantiser(self.pre(self.encoder(x)), key)
+        """Encodes and quantises images: [B H W C] -> codes [B *code_shape] with their vectors
+
+        With a key, as in training, the metrics say how much of the codebook is in use.
+        """
+        quantised = self.quantiser(self.pre(self.encoder(x)), key)
+        use = self.use(quantised.codes) if key is not None or self.is_initializing() else {}
+        return quantised._replace(metrics={**quantised.metrics, **use})
 
     def decode_vectors(self, vectors: Vectors, channels: int) -> Float[Array, "b h w c"]:
         """Decodes the vectors of codes: [B H/factor W/factor D] -> [B H W channels], not clipped"""
         return self.decoder(vectors if self.post is None else self.post(vectors), channels)
 
     def decode(self, codes: Codes, channels: int) -> Float[Array, "b h w c"]:
-        """Decodes codes: [B H/factor W/factor] -> [B H W channels], not clipped"""
+        """Decodes codes: [B *code_shape] -> [B H W channels], not clipped"""
         return self.decode_vectors(self.quantiser.lookup(codes), channels)
 
     def _pointwise(self, features: int) -> nn.Conv:
@@ -146,22 +200,19 @@ def grid_shape(network: Tokenizer, image_shape: tuple[int, int, int]) -> tuple[i
 
     The error names the nearest sizes that it does divide.
     """
-    factor, (height, width, _) = network.encoder.factor, image_shape
+    return divided(image_shape, network.encoder.factor)
+
+
+def divided(image_shape: tuple[int, int, int], factor: int) -> tuple[int, int]:
+    """Returns an image's height and width over `factor`. Raises ValueError, naming the nearest sizes, for others."""
+    height, width, _ = image_shape
     if height % factor or width % factor:
-        sides = " or ".join(
-            f"{near}"
-            for near in sorted(
-                {
-                    max(factor, side // factor * factor) + extra
-                    for side in (height, width)
-                    for extra in (0, factor)
-                    if side % factor
-                }
-            )
-        )
+        uneven = [side for side in (height, width) if side % factor]
+        near = {max(factor, side // factor * factor + more) for side in uneven for more in (0, factor)}
         raise ValueError(
             f"model.image_shape={height}x{width}: this encoder makes one code of {factor}x{factor} pixels, so both "
-            f"sides must be multiples of {factor}, such as {sides}; or change the encoder's halvings"
+            f"sides must be multiples of {factor}, such as {' or '.join(map(str, sorted(near)))}; or change the "
+            "encoder's halvings"
         )
     return height // factor, width // factor
 
@@ -172,7 +223,9 @@ def psnr(x: Image, y: Float[Array, "b h w c"]) -> Scalar:
     return jnp.mean(10 * jnp.log10(4 / jnp.maximum(error, 1e-10)))
 
 
-def trained_call(network: Tokenizer, variables: Variables, x: Image, key: PRNGKey) -> tuple[Any, Quantised, Variables]:
+def trained_call(
+    network: TokenizerNetwork, variables: Variables, x: Image, key: PRNGKey
+) -> tuple[Any, Quantised, Variables]:
     """Reconstructs images as in training: [B H W C] -> reconstructions, what the quantiser made, new collections"""
     (y, quantised), stats = network.apply(variables, x, key, mutable=["codebook"])
     return y, quantised, stats

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from imagegen_jax.autoencoders.tokenizer import Tokenizer, grid_shape, psnr, trained_call
+from imagegen_jax.autoencoders.tokenizer import AnyTokenizer, Tokenizer, psnr, trained_call
 from imagegen_jax.core.config.bounds import Positive, Shape
 from imagegen_jax.core.model import (
     Aux,
@@ -24,7 +24,6 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.core.reporting.health import codebook_use
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,21 +31,21 @@ class VQVAE:
     """Autoencoder with quantised latents. It draws reconstructions; a prior over its codes draws new images."""
 
     image_shape: Shape = (32, 32, 3)
-    network: Tokenizer = Tokenizer()
+    network: AnyTokenizer = Tokenizer()
     variance: Positive = 1.0  # of the data in [-1, 1], which divides the squared error: 1 / (2 sigma^2) in nats, halved
 
     def __post_init__(self) -> None:
-        grid_shape(self.network, self.image_shape)
+        self.network.code_shape(self.image_shape)
 
     @property
     def codebook_size(self) -> int:
         """The number of codes: they are integers from 0 to below it."""
-        return self.network.quantiser.codebook_size
+        return self.network.codebook_size
 
     @property
-    def code_shape(self) -> tuple[int, int]:
-        """The height and width of an image's codes."""
-        return grid_shape(self.network, self.image_shape)
+    def code_shape(self) -> tuple[int, ...]:
+        """The shape of an image's codes: for most quantisers their height and width."""
+        return self.network.code_shape(self.image_shape)
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -67,19 +66,18 @@ class VQVAE:
         return (Phase(("tokenizer",), self.loss, "tokenizer"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """|x - D(q)|^2 / variance + beta |z - sg(e)|^2   (Eq. 3, means over all values; the book follows averages)."""
+        """|x - D(q)|^2 / variance, and what the quantiser adds   (Eq. 3, as means over all values)."""
         x = inputs.batch["image"]
         y, quantised, stats = trained_call(self.network, nets["tokenizer"], x, inputs.key)
         reconstruction = jnp.mean((y - x) ** 2) / self.variance
-        use = codebook_use(quantised.codes, self.codebook_size)
-        metrics = {"reconstruction": reconstruction, "psnr": psnr(x, y), **quantised.metrics, **use}
+        metrics = {"reconstruction": reconstruction, "psnr": psnr(x, y), **quantised.metrics}
         return reconstruction + quantised.loss, Aux(metrics, {"tokenizer": stats}, y)
 
-    def encode(self, nets: Nets, image: Image) -> Int[Array, "b hh ww"]:
+    def encode(self, nets: Nets, image: Image) -> Int[Array, "b ..."]:
         """Turns images in [-1, 1] into codes: [B *image_shape] -> [B *code_shape]."""
         return self.network.apply(nets["tokenizer"], image, method="quantise").codes
 
-    def decode(self, nets: Nets, codes: Int[Array, "b hh ww"]) -> Image:
+    def decode(self, nets: Nets, codes: Int[Array, "b ..."]) -> Image:
         """Turns codes into images in [-1, 1]: [B *code_shape] -> [B *image_shape]."""
         y = self.network.apply(nets["tokenizer"], codes, self.image_shape[-1], method="decode")
         return jnp.clip(y, -1.0, 1.0)

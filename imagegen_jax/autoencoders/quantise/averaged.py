@@ -1,12 +1,6 @@
-"""Vector quantisation: each vector of an encoder's output becomes the nearest of a book of code vectors.
-
-A quantiser is a linen module, so that its book is a part of the tokenizer's network: parameters where gradients train
-it, the collection "codebook" where averages of what it stands for do.
-"""
+"""A book of codes that no gradient trains: it follows averages of the outputs that chose each code."""
 
 from __future__ import annotations
-
-from typing import Annotated, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -14,47 +8,17 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.autoencoders.quantise.quantiser import (
+    Codes,
+    Quantised,
+    Size,
+    Vectors,
+    nearest,
+    normalise,
+    straight_through,
+)
 from imagegen_jax.core.config.bounds import BelowOne, Count, NonNegative
-from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import PRNGKey, Scalar
-from imagegen_jax.nn.module import Module
-
-Vectors = Float[Array, "b *grid d"]
-Codes = Int[Array, "b *grid"]
-
-
-class Quantised(NamedTuple):
-    """What becomes of an encoder's output."""
-
-    vectors: Vectors  # of the codes; their gradient goes to the encoder as if nothing had been rounded
-    codes: Codes
-    loss: Scalar  # to be added to the reconstruction's
-    metrics: dict[str, Scalar]
-
-
-class Quantiser(Module, Protocol):
-    """Maps vectors to codes, and codes to vectors."""
-
-    @property
-    def codebook_size(self) -> int:
-        """The number of codes."""
-        ...
-
-    @property
-    def dim(self) -> int:
-        """The number of values in a vector."""
-        ...
-
-    def __call__(self, vectors: Vectors, key: PRNGKey | None = None) -> Quantised:
-        """Quantises vectors; with a key as in training, where the collection "codebook" is mutable."""
-        ...
-
-    def lookup(self, codes: Codes) -> Vectors:
-        """Returns the vectors that codes stand for."""
-        ...
-
-
-AnyQuantiser = Annotated[Quantiser, Choices("imagegen_jax.autoencoders.quantise:EMACodebook")]
 
 
 class EMACodebook(nn.Module):
@@ -65,11 +29,12 @@ class EMACodebook(nn.Module):
     none of it stays dead. With accumulated gradients the averages take a step for each part of a batch.
     """
 
-    codebook_size: Count = 512  # K
+    codebook_size: Size = 512  # K
     dim: Count = 64  # D
     decay: BelowOne = 0.99  # gamma in Eqs. 6 to 8
     commitment: NonNegative = 0.25  # beta in Eq. 3
     restart_below: NonNegative = 0.05  # 0: codes that are dead stay so
+    normalised: bool = False  # whether outputs and codes have length 1 (Yu et al. 2022, arXiv 2110.04627, section 3.2)
 
     def setup(self) -> None:
         shape = (self.codebook_size, self.dim)
@@ -78,13 +43,15 @@ class EMACodebook(nn.Module):
         self.counts = self.variable("codebook", "counts", lambda: jnp.zeros(self.codebook_size))
 
     def _drawn(self, shape: tuple[int, int]) -> Float[Array, "k d"]:
-        return jax.random.normal(self.make_rng("params"), shape) if self.is_initializing() else jnp.zeros(shape)
+        if not self.is_initializing():
+            return jnp.zeros(shape)
+        return self._length_one(jax.random.normal(self.make_rng("params"), shape))
 
     def __call__(self, vectors: Vectors, key: PRNGKey | None = None) -> Quantised:
         """Quantises vectors: [B ... D] -> vectors [B ... D], codes [B ...]; with a key, the book takes a step."""
-        z = vectors.astype(jnp.float32)
+        z = self._length_one(vectors.astype(jnp.float32))
         flat = stop_gradient(z).reshape(-1, self.dim)
-        restarted = self._restart(flat, key) if key is not None and self.restart_below else jnp.zeros(())
+        restarted = jnp.zeros(()) if key is None else self._restart(flat, key)
         codes = nearest(flat, self.embedding.value)
         if key is not None:
             self._average(flat, codes)
@@ -95,11 +62,23 @@ class EMACodebook(nn.Module):
         return Quantised(straight_through(z, chosen), codes, self.commitment * commitment, metrics)
 
     def lookup(self, codes: Codes) -> Vectors:
-        """Returns the vectors that codes stand for: [...] -> [... D]."""
+        """Returns the vectors that codes stand for: [...] -> [... D]"""
         return self.embedding.value[codes]
+
+    def choose(self, flat: Float[Array, "n d"]) -> Int[Array, " n"]:
+        """Returns the nearest code of each row: [N D] -> [N]"""
+        return nearest(self._length_one(flat), self.embedding.value)
+
+    def follow(self, flat: Float[Array, "n d"], codes: Int[Array, " n"], key: PRNGKey) -> dict[str, Scalar]:
+        """Takes a step towards the rows that chose codes, then restarts those that hardly any row chooses."""
+        flat = stop_gradient(self._length_one(flat))
+        self._average(flat, codes)
+        return {"restarted": self._restart(flat, key)}
 
     def _restart(self, flat: Float[Array, "n d"], key: PRNGKey) -> Scalar:
         """Puts outputs in the place of codes that are hardly chosen, and returns the share of these."""
+        if not self.restart_below:
+            return jnp.zeros(())
         mean = len(flat) / self.codebook_size
         dead = self.counts.value < self.restart_below * mean
         rows = jax.random.choice(key, flat, (self.codebook_size,))
@@ -114,19 +93,11 @@ class EMACodebook(nn.Module):
         self.counts.value = self._moved(self.counts.value, chosen.sum(0))
         self.sums.value = self._moved(self.sums.value, chosen.T @ flat)
         alive = self.counts.value > jnp.finfo(jnp.float32).tiny
-        means = self.sums.value / jnp.where(alive, self.counts.value, 1.0)[:, None]
+        means = self._length_one(self.sums.value / jnp.where(alive, self.counts.value, 1.0)[:, None])
         self.embedding.value = jnp.where(alive[:, None], means, self.embedding.value)
 
     def _moved(self, average: Array, value: Array) -> Array:
         return self.decay * average + (1 - self.decay) * value
 
-
-def nearest(flat: Float[Array, "n d"], book: Float[Array, "k d"]) -> Int[Array, " n"]:
-    """Returns the number of the nearest code vector, by Euclidean distance, for each row: [N D], [K D] -> [N]."""
-    products = jnp.matmul(flat, book.T, precision="highest")
-    return jnp.argmin(jnp.sum(book**2, axis=1) - 2 * products, axis=1)
-
-
-def straight_through(vectors: Vectors, chosen: Vectors) -> Vectors:
-    """Returns `chosen`, with a gradient that goes to `vectors` unchanged (van den Oord et al. 2017, section 3.2)."""
-    return vectors + stop_gradient(chosen - vectors)
+    def _length_one(self, vectors: Array) -> Array:
+        return normalise(vectors) if self.normalised else vectors
