@@ -74,9 +74,7 @@ class Counting(nn.Module):
 def test_codes_come_one_after_another_and_guidance_moves_logits():
     n, labels = 2_000, np.arange(2_000) % 2
     told = Conditioning(jax.nn.one_hot(labels, 2))
-    compiled = jax.jit(
-        lambda given: draw_in_order(Counting(), {}, Codes(4, (2, 3)), told, jax.random.key(0), n, given)
-    )
+    compiled = jax.jit(lambda given: draw_in_order(Counting(), {}, Codes(4, (2, 3)), told, jax.random.key(0), n, given))
     for scale in (1.0, 3.0, 0.0):
         drawn = np.asarray(compiled({"guidance": jnp.asarray(scale)}))
         assert drawn.shape == (n, 2, 3)
