@@ -29,11 +29,12 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=64,
-    steps=2_500,
+    steps=2_000,
     log_every=50,
     sample_every=500,
     samples=100,
     checkpoint_every=500,
+    keep_checkpoints=20,
 )
 
 smoke = {

@@ -29,7 +29,7 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=2.0,
     batch_size=64,
-    steps=1_500,
+    steps=1_250,
     log_every=50,
     sample_every=500,
     samples=100,
