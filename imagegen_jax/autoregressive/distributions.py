@@ -22,7 +22,7 @@ class Distribution(Protocol):
         """Returns how many numbers a network puts out for a pixel. Raises ValueError for channels it is not for."""
         ...
 
-    def log_prob(self, output: Float[Array, "... o"], x: Float[Array, "... c"]) -> Float[Array, "..."]:
+    def log_prob(self, output: Float[Array, "... o"], x: Float[Array, "... c"]) -> Float[Array, ...]:
         """Returns the logarithm of the probability of 8-bit pixels `x` in [-1, 1], in nats."""
         ...
 
@@ -55,7 +55,7 @@ class Categorical:
             )
         return LEVELS
 
-    def log_prob(self, output: Float[Array, "... o"], x: Float[Array, "... 1"]) -> Float[Array, "..."]:
+    def log_prob(self, output: Float[Array, "... o"], x: Float[Array, "... 1"]) -> Float[Array, ...]:
         """Returns log softmax(output) at the level of `x`."""
         level = to_uint8(x).astype(jnp.int32)
         return jnp.take_along_axis(jax.nn.log_softmax(output), level, axis=-1)[..., 0]

@@ -94,7 +94,7 @@ class GatedPixelCNN(nn.Module):
         """Returns what is known of the rows above, for `horizontal`; of one row, where `x` is the row above it."""
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"model.network.window={self.window}: must be an odd number, 3 or more")
-        v, found = with_ones(x, at, None if at is None else at.row), []
+        v, found = with_ones(x, None if at is None else at.row), []
         for layer in self.vertical_layers:
             v, p = layer(v, labels, at)
             found.append(p)
@@ -105,7 +105,7 @@ class GatedPixelCNN(nn.Module):
         at: At | None = None,
     ) -> Map:  # fmt: skip
         """Returns [B H W outputs] of images, or [B 1 1 outputs] of a pixel, where `x` is the one to its left."""
-        h = with_ones(x, at, None if at is None else at.column)
+        h = with_ones(x, None if at is None else at.column)
         for layer, p in zip(self.horizontal_layers, above, strict=True):
             h = layer(h, p, labels, keys, at)
         return self.head(h, outputs, at)

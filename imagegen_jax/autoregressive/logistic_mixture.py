@@ -38,7 +38,7 @@ class LogisticMixture:
         """Returns how many numbers a network puts out for a pixel: 3 a component of grey, 10 of colours."""
         return self.components * (1 + 2 * channels + channels * (channels - 1) // 2)
 
-    def log_prob(self, output: Float[Array, "... o"], x: Float[Array, "... c"]) -> Float[Array, "..."]:
+    def log_prob(self, output: Float[Array, "... o"], x: Float[Array, "... c"]) -> Float[Array, ...]:
         """log sum_i pi_i prod_c [sigmoid((x + 1/255 - mu_i) / s_i) - sigmoid((x - 1/255 - mu_i) / s_i)]   (Eq. 2)
 
         Probabilities of the 256 levels sum to 1.

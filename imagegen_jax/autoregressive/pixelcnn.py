@@ -65,9 +65,7 @@ class PixelNetwork(Module, Protocol):
 
 AnyPixelNetwork = Annotated[
     PixelNetwork,
-    Choices(
-        "imagegen_jax.autoregressive.gated:GatedPixelCNN", "imagegen_jax.autoregressive.residual:ResidualPixelCNN"
-    ),
+    Choices("imagegen_jax.autoregressive.gated:GatedPixelCNN", "imagegen_jax.autoregressive.residual:ResidualPixelCNN"),
 ]
 
 

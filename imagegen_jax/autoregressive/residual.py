@@ -70,9 +70,7 @@ class Stream(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(
-        self, x: Map, beside: Maps, labels: Labels, keys: PRNGKeys | None, at: At | None
-    ) -> tuple[Map, Maps]:
+    def __call__(self, x: Map, beside: Maps, labels: Labels, keys: PRNGKeys | None, at: At | None) -> tuple[Map, Maps]:
         """Returns the last block's output and those of all blocks in order; `beside` has those of the other stream."""
 
         def block(x: Map, index: int, *skips: Map) -> Map:
@@ -117,9 +115,7 @@ class Deeper(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(
-        self, x: Map, beside: Maps, labels: Labels, keys: PRNGKeys | None, at: At | None
-    ) -> tuple[Map, Maps]:
+    def __call__(self, x: Map, beside: Maps, labels: Labels, keys: PRNGKeys | None, at: At | None) -> tuple[Map, Maps]:
         """Returns what comes back, at the resolution of `x`, and the outputs of the stream's blocks."""
         width = x.shape[-1]
         windows = Windows(self.size, self.ahead, name="windows")(x, at)
@@ -135,20 +131,23 @@ class Deeper(nn.Module):
 
     def _where_due(self, computed: Any, windows: Map, beside: Maps, at: At) -> tuple[Map, Maps]:
         """Computes, or returns what was computed last: for pixels, of their column, for they come back in two rows."""
-        half, is_row = at.halved, at.column is None
+        half, column = at.halved, at.column
         if self.is_mutable_collection("kernels"):  # kernels and caches are being made
             y, found = computed(self, windows, beside)
-            row = y if is_row else jnp.zeros((len(y), 1, half.width, y.shape[-1]), y.dtype)
-            self.variable("cache", "last", lambda: (row, found if is_row else ()))
+            row = y if column is None else jnp.zeros((len(y), 1, half.width, y.shape[-1]), y.dtype)
+            self.variable("cache", "last", lambda: (row, found if column is None else ()))
             return y, found
         kept = self.variable("cache", "last", lambda: None)
         last: tuple[Map, Maps] = kept.value
 
         def anew(module: Deeper, windows: Map, beside: Maps) -> tuple[Map, Maps]:
             y, found = computed(module, windows, beside)
-            return (y, found) if is_row else (lax.dynamic_update_slice_in_dim(last[0], y, half.column, axis=2), ())
+            if column is None:
+                return y, found
+            return lax.dynamic_update_slice_in_dim(last[0], y, column // 2, axis=2), ()
 
-        due = at.row % 2 == 0 if is_row else (at.row % 2 == 0) & (at.column % 2 == 0)
+        due = at.row % 2 == 0
+        due = due if column is None else due & (column % 2 == 0)
         y, found = kept.value = nn.cond(due, anew, lambda *_: last, self, windows, beside)
         return half.of(y), found
 
@@ -196,7 +195,7 @@ class ResidualPixelCNN(nn.Module):
 
     def vertical(self, x: Map, labels: Labels = None, keys: PRNGKeys | None = None, at: At | None = None) -> Maps:
         """Returns what is known of the rows above, for `horizontal`; of one row, where `x` is the row above it."""
-        x = with_ones(x, at, None if at is None else at.row)
+        x = with_ones(x, None if at is None else at.row)
         _, found = self.vertical_stream(self.rows_above(x, at), (), labels, keys, at)
         return (self.row_above(x, at), *found)
 
@@ -205,7 +204,7 @@ class ResidualPixelCNN(nn.Module):
         at: At | None = None,
     ) -> Map:  # fmt: skip
         """Returns [B H W outputs] of images, or [B 1 1 outputs] of a pixel, where `x` is the one to its left."""
-        x = with_ones(x, at, None if at is None else at.column)
+        x = with_ones(x, None if at is None else at.column)
         first, *rest = above
         begin = self.column_left(x, at) + (first if at is None else at.of(first))
         h, _ = self.horizontal_stream(begin, tuple(rest), labels, keys, at)

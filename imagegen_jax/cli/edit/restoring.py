@@ -10,20 +10,27 @@ import pathlib
 import numpy as np
 
 from imagegen_jax.cli.common.options import integer, number
-from imagegen_jax.cli.edit.common import edit
+from imagegen_jax.cli.common.runs import Opened
+from imagegen_jax.cli.edit.common import edit, write_grid
 from imagegen_jax.cli.edit.denoising import (
     ImagesRequest,
     add_image_options,
     checked_factor,
+    conditions_of,
     opened_for,
     read,
     write_beside,
 )
+from imagegen_jax.core.drawing.draw import sample
+from imagegen_jax.core.drawing.grid import beside
+from imagegen_jax.core.model import optional_conditions
 from imagegen_jax.data.pictures.user_images import read_images
 from imagegen_jax.editing import denoiser as editing
 from imagegen_jax.editing import inverse_problems as inverse
 from imagegen_jax.editing import restoration
 from imagegen_jax.editing.restoration import NOISE
+
+COMPLETED_BY = ("image", "known")  # conditions of models that draw what is missing of images by themselves
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,18 +77,43 @@ class DeblurRequest(MethodRequest):
 def inpaint(request: InpaintRequest) -> pathlib.Path:
     """Writes images beside what is drawn anew in their masked part, and returns the picture's place."""
     place, opened = opened_for(request, "inpaint")
+    if set(COMPLETED_BY) <= set(optional_conditions(opened.model)):
+        return _complete(request, place, opened)
     images, noise, model = read(request, opened), _noise(request), opened.model
     if request.repeats and request.method != "repaint":
         raise ValueError(f"--repeats {request.repeats}: read by --method repaint alone")
-    known = read_images([request.mask], (*model.image_shape[:2], 1), request.fit)[0] < 128
-    editing.check_mask(known)
-    shown = np.where(known, images, 255).astype(np.uint8)
+    known, shown = _known(request, opened, images)
     write = functools.partial(write_beside, request, opened, place, images=images, shown=shown)
     if request.method in NOISE:
         return write(restoration.filled, arrays={"known": known, "noise": noise}, method=request.method)
     repaint = editing.RePaint(request.repeats or 10)
     solver = repaint if request.method == "repaint" else model.path.solver
     return write(restoration.inpainted, arrays={"known": known}, solver=solver)
+
+
+def _known(request: InpaintRequest, opened: Opened, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Reads which pixels are known [H W 1], and returns them and the images with the others white.
+
+    Raises ValueError where all are known, or none.
+    """
+    known = read_images([request.mask], (*opened.model.image_shape[:2], 1), request.fit)[0] < 128
+    editing.check_mask(known)
+    return known, np.where(known, images, 255).astype(np.uint8)
+
+
+def _complete(request: InpaintRequest, place: pathlib.Path, opened: Opened) -> pathlib.Path:
+    """Writes what a model that reads `COMPLETED_BY` draws in the masked part, as it samples: without a method."""
+    default = next(field.default for field in dataclasses.fields(request) if field.name == "method")
+    for name, value in (("method", request.method), ("noise", request.noise), ("repeats", request.repeats)):
+        if value not in (None, default):
+            raise ValueError(f"--{name} {value}: read by models that denoise, not by a {type(opened.model).__name__}")
+    images = read_images(request.images, opened.model.image_shape, request.fit)
+    known, shown = _known(request, opened, images)
+    n = len(images)
+    given = {"image": images, "known": np.broadcast_to(known, (n, *known.shape))}
+    conditions = {**conditions_of(request, opened, n), **given}
+    found = sample(opened.model, opened.run.nets, n, request.seed or 0, conditions, request.chunk)
+    return write_grid(place, beside(shown, found), max(1, round(n**0.5)))
 
 
 def enlarge(request: EnlargeRequest) -> pathlib.Path:
