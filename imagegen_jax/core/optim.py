@@ -9,6 +9,7 @@ them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple, Protocol
 
@@ -40,7 +41,9 @@ class Schedule(Protocol):
     def __call__(self, clock: Clock) -> Float[Array, ""]: ...
 
 
-AnySchedule = Annotated[Schedule, Choices("imagegen_jax.core.optim:WarmUp, CosineDecay, LinearDecay, InverseSqrt")]
+AnySchedule = Annotated[
+    Schedule, Choices("imagegen_jax.core.optim:WarmUp, CosineDecay, LinearDecay, ExponentialDecay, InverseSqrt")
+]
 
 
 def _ramp(clock: Clock, warmup: int) -> Float[Array, ""]:
@@ -92,6 +95,17 @@ class LinearDecay:
     def __call__(self, clock: Clock) -> Float[Array, ""]:
         progress = _progress(clock, max(self.start, self.warmup), self.steps)
         return _ramp(clock, self.warmup) * (self.peak + (self.floor - self.peak) * progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExponentialDecay:
+    """`peak` times `rate` for each step (PixelCNN++, arXiv 1701.05517)."""
+
+    peak: float
+    rate: Annotated[float, Range(0, 1, above=True)]
+
+    def __call__(self, clock: Clock) -> Float[Array, ""]:
+        return self.peak * jnp.exp(math.log(self.rate) * clock.step)
 
 
 @dataclasses.dataclass(frozen=True)

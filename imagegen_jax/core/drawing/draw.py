@@ -113,8 +113,8 @@ def check_conditions(model: Model, n: int, conditions: Conditions) -> None:
     for name in sorted(set(conditions) - known):
         raise ValueError(f"{name!r} given, but a {type(model).__name__} reads {sorted(known)} alone: leave it out")
     check_condition_rows(model, {name: np.asarray(values) for name, values in conditions.items()})
-    for name in condition_rows(model):
-        if len(conditions[name]) != n:
+    for name in sorted(set(conditions) - {"label"}):
+        if np.ndim(conditions[name]) and len(conditions[name]) != n:
             raise ValueError(f"{len(conditions[name])} rows of {name!r} for {n} images: give one an image")
     classes = num_classes(model)
     if classes and "label" not in conditions:
