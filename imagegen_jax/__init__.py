@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from imagegen_jax.core.platform.absent import hush_absent_tpus
 from imagegen_jax.core.platform.signals import one_line_for_interrupted_imports
 from imagegen_jax.core.platform.simulated import give_threads
 from imagegen_jax.moved import OldModules
@@ -21,6 +22,8 @@ from imagegen_jax.core.program import Program  # noqa: E402
 from imagegen_jax.core.run import Run, fit, load, load_network, save_network  # noqa: E402
 from imagegen_jax.core.weights import FromFile, FromRun  # noqa: E402
 from imagegen_jax.recipes.shipped import recipe  # noqa: E402
+
+hush_absent_tpus()  # jax is imported by now, and has looked for them
 
 
 def main(

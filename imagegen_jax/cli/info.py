@@ -55,7 +55,8 @@ def run(request: InfoRequest) -> None:
     """Prints the networks and the memory of an experiment or a run, or what it would take on `machine`.
 
     Raises ValueError for options of the experiment that change neither, and for what is no machine, RunFolderError
-    where there is no run, and CompilerMissing where the compiler of `machine` is not installed.
+    where there is no run, and CompilerMissing where the compiler of `machine` is not installed. After a report on a
+    machine where training does not fit it ends with SystemExit.
     """
     machine = None if request.machine is None else machine_of(request.machine, request.arrays)
     path, modules = pathlib.Path(request.target), import_modules(request.modules)
@@ -139,12 +140,17 @@ def _of_codes(model: Tokenizing) -> str:
 
 
 def show_machine(experiment: Experiment, machine: Machine, as_json: bool) -> None:
-    """Prints what the programs of an experiment take on a machine that is not here; says meanwhile what is compiled."""
+    """Prints what the programs of an experiment take on a machine that is not here; says meanwhile what is compiled.
+
+    Raises SystemExit where training does not fit there, or a program does not compile, for scripts to go by.
+    """
     from imagegen_jax.machines.examine import examine
     from imagegen_jax.machines.words import text_of
 
     report = examine(experiment, machine, show=lambda text: print(f"{text} ...", file=sys.stderr))
     print(json.dumps(report.as_json(), indent=1) if as_json else text_of(report))
+    if not report.fits:
+        raise SystemExit(1)
 
 
 def _state(experiment: Experiment, rows: Rows) -> State:
@@ -172,7 +178,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--machine",
         help="compile for a machine that is not here, and say what memory and time training and sampling take there "
-        "at least: v4:2x2x2, v5e:2x4, v5p:2x2x2, v6e:2x4, a100:8, h100:8, h200:8, b200:8, or fewer or more of them",
+        "at least: v4:2x2x2, v5e:2x4, v5p:2x2x2, v6e:2x4, a100:8, h100:8, h200:8, b200:8, or fewer or more of them; "
+        "the exit code is 1 where training does not fit",
     )
     add_module_option(parser)
 

@@ -8,18 +8,9 @@ import importlib.util
 import os
 from typing import Any
 
+from imagegen_jax.core.platform.absent import look_for_no_tpus
 from imagegen_jax.machines.machines import Machine, example
 
-_ACCELERATORS = {"v4": "v4-8", "v5e": "v5litepod-4", "v5p": "v5p-8", "v6e": "v6e-4"}  # as Google Cloud names them
-_ALONE = {  # so that libraries look for no devices, and leave those of other processes alone
-    "tpu": {
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-        "TPU_WORKER_ID": "0",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    },
-    "gpu": {"JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1"},  # of a driver
-}
 _PACKAGES = {"tpu": ("libtpu",), "gpu": ("jax_plugins.xla_cuda13", "jax_plugins.xla_cuda12")}
 _EXTRAS = {"tpu": "tpu", "gpu": "cuda"}
 
@@ -59,14 +50,14 @@ def described_devices(machine: Machine) -> tuple[Any, ...]:
     import jax
     from jax.experimental import topologies
 
-    for name, value in (_ALONE[machine.chip.platform] | _accelerator(machine)).items():
-        os.environ.setdefault(name, value)
     try:
         if machine.chip.platform == "gpu":
+            os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # of a driver
             found = topologies.get_topology_desc(
                 str(machine), "cuda", target_config=gpu_text(machine), topology=f"1x1x{machine.devices}"
             )
         else:
+            look_for_no_tpus()
             found = topologies.get_topology_desc(str(machine), "tpu", **_topology_options(machine))
     except NotImplementedError:  # jax has looked for a GPU before, found none and given the compiler up
         raise ValueError(f"--machine {machine}: jax has started without its compiler: set JAX_PLATFORMS=cpu") from None
@@ -74,11 +65,6 @@ def described_devices(machine: Machine) -> tuple[Any, ...]:
         remedy = f"name another, such as {example(machine.chip.kind)}"
         raise ValueError(f"--machine {machine}: its compiler knows no such shape, {remedy}: {error}") from None
     return tuple(found.devices)
-
-
-def _accelerator(machine: Machine) -> dict[str, str]:
-    kind = _ACCELERATORS.get(machine.chip.kind)
-    return {"TPU_ACCELERATOR_TYPE": kind} if kind else {}
 
 
 def _topology_options(machine: Machine) -> dict[str, Any]:

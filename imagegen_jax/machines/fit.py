@@ -16,7 +16,7 @@ from imagegen_jax.machines.programs import Traced
 GPU_SHARE = 0.75  # what jax takes of a GPU's memory where XLA_CLIENT_MEM_FRACTION says nothing
 GPU_MOST = 0.95  # and the most that it should be told to: CUDA, cuDNN and NCCL want some GiB
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_TOO_MUCH = (  # the TPU compiler's messages: what it needs, of what there is
+_TOO_MUCH = (  # the TPU compiler's messages: what it needs, arguments included, of what there is
     re.compile(r"required for HLO temporaries \(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)"),
     re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm"),
 )
@@ -30,7 +30,7 @@ class Memory:
     arguments: int  # the state, the batch and what else the program is given
     temporaries: int  # beside them, at most, while it runs
     peak: int  # arguments, temporaries, results that take the place of no argument, and the program itself
-    available: int  # to programs: all of a TPU's memory, or what its compiler says; of a GPU's `GPU_MOST`
+    available: int  # to programs: what a TPU's compiler leaves to them; of what CUDA reports of a GPU `GPU_MOST`
     fits: bool
 
 
@@ -54,7 +54,7 @@ def attempt(traced: Traced, machine: Machine) -> Attempt:
     try:
         compiled = traced.program.lower().compile()
     except jax.errors.JaxRuntimeError as error:
-        needed = _needed(str(error), arguments)
+        needed = _needed(str(error))
         if needed is None:
             return Attempt(error=str(error).splitlines()[0])
         peak, available = needed
@@ -72,13 +72,12 @@ def attempt(traced: Traced, machine: Machine) -> Attempt:
     )
 
 
-def _needed(message: str, arguments: int) -> tuple[int, int] | None:
+def _needed(message: str) -> tuple[int, int] | None:
     """Reads the peak, and what there is, from a compiler's message; None where it is about something else."""
     for pattern in _TOO_MUCH:
         if found := pattern.search(message):
             used, unit, limit, limit_unit = found.groups()
-            needed, available = int(float(used) * _UNITS[unit]), int(float(limit) * _UNITS[limit_unit])
-            return needed + (arguments if "temporaries" in pattern.pattern else 0), available
+            return int(float(used) * _UNITS[unit]), int(float(limit) * _UNITS[limit_unit])
     return None
 
 

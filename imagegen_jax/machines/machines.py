@@ -2,8 +2,11 @@
 
 TPUs: cloud.google.com/tpu/docs/v4, v5e, v5p and v6e. GPUs: NVIDIA's data sheets of the A100 (SXM, 80 GB), H100 (SXM),
 H200 (SXM) and of the DGX B200, without sparsity. What NVIDIA's links and v5e's and v6e's carry is published for both
-directions together; half of that is one direction's. A GPU's memory is what CUDA reports of it, less than what it is
-sold with; XLA's own descriptions have the same, but for the H200's.
+directions together; half of that is one direction's.
+
+The memory is what can be had of it. Of a TPU, what its compiler leaves to programs, as its own refusals say (libtpu
+0.0.50): 15.75 of a v5e's 16 GiB. Of a GPU, what CUDA reports, less than what it is sold with; XLA's own descriptions
+have the same, but for the H200's.
 """
 
 from __future__ import annotations
@@ -33,10 +36,10 @@ _GIB, _TERA, _GIGA = 2**30, 1e12, 1e9
 CHIPS = {
     chip.kind: chip
     for chip in (
-        Chip("v4", "tpu", 275 * _TERA, 32 * _GIB, 1_200 * _GIGA, 300 * _GIGA, axes=3),  # 2,400 Gbps
-        Chip("v5e", "tpu", 197 * _TERA, 16 * _GIB, 819 * _GIGA, 200 * _GIGA, axes=2),
-        Chip("v5p", "tpu", 459 * _TERA, 95 * _GIB, 2_765 * _GIGA, 600 * _GIGA, axes=3),  # 4,800 Gbps
-        Chip("v6e", "tpu", 918 * _TERA, 32 * _GIB, 1_640 * _GIGA, 400 * _GIGA, axes=2),
+        Chip("v4", "tpu", 275 * _TERA, int(30.75 * _GIB), 1_200 * _GIGA, 300 * _GIGA, axes=3),  # 2,400 Gbps
+        Chip("v5e", "tpu", 197 * _TERA, int(15.75 * _GIB), 819 * _GIGA, 200 * _GIGA, axes=2),
+        Chip("v5p", "tpu", 459 * _TERA, int(95.73 * _GIB), 2_765 * _GIGA, 600 * _GIGA, axes=3),  # 4,800 Gbps
+        Chip("v6e", "tpu", 918 * _TERA, int(31.24 * _GIB), 1_640 * _GIGA, 400 * _GIGA, axes=2),
         Chip("a100", "gpu", 312 * _TERA, 85_100_068_864, 2_039 * _GIGA, 300 * _GIGA),
         Chip("h100", "gpu", 989.4 * _TERA, 84_942_979_072, 3_350 * _GIGA, 450 * _GIGA),
         Chip("h200", "gpu", 989.4 * _TERA, 150_109_000_000, 4_800 * _GIGA, 450 * _GIGA),  # CUDA: 139.8 GiB

@@ -56,6 +56,11 @@ class MachineReport:
         return tuple(program for program in self.programs if program.steps)
 
     @property
+    def fits(self) -> bool:
+        """Tells whether training fits and all programs compile; a sampler may draw fewer images at a time."""
+        return all(program.fits for program in self.training) and not any(program.error for program in self.programs)
+
+    @property
     def heaviest_step(self) -> ProgramReport | None:
         """The training step that needs the most memory; None where none of them compiles."""
         known = [program for program in self.training if program.memory is not None]
@@ -74,7 +79,7 @@ class MachineReport:
 
     def as_json(self) -> dict[str, Any]:
         """Returns all numbers by name: bytes of one device, seconds, floating-point operations of all devices."""
-        found = dataclasses.asdict(self)
+        found = dataclasses.asdict(self) | {"fits": self.fits}
         for program, values in zip(self.programs, found["programs"], strict=True):
             values["fits"] = program.fits
             if program.bound:

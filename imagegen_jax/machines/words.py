@@ -60,10 +60,7 @@ def _memory(memory: Memory, kept: str) -> list[str]:
 
 
 def _run(report: MachineReport) -> list[str]:
-    lines = []
-    if report.fitting_batch is not None:
-        would = f"a batch of {report.fitting_batch:,} would" if report.fitting_batch else "nor does any smaller one"
-        lines.append(f"a batch of {report.batch_size:,} does not fit; {would}; see also --microbatches, --mesh.fsdp")
+    lines = _does_not_fit(report)
     if any(program.memory and not program.fits for program in report.programs if not program.steps):
         lines.append("the sampler does not fit: draw fewer images at a time (imagegen sample --chunk)")
     peaks = [program.memory for program in report.programs if program.memory and program.fits]
@@ -78,6 +75,19 @@ def _run(report: MachineReport) -> list[str]:
             f"  at {USUAL:.0%} of it  {_speed(images * USUAL, seconds / USUAL)}: a guess, nothing was run",
         ]
     return lines
+
+
+def _does_not_fit(report: MachineReport) -> list[str]:
+    """Says which batch would fit, and what is left to try: parts of a batch where one fits, a state that is split."""
+    if report.fitting_batch is None:
+        return []
+    would, remedies = "nor does any smaller one", []
+    if report.fitting_batch:
+        would, remedies = f"a batch of {report.fitting_batch:,} would", ["--microbatches"]
+    if report.mesh["fsdp"] < report.devices:
+        remedies.append(f"--mesh.fsdp {report.devices}")
+    left = f"try {' or '.join(remedies)}" if remedies else "take more devices, or some with more memory"
+    return [f"a batch of {report.batch_size:,} does not fit; {would}; {left}"]
 
 
 def _speed(images: float, seconds: float) -> str:

@@ -8,6 +8,7 @@ from toy_experiment import experiment
 
 from imagegen_jax import fit, override
 from imagegen_jax.machines import described, examine, machines
+from imagegen_jax.machines import fit as fitting
 
 
 @pytest.fixture
@@ -49,3 +50,33 @@ def test_json_is_all_that_is_printed_and_a_run_can_be_asked_about_with_changes(i
     assert "compiling critic for here:2 ..." in said
     code, out, said = imagegen("info", tmp_path / "run", *options, "--log-every", 7)
     assert code == 1 and "--log-every 7: changes no program" in said
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("room", "code"), [(2**30, 0), (2**10, 1)])
+def test_where_training_does_not_fit_the_report_comes_with_an_exit_code(
+    imagegen, root, small_machine, as_json, room, code
+):
+    small_machine(room)
+    found, out, said = imagegen(
+        "info", root / "tests" / "toy_experiment.py", "--machine", "here:2", *["--json"] * as_json
+    )
+    assert found == code and "error" not in said, said
+    assert json.loads(out)["fits"] == (code == 0) if as_json else ("does not fit" in out) == (code == 1)
+
+
+@pytest.fixture
+def small_machine(here, monkeypatch):
+    """Gives the machine memory, of which any program takes 2 KiB; nothing is compiled."""
+
+    def compiled(traced, machine):
+        return fitting.Attempt(
+            memory=fitting.Memory(1, 1, 1, 2**11, machine.chip.memory_bytes, machine.chip.memory_bytes > 2**11)
+        )
+
+    def with_room(room):
+        chip = machines.Chip("here", "cpu", 1e12, room, 1e9, 1e8)
+        monkeypatch.setitem(machines.CHIPS, "here", chip)
+        monkeypatch.setattr(fitting, "attempt", compiled)
+
+    return with_room

@@ -72,8 +72,31 @@ training, 1,730,000 steps of 256 images
 def test_of_a_batch_that_does_not_fit_no_speed_is_said():
     text = changed(step=without_room(STEP), fitting_batch=208)
     assert "90 GiB of the 75.2 GiB for programs on each device: does not fit" in text
-    assert "a batch of 256 does not fit; a batch of 208 would; see also --microbatches, --mesh.fsdp" in text
+    assert "a batch of 256 does not fit; a batch of 208 would; try --microbatches or --mesh.fsdp 8" in text
     assert "at the bound" not in text and "MEM_FRACTION" not in text
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "batch", "said"),
+    [
+        (2, 0, "nor does any smaller one; try --mesh.fsdp 8"),
+        (8, 0, "nor does any smaller one; take more devices, or some with more memory"),
+        (8, 208, "a batch of 208 would; try --microbatches"),
+    ],
+)
+def test_nothing_is_advised_that_is_done_already_or_does_not_help(fsdp, batch, said):
+    text = changed(step=without_room(STEP), fitting_batch=batch, mesh={"data": 8 // fsdp, "fsdp": fsdp})
+    assert f"a batch of 256 does not fit; {said}\n" in f"{text}\n"
+
+
+def test_training_that_fits_with_a_sampler_that_does_not_is_said_to_fit():
+    failed = dataclasses.replace(SAMPLER, memory=None, error="INTERNAL: no such thing")
+    for step, sampler, fits in (
+        (STEP, SAMPLER, True), (STEP, without_room(SAMPLER), True), (STEP, failed, False),
+        (without_room(STEP), SAMPLER, False),
+    ):  # fmt: skip
+        report = dataclasses.replace(REPORT, programs=(step, sampler))
+        assert report.fits == report.as_json()["fits"] == fits
 
 
 def test_a_sampler_that_does_not_fit_is_said_with_its_remedy():
