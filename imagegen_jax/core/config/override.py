@@ -10,8 +10,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import typing
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from imagegen_jax.core.config import old_names
 from imagegen_jax.core.config.choices import lacking, options_of
@@ -21,52 +21,79 @@ from imagegen_jax.core.config.serial import fields_of, has_fields
 T = TypeVar("T")
 
 
+class Change(NamedTuple):
+    """A new value at the end of a path below a node."""
+
+    parts: Sequence[str]
+    value: Any
+    path: str  # the whole of it, as it was given
+
+
 def override(node: T, changes: Mapping[str, Any]) -> T:
     """Returns `node` with other values at some dotted paths, e.g. {"steps": 10, "optim.generator.lr": 1e-4}.
 
-    A dataclass may be replaced whole ("data": Digits()) and then changed further. A name of an earlier version stands
-    for what has taken its place (`core.config.old_names`). Raises ValueError for a name that does not exist and
-    TypeError for a value of the wrong type.
+    A dataclass may be replaced whole ("data": Digits()) and then changed further. Each is made anew once, with all of
+    its changes, so that values that go together need no order. A name of an earlier version stands for what has taken
+    its place (`core.config.old_names`). Raises ValueError for a name that does not exist and TypeError for a value of
+    the wrong type.
     """
-    for path, value in changes.items():
-        node = _replaced(node, path.split("."), value, path)
-    return node
+    return _changed(node, [Change(path.split("."), value, path) for path, value in changes.items()])
 
 
-def _replaced(node: Any, parts: Sequence[str], value: Any, path: str) -> Any:
-    head, *rest = parts
+def _changed(node: Any, changes: Sequence[Change]) -> Any:
+    if not changes:
+        return node
     if isinstance(node, Mapping):
-        _check_name(head, list(node), path)
-        return FrozenMap({**node, head: _replaced(node[head], rest, value, path) if rest else value})
+        return FrozenMap({**node, **{head: _member(node[head], of) for head, of in _by_head(changes, node).items()}})
     if not dataclasses.is_dataclass(node):
-        raise ValueError(f"{path}: {type(node).__name__} {node!r} has no fields, so no {head!r}")
+        parts, _, path = changes[0]
+        raise ValueError(f"{path}: {type(node).__name__} {node!r} has no fields, so no {parts[0]!r}")
     names = [field.name for field in fields_of(node)]
-    if head not in names and (now := _with_old_name(node, head, rest, value, path)) is not None:
-        return now
-    _check_name(head, names, path)
-    if rest:
-        value = _replaced(getattr(node, head), rest, value, path)
-    else:
-        value = tuple(value) if isinstance(value, list) else value
-        _check_type(type(node), head, value, path)
-    return _rebuilt(node, {head: value})
+    found = _by_head([now for change in changes for now in _today(node, change, names)], names)
+    for head, of in found.items():
+        for parts, value, path in of:
+            if not parts:
+                _check_type(type(node), head, _as_tuple(value), path)
+    return _rebuilt(node, {head: _member(getattr(node, head), of) for head, of in found.items()})
 
 
-def _with_old_name(node: Any, head: str, rest: Sequence[str], value: Any, path: str) -> Any:
-    """Returns `node` changed at a `path` with an old name at its `head`; None where it never had such a name."""
+def _member(value: Any, changes: Sequence[Change]) -> Any:
+    """Returns what becomes of a field or an item: the last value that takes its place, with the changes after it."""
+    whole = max((i for i, change in enumerate(changes) if not change.parts), default=None)
+    if whole is not None:
+        value, changes = _as_tuple(changes[whole].value), changes[whole + 1 :]
+    return _changed(value, changes)
+
+
+def _by_head(changes: Sequence[Change], names: Collection[str]) -> dict[str, list[Change]]:
+    """Sorts changes by the first part of their paths, which is taken off. Raises ValueError where there is no such."""
+    found: dict[str, list[Change]] = {}
+    for (head, *rest), value, path in changes:
+        _check_name(head, list(names), path)
+        found.setdefault(head, []).append(Change(rest, value, path))
+    return found
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _today(node: Any, change: Change, names: Sequence[str]) -> list[Change]:
+    """Returns a change by today's names: one with an old name at its head may be several."""
+    (head, *rest), value, path = change
+    if head in names:
+        return [change]
     before = path.removesuffix(".".join([head, *rest]))
     name = old_names.renamed(node, head)
     if name != head:
         now = ".".join([name, *rest])
         old_names.say(path, [before + now])
-        return _replaced(node, now.split("."), value, before + now)
+        return [Change([name, *rest], value, before + now)]
     old = None if rest else old_names.upgrade(node, head, value)
     if old is None:
-        return None
+        return [change]
     old_names.say(path, [before + name for name in old])
-    for name, item in old.items():
-        _check_type(type(node), name, item, path)
-    return _rebuilt(node, old)
+    return [Change([name], item, path) for name, item in old.items()]
 
 
 def _rebuilt(node: Any, changes: Mapping[str, Any]) -> Any:

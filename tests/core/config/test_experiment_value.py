@@ -79,6 +79,25 @@ def test_differences_name_each_field():
     assert differences(to_dict(TOY), to_dict(TOY)) == {}
 
 
+@dataclasses.dataclass(frozen=True)
+class Between:
+    low: int = 1
+    high: int = 2
+
+    def __post_init__(self):
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low}: must be below high={self.high}")
+
+
+@pytest.mark.parametrize("order", [("low", "high"), ("high", "low")])
+@pytest.mark.parametrize(("low", "high"), [(5, 6), (-2, -1)])
+def test_values_that_go_together_are_overridden_in_any_order(order, low, high):
+    values = {"low": low, "high": high}
+    assert override(Between(), {name: values[name] for name in order}) == Between(low, high)
+    with pytest.raises(ValueError, match="must be below"):
+        override(Between(), {"low": 2})
+
+
 def test_override_reaches_every_depth():
     value = override(recipe("ddpm_cifar10").experiment, {"model.network.width": 32, "optim.network.lr.peak": 1.0})
     assert value.model.network.width == 32 and value.optim["network"].lr.peak == 1.0
