@@ -133,6 +133,7 @@ def test_residual():
     close(found.loss, theirs["loss"] * 1.25 / 0.25)  # theirs has no term for the book, which equals the commitment
 
 
+@pytest.mark.slow
 def test_multiscale_of_var():
     theirs = reference("multiscale")
     params = {"book": {"embedding": theirs["embedding"]}}

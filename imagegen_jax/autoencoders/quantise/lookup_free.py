@@ -32,8 +32,8 @@ class FSQ(nn.Module):
         if not self.levels or self.codebook_size > LARGEST:
             codes = self.codebook_size if self.levels else "no"
             raise ValueError(
-                f"levels={self.levels}: {codes} codes, but there must be at least 2 and at most {LARGEST}: give a number "
-                "of levels for each value of a vector, or fewer or smaller ones"
+                f"levels={self.levels}: {codes} codes, but there must be at least 2 and at most {LARGEST}: give a "
+                "number of levels for each value of a vector, or fewer or smaller ones"
             )
         super().__post_init__()
 
