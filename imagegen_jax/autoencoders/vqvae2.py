@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.autoencoders.code_use import CodeUse
-from imagegen_jax.autoencoders.quantise import AnyQuantiser, Codes, EMACodebook, Quantised, Vectors
+from imagegen_jax.autoencoders.quantise import AnyQuantiser, Codes, EMACodebook, Quantised, Vectors, another
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, divided
 from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.model import Image, PRNGKey, Scalar
@@ -39,7 +39,7 @@ class TwoLevelTokenizer(nn.Module):
         return self.quantiser.codebook_size
 
     def code_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-        """Returns the number of an image's codes, of both levels. Raises ValueError for images that it does not take."""
+        """Returns the number of an image's codes, of both levels. Raises ValueError for images of other sizes."""
         height, width = divided(image_shape, 2 ** (self.halvings + 1))
         if height != width:
             raise ValueError(f"model.image_shape={image_shape}: a TwoLevelTokenizer takes square images")
@@ -57,7 +57,7 @@ class TwoLevelTokenizer(nn.Module):
         self.encode_bottom = ResidualEncoder(halvings=self.halvings, **sizes)
         self.encode_top = ResidualEncoder(halvings=1, **sizes)
         self.pre_top, self.pre_bottom = self._pointwise(), self._pointwise()
-        self.top, self.bottom = (self.quantiser.clone(parent=None) for _ in range(2))
+        self.top, self.bottom = (another(self.quantiser) for _ in range(2))
         self.decode_top = ResidualDecoder(halvings=1, **sizes)
         self.enlarge = Double(self.quantiser.dim, dtype=self.dtype)
         self.decode_both = ResidualDecoder(halvings=self.halvings, **sizes)
