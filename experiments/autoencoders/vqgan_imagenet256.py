@@ -5,8 +5,7 @@
 
 The configuration imagenet_vqgan of CompVis/taming-transformers, as for eight GPUs with 12 images each: Adam with beta1
 0.5, beta2 0.9 and a rate of 4.5e-6 for each of the 96 images; LPIPS, for whose file see `nn.perceptual.LPIPS`; the
-discriminator from step 250,001 on. The authors name no number of steps, so that the one here is ours. Their book is
-learned by gradients; the one here follows averages of what chose its codes.
+discriminator from step 250,001 on. The authors name no number of steps, so that the one here is ours.
 
 Cost: 252 GB of disk for the images as uint8; made for several accelerators, never run in full here. Expected:
 72,141,699 parameters with the book, and 2,765,633 of the discriminator, as the authors' classes have; the FID of their

@@ -145,7 +145,7 @@ def by_last_layer(
     for name in path:
         kernel = kernel[name]
     y, pull, others = jax.vjp(lambda kernel: call(_replaced(variables, path, kernel)), kernel, has_aux=True)
-    return y, lambda gradient: pull(gradient)[0], others
+    return y, lambda gradient: pull(gradient.astype(y.dtype))[0], others
 
 
 def _replaced(tree: Mapping[str, Any], path: tuple[str, ...], leaf: Array) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from imagegen_jax.autoencoders.adversary import Adversary, Likeness, by_last_layer, check_decoder, linearised
-from imagegen_jax.autoencoders.tokenizer import AnyPatchDecoder, AnyPatchEncoder, grid_shape, psnr
+from imagegen_jax.autoencoders.tokenizer import AnyPatchDecoder, AnyPatchEncoder, divided, psnr
 from imagegen_jax.autoencoders.vae import kl_to_prior
 from imagegen_jax.core.arrays.random import normal_rows
 from imagegen_jax.core.capabilities import Moments
@@ -103,13 +103,13 @@ class AutoencoderKL:
     learned_variance: bool = True
 
     def __post_init__(self) -> None:
-        grid_shape(self.network, self.image_shape)
+        divided(self.image_shape, self.network.encoder.factor)
         check_decoder(self.network.decoder)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """The height, width and channels of an image's latents."""
-        return *grid_shape(self.network, self.image_shape), self.network.latent_channels
+        return *divided(self.image_shape, self.network.encoder.factor), self.network.latent_channels
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:

@@ -96,8 +96,14 @@ AnyTokenizer = Annotated[
     TokenizerNetwork,
     Choices("imagegen_jax.autoencoders.tokenizer:Tokenizer", "imagegen_jax.autoencoders.vqvae2:TwoLevelTokenizer"),
 ]
-AnyPatchEncoder = Annotated[PatchEncoder, Choices("imagegen_jax.autoencoders.tokenizer:ResidualEncoder")]
-AnyPatchDecoder = Annotated[PatchDecoder, Choices("imagegen_jax.autoencoders.tokenizer:ResidualDecoder")]
+AnyPatchEncoder = Annotated[
+    PatchEncoder,
+    Choices("imagegen_jax.autoencoders.tokenizer:ResidualEncoder", "imagegen_jax.nn.backbones.autoencoder:ConvEncoder"),
+]
+AnyPatchDecoder = Annotated[
+    PatchDecoder,
+    Choices("imagegen_jax.autoencoders.tokenizer:ResidualDecoder", "imagegen_jax.nn.backbones.autoencoder:ConvDecoder"),
+]
 
 
 class ResidualStack(nn.Module):

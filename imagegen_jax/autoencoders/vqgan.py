@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from imagegen_jax.autoencoders.adversary import Adversary, Likeness, by_last_layer, check_decoder, linearised
-from imagegen_jax.autoencoders.quantise import EMACodebook, Quantised
-from imagegen_jax.autoencoders.tokenizer import Tokenizer, grid_shape, psnr, trained_call
+from imagegen_jax.autoencoders.quantise import Codebook, Quantised
+from imagegen_jax.autoencoders.tokenizer import Tokenizer, psnr, trained_call
 from imagegen_jax.core.config.bounds import NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
@@ -31,12 +31,11 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.core.reporting.health import codebook_use
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 
 F16 = Tokenizer(
     encoder=ConvEncoder(attention_levels=(4,)),
-    quantiser=EMACodebook(codebook_size=1024, dim=256),
+    quantiser=Codebook(codebook_size=1024, dim=256, swapped=True),
     decoder=ConvDecoder(attention_levels=(4,)),
     post_features=256,
 )
@@ -56,18 +55,18 @@ class VQGAN:
     codebook_weight: NonNegative = 1.0  # of the quantiser's loss
 
     def __post_init__(self) -> None:
-        grid_shape(self.network, self.image_shape)
+        self.network.code_shape(self.image_shape)
         check_decoder(self.network.decoder)
 
     @property
     def codebook_size(self) -> int:
         """The number of codes: they are integers from 0 to below it."""
-        return self.network.quantiser.codebook_size
+        return self.network.codebook_size
 
     @property
-    def code_shape(self) -> tuple[int, int]:
-        """The height and width of an image's codes."""
-        return grid_shape(self.network, self.image_shape)
+    def code_shape(self) -> tuple[int, ...]:
+        """The shape of an image's codes: for most quantisers their height and width."""
+        return self.network.code_shape(self.image_shape)
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
@@ -115,12 +114,7 @@ class VQGAN:
         y, pull, (quantised, stats) = by_last_layer(reconstruct, nets["tokenizer"], self.network.decoder)
         likeness, terms = linearised(functools.partial(self.likeness.loss, nets, x), y)
         loss = likeness.at(y) + self.codebook_weight * quantised.loss
-        metrics = {
-            **terms,
-            "psnr": psnr(x, y),
-            **quantised.metrics,
-            **codebook_use(quantised.codes, self.codebook_size),
-        }
+        metrics = {**terms, "psnr": psnr(x, y), **quantised.metrics}
         if judged:
             adversarial, found = self.adversary.judged(nets, x, y, pull, likeness.gradient)
             loss, metrics = loss + adversarial, metrics | found
@@ -132,11 +126,11 @@ class VQGAN:
         y, _ = self.network.apply(nets["tokenizer"], x)
         return self.adversary.loss(nets, x, y)
 
-    def encode(self, nets: Nets, image: Image) -> Int[Array, "b hh ww"]:
+    def encode(self, nets: Nets, image: Image) -> Int[Array, "b ..."]:
         """Turns images in [-1, 1] into codes: [B *image_shape] -> [B *code_shape]."""
         return self.network.apply(nets["tokenizer"], image, method="quantise").codes
 
-    def decode(self, nets: Nets, codes: Int[Array, "b hh ww"]) -> Image:
+    def decode(self, nets: Nets, codes: Int[Array, "b ..."]) -> Image:
         """Turns codes into images in [-1, 1]: [B *code_shape] -> [B *image_shape]."""
         y = self.network.apply(nets["tokenizer"], codes, self.image_shape[-1], method="decode")
         return jnp.clip(y, -1.0, 1.0)

@@ -46,23 +46,23 @@ def narrow_norm(channels: int) -> nn.GroupNorm:
 class Whole(nn.Module):
     """The networks of taming's VQModel, or of latent diffusion's AutoencoderKL, which need Lightning."""
 
-    def __init__(self, model: Any, loss: nn.Module, features: int, into: int, out_of: int, quantize: Any = None):
+    def __init__(self, model: Any, loss: nn.Module, features: int, into: int, z: int, quantize: Any = None):
         super().__init__()
         same = {**SHAPE, "attn_resolutions": [SIDE // 2], "double_z": False}
         self.encoder = model.Encoder(**same, z_channels=features)
-        self.decoder = model.Decoder(**same, z_channels=Z)
+        self.decoder = model.Decoder(**same, z_channels=z)
         self.quant_conv = nn.Conv2d(features, into, 1)
-        self.post_quant_conv = nn.Conv2d(out_of, Z, 1)
+        self.post_quant_conv = nn.Conv2d(DIM, z, 1)
         self.loss = loss
         self.loss.discriminator.requires_grad_(False)
         if quantize is not None:
             self.quantize = quantize
         self.weight = torch.zeros(())
 
-    def judged(self, x: Tensor, y: Tensor, third: Any) -> Tensor:
-        """The loss of the autoencoder, [1]; the adaptive weight is kept."""
+    def judged(self, x: Tensor, y: Tensor, terms: Any) -> Tensor:
+        """The loss of the autoencoder, [1], for data that are fixed; the adaptive weight is kept."""
         last = self.decoder.conv_out.weight
-        loss, log = self.loss(*third(x, y), 0, START + 1, last_layer=last)
+        loss, log = self.loss(*terms(x.detach(), y), 0, START + 1, last_layer=last)
         self.weight = log["train/d_weight"]
         return loss.reshape(1)
 
@@ -75,7 +75,7 @@ def vqgan(swapped: bool) -> Case:
 
     with mock.patch.object(model, "Normalize", narrow_norm):
         loss = VQLPIPSWithDiscriminator(START, disc_num_layers=1, disc_ndf=8, disc_weight=0.8)
-        whole = Whole(model, loss, Z, DIM, DIM, VectorQuantizer2(CODES, DIM, BETA, legacy=swapped))
+        whole = Whole(model, loss, Z, DIM, Z, VectorQuantizer2(CODES, DIM, BETA, legacy=swapped))
 
     def run(x: Tensor) -> Tensor:
         vectors, book, _ = whole.quantize(whole.quant_conv(whole.encoder(x)))
