@@ -21,9 +21,9 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, HorizontalFlip
-from imagegen_jax.gan.losses import NonSaturating
 from imagegen_jax.gan.residual.biggan import BigGAN
 from imagegen_jax.gan.residual.biggan_networks import Discriminator, Generator
+from imagegen_jax.nn.objectives import NonSaturating
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

@@ -14,8 +14,8 @@ the discriminator, as StudioGAN logs. The paper has no score for CIFAR-10.
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, HorizontalFlip
-from imagegen_jax.gan.losses import NonSaturating
 from imagegen_jax.gan.residual.sngan import SNGAN, Discriminator, Generator
+from imagegen_jax.nn.objectives import NonSaturating
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

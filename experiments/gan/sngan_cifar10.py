@@ -16,8 +16,8 @@ with classes FID 9.01 and inception score 8.83 (StudioGAN's measurement of its o
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import TFDS
-from imagegen_jax.gan.losses import NonSaturating
 from imagegen_jax.gan.residual.sngan import SNGAN
+from imagegen_jax.nn.objectives import NonSaturating
 from imagegen_jax.recipes.smoke import on_digits
 
 adam = Adam(LinearDecay(2e-4), b1=0.0, b2=0.9)  # Table 1, C and section 4

@@ -18,9 +18,9 @@ from imagegen_jax import Experiment, main
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS
-from imagegen_jax.gan.losses import NonSaturating
 from imagegen_jax.gan.residual.sngan import SNGAN, Discriminator, Generator
 from imagegen_jax.metrics.during import Evaluate
+from imagegen_jax.nn.objectives import NonSaturating
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

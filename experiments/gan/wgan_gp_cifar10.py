@@ -15,8 +15,8 @@ there. The paper's inception score is 7.86 (Table 3); others measured 6.68 and F
 from imagegen_jax import Experiment, main
 from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import TFDS
-from imagegen_jax.gan.losses import Wasserstein
 from imagegen_jax.gan.wgan import WGAN
+from imagegen_jax.nn.objectives import Wasserstein
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

@@ -60,6 +60,7 @@ EXAMPLES = """examples:
   imagegen sample runs/demo --model.levels.steps 32 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
+  imagegen sample runs/gpt_digits --temperature 0.9 --top_k 40
   imagegen sample runs/edm_digits --guidance 4 --model.guidance GuidanceInterval --model.guidance.high 2
   imagegen sample runs/edm_digits --guide runs/edm_digits_guide --guidance 2        away from a weaker model
   imagegen sample runs/edm_digits --guide runs/noisy_classifier_digits --guidance 1    towards the labels
@@ -81,6 +82,9 @@ class SampleRequest(RunRequest):
     source: tuple[str, ...] | None = None  # places of images to translate; None: those that the run was trained on
     truncation: float | None = None
     guidance: float | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
     guide: str | pathlib.Path | None = None  # a second run, which guides this one
 
 
@@ -124,7 +128,7 @@ def _conditions(
 ) -> dict[str, Any]:
     """Returns the conditions beside labels. Raises ValueError for options of the model that change nothing."""
     model, run = opened.model, opened.run
-    scalars = scalars_of(model, truncation=request.truncation, guidance=request.guidance)
+    scalars = scalars_of(model, **{name: getattr(request, name) for name in SCALARS})
     given = dict(draw.filled_from_data(scalars | sources, model, run.experiment.data.open, n, request.seed or 0))
     asked = {**given, **draw.label_conditions(labels)}
     opened.check_used(lambda model: draw.program_text(model, run.nets, n, asked, request.chunk))

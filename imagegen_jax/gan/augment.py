@@ -38,7 +38,7 @@ class Adaptive(Protocol):
 
     @property
     def signed(self) -> bool:
-        """Tells whether it reads the signs of logits, which must then be judgements (`gan.losses`)."""
+        """Tells whether it reads the signs of logits, which must then be judgements (`nn.objectives`)."""
         ...
 
     def start(self) -> ADAState:

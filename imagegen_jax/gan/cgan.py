@@ -34,8 +34,8 @@ from imagegen_jax.core.model import (
     check_labels,
 )
 from imagegen_jax.gan import dcgan
-from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.networks import AnyOneHotCritic, AnyOneHotGenerator
+from imagegen_jax.nn.objectives import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import pyramid
 

@@ -32,10 +32,10 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.networks import AnyCritic, AnyGenerator
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.norm import BatchNorm
+from imagegen_jax.nn.objectives import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.strided import Double, Halve, pyramid
 

@@ -37,8 +37,8 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.core.reporting.health import sign_statistics
 from imagegen_jax.gan.grouped import grouped_convolve
-from imagegen_jax.gan.losses import AnyObjective, RelativisticPairing
 from imagegen_jax.gan.regularizers import zero_centred_penalty
+from imagegen_jax.nn.objectives import AnyObjective, RelativisticPairing
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 from imagegen_jax.nn.upfirdn import downsample, upsample
 

@@ -33,10 +33,10 @@ from imagegen_jax.core.model import (
     Variables,
     check_images,
 )
-from imagegen_jax.gan.losses import AnyObjective, Wasserstein, logit_metrics
 from imagegen_jax.gan.networks import AnyCritic, AnyGenerator
 from imagegen_jax.gan.regularizers import Critic, dragan_penalty, gradient_penalty
 from imagegen_jax.gan.resnet import ResNetCritic, ResNetGenerator
+from imagegen_jax.nn.objectives import AnyObjective, Wasserstein, logit_metrics
 from imagegen_jax.nn.strided import pyramid
 
 

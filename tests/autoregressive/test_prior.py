@@ -114,6 +114,7 @@ def test_the_cost_of_all_images_of_a_class_is_a_distribution(nets):
     assert costs.std() > 0.1
 
 
+@pytest.mark.slow
 def test_codes_are_drawn_from_what_whole_passes_say(nets):
     """Each code with the key of its place, from the guided logits of passes over the codes that were drawn."""
     n, key, codes = 16, jax.random.key(3), Codes(LEVELS, SHAPE[:2])

@@ -26,7 +26,7 @@ from imagegen_jax.gan.style import stylegan2_networks
 from imagegen_jax.gan.style.stylegan2 import StyleGAN2
 from imagegen_jax.gan.translation import cyclegan
 from imagegen_jax.gan.translation.cyclegan import CycleGAN
-from imagegen_jax.gan.translation.patch import PatchDiscriminator
+from imagegen_jax.nn.backbones.patch import PatchDiscriminator
 
 SIZE = 8
 CELL = 4 * SIZE  # magnified to 32 pixels

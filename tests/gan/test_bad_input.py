@@ -20,9 +20,9 @@ from imagegen_jax.core.drawing.draw import _sampler, sample
 from imagegen_jax.core.experiment import abstract_nets, row_shapes, validate
 from imagegen_jax.data import Dataset, Digits, Paired
 from imagegen_jax.gan.augment import ADA, DiffAugment
-from imagegen_jax.gan.losses import AnyObjective, Hinge, LeastSquares, Saturating
 from imagegen_jax.gan.residual.biggan import BigGAN
 from imagegen_jax.gan.style.stylegan2 import StyleGAN2
+from imagegen_jax.nn.objectives import AnyObjective, Hinge, LeastSquares, Saturating
 
 CONDITIONAL = [name for name, experiment in GANS.items() if experiment.num_classes]
 

@@ -18,7 +18,7 @@ from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Digits
 from imagegen_jax.gan import dcgan
 from imagegen_jax.gan.cgan import CGAN, Discriminator, Generator, MLPDiscriminator, MLPGenerator
-from imagegen_jax.gan.losses import RelativisticPairing
+from imagegen_jax.nn.objectives import RelativisticPairing
 
 KEY = jax.random.key(0)
 SHAPE = (16, 16, 2)

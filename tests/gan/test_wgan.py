@@ -20,10 +20,10 @@ from imagegen_jax.core.optim import Adam, ClipWeights, RMSprop
 from imagegen_jax.core.step import due_at
 from imagegen_jax.data import Digits
 from imagegen_jax.gan import dcgan, regularizers
-from imagegen_jax.gan.losses import NonSaturating, RelativisticPairing, Wasserstein
 from imagegen_jax.gan.regularizers import gradient_penalty
 from imagegen_jax.gan.resnet import DownBlock, ResNetCritic, ResNetGenerator, UpBlock, double, halve, plain
 from imagegen_jax.gan.wgan import DRAGAN, WGAN, GradientPenalty
+from imagegen_jax.nn.objectives import NonSaturating, RelativisticPairing, Wasserstein
 
 KEY = jax.random.key(0)
 

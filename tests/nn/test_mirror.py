@@ -142,6 +142,10 @@ SHIFTED: dict[str, tuple[str, Case]] = {
         "improved DDPM's 3x3 convolutions with stride 2 see a pixel more above and left",
         kernels(lambda x, kernel: upfirdn._convolve(x, kernel, [(1, 1)] * 2, stride=2)),
     ),
+    "nn.backbones.autoencoder.conv": (
+        "VQGAN's 3x3 convolutions with stride 2 see a row and a column of zeros below and right only",
+        kernels(lambda x, kernel: upfirdn._convolve(x, kernel, [(0, 1)] * 2, stride=2)),
+    ),
     "gan.translation.cyclegan.Generator.__call__": (
         "as those, in Johnson et al.'s network",
         kernels(lambda x, kernel: upfirdn._convolve(x, kernel, [(1, 1)] * 2, stride=2)),
@@ -165,6 +169,7 @@ MADE_OF_THOSE = {
     "gan.resnet.double", "gan.resnet.halve", "gan.style.stylegan2_networks.Discriminator._halve",
     "metrics.features.extractor.Network._compiled", "metrics.features.extractor.Network._compiled.features",
     "metrics.features.extractor.Pixels.__call__", "nn.backbones.adm.descend", "nn.backbones.adm.resized",
+    "nn.backbones.autoencoder.ConvEncoder.__call__",
     "nn.backbones.edm2.EDM2UNet._descend", "gan.style.modulated.StyledConv.__call__",
     "nn.backbones.ncsnpp.SongBlock._resized", "nn.backbones.ncsnpp.SongUNet._descend", "nn.upfirdn._up_filtered",
     "nn.upfirdn.upfirdn",
@@ -175,7 +180,7 @@ FROZEN = (
     "metrics.features.lpips.",
     "metrics.features.mobilenet.",
     "metrics.features.classifier.",
-    "gan.translation.patch.",
+    "nn.backbones.patch.",
 )
 
 

@@ -33,7 +33,7 @@ from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.core.samples import rows_of_grid
 from imagegen_jax.core.state import networks
 from imagegen_jax.core.step import due_at, due_steps, stage_at, train_step
-from imagegen_jax.gan.losses import Wasserstein
+from imagegen_jax.nn.objectives import Wasserstein
 
 pytestmark = pytest.mark.versions
 

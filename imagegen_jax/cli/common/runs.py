@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 
 from imagegen_jax.cli.common.data_options import add_module_option
-from imagegen_jax.cli.common.options import number, seed, step
+from imagegen_jax.cli.common.options import integer, number, seed, step
 from imagegen_jax.cli.common.targets import import_modules
 from imagegen_jax.cli.common.unused import Variant, check_used, without_each
 from imagegen_jax.core import compile as compiling
@@ -32,6 +32,9 @@ SCALARS = {  # numbers that some models read: the type of the option of each nam
         number(-GUIDANCE, GUIDANCE),
         "how strongly labels guide: 1 (default) follows them, above 1 exaggerates, 0 ignores them",
     ),
+    "temperature": (number(0, above=True), "of codes: below 1 the likely ones are likelier still, 1 (default) draws"),
+    "top_k": (integer(), "draw codes from so many of the likeliest alone"),
+    "top_p": (number(0, 1, above=True), "draw codes from the likeliest alone, which make up so much of the whole"),
 }
 
 

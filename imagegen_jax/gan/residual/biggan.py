@@ -32,7 +32,6 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.gan.losses import AnyObjective, Hinge
 from imagegen_jax.gan.networks import AnyClassCritic, AnyClassGenerator
 from imagegen_jax.gan.regularizers import orthogonality
 from imagegen_jax.gan.residual import conditional
@@ -40,6 +39,7 @@ from imagegen_jax.gan.residual.biggan_networks import Discriminator, Generator
 from imagegen_jax.gan.residual.conditional import Judgement, Labels
 from imagegen_jax.gan.truncation import check_truncation
 from imagegen_jax.nn.conditional_norm import MOMENTUM
+from imagegen_jax.nn.objectives import AnyObjective, Hinge
 
 
 @dataclasses.dataclass(frozen=True)

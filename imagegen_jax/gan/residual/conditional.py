@@ -15,11 +15,11 @@ from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
 from imagegen_jax.core.model import PRNGKeys, Scalar
-from imagegen_jax.gan.losses import Objective, logit_metrics
 from imagegen_jax.gan.residual.spectral import SpectralConv, SpectralDense, SpectralEmbed
 from imagegen_jax.gan.resnet import Layer, Norm, batch_norm
 from imagegen_jax.nn.conditional_norm import ClassBatchNorm, VectorBatchNorm
 from imagegen_jax.nn.init import fan_avg_uniform
+from imagegen_jax.nn.objectives import Objective, logit_metrics
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 Labels = Int[Array, " b"] | None  # None: the model has no classes

@@ -36,7 +36,6 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.gan.losses import AnyObjective, Hinge
 from imagegen_jax.gan.residual import conditional
 from imagegen_jax.gan.residual.conditional import (
     Head,
@@ -52,6 +51,7 @@ from imagegen_jax.gan.residual.conditional import (
 from imagegen_jax.gan.residual.spectral import SpectralDense, spectral_convolutions
 from imagegen_jax.gan.resnet import DownBlock, UpBlock, batch_norm, plain
 from imagegen_jax.nn.init import fan_avg_uniform
+from imagegen_jax.nn.objectives import AnyObjective, Hinge
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 

@@ -34,13 +34,13 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.gan.losses import AnyObjective, Wasserstein
 from imagegen_jax.gan.regularizers import gradient_penalty
 from imagegen_jax.gan.residual import conditional
 from imagegen_jax.gan.residual.conditional import Judgement, Labels
 from imagegen_jax.gan.style.growing import Growth, Stage, at_stage, enlarged, stretch
 from imagegen_jax.gan.style.progan_networks import Discriminator, Generator
 from imagegen_jax.gan.style.stylegan2_networks import resolutions
+from imagegen_jax.nn.objectives import AnyObjective, Wasserstein
 
 
 @dataclasses.dataclass(frozen=True)

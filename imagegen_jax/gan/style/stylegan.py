@@ -37,7 +37,6 @@ from imagegen_jax.core.model import (
     check_images,
     check_labels,
 )
-from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.regularizers import zero_centred_penalty
 from imagegen_jax.gan.style.growing import Growth, Stage, at_stage, enlarged, stretch
 from imagegen_jax.gan.style.progan_networks import Discriminator
@@ -45,6 +44,7 @@ from imagegen_jax.gan.style.stylegan2_networks import Labels, resolutions
 from imagegen_jax.gan.style.stylegan_networks import Generator
 from imagegen_jax.gan.style.styles import follow, mix, truncate
 from imagegen_jax.gan.truncation import check_truncation
+from imagegen_jax.nn.objectives import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.nn.upfirdn import BINOMIAL
 
 

@@ -34,11 +34,11 @@ from imagegen_jax.core.model import (
     check_labels,
 )
 from imagegen_jax.gan.augment import Adaptive, AnyAugmentation
-from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.gan.regularizers import path_lengths, zero_centred_penalty
 from imagegen_jax.gan.style.stylegan2_networks import Discriminator, Generator, Labels, resolutions
 from imagegen_jax.gan.style.styles import follow, mix, truncate
 from imagegen_jax.gan.truncation import check_truncation
+from imagegen_jax.nn.objectives import AnyObjective, NonSaturating, logit_metrics
 
 Styles = Float[Array, "b l d"]  # a style for each layer, from coarse to fine
 

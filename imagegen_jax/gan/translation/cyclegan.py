@@ -34,9 +34,9 @@ from imagegen_jax.core.model import (
     check_condition_rows,
     check_images,
 )
-from imagegen_jax.gan.losses import AnyObjective, LeastSquares, logit_metrics
-from imagegen_jax.gan.translation.patch import PatchDiscriminator, weight_init
+from imagegen_jax.nn.backbones.patch import PatchDiscriminator, weight_init
 from imagegen_jax.nn.norm import instance_norm
+from imagegen_jax.nn.objectives import AnyObjective, LeastSquares, logit_metrics
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
 

@@ -32,10 +32,10 @@ from imagegen_jax.core.model import (
     check_condition_rows,
     check_images,
 )
-from imagegen_jax.gan.losses import AnyObjective, NonSaturating, logit_metrics
-from imagegen_jax.gan.translation.patch import PatchDiscriminator, weight_init
+from imagegen_jax.nn.backbones.patch import PatchDiscriminator, weight_init
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.norm import BatchNorm
+from imagegen_jax.nn.objectives import AnyObjective, NonSaturating, logit_metrics
 from imagegen_jax.nn.precision import Dtype
 from imagegen_jax.nn.strided import Double, Halve
 

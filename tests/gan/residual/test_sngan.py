@@ -11,10 +11,10 @@ import pytest
 
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.step import due_at
-from imagegen_jax.gan.losses import Hinge, RelativisticPairing
 from imagegen_jax.gan.residual import conditional
 from imagegen_jax.gan.residual.conditional import Head, Judgement, SelfAttention
 from imagegen_jax.gan.residual.sngan import SNGAN, Discriminator, Generator
+from imagegen_jax.nn.objectives import Hinge, RelativisticPairing
 
 KEY = jax.random.key(0)
 

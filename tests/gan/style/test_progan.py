@@ -15,11 +15,11 @@ from programs import counted
 from imagegen_jax.core.config.choices import options_of
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam, Clock, apply
-from imagegen_jax.gan import losses
 from imagegen_jax.gan.style.deviation import append_deviation
 from imagegen_jax.gan.style.growing import Growth, Stage, at_stage, enlarged, fade, stretch
 from imagegen_jax.gan.style.progan import ProGAN
 from imagegen_jax.gan.style.progan_networks import Conv, Discriminator, Generator, pixel_norm
+from imagegen_jax.nn import objectives as losses
 from imagegen_jax.nn.resample import upsample_nearest
 
 KEY, ROWS = jax.random.key(0), 4

@@ -16,12 +16,12 @@ from imagegen_jax.core.config.choices import options_of
 from imagegen_jax.core.drawing.draw import check_conditions
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.editing.latents import mixing_grid, truncation_sweep
-from imagegen_jax.gan import losses
 from imagegen_jax.gan.style import styles
 from imagegen_jax.gan.style.growing import Growth, Stage, at_stage
 from imagegen_jax.gan.style.progan_networks import Conv, Discriminator
 from imagegen_jax.gan.style.stylegan import StyleGAN
 from imagegen_jax.gan.style.stylegan_networks import Generator
+from imagegen_jax.nn import objectives as losses
 from imagegen_jax.nn.resample import upsample_nearest
 from imagegen_jax.nn.upfirdn import BINOMIAL, upfirdn
 

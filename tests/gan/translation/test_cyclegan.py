@@ -14,9 +14,9 @@ import pytest
 import imagegen_jax as ig
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.gan.losses import RelativisticPairing
 from imagegen_jax.gan.translation.cyclegan import CycleGAN, Generator, exchange, fresh_pool
-from imagegen_jax.gan.translation.patch import PatchDiscriminator
+from imagegen_jax.nn.backbones.patch import PatchDiscriminator
+from imagegen_jax.nn.objectives import RelativisticPairing
 
 KEY = jax.random.key(0)
 

@@ -14,9 +14,9 @@ import pytest
 import imagegen_jax as ig
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.gan.losses import LeastSquares, NonSaturating, RelativisticPairing
-from imagegen_jax.gan.translation.patch import PatchDiscriminator
 from imagegen_jax.gan.translation.pix2pix import Generator, Pix2Pix
+from imagegen_jax.nn.backbones.patch import PatchDiscriminator
+from imagegen_jax.nn.objectives import LeastSquares, NonSaturating, RelativisticPairing
 
 KEY = jax.random.key(0)
 

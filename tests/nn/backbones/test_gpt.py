@@ -203,6 +203,7 @@ def test_rotated_products_depend_on_how_far_places_are_apart():
     np.testing.assert_allclose(turns[7, 2], [np.cos(2.0), np.sin(2.0)], rtol=1e-5)  # column 2, the first
 
 
+@pytest.mark.slow
 def test_pieces_of_a_sequence_are_the_whole():
     """Of causal ones, and of others, where a place sees its own piece and those before it."""
     x, piece = jax.random.normal(jax.random.key(0), (2, 6, 16)), jnp.arange(6) // 2

@@ -48,7 +48,7 @@ class Objective(Protocol):
 AnyObjective = Annotated[
     Objective,
     Choices(
-        "imagegen_jax.gan.losses:NonSaturating, Saturating, LeastSquares, Hinge, Wasserstein, RelativisticPairing",
+        "imagegen_jax.nn.objectives:NonSaturating, Saturating, LeastSquares, Hinge, Wasserstein, RelativisticPairing",
     ),
 ]
 

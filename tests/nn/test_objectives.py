@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.gan.losses import (
+from imagegen_jax.nn.objectives import (
     Hinge,
     LeastSquares,
     NonSaturating,
