@@ -222,7 +222,7 @@ class Tokenizer(nn.Module):
         return self.decode_vectors(self.quantiser.lookup(codes), channels)
 
     def next_inputs(self, codes: Codes) -> Float[Array, "b m d"]:
-        """Returns what the grids so far tell of each next one: [B M] -> [B M' D]. Raises TypeError for a single grid."""
+        """Returns what the grids so far tell of each next one: [B M] -> [B M' D]. Raises TypeError where none is."""
         if not isinstance(self.quantiser, ByScale):
             raise TypeError(f"a {type(self.quantiser).__name__} has a single grid of codes: there is no next one")
         return self.quantiser.next_inputs(codes)
