@@ -9,7 +9,7 @@ steps, betas 0.9 and 0.96, decay 0.045, labels smoothed by 0.1, a cosine schedul
 codes, averages of decay 0.999, 2 million steps, and a choice temperature of 4.5 in sampling. They have published no
 training code: how the least share of masks is kept is ours, and nothing is dropped out of the weights of attention.
 
-The tokenizer is one of 16x16 codes out of 1,024, from its run in runs/vqvae_imagenet256: theirs is a VQGAN of 54,515,587
+The tokenizer, whose run is runs/vqvae_imagenet256, makes 16x16 codes out of 1,024: theirs is a VQGAN of 54,515,587
 parameters, the one here a VQ-VAE with as many codes.
 
 Cost: made for a rack of accelerators. Expected: 172,457,193 parameters of the transformer, as published; FID 6.06 with

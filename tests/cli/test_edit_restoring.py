@@ -92,7 +92,9 @@ def runs(tmp_path_factory):
         "vae": VAE(image_shape=(SIZE, SIZE, 1)),
         "codes": MaskGIT(
             VQVAE((SIZE, SIZE, 1), Tokenizer(ResidualEncoder(4, 1), EMACodebook(8, 2), ResidualDecoder(4, 1))),
-            BERT(1, 16, 2), num_classes=10, steps=2,
+            BERT(1, 16, 2),
+            num_classes=10,
+            steps=2,
         ),
     }
     found = {}
