@@ -21,6 +21,7 @@ experiment = Experiment(
             encoder=ResidualEncoder(width=32, halvings=1, hidden=16),
             quantiser=EMACodebook(codebook_size=64, dim=8),
             decoder=ResidualDecoder(width=32, halvings=1, hidden=16),
+            use_window=1_500,
         ),
     ),
     data=Digits(split="train"),

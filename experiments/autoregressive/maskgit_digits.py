@@ -5,9 +5,7 @@ python -m experiments.maskgit_digits --workdir runs/maskgit_digits
 imagegen sample runs/maskgit_digits --n 100
 """
 
-from experiments.vqvae_digits import experiment as tokenizer
-
-from imagegen_jax import Experiment, main
+from imagegen_jax import Experiment, main, recipe
 from imagegen_jax.autoregressive.maskgit import MaskGIT
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import AdamW, CosineDecay
@@ -19,7 +17,7 @@ from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
 experiment = Experiment(
     name="maskgit_digits",
     model=MaskGIT(
-        tokenizer=tokenizer.model,
+        tokenizer=recipe("vqvae_digits").model,
         network=BERT(depth=3, width=96, heads=3),
         num_classes=10,
         label_dropout=0.1,
@@ -31,11 +29,12 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=64,
-    steps=2_500,
+    steps=2_000,
     log_every=50,
     sample_every=500,
     samples=100,
     checkpoint_every=500,
+    keep_checkpoints=20,
 )
 
 smoke = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from imagegen_jax.autoencoders.code_use import CodeUse
 from imagegen_jax.autoencoders.quantise import (
     AnyQuantiser,
+    ByScale,
     Codes,
     EMACodebook,
     Quantised,
@@ -69,6 +70,25 @@ class TokenizerNetwork(Module, Protocol):
 
     def decode(self, codes: Codes, channels: int) -> Float[Array, "b h w c"]:
         """Decodes codes."""
+        ...
+
+
+@runtime_checkable
+class TokenizerNetworkByScale(TokenizerNetwork, Protocol):
+    """A network that may have codes at several scales: see `capabilities.TokenizingByScale`."""
+
+    @property
+    def code_sizes(self) -> tuple[int, ...]:
+        """The height and width of each grid of codes, from coarse to fine; () where there is a single one."""
+        ...
+
+    @property
+    def code_dim(self) -> int:
+        """The number of values in the vector that a code stands for."""
+        ...
+
+    def next_inputs(self, codes: Codes) -> Float[Array, "b m d"]:
+        """Returns what the grids so far tell of each next one, at its size."""
         ...
 
 
@@ -145,13 +165,14 @@ class ResidualDecoder(nn.Module):
 class Tokenizer(nn.Module):
     """Encoder, 1x1 convolution to the quantiser's vectors, quantiser, and decoder.
 
-    With `post_features` a 1x1 convolution to so many features comes before the decoder, as in VQGAN.
+    With `post_features` a convolution to so many features comes before the decoder, as in VQGAN.
     """
 
     encoder: AnyPatchEncoder = ResidualEncoder()
     quantiser: AnyQuantiser = EMACodebook()
     decoder: AnyPatchDecoder = ResidualDecoder()
     post_features: Count | None = None
+    joint: Count = 1  # height and width of the convolutions before and after the quantiser; VAR's are of 3x3
     use_window: Count = 50_000  # images: a code that none of so many chose is not in use
     dtype: Dtype = "auto"
 
@@ -164,10 +185,20 @@ class Tokenizer(nn.Module):
         """Returns the shape of an image's codes. Raises ValueError for images that it does not take."""
         return code_shape_of(self.quantiser, grid_shape(self, image_shape))
 
+    @property
+    def code_sizes(self) -> tuple[int, ...]:
+        """The height and width of each grid of codes, from coarse to fine; () where there is a single one."""
+        return self.quantiser.sizes if isinstance(self.quantiser, ByScale) else ()
+
+    @property
+    def code_dim(self) -> int:
+        """The number of values in the vector that a code stands for."""
+        return self.quantiser.dim
+
     def setup(self) -> None:
         self.use = CodeUse(self.codebook_size, books_of(self.quantiser), self.use_window)
-        self.pre = self._pointwise(self.quantiser.dim)
-        self.post = self._pointwise(self.post_features) if self.post_features else None
+        self.pre = self._joint(self.quantiser.dim)
+        self.post = self._joint(self.post_features) if self.post_features else None
 
     def __call__(self, x: Image, key: PRNGKey | None = None) -> tuple[Float[Array, "b h w c"], Quantised]:
         """Reconstructs images: [B H W C] -> [B H W C], not clipped, with what the quantiser made; a key for training"""
@@ -191,8 +222,14 @@ class Tokenizer(nn.Module):
         """Decodes codes: [B *code_shape] -> [B H W channels], not clipped"""
         return self.decode_vectors(self.quantiser.lookup(codes), channels)
 
-    def _pointwise(self, features: int) -> nn.Conv:
-        return nn.Conv(features, (1, 1), dtype=compute_dtype(self.dtype))
+    def next_inputs(self, codes: Codes) -> Float[Array, "b m d"]:
+        """Returns what the grids so far tell of each next one: [B M] -> [B M' D]. Raises TypeError where none is."""
+        if not isinstance(self.quantiser, ByScale):
+            raise TypeError(f"a {type(self.quantiser).__name__} has a single grid of codes: there is no next one")
+        return self.quantiser.next_inputs(codes)
+
+    def _joint(self, features: int) -> nn.Conv:
+        return nn.Conv(features, (self.joint, self.joint), dtype=compute_dtype(self.dtype))
 
 
 def grid_shape(network: Tokenizer, image_shape: tuple[int, int, int]) -> tuple[int, int]:

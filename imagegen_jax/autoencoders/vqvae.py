@@ -8,9 +8,9 @@ from collections.abc import Hashable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from imagegen_jax.autoencoders.tokenizer import AnyTokenizer, Tokenizer, psnr, trained_call
+from imagegen_jax.autoencoders.tokenizer import AnyTokenizer, Tokenizer, TokenizerNetworkByScale, psnr, trained_call
 from imagegen_jax.core.config.bounds import Positive, Shape
 from imagegen_jax.core.model import (
     Aux,
@@ -48,6 +48,16 @@ class VQVAE:
         return self.network.code_shape(self.image_shape)
 
     @property
+    def code_sizes(self) -> tuple[int, ...]:
+        """The height and width of each grid of codes, from coarse to fine; () where these are no such grids."""
+        return self.network.code_sizes if isinstance(self.network, TokenizerNetworkByScale) else ()
+
+    @property
+    def code_dim(self) -> int:
+        """The number of values in the vector that a code stands for; 0 where codes are no grids from coarse to fine."""
+        return self.network.code_dim if isinstance(self.network, TokenizerNetworkByScale) else 0
+
+    @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns what images are made from: others."""
         return {"image": jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
@@ -81,6 +91,10 @@ class VQVAE:
         """Turns codes into images in [-1, 1]: [B *code_shape] -> [B *image_shape]."""
         y = self.network.apply(nets["tokenizer"], codes, self.image_shape[-1], method="decode")
         return jnp.clip(y, -1.0, 1.0)
+
+    def next_inputs(self, nets: Nets, codes: Int[Array, "b m"]) -> Float[Array, "b n d"]:
+        """Returns what the codes of the first grids tell of the second and of each up to the next, at its own size."""
+        return self.network.apply(nets["tokenizer"], codes, method="next_inputs")
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Reconstructs the `n` images `conditions["image"]`, in [-1, 1]."""

@@ -39,7 +39,7 @@ class TwoLevelTokenizer(nn.Module):
         return self.quantiser.codebook_size
 
     def code_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-        """Returns the number of an image's codes, of both levels. Raises ValueError for images that it does not take."""
+        """Returns the number of an image's codes, of both levels. Raises ValueError for images of other sizes."""
         height, width = divided(image_shape, 2 ** (self.halvings + 1))
         if height != width:
             raise ValueError(f"model.image_shape={image_shape}: a TwoLevelTokenizer takes square images")

@@ -10,7 +10,17 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.model import Batch, Generative, Image, Model, Nets, PRNGKey, PRNGKeys, Variables
+from imagegen_jax.core.model import (
+    Batch,
+    Generative,
+    Image,
+    Model,
+    Nets,
+    PRNGKey,
+    PRNGKeys,
+    Variables,
+    optional_conditions,
+)
 
 Latents = Float[Array, "n z"]
 Styles = Float[Array, "n l d"]  # a style for each layer
@@ -174,3 +184,8 @@ class TokenizingByScale(Tokenizing, Protocol):
     def next_inputs(self, nets: Nets, codes: Int[Array, "b m"]) -> Float[Array, "b n d"]:
         """Returns what the codes of the first grids tell of the second and of each up to the next, at its own size."""
         ...
+
+
+def completes(model: object) -> bool:
+    """Tells whether `model.sample` draws what is not "known" [n h w 1] of an "image" [n h w c] in its conditions."""
+    return {"image", "known"} <= set(optional_conditions(model))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.space import Space, space_of
 from imagegen_jax.core.capabilities import Denoising
-from imagegen_jax.core.model import Image, Nets, PRNGKey
+from imagegen_jax.core.model import Generative, Image, Nets, PRNGKey
 from imagegen_jax.core.platform.target import cached_by_platform
 from imagegen_jax.diffusion.process.denoiser import clipped
 from imagegen_jax.diffusion.sampling.multistep import Euler
@@ -46,6 +46,13 @@ def inpainted(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, solve
     denoise, space = model.denoiser(nets, given["conditions"]), space_of(model)
     found = editing.inpaint(solver, denoise, model.path.sigmas, space.encode(given["image"]), given["known"], key)
     return jnp.where(given["known"], given["image"], space.decode(found, nets))
+
+
+def completed(model: Generative, nets: Nets, given: Given, key: PRNGKey) -> Image:
+    """Draws anew all that is not "known" [H W 1], by a model that does so itself: see `capabilities.completes`."""
+    image = given["image"]
+    known = jnp.broadcast_to(given["known"], (*image.shape[:3], 1))
+    return model.sample(nets, key, len(image), {**given["conditions"], "image": image, "known": known})
 
 
 def filled(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, method: str) -> Image:

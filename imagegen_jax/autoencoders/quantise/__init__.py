@@ -6,6 +6,7 @@ from imagegen_jax.autoencoders.quantise.lookup_free import FSQ, LFQ
 from imagegen_jax.autoencoders.quantise.multiscale import MultiScaleCodebook
 from imagegen_jax.autoencoders.quantise.quantiser import (
     AnyQuantiser,
+    ByScale,
     Codes,
     Quantised,
     Quantiser,
@@ -22,6 +23,7 @@ __all__ = [
     "FSQ",
     "LFQ",
     "AnyQuantiser",
+    "ByScale",
     "Codebook",
     "Codes",
     "EMACodebook",

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.autoencoders.quantise.quantiser import Codes, Quantised, Vectors, entropies, straight_through
 from imagegen_jax.core.config.bounds import NonNegative, Positive
-from imagegen_jax.core.config.given import Range
+from imagegen_jax.core.config.given import LARGEST, Range
 from imagegen_jax.core.model import PRNGKey
 
 EPSILON = 1e-3  # by which the bound stays within the outermost levels
@@ -23,11 +23,19 @@ LARGEST_BITS = 30  # of codes that are 32-bit integers
 class FSQ(nn.Module):
     """Finite scalar quantisation (Mentzer et al. 2023, arXiv 2309.15505, appendix A.1): no loss, and no book to learn.
 
-    Values are bounded by tanh and rounded to one of `levels` numbers each. The authors take 8,6,5 for about 2^8 codes,
-    8,5,5,5 for 2^10, 7,5,5,5,5 for 2^12 and 8,8,8,6,5 for 2^14 (Table 1).
+    Values are bounded by tanh and rounded to one of `levels` numbers each; the default has 1,000 codes.
     """
 
     levels: tuple[Annotated[int, Range(2, 1024)], ...] = (8, 5, 5, 5)
+
+    def __post_init__(self) -> None:
+        if not self.levels or self.codebook_size > LARGEST:
+            codes = self.codebook_size if self.levels else "no"
+            raise ValueError(
+                f"levels={self.levels}: {codes} codes, but there must be at least 2 and at most {LARGEST}: give a "
+                "number of levels for each value of a vector, or fewer or smaller ones"
+            )
+        super().__post_init__()
 
     @property
     def codebook_size(self) -> int:

@@ -84,6 +84,20 @@ class ShapesCodes(Protocol):
         ...
 
 
+@runtime_checkable
+class ByScale(Protocol):
+    """A quantiser whose codes are those of square grids, from coarse to fine, each of which adds to those before."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The height and width of each grid."""
+        ...
+
+    def next_inputs(self, codes: Codes) -> Float[Array, "b m d"]:
+        """Returns what the grids so far tell of each next one, at its size."""
+        ...
+
+
 def books_of(quantiser: Quantiser) -> int:
     """Returns the number of books of a quantiser: 1 for most."""
     return quantiser.books if isinstance(quantiser, ShapesCodes) else 1

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from imagegen_jax.cli.edit.denoising import (
     read,
     write_beside,
 )
+from imagegen_jax.core.capabilities import completes
 from imagegen_jax.data.pictures.user_images import read_images
 from imagegen_jax.editing import denoiser as editing
 from imagegen_jax.editing import inverse_problems as inverse
@@ -70,18 +72,34 @@ class DeblurRequest(MethodRequest):
 def inpaint(request: InpaintRequest) -> pathlib.Path:
     """Writes images beside what is drawn anew in their masked part, and returns the picture's place."""
     place, opened = opened_for(request, "inpaint")
-    images, noise, model = read(request, opened), _noise(request), opened.model
+    model, itself = opened.model, completes(opened.model)
+    images = read_images(request.images, model.image_shape, request.fit) if itself else read(request, opened)
+    noise = _noise(request)
     if request.repeats and request.method != "repaint":
         raise ValueError(f"--repeats {request.repeats}: read by --method repaint alone")
     known = read_images([request.mask], (*model.image_shape[:2], 1), request.fit)[0] < 128
     editing.check_mask(known)
     shown = np.where(known, images, 255).astype(np.uint8)
     write = functools.partial(write_beside, request, opened, place, images=images, shown=shown)
+    if itself:
+        _check_no_method(request, model)
+        return write(restoration.completed, arrays={"known": known})
     if request.method in NOISE:
         return write(restoration.filled, arrays={"known": known, "noise": noise}, method=request.method)
     repaint = editing.RePaint(request.repeats or 10)
     solver = repaint if request.method == "repaint" else model.path.solver
     return write(restoration.inpainted, arrays={"known": known}, solver=solver)
+
+
+def _check_no_method(request: InpaintRequest, model: Any) -> None:
+    """Raises ValueError for what only edits by a denoiser read."""
+    fields = {field.name: field.default for field in dataclasses.fields(request)}
+    for name in ("method", "noise", "repeats"):
+        if (value := getattr(request, name)) != fields[name]:
+            raise ValueError(
+                f"--{name} {value}: of edits by a denoiser, but a {type(model).__name__} draws what is missing by "
+                "itself: leave it out"
+            )
 
 
 def enlarge(request: EnlargeRequest) -> pathlib.Path:
