@@ -1,4 +1,4 @@
-"""A tokenizer for VAR (Tian et al. 2024, arXiv 2404.02905) on scikit-learn's handwritten digits: grids of 1, 4, 16 codes.
+"""VAR's kind of tokenizer (Tian et al. 2024, arXiv 2404.02905) on scikit-learn's handwritten digits: 1, 4, 16 codes.
 
     python -m experiments.vqvae_var_digits --workdir runs/vqvae_var_digits
 

@@ -1,8 +1,7 @@
 """MaskGIT (Chang et al. 2022, arXiv 2202.04200) on ImageNet at 256x256, class-conditional, in the authors' size.
 
     imagegen data prepare tfds:imagenet2012        # downloads nothing: put the archives where its error says
-    python -m experiments.maskgit_imagenet256 --pretrained.tokenizer runs/vqvae_imagenet256 \\
-        --workdir runs/maskgit_imagenet256
+    python -m experiments.maskgit_imagenet256 --workdir runs/maskgit_imagenet256
     imagegen sample runs/maskgit_imagenet256 --n 16 --model.steps 12
 
 The transformer and its recipe are those of the authors' configuration: batch 256, AdamW with rate 1e-4 after 5,000
@@ -10,8 +9,8 @@ steps, betas 0.9 and 0.96, decay 0.045, labels smoothed by 0.1, a cosine schedul
 codes, averages of decay 0.999, 2 million steps, and a choice temperature of 4.5 in sampling. They have published no
 training code: how the least share of masks is kept is ours, and nothing is dropped out of the weights of attention.
 
-The tokenizer is one of 16x16 codes out of 1,024, given by its run: theirs is a VQGAN of 54,515,587 parameters, the one
-here a VQ-VAE with as many codes, trained with this recipe's data.
+The tokenizer, whose run is runs/vqvae_imagenet256, makes 16x16 codes out of 1,024: theirs is a VQGAN of 54,515,587
+parameters, the one here a VQ-VAE with as many codes.
 
 Cost: made for a rack of accelerators. Expected: 172,457,193 parameters of the transformer, as published; FID 6.06 with
 the authors' tokenizer, as they report.

@@ -171,13 +171,14 @@ class ResidualDecoder(nn.Module):
 class Tokenizer(nn.Module):
     """Encoder, 1x1 convolution to the quantiser's vectors, quantiser, and decoder.
 
-    With `post_features` a 1x1 convolution to so many features comes before the decoder, as in VQGAN.
+    With `post_features` a convolution to so many features comes before the decoder, as in VQGAN.
     """
 
     encoder: AnyPatchEncoder = ResidualEncoder()
     quantiser: AnyQuantiser = EMACodebook()
     decoder: AnyPatchDecoder = ResidualDecoder()
     post_features: Count | None = None
+    joint: Count = 1  # height and width of the convolutions before and after the quantiser; VAR's are of 3x3
     use_window: Count = 50_000  # images: a code that none of so many chose is not in use
     dtype: Dtype = "auto"
 
@@ -202,8 +203,8 @@ class Tokenizer(nn.Module):
 
     def setup(self) -> None:
         self.use = CodeUse(self.codebook_size, books_of(self.quantiser), self.use_window)
-        self.pre = self._pointwise(self.quantiser.dim)
-        self.post = self._pointwise(self.post_features) if self.post_features else None
+        self.pre = self._joint(self.quantiser.dim)
+        self.post = self._joint(self.post_features) if self.post_features else None
 
     def __call__(self, x: Image, key: PRNGKey | None = None) -> tuple[Float[Array, "b h w c"], Quantised]:
         """Reconstructs images: [B H W C] -> [B H W C], not clipped, with what the quantiser made; a key for training"""
@@ -228,13 +229,13 @@ class Tokenizer(nn.Module):
         return self.decode_vectors(self.quantiser.lookup(codes), channels)
 
     def next_inputs(self, codes: Codes) -> Float[Array, "b m d"]:
-        """Returns what the grids so far tell of each next one: [B M] -> [B M' D]. Raises TypeError for a single grid."""
+        """Returns what the grids so far tell of each next one: [B M] -> [B M' D]. Raises TypeError where none is."""
         if not isinstance(self.quantiser, ByScale):
             raise TypeError(f"a {type(self.quantiser).__name__} has a single grid of codes: there is no next one")
         return self.quantiser.next_inputs(codes)
 
-    def _pointwise(self, features: int) -> nn.Conv:
-        return nn.Conv(features, (1, 1), dtype=compute_dtype(self.dtype))
+    def _joint(self, features: int) -> nn.Conv:
+        return nn.Conv(features, (self.joint, self.joint), dtype=compute_dtype(self.dtype))
 
 
 def grid_shape(network: Tokenizer, image_shape: tuple[int, int, int]) -> tuple[int, int]:

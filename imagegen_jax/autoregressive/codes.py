@@ -92,8 +92,7 @@ def with_unconditional(tree: Any) -> Any:
 
 def both_conditionings(conditioning: Conditioning) -> Conditioning:
     """Returns rows with the conditions as they are, then as many with all conditions dropped."""
-    pairs = zip(conditioning, null_conditions(conditioning), strict=True)
-    return Conditioning(*(None if a is None else jnp.concatenate([a, b]) for a, b in pairs))
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), conditioning, null_conditions(conditioning))
 
 
 def guided(logits: Float[Array, "b ..."], scale: Scalar | Float[Array, " n"]) -> Float[Array, "n ..."]:

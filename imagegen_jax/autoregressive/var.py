@@ -97,9 +97,9 @@ class VAR:
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Draws `n` images in [-1, 1], scale after scale, each in one pass; keys and values of earlier ones are kept.
 
-        `conditions` may have "temperature", "top_k" and "top_p" of `decoding`, and "guidance" (1: follows labels), which
-        grows evenly from 1 at the coarsest scale, as in the authors' code: their cfg is 1 less. Raises ValueError where
-        the model has classes and `conditions` no "label".
+        `conditions` may have "temperature", "top_k" and "top_p" of `decoding`, and "guidance" (1: follows labels). As
+        in the authors' code, whose cfg is 1 less, it grows evenly with the scale, from 1 at the coarsest. Raises
+        ValueError where the model has classes and `conditions` no "label".
         """
         return decoded(self.tokenizer, nets, self.sample_codes(nets, key, n, conditions))
 

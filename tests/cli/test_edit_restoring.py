@@ -14,7 +14,11 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
+from imagegen_jax.autoencoders.quantise import EMACodebook
+from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer
 from imagegen_jax.autoencoders.vae import VAE
+from imagegen_jax.autoencoders.vqvae import VQVAE
+from imagegen_jax.autoregressive.maskgit import MaskGIT
 from imagegen_jax.cli.common import runs as run_options
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.run import Run
@@ -25,6 +29,7 @@ from imagegen_jax.diffusion.models.meanflow import MeanFlow
 from imagegen_jax.diffusion.process.process import RectifiedFlow
 from imagegen_jax.diffusion.process.times import Uniform
 from imagegen_jax.diffusion.sampling.levels import Karras, ShiftedFlow
+from imagegen_jax.nn.backbones.bert import BERT
 
 SIZE, CELL = 8, 32  # of an image, and of one in a grid, where small ones are magnified
 TRACED = []  # grows each time that a network becomes part of a program
@@ -72,7 +77,7 @@ class Velocity(nn.Module):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs at step 0: of grey images, of colours, of classes, and of no denoiser."""
+    """Runs at step 0: of grey images, of colours, of classes, of no denoiser, and of one that completes images."""
     silent = Silent()
     levels = Karras(12, 0.01, 20.0)
     models = {
@@ -85,6 +90,12 @@ def runs(tmp_path_factory):
             Rough(), "velocity", RectifiedFlow(), Uniform(), levels=ShiftedFlow(40), image_shape=(SIZE, SIZE, 1)
         ),
         "vae": VAE(image_shape=(SIZE, SIZE, 1)),
+        "codes": MaskGIT(
+            VQVAE((SIZE, SIZE, 1), Tokenizer(ResidualEncoder(4, 1), EMACodebook(8, 2), ResidualDecoder(4, 1))),
+            BERT(1, 16, 2),
+            num_classes=10,
+            steps=2,
+        ),
     }
     found = {}
     for name, model in models.items():
@@ -119,6 +130,19 @@ def shown(name):
     picture = np.asarray(Image.open(name)).astype(int)[pad:-pad, pad:-pad][:: CELL // SIZE, :: CELL // SIZE]
     assert picture.shape[:2] == (SIZE, 2 * SIZE)
     return picture[:, :SIZE], picture[:, SIZE:]
+
+
+@pytest.mark.slow
+def test_a_model_that_completes_images_needs_no_denoiser(imagegen):
+    """The mask's grid is that of codes: with half a patch known, the other half is drawn all the same."""
+    values = save("a.png")
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[:, 3:] = 255
+    Image.fromarray(mask).save("mask.png")
+    assert imagegen("inpaint", "codes", "a.png", "--mask", "mask.png", "--labels", 3)[0] == 0
+    given, found = shown("inpaint.png")
+    np.testing.assert_array_equal(found[:, :3], values[:, :3])
+    assert (given[:, 3:] == 255).all() and np.abs(found - values)[:, 3:].mean() > 5
 
 
 @pytest.mark.slow
@@ -372,6 +396,9 @@ def test_images_that_are_made_to_fit(imagegen):
         (("redraw", "grey", "missing.png"), "missing.png"),
         (("inpaint", "grey", "a.png", "--mask", "white.png"), "the mask says that nothing is known"),
         (("inpaint", "grey", "a.png", "--mask", "black.png"), "the mask says that all is known"),
+        (("inpaint", "codes", "a.png", "--mask", "black.png", "--labels", "3"), "the mask says that all is known"),
+        (("inpaint", "codes", "a.png", "--mask", "a.png", "--method", "dps"), "--method dps: of edits by a denoiser"),
+        (("inpaint", "codes", "a.png", "--mask", "a.png"), "say of which one the images are, such as --labels 0"),
         (
             ("inpaint", "grey", "a.png", "--mask", "black.png", "--repeats", "-1"),
             "argument --repeats: '-1' must be an integer, at least 1",

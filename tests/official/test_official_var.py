@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import drawn_weights
 import jax
 import jax.numpy as jnp
 import numpy as np
 import official
 import pytest
 
+from imagegen_jax.autoencoders.quantise import Codebook, MultiScaleCodebook
+from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer
+from imagegen_jax.autoencoders.vqvae import VQVAE
+from imagegen_jax.autoregressive.var import VAR
 from imagegen_jax.nn.backbones.code_network import ScaleCodes
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.next_scale import NextScale
@@ -84,6 +89,35 @@ def test_logits_scale_by_scale_are_the_authors(root):
     with jax.enable_x64(True):
         found = official.jit(lambda v, x: cached(ours, v, x, told))(variables, theirs.inputs["x"])
     np.testing.assert_allclose(found, theirs.output, rtol=0, atol=2e-6 * np.abs(theirs.output).max())
+
+
+@pytest.mark.slow
+def test_codes_are_drawn_as_by_the_authors(root):
+    """Guided, the likeliest of each, with their quantiser between the scales: their cfg is a guidance less 1."""
+    with np.load(root / "tests/reference/var_drawing.npz") as arrays:
+        theirs = dict(arrays)
+    of_network, of_quantiser = (
+        {n: drawn_weights.weight(n, *rest).astype(np.float32) for n, *rest in map(official.parsed, theirs[name])}
+        for name in ("network", "quantiser")
+    )
+    quantiser = {"book": {"embedding": of_quantiser["embedding.weight"]}} | {
+        f"smooth_{i}": {
+            "Conv_0": {
+                "kernel": official.kernel(of_quantiser[f"quant_resi.qresi_ls.{i}.weight"]),
+                "bias": of_quantiser[f"quant_resi.qresi_ls.{i}.bias"],
+            }
+        }
+        for i in range(4)
+    }
+    network = Tokenizer(ResidualEncoder(4, 1), MultiScaleCodebook(Codebook(7, 5), CODES.sizes), ResidualDecoder(4, 1))
+    model = VAR(VQVAE((6, 6, 1), network), NextScale(2, 24, HEADS, drop_path=0.0), CLASSES)
+    nets = {"tokenizer": {"params": {"quantiser": quantiser}}, "prior": official.renamed(names(), of_network)}
+    told = {"label": jnp.asarray(theirs["labels"]), "guidance": jnp.float32(1 + theirs["cfg"]), "top_k": jnp.int32(1)}
+    draw = official.jit(lambda nets, told: model.sample_codes(nets, jax.random.key(0), len(theirs["labels"]), told))
+    codes = draw(nets, told)
+    np.testing.assert_array_equal(codes, theirs["codes"])
+    vectors = network.quantiser.apply({"params": quantiser}, codes, method="lookup")
+    np.testing.assert_allclose(official.first(vectors), theirs["vectors"], atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The transformer of VAR (Tian et al. 2024, arXiv 2404.02905): predicts all codes of a scale from the coarser scales."""
+"""The transformer of VAR (Tian et al. 2024, arXiv 2404.02905): predicts all codes of a scale from coarser scales."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _modulating(width: int) -> Initializer:
     times = np.repeat([1e-5, 0.5], [2 * width, 4 * width])
 
     def init(key: PRNGKey, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-        return times * normal(width)(key, shape, dtype)
+        return jnp.asarray(times, dtype) * normal(width)(key, shape, dtype)
 
     return init
 
