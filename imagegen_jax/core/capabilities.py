@@ -6,7 +6,7 @@ None of these is inherited from: a class that has the members takes part, as wit
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
@@ -196,4 +196,40 @@ class TokenizingByScale(Tokenizing, Protocol):
 
     def next_inputs(self, nets: Nets, codes: Int[Array, "b m"]) -> Float[Array, "b n d"]:
         """Returns what the codes of the first grids tell of the second and of each up to the next, at its own size."""
+        ...
+
+
+class Moments(NamedTuple):
+    """Mean and deviation of the latents of images, as `data.formats.latents` reads them from files."""
+
+    mean: Float[Array, "b ..."]
+    std: Float[Array, "b ..."]
+
+
+@runtime_checkable
+class EncodesLatents(Protocol):
+    """A model that turns images into the moments of latents, and latents into images.
+
+    All that does so is one network, "autoencoder", so that a model of its latents names it by one entry of
+    `pretrained`.
+    """
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of one image's latents, such as (height, width, channels)."""
+        ...
+
+    def init_autoencoder(self, key: PRNGKey) -> Variables:
+        """Makes fresh weights of the network that encodes and decodes."""
+        ...
+
+    def encode(self, nets: Nets, image: Image) -> Moments:
+        """Returns the moments of the latents of images in [-1, 1]: [B *image_shape] -> [B *latent_shape], twice."""
+        ...
+
+    def decode(self, nets: Nets, latents: Float[Array, "b ..."]) -> Image:
+        """Turns latents into images in [-1, 1]: [B *latent_shape] -> [B *image_shape]."""
         ...

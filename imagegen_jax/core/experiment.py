@@ -174,7 +174,8 @@ def validate(experiment: Experiment, dataset: Any) -> None:
     check_codes(experiment.model, dataset)
     nets = abstract_nets(experiment.model, row_shapes(dataset))
     phases = experiment.model.phases(stage_at(experiment.model, 0))
-    trained = {name for phase in phases for name in phase.trains}
+    last = experiment.model.phases(stage_at(experiment.model, experiment.steps - 1))  # which may train more
+    trained = {name for phase in (*phases, *last) for name in phase.trains}
     for name in sorted(trained - set(nets)):
         raise ValueError(f"a phase trains {name!r}, which is no network of the model: they are {sorted(nets)}")
     _check_frozen(experiment, nets, trained)

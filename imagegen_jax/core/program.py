@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
 from imagegen_jax.core.checkpoints.checkpoint import abstract
-from imagegen_jax.core.checkpoints.frozen_networks import placed
+from imagegen_jax.core.checkpoints.frozen_networks import placed, wanted_part
 from imagegen_jax.core.codes import TOKENIZER, check_made_by
 from imagegen_jax.core.drawing.draw import Conditions, drawing, filled_from_data, rows_at, sample
 from imagegen_jax.core.experiment import (
@@ -56,8 +56,10 @@ class Program:
         """
         found = read_all(self.experiment.pretrained)
         fresh = abstract_nets(self.experiment.model, row_shapes(self.dataset))
-        for name, variables in found.items():
-            _check_fits(name, fresh[name], variables, whole=name in frozen_networks(self.experiment.model))
+        for name in found:
+            frozen = name in frozen_networks(self.experiment.model)
+            found[name] = wanted_part(found[name], fresh[name]) if frozen else found[name]
+            _check_fits(name, fresh[name], found[name], whole=frozen)
         check_made_by(self.experiment.model, self.dataset, found, self.experiment.pretrained.get(TOKENIZER))
         return found
 

@@ -177,8 +177,8 @@ MADE_OF_THOSE = {
 # Features of published networks, whose layers are what they were trained with.
 FROZEN = (
     "metrics.features.inception.",
-    "metrics.features.lpips.",
-    "metrics.features.mobilenet.",
+    "nn.backbones.lpips.",
+    "nn.backbones.mobilenet.",
     "metrics.features.classifier.",
     "nn.backbones.patch.",
 )

@@ -82,7 +82,7 @@ class FrozenNetworks:
         try:
             given = self._sources[network]() if network in self._sources and like is not None else None
             if given is not None:
-                found = jax.tree.map(placed, given, like)
+                found = jax.tree.map(placed, wanted_part(given, like), like)
                 if _name(network, found, jax.device_get(fingerprint(found))) == name:
                     print(f"{self.folder / name} is missing; read from pretrained[{network!r}] again", file=sys.stderr)
                     return found
@@ -93,6 +93,18 @@ class FrozenNetworks:
             f"{self.folder / name} is missing, the frozen network {network!r} that the checkpoints of this run go with "
             f"and do not hold, and {why}. {REMEDY}"
         )
+
+
+def wanted_part(given: Any, like: Any) -> Any:
+    """Returns the arrays of `given` whose paths are those of `like`, where it has all of these; else `given` itself.
+
+    Others' files hold more than what is wanted of a frozen network, such as the layers of a classifier above it.
+    """
+    if not isinstance(like, Mapping):
+        return given
+    if not isinstance(given, Mapping) or not like.keys() <= given.keys():
+        return given
+    return {name: wanted_part(given[name], part) for name, part in like.items()}
 
 
 def placed(new: Any, like: Any) -> jax.Array:

@@ -1,0 +1,146 @@
+"""VQGAN (Esser et al. 2021, arXiv 2012.09841): a VQ-VAE whose reconstructions a discriminator of patches judges.
+
+As in the authors' code, CompVis/taming-transformers: the absolute difference and a perceptual distance in place of the
+squared error, and a discriminator that starts when the autoencoder is good already.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Hashable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from imagegen_jax.autoencoders.adversary import Adversary, Likeness, by_last_layer, check_decoder, linearised
+from imagegen_jax.autoencoders.quantise import EMACodebook, Quantised
+from imagegen_jax.autoencoders.tokenizer import Tokenizer, grid_shape, psnr, trained_call
+from imagegen_jax.core.config.bounds import NonNegative, Shape
+from imagegen_jax.core.model import (
+    Aux,
+    Batch,
+    Image,
+    Inputs,
+    Nets,
+    Phase,
+    PRNGKey,
+    Scalar,
+    Variables,
+    check_images,
+)
+from imagegen_jax.core.reporting.health import codebook_use
+from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
+
+F16 = Tokenizer(
+    encoder=ConvEncoder(attention_levels=(4,)),
+    quantiser=EMACodebook(codebook_size=1024, dim=256),
+    decoder=ConvDecoder(attention_levels=(4,)),
+    post_features=256,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class VQGAN:
+    """Autoencoder with quantised latents and a discriminator; the defaults are the paper's for ImageNet, f = 16.
+
+    It draws reconstructions; a prior over its codes draws new images.
+    """
+
+    image_shape: Shape = (256, 256, 3)
+    network: Tokenizer = F16
+    likeness: Likeness = Likeness()
+    adversary: Adversary = Adversary()
+    codebook_weight: NonNegative = 1.0  # of the quantiser's loss
+
+    def __post_init__(self) -> None:
+        grid_shape(self.network, self.image_shape)
+        check_decoder(self.network.decoder)
+
+    @property
+    def codebook_size(self) -> int:
+        """The number of codes: they are integers from 0 to below it."""
+        return self.network.quantiser.codebook_size
+
+    @property
+    def code_shape(self) -> tuple[int, int]:
+        """The height and width of an image's codes."""
+        return grid_shape(self.network, self.image_shape)
+
+    @property
+    def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what images are made from: others."""
+        return {"image": jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The network of the perceptual distance, where there is one."""
+        return self.likeness.frozen
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Initialises the networks. Raises ValueError where the images have another shape, or one they cannot have."""
+        check_images(self, batch)
+        tokenizer_key, discriminator_key, perceptual_key = jax.random.split(key, 3)
+        image = jnp.zeros((1, *self.image_shape))
+        return {
+            "tokenizer": self.init_tokenizer(tokenizer_key),
+            "discriminator": self.adversary.discriminator.init(discriminator_key, image, train=False),
+            **self.likeness.init(perceptual_key, image),
+        }
+
+    def init_tokenizer(self, key: PRNGKey) -> Variables:
+        """Makes fresh weights of the network that encodes and decodes."""
+        return self.network.init(key, jnp.zeros((1, *self.image_shape)))
+
+    def stage(self, step: int) -> bool:
+        """Tells whether the discriminator takes part in training step `step`."""
+        return step >= self.adversary.start
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """Returns the phases of a step: the autoencoder, then the discriminator where the `stage` has one."""
+        autoencoder = Phase(("tokenizer",), functools.partial(self.autoencoder_loss, bool(stage)), "autoencoder")
+        discriminator = Phase(("discriminator",), self.discriminator_loss, "discriminator")
+        return (autoencoder, discriminator) if stage else (autoencoder,)
+
+    def autoencoder_loss(self, judged: bool, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """|x - y| + d(x, y) + codebook_weight L_VQ, and where `judged` + weight lambda L_GAN   (Eqs. 4 to 7)"""
+        x = inputs.batch["image"]
+
+        def reconstruct(variables: Variables) -> tuple[Image, tuple[Quantised, Variables]]:
+            y, *others = trained_call(self.network, variables, x, inputs.key)
+            return y, tuple(others)
+
+        y, pull, (quantised, stats) = by_last_layer(reconstruct, nets["tokenizer"], self.network.decoder)
+        likeness, terms = linearised(functools.partial(self.likeness.loss, nets, x), y)
+        loss = likeness.at(y) + self.codebook_weight * quantised.loss
+        metrics = {
+            **terms,
+            "psnr": psnr(x, y),
+            **quantised.metrics,
+            **codebook_use(quantised.codes, self.codebook_size),
+        }
+        if judged:
+            adversarial, found = self.adversary.judged(nets, x, y, pull, likeness.gradient)
+            loss, metrics = loss + adversarial, metrics | found
+        return loss, Aux(metrics, {"tokenizer": stats}, y)
+
+    def discriminator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
+        """discriminator_weight (E[max(0, 1 - D(x))] + E[max(0, 1 + D(y))]), with the default objective   (Eq. 5)"""
+        x = inputs.batch["image"]
+        y, _ = self.network.apply(nets["tokenizer"], x)
+        return self.adversary.loss(nets, x, y)
+
+    def encode(self, nets: Nets, image: Image) -> Int[Array, "b hh ww"]:
+        """Turns images in [-1, 1] into codes: [B *image_shape] -> [B *code_shape]."""
+        return self.network.apply(nets["tokenizer"], image, method="quantise").codes
+
+    def decode(self, nets: Nets, codes: Int[Array, "b hh ww"]) -> Image:
+        """Turns codes into images in [-1, 1]: [B *code_shape] -> [B *image_shape]."""
+        y = self.network.apply(nets["tokenizer"], codes, self.image_shape[-1], method="decode")
+        return jnp.clip(y, -1.0, 1.0)
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Reconstructs the `n` images `conditions["image"]`, in [-1, 1]."""
+        return self.decode(nets, self.encode(nets, conditions["image"]))

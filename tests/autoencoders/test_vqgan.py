@@ -1,0 +1,207 @@
+"""VQGAN and the KL autoencoder: what they are made of, when the discriminator starts, and what they refuse."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import imagegen_jax as ig
+from imagegen_jax.autoencoders.adversary import Adversary, Likeness
+from imagegen_jax.autoencoders.kl import AutoencoderKL, KLNetwork
+from imagegen_jax.autoencoders.quantise import EMACodebook
+from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, Tokenizer
+from imagegen_jax.autoencoders.vqgan import VQGAN
+from imagegen_jax.core.capabilities import EncodesLatents, Tokenizing
+from imagegen_jax.core.model import Inputs
+from imagegen_jax.core.optim import SGD
+from imagegen_jax.data import Digits
+from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
+from imagegen_jax.nn.backbones.patch import PatchDiscriminator
+from imagegen_jax.nn.perceptual import LPIPS, MobileNet
+
+LEVELS = {"width": 4, "multipliers": (1, 2), "blocks": 1}
+TOKENIZER = Tokenizer(ConvEncoder(**LEVELS, features=4), EMACodebook(8, 4), ConvDecoder(**LEVELS), 4)
+PIXELS, JUDGE = Likeness(perceptual=None), Adversary(PatchDiscriminator(4, 1), start=3)
+SMALL = VQGAN((8, 8, 3), TOKENIZER, PIXELS, JUDGE)
+KL = AutoencoderKL((8, 8, 3), KLNetwork(TOKENIZER.encoder, TOKENIZER.decoder, 2), PIXELS, JUDGE)
+KEY = jax.random.key(0)
+
+
+@functools.cache
+def given(model):
+    """(networks, inputs) of four random images."""
+    image = jax.random.uniform(jax.random.key(1), (4, *model.image_shape), minval=-1)
+    nets = jax.jit(lambda image: model.init(KEY, {"image": image}))(image)
+    return nets, Inputs({"image": image}, KEY, jax.random.split(KEY, 4), jnp.int32(0), nets)
+
+
+# --- published sizes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "network, published",
+    [
+        (KLNetwork(), 83_653_863),  # Stable Diffusion
+        (
+            KLNetwork(ConvEncoder(multipliers=(1, 2, 4, 4), features=32), latent_channels=16, pointwise=False),
+            83_819_683,
+        ),
+        (
+            KLNetwork(
+                ConvEncoder(attention_levels=(4, 5), multipliers=(1, 1, 2, 2, 4, 4), features=128),
+                ConvDecoder(attention_levels=(4, 5), multipliers=(1, 1, 2, 2, 4, 4)),
+                latent_channels=64,
+            ),
+            103_880_131,  # latent diffusion's KL-f32
+        ),
+        (KLNetwork(ConvEncoder(attention_levels=(4,), features=32), ConvDecoder(), 16), 66_456_019),  # MAR's KL-16
+    ],
+)
+def test_autoencoders_have_the_published_parameters(network, published):
+    found = jax.eval_shape(network.init, KEY, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(found)) == published
+
+
+# --- the discriminator's part ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [SMALL, KL], ids=["vqgan", "kl"])
+def test_the_discriminator_costs_nothing_before_it_starts(model):
+    nets, inputs = given(model)
+    assert [model.stage(step) for step in (0, 2, 3, 9)] == [False, False, True, True]
+    (before,), (first, second) = model.phases(False), model.phases(True)
+    assert before.trains == first.trains and second.trains == ("discriminator",)
+    without = {name: variables for name, variables in nets.items() if name != "discriminator"}
+    _, aux = jax.eval_shape(before.loss, without, inputs)
+    _, later = jax.eval_shape(first.loss, nets, inputs)
+    assert later.metrics.keys() - aux.metrics.keys() == {"adversarial", "adaptive_weight"}
+
+
+# --- what models do ---------------------------------------------------------------------------------------------------
+
+
+def test_both_encode_and_decode_and_say_so():
+    assert isinstance(SMALL, Tokenizing) and not isinstance(SMALL, EncodesLatents)
+    assert isinstance(KL, EncodesLatents) and not isinstance(KL, Tokenizing)
+    nets, inputs = given(SMALL)
+    codes = jax.eval_shape(SMALL.encode, nets, inputs.batch["image"])
+    assert codes.shape == (4, *SMALL.code_shape) == (4, 4, 4) and SMALL.codebook_size == 8
+    assert jax.eval_shape(SMALL.decode, nets, codes).shape == (4, 8, 8, 3)
+    nets, inputs = given(KL)
+    moments = jax.eval_shape(KL.encode, nets, inputs.batch["image"])
+    assert moments.mean.shape == moments.std.shape == (4, *KL.latent_shape) == (4, 4, 4, 2)
+    assert jax.eval_shape(KL.decode, nets, moments.mean).shape == (4, 8, 8, 3)
+    assert "likelihood" not in jax.eval_shape(dataclasses.replace(KL, learned_variance=False).init, KEY, inputs.batch)
+
+
+# --- perceptual distances ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("perceptual, size", [(MobileNet((1,)), 8), (LPIPS("alex"), 32)])
+def test_equal_images_are_at_no_distance_and_others_at_some(perceptual, size):
+    a = jax.random.uniform(KEY, (2, size, size, 1), minval=-1)
+    b = a.at[1].multiply(-1)
+
+    def distances(key):
+        return perceptual.apply(perceptual.init(key, a), a, b)
+
+    same, other = jax.jit(distances, compiler_options={"xla_backend_optimization_level": 0})(KEY)
+    assert same == 0 and 0 < other
+
+
+def test_mobilenet_compares_directions_of_features(monkeypatch):
+    """A quarter turn is at a squared distance of 2, half of one at 2 - sqrt 2, and a change of length at none."""
+    features = {0.0: [1.0, 0.0], 1.0: [0.0, 3.0], 2.0: [2.0, 2.0], 3.0: [5.0, 0.0]}
+    monkeypatch.setattr(
+        "imagegen_jax.nn.backbones.mobilenet.activations",
+        lambda weights, x, blocks: [jnp.array([[[features[float(row[0, 0, 0])]]] for row in x])] * blocks,
+    )
+    a, b = (jnp.array(values).reshape(-1, 1, 1, 3) for values in ([[0.0] * 3] * 3, [[v] * 3 for v in (1.0, 2.0, 3.0)]))
+    found = MobileNet((1, 2)).apply({}, a, b)
+    np.testing.assert_allclose(found, [2, 2 - math.sqrt(2), 0], atol=1e-6)
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def experiment(model, **changes):
+    optim = {"tokenizer": SGD(0.1), "discriminator": SGD(0.1)}
+    settings = {"batch_size": 4, "steps": 8, "optim": optim, **changes}
+    return ig.Experiment("small", model, Digits(size=8, channels=3), **settings)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"image_shape": (9, 8, 3)}, r"image_shape=9x8: .* multiples of 2, such as 8 or 10"),
+        ({"network": Tokenizer(decoder=ResidualDecoder())}, r"decoder=ResidualDecoder: .* give it `last_kernel`"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(SMALL, **changes)
+
+
+@pytest.mark.parametrize(
+    "model, changes, words",
+    [
+        (SMALL, {"optim": {"tokenizer": SGD(0.1)}}, r"trains 'discriminator', which has no optimizer"),
+        (
+            dataclasses.replace(SMALL, likeness=Likeness(perceptual=MobileNet((1,)))),
+            {},
+            r"'perceptual' is frozen and has no weights",
+        ),
+    ],
+)
+def test_an_experiment_that_cannot_be_is_refused_before_it_is_compiled(model, changes, words):
+    with pytest.raises(ValueError, match=words):
+        ig.Program(experiment(model, **changes))
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (dataclasses.replace(SMALL, likeness=Likeness()), r"LPIPS on 'vgg' takes images of 16 pixels or more"),
+        (
+            VQGAN((8, 8, 2), TOKENIZER, Likeness(perceptual=MobileNet()), JUDGE),
+            r"MobileNet compares grey or colour images, and these have 2 channels",
+        ),
+        (
+            AutoencoderKL(
+                (8, 8, 3), KLNetwork(TOKENIZER.encoder, TOKENIZER.decoder, 3, pointwise=False), PIXELS, JUDGE
+            ),
+            r"makes 4 features, but .* latent_channels=3 are 6",
+        ),
+        (dataclasses.replace(SMALL, adversary=Adversary()), r"halvings=3 .* images of 8x8: use at most 1"),
+    ],
+)
+def test_networks_that_do_not_go_together_are_named(model, words):
+    with pytest.raises(ValueError, match=words):
+        jax.eval_shape(model.init, KEY, {"image": jnp.zeros((2, *model.image_shape))})
+
+
+def test_blocks_that_mobilenet_has_not_are_refused():
+    with pytest.raises(ValueError, match=r"blocks=\(13,\) of MobileNet: name one or more of 1 to 12"):
+        MobileNet((13,))
+
+
+# --- files of others --------------------------------------------------------------------------------------------------
+
+
+def test_a_frozen_network_takes_its_part_of_a_larger_file(tmp_path):
+    """Such as Keras' MobileNet, which goes on with a classifier; one that lacks an array is another network's."""
+    likeness = Likeness(perceptual=MobileNet((1,)))
+    weights = likeness.init(KEY, jnp.zeros((1, 8, 8, 3)))["perceptual"]
+    flat = {f"{layer}/{name}": np.asarray(a) for layer, arrays in weights.items() for name, a in arrays.items()}
+    np.savez(tmp_path / "larger.npz", **flat, **{"dense/kernel": np.zeros((3, 2))})
+    given = {"pretrained": {"perceptual": str(tmp_path / "larger.npz")}}
+    found = ig.Program(experiment(dataclasses.replace(SMALL, likeness=likeness), **given)).pretrained()["perceptual"]
+    assert jax.tree.structure(found) == jax.tree.structure(dict(weights))
+    np.savez(tmp_path / "larger.npz", **{n: a for n, a in flat.items() if n != "conv1/kernel"}, other=np.zeros(2))
+    with pytest.raises(ValueError, match=r"pretrained\['perceptual'\].*conv1/kernel: none there"):
+        ig.Program(experiment(dataclasses.replace(SMALL, likeness=likeness), **given)).pretrained()
