@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import imagegen_jax as ig
+from imagegen_jax.core.capabilities import Moments
 from imagegen_jax.core.model import Aux, Batch, Image, Inputs, Nets, Phase, Variables, check_images
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.run import Run
@@ -59,6 +60,30 @@ class Levels:
 
 
 @dataclasses.dataclass(frozen=True)
+class Halved:
+    """An autoencoder whose latents are half of each pixel, with a deviation that is the square of that."""
+
+    image_shape: tuple[int, int, int] = SHAPE
+    latent_shape: tuple[int, int, int] = SHAPE
+
+    def init(self, key, batch: Batch) -> Nets:
+        return {"autoencoder": self.init_autoencoder(key)}
+
+    def init_autoencoder(self, key) -> Variables:
+        return {"params": {"scale": jnp.float32(0.5)}}
+
+    def phases(self, stage) -> tuple[Phase, ...]:
+        return (Phase(("autoencoder",), lambda nets, inputs: (nets["autoencoder"]["params"]["scale"], Aux({})), "a"),)
+
+    def encode(self, nets: Nets, image: Image) -> Moments:
+        mean = nets["autoencoder"]["params"]["scale"] * image
+        return Moments(mean, mean**2)
+
+    def decode(self, nets: Nets, latents) -> Image:
+        return latents / nets["autoencoder"]["params"]["scale"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Independent:
     """A prior in which each code is drawn by itself, with the probabilities of its place."""
 
@@ -103,10 +128,10 @@ def codes_of(images: np.ndarray) -> np.ndarray:
     return np.rint(images[..., 0] / 85).astype(np.int64)
 
 
-def tokenizer_run(folder) -> Run:
-    """An untrained run of the tokenizer, without checkpoints."""
-    data = source()
-    experiment = ig.Experiment("levels", Levels(), data, {"tokenizer": Adam(1e-2)}, batch_size=8, steps=2)
+def tokenizer_run(folder, model=Levels()) -> Run:  # noqa: B008
+    """An untrained run of the tokenizer, or of the autoencoder, without checkpoints."""
+    (network,) = model.init(jax.random.key(0), {"image": np.zeros((1, *SHAPE))})
+    experiment = ig.Experiment("toy", model, source(), {network: Adam(1e-2)}, batch_size=8, steps=2)
     batch = {"image": jax.ShapeDtypeStruct((2, *SHAPE), np.float32)}
     store_rows(folder, {"image": jax.ShapeDtypeStruct(SHAPE, np.uint8)}, ("even", "odd"))
-    return Run(experiment, create(Levels().init(jax.random.key(0), batch), experiment.optim, {}), folder)
+    return Run(experiment, create(model.init(jax.random.key(0), batch), experiment.optim, {}), folder)

@@ -49,8 +49,8 @@ EXAMPLES = """examples:
   imagegen encode runs/vqgan photos.zip --mirror --out codes.npz
 
 The .npz holds codes [n ...], label [n], class_names, codebook_size, tokenizer (a fingerprint of its weights) and
-made_of. As data of an experiment it is `data.Codes("codes.npz")`, for --data codes:codes.npz; a model over codes refuses
-those of another tokenizer. An autoencoder with latents gives mean and std [n h w c] in place of codes, which
+made_of. As data of an experiment it is `data.Codes("codes.npz")`, for --data codes:codes.npz; a model over codes
+refuses those of another tokenizer. An autoencoder with latents gives mean and std [n h w c] in place of codes, which
 latents:PLACE reads, and a fingerprint called autoencoder. The code of a mirrored image is not the mirrored code:
 --mirror encodes mirrored images as further rows.
 An interrupted call goes on where it stopped when it is given again."""
