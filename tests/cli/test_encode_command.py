@@ -7,9 +7,9 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy_tokens
+import toys
 from PIL import Image
-from toy_tokens import Halved, Independent, codes_of, pictures, tokenizer_run
+from toys import Halved, Independent, codes_of, pictures, tokenizer_run
 
 from imagegen_jax.cli import encode
 from imagegen_jax.cli.common import runs as run_options
@@ -144,7 +144,7 @@ def test_a_model_that_encodes_nothing_and_codes_out_of_range(run):
         encoding.encoded(Wrong(), run.nets, pictures())
 
 
-class Wrong(toy_tokens.Levels):
+class Wrong(toys.Levels):
     """Encodes all as 9."""
 
     def encode(self, nets, image):
