@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   imagegen data info photos/train --skip-damaged
   imagegen data info paired:facades.zip/train
   imagegen data info unpaired:horse2zebra.zip/trainB,horse2zebra.zip/trainA
+  imagegen data info codes:codes.npz        how much of the codebook is used, and whose codes they are
   imagegen data prepare tfds:cifar10
 
 `info` prints figures and writes a picture; `prepare` first downloads a TFDS set where it is not there. Both decode the
@@ -75,7 +76,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("info", "prepare"))
     parser.add_argument(
         "source", help="digits, a TFDS name such as mnist or tfds:cifar10, a folder, a .zip, an .npz, latents:PLACE, "
-        "paired:PLACE, ...",
+        "codes:PLACE, paired:PLACE, ...",
     )  # fmt: skip
     add_source_options(parser)
     add_set_options(parser)

@@ -1,4 +1,4 @@
-"""`imagegen encode`: a data set as the codes that a tokenizer makes of it, written once for models over codes."""
+"""`imagegen encode`: a data set as the codes or latents that an autoencoder makes of it, written once for models."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from imagegen_jax.cli.common.data_options import add_set_options, add_source_opt
 from imagegen_jax.cli.common.options import integer
 from imagegen_jax.cli.common.runs import RunRequest, add_weight_options, open_run
 from imagegen_jax.core.arrays.shard import mesh_of
+from imagegen_jax.core.capabilities import Tokenizing
 from imagegen_jax.core.checkpoints.fingerprint import digest_of
 from imagegen_jax.core.drawing.draw import chunk_on
 from imagegen_jax.core.files.identity import contents
@@ -34,6 +35,7 @@ from imagegen_jax.editing.encoding import (
     CHUNK,
     check_pictures,
     encoded_chunks,
+    encoding_network,
     encoding_type,
     psnr,
     reconstructed,
@@ -47,8 +49,10 @@ EXAMPLES = """examples:
   imagegen encode runs/vqgan photos.zip --mirror --out codes.npz
 
 The .npz holds codes [n ...], label [n], class_names, codebook_size, tokenizer (a fingerprint of its weights) and
-made_of. As data of an experiment it is `data.Codes("codes.npz")`; a model over codes refuses those of another
-tokenizer. The code of a mirrored image is not the mirrored code: --mirror encodes mirrored images as further rows.
+made_of. As data of an experiment it is `data.Codes("codes.npz")`, for --data codes:codes.npz; a model over codes
+refuses those of another tokenizer. An autoencoder with latents gives mean and std [n h w c] in place of codes, which
+latents:PLACE reads, and a fingerprint called autoencoder. The code of a mirrored image is not the mirrored code:
+--mirror encodes mirrored images as further rows.
 An interrupted call goes on where it stopped when it is given again."""
 
 
@@ -113,12 +117,14 @@ def run(request: EncodeRequest) -> pathlib.Path:
         name, dataset = _open_data(request, opened)
     check_pictures(model, dataset.images, name)
     images = _Rows(dataset.images, request.mirror)
-    of_tokenizer = {"tokenizer": digest_of(opened.nets["tokenizer"])}
+    network = encoding_network(model)
+    of_network = {network: digest_of(opened.nets[network])}
     made_of = {
-        "run": str(opened.workdir.resolve()), "step": opened.step, **of_tokenizer, "data": name,
+        "run": str(opened.workdir.resolve()), "step": opened.step, **of_network, "data": name,
         "content": contents(dataset), "mirror": request.mirror,
     }  # fmt: skip
-    beside = {**_beside(dataset, request.mirror), **of_tokenizer, "codebook_size": model.codebook_size}
+    book = {"codebook_size": model.codebook_size} if isinstance(model, Tokenizing) else {}
+    beside = {**_beside(dataset, request.mirror), **of_network, **book}
     writer = ColumnsWriter(place, len(images), row, {**beside, "made_of": json.dumps(made_of)})
     call = {
         **made_of, "n": len(images), "chunk": chunk_on(mesh_of(opened.nets), len(images), request.chunk),
@@ -172,16 +178,31 @@ def _words(row: np.dtype[Any]) -> str:
 
 
 def _quality(run: Run, images: Any, place: pathlib.Path) -> str:
-    """Says how much of the codebook the codes at `place` use, and how near decoded images come."""
+    """Says how much of the codebook is used, or how far latents spread, and how near decoded images come."""
     model, some = run.experiment.model, np.asarray(images[:COMPARED])
-    use = codebook_use(stored(str(place), place, "codes"), model.codebook_size)
+    if isinstance(model, Tokenizing):
+        use = str(codebook_use(stored(str(place), place, "codes"), model.codebook_size))
+    else:
+        spread = _deviation(*(stored(str(place), place, name) for name in ("mean", "std")))
+        use = f"latents of deviation {spread:.4g}, which a scale of {1 / max(spread, 1e-12):.4g} brings to 1"
     ratio = float(psnr(some, reconstructed(model, run.nets, some)).mean())
     return f"{use}; PSNR {ratio:.2f} dB, mean of the first {len(some):,} images"
 
 
+def _deviation(means: np.ndarray, stds: np.ndarray) -> float:
+    """Returns the deviation of all values of latents that are drawn by these moments [n ...]."""
+    total = squares = 0.0
+    for at in range(0, len(means), 1_000):
+        mean, std = (np.float64(rows[at : at + 1_000]) for rows in (means, stds))
+        total, squares = total + float(mean.sum()), squares + float((mean**2 + std**2).sum())
+    return float(np.sqrt(max(squares / means.size - (total / means.size) ** 2, 0.0)))
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen encode`."""
-    parser.add_argument("run", type=pathlib.Path, help="the folder of a tokenizer's run")
+    parser.add_argument(
+        "run", type=pathlib.Path, help="the folder of a run of a tokenizer, or of an autoencoder with latents"
+    )
     parser.add_argument(
         "data", nargs="?",
         help="digits, a TFDS name, a folder, a .zip, an .npz (default: the data that the run was trained on)",
@@ -198,5 +219,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 COMMAND = Command(
-    "encode", "write the codes that a tokenizer makes of a data set", add_options, EncodeRequest, run, EXAMPLES
+    "encode",
+    "write the codes or latents that a tokenizer or an autoencoder makes of a data set",
+    add_options,
+    EncodeRequest,
+    run,
+    EXAMPLES,
 )

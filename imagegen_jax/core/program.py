@@ -16,8 +16,8 @@ from jax.sharding import Mesh
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
 from imagegen_jax.core.checkpoints.checkpoint import abstract
+from imagegen_jax.core.checkpoints.codes import TOKENIZER, check_made_by
 from imagegen_jax.core.checkpoints.frozen_networks import placed, wanted_part
-from imagegen_jax.core.codes import TOKENIZER, check_made_by
 from imagegen_jax.core.drawing.draw import Conditions, drawing, filled_from_data, rows_at, sample
 from imagegen_jax.core.experiment import (
     Experiment,

@@ -1,4 +1,4 @@
-"""Images to what a trained model encodes them as, and back: codes of a tokenizer, chunk by chunk."""
+"""Images to what a trained model encodes them as, and back: codes of a tokenizer, or moments of latents, in chunks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.image import to_float, to_uint8
 from imagegen_jax.core.arrays.shard import batch_sharding, mesh_of
-from imagegen_jax.core.capabilities import Reconstructing, Tokenizing
+from imagegen_jax.core.capabilities import EncodesLatents, Moments, Reconstructing, Tokenizing
 from imagegen_jax.core.drawing.draw import chunk_on
 from imagegen_jax.core.drawing.finite import check_finite_images
 from imagegen_jax.core.model import Nets
@@ -23,15 +23,22 @@ Pixels = UInt8[np.ndarray, "n h w c"]
 
 
 def encoding_type(model: Any) -> np.dtype[Any]:
-    """Returns the type of an image's encoding, a row with the field "codes" of the smallest integers that hold them.
+    """Returns the type of an image's encoding: a row with "codes", or with "mean" and "std" of its latents.
 
-    Raises ValueError for a model that encodes nothing.
+    Codes are the smallest integers that hold them, latents float32. Raises ValueError for a model that encodes nothing.
     """
     if isinstance(model, Tokenizing):
         return np.dtype([("codes", code_dtype(model.codebook_size), model.code_shape)])
+    if isinstance(model, EncodesLatents):
+        return np.dtype([(name, np.float32, model.latent_shape) for name in Moments._fields])
     raise ValueError(
         f"a {type(model).__name__} does not encode images: take the run of a tokenizer, such as one of vqvae_digits"
     )
+
+
+def encoding_network(model: Any) -> str:
+    """Returns the name of the network that encodes and decodes."""
+    return "tokenizer" if isinstance(model, Tokenizing) else "autoencoder"
 
 
 def code_dtype(codebook_size: int) -> np.dtype[Any]:
@@ -56,14 +63,15 @@ def encoded_chunks(model: Any, nets: Nets, images: Any, chunk: int = CHUNK, star
         rows = np.empty(n, row)
         for name in rows.dtype.names or ():
             values = np.asarray(found[name])[:n]
-            _check_range(model, values)
+            _check_values(model, nets, values)
             rows[name] = values
         yield rows
 
 
 def encoded(model: Any, nets: Nets, images: Pixels, chunk: int = CHUNK) -> np.ndarray:
-    """Encodes images uint8 [n h w c] as codes [n *code_shape], of the smallest integers that hold them."""
-    return np.concatenate(list(encoded_chunks(model, nets, images, chunk)))["codes"]
+    """Encodes images uint8 [n h w c] as codes [n *code_shape], or as rows with the mean and std of their latents."""
+    found = np.concatenate(list(encoded_chunks(model, nets, images, chunk)))
+    return found["codes"] if isinstance(model, Tokenizing) else found
 
 
 def reconstructed(model: Any, nets: Nets, images: Pixels, chunk: int = CHUNK) -> Pixels:
@@ -84,7 +92,7 @@ def reconstructed(model: Any, nets: Nets, images: Pixels, chunk: int = CHUNK) ->
 
 def check_reconstructs(model: Any) -> None:
     """Raises ValueError for a model that does not reconstruct images."""
-    if not isinstance(model, Reconstructing | Tokenizing):
+    if not isinstance(model, Reconstructing | Tokenizing | EncodesLatents):
         raise ValueError(
             f"a {type(model).__name__} does not reconstruct images: take the run of a tokenizer or another autoencoder"
         )
@@ -116,13 +124,15 @@ def check_pictures(model: Any, images: Any, name: str = "the images") -> None:
 @cached_by_platform
 def _program(model: Any, mesh: Any, what: str) -> Any:
     def encode(nets: Nets, images: Any) -> dict[str, Any]:
-        return {"codes": model.encode(nets, to_float(images))}
+        found = model.encode(nets, to_float(images))
+        return {"codes": found} if isinstance(model, Tokenizing) else found._asdict()
 
     def reconstruct(nets: Nets, images: Any) -> Any:
         x = to_float(images)
         if isinstance(model, Reconstructing):
             return model.reconstruct(nets, x)
-        return model.decode(nets, model.encode(nets, x))
+        found = model.encode(nets, x)
+        return model.decode(nets, found if isinstance(model, Tokenizing) else found.mean)
 
     return compiling.jit({"encode": encode, "reconstruct": reconstruct}[what], out_shardings=batch_sharding(mesh))
 
@@ -133,8 +143,12 @@ def _padded(images: Any, n: int) -> Any:
     return rows if len(rows) == n else rows[np.minimum(np.arange(n), len(rows) - 1)]
 
 
-def _check_range(model: Any, codes: np.ndarray) -> None:
-    low, high = int(codes.min()), int(codes.max())
+def _check_values(model: Any, nets: Nets, values: np.ndarray) -> None:
+    """Raises ValueError for codes that are not in the book, and NonFiniteError for latents that are no numbers."""
+    if not isinstance(model, Tokenizing):
+        check_finite_images(values, nets)
+        return
+    low, high = int(values.min()), int(values.max())
     if low < 0 or high >= model.codebook_size:
         raise ValueError(
             f"a {type(model).__name__} of {model.codebook_size:,} codes has encoded images as codes from {low} to "

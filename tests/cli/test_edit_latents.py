@@ -204,7 +204,10 @@ def test_edits_refuse_bad_input(imagegen, tmp_path, arguments, words):
     assert not list(tmp_path.iterdir())
 
 
-EDITS = "mix truncate interpolate directions project inpaint redraw resemble enlarge colour deblur morph reclass"
+EDITS = (
+    "mix truncate interpolate directions project reconstruct inpaint redraw resemble enlarge colour deblur morph "
+    "reclass"
+)
 
 
 @pytest.mark.parametrize("edit", EDITS.split())

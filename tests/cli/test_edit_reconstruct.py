@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from toy_tokens import Levels, codes_of, pictures, tokenizer_run
-from toys import Regression
+from toys import Levels, Regression, codes_of, pictures, tokenizer_run
 
 from imagegen_jax.autoencoders.vae import VAE
 from imagegen_jax.cli.common import runs as run_options

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy_tokens
+import toys
 from PIL import Image
-from toy_tokens import Independent, codes_of, pictures, tokenizer_run
+from toys import Halved, Independent, codes_of, pictures, tokenizer_run
 
 from imagegen_jax.cli import encode
 from imagegen_jax.cli.common import runs as run_options
 from imagegen_jax.cli.encode import EncodeRequest
+from imagegen_jax.core.capabilities import Moments
 from imagegen_jax.core.checkpoints.fingerprint import digest_of
+from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.data import Latents
 from imagegen_jax.editing import encoding
 
 
@@ -91,6 +95,25 @@ def test_an_interrupted_call_goes_on_and_another_is_refused(run, tmp_path, monke
     assert asked_for == [0, 16]
 
 
+def test_moments_of_latents_are_data_of_latents(run, tmp_path, monkeypatch, capsys):
+    """Of an autoencoder in place of a tokenizer: read by `data.Latents`; said is how far they spread."""
+    halved = tokenizer_run(run.workdir, Halved())
+    monkeypatch.setattr(run_options, "load", lambda *_, **__: halved)
+    found = asked(halved, tmp_path, chunk=8)
+    mean = (pictures() / 127.5 - 1) / 2
+    np.testing.assert_allclose(found["mean"], mean, atol=1e-6)
+    np.testing.assert_allclose(found["std"], mean**2, atol=1e-6)
+    assert found["mean"].dtype == found["std"].dtype == np.float32 and "codebook_size" not in found
+    assert found["autoencoder"] == digest_of(halved.nets["autoencoder"])
+    data = Latents(str(tmp_path / "codes.npz")).open()
+    assert data.image_shape == (2, 3, 1) and data.stds is not None and data.labels.tolist() == [0, 1] * 5
+    spread = np.sqrt((mean**2 + mean**4).mean() - mean.mean() ** 2)
+    said = capsys.readouterr().out
+    assert f"latents of deviation {spread:.4g}, which a scale of {1 / spread:.4g} brings to 1; PSNR" in said
+    with pytest.raises(NonFiniteError, match="10 of 10 images are not finite numbers"):
+        encoding.encoded(Lost(), halved.nets, pictures(), chunk=10)
+
+
 @pytest.mark.parametrize(("size", "kind"), [(2, np.uint8), (256, np.uint8), (257, np.uint16), (2**16 + 1, np.int32)])
 def test_the_smallest_integers_that_hold_all_codes(size, kind):
     assert encoding.code_dtype(size) == kind
@@ -121,8 +144,15 @@ def test_a_model_that_encodes_nothing_and_codes_out_of_range(run):
         encoding.encoded(Wrong(), run.nets, pictures())
 
 
-class Wrong(toy_tokens.Levels):
+class Wrong(toys.Levels):
     """Encodes all as 9."""
 
     def encode(self, nets, image):
         return 9 + 0 * super().encode(nets, image)
+
+
+class Lost(Halved):
+    """Has deviations that are no numbers."""
+
+    def encode(self, nets, image):
+        return Moments(image, image * jnp.nan)

@@ -8,8 +8,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from toy_tokens import Independent, Levels, codes_of, pictures, source
-from toys import Regression
+from toys import Independent, Levels, Regression, codes_of, pictures, source
 
 import imagegen_jax as ig
 from imagegen_jax.cli import encode
@@ -118,7 +117,7 @@ def test_a_tokenizer_and_a_prior_from_data_to_samples(files):
     averaged = {"averages": {"ema": HalfLife(8.0)}, "batch_size": 8, "samples": 4}
     tokenizer = ig.Experiment("levels", Levels(), source(), {"tokenizer": Adam(0.1)}, steps=2, **averaged)
     run = ig.fit(tokenizer, files / "vq", quiet=True)
-    encode.run(EncodeRequest(files / "vq", out=files / "own.npz", modules=("toy_tokens",)))
+    encode.run(EncodeRequest(files / "vq", out=files / "own.npz", modules=("toys",)))
     codes = Codes(str(files / "own.npz"))
     assert codes.open().tokenizer == digest_of(run.nets["tokenizer"]) != digest_of(WEIGHTS)
     experiment = dataclasses.replace(
@@ -129,7 +128,7 @@ def test_a_tokenizer_and_a_prior_from_data_to_samples(files):
         Program(last).pretrained()
     found = ig.fit(experiment, files / "prior", quiet=True)
     (files / "vq").rename(files / "moved")
-    again = ig.load(files / "prior", modules=["toy_tokens"])
+    again = ig.load(files / "prior", modules=["toys"])
     np.testing.assert_array_equal(again.sample(4), found.sample(4))
     assert ig.fit(dataclasses.replace(experiment, steps=3), files / "prior", True, quiet=True).step == 3
     with pytest.raises(

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from toy_tokens import codes_of, pictures, tokenizer_run
+from toys import codes_of, pictures, tokenizer_run
 
 from imagegen_jax.cli import evaluate
 from imagegen_jax.cli.evaluate_options import EvaluateRequest
