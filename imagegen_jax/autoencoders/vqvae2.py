@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.autoencoders.code_use import CodeUse
-from imagegen_jax.autoencoders.quantise import AnyQuantiser, Codes, EMACodebook, Quantised, Vectors
+from imagegen_jax.autoencoders.quantise import AnyQuantiser, Codes, EMACodebook, Quantised, Vectors, another
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, divided
 from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.model import Image, PRNGKey, Scalar
@@ -57,7 +57,7 @@ class TwoLevelTokenizer(nn.Module):
         self.encode_bottom = ResidualEncoder(halvings=self.halvings, **sizes)
         self.encode_top = ResidualEncoder(halvings=1, **sizes)
         self.pre_top, self.pre_bottom = self._pointwise(), self._pointwise()
-        self.top, self.bottom = (self.quantiser.clone(parent=None) for _ in range(2))
+        self.top, self.bottom = (another(self.quantiser) for _ in range(2))
         self.decode_top = ResidualDecoder(halvings=1, **sizes)
         self.enlarge = Double(self.quantiser.dim, dtype=self.dtype)
         self.decode_both = ResidualDecoder(halvings=self.halvings, **sizes)

@@ -6,8 +6,9 @@ it, the collection "codebook" where averages of what it stands for do.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, cast, runtime_checkable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
@@ -51,10 +52,6 @@ class Quantiser(Module, Protocol):
 
     def lookup(self, codes: Codes) -> Vectors:
         """Returns the vectors that codes stand for."""
-        ...
-
-    def clone(self, *, parent: None) -> Any:
-        """Returns another module with the same fields, as linen modules do."""
         ...
 
 
@@ -106,6 +103,11 @@ def books_of(quantiser: Quantiser) -> int:
 def code_shape_of(quantiser: Quantiser, grid: tuple[int, int]) -> tuple[int, ...]:
     """Returns the shape of the codes of a grid of vectors: that of the grid, for most quantisers."""
     return quantiser.code_shape(grid) if isinstance(quantiser, ShapesCodes) else grid
+
+
+def another(quantiser: Quantiser) -> Quantiser:
+    """Returns a quantiser with the same fields, to have a book of its own as a part of a network."""
+    return cast(Quantiser, cast(nn.Module, quantiser).clone(parent=None))
 
 
 def distances(flat: Float[Array, "n d"], book: Float[Array, "k d"]) -> Float[Array, "n k"]:

@@ -13,6 +13,7 @@ from imagegen_jax.autoencoders.quantise.quantiser import (
     Quantised,
     Quantiser,
     Vectors,
+    another,
     straight_through,
 )
 from imagegen_jax.core.config.bounds import Count
@@ -51,7 +52,7 @@ class Residual(nn.Module):
         return *grid, self.depth
 
     def setup(self) -> None:
-        self.parts = () if self.shared else tuple(self.quantiser.clone(parent=None) for _ in range(self.depth))
+        self.parts = () if self.shared else tuple(another(self.quantiser) for _ in range(self.depth))
 
     def __call__(self, vectors: Vectors, key: PRNGKey | None = None) -> Quantised:
         """Quantises vectors: [B ... D] -> vectors [B ... D], codes [B ... depth]; with a key as in training."""
