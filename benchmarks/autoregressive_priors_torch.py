@@ -28,23 +28,21 @@ def serve(setup: Setup) -> None:
         )
         return models.Transformer(options)
 
-    labels = torch.arange(setup.batch)
-
-    def training(codes: int) -> Step:
-        model, drawn = network(codes).train(), torch.randint(0, VOCABULARY, (setup.batch, codes))
+    def training(codes: int, n: int) -> Step:
+        model, drawn = network(codes).train(), torch.randint(0, VOCABULARY, (n, codes))
         matrices, vectors = ([p for p in model.parameters() if (p.dim() > 1) == two] for two in (True, False))
         groups = [{"params": matrices, "weight_decay": 0.05}, {"params": vectors, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW(groups, lr=1e-4, betas=(0.9, 0.95), fused=True)
 
         def one() -> None:
-            model(idx=drawn[:, :-1], cond_idx=labels, targets=drawn)[1].backward()
+            model(idx=drawn[:, :-1], cond_idx=torch.arange(n), targets=drawn)[1].backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
         return one
 
-    def sampling(codes: int) -> Step:
+    def sampling(codes: int, n: int) -> Step:
         model = network(codes).eval()
         # A setting for GPUs, by which the loop chooses a kernel: newer versions of torch have it no more.
         kernel = mock.patch.object(
@@ -53,13 +51,18 @@ def serve(setup: Setup) -> None:
 
         def one() -> None:
             with kernel, torch.inference_mode():
-                loops.generate(model, labels, codes)
+                loops.generate(model, torch.arange(n), codes)
 
         return one
 
     count = sum(p.numel() for p in network(256).parameters())
     made = {"step": training, "sample": sampling}
-    respond({"parameters": count, "torch": torch.__version__}, lambda case: made[case.split()[0]](int(case.split()[1])))
+
+    def ready(case: str) -> Step:
+        what, codes, n = case.split()
+        return made[what](int(codes), int(n))
+
+    respond({"parameters": count, "torch": torch.__version__}, ready)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ llamagen_l_imagenet256: 342,910,976 parameters, as published; FID 3.80 at a guid
 
 from imagegen_jax import Experiment
 from imagegen_jax.autoencoders.quantise import Codebook
-from imagegen_jax.autoencoders.tokenizer import Tokenizer
+from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.prior import CodePrior
 from imagegen_jax.core.optim import AdamW
@@ -68,12 +68,9 @@ smoke = {
     "data": Digits(),
     "model.network.hidden": 24,
     "pretrained": {"tokenizer": "random"},
-    "model.tokenizer.network.encoder": ConvEncoder(8, (1, 1), 1, (1,), features=8),
-    "model.tokenizer.image_shape": (8, 8, 1),
-    "model.tokenizer.network.decoder": ConvDecoder(8, (1, 1), 1, (1,)),
-    "model.tokenizer.network.post_features": 8,
-    "model.tokenizer.network.quantiser.codebook_size": 16,
-    "model.tokenizer.network.quantiser.dim": 4,
+    "model.tokenizer": VQVAE(
+        (8, 8, 1), Tokenizer(ResidualEncoder(4, 1, 1, 4), Codebook(16, 4, normalised=True), ResidualDecoder(4, 1, 1, 4))
+    ),
     "model.num_classes": 10,
     "samples": 10,
 }

@@ -15,7 +15,7 @@ published; FID 15.98 of plain samples, and 5.20 where a classifier rejects most,
 
 from imagegen_jax import Experiment, main
 from imagegen_jax.autoencoders.quantise import Codebook
-from imagegen_jax.autoencoders.tokenizer import Tokenizer
+from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.prior import CodePrior
 from imagegen_jax.core.optim import AdamW
@@ -55,12 +55,9 @@ smoke = {
     **TRANSFORMER,
     "data": Digits(),
     "pretrained": {"tokenizer": "random"},
-    "model.tokenizer.network.encoder": ConvEncoder(8, (1, 1), 1, (1,), features=8),
-    "model.tokenizer.image_shape": (8, 8, 1),
-    "model.tokenizer.network.decoder": ConvDecoder(8, (1, 1), 1, (1,)),
-    "model.tokenizer.network.post_features": 8,
-    "model.tokenizer.network.quantiser.codebook_size": 16,
-    "model.tokenizer.network.quantiser.dim": 4,
+    "model.tokenizer": VQVAE(
+        (8, 8, 1), Tokenizer(ResidualEncoder(4, 1, 1, 4), Codebook(16, 4), ResidualDecoder(4, 1, 1, 4))
+    ),
     "model.num_classes": 10,
     "samples": 10,
 }

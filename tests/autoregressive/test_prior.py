@@ -201,7 +201,7 @@ def tokenizer(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_run_draws_and_goes_on_when_the_run_of_its_tokenizer_is_gone(tokenizer, tmp_path):
+def test_a_run_draws_and_goes_on_when_the_run_of_its_tokenizer_is_gone(tokenizer, tmp_path, imagegen):
     copy = tmp_path / "tokenizer"
     shutil.copytree(tokenizer, copy)
     experiment = small("gpt_digits", pretrained={"tokenizer": FromRun(str(copy))})
@@ -213,6 +213,12 @@ def test_a_run_draws_and_goes_on_when_the_run_of_its_tokenizer_is_gone(tokenizer
     shutil.rmtree(copy)
     loaded = ig.load(tmp_path / "prior")
     np.testing.assert_array_equal(loaded.sample(10, labels), images)
+    call = ("sample", tmp_path / "prior", "--n", 10, "--out", tmp_path / "drawn.npz", "--temperature", 0.5)
+    code, _, said = imagegen(*call, "--top_k", 9)
+    assert code == 1 and "top_k=9: must be an integer from 1 to 8, the number of codes that there are" in said
+    assert imagegen(*call, "--top_k", 4)[0] == 0
+    with np.load(tmp_path / "drawn.npz") as arrays:
+        np.testing.assert_array_equal(arrays["arr_0"], loaded.sample(10, labels, temperature=0.5, top_k=4))
     longer = ig.fit(dataclasses.replace(experiment, steps=4), tmp_path / "prior", quiet=True, resume_with_changes=True)
     assert longer.step == 4
     for a, b in zip(*map(jax.tree.leaves, (longer.nets["tokenizer"], run.nets["tokenizer"])), strict=True):
