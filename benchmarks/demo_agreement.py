@@ -27,12 +27,14 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--name", default="demo_agreement", help="of the result")
     parser.add_argument("--temperature", type=float, help="of codes, for a model over codes")
+    parser.add_argument("--guidance", type=float, help="of a model that has it")
     options = parser.parse_args()
     real, digits = load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(real / 16, digits, test_size=0.25, random_state=0)
     classifier = SVC(C=10.0, gamma="scale").fit(train_x, train_y)
     labels = np.arange(options.n) % 10
-    run, given = ig.load(options.run), {"temperature": options.temperature} if options.temperature else {}
+    run, asked = ig.load(options.run), {"temperature": options.temperature, "guidance": options.guidance}
+    given = {name: value for name, value in asked.items() if value is not None}
     images = run.sample(options.n, labels, seed=1, **given)
     start = time.perf_counter()
     run.sample(options.n, labels, seed=2, **given)

@@ -48,7 +48,8 @@ MODEL = MaskGIT(TOKENIZER, Table(), num_classes=3, label_dropout=0.1, steps=4)
 @pytest.fixture(scope="module")
 def nets():
     """Of the model."""
-    return MODEL.init(KEY, {"image": jnp.zeros((2, 8, 8, 1)), "label": jnp.zeros(2, jnp.int32)})
+    batch = {"image": jnp.zeros((2, 8, 8, 1)), "label": jnp.zeros(2, jnp.int32)}
+    return jit(MODEL.init)(KEY, batch)
 
 
 def test_the_network_has_the_published_size():
@@ -78,6 +79,7 @@ def test_ranks_and_whole_patches():
     np.testing.assert_array_equal(whole_patches(known, (2, 2)), [[[False, True], [True, False]]])
 
 
+@pytest.mark.slow
 def test_the_loss_is_of_the_masked_codes(nets):
     """With equal logits it is log 16, whatever the smoothing; masks are at least half, and drawn anew for each row."""
     even = {**nets, "prior": jax.tree.map(jnp.zeros_like, nets["prior"])}
@@ -92,6 +94,7 @@ def test_the_loss_is_of_the_masked_codes(nets):
     np.testing.assert_allclose((counts == 16).mean(), math.acos(15 / 16) * 2 / math.pi, atol=0.07)
 
 
+@pytest.mark.slow
 def test_decoding_keeps_what_is_given_and_fills_the_rest(nets):
     given = np.full((4, 16), 16)
     given[1, :15], given[2, 5], given[3] = 3, 7, 9
@@ -104,6 +107,7 @@ def test_decoding_keeps_what_is_given_and_fills_the_rest(nets):
     np.testing.assert_array_equal(draw(given, cold)[0], likeliest)
 
 
+@pytest.mark.slow
 def test_guidance_of_one_follows_labels_and_of_zero_ignores_them(nets):
     """And a changed value compiles nothing new."""
     draw = jit(lambda told: MODEL.complete(nets, KEY, jnp.full((2, 16), 16), told))
@@ -115,6 +119,7 @@ def test_guidance_of_one_follows_labels_and_of_zero_ignores_them(nets):
     assert (ignored == 0).mean() > 0.9  # without a label code 0 is far the likeliest
 
 
+@pytest.mark.slow
 def test_a_hole_is_drawn_and_known_pixels_stay(nets):
     image, known = jax.random.uniform(KEY, (2, 8, 8, 1), minval=-1), np.ones((2, 8, 8, 1), bool)
     known[:, :5, :4] = False
