@@ -16,7 +16,7 @@ Labels = Float[Array, "b k"] | None  # one-hot rows, where images have classes
 
 
 class VerticalLayer(nn.Module):
-    """A gated convolution of the rows above; in the first layer, of those strictly above the pixel."""
+    """A convolution of the rows above after a gate; in the first layer of the image, and of rows strictly above."""
 
     width: int
     window: int
@@ -24,12 +24,12 @@ class VerticalLayer(nn.Module):
     dtype: Dtype
 
     @nn.compact
-    def __call__(self, v: Map, labels: Labels, at: At | None) -> tuple[Map, Map]:
-        """Returns what the next layer sees, and what the horizontal stack sees, before the gate: twice as wide."""
+    def __call__(self, p: Map, labels: Labels, at: At | None) -> Map:
+        """Returns [B H W 2*width], before the next gate, as the horizontal stack sees it."""
         half = self.window // 2
         size, shift = ((half, self.window), "down") if self.first else ((half + 1, self.window), "")
-        p = CausalConv(2 * self.width, size, half, shift, dtype=self.dtype, name="conv")(v, at)
-        return gated(p + label_bias(labels, 2 * self.width, "label")), p
+        v = p if self.first else gated(p + label_bias(labels, 2 * self.width, "label"))
+        return CausalConv(2 * self.width, size, half, shift, dtype=self.dtype, name="conv")(v, at)
 
 
 class HorizontalLayer(nn.Module):
@@ -94,9 +94,9 @@ class GatedPixelCNN(nn.Module):
         """Returns what is known of the rows above, for `horizontal`; of one row, where `x` is the row above it."""
         if self.window < 3 or self.window % 2 == 0:
             raise ValueError(f"model.network.window={self.window}: must be an odd number, 3 or more")
-        v, found = with_ones(x, None if at is None else at.row), []
+        p, found = with_ones(x, None if at is None else at.row), []
         for layer in self.vertical_layers:
-            v, p = layer(v, labels, at)
+            p = layer(p, labels, at)
             found.append(p)
         return tuple(found)
 
