@@ -1,7 +1,8 @@
 """What a compiled program moves: bytes of each device's memory, and bytes between devices, by kind of collective.
 
 Operations are told by what they do. A collective that is spread over several fused operations has one channel, and
-counts once; a reduction of which each device keeps its own part at once is a reduce-scatter, whatever it is called.
+counts once, though collectives that are not alike may share a channel; a reduction of which each device keeps its own
+part at once is a reduce-scatter, whatever it is called.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def collectives(module: Module) -> list[Collective]:
     for run in module.runs():
         kind = _kind(module, run)
         if kind:
-            name = _channel(run)
+            name = _channel(run, kind)
             size, sent = _moved(module, run, kind)
             before = found.get(name, (kind, 0, 0, 0.0))
             best = kind if kind == "reduce-scatter" else before[0]
@@ -85,8 +86,15 @@ def _kind(module: Module, run: Run) -> str | None:
 
 def _keeps_a_part(inside: Mapping[str, Instruction], reduction: Instruction) -> bool:
     """Tells whether all that is read of a fused reduction is one device's part of it."""
-    readers = [line for line in inside.values() if reduction.name in line.operands]
+    readers = _readers(inside, reduction)
     return bool(readers) and all(line.opcode == "dynamic-slice" for line in readers)
+
+
+def _readers(inside: Mapping[str, Instruction], made: Instruction) -> list[Instruction]:
+    """Returns what reads an instruction's results, each of several by itself."""
+    readers = [line for line in inside.values() if made.name in line.operands]
+    parts = [line for line in readers if line.opcode == "get-tuple-element"]
+    return [line for line in readers if line not in parts] + [one for part in parts for one in _readers(inside, part)]
 
 
 def _moved(module: Module, run: Run, kind: str) -> tuple[int, float]:
@@ -99,10 +107,12 @@ def _moved(module: Module, run: Run, kind: str) -> tuple[int, float]:
     return operands, operands * (n - 1) / n * (2 if kind == "all-reduce" else 1)
 
 
-def _channel(run: Run) -> str:
-    """Returns a name that the parts of one collective share."""
+def _channel(run: Run, kind: str) -> str:
+    """Returns a name that the parts of one collective share: of those in fused operations their kind and channel."""
     channel = re.search(r"channel_id=(\d+)", run.instruction.rest)
-    return channel[1] if channel else f"{run.computation} {run.instruction.name}"
+    if channel is None or not run.fused:
+        return f"{run.computation} {run.instruction.name}"
+    return f"{'reduction' if kind in ('all-reduce', 'reduce-scatter') else kind} {channel[1]}"
 
 
 def _operand_bytes(module: Module, run: Run) -> int:
@@ -141,8 +151,8 @@ def memory_bytes(module: Module) -> int:
     for run in module.runs():
         if not run.fused:
             moved += run.times * _traffic(module, run)
-        elif _kind(module, run):
-            fused[_channel(run)] = run.times * (_operand_bytes(module, run) + _large(run.instruction))
+        elif kind := _kind(module, run):
+            fused[_channel(run, kind)] = run.times * (_operand_bytes(module, run) + _large(run.instruction))
     return moved + sum(fused.values())
 
 

@@ -131,6 +131,40 @@ def test_a_gpus_collectives_are_counted_where_they_start():
     }  # none within one device
 
 
+def test_collectives_that_share_a_channel_are_counted_each():
+    """As in a U-Net for TPUs: a reduction of several arrays, of which parts are kept, and two permutations."""
+    text = """HloModule step
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%both (g: f32[16,4], h: f32[8,4]) -> (f32[2,4], f32[1,4]) {
+  %g = f32[16,4]{1,0} parameter(0)
+  %h = f32[8,4]{1,0} parameter(1)
+  %ar = (f32[16,4]{1,0}, f32[8,4]{1,0}) all-reduce(%g, %h), channel_id=1, replica_groups=[1,8]<=[8], to_apply=%add
+  %zero = s32[] constant(0)
+  %g.1 = f32[16,4]{1,0} get-tuple-element(%ar), index=0
+  %h.1 = f32[8,4]{1,0} get-tuple-element(%ar), index=1
+  %part = f32[2,4]{1,0} dynamic-slice(%g.1, %zero, %zero), dynamic_slice_sizes={2,4}
+  %part.1 = f32[1,4]{1,0} dynamic-slice(%h.1, %zero, %zero), dynamic_slice_sizes={1,4}
+  ROOT %parts = (f32[2,4]{1,0}, f32[1,4]{1,0}) tuple(%part, %part.1)
+}
+
+ENTRY %main (x: f32[16,4], y: f32[8,4]) -> f32[1,4] {
+  %x = f32[16,4]{1,0} parameter(0)
+  %y = f32[8,4]{1,0} parameter(1)
+  %cp = f32[8,4]{1,0} collective-permute(%y), channel_id=1, source_target_pairs={{0,1},{1,0}}
+  %cp.1 = f32[8,4]{1,0} collective-permute(%cp), channel_id=1, source_target_pairs={{0,1},{1,0}}
+  %kept = (f32[2,4]{1,0}, f32[1,4]{1,0}) fusion(%x, %cp.1), kind=kCustom, calls=%both
+  ROOT %out = f32[1,4]{1,0} get-tuple-element(%kept), index=1
+}
+"""
+    assert found(text) == {"reduce-scatter": (1, 384, 336.0), "collective-permute": (2, 256, 256.0)}
+
+
 def test_memory_traffic_is_what_operations_read_and_write():
     gathered, doubled, closer = 64 + 512, 64 + 64, 64
     turns = 6 * ((64 + 64) + (4 + 4 + 4) + (4 + 4 + 1))  # the permutation, the sum of the counter, and the comparison
