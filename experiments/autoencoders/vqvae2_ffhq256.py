@@ -37,6 +37,7 @@ smoke = {
     "model.network.width": 4,
     "model.network.hidden": 4,
     "model.network.quantiser.codebook_size": 8,
+    "model.network.quantiser.restart_below": 0.05,  # in so few steps, all images have one code without
     "model.network.quantiser.dim": 4,
 }
 

@@ -40,6 +40,7 @@ smoke = {
     "model.network.encoder.width": 4,
     "model.network.decoder.width": 4,
     "model.network.quantiser.codebook_size": 8,
+    "model.network.quantiser.restart_below": 0.05,  # in so few steps, all images have one code without
 }
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ def test_residual():
     close(found.loss, theirs["loss"] * 1.25 / 0.25)  # theirs has no term for the book, which equals the commitment
 
 
+@pytest.mark.slow
 def test_multiscale_of_var():
     theirs = reference("multiscale")
     params = {"book": {"embedding": theirs["embedding"]}}
@@ -222,6 +223,15 @@ def test_a_book_of_averages_starts_from_the_batch_and_restarts_what_is_dead():
     still = EMACodebook(4, 2, restart_below=0.0)
     _, changed = jit(lambda book: still.apply(book, z, jax.random.key(1), mutable=["codebook"]))({"codebook": dead})
     np.testing.assert_array_equal(changed["codebook"]["embedding"][3], dead["embedding"][3])
+
+
+def test_averages_of_length_one_stay_so():
+    quantiser = EMACodebook(4, 2, normalised=True)
+    z = jnp.array([[[5.0, 1.0], [0.1, 0.1], [-5.0, 5.0], [-1.0, -0.1]]])
+    step = jit(lambda variables: quantiser.apply(variables, z, jax.random.key(1), mutable=["codebook"]))
+    found, changed = step(jit(quantiser.init)(jax.random.key(0), z))
+    for vectors in (found.vectors, changed["codebook"]["embedding"]):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, rtol=1e-5)
 
 
 def test_the_temperature_falls_in_a_cosine_and_is_counted():

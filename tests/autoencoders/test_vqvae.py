@@ -81,6 +81,7 @@ def decoder(weights, name, doublings):
     return {**found, "Conv_0": conv(weights, f"{name}.blocks.0"), "ResidualStack_0": stack(weights, name, 1)}
 
 
+@pytest.mark.slow
 def test_two_levels_equal_the_port():
     with np.load(pathlib.Path(__file__).parents[1] / "reference" / "quantisers.npz") as arrays:
         theirs = {key.removeprefix("two_levels/"): arrays[key] for key in arrays if key.startswith("two_levels/")}
@@ -137,6 +138,7 @@ def test_shapes_of_codes(network, shape):
     assert codes.shape == (2, *shape) and codes.dtype == jnp.int32 and y.shape == x.shape
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_equation_3():
     model = VQVAE((4, 4, 1), Tokenizer(**SMALL, quantiser=Codebook(8, 3, commitment=0.5)), variance=0.7)
     x = jax.random.uniform(jax.random.key(0), (3, 4, 4, 1), minval=-1)
