@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +18,15 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.config.bounds import Natural, NonNegative
-from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Aux, Image, Nets, PRNGKey, Scalar, Variables
 from imagegen_jax.nn.backbones.patch import PatchDiscriminator
 from imagegen_jax.nn.objectives import AnyObjective, Hinge, logit_metrics
-from imagegen_jax.nn.perceptual import LPIPS, Perceptual
+from imagegen_jax.nn.perceptual import LPIPS, AnyPerceptual
 
 Kernel = Float[Array, "kh kw i o"]
 Pull = Callable[[Image], Kernel]  # from the gradient by an image to that by the last layer's kernel
-MOST, LEAST = (
-    1e4,
-    1e-4,
-)  # of the adaptive weight, and delta of Eq. 7; the authors' code has 1e-4 where the paper has 1e-6
-
-AnyPerceptual = Annotated[Perceptual, Choices("imagegen_jax.nn.perceptual:LPIPS, MobileNet")]
+LARGEST = 1e4  # adaptive weight
+DELTA = 1e-4  # of Eq. 7, as in the authors' code; the paper has 1e-6
 
 
 @runtime_checkable
@@ -85,7 +80,7 @@ class Likeness:
         """|x - y| + perceptual_weight d(x, y), a mean over pixels and rows, and both terms by name."""
         apart = x - y
         total = jnp.mean(jnp.abs(apart) if self.pixels == "l1" else apart**2)
-        terms = {self.pixels: total}
+        terms: dict[str, Scalar] = {self.pixels: total}
         if self.perceptual is not None:
             terms["perceptual"] = jnp.mean(self.perceptual.apply(nets["perceptual"], x, y))
             total += self.perceptual_weight * terms["perceptual"]
@@ -115,7 +110,7 @@ class Adversary:
 
         adversarial, _ = linearised(judgement, y)
         of_likeness, of_judgement = (jnp.linalg.norm(pull(g).ravel()) for g in (likeness, adversarial.gradient))
-        adaptive = stop_gradient(jnp.clip(of_likeness / (of_judgement + LEAST), 0, MOST))
+        adaptive = stop_gradient(jnp.clip(of_likeness / (of_judgement + DELTA), 0, LARGEST))
         metrics = {"adversarial": adversarial.value, "adaptive_weight": adaptive}
         return (self.weight * adaptive * adversarial).at(y), metrics
 
@@ -133,14 +128,14 @@ class Adversary:
 
 
 def by_last_layer(
-    call: Callable[[Variables], tuple[Image, Any]], variables: Variables, decoder: KnowsLastLayer
+    call: Callable[[Variables], tuple[Image, Any]], variables: Variables, decoder: object
 ) -> tuple[Image, Pull, Any]:
     """Calls a function of variables that returns images and more.
 
     `variables` are those of a network whose decoder is called "decoder". Returns the images, what takes gradients by
     them to the last layer's kernel, and the rest.
     """
-    path = ("params", "decoder", *decoder.last_kernel)
+    path = ("params", "decoder", *last_kernel(decoder))
     kernel: Any = variables
     for name in path:
         kernel = kernel[name]
@@ -153,11 +148,12 @@ def _replaced(tree: Mapping[str, Any], path: tuple[str, ...], leaf: Array) -> di
     return {**tree, name: _replaced(tree[name], tuple(rest), leaf) if rest else leaf}
 
 
-def check_decoder(decoder: object) -> None:
-    """Raises ValueError for a decoder whose last layer is not known."""
-    if not isinstance(decoder, KnowsLastLayer):
-        raise ValueError(
-            f"model.network.decoder={type(decoder).__name__}: the discriminator is weighed by gradients at the last "
-            "layer, and this decoder does not say which that is: give it `last_kernel`, the path of that kernel in its "
-            "parameters, or take ConvDecoder"
-        )
+def last_kernel(decoder: object) -> tuple[str, ...]:
+    """Returns the path of the last layer's kernel. Raises ValueError for a decoder that does not say it."""
+    if isinstance(decoder, KnowsLastLayer):
+        return decoder.last_kernel
+    raise ValueError(
+        f"model.network.decoder={type(decoder).__name__}: the discriminator is weighed by gradients at the last layer, "
+        "and this decoder does not say which that is: give it `last_kernel`, the path of that kernel in its "
+        "parameters, or take ConvDecoder"
+    )

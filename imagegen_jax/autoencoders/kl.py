@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.autoencoders.adversary import Adversary, Likeness, by_last_layer, check_decoder, linearised
+from imagegen_jax.autoencoders.adversary import Adversary, Likeness, by_last_layer, last_kernel, linearised
 from imagegen_jax.autoencoders.tokenizer import AnyPatchDecoder, AnyPatchEncoder, divided, psnr
 from imagegen_jax.autoencoders.vae import kl_to_prior
 from imagegen_jax.core.arrays.random import normal_rows
@@ -104,7 +104,7 @@ class AutoencoderKL:
 
     def __post_init__(self) -> None:
         divided(self.image_shape, self.network.encoder.factor)
-        check_decoder(self.network.decoder)
+        last_kernel(self.network.decoder)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

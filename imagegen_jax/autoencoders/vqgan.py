@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from imagegen_jax.autoencoders.adversary import Adversary, Likeness, by_last_layer, check_decoder, linearised
+from imagegen_jax.autoencoders.adversary import Adversary, Likeness, by_last_layer, last_kernel, linearised
 from imagegen_jax.autoencoders.quantise import Codebook, Quantised
 from imagegen_jax.autoencoders.tokenizer import Tokenizer, psnr, trained_call
 from imagegen_jax.core.config.bounds import NonNegative, Shape
@@ -56,7 +56,7 @@ class VQGAN:
 
     def __post_init__(self) -> None:
         self.network.code_shape(self.image_shape)
-        check_decoder(self.network.decoder)
+        last_kernel(self.network.decoder)
 
     @property
     def codebook_size(self) -> int:
@@ -108,8 +108,8 @@ class VQGAN:
         x = inputs.batch["image"]
 
         def reconstruct(variables: Variables) -> tuple[Image, tuple[Quantised, Variables]]:
-            y, *others = trained_call(self.network, variables, x, inputs.key)
-            return y, tuple(others)
+            y, quantised, stats = trained_call(self.network, variables, x, inputs.key)
+            return y, (quantised, stats)
 
         y, pull, (quantised, stats) = by_last_layer(reconstruct, nets["tokenizer"], self.network.decoder)
         likeness, terms = linearised(functools.partial(self.likeness.loss, nets, x), y)

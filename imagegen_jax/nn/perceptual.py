@@ -87,7 +87,7 @@ class MobileNet:
         weights = _flat(variables, "/")
         of_a, of_b = (mobilenet.activations(weights, _coloured(x), max(self.blocks)) for x in (a, b))
         apart = (lpips.unit(of_a[block - 1]) - lpips.unit(of_b[block - 1]) for block in self.blocks)
-        return sum(jnp.mean(jnp.sum(x**2, axis=3), axis=(1, 2)) for x in apart) / len(self.blocks)
+        return jnp.mean(jnp.stack([jnp.mean(jnp.sum(x**2, axis=3), axis=(1, 2)) for x in apart]), axis=0)
 
 
 def _check(image: Image, name: str, smallest: int) -> None:
