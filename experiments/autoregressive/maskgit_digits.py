@@ -1,8 +1,14 @@
 """MaskGIT (Chang et al. 2022, arXiv 2202.04200) on codes of scikit-learn's handwritten digits, class-conditional.
 
-python -m experiments.vqvae_digits --workdir runs/vqvae_digits
-python -m experiments.maskgit_digits --workdir runs/maskgit_digits
-imagegen sample runs/maskgit_digits --n 100
+    python -m experiments.vqvae_digits --workdir runs/vqvae_digits
+    python -m experiments.maskgit_digits --workdir runs/maskgit_digits
+    imagegen sample runs/maskgit_digits --n 100 --guidance 2
+
+Needs no download. Sixteen codes are drawn in eight passes. The tokenizer's weights come from the first run.
+
+Cost: minutes on 2 CPU cores. Expected: at step 1,500 of 2,500 a classifier finds 96.6 % of 500 samples to be of the
+class asked for, with a guidance of 2 99.6 %; a masked code then costs 2.82 nats in training digits and 3.04 in test
+digits, where it still falls (`benchmarks/demo_agreement.py`, `benchmarks/code_nll.py`).
 """
 
 from imagegen_jax import Experiment, main, recipe
@@ -29,7 +35,7 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=64,
-    steps=2_000,
+    steps=2_500,
     log_every=50,
     sample_every=500,
     samples=100,

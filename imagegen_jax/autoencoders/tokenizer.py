@@ -91,6 +91,10 @@ class TokenizerNetworkByScale(TokenizerNetwork, Protocol):
         """Returns what the grids so far tell of each next one, at its size."""
         ...
 
+    def for_images(self, image_shape: tuple[int, int, int]) -> Any:
+        """Returns this network for images of another shape."""
+        ...
+
 
 AnyTokenizer = Annotated[
     TokenizerNetwork,
@@ -200,6 +204,14 @@ class Tokenizer(nn.Module):
     def code_dim(self) -> int:
         """The number of values in the vector that a code stands for."""
         return self.quantiser.dim
+
+    @nn.nowrap
+    def for_images(self, image_shape: tuple[int, int, int]) -> Tokenizer:
+        """Returns this network for images of another shape: sizes of grids follow it. Raises ValueError as they do."""
+        if not isinstance(self.quantiser, ByScale):
+            return self
+        found: Tokenizer = self.clone(quantiser=self.quantiser.for_grid(grid_shape(self, image_shape)))
+        return found
 
     def setup(self) -> None:
         self.use = CodeUse(self.codebook_size, books_of(self.quantiser), self.use_window)

@@ -57,6 +57,13 @@ class VQVAE:
         """The number of values in the vector that a code stands for; 0 where codes are no grids from coarse to fine."""
         return self.network.code_dim if isinstance(self.network, TokenizerNetworkByScale) else 0
 
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> VQVAE:
+        """Returns this model for images of a shape; it knows no classes. Raises ValueError for shapes not taken."""
+        network = self.network
+        if isinstance(network, TokenizerNetworkByScale):
+            network = network.for_images(image_shape)
+        return dataclasses.replace(self, image_shape=image_shape, network=network)
+
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns what images are made from: others."""

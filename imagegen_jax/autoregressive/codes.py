@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.capabilities import Tokenizing
+from imagegen_jax.core.capabilities import ForImages, Tokenizing
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Batch, Image, Nets, PRNGKey, Scalar, check_images, check_labels
 from imagegen_jax.nn.backbones.code_network import Codes
@@ -36,6 +37,9 @@ class OverCodes(Protocol):
     def label_dropout(self) -> float: ...
 
 
+M = TypeVar("M", bound=OverCodes)
+
+
 def codes_of(tokenizer: Tokenizing) -> Codes:
     """Returns what codes a tokenizer makes of an image."""
     return Codes(tokenizer.codebook_size, tuple(tokenizer.code_shape))
@@ -54,6 +58,23 @@ def init_over_codes(
     tokenizer_key, prior_key = jax.random.split(key)
     prior = init(prior_key, conditioning_of(model, batch))
     return {"tokenizer": model.tokenizer.init_tokenizer(tokenizer_key), "prior": prior}
+
+
+def for_other_images(model: M, image_shape: tuple[int, int, int], num_classes: int) -> M:
+    """Returns a model over codes for images of a shape and so many classes, with a tokenizer for such images.
+
+    Raises ValueError where the tokenizer takes none such.
+    """
+    tokenizer: Any = model.tokenizer
+    if isinstance(tokenizer, ForImages):
+        tokenizer = tokenizer.for_images(image_shape, 0)
+    else:
+        tokenizer = dataclasses.replace(tokenizer, image_shape=image_shape)
+    dropout = model.label_dropout if num_classes else 0.0
+    changed: Any = dataclasses.replace(
+        cast(Any, model), tokenizer=tokenizer, num_classes=num_classes, label_dropout=dropout
+    )
+    return cast(M, changed)
 
 
 def encoded(tokenizer: Tokenizing, nets: Nets, image: Image) -> Int[Array, "b l"]:

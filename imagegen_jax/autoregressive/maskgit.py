@@ -21,6 +21,7 @@ from imagegen_jax.autoregressive.codes import (
     codes_of,
     decoded,
     encoded,
+    for_other_images,
     guided,
     init_over_codes,
     smoothed_nll,
@@ -69,6 +70,10 @@ class MaskGIT:
         """The names of what `sample` reads beside labels."""
         guidance = ("guidance",) if self.num_classes and self.label_dropout else ()
         return (*guidance, "temperature", "choice_temperature", "image", "known")
+
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> MaskGIT:
+        """Returns this model for images of a shape and so many classes. Raises ValueError as its tokenizer does."""
+        return for_other_images(self, image_shape, num_classes)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Initialises the networks. Raises ValueError where images, labels or heads do not fit."""

@@ -18,6 +18,7 @@ from imagegen_jax.autoregressive.codes import (
     check_code_guidance,
     codes_in,
     codes_of,
+    for_other_images,
     init_over_codes,
     smoothed_nll,
 )
@@ -59,6 +60,10 @@ class CodePrior:
     def image_shape(self) -> tuple[int, int, int]:
         """The height, width and channels of the images that the tokenizer makes."""
         return self.tokenizer.image_shape
+
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> CodePrior:
+        """Returns this model for images of a shape and so many classes. Raises ValueError as its tokenizer does."""
+        return for_other_images(self, image_shape, num_classes)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Initialises both networks. Raises ValueError where the images, codes or labels of `batch` do not fit."""

@@ -15,6 +15,7 @@ from imagegen_jax.autoregressive.codes import (
     check_code_guidance,
     codes_in,
     decoded,
+    for_other_images,
     guided,
     init_over_codes,
     smoothed_nll,
@@ -68,6 +69,10 @@ class VAR:
     def image_shape(self) -> tuple[int, int, int]:
         """The height, width and channels of images."""
         return self.tokenizer.image_shape
+
+    def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> VAR:
+        """Returns this model for images of a shape and so many classes. Raises ValueError as its tokenizer does."""
+        return for_other_images(self, image_shape, num_classes)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Initialises the networks. Raises ValueError where images, codes, labels or heads do not fit."""

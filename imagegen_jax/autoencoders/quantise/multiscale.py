@@ -112,6 +112,13 @@ class MultiScaleCodebook(nn.Module):
             )
         return (sum(self.counts),)
 
+    @nn.nowrap
+    def for_grid(self, grid: tuple[int, int]) -> MultiScaleCodebook:
+        """Returns this quantiser for another grid of vectors: sizes of the same proportions, and 1, are its own."""
+        sizes = {round(size * grid[0] / self.sizes[-1]) for size in self.sizes}
+        found: MultiScaleCodebook = self.clone(sizes=tuple(sorted({1, *sizes} - {0})))
+        return found
+
     @property
     def counts(self) -> tuple[int, ...]:
         """The number of codes of each size."""

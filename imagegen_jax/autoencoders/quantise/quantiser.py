@@ -6,7 +6,7 @@ it, the collection "codebook" where averages of what it stands for do.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Annotated, Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -92,6 +92,10 @@ class ByScale(Protocol):
 
     def next_inputs(self, codes: Codes) -> Float[Array, "b m d"]:
         """Returns what the grids so far tell of each next one, at its size."""
+        ...
+
+    def for_grid(self, grid: tuple[int, int]) -> Any:
+        """Returns this quantiser for another grid of vectors. Raises ValueError where it takes none such."""
         ...
 
 
