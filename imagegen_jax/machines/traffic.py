@@ -61,9 +61,10 @@ def collectives(module: Module) -> list[Collective]:
         if kind:
             name = _channel(run, kind)
             size, sent = _moved(module, run, kind)
-            before = found.get(name, (kind, 0, 0, 0.0))
+            before = found.get(name, (kind, run.times, 0, 0.0))
             best = kind if kind == "reduce-scatter" else before[0]
-            found[name] = (best, max(before[1], run.times), max(before[2], size), max(before[3], sent))
+            # One that begins before a loop and ends after it goes on in each of its turns, and is one.
+            found[name] = (best, min(before[1], run.times), max(before[2], size), max(before[3], sent))
     return [
         Collective(
             kind, sum(n for _, n, _, _ in same), sum(n * size for _, n, size, _ in same),
@@ -146,14 +147,15 @@ def memory_bytes(module: Module) -> int:
     A value that stays in a fused operation, or in a memory of the chip's own, takes nothing; a slice that is read of an
     array, or written into it, takes its own size.
     """
-    fused: dict[str, int] = {}
+    fused: dict[str, tuple[int, int]] = {}
     moved = 0
     for run in module.runs():
         if not run.fused:
             moved += run.times * _traffic(module, run)
         elif kind := _kind(module, run):
-            fused[_channel(run, kind)] = run.times * (_operand_bytes(module, run) + _large(run.instruction))
-    return moved + sum(fused.values())
+            name, size = _channel(run, kind), _operand_bytes(module, run) + _large(run.instruction)
+            fused[name] = (min(run.times, fused.get(name, (run.times, 0))[0]), size)
+    return moved + sum(times * size for times, size in fused.values())
 
 
 def _traffic(module: Module, run: Run) -> int:

@@ -165,6 +165,14 @@ ENTRY %main (x: f32[16,4], y: f32[8,4]) -> f32[1,4] {
     assert found(text) == {"reduce-scatter": (1, 384, 336.0), "collective-permute": (2, 256, 256.0)}
 
 
+def test_a_collective_that_goes_on_through_a_loop_is_one():
+    inside = "  %cp = (f32[4,4], f32[4,4], u32[]{:S(2)}) collective-permute-start(%v)"
+    goes_on = "  %on = (bf16[8,32]{1,0}, f32[4,4]{1,0}) fusion(%w.3, %v), kind=kCustom, calls=%between\n"
+    kept = "  %w.3 = bf16[1,32]{1,0} constant({...})\n"
+    text = TPU.replace(inside, kept + goes_on + inside)
+    assert text != TPU and found(text) == found(TPU)
+
+
 def test_memory_traffic_is_what_operations_read_and_write():
     gathered, doubled, closer = 64 + 512, 64 + 64, 64
     turns = 6 * ((64 + 64) + (4 + 4 + 4) + (4 + 4 + 1))  # the permutation, the sum of the counter, and the comparison
