@@ -8,27 +8,20 @@ from typing import Annotated, Any, Protocol, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.capabilities import ForImages, Tokenizing
 from imagegen_jax.core.config.choices import Choices
-from imagegen_jax.core.model import Batch, Image, Nets, PRNGKey, Scalar, check_images, check_labels
+from imagegen_jax.core.model import Batch, Image, Model, Nets, PRNGKey, Scalar, check_images, check_labels
 from imagegen_jax.nn.backbones.code_network import Codes
 from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of, null_conditions
 
 AnyTokenizer = Annotated[Tokenizing, Choices("imagegen_jax.autoencoders.vqvae:VQVAE")]
 
 
-class OverCodes(Protocol):
+class CodeModel(OverCodes, Model, Protocol):
     """A model over codes: its networks are "tokenizer", which is frozen, and "prior"."""
-
-    @property
-    def tokenizer(self) -> Tokenizing: ...
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]: ...
 
     @property
     def num_classes(self) -> int: ...
@@ -37,7 +30,7 @@ class OverCodes(Protocol):
     def label_dropout(self) -> float: ...
 
 
-M = TypeVar("M", bound=OverCodes)
+M = TypeVar("M", bound=CodeModel)
 
 
 def codes_of(tokenizer: Tokenizing) -> Codes:
@@ -46,15 +39,15 @@ def codes_of(tokenizer: Tokenizing) -> Codes:
 
 
 def init_over_codes(
-    model: OverCodes, key: PRNGKey, batch: Batch, init: Callable[[PRNGKey, Conditioning], Any]
+    model: CodeModel, key: PRNGKey, batch: Batch, init: Callable[[PRNGKey, Conditioning], Any]
 ) -> dict[str, Any]:
     """Makes fresh networks of a model over codes, its prior by `init`.
 
     Raises ValueError where images or labels do not fit.
     """
     if "codes" not in batch:
-        check_images(model, batch)  # type: ignore[arg-type]
-    check_labels(model, batch)  # type: ignore[arg-type]
+        check_images(model, batch)
+    check_labels(model, batch)
     tokenizer_key, prior_key = jax.random.split(key)
     prior = init(prior_key, conditioning_of(model, batch))
     return {"tokenizer": model.tokenizer.init_tokenizer(tokenizer_key), "prior": prior}
@@ -126,7 +119,7 @@ def guided(logits: Float[Array, "b ..."], scale: Scalar | Float[Array, " n"]) ->
     return free + scale * (conditional - free)
 
 
-def check_code_guidance(model: OverCodes, conditions: Batch) -> None:
+def check_code_guidance(model: CodeModel, conditions: Batch) -> None:
     """Raises ValueError where guidance is asked of a model that was never without a label in training."""
     if "guidance" not in conditions or (model.num_classes and model.label_dropout):
         return
@@ -136,22 +129,3 @@ def check_code_guidance(model: OverCodes, conditions: Batch) -> None:
         f"guidance={scale}: this {name} has {lacks}, and there is nothing to be guided away from: leave it out, or "
         "train one with classes and a label_dropout, such as 0.1"
     )
-
-
-def check_completion(conditions: Batch, image_shape: tuple[int, int, int]) -> None:
-    """Raises ValueError where images to complete, and what is known of them, do not go together or with the model.
-
-    Likewise where nothing is left to draw.
-    """
-    given = {name: np.asarray(conditions[name]) for name in ("image", "known") if name in conditions}
-    if not given:
-        return
-    if len(given) == 1:
-        raise ValueError(f"{next(iter(given))!r} alone given: to complete images, give both 'image' and 'known'")
-    for name, shape in (("image", image_shape), ("known", (*image_shape[:2], 1))):
-        if given[name].shape[1:] != shape:
-            raise ValueError(f"{name!r} has rows of {given[name].shape[1:]}: must be of {shape}")
-    if given["known"].dtype != bool:
-        raise ValueError(f"'known' is of {given['known'].dtype}: must be bool, True where a pixel stays")
-    if (whole := given["known"].all(axis=(1, 2, 3))).any():
-        raise ValueError(f"'known' is True everywhere in row {whole.argmax()}: mark by False what is to be drawn")

@@ -16,7 +16,6 @@ from imagegen_jax.autoregressive.codes import (
     AnyTokenizer,
     both_conditionings,
     check_code_guidance,
-    check_completion,
     codes_in,
     codes_of,
     decoded,
@@ -27,6 +26,7 @@ from imagegen_jax.autoregressive.codes import (
     smoothed_nll,
     with_unconditional,
 )
+from imagegen_jax.autoregressive.completing import check_completion
 from imagegen_jax.autoregressive.decoding import check_decoding
 from imagegen_jax.core.arrays.random import streams, uniform_rows
 from imagegen_jax.core.config.bounds import BelowOne, Count, Natural, NonNegative, Share

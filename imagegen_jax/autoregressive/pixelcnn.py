@@ -11,10 +11,10 @@ from typing import Annotated, Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from imagegen_jax.autoregressive.causal import At
+from imagegen_jax.autoregressive.completing import check_completion
 from imagegen_jax.autoregressive.distributions import AnyDistribution, Categorical
 from imagegen_jax.autoregressive.gated import GatedPixelCNN
 from imagegen_jax.autoregressive.raster import Canvas, Drawing, by_caches, by_whole_passes
@@ -142,18 +142,7 @@ class PixelCNN:
 
         Likewise where nothing is left to draw.
         """
-        given = {name: np.asarray(conditions[name]) for name in self.optional_conditions if name in conditions}
-        if not given:
-            return
-        if len(given) == 1:
-            raise ValueError(f"{next(iter(given))!r} alone given: to complete images, give both 'image' and 'known'")
-        for name, shape in (("image", self.image_shape), ("known", (*self.image_shape[:2], 1))):
-            if given[name].shape[1:] != shape:
-                raise ValueError(f"{name!r} has rows of {given[name].shape[1:]}: must be of {shape}")
-        if given["known"].dtype != bool:
-            raise ValueError(f"'known' is of {given['known'].dtype}: must be bool, True where a pixel stays")
-        if (whole := given["known"].all(axis=(1, 2, 3))).any():
-            raise ValueError(f"'known' is True everywhere in row {whole.argmax()}: mark by False what is to be drawn")
+        check_completion(conditions, self.image_shape)
 
     @property
     def _outputs(self) -> int:
