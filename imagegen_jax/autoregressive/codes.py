@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.capabilities import ForImages, Tokenizing
+from imagegen_jax.core.capabilities import ForImages, OverCodes, Tokenizing
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Batch, Image, Model, Nets, PRNGKey, Scalar, check_images, check_labels
 from imagegen_jax.nn.backbones.code_network import Codes
