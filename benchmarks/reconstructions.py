@@ -23,7 +23,7 @@ import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.image import to_uint8
 from imagegen_jax.core.capabilities import Tokenizing
-from imagegen_jax.core.drawing.grid import grid, write_png
+from imagegen_jax.core.drawing.grid import grid, magnified, write_png
 from imagegen_jax.core.model import Nets
 from imagegen_jax.data import to_float
 
@@ -72,7 +72,7 @@ def main() -> None:
     images = dataclasses.replace(run.experiment.data, split=options.split).open().images
     scores, first = measured(run, images)
     pairs = np.stack([images[:40], first[:40]], axis=1).reshape(-1, *images.shape[1:])
-    write_png(RESULTS / f"{run.experiment.name}.png", grid(pairs, 16))
+    write_png(RESULTS / f"{run.experiment.name}.png", magnified(grid(pairs, 16), pairs.shape[1]))
     write_result(f"reconstructions_{run.experiment.name}", {"steps": run.step, "split": options.split, **scores})
 
 

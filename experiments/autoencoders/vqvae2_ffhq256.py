@@ -34,8 +34,8 @@ experiment = Experiment(
 
 smoke = {
     **on_digits(8, 3),
-    "model.network.width": 4,
-    "model.network.hidden": 4,
+    "model.network.width": 8,
+    "model.network.hidden": 16,
     "model.network.quantiser.codebook_size": 8,
     "model.network.quantiser.restart_below": 0.05,  # in so few steps, all images have one code without
     "model.network.quantiser.dim": 4,
