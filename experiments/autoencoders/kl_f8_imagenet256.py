@@ -13,9 +13,10 @@ steps on their data.
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.autoencoders.kl import AutoencoderKL
+from imagegen_jax.autoencoders.kl import AutoencoderKL, KLNetwork
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, HorizontalFlip
+from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 from imagegen_jax.nn.objectives import NonSaturating
 from imagegen_jax.nn.perceptual import MobileNet
 from imagegen_jax.recipes.smoke import on_digits
@@ -39,14 +40,12 @@ experiment = Experiment(
     checkpoint_every=5_000,
 )
 
+LEVELS = {"width": 4, "multipliers": (1, 2)}
+
 smoke = {
+    # As a whole, since 8x8 pixels cannot be halved as often as 256x256.
+    "model.network": KLNetwork(ConvEncoder(**LEVELS, features=4), ConvDecoder(**LEVELS), latent_channels=2),
     **on_digits(8, 3),
-    "model.network.encoder.width": 4,
-    "model.network.encoder.multipliers": (1, 2),
-    "model.network.encoder.features": 4,
-    "model.network.decoder.width": 4,
-    "model.network.decoder.multipliers": (1, 2),
-    "model.network.latent_channels": 2,
     "model.likeness.perceptual": MobileNet(blocks=(1,)),
     "model.adversary.discriminator.width": 4,
     "model.adversary.discriminator.halvings": 1,

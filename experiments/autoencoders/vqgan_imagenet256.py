@@ -13,9 +13,12 @@ reconstructions of the validation set is 7.94.
 """
 
 from imagegen_jax import Experiment, main
+from imagegen_jax.autoencoders.quantise import Codebook
+from imagegen_jax.autoencoders.tokenizer import Tokenizer
 from imagegen_jax.autoencoders.vqgan import VQGAN
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, HorizontalFlip
+from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 from imagegen_jax.nn.objectives import NonSaturating
 from imagegen_jax.nn.perceptual import MobileNet
 from imagegen_jax.recipes.smoke import on_digits
@@ -37,18 +40,13 @@ experiment = Experiment(
     checkpoint_every=5_000,
 )
 
+LEVELS = {"width": 4, "multipliers": (1, 2), "attention_levels": (1,)}
+
 smoke = {
+    "model.network": Tokenizer(  # as a whole, since 8x8 pixels cannot be halved as often as 256x256
+        ConvEncoder(**LEVELS, features=4), Codebook(8, 4, swapped=True), ConvDecoder(**LEVELS), post_features=4
+    ),
     **on_digits(8, 3),
-    "model.network.encoder.width": 4,
-    "model.network.encoder.multipliers": (1, 2),
-    "model.network.encoder.attention_levels": (1,),
-    "model.network.encoder.features": 4,
-    "model.network.decoder.width": 4,
-    "model.network.decoder.multipliers": (1, 2),
-    "model.network.decoder.attention_levels": (1,),
-    "model.network.quantiser.codebook_size": 8,
-    "model.network.quantiser.dim": 4,
-    "model.network.post_features": 4,
     "model.likeness.perceptual": MobileNet(blocks=(1,)),
     "model.adversary.discriminator.width": 4,
     "model.adversary.discriminator.halvings": 1,
