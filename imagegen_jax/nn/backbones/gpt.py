@@ -35,9 +35,9 @@ class GPT(nn.Module):
     """Predicts each code of an image from its class and the codes before. The defaults are taming's for faces.
 
     The class is the first of the sequence. `start` "own" has an embedding for each class and one for a label that is
-    dropped or not there; "code" embeds class k as code k, as taming's models do, where there are no classes code 0, and a
-    dropped label as zeros. Positions are "learned", or "rotary" by row and column. `remat` keeps only the input of each block, and computes the block again
-    in the backward pass. See `multihead.attend` for `attention`.
+    dropped or not there; "code" embeds class k as code k, as taming's models do, a dropped label as zeros, and where
+    there are no classes code 0. Positions are "learned", or "rotary" by row and column. `remat` keeps only the input of
+    each block, and computes the block again in the backward pass. See `multihead.attend` for `attention`.
     """
 
     depth: Count = 24
