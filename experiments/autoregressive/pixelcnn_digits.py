@@ -22,7 +22,7 @@ experiment = Experiment(
     name="pixelcnn_digits",
     model=PixelCNN(
         image_shape=(8, 8, 1),
-        network=GatedPixelCNN(width=48, layers=5, window=5, head_width=96, dropout=0.3),
+        network=GatedPixelCNN(width=32, layers=5, window=3, head_width=64, dropout=0.2),
         num_classes=10,
     ),
     data=Digits(split="train"),
@@ -30,11 +30,11 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=5_000)},
     clip_norm=1.0,
     batch_size=64,
-    steps=2_000,
+    steps=1_200,
     log_every=50,
-    sample_every=500,
+    sample_every=600,
     samples=100,
-    checkpoint_every=500,
+    checkpoint_every=300,
 )
 
 smoke = {
