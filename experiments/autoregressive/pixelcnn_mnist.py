@@ -7,8 +7,8 @@
 A network that two CPU cores train in minutes: the paper's for 32x32 images has 20 layers of 128 channels. With six
 layers of windows of 5 a pixel sees 12 rows up, and 12 columns to both sides.
 
-Cost: 20 minutes on 2 CPU cores. Expected: at most 1 bits per dimension of the 8-bit test digits, given their classes;
-there is no published score for this size.
+Cost: made for 2 CPU cores, for which it has not been timed yet. Expected: not measured yet, and there is no published
+score for this size.
 """
 
 from imagegen_jax import Experiment, main

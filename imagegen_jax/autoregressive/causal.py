@@ -90,8 +90,8 @@ class Weights(nn.Module):
         """
         if not self.normalised:
             bias = self.param("bias", nn.initializers.zeros_init(), shape[-1:])
-            return self.param("kernel", nn.initializers.lecun_normal(), shape), bias
-        direction = self.param("direction", flat_normal, shape)
+            return self.param("kernel", flat_normal, shape, math.prod(shape[:-1]) ** -0.5), bias
+        direction = self.param("direction", flat_normal, shape, 0.05)
 
         def unit() -> Array:
             axes = tuple(range(direction.ndim - 1))
@@ -108,9 +108,9 @@ class Weights(nn.Module):
         return self.variable("kernels", "kernel", lambda: gain * unit()).value, bias
 
 
-def flat_normal(key: PRNGKey, shape: tuple[int, ...]) -> Array:
-    """Draws weights with a deviation of 0.05, flat: four indices take the CPU compiler far longer."""
-    return 0.05 * jax.random.normal(key, (math.prod(shape),)).reshape(shape)
+def flat_normal(key: PRNGKey, shape: tuple[int, ...], deviation: float) -> Array:
+    """Draws normal weights, flat: random numbers with four indices take the CPU compiler far longer."""
+    return deviation * jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
 class WindowConv(nn.Module):
