@@ -48,7 +48,8 @@ def compiler_options() -> dict[str, str]:
     """Returns the options for compiling every program: those that help on its platform and that this jax knows."""
     if platform() != "cpu":
         # GPU and TPU compilers overlap communication with computation unasked: in a step of DiT-B/4 with two blocks and
-        # fsdp 8, compiled for eight H200 by jax 0.12, work lies between the start and end of all 24 collectives.
+        # fsdp 8, compiled for eight H200 by jax 0.12, work lies between the start and end of all 24 collectives, and
+        # for eight TPU v5e the flags that others set change nothing (docs/measured.md).
         return {}
     try:
         with jax.default_device(jax.local_devices(backend="cpu")[0]):

@@ -17,7 +17,7 @@ NETWORKS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_weights_are_gathered_and_gradients_added_up(name):
-    """Without `rows_stay`, activations are exchanged 110 times in this U-Net, and modulation vectors in this DiT."""
+    """Without `rows_stay`, activations are exchanged a hundred times in a U-Net like this, modulation in a DiT."""
     experiment = ig.override(small(name), {"batch_size": 16, "mesh.fsdp": 8, **NETWORKS[name]})
     (step,) = training_steps(experiment, experiment.mesh.build())
     parameters = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(step.state.params))

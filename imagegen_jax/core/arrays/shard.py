@@ -91,8 +91,8 @@ def state_sharding(mesh: Mesh, state: Any) -> Any:
 def rows_stay(mesh: Mesh, rows: int) -> AbstractContextManager[None]:
     """Has what layers return, while they are traced under it, stay with its rows, so that weights are what moves.
 
-    `rows` are those of a (micro)batch. Where the state is split, the compiler would otherwise follow the split of some
-    weights into activations, and exchange these; their gradients, too, then stay.
+    `rows` are those of a (micro)batch. Where the state is split, the compiler would otherwise exchange activations, and
+    their gradients, wherever the whole batch's are smaller than the weights: many small collectives that all wait for.
     """
     if mesh.shape["fsdp"] == 1:
         return contextlib.nullcontext()
