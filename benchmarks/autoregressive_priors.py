@@ -54,7 +54,7 @@ def serve(setup: Setup) -> None:
     from imagegen_jax.core.config.frozen_map import FrozenMap
     from imagegen_jax.core.optim import AdamW
     from imagegen_jax.core.step import StepSpec
-    from imagegen_jax.nn.backbones.gpt import llamagen
+    from imagegen_jax.nn.backbones.transformers.gpt import llamagen
 
     class Levels:
         """A tokenizer of images that are codes already."""

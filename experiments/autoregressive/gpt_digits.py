@@ -14,7 +14,7 @@ from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import AdamW, CosineDecay
 from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import Digits
-from imagegen_jax.nn.backbones.gpt import GPT
+from imagegen_jax.nn.backbones.transformers.gpt import GPT
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
 
 experiment = Experiment(

@@ -26,7 +26,7 @@ from imagegen_jax.core.optim import AdamW
 from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import TFDS, Digits, HorizontalFlip
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
-from imagegen_jax.nn.backbones.gpt import llamagen
+from imagegen_jax.nn.backbones.transformers.gpt import llamagen
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
 
 SIZES = {"llamagen_b_imagenet256": "B", "llamagen_l_imagenet256": "L"}  # recipe: the authors' name of the network

@@ -22,7 +22,7 @@ from imagegen_jax.core.optim import AdamW
 from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import TFDS, Digits
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
-from imagegen_jax.nn.backbones.gpt import GPT
+from imagegen_jax.nn.backbones.transformers.gpt import GPT
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
 
 experiment = Experiment(

@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 from imagegen_jax.core.capabilities import ForImages, OverCodes, Tokenizing
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Batch, Image, Model, Nets, PRNGKey, Scalar, check_images, check_labels
-from imagegen_jax.nn.backbones.code_network import Codes
 from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of, null_conditions
+from imagegen_jax.nn.backbones.transformers.code_network import Codes
 
 AnyTokenizer = Annotated[Tokenizing, Choices("imagegen_jax.autoencoders.vqvae:VQVAE")]
 

@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, Int, Num
 
 from imagegen_jax.autoregressive.codes import both_conditionings, guided, with_unconditional
 from imagegen_jax.core.model import Batch, PRNGKey, Variables
-from imagegen_jax.nn.backbones.code_network import AnyCausalNetwork, Codes
 from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.transformers.code_network import AnyCausalNetwork, Codes
 
 DECODING = ("temperature", "top_k", "top_p")  # conditions of each draw
 

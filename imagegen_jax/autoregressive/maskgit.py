@@ -31,9 +31,9 @@ from imagegen_jax.autoregressive.decoding import check_decoding
 from imagegen_jax.core.arrays.random import streams, uniform_rows
 from imagegen_jax.core.config.bounds import BelowOne, Count, Natural, NonNegative, Share
 from imagegen_jax.core.model import Aux, Batch, Image, Inputs, Nets, Phase, PRNGKey, PRNGKeys, Scalar
-from imagegen_jax.nn.backbones.bert import BERT
-from imagegen_jax.nn.backbones.code_network import AnyMaskedNetwork
 from imagegen_jax.nn.backbones.conditioning import Rates, conditioning_of, drop_conditions
+from imagegen_jax.nn.backbones.transformers.bert import BERT
+from imagegen_jax.nn.backbones.transformers.code_network import AnyMaskedNetwork
 
 Masks = Literal["cosine", "linear", "square", "cubic", "root", "exponential", "logarithmic"]
 POWERS = {"linear": 1.0, "square": 2.0, "cubic": 3.0, "root": 0.5}

@@ -26,9 +26,9 @@ from imagegen_jax.autoregressive.decoding import DECODING, check_decoding, draw_
 from imagegen_jax.core.arrays.random import streams, uniform_rows
 from imagegen_jax.core.config.bounds import BelowOne, Natural
 from imagegen_jax.core.model import Aux, Batch, Image, Inputs, Nets, Phase, PRNGKey, PRNGKeys, Scalar
-from imagegen_jax.nn.backbones.code_network import AnyCausalNetwork
 from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditioning_of, drop_conditions
-from imagegen_jax.nn.backbones.gpt import GPT
+from imagegen_jax.nn.backbones.transformers.code_network import AnyCausalNetwork
+from imagegen_jax.nn.backbones.transformers.gpt import GPT
 
 
 @dataclasses.dataclass(frozen=True)

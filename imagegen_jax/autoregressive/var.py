@@ -27,9 +27,9 @@ from imagegen_jax.core.capabilities import TokenizingByScale
 from imagegen_jax.core.config.bounds import BelowOne, Natural
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Aux, Batch, Image, Inputs, Nets, Phase, PRNGKey, PRNGKeys, Scalar
-from imagegen_jax.nn.backbones.code_network import AnyScaleNetwork, ScaleCodes
 from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditioning_of, drop_conditions
-from imagegen_jax.nn.backbones.next_scale import NextScale
+from imagegen_jax.nn.backbones.transformers.code_network import AnyScaleNetwork, ScaleCodes
+from imagegen_jax.nn.backbones.transformers.next_scale import NextScale
 
 AnyScaleTokenizer = Annotated[TokenizingByScale, Choices("imagegen_jax.autoencoders.vqvae:VQVAE")]
 

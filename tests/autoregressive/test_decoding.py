@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from imagegen_jax.autoregressive.decoding import check_decoding, draw, draw_in_order, truncated
-from imagegen_jax.nn.backbones.code_network import Codes
 from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.transformers.code_network import Codes
 
 P = np.array([0.4, 0.1, 0.3, 0.15, 0.05])
 LOGITS = jnp.log(jnp.tile(P, (3, 1)))

@@ -18,9 +18,9 @@ from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.maskgit import MaskGIT, masked_share, ranks, whole_patches
 from imagegen_jax.core.drawing.draw import check_conditions
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.nn.backbones.bert import BERT
-from imagegen_jax.nn.backbones.code_network import Codes
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning
+from imagegen_jax.nn.backbones.transformers.bert import BERT
+from imagegen_jax.nn.backbones.transformers.code_network import Codes
 
 # To compile takes nearly all of the time.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -22,10 +22,10 @@ from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import from_arrays
-from imagegen_jax.nn.backbones.code_network import Codes
 from imagegen_jax.nn.backbones.conditioning import Conditioning
-from imagegen_jax.nn.backbones.gpt import GPT
-from imagegen_jax.nn.backbones.transformer import LLAMA
+from imagegen_jax.nn.backbones.transformers.code_network import Codes
+from imagegen_jax.nn.backbones.transformers.gpt import GPT
+from imagegen_jax.nn.backbones.transformers.transformer import LLAMA
 
 CLASSES, LEVELS, SHAPE = 2, 4, (2, 3, 1)
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -14,9 +14,9 @@ from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.var import VAR
 from imagegen_jax.core.drawing.draw import check_conditions
-from imagegen_jax.nn.backbones.code_network import ScaleCodes
 from imagegen_jax.nn.backbones.conditioning import Conditioning
-from imagegen_jax.nn.backbones.next_scale import NextScale, var
+from imagegen_jax.nn.backbones.transformers.code_network import ScaleCodes
+from imagegen_jax.nn.backbones.transformers.next_scale import NextScale, var
 
 # To compile takes nearly all of the time.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -29,7 +29,7 @@ from imagegen_jax.diffusion.models.meanflow import MeanFlow
 from imagegen_jax.diffusion.process.process import RectifiedFlow
 from imagegen_jax.diffusion.process.times import Uniform
 from imagegen_jax.diffusion.sampling.levels import Karras, ShiftedFlow
-from imagegen_jax.nn.backbones.bert import BERT
+from imagegen_jax.nn.backbones.transformers.bert import BERT
 
 SIZE, CELL = 8, 32  # of an image, and of one in a grid, where small ones are magnified
 TRACED = []  # grows each time that a network becomes part of a program

@@ -11,9 +11,9 @@ import pytest
 
 from imagegen_jax.autoregressive.codes import smoothed_nll
 from imagegen_jax.autoregressive.maskgit import Noise, masked_share, unmasked
-from imagegen_jax.nn.backbones.bert import BERT
-from imagegen_jax.nn.backbones.code_network import Codes
 from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.transformers.bert import BERT
+from imagegen_jax.nn.backbones.transformers.code_network import Codes
 
 VOCABULARY, CLASSES, WIDTH = 11, 3, 24
 CODES = Codes(VOCABULARY, (2, 3))

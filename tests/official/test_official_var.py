@@ -13,9 +13,9 @@ from imagegen_jax.autoencoders.quantise import Codebook, MultiScaleCodebook
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.var import VAR
-from imagegen_jax.nn.backbones.code_network import ScaleCodes
 from imagegen_jax.nn.backbones.conditioning import Conditioning
-from imagegen_jax.nn.backbones.next_scale import NextScale
+from imagegen_jax.nn.backbones.transformers.code_network import ScaleCodes
+from imagegen_jax.nn.backbones.transformers.next_scale import NextScale
 
 CLASSES, HEADS = 3, 3
 CODES = ScaleCodes(7, (1, 2, 3))

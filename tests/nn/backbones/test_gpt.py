@@ -12,10 +12,10 @@ import official
 import pytest
 
 from imagegen_jax.core.platform.target import made_for
-from imagegen_jax.nn.backbones.code_network import Codes
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning
-from imagegen_jax.nn.backbones.gpt import GPT, llamagen
-from imagegen_jax.nn.backbones.transformer import LLAMA, Style, Transformer
+from imagegen_jax.nn.backbones.transformers.code_network import Codes
+from imagegen_jax.nn.backbones.transformers.gpt import GPT, llamagen
+from imagegen_jax.nn.backbones.transformers.transformer import LLAMA, Style, Transformer
 from imagegen_jax.nn.embed import rotary
 from imagegen_jax.nn.multihead import Cursor, rotated
 

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.config.bounds import BelowOne, Count
-from imagegen_jax.nn.backbones.code_network import Codes
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
-from imagegen_jax.nn.backbones.transformer import LLAMA, Style, Transformer, normal_init
+from imagegen_jax.nn.backbones.transformers.code_network import Codes
+from imagegen_jax.nn.backbones.transformers.transformer import LLAMA, Style, Transformer, normal_init
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import rotary
 from imagegen_jax.nn.multihead import Cursor, Implementation, check_heads

@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float
 
 from imagegen_jax.core.config.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKey, PRNGKeys
-from imagegen_jax.nn.backbones.code_network import ScaleCodes
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.backbones.dit import modulated
+from imagegen_jax.nn.backbones.transformers.code_network import ScaleCodes
 from imagegen_jax.nn.dropout import Dropout, DropPath
 from imagegen_jax.nn.multihead import Cursor, Implementation, MultiHeadAttention, check_heads
 from imagegen_jax.nn.precision import Dtype, compute_dtype

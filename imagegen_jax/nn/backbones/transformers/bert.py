@@ -11,8 +11,8 @@ from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.config.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
-from imagegen_jax.nn.backbones.code_network import Codes
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
+from imagegen_jax.nn.backbones.transformers.code_network import Codes
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.multihead import Implementation, MultiHeadAttention, check_heads
 from imagegen_jax.nn.precision import Dtype, compute_dtype

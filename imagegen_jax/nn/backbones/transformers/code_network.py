@@ -43,7 +43,7 @@ class CausalNetwork(Module, Protocol):
         ...
 
 
-AnyCausalNetwork = Annotated[CausalNetwork, Choices("imagegen_jax.nn.backbones.gpt:GPT")]
+AnyCausalNetwork = Annotated[CausalNetwork, Choices("imagegen_jax.nn.backbones.transformers.gpt:GPT")]
 
 
 class MaskedNetwork(Module, Protocol):
@@ -54,7 +54,7 @@ class MaskedNetwork(Module, Protocol):
         ...
 
 
-AnyMaskedNetwork = Annotated[MaskedNetwork, Choices("imagegen_jax.nn.backbones.bert:BERT")]
+AnyMaskedNetwork = Annotated[MaskedNetwork, Choices("imagegen_jax.nn.backbones.transformers.bert:BERT")]
 
 
 @jax.tree_util.register_static
@@ -99,4 +99,4 @@ class ScaleNetwork(Module, Protocol):
         ...
 
 
-AnyScaleNetwork = Annotated[ScaleNetwork, Choices("imagegen_jax.nn.backbones.next_scale:NextScale")]
+AnyScaleNetwork = Annotated[ScaleNetwork, Choices("imagegen_jax.nn.backbones.transformers.next_scale:NextScale")]

@@ -1,0 +1,1 @@
+"""Transformers over sequences of codes: their blocks, and the networks of each paper."""
