@@ -40,6 +40,7 @@ smoke = {
     "model.network.width": 4,
     "model.network.levels": 2,
     "model.distribution.components": 2,
+    "optim.network.lr": 2e-4,
     "samples": 4,
 }
 
