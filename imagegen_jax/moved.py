@@ -185,6 +185,8 @@ MODULES: dict[str, str] = {
 
 # "old.module:Name" -> "new.module:Name", of names that did not go where their module went, or that are other words now.
 NAMES: dict[str, str] = {
+    "imagegen_jax.metrics.lpips:Layer": "imagegen_jax.nn.backbones.lpips:Layer",
+    "imagegen_jax.metrics.features.lpips:Layer": "imagegen_jax.nn.backbones.lpips:Layer",
     "imagegen_jax.core.loop:Run": "imagegen_jax.core.loop:LiveRun",
     "imagegen_jax.core.optim:Cosine": "imagegen_jax.core.optim:CosineDecay",
     "imagegen_jax.core.override:parse_overrides": "imagegen_jax.core.config.command_line:parse_overrides",

@@ -6,8 +6,8 @@
 The perceptual distance is that of MobileNetV1, and --pretrained.perceptual names its file, with Keras' names; without
 one, --model.likeness.perceptual None leaves it out. The discriminator starts after 60 % of the steps.
 
-Cost: 1 to 2 seconds a step on two cores with other work beside it; never run to its end. Measured: test PSNR 22.8 dB
-after 976 steps, and in docs/measured.md what 500 steps with a discriminator then change.
+Cost: 1 to 2 seconds a step on two cores with other work beside it; never run to its end. Expected: PSNR of 22.8 dB
+for test images after 976 steps; docs/measured.md has what 500 steps with a discriminator then change.
 """
 
 from imagegen_jax import Experiment, main

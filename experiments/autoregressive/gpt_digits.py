@@ -5,7 +5,11 @@
     imagegen sample runs/gpt_digits --n 100 --temperature 0.9
 
 Needs no download. The tokenizer's weights come from the first run, and are kept in the second. 1,500 digits of 16 codes
-are soon known by heart, so that training ends where the codes of test digits become no likelier.
+are soon known by heart: after step 250 the codes of test digits become less likely.
+
+Cost: 5 minutes on 2 CPU cores with other work beside it. Expected: a classifier finds 91.0 % of 500 samples to be of
+the class asked for, and all differ; a code costs 1.00 nats in training digits and 3.37 in test digits, at step 250 2.16
+and 2.76 (`benchmarks/demo_agreement.py`, `benchmarks/code_nll.py`). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main, recipe

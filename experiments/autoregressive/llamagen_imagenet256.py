@@ -10,11 +10,13 @@ The tokenizer is the authors' VQ-16: VQGAN's networks, and 16,384 codes of 8 val
 vectors, gradients clipped to a norm of 1, batch 256 for 300 epochs, a tenth of the labels dropped, dropout of 0.1.
 They train on ten crops of each image, and here images are mirrored alone.
 
-Cost of llamagen_b_imagenet256: 252 GB of disk for the images as uint8; made for a rack of accelerators. Expected of
-llamagen_b_imagenet256: 110,888,448 parameters, as published; FID 5.46 at a guidance of 2, as the authors report.
+Cost of llamagen_b_imagenet256: 252 GB of disk for the images as uint8; made for a rack of accelerators.
+Expected of llamagen_b_imagenet256: 110,888,448 parameters, as published;
+FID 5.46 at a guidance of 2, as the authors report.
 
-Cost of llamagen_l_imagenet256: 252 GB of disk for the images as uint8; made for a rack of accelerators. Expected of
-llamagen_l_imagenet256: 342,910,976 parameters, as published; FID 3.80 at a guidance of 2, as the authors report.
+Cost of llamagen_l_imagenet256: 252 GB of disk for the images as uint8; made for a rack of accelerators.
+Expected of llamagen_l_imagenet256: 342,910,976 parameters, as published;
+FID 3.80 at a guidance of 2, as the authors report.
 """
 
 from imagegen_jax import Experiment

@@ -74,7 +74,7 @@ class Likeness:
 
     def init(self, key: PRNGKey, image: Image) -> dict[str, Variables]:
         """Makes random weights of that network. Raises ValueError for images that it cannot take."""
-        return {} if self.perceptual is None else {"perceptual": self.perceptual.init(key, image)}
+        return {} if self.perceptual is None else {"perceptual": self.perceptual.init_weights(key, image)}
 
     def loss(self, nets: Nets, x: Image, y: Image) -> tuple[Scalar, dict[str, Scalar]]:
         """|x - y| + perceptual_weight d(x, y), a mean over pixels and rows, and both terms by name."""
@@ -82,7 +82,7 @@ class Likeness:
         total = jnp.mean(jnp.abs(apart) if self.pixels == "l1" else apart**2)
         terms: dict[str, Scalar] = {self.pixels: total}
         if self.perceptual is not None:
-            terms["perceptual"] = jnp.mean(self.perceptual.apply(nets["perceptual"], x, y))
+            terms["perceptual"] = jnp.mean(self.perceptual.distances(nets["perceptual"], x, y))
             total += self.perceptual_weight * terms["perceptual"]
         return total, terms
 

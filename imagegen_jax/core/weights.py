@@ -12,6 +12,7 @@ from imagegen_jax.core.checkpoints.errors import CheckpointError
 from imagegen_jax.core.checkpoints.fingerprint import check_finite
 from imagegen_jax.core.checkpoints.run_files import load_best, load_experiment_dict
 from imagegen_jax.core.checkpoints.stored import Stored
+from imagegen_jax.core.config.bounds import Natural
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.files.weight_files import SUFFIXES, read_weight_file, with_prefix
 from imagegen_jax.core.model import Variables
@@ -41,7 +42,7 @@ class FromRun:
 
     path: str  # the run's folder
     network: str | None = None  # the network's name in that run; None: the same as here
-    step: int | Literal["best"] | None = None  # which checkpoint; None: the newest good one
+    step: Natural | Literal["best"] | None = None  # which checkpoint; None: the newest good one
     average: str | None = None  # which moving average; "none": the last step's weights; None: the first
 
     def __post_init__(self) -> None:

@@ -28,11 +28,11 @@ class Perceptual(Protocol):
 
     def __hash__(self) -> int: ...
 
-    def init(self, key: PRNGKey, image: Image) -> Variables:
+    def init_weights(self, key: PRNGKey, image: Image) -> Variables:
         """Makes random weights. Raises ValueError for images that it cannot take."""
         ...
 
-    def apply(self, variables: Variables, a: Image, b: Image) -> Distances:
+    def distances(self, variables: Variables, a: Image, b: Image) -> Distances:
         """Measures pairs of images: [B H W C], [B H W C] in [-1, 1] -> [B], from 0 on; differentiable."""
         ...
 
@@ -52,12 +52,12 @@ class LPIPS:
 
     tower: Literal["alex", "vgg"] = "vgg"
 
-    def init(self, key: PRNGKey, image: Image) -> Variables:
+    def init_weights(self, key: PRNGKey, image: Image) -> Variables:
         """Makes random weights. Raises ValueError for too small images, and unless these are grey or in colour."""
         _check(image, f"LPIPS on {self.tower!r}", lpips.SMALLEST[self.tower])
         return _nested(_drawn(key, lpips.shapes(self.tower)), ".")
 
-    def apply(self, variables: Variables, a: Image, b: Image) -> Distances:
+    def distances(self, variables: Variables, a: Image, b: Image) -> Distances:
         """Measures pairs of images: [B H W C], [B H W C] in [-1, 1] -> [B], from 0 on."""
         return lpips.distance(self.tower, _flat(variables, "."), _coloured(a), _coloured(b))
 
@@ -77,12 +77,12 @@ class MobileNet:
         if not self.blocks or not all(1 <= block <= most for block in self.blocks):
             raise ValueError(f"blocks={self.blocks} of MobileNet: name one or more of 1 to {most}")
 
-    def init(self, key: PRNGKey, image: Image) -> Variables:
+    def init_weights(self, key: PRNGKey, image: Image) -> Variables:
         """Makes random weights. Raises ValueError unless the images are grey or in colour."""
         _check(image, "MobileNet", 1)
         return _nested(_drawn(key, mobilenet.shapes(max(self.blocks))), "/")
 
-    def apply(self, variables: Variables, a: Image, b: Image) -> Distances:
+    def distances(self, variables: Variables, a: Image, b: Image) -> Distances:
         """Measures pairs of images: [B H W C], [B H W C] in [-1, 1] -> [B], from 0 on."""
         weights = _flat(variables, "/")
         of_a, of_b = (mobilenet.activations(weights, _coloured(x), max(self.blocks)) for x in (a, b))

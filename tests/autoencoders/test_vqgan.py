@@ -110,7 +110,7 @@ def test_equal_images_are_at_no_distance_and_others_at_some(perceptual, size):
     b = a.at[1].multiply(-1)
 
     def distances(key):
-        return perceptual.apply(perceptual.init(key, a), a, b)
+        return perceptual.distances(perceptual.init_weights(key, a), a, b)
 
     same, other = jax.jit(distances, compiler_options={"xla_backend_optimization_level": 0})(KEY)
     assert same == 0 and 0 < other
@@ -124,7 +124,7 @@ def test_mobilenet_compares_directions_of_features(monkeypatch):
         lambda weights, x, blocks: [jnp.array([[[features[float(row[0, 0, 0])]]] for row in x])] * blocks,
     )
     a, b = (jnp.array(values).reshape(-1, 1, 1, 3) for values in ([[0.0] * 3] * 3, [[v] * 3 for v in (1.0, 2.0, 3.0)]))
-    found = MobileNet((1, 2)).apply({}, a, b)
+    found = MobileNet((1, 2)).distances({}, a, b)
     np.testing.assert_allclose(found, [2, 2 - math.sqrt(2), 0], atol=1e-6)
 
 

@@ -53,8 +53,8 @@ def test_what_is_black_in_the_mask_stays(inpaint):
     [
         (("black", "--labels", "3"), "the mask says that all is known"),
         (("white", "--labels", "3"), "the mask says that nothing is known"),
-        (("lower", "--labels", "3", "--method", "dps"), "--method dps: read by models that denoise, not by a PixelCNN"),
-        (("lower", "--labels", "3", "--repeats", "2"), "--repeats 2: read by models that denoise"),
+        (("lower", "--labels", "3", "--method", "dps"), "--method dps: of edits by a denoiser, but a PixelCNN draws"),
+        (("lower", "--labels", "3", "--repeats", "2"), "--repeats 2: of edits by a denoiser"),
         (("lower",), "say of which one the images are, such as --labels 0"),
     ],
 )
