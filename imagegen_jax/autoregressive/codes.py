@@ -17,7 +17,9 @@ from imagegen_jax.core.model import Batch, Image, Model, Nets, PRNGKey, Scalar, 
 from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of, null_conditions
 from imagegen_jax.nn.backbones.transformers.code_network import Codes
 
-AnyTokenizer = Annotated[Tokenizing, Choices("imagegen_jax.autoencoders.vqvae:VQVAE")]
+AnyTokenizer = Annotated[
+    Tokenizing, Choices("imagegen_jax.autoencoders.vqvae:VQVAE", "imagegen_jax.autoencoders.vqgan:VQGAN")
+]
 
 
 class CodeModel(OverCodes, Model, Protocol):
