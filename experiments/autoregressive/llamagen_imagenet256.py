@@ -1,14 +1,15 @@
 """LlamaGen (Sun et al. 2024, arXiv 2406.06525) on the codes of ImageNet at 256x256, class-conditional, in two sizes.
 
     imagegen data prepare tfds:imagenet2012        # downloads nothing: put the archives where its error says
-    python -m experiments.llamagen_b_imagenet256 --pretrained.tokenizer runs/vq16 --workdir runs/llamagen_b_imagenet256
-    python -m experiments.llamagen_l_imagenet256 --pretrained.tokenizer runs/vq16 --workdir runs/llamagen_l_imagenet256
+    python -m experiments.llamagen_b_imagenet256 --workdir runs/llamagen_b_imagenet256
+    python -m experiments.llamagen_l_imagenet256 --workdir runs/llamagen_l_imagenet256
     imagegen sample runs/llamagen_b_imagenet256 --n 50 --guidance 2
 
-The tokenizer is the authors' VQ-16: VQGAN's networks, and 16,384 codes of 8 values and of length 1. Their recipe
-(section 3.1, code of FoundationVision/LlamaGen): AdamW with rate 1e-4, betas 0.9 and 0.95, and decay 0.05 of all but
-vectors, gradients clipped to a norm of 1, batch 256 for 300 epochs, a tenth of the labels dropped, dropout of 0.1.
-They train on ten crops of each image, and here images are mirrored alone.
+The tokenizer is the authors' VQ-16: VQGAN's networks, and 16,384 codes of 8 values and of length 1. Its run, runs/vq16,
+is of `vqgan_imagenet256` with these options of --model.network.quantiser: .codebook_size 16384, .dim 8, .normalised
+and .no-swapped. Their recipe (section 3.1, code of FoundationVision/LlamaGen): AdamW with rate 1e-4, betas 0.9 and
+0.95, and decay 0.05 of all but vectors, gradients clipped to a norm of 1, batch 256 for 300 epochs, a tenth of the
+labels dropped, dropout of 0.1. They train on ten crops of each image, and here images are mirrored alone.
 
 Cost of llamagen_b_imagenet256: 252 GB of disk for the images as uint8; made for a rack of accelerators.
 Expected of llamagen_b_imagenet256: 110,888,448 parameters, as published;

@@ -6,9 +6,9 @@
 A narrow network with a probability for each of 256 levels: digits use 17 of these, which it learns within the first
 steps. It sees 1,500 digits only, so dropout and an average of the weights keep it from learning them by heart.
 
-Cost: about 5 minutes on 2 CPU cores that ten other jobs shared. Expected: 1.72 bits per dimension of the test digits,
-given their classes (standard error 0.02; 1.56 of those it was trained on), and 95.8 % of 500 samples of the class asked
-for. There is no published score for this size.
+Cost: about 5 minutes on 2 CPU cores with much other work beside it. Expected: 1.72 bits per dimension of the test
+digits, given their classes (standard error 0.02; 1.56 of those it was trained on), and 95.8 % of 500 samples of the
+class asked for. There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main

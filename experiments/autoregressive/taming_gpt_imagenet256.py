@@ -1,13 +1,14 @@
 """Taming's GPT (Esser et al. 2021, arXiv 2012.09841, section 4.2) on the codes of ImageNet at 256x256.
 
     imagegen data prepare tfds:imagenet2012        # downloads nothing: put the archives where its error says
-    python -m experiments.taming_gpt_imagenet256 --pretrained.tokenizer runs/vqgan --workdir runs/taming_gpt_imagenet256
+    python -m experiments.taming_gpt_imagenet256 --workdir runs/taming_gpt_imagenet256
     imagegen sample runs/taming_gpt_imagenet256 --n 50 --temperature 1 --top_k 600 --top_p 0.92
 
-The tokenizer is VQGAN's of 16x16 codes out of 16,384. The authors' recipe (configs and code of
-CompVis/taming-transformers): AdamW with betas 0.9 and 0.95, decay 0.01 of the kernels of linear layers alone, and a
-rate of 4.5e-6 for each image of a batch; no dropout, no dropped labels. Class k is the first code, as code k. They give
-no batch size for ImageNet: 2 for each of 8 GPUs are those of their config for faces.
+The tokenizer is VQGAN's of 16x16 codes out of 16,384, in runs/vqgan_16384: that of `vqgan_imagenet256` with
+--model.network.quantiser.codebook_size 16384. The authors' recipe (configs and code of CompVis/taming-transformers):
+AdamW with betas 0.9 and 0.95, decay 0.01 of the kernels of linear layers alone, and a rate of 4.5e-6 for each image of
+a batch; no dropout, no dropped labels. Class k is the first code, as code k. They give no batch size for ImageNet: 2
+for each of 8 GPUs are those of their config for faces.
 
 Cost: 252 GB of disk for the images as uint8; made for a rack of accelerators. Expected: 1,410,640,896 parameters, as
 published; FID 15.98 of plain samples, and 5.20 where a classifier rejects most, as the authors report.
@@ -41,7 +42,7 @@ experiment = Experiment(
         num_classes=1000,
     ),
     data=TFDS("imagenet2012", split="train", size=256, channels=3),
-    pretrained={"tokenizer": FromRun("runs/vqgan")},
+    pretrained={"tokenizer": FromRun("runs/vqgan_16384")},
     optim={"prior": AdamW(16 * 4.5e-6, b2=0.95, weight_decay=0.01, kernels_only=True)},
     batch_size=16,
     steps=1_000_000,

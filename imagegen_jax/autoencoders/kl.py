@@ -1,8 +1,8 @@
 """The autoencoder of latent diffusion (Rombach et al. 2022, arXiv 2112.10752, section 3.1), regularised by a KL term.
 
 VQGAN's networks and losses, with a normal posterior in place of codes. As in the authors' code, CompVis/
-latent-diffusion, the reconstruction's term is a negative log-likelihood whose variance is learned: a sum over values,
-not a mean.
+latent-diffusion, the reconstruction's term is a negative log-likelihood, a sum over values, not a mean; its variance
+may be learned.
 """
 
 from __future__ import annotations

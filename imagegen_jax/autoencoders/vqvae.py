@@ -32,7 +32,7 @@ class VQVAE:
 
     image_shape: Shape = (32, 32, 3)
     network: AnyTokenizer = Tokenizer()
-    variance: Positive = 1.0  # of the data in [-1, 1], which divides the squared error: 1 / (2 sigma^2) in nats, halved
+    variance: Positive = 1.0  # that the squared error is divided by, such as that of the data in [-1, 1]
 
     def __post_init__(self) -> None:
         self.network.code_shape(self.image_shape)

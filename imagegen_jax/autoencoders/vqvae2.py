@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.autoencoders.code_use import CodeUse
-from imagegen_jax.autoencoders.quantise import AnyQuantiser, Codes, EMACodebook, Quantised, Vectors, another
+from imagegen_jax.autoencoders.quantise import (
+    AnyQuantiser,
+    Codes,
+    EMACodebook,
+    Quantised,
+    ShapesCodes,
+    Vectors,
+    another,
+)
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, divided
 from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.model import Image, PRNGKey, Scalar
@@ -39,10 +47,21 @@ class TwoLevelTokenizer(nn.Module):
         return self.quantiser.codebook_size
 
     def code_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-        """Returns the number of an image's codes, of both levels. Raises ValueError for images of other sizes."""
+        """Returns the number of an image's codes, of both levels.
+
+        Raises ValueError for images that it does not take, and for a quantiser whose codes are no grid.
+        """
         height, width = divided(image_shape, 2 ** (self.halvings + 1))
         if height != width:
-            raise ValueError(f"model.image_shape={image_shape}: a TwoLevelTokenizer takes square images")
+            raise ValueError(
+                f"model.image_shape={image_shape}: a TwoLevelTokenizer takes square images, such as "
+                f"{image_shape[0]}x{image_shape[0]}"
+            )
+        if isinstance(self.quantiser, ShapesCodes):
+            raise ValueError(
+                f"model.network.quantiser={type(self.quantiser).__name__}: a TwoLevelTokenizer has one code for each "
+                "vector of its two grids: use EMACodebook, Codebook, GumbelCodebook, FSQ or LFQ"
+            )
         top, bottom = self.grids(image_shape)
         return (math.prod(top) + math.prod(bottom),)
 

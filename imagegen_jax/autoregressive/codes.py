@@ -35,6 +35,15 @@ class CodeModel(OverCodes, Model, Protocol):
 M = TypeVar("M", bound=CodeModel)
 
 
+def check_label_dropout(model: CodeModel) -> None:
+    """Raises ValueError where labels are dropped that are not there."""
+    if model.label_dropout and not model.num_classes:
+        raise ValueError(
+            f"model.label_dropout={model.label_dropout}, model.num_classes=0: without classes there are no labels "
+            "to drop; set label_dropout to 0"
+        )
+
+
 def codes_of(tokenizer: Tokenizing) -> Codes:
     """Returns what codes a tokenizer makes of an image."""
     return Codes(tokenizer.codebook_size, tuple(tokenizer.code_shape))

@@ -16,6 +16,7 @@ from imagegen_jax.autoregressive.codes import (
     AnyTokenizer,
     both_conditionings,
     check_code_guidance,
+    check_label_dropout,
     codes_in,
     codes_of,
     decoded,
@@ -45,7 +46,8 @@ class MaskGIT:
 
     An image is drawn in `steps` passes. Each draws all codes that are masked, and masks again those that it gave the
     least probability, up to noise of `choice_temperature`, fewer each time. The networks are "tokenizer", which is
-    frozen, and "prior". Guidance, which the paper has not, needs a `label_dropout`.
+    frozen, and "prior". Guidance, which the paper has not, needs a `label_dropout`. Raises ValueError for a dropout of
+    labels that are not there.
     """
 
     tokenizer: AnyTokenizer
@@ -59,6 +61,9 @@ class MaskGIT:
     choice_temperature: NonNegative = 4.5  # falls to 0 over the steps
 
     frozen: ClassVar[tuple[str, ...]] = ("tokenizer",)
+
+    def __post_init__(self) -> None:
+        check_label_dropout(self)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -141,7 +146,7 @@ class MaskGIT:
         """Draws the masked codes of `given`, those that are `codebook_size`, in `steps` passes (section 3.2)."""
         vocabulary = self.tokenizer.codebook_size
         logits_of = self._logits_of(nets, conditions)
-        noise_share = conditions.get("choice_temperature", self.choice_temperature)
+        noise_share = jnp.reshape(conditions.get("choice_temperature", self.choice_temperature), (-1, 1))
         at_start = jnp.sum(given == vocabulary, axis=1)
 
         def step(state: tuple[Array, Array], i: Int[Array, ""]) -> tuple[tuple[Array, Array], None]:
@@ -237,7 +242,7 @@ def unmasked(
     logits: Float[Array, "b l v"],
     given: Int[Array, "b l"],
     left: Float[Array, " b"],
-    choice_temperature: Scalar,
+    choice_temperature: Scalar | Float[Array, "#b 1"],
     noise: Noise,
 ) -> tuple[Int[Array, "b l"], Int[Array, "b l"]]:
     """Draws the codes of `given` that are masked, V, and masks those again that are least sure (section 3.2, 1 to 4).

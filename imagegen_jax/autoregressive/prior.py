@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from imagegen_jax.autoregressive.codes import (
     AnyTokenizer,
     check_code_guidance,
+    check_label_dropout,
     codes_in,
     codes_of,
     for_other_images,
@@ -50,11 +51,7 @@ class CodePrior:
     optional_conditions: ClassVar[tuple[str, ...]] = ("guidance", *DECODING)
 
     def __post_init__(self) -> None:
-        if self.label_dropout and not self.num_classes:
-            raise ValueError(
-                f"model.label_dropout={self.label_dropout}, model.num_classes=0: without classes there are no labels "
-                "to drop; set label_dropout to 0"
-            )
+        check_label_dropout(self)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

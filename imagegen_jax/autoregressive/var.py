@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from imagegen_jax.autoregressive.codes import (
     both_conditionings,
     check_code_guidance,
+    check_label_dropout,
     codes_in,
     decoded,
     for_other_images,
@@ -59,11 +60,7 @@ class VAR:
                 f"{tuple(self.tokenizer.code_shape)}, but VAR goes from scale to scale: use one with a "
                 "MultiScaleCodebook, or a model that goes from code to code, such as CodePrior"
             )
-        if self.label_dropout and not self.num_classes:
-            raise ValueError(
-                f"model.label_dropout={self.label_dropout}, model.num_classes=0: without classes there are no labels "
-                "to drop; set label_dropout to 0"
-            )
+        check_label_dropout(self)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

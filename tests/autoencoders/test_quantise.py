@@ -201,6 +201,18 @@ def test_codes_stand_for_the_vectors_and_gradients_reach_the_encoder(quantiser):
         assert np.isfinite(grad).all() and np.abs(grad).max() > 0
 
 
+@each
+def test_products_are_in_whole_float32(quantiser):
+    """Accelerators round products to fewer digits by default; entropies divide them by a temperature of 0.01."""
+    z = jnp.ones((2, *GRID, quantiser.dim))
+    variables = jax.eval_shape(quantiser.init, jax.random.key(1), z)
+    call = lambda variables, z: quantiser.apply(variables, z, jax.random.key(3), mutable=["codebook"])  # noqa: E731
+    text = str(jax.make_jaxpr(call)(variables, z))
+    products = text.count("dot_general[")
+    assert products == text.count("(Precision.HIGHEST, Precision.HIGHEST)")
+    assert products or isinstance(quantiser, FSQ)
+
+
 def test_the_gradient_of_fsq_is_that_of_its_bound():
     levels, z = (5, 4), jnp.array([[0.3, -1.2]])
     half = np.array([2 * 0.999, 1.5 * 0.999])

@@ -14,7 +14,14 @@ from experiments.vqvae_digits import experiment as digits
 
 import imagegen_jax as ig
 from imagegen_jax.autoencoders.code_use import CodeUse
-from imagegen_jax.autoencoders.quantise import FSQ, Codebook, EMACodebook, MultiScaleCodebook, Residual
+from imagegen_jax.autoencoders.quantise import (
+    FSQ,
+    Codebook,
+    EMACodebook,
+    GumbelCodebook,
+    MultiScaleCodebook,
+    Residual,
+)
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer, psnr
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoencoders.vqvae2 import TwoLevelTokenizer
@@ -219,7 +226,16 @@ def test_fsq_wants_levels_whose_codes_are_integers(levels, codes):
 def test_images_that_do_not_halve_are_refused_for_own_data_too():
     with pytest.raises(ValueError, match="model.image_shape=30x30: .* multiples of 4, such as 28 or 32"):
         model_for_images(VQVAE(), (30, 30, 3), 0)
-    with pytest.raises(ValueError, match="TwoLevelTokenizer takes square images"):
+    with pytest.raises(ValueError, match="TwoLevelTokenizer takes square images, such as 16x16"):
         VQVAE((16, 8, 3), TwoLevelTokenizer())
     fitted = model_for_images(dataclasses.replace(digits.model), (16, 12, 3), 0)
     assert fitted.code_shape == (8, 6)
+
+
+def test_quantisers_that_a_network_cannot_have_are_refused():
+    with pytest.raises(ValueError, match="quantiser=Residual: a TwoLevelTokenizer has one code for each vector"):
+        VQVAE((16, 16, 3), TwoLevelTokenizer(quantiser=Residual()))
+    with pytest.raises(ValueError, match="MultiScaleCodebook of a Residual: it does not give each vector one code"):
+        Residual(MultiScaleCodebook())
+    with pytest.raises(ValueError, match="GumbelCodebook of a Residual: no gradient would reach its book"):
+        Residual(GumbelCodebook())

@@ -129,6 +129,15 @@ def test_a_hole_is_drawn_and_known_pixels_stay(nets):
     assert (drawn != image)[~known].mean() > 0.9
 
 
+@pytest.mark.slow
+def test_temperatures_may_be_one_for_each_image(nets):
+    draw = jit(lambda told: MODEL.complete(nets, KEY, jnp.full((3, 16), 16), {"label": jnp.zeros(3, int), **told}))
+    for name, values in (("choice_temperature", [0.0, 4.5, 50.0]), ("temperature", [1e-4, 1.0, 2.0])):
+        together = draw({name: jnp.array(values)})
+        for row, value in enumerate(values):
+            np.testing.assert_array_equal(together[row], draw({name: jnp.float32(value)})[row])
+
+
 LABEL = {"label": np.zeros(2, np.int32)}
 WHOLE = {"image": np.zeros((2, 8, 8, 1), np.uint8), "known": np.ones((2, 8, 8, 1), bool)}
 
@@ -148,3 +157,8 @@ WHOLE = {"image": np.zeros((2, 8, 8, 1), np.uint8), "known": np.ones((2, 8, 8, 1
 def test_conditions_that_nothing_can_be_drawn_by_are_refused(conditions, message):
     with pytest.raises(ValueError, match=message):
         check_conditions(dataclasses.replace(MODEL, label_dropout=0.0), 2, {**LABEL, **conditions})
+
+
+def test_labels_that_are_not_there_cannot_be_dropped():
+    with pytest.raises(ValueError, match="model.label_dropout=0.1, model.num_classes=0: without classes"):
+        dataclasses.replace(MODEL, num_classes=0)

@@ -15,6 +15,7 @@ from imagegen_jax.autoencoders.quantise.quantiser import (
     Vectors,
     nearest,
     normalise,
+    product,
     straight_through,
 )
 from imagegen_jax.core.config.bounds import BelowOne, Count, NonNegative
@@ -91,7 +92,7 @@ class EMACodebook(nn.Module):
         """Moves counts, sums and the book towards what chose each code (Eqs. 6 to 8)."""
         chosen = jax.nn.one_hot(codes, self.codebook_size)
         self.counts.value = self._moved(self.counts.value, chosen.sum(0))
-        self.sums.value = self._moved(self.sums.value, chosen.T @ flat)
+        self.sums.value = self._moved(self.sums.value, product(chosen.T, flat))
         alive = self.counts.value > jnp.finfo(jnp.float32).tiny
         means = self._length_one(self.sums.value / jnp.where(alive, self.counts.value, 1.0)[:, None])
         self.embedding.value = jnp.where(alive[:, None], means, self.embedding.value)

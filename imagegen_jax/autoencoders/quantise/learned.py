@@ -20,6 +20,7 @@ from imagegen_jax.autoencoders.quantise.quantiser import (
     entropies,
     nearest,
     normalise,
+    product,
     straight_through,
 )
 from imagegen_jax.core.config.bounds import Count, NonNegative, Positive
@@ -103,7 +104,7 @@ class GumbelCodebook(nn.Module):
     kl_weight: NonNegative = 5e-4
 
     def setup(self) -> None:
-        self.logits = nn.Dense(self.codebook_size, dtype=jnp.float32)
+        self.logits = nn.Dense(self.codebook_size, dtype=jnp.float32, precision="highest")
         self.embedding = self.param("embedding", nn.initializers.normal(1.0), (self.codebook_size, self.dim))
         self.steps = self.variable("codebook", "steps", lambda: jnp.zeros((), jnp.int32))
 
@@ -119,7 +120,7 @@ class GumbelCodebook(nn.Module):
         self.steps.value = self.steps.value + 1
         soft = jax.nn.softmax((logits + noise) / temperature)
         codes = jnp.argmax(soft, axis=-1)
-        chosen = straight_through(soft, jax.nn.one_hot(codes, self.codebook_size)) @ self.embedding
+        chosen = product(straight_through(soft, jax.nn.one_hot(codes, self.codebook_size)), self.embedding)
         return Quantised(chosen, codes, self.kl_weight * kl, {"kl": kl, "temperature": temperature})
 
     def lookup(self, codes: Codes) -> Vectors:

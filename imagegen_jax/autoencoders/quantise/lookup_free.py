@@ -11,7 +11,14 @@ import numpy as np
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
-from imagegen_jax.autoencoders.quantise.quantiser import Codes, Quantised, Vectors, entropies, straight_through
+from imagegen_jax.autoencoders.quantise.quantiser import (
+    Codes,
+    Quantised,
+    Vectors,
+    entropies,
+    product,
+    straight_through,
+)
 from imagegen_jax.core.config.bounds import NonNegative, Positive
 from imagegen_jax.core.config.given import LARGEST, Range
 from imagegen_jax.core.model import PRNGKey
@@ -109,7 +116,7 @@ class LFQ(nn.Module):
         commitment = jnp.mean((z - chosen) ** 2)
         loss, metrics = self.commitment * commitment, {"commitment": commitment}
         if key is not None and self.entropy:
-            of_each, of_all = entropies(2 * z.reshape(-1, self.dim) @ self._book().T / self.temperature)
+            of_each, of_all = entropies(2 * product(z.reshape(-1, self.dim), self._book().T) / self.temperature)
             loss += self.entropy * (of_each - self.diversity * of_all)
             metrics |= {"entropy_of_each": of_each, "entropy_of_all": of_all}
         return Quantised(straight_through(z, chosen), codes, loss, metrics)

@@ -78,7 +78,7 @@ class MultiScaleCodebook(nn.Module):
     vectors are enlarged (bicubic), smoothed by one of the convolutions, and taken off (Algorithm 1). Codes are flat,
     from coarse to fine. The loss is the mean over sizes of |sg(z) - q|^2 + commitment |z - sg(q)|^2, with q the sum so
     far. An `EMACodebook` as the `book` follows averages and restarts dead codes; the published one is trained by
-    gradients.
+    gradients. Of the book's own losses (`commitment`, `swapped`, `entropy`) none is taken.
     """
 
     book: AnyBook = Codebook(codebook_size=4096, dim=32)

@@ -114,9 +114,14 @@ def another(quantiser: Quantiser) -> Quantiser:
     return cast(Quantiser, cast(nn.Module, quantiser).clone(parent=None))
 
 
+def product(a: Float[Array, "... n k"], b: Float[Array, "k d"]) -> Float[Array, "... n d"]:
+    """Multiplies matrices in whole float32, where accelerators would round to fewer digits than codes differ by."""
+    return jnp.matmul(a, b, precision="highest")
+
+
 def distances(flat: Float[Array, "n d"], book: Float[Array, "k d"]) -> Float[Array, "n k"]:
     """Returns the squared distance of each row to each code vector, less the row's own square: [N D], [K D] -> [N K]"""
-    return jnp.sum(book**2, axis=1) - 2 * jnp.matmul(flat, book.T, precision="highest")
+    return jnp.sum(book**2, axis=1) - 2 * product(flat, book.T)
 
 
 def nearest(flat: Float[Array, "n d"], book: Float[Array, "k d"]) -> Int[Array, " n"]:

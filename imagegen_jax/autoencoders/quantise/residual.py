@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from imagegen_jax.autoencoders.quantise.averaged import EMACodebook
+from imagegen_jax.autoencoders.quantise.learned import GumbelCodebook
 from imagegen_jax.autoencoders.quantise.quantiser import (
     AnyQuantiser,
     Codes,
     Quantised,
     Quantiser,
+    ShapesCodes,
     Vectors,
     another,
     straight_through,
@@ -25,12 +27,26 @@ class Residual(nn.Module):
 
     A vector becomes `depth` codes, [H W depth], and their sum stands for it. Each book is one of `quantiser`'s kind, or
     with `shared` all are the same one. Losses are added: as each book's error is that of the sum up to it, this is the
-    commitment of Eq. 7.
+    commitment of Eq. 7. Raises ValueError for a quantiser that does not give each vector a code, and for a
+    `GumbelCodebook`: its gradient goes through the vectors, in whose place the encoder's are here.
     """
 
     quantiser: AnyQuantiser = EMACodebook()
     depth: Count = 4  # D
     shared: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.quantiser, ShapesCodes | GumbelCodebook):
+            why = (
+                "no gradient would reach its book"
+                if isinstance(self.quantiser, GumbelCodebook)
+                else "it does not give each vector one code"
+            )
+            raise ValueError(
+                f"quantiser.quantiser={type(self.quantiser).__name__} of a Residual: {why}: use EMACodebook, Codebook, "
+                "FSQ or LFQ"
+            )
+        super().__post_init__()
 
     @property
     def codebook_size(self) -> int:

@@ -116,7 +116,9 @@ class GPT(nn.Module):
             table = self.param("position", nn.initializers.zeros, (codes.length, self.width))
             return h + jax.lax.dynamic_slice_in_dim(table, place, h.shape[1]).astype(h.dtype), None
         if len(codes.shape) != 2:
-            raise ValueError(f"codes of shape {codes.shape} have no rows and columns to rotate by: learn the positions")
+            raise ValueError(
+                f"codes of shape {codes.shape} have no rows and columns to rotate by: use positions='learned'"
+            )
         table = rotary(*codes.shape, self.width // self.heads)
         # As in LlamaGen's code the class is turned by a matrix of zeros: all see it alike, whatever its key would be.
         table = jnp.concatenate([jnp.zeros_like(table[:1]), table[:-1]])
