@@ -24,6 +24,7 @@ experiment = Experiment(
             encoder=ResidualEncoder(width=32, halvings=1, hidden=16),
             quantiser=MultiScaleCodebook(EMACodebook(codebook_size=64, dim=8), sizes=(1, 2, 4), convolutions=3),
             decoder=ResidualDecoder(width=32, halvings=1, hidden=16),
+            use_window=1_500,
         ),
     ),
     data=Digits(split="train"),

@@ -82,8 +82,9 @@ class BERT(nn.Module):
         h = self._blocks(h, conditioning.keys)[:, -codes.length :]
         h = nn.gelu(nn.Dense(self.width, dtype=dtype, kernel_init=init, name="head")(h))
         bias = self.param("bias", nn.initializers.zeros, (table.num_embeddings,))
-        logits = norm(self.dtype, "norm_out")(h) @ table.embedding[: codes.vocabulary].T.astype(dtype)
-        return logits.astype(jnp.float32) + bias[: codes.vocabulary]
+        book = table.embedding[: codes.vocabulary].T.astype(dtype)
+        logits = jnp.matmul(norm(self.dtype, "norm_out")(h), book, preferred_element_type=jnp.float32)
+        return logits + bias[: codes.vocabulary]
 
     def _blocks(self, h: Float[Array, "b l d"], keys: PRNGKeys | None) -> Float[Array, "b l d"]:
         block: Any = nn.remat(PostNormBlock) if self.remat else PostNormBlock

@@ -87,8 +87,8 @@ class GPT(nn.Module):
         )  # fmt: skip
         h = transformer(h, conditioning.keys, None, rotation, cursor)
         init = nn.initializers.zeros if self.zero_head else normal_init
-        head = nn.Dense(codes.vocabulary, use_bias=False, dtype=h.dtype, kernel_init=init, name="head")
-        return head(h).astype(jnp.float32)
+        head = nn.Dense(codes.vocabulary, use_bias=False, dtype=jnp.float32, kernel_init=init, name="head")
+        return head(h)
 
     def _start(self, embed: nn.Embed, conditioning: Conditioning, n: int) -> Float[Array, "b d"]:
         """Embeds the class, or that there is none."""

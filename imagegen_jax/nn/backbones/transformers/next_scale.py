@@ -135,12 +135,11 @@ class NextScale(nn.Module):
         return h
 
     def _head(self, h: Float[Array, "b l d"], c: Float[Array, "b d"], vocabulary: int) -> Float[Array, "b l v"]:
-        dense = functools.partial(nn.Dense, dtype=compute_dtype(self.dtype))
-        modulation = dense(2 * self.width, kernel_init=normal(self.width, 0.5), name="modulation")(nn.silu(c))
+        dtype, init = compute_dtype(self.dtype), normal(self.width, 0.5)
+        modulation = nn.Dense(2 * self.width, dtype=dtype, kernel_init=init, name="modulation")(nn.silu(c))
         scale, shift = jnp.split(modulation[:, None], 2, axis=-1)
         h = modulated(h, shift, scale, self.dtype)
-        head = dense(vocabulary, kernel_init=normal(self.width, 0.02), name="head")
-        return head(h).astype(jnp.float32)
+        return nn.Dense(vocabulary, dtype=jnp.float32, kernel_init=normal(self.width, 0.02), name="head")(h)
 
 
 def var(depth: int, **fields: Any) -> NextScale:
