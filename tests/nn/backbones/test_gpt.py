@@ -13,8 +13,10 @@ import pytest
 
 from imagegen_jax.core.platform.target import made_for
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning
-from imagegen_jax.nn.backbones.transformers.code_network import Codes
+from imagegen_jax.nn.backbones.transformers.bert import BERT
+from imagegen_jax.nn.backbones.transformers.code_network import Codes, ScaleCodes
 from imagegen_jax.nn.backbones.transformers.gpt import GPT, llamagen
+from imagegen_jax.nn.backbones.transformers.next_scale import NextScale
 from imagegen_jax.nn.backbones.transformers.transformer import LLAMA, Style, Transformer
 from imagegen_jax.nn.embed import rotary
 from imagegen_jax.nn.multihead import Cursor, rotated
@@ -283,3 +285,22 @@ def test_what_does_not_fit_is_refused(network, codes, classes, message):
 def test_a_size_that_is_none_is_refused():
     with pytest.raises(ValueError, match="no LlamaGen of size 'M': use one of B, L, XL, XXL, 3B"):
         llamagen("M")
+
+
+@pytest.mark.parametrize(
+    ("network", "codes", "given"),
+    [
+        (GPT(1, 16, 2, dtype="bfloat16"), CODES, jnp.zeros((2, 8), jnp.int32)),
+        (BERT(1, 16, 2, dtype="bfloat16"), CODES, jnp.zeros((2, 9), jnp.int32)),
+        (NextScale(1, 16, 2, dtype="bfloat16"), ScaleCodes(13, (1, 2)), jnp.ones((2, 4, 3))),
+    ],
+    ids=["gpt", "bert", "next scale"],
+)
+def test_logits_are_not_rounded_to_what_a_network_computes_in(network, codes, given):
+    logits = jit(lambda variables: network.apply(variables, given, codes))(drawn(shapes_of(network, given, codes)))
+    assert logits.dtype == jnp.float32
+    assert np.mean(logits == logits.astype(jnp.bfloat16)) < 0.1
+
+
+def shapes_of(network, *arguments):
+    return jax.eval_shape(lambda: network.init(jax.random.key(0), *arguments))
