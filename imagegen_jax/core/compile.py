@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from imagegen_jax.core.arrays.shard import batch_sharding, replicated, rows_stay, state_sharding
+from imagegen_jax.core.arrays.shard import batch_sharding, replicated, state_sharding
 from imagegen_jax.core.files.regular import cache_root
 from imagegen_jax.core.platform.target import cached_by_platform, platform
 from imagegen_jax.core.step import StepSpec, train_step
@@ -106,8 +106,7 @@ def traced_step(
         in_shardings=(sharding, batch_sharding(mesh), replicated(mesh)),
         out_shardings=(sharding, replicated(mesh)),
     )
-    with rows_stay(mesh, len(batch["image"]) // spec.microbatches):
-        return step.trace(state, batch, run)
+    return step.trace(state, batch, run)
 
 
 def _compile(lowered: Any, during: During) -> Any:

@@ -26,10 +26,10 @@ NEAR = 1e-5
 class Square:
     """In the place of LPIPS, as in the reference."""
 
-    def init(self, key, image):
+    def init_weights(self, key, image):
         return {}
 
-    def apply(self, variables, a, b):
+    def distances(self, variables, a, b):
         return jnp.mean((a - b) ** 2, axis=(1, 2, 3))
 
 

@@ -163,9 +163,15 @@ def test_eight_devices_begin_as_one_does(finished, begun):
 
 
 def assert_close(one, many):
-    """To a rounding of the largest value of each array."""
+    """To a rounding of the largest value of each array.
+
+    Biases of an attention's keys are left out where they are arrays of their own: they add the same to all that a
+    query's weights are made of, so that their gradient is rounding alone, which Adam turns into steps.
+    """
     pairs = zip(jax.tree.leaves_with_path(jax.device_get(one)), jax.tree.leaves(jax.device_get(many)), strict=True)
     for (path, a), b in pairs:
+        if jax.tree_util.keystr(path).endswith("['key']['bias']"):
+            continue
         assert np.abs(a - b).max() < 2e-7 * max(1, np.abs(a).max()), jax.tree_util.keystr(path)
 
 

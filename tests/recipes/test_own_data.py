@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imagegen_jax.autoregressive.distributions import Categorical
 from imagegen_jax.cli.train import FAMILIES as NAMED
 from imagegen_jax.core.config.override import override
 from imagegen_jax.core.experiment import validate
@@ -51,6 +52,10 @@ def test_every_recipe_takes_other_images_or_says_why_not(tmp_path, name):
             fitted(experiment, data)
         return
     found = fitted(experiment, data)
+    if isinstance(getattr(found.model, "distribution", None), Categorical):
+        with pytest.raises(ValueError, match="of one channel, but images have 3: use LogisticMixture"):
+            validate(found, found.data.open())
+        return
     assert found.model.image_shape == (16, 16, 3)
     assert found.num_classes in (0, 2) and (found.num_classes == 2) >= (experiment.num_classes > 0)
     random = dict.fromkeys(frozen_networks(found.model), "random")

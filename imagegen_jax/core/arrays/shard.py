@@ -6,13 +6,10 @@ result beyond float rounding. No `pmean`, no `axis_index`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Annotated, Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -86,27 +83,6 @@ def state_sharding(mesh: Mesh, state: Any) -> Any:
         return NamedSharding(mesh, P(*(("fsdp" if i == largest else None) for i in range(len(leaf.shape)))))
 
     return jax.tree.map(rule, state)
-
-
-def rows_stay(mesh: Mesh, rows: int) -> AbstractContextManager[None]:
-    """Has what layers return, while they are traced under it, stay with its rows, so that weights are what moves.
-
-    `rows` are those of a (micro)batch. Where the state is split, the compiler would otherwise exchange activations, and
-    their gradients, wherever the whole batch's are smaller than the weights: many small collectives that all wait for.
-    """
-    if mesh.shape["fsdp"] == 1:
-        return contextlib.nullcontext()
-    place = batch_sharding(mesh)
-
-    def stay(leaf: Any) -> Any:
-        leads = isinstance(leaf, jax.Array) and leaf.ndim > 1 and leaf.shape[0] > 0 and leaf.shape[0] % rows == 0
-        return jax.lax.with_sharding_constraint(leaf, place) if leads else leaf
-
-    def called(method: Any, arguments: Any, named: Any, context: Any) -> Any:
-        found = method(*arguments, **named)
-        return jax.tree.map(stay, found) if context.method_name == "__call__" else found
-
-    return nn.intercept_methods(called)
 
 
 def check_batch_size(batch_size: int, microbatches: int, mesh: Mesh) -> None:
