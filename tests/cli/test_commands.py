@@ -14,6 +14,13 @@ ENV = os.environ | {"XLA_FLAGS": "", "COLUMNS": "120", "JAX_DISABLE_MOST_OPTIMIZ
 ONE = ("--mesh.data", 1)  # device, of the eight that this process has
 
 
+@pytest.fixture(autouse=True)
+def toys_as_they_were(monkeypatch):
+    """A file that --module names is imported anew, in the place of what has its name."""
+    if "toys" in sys.modules:
+        monkeypatch.setitem(sys.modules, "toys", sys.modules["toys"])
+
+
 @pytest.fixture(scope="module")
 def process(root):
     """Runs `imagegen ...` in the root of the checkout; returns (code, standard output, standard error)."""

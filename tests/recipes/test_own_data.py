@@ -51,11 +51,11 @@ def test_every_recipe_takes_other_images_or_says_why_not(tmp_path, name):
         with pytest.raises(ValueError, match="are images: take another recipe|makes images from 'source'"):
             fitted(experiment, data)
         return
-    found = fitted(experiment, data)
-    if isinstance(getattr(found.model, "distribution", None), Categorical):
+    if isinstance(getattr(experiment.model, "distribution", None), Categorical):
         with pytest.raises(ValueError, match="of one channel, but images have 3: use LogisticMixture"):
-            validate(found, found.data.open())
+            fitted(experiment, data)
         return
+    found = fitted(experiment, data)
     assert found.model.image_shape == (16, 16, 3)
     assert found.num_classes in (0, 2) and (found.num_classes == 2) >= (experiment.num_classes > 0)
     random = dict.fromkeys(frozen_networks(found.model), "random")
