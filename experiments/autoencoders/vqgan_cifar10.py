@@ -66,6 +66,7 @@ smoke = {
     "model.adversary.discriminator.width": 4,
     "model.adversary.objective": NonSaturating(),  # the hinge gives the last bias no gradient while all are within it
     "model.adversary.start": 1,
+    "optim.tokenizer.lr": 1e-4,
     "pretrained": {"perceptual": "random"},
 }
 
