@@ -51,6 +51,7 @@ smoke = {
     "model.adversary.discriminator.halvings": 1,
     "model.adversary.objective": NonSaturating(),  # the hinge gives the last bias no gradient while all are within it
     "model.adversary.start": 1,
+    "optim.autoencoder.lr": 1e-4,
     "microbatches": 1,
     "pretrained": {"perceptual": "random"},
 }
