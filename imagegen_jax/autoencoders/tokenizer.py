@@ -61,7 +61,7 @@ class TokenizerNetwork(Module, Protocol):
         ...
 
     def __call__(self, x: Image, key: PRNGKey | None = None) -> tuple[Float[Array, "b h w c"], Quantised]:
-        """Reconstructs images, with what the quantiser made; a key for training."""
+        """Reconstructs images, and returns their codes with them; with a key as in training."""
         ...
 
     def quantise(self, x: Image, key: PRNGKey | None = None) -> Quantised:
@@ -219,7 +219,7 @@ class Tokenizer(nn.Module):
         self.post = self._joint(self.post_features) if self.post_features else None
 
     def __call__(self, x: Image, key: PRNGKey | None = None) -> tuple[Float[Array, "b h w c"], Quantised]:
-        """Reconstructs images: [B H W C] -> [B H W C], not clipped, with what the quantiser made; a key for training"""
+        """Reconstructs images: [B H W C] -> [B H W C], not clipped, and their codes; with a key as in training"""
         quantised = self.quantise(x, key)
         return self.decode_vectors(quantised.vectors, x.shape[-1]), quantised
 

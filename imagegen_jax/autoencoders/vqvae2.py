@@ -1,4 +1,4 @@
-"""VQ-VAE-2 (Razavi et al. 2019, arXiv 1906.00446): codes at two sizes, of which the finer ones are told the coarser."""
+"""VQ-VAE-2 (Razavi et al. 2019, arXiv 1906.00446): codes at two sizes; the finer ones see the coarser."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TwoLevelTokenizer(nn.Module):
         self.use_top, self.use_bottom = (CodeUse(self.codebook_size, 1, self.use_window) for _ in range(2))
 
     def __call__(self, x: Image, key: PRNGKey | None = None) -> tuple[Float[Array, "b h w c"], Quantised]:
-        """Reconstructs images: [B H W C] -> [B H W C], not clipped, with what was quantised; a key for training"""
+        """Reconstructs images: [B H W C] -> [B H W C], not clipped, and their codes; with a key as in training"""
         top, bottom = self._levels(x, key)
         return self._decode(top.vectors, bottom.vectors, x.shape[-1]), self._joined(top, bottom, key)
 

@@ -114,7 +114,7 @@ def flat_normal(key: PRNGKey, shape: tuple[int, ...], deviation: float) -> Array
 
 
 class WindowConv(nn.Module):
-    """A convolution of what `Windows` returns."""
+    """Convolves the windows that `Windows` returns."""
 
     features: int
     size: tuple[int, int]
@@ -176,7 +176,7 @@ class CausalConv(nn.Module):
 
 
 class Doubling(nn.Module):
-    """A transposed convolution with stride 2 by which no pixel sees a row or, without `ahead`, a column after its own.
+    """Doubles a map by a transposed convolution; no pixel sees a later row or, without `ahead`, a later column.
 
     Windows are 2x2, or 2x3 with `ahead`, cropped as in Salimans et al.'s code. Each phase of the output, an even or odd
     row and column, is a product with the input: gradients of `lax.conv_transpose` take the CPU far longer.
@@ -215,7 +215,7 @@ class Doubling(nn.Module):
 
 
 def with_ones(x: Map, before: Int[Array, ""] | None) -> Map:
-    """Adds a channel of ones, by which padding differs from grey; zeros where there are 0 rows or columns `before`."""
+    """Adds a channel of ones, which tells grey from padding; zeros where no row or column is `before`."""
     ones = jnp.ones_like(x[..., :1])
     return jnp.concatenate([x, ones if before is None else jnp.where(before > 0, ones, 0)], axis=-1)
 

@@ -111,7 +111,7 @@ def smoothed_nll(
 
 
 def with_unconditional(tree: Any) -> Any:
-    """Puts the rows of arrays behind themselves, for a batch of which the second half is told nothing."""
+    """Repeats the rows of arrays, for a second half of the batch without conditions."""
     return jax.tree.map(lambda x: jnp.concatenate([x, x]), tree)
 
 
@@ -121,7 +121,7 @@ def both_conditionings(conditioning: Conditioning) -> Conditioning:
 
 
 def guided(logits: Float[Array, "b ..."], scale: Scalar | Float[Array, " n"]) -> Float[Array, "n ..."]:
-    """Moves logits away from what nothing is told: u + s (c - u), of rows c, then u: [2 N ...] -> [N ...].
+    """Guides logits by those without conditions: u + s (c - u), of rows c, then u: [2 N ...] -> [N ...].
 
     A `scale` s of 1 leaves c, 0 leaves u (Ho & Salimans 2022, arXiv 2207.12598, with w = s - 1).
     """

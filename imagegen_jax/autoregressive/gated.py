@@ -33,7 +33,7 @@ class VerticalLayer(nn.Module):
 
 
 class HorizontalLayer(nn.Module):
-    """A gated convolution of the pixels to the left, and of what the vertical stack has of the rows above (Fig. 2)."""
+    """Convolves the pixels to the left, adds what the vertical stack knows of rows above, and gates the sum (Fig. 2)."""
 
     width: int
     window: int

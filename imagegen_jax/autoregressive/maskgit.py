@@ -72,7 +72,7 @@ class MaskGIT:
 
     @property
     def optional_conditions(self) -> tuple[str, ...]:
-        """The names of what `sample` reads beside labels."""
+        """Names the conditions that `sample` reads beside labels."""
         guidance = ("guidance",) if self.num_classes and self.label_dropout else ()
         return (*guidance, "temperature", "choice_temperature", "image", "known")
 

@@ -83,7 +83,7 @@ class ShapesCodes(Protocol):
 
 @runtime_checkable
 class ByScale(Protocol):
-    """A quantiser whose codes are those of square grids, from coarse to fine, each of which adds to those before."""
+    """Quantises to square grids of codes, from coarse to fine; each adds to those before."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
