@@ -33,7 +33,7 @@ class VerticalLayer(nn.Module):
 
 
 class HorizontalLayer(nn.Module):
-    """Convolves the pixels to the left, adds what the vertical stack knows of rows above, and gates the sum (Fig. 2)."""
+    """Convolves the pixels to the left, adds what is known of the rows above, and gates the sum (Fig. 2)."""
 
     width: int
     window: int
