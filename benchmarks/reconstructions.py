@@ -2,10 +2,12 @@
 
     python -m experiments.vqvae_mnist --workdir runs/vqvae_mnist
     python benchmarks/reconstructions.py runs/vqvae_mnist
+    python benchmarks/reconstructions.py runs/vqgan_cifar10 --step 1200 --name vqgan_cifar10_before --mobilenet FOLDER
 
 Of the test split of the run's own source: the mean over images of the PSNR in dB, its standard error, the number of
-codes that any image uses, and their perplexity. Writes benchmarks/results/reconstructions_NAME.json, and a picture of
-images beside what became of them.
+codes that any image uses, and their perplexity; with --mobilenet also the FD-MobileNet of the reconstructions to the
+images themselves. Writes benchmarks/results/reconstructions_NAME.json, and a picture of images beside what became of
+them.
 """
 
 from __future__ import annotations
@@ -26,10 +28,13 @@ from imagegen_jax.core.capabilities import Tokenizing
 from imagegen_jax.core.drawing.grid import grid, magnified, write_png
 from imagegen_jax.core.model import Nets
 from imagegen_jax.data import to_float
+from imagegen_jax.metrics.evaluate import evaluate
+from imagegen_jax.metrics.features.mobilenet import mobilenet
+from imagegen_jax.metrics.sets import ArraySet
 
 
 def measured(run: ig.Run, images: np.ndarray, batch: int = 500) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns the scores of uint8 images [n h w c], and the reconstructions of the first batch."""
+    """Returns the scores of uint8 images [n h w c], and their reconstructions, likewise."""
     model = run.experiment.model
 
     def one(nets: Nets, rows: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -39,13 +44,13 @@ def measured(run: ig.Run, images: np.ndarray, batch: int = 500) -> tuple[dict[st
         return codes, jnp.mean((y - x) ** 2, axis=(1, 2, 3)), to_uint8(y)
 
     compiled = compiling.jit(one)
-    codes, errors, first = [], [], None
+    codes, errors, decoded = [], [], []
     for start in range(0, len(images), batch):
         index = np.arange(start, start + batch) % len(images)  # the last batch is filled up, and cut again
         found = [np.asarray(part)[: len(images) - start] for part in compiled(run.nets, images[index])]
         codes.append(found[0].reshape(-1))
         errors.append(found[1])
-        first = found[2] if first is None else first
+        decoded.append(found[2])
     psnr = 10 * np.log10(4 / np.concatenate(errors))
     shares = np.bincount(np.concatenate(codes), minlength=model.codebook_size) / sum(map(len, codes))
     entropy = -np.sum(shares[shares > 0] * np.log(shares[shares > 0]))
@@ -57,7 +62,14 @@ def measured(run: ig.Run, images: np.ndarray, batch: int = 500) -> tuple[dict[st
         "codebook_size": model.codebook_size,
         "perplexity": round(float(np.exp(entropy)), 1),
     }
-    return scores, first
+    return scores, np.concatenate(decoded)
+
+
+def distance(images: np.ndarray, decoded: np.ndarray, folder: str) -> float:
+    """FD-MobileNet of reconstructions to their images, both uint8 [n h w c]."""
+    sets = ArraySet("reconstructions", decoded, keep=False), ArraySet("images", images, keep=False)
+    (card,) = evaluate(*sets, mobilenet(folder, "clean"), ["fid"], quiet=True)
+    return float(card.value)
 
 
 def main() -> None:
@@ -65,15 +77,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="the run's folder")
     parser.add_argument("--split", default="test", help="the split of the run's own source")
+    parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
+    parser.add_argument("--name", help="of the result (default: the experiment's)")
+    parser.add_argument("--mobilenet", help="folder of MobileNet's weights")
     options = parser.parse_args()
-    run = ig.load(options.run)
+    run = ig.load(options.run, step=options.step)
     if not isinstance(run.experiment.model, Tokenizing):
         parser.error(f"{options.run} is a run of {type(run.experiment.model).__name__}, which makes no codes")
     images = dataclasses.replace(run.experiment.data, split=options.split).open().images
-    scores, first = measured(run, images)
-    pairs = np.stack([images[:40], first[:40]], axis=1).reshape(-1, *images.shape[1:])
-    write_png(RESULTS / f"{run.experiment.name}.png", magnified(grid(pairs, 16), pairs.shape[1]))
-    write_result(f"reconstructions_{run.experiment.name}", {"steps": run.step, "split": options.split, **scores})
+    scores, decoded = measured(run, images)
+    if options.mobilenet:
+        scores["fd_mobilenet"] = round(distance(images, decoded, options.mobilenet), 2)
+    name = options.name or run.experiment.name
+    pairs = np.stack([images[:40], decoded[:40]], axis=1).reshape(-1, *images.shape[1:])
+    write_png(RESULTS / f"{name}.png", magnified(grid(pairs, 16), pairs.shape[1]))
+    write_result(f"reconstructions_{name}", {"steps": run.step, "split": options.split, **scores})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from imagegen_jax.nn.objectives import NonSaturating
 from imagegen_jax.nn.perceptual import MobileNet
 from imagegen_jax.recipes.smoke import on_digits
 
-LEVELS = {"width": 16, "multipliers": (1, 2, 2), "blocks": 1}
+LEVELS = {"width": 32, "multipliers": (1, 2, 2), "blocks": 1}
 
 experiment = Experiment(
     name="vqgan_cifar10",
@@ -36,20 +36,21 @@ experiment = Experiment(
             post_features=32,
         ),
         likeness=Likeness(perceptual=MobileNet(blocks=(1, 3, 5))),
-        adversary=Adversary(PatchDiscriminator(width=32, halvings=1), start=1_800),
+        adversary=Adversary(PatchDiscriminator(width=32, halvings=1), start=3_600),
     ),
     data=TFDS("cifar10"),
     augment=(HorizontalFlip(),),
     optim={
-        "tokenizer": Adam(1e-3, b1=0.5, b2=0.9),
-        "discriminator": Adam(2e-4, b1=0.5, b2=0.9),
+        "tokenizer": Adam(5e-4, b1=0.5, b2=0.9),
+        "discriminator": Adam(5e-4, b1=0.5, b2=0.9),
     },
     batch_size=16,
-    steps=3_000,
-    log_every=25,
-    sample_every=600,
+    steps=6_000,
+    log_every=50,
+    sample_every=1_200,
     samples=32,
-    checkpoint_every=300,
+    checkpoint_every=600,
+    keep_checkpoints=10,
 )
 
 smoke = {

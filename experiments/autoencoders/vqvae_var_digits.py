@@ -5,7 +5,8 @@
 Needs no download. `var_digits` learns its codes. The book of 64 codes follows averages, and dead codes start anew; that
 of VAR's own tokenizer, whose training code was never published, is trained by gradients.
 
-Cost: a minute on 2 CPU cores. Expected: not measured yet; there is no published score for this size.
+Cost: a minute on 2 CPU cores. Expected: a test PSNR of 21.7 dB (standard error 0.1), and all 64 codes used by the test
+digits (`benchmarks/reconstructions.py`). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main
