@@ -1,7 +1,8 @@
-"""CIFAR-10 in minutes: GANs, EDM and a DiT, narrowed for two CPU cores, and how their FD-MobileNet falls.
+"""CIFAR-10 in minutes: GANs, EDM, a DiT and a GPT, narrowed for two CPU cores, and how their FD-MobileNet falls.
 
     imagegen data prepare tfds:cifar10
-    python benchmarks/cifar10.py --mobilenet FOLDER --workdir runs sngan stylegan2_ada r3gan edm dit
+    python -m experiments.vqgan_cifar10 --workdir runs/vqgan_cifar10 --pretrained.perceptual ...   for gpt
+    python benchmarks/cifar10.py --mobilenet FOLDER --workdir runs sngan stylegan2_ada r3gan edm dit gpt
 
 Each trains its recipe with the changes in NARROW (runs/NAME: there, or gone on with); then a distance is measured from
 each of its checkpoints, 2,000 samples against the 10,000 test images, and of a mixture of Gaussians fitted to the
@@ -124,6 +125,7 @@ NARROW: dict[str, tuple[str, dict[str, Any]]] = {
             "averages": {"ema": HalfLife(20_000)},
         },
     ),
+    "gpt": ("gpt_cifar10", {"steps": 3_000}),  # over the codes of runs/vqgan_cifar10
 }
 
 

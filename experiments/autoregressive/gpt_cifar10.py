@@ -36,7 +36,7 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=20_000)},
     clip_norm=1.0,
     batch_size=64,
-    steps=5_000,
+    steps=3_000,
     log_every=100,
     sample_every=1_000,
     samples=100,

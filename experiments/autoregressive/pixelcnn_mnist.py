@@ -31,7 +31,7 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=2_000)},
     clip_norm=1.0,
     batch_size=32,
-    steps=2_000,
+    steps=1_500,
     log_every=50,
     sample_every=500,
     samples=100,
