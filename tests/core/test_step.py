@@ -219,6 +219,20 @@ def test_a_norm_below_the_limit_is_left_alone_and_reported_as_it_was():
 
 
 @pytest.mark.slow
+def test_a_step_is_skipped_unless_its_norm_is_below_the_limit():
+    """Weights, optimizer, statistics and averages stay; the step is counted, so that the next sees other rows."""
+    value = dataclasses.replace(GAME, clip_norm=1e-3)  # the norm that is compared is the one before
+    plain, metrics = trained(value, 1)  # only the critic is due
+    norm = float(metrics["critic/grad_norm"])
+    loose, found = trained(dataclasses.replace(value, skip_norm=1.01 * norm), 1)
+    assert largest_difference(plain, loose) < 1e-7 and found["critic/skipped"] == 0
+    tight, found = trained(dataclasses.replace(value, skip_norm=0.99 * norm), 1)
+    assert found["critic/skipped"] == 1 and int(tight.step) == 1
+    start = jax.device_get(Program(value).init())
+    assert largest_difference(tight.replace(step=start.step), start) == 0
+
+
+@pytest.mark.slow
 def test_averages_include_the_step_just_taken():
     state, _ = trained(dataclasses.replace(GAME, averages={"ema": HalfLife(1000.0)}), 1)
     kernel = state.ema["critic"]["ema"]["params"]["Dense_0"]["kernel"]
