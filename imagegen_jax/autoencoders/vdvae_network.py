@@ -84,9 +84,9 @@ class Drawing(nn.Module):
         else:
             both = jnp.concatenate([x, seen], axis=-1)
             posterior = Bottleneck(self.middle, 2 * d, 1, self.dtype, name="posterior")(both).astype(jnp.float32)
-            of_posterior = jnp.split(posterior, 2, axis=-1)
-            z = of_posterior[0] + jnp.exp(of_posterior[1]) * noise
-            terms = compared(z, noise, *of_posterior, mu, log_sigma)
+            mu_q, log_q = jnp.split(posterior, 2, axis=-1)
+            z = mu_q + jnp.exp(log_q) * noise
+            terms = compared(z, noise, mu_q, log_q, mu, log_sigma)
         x = x + more + conv(z, width, 1, self.dtype, "told", self.depth)
         return x + Bottleneck(self.middle, width, self.depth, self.dtype, name="residual")(x), terms
 

@@ -117,8 +117,8 @@ def train_step(
             metrics |= {f"{phase.name}/{name}": jnp.float32(metric) for name, metric in found.items()}
     followed = _follow(spec, state, clock, batch_size=rows_in(batch))
     if spec.skip_norm is not None:  # averages stand still, too, where nothing was trained
-        trained = sum(1 - metrics[f"{phase}/skipped"] for phase in due) > 0
-        followed = _either(trained, followed, state)
+        trained = jnp.array([metrics[f"{phase}/skipped"] == 0 for phase in due])
+        followed = _either(jnp.any(trained), followed, state)
     return followed.replace(step=state.step + 1), metrics | gradient_ratio(phases, metrics)
 
 
