@@ -13,7 +13,6 @@ from autoregressive import Setup
 from sides import Step, respond
 from steps import training_step
 
-from imagegen_jax.autoregressive.logistic_mixture import LogisticMixture
 from imagegen_jax.autoregressive.pixelcnn import PixelCNN
 from imagegen_jax.autoregressive.residual import ResidualPixelCNN
 from imagegen_jax.core.compile import compiler_options
@@ -21,6 +20,7 @@ from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.step import StepSpec
+from imagegen_jax.nn.distributions.logistic_mixture import LogisticMixture
 
 
 class Here:

@@ -23,13 +23,14 @@ from machine import write_result
 
 import imagegen_jax as ig
 from imagegen_jax.autoencoders.vae import VAE
+from imagegen_jax.autoencoders.vdvae import VDVAE
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim
 from imagegen_jax.core.model import Nets
 from imagegen_jax.data import to_float
 
 
-def estimates(model: VAE, nets: Nets, images: np.ndarray, samples: int, batch: int) -> Iterator[np.ndarray]:
+def estimates(model: VAE | VDVAE, nets: Nets, images: np.ndarray, samples: int, batch: int) -> Iterator[np.ndarray]:
     """For each batch of uint8 images [n h w c]: -log p(x), -ELBO and KL in nats, [n 3]; independent of `batch`."""
 
     def measure(nets: Nets, rows: jax.Array, index: jax.Array) -> jax.Array:
@@ -53,7 +54,7 @@ def main() -> None:
     parser.add_argument("--split", default="test", help="the split of the run's own source")
     options = parser.parse_args()
     run = ig.load(options.run)
-    if not isinstance(run.experiment.model, VAE):
+    if not isinstance(run.experiment.model, (VAE, VDVAE)):
         parser.error(f"{options.run} is a run of {type(run.experiment.model).__name__}, not of a VAE")
     source = dataclasses.replace(run.experiment.data, split=options.split)
     images = source.open().images
@@ -72,10 +73,12 @@ def main() -> None:
         "nll_standard_error_nats": found[:, 0].std(ddof=1) / math.sqrt(len(images)),
         "nll_bits_per_dim": bits_per_dim(nll, run.experiment.model.image_shape),
         "negative_elbo_nats": bound,
+        "negative_elbo_bits_per_dim": bits_per_dim(bound, run.experiment.model.image_shape),
         "kl_nats": kl,
         "seconds": time.perf_counter() - start,
     }
-    write_result(f"nll_{run.experiment.name}", {key: _plain(value) for key, value in result.items()})
+    split = "" if options.split == "test" else f"_{options.split}"
+    write_result(f"nll_{run.experiment.name}{split}", {key: _plain(value) for key, value in result.items()})
 
 
 def _plain(value: object) -> object:

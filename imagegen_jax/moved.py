@@ -19,6 +19,8 @@ from typing import Any
 # Old module -> the one that holds its names now. Each module has a line of its own, with the packages above it where
 # these are gone. A package may have taken the place of an old module: a line "a.b": "a.b.c" says so.
 MODULES: dict[str, str] = {
+    "imagegen_jax.autoregressive.distributions": "imagegen_jax.nn.distributions.pixel",
+    "imagegen_jax.autoregressive.logistic_mixture": "imagegen_jax.nn.distributions.logistic_mixture",
     "imagegen_jax.core.bounds": "imagegen_jax.core.config.bounds",
     "imagegen_jax.core.checkpoint": "imagegen_jax.core.checkpoints.checkpoint",
     "imagegen_jax.core.claim": "imagegen_jax.core.files.claim",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -195,3 +196,41 @@ def check_start(case: Case, names: Names, init: Callable[..., Any], zeros: str |
         limits = (error * wanted.deviation, error * wanted.deviation / 2**0.5, 0.6 * error * wanted.deviation)
         for value, target, limit in zip(values, wanted[1:], limits, strict=True):
             np.testing.assert_allclose(value, target, rtol=1e-6, atol=limit, err_msg=f"{ours}: {values}, {wanted}")
+
+
+# --- the mixture of logistics of PixelCNN++ ---------------------------------------------------------------------------
+
+
+def official_to_ours(out: np.ndarray, channels: int) -> np.ndarray:
+    """Outputs [... O] in the order of the authors' code: logits, then means, scales and coefficients by channel."""
+    k = out.shape[-1] // {1: 3, 3: 10}[channels]
+    logits, rest = out[..., :k], out[..., k:].reshape(*out.shape[:-1], channels, -1, k)
+    of_kind = [rest[..., kind, :].reshape(*out.shape[:-1], -1) for kind in range(rest.shape[-2])]
+    return np.concatenate([logits, *of_kind], axis=-1)
+
+
+def _sigmoid(a: float) -> float:
+    """Of a number of any size."""
+    return 1 / (1 + math.exp(-a)) if a > 0 else math.exp(a) / (1 + math.exp(a))
+
+
+def mixture_by_loop(output: np.ndarray, x: np.ndarray, k: int) -> float:
+    """Of one pixel [C] of grey or colours, in float64: log sum_i pi_i prod_c (difference of two sigmoids)."""
+    c = len(x)
+    logits, means, scales = output[:k], output[k : k + c * k].reshape(c, k), output[k + c * k : k + 2 * c * k]
+    scales, coefficients = scales.reshape(c, k), np.tanh(output[k + 2 * c * k :].reshape(-1, k))
+    weights = np.exp(logits) / np.exp(logits).sum()
+    total = 0.0
+    for i in range(k):
+        product, pair = weights[i], 0
+        for channel in range(c):
+            mean = means[channel, i]
+            for other in range(channel):
+                mean += coefficients[pair, i] * x[other]
+                pair += 1
+            scale = math.exp(max(scales[channel, i], -7.0))
+            top = 1.0 if x[channel] > 0.999 else _sigmoid((x[channel] + 1 / 255 - mean) / scale)
+            bottom = 0.0 if x[channel] < -0.999 else _sigmoid((x[channel] - 1 / 255 - mean) / scale)
+            product *= top - bottom
+        total += product
+    return math.log(total)

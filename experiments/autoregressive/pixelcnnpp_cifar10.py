@@ -13,12 +13,12 @@ Cost: made for a rack of accelerators: the authors took about 5 days on 8 TITAN 
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.autoregressive.logistic_mixture import LogisticMixture
 from imagegen_jax.autoregressive.pixelcnn import PixelCNN
 from imagegen_jax.autoregressive.residual import ResidualPixelCNN
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam, ExponentialDecay
 from imagegen_jax.data import TFDS
+from imagegen_jax.nn.distributions.logistic_mixture import LogisticMixture
 from imagegen_jax.recipes.smoke import on_digits
 
 experiment = Experiment(

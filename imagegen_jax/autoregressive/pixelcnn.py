@@ -15,7 +15,6 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.autoregressive.causal import At
 from imagegen_jax.autoregressive.completing import check_completion
-from imagegen_jax.autoregressive.distributions import AnyDistribution, Categorical
 from imagegen_jax.autoregressive.gated import GatedPixelCNN
 from imagegen_jax.autoregressive.raster import Canvas, Drawing, by_caches, by_whole_passes
 from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim
@@ -36,6 +35,7 @@ from imagegen_jax.core.model import (
     one_hot_labels,
     starts_from_data,
 )
+from imagegen_jax.nn.distributions.pixel import AnyDistribution, Categorical
 from imagegen_jax.nn.module import Module
 
 Labels = Float[Array, "b k"] | None

@@ -73,6 +73,7 @@ class Experiment:
     augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str | Weights] = FrozenMap()  # network -> weights to start from: "runs/a:encoder", a file
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
+    skip_norm: Positive | None = None  # a phase is skipped unless that norm, not clipped, is below this; None: never
     microbatches: Count = 1  # parts that a batch's gradient is accumulated over, to save memory
     batch_size: Count = 64  # rows of one step, over all devices and hosts
     steps: Count = 10_000  # training steps
@@ -105,8 +106,9 @@ class Experiment:
     def step_spec(self) -> StepSpec:
         """The part of the experiment that compiled steps depend on."""
         return StepSpec(
-            self.model, FrozenMap(self.optim), FrozenMap(self.averages), self.augment, self.microbatches, self.clip_norm
-        )
+            self.model, FrozenMap(self.optim), FrozenMap(self.averages), self.augment, self.microbatches,
+            self.clip_norm, self.skip_norm,
+        )  # fmt: skip
 
     @property
     def num_classes(self) -> int:

@@ -23,8 +23,8 @@ from imagegen_jax.core.source import Recorded, class_names_of
 
 # Fields that may have other values when a run is resumed (`--resume-with-changes`): the state's arrays depend on none.
 MAY_CHANGE = (
-    "name", "steps", "optim", "clip_norm", "microbatches", "augment", "mesh", "log_every", "sample_every", "samples",
-    "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
+    "name", "steps", "optim", "clip_norm", "skip_norm", "microbatches", "augment", "mesh", "log_every", "sample_every",
+    "samples", "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
 )  # fmt: skip
 
 _SHOWN = 100  # characters of a value that a message shows

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from imagegen_jax.core import ema
 from imagegen_jax.core.arrays.image import images_to_float
@@ -53,6 +53,7 @@ class StepSpec:
     augment: tuple[Augmentation, ...] = ()
     microbatches: int = 1
     clip_norm: float | None = None
+    skip_norm: float | None = None
 
     @property
     def average(self) -> str | None:
@@ -114,8 +115,11 @@ def train_step(
             inputs = make_inputs(spec, state, batch, jax.random.fold_in(key, index))
             state, found = _update(spec, phase, state, inputs, clock, lazy)
             metrics |= {f"{phase.name}/{name}": jnp.float32(metric) for name, metric in found.items()}
-    state = _follow(spec, state, clock, batch_size=rows_in(batch))
-    return state.replace(step=state.step + 1), metrics | gradient_ratio(phases, metrics)
+    followed = _follow(spec, state, clock, batch_size=rows_in(batch))
+    if spec.skip_norm is not None:  # averages stand still, too, where nothing was trained
+        trained = jnp.array([metrics[f"{phase}/skipped"] == 0 for phase in due])
+        followed = _either(jnp.any(trained), followed, state)
+    return followed.replace(step=state.step + 1), metrics | gradient_ratio(phases, metrics)
 
 
 def prepare(augment: tuple[Augmentation, ...], batch: Batch, key: PRNGKey) -> Batch:
@@ -153,7 +157,16 @@ def _update(
     params, opt = dict(state.params), dict(state.opt)
     for name in phase.trains:
         params[name], opt[name] = apply(spec.optim[name], grads[name], opt[name], params[name], clock, lazy[name])
-    return state.replace(params=params, opt=opt, stats=stats), metrics | {"grad_norm": norm}
+    after, metrics = state.replace(params=params, opt=opt, stats=stats), metrics | {"grad_norm": norm}
+    if spec.skip_norm is None:
+        return after, metrics
+    small = norm < spec.skip_norm  # False of one that is not finite
+    return _either(small, after, state), metrics | {"skipped": 1 - jnp.float32(small)}
+
+
+def _either(condition: Bool[Array, ""], state: State, other: State) -> State:
+    """Returns the one state where the condition holds, or else the other."""
+    return jax.tree.map(lambda one, two: jnp.where(condition, one, two), state, other)
 
 
 def gradients(

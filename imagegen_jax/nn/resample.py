@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def upsample_nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w c"]:
-    """Makes each pixel a 2x2 square, by a broadcast: `jax.image.resize` would gather."""
+def upsample_nearest(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b hh ww c"]:
+    """Makes each pixel a square of `factor` pixels' side, by a broadcast: `jax.image.resize` would gather."""
     b, h, w, c = x.shape
-    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
+    wide = jnp.broadcast_to(x[:, :, None, :, None], (b, h, factor, w, factor, c))
+    return wide.reshape(b, factor * h, factor * w, c)
 
 
 def with_source(x: Float[Array, "b h w c"], source: Float[Array, "b hh ww s"] | None) -> Float[Array, "b h w _"]:

@@ -11,16 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from official import jit
-from test_distributions import mixture_by_loop, official_to_ours
+from official import jit, mixture_by_loop, official_to_ours
 
-from imagegen_jax.autoregressive.distributions import Categorical
 from imagegen_jax.autoregressive.gated import GatedPixelCNN
-from imagegen_jax.autoregressive.logistic_mixture import LogisticMixture
 from imagegen_jax.autoregressive.pixelcnn import PixelCNN
 from imagegen_jax.autoregressive.residual import ResidualPixelCNN
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.model import Inputs, StartsFromData
+from imagegen_jax.nn.distributions.logistic_mixture import LogisticMixture
+from imagegen_jax.nn.distributions.pixel import Categorical
 
 KEY = jax.random.key(0)
 GREY = PixelCNN((4, 6, 1), GatedPixelCNN(4, 3, 5, 8), num_classes=3)

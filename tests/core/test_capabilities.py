@@ -9,6 +9,7 @@ import pytest
 from toys import Affine, Regression, ToyData
 
 from imagegen_jax.autoencoders.vae import VAE
+from imagegen_jax.autoencoders.vdvae import VDVAE
 from imagegen_jax.core.capabilities import Denoising, DrawsLatents, FromLatents, StyleBased
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.experiment import Experiment, validate
@@ -47,6 +48,7 @@ ALL = (ClassConditional, FromRows, OptionallyConditioned, ChecksConditions, Stag
 CAPABILITIES = {
     DCGAN(): {FromLatents},
     VAE(): {FromLatents},
+    VDVAE(): {FromLatents, OptionallyConditioned, ChecksConditions},
     BigGAN(): {ClassConditional, OptionallyConditioned, ChecksConditions, FromLatents, DrawsLatents},
     StyleGAN2(): {ClassConditional, OptionallyConditioned, ChecksConditions, FromLatents, StyleBased},
     ProGAN(): {ClassConditional, Staged, Entering, FromLatents},

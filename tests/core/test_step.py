@@ -219,6 +219,20 @@ def test_a_norm_below_the_limit_is_left_alone_and_reported_as_it_was():
 
 
 @pytest.mark.slow
+def test_a_step_is_skipped_unless_its_norm_is_below_the_limit():
+    """Weights, optimizer, statistics and averages stay; the step is counted, so that the next sees other rows."""
+    value = dataclasses.replace(GAME, clip_norm=1e-3)
+    plain, _ = trained(value, 2)
+    loose, found = trained(dataclasses.replace(value, skip_norm=1e3), 2)
+    assert largest_difference(plain, loose) < 1e-7 and found["critic/skipped"] == found["generator/skipped"] == 0
+    tight = dataclasses.replace(value, skip_norm=2e-3)  # above the clipped norm, and below the one before
+    after, found = Program(tight).step(loose)
+    assert found["critic/skipped"] == 1 and int(after.step) == 3
+    assert largest_difference(loose.ema["generator"]["slow"]["params"], loose.params["generator"]) > 1e-3
+    assert largest_difference(jax.device_get(after).replace(step=loose.step), loose) == 0
+
+
+@pytest.mark.slow
 def test_averages_include_the_step_just_taken():
     state, _ = trained(dataclasses.replace(GAME, averages={"ema": HalfLife(1000.0)}), 1)
     kernel = state.ema["critic"]["ema"]["params"]["Dense_0"]["kernel"]

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 import imagegen_jax
+from imagegen_jax.autoencoders import vdvae_network
 from imagegen_jax.data import decode
 from imagegen_jax.data.formats import derived
 from imagegen_jax.editing import inverse_problems as inverse
@@ -91,7 +92,10 @@ CASES: dict[str, list[Case]] = {
     "nn.upfirdn.convolve_down": [
         kernels(functools.partial(upfirdn.convolve_down, taps=taps), k) for k in (1, 3) for taps in FILTERS
     ],
-    "nn.resample.upsample_nearest": [images(resample.upsample_nearest)],
+    "nn.resample.upsample_nearest": [
+        images(functools.partial(resample.upsample_nearest, factor=factor)) for factor in (2, 3)
+    ],
+    "autoencoders.vdvae_network.pooled": [images(functools.partial(vdvae_network.pooled, factor=4))],
     "nn.resample.with_source": [images(lambda x: resample.with_source(jnp.zeros((2, 12, 16, 1)), x))],
     "nn.strided.Halve.__call__": [layer(strided.Halve(3, dtype="float32"))],
     "nn.strided.Double.__call__": [layer(strided.Double(3, dtype="float32"), ROOM)],

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax.autoregressive.distributions import Categorical
 from imagegen_jax.cli.train import FAMILIES as NAMED
 from imagegen_jax.core.config.override import override
 from imagegen_jax.core.experiment import validate
 from imagegen_jax.core.model import frozen_networks
 from imagegen_jax.data import Digits, Folder, Latents, Paired, Unpaired
 from imagegen_jax.gan.r3gan import R3GAN
+from imagegen_jax.nn.distributions.pixel import Categorical
 from imagegen_jax.recipes.families import FAMILIES, recipe_of
 from imagegen_jax.recipes.fit import fitted, model_for_images
 from imagegen_jax.recipes.own_data import own_size, own_source

@@ -8,47 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from official import jit
+from official import jit, mixture_by_loop, official_to_ours
 
-from imagegen_jax.autoregressive.distributions import Categorical
-from imagegen_jax.autoregressive.logistic_mixture import LogisticMixture
+from imagegen_jax.nn.distributions.logistic_mixture import LogisticMixture
+from imagegen_jax.nn.distributions.pixel import Categorical
 
 LEVELS = np.arange(256) / 127.5 - 1
 KEY = jax.random.key(0)
-
-
-def official_to_ours(out: np.ndarray, channels: int) -> np.ndarray:
-    """Outputs [... O] in the order of the authors' code: logits, then means, scales and coefficients by channel."""
-    k = out.shape[-1] // {1: 3, 3: 10}[channels]
-    logits, rest = out[..., :k], out[..., k:].reshape(*out.shape[:-1], channels, -1, k)
-    of_kind = [rest[..., kind, :].reshape(*out.shape[:-1], -1) for kind in range(rest.shape[-2])]
-    return np.concatenate([logits, *of_kind], axis=-1)
-
-
-def sigmoid(a: float) -> float:
-    return 1 / (1 + math.exp(-a)) if a > 0 else math.exp(a) / (1 + math.exp(a))
-
-
-def mixture_by_loop(output: np.ndarray, x: np.ndarray, k: int) -> float:
-    """Of one pixel [C] of grey or colours, in float64: log sum_i pi_i prod_c (difference of two sigmoids)."""
-    c = len(x)
-    logits, means, scales = output[:k], output[k : k + c * k].reshape(c, k), output[k + c * k : k + 2 * c * k]
-    scales, coefficients = scales.reshape(c, k), np.tanh(output[k + 2 * c * k :].reshape(-1, k))
-    weights = np.exp(logits) / np.exp(logits).sum()
-    total = 0.0
-    for i in range(k):
-        product, pair = weights[i], 0
-        for channel in range(c):
-            mean = means[channel, i]
-            for other in range(channel):
-                mean += coefficients[pair, i] * x[other]
-                pair += 1
-            scale = math.exp(max(scales[channel, i], -7.0))
-            top = 1.0 if x[channel] > 0.999 else sigmoid((x[channel] + 1 / 255 - mean) / scale)
-            bottom = 0.0 if x[channel] < -0.999 else sigmoid((x[channel] - 1 / 255 - mean) / scale)
-            product *= top - bottom
-        total += product
-    return math.log(total)
 
 
 @pytest.mark.parametrize("distribution", [LogisticMixture(3), Categorical()])

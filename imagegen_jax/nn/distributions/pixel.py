@@ -16,7 +16,7 @@ from imagegen_jax.core.model import PRNGKey
 
 
 class Distribution(Protocol):
-    """A distribution of pixels, as autoregressive models use it."""
+    """A distribution of pixels, as models of 8-bit images use it."""
 
     def outputs(self, channels: int) -> int:
         """Returns how many numbers a network puts out for a pixel. Raises ValueError for channels it is not for."""
@@ -30,12 +30,16 @@ class Distribution(Protocol):
         """Draws pixels in [-1, 1], which are exactly at levels of 8 bits."""
         ...
 
+    def mean(self, output: Float[Array, "... o"]) -> Float[Array, "... c"]:
+        """Returns the expectation of pixels in [-1, 1]."""
+        ...
+
 
 AnyDistribution = Annotated[
     Distribution,
     Choices(
-        "imagegen_jax.autoregressive.distributions:Categorical",
-        "imagegen_jax.autoregressive.logistic_mixture:LogisticMixture",
+        "imagegen_jax.nn.distributions.pixel:Categorical",
+        "imagegen_jax.nn.distributions.logistic_mixture:LogisticMixture",
     ),
 ]
 
@@ -63,3 +67,7 @@ class Categorical:
     def draw(self, output: Float[Array, "... o"], key: PRNGKey) -> Float[Array, "... 1"]:
         """Draws a level."""
         return to_float(jax.random.categorical(key, output)[..., None])
+
+    def mean(self, output: Float[Array, "... o"]) -> Float[Array, "... 1"]:
+        """Returns the expectation, which need not be at a level."""
+        return jnp.sum(jax.nn.softmax(output) * to_float(jnp.arange(LEVELS)), axis=-1, keepdims=True)

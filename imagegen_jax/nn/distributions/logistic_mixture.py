@@ -64,6 +64,18 @@ class LogisticMixture:
             x = x.at[..., c].set(to_float(to_uint8(value)))
         return x
 
+    def mean(self, output: Float[Array, "... o"]) -> Float[Array, "... c"]:
+        """Returns the expectation before values are rounded and cut to [-1, 1], and cuts it."""
+        channels = self._channels(output.shape[-1])
+        parts = self._parts(output, channels)
+        of_channels: list[Array] = []  # [... k] each: a channel's mean is linear in those before it
+        for c in range(channels):
+            pairs = parts.coefficients[..., c * (c - 1) // 2 :, :]
+            told = [pairs[..., other, :] * before for other, before in enumerate(of_channels)]
+            of_channels.append(parts.means[..., c, :] + sum(told))
+        share = jax.nn.softmax(parts.logits)
+        return jnp.clip(jnp.stack([jnp.sum(share * mean, axis=-1) for mean in of_channels], axis=-1), -1, 1)
+
     def _parts(self, output: Float[Array, "... o"], channels: int) -> Parts:
         k, pairs = self.components, channels * (channels - 1) // 2
         whole = output.astype(jnp.float32).reshape(*output.shape[:-1], 1 + 2 * channels + pairs, k)
