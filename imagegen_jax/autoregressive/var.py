@@ -32,7 +32,10 @@ from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditio
 from imagegen_jax.nn.backbones.transformers.code_network import AnyScaleNetwork, ScaleCodes
 from imagegen_jax.nn.backbones.transformers.next_scale import NextScale
 
-AnyScaleTokenizer = Annotated[TokenizingByScale, Choices("imagegen_jax.autoencoders.vqvae:VQVAE")]
+AnyScaleTokenizer = Annotated[
+    TokenizingByScale,
+    Choices("imagegen_jax.autoencoders.vqvae:VQVAE", "imagegen_jax.autoencoders.vqgan:VQGAN"),
+]
 
 
 @dataclasses.dataclass(frozen=True)
