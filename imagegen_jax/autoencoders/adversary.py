@@ -1,4 +1,4 @@
-"""What VQGAN and the KL autoencoder learn from: likeness in pixels and in features, and a discriminator of patches.
+"""What VQGAN and the KL autoencoder learn from: likeness in pixels and in features, and a discriminator.
 
 The discriminator's part in the loss is weighed by gradients at the decoder's last layer (Esser et al. 2021, arXiv
 2012.09841, Eq. 7). Each term's gradient by the image is computed once, and used for both: that of the weight, by one
@@ -9,8 +9,9 @@ same.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +19,11 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.config.bounds import Natural, NonNegative
+from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Aux, Image, Nets, PRNGKey, Scalar, Variables
 from imagegen_jax.nn.backbones.patch import PatchDiscriminator
-from imagegen_jax.nn.objectives import AnyObjective, Hinge, logit_metrics
+from imagegen_jax.nn.module import Module
+from imagegen_jax.nn.objectives import AnyObjective, Hinge, logit_metrics, squared_gradient
 from imagegen_jax.nn.perceptual import LPIPS, AnyPerceptual
 
 Kernel = Float[Array, "kh kw i o"]
@@ -37,6 +40,23 @@ class KnowsLastLayer(Protocol):
     def last_kernel(self) -> tuple[str, ...]:
         """The path of the last layer's kernel in the decoder's parameters."""
         ...
+
+
+class ImageDiscriminator(Module, Protocol):
+    """A network that judges images, or patches of them."""
+
+    def __call__(self, x: Image, train: bool = True) -> Float[Array, "b ..."]:
+        """Judges images: [B H W C] in [-1, 1] -> logits, one or more a row, high for real."""
+        ...
+
+
+AnyImageDiscriminator = Annotated[
+    ImageDiscriminator,
+    Choices(
+        "imagegen_jax.nn.backbones.patch:PatchDiscriminator",
+        "imagegen_jax.nn.backbones.blurred_discriminator:BlurredDiscriminator",
+    ),
+]
 
 
 class Linear(NamedTuple):
@@ -89,19 +109,24 @@ class Likeness:
 
 @dataclasses.dataclass(frozen=True)
 class Adversary:
-    """A discriminator that starts late, and how much its judgement counts. The defaults are taming-transformers'."""
+    """A discriminator that starts late, and how much its judgement counts. The defaults are taming-transformers'.
 
-    discriminator: PatchDiscriminator = PatchDiscriminator()
+    `penalty_weight` weighs the squared gradient of its judgement of each image, of all patches together.
+    """
+
+    discriminator: AnyImageDiscriminator = PatchDiscriminator()
     objective: AnyObjective = Hinge()
     start: Natural = 250_001  # the first step that it takes part in; before, nothing of it is computed
     weight: NonNegative = 0.8  # of its judgement, times the adaptive weight
+    adaptive: bool = True  # False: in place of the adaptive weight is 1
     discriminator_weight: NonNegative = 0.5  # of its own objective
+    penalty_weight: NonNegative = 0.0  # of E[|grad D(x)|^2] at images, R1 (Mescheder et al. 2018, arXiv 1801.04406)
 
     def judged(self, nets: Nets, x: Image, y: Image, pull: Pull, likeness: Image) -> tuple[Scalar, dict[str, Scalar]]:
         """weight lambda L_GAN, lambda = |grad L_rec| / (|grad L_GAN| + delta) at the last layer   (Eqs. 6 and 7)
 
         `likeness` is the gradient of L_rec by the reconstructions `y`, and `pull` takes such gradients to the last
-        layer. lambda is at most 10,000.
+        layer. lambda is at most 10,000, and 1 where it is not `adaptive`.
         """
 
         def judgement(y: Image) -> tuple[Scalar, None]:
@@ -109,6 +134,8 @@ class Adversary:
             return self.objective.generator(self._logits(nets["discriminator"], y)[0], real), None
 
         adversarial, _ = linearised(judgement, y)
+        if not self.adaptive:
+            return (jnp.float32(self.weight) * adversarial).at(y), {"adversarial": adversarial.value}
         of_likeness, of_judgement = (jnp.linalg.norm(pull(g).ravel()) for g in (likeness, adversarial.gradient))
         adaptive = stop_gradient(jnp.clip(of_likeness / (of_judgement + DELTA), 0, LARGEST))
         metrics = {"adversarial": adversarial.value, "adaptive_weight": adaptive}
@@ -119,7 +146,17 @@ class Adversary:
         real, stats = self._logits(nets["discriminator"], x)
         fake, stats = self._logits({**nets["discriminator"], **stats}, y)
         loss = self.discriminator_weight * self.objective.discriminator(real, fake)
-        return loss, Aux(logit_metrics(self.objective, real, fake), {"discriminator": stats})
+        metrics = logit_metrics(self.objective, real, fake)
+        if self.penalty_weight:
+            critic = functools.partial(self._judgements, nets["discriminator"])
+            metrics["penalty"] = jnp.mean(squared_gradient(critic, x))
+            loss += self.penalty_weight * metrics["penalty"]
+        return loss, Aux(metrics, {"discriminator": stats})
+
+    def _judgements(self, variables: Variables, x: Image) -> Float[Array, " b"]:
+        """Returns the sum of the logits of each row."""
+        logits, _ = self._logits(variables, x)
+        return jnp.sum(logits.reshape(len(x), -1), axis=1)
 
     def _logits(self, variables: Variables, x: Image) -> tuple[Float[Array, " p"], Variables]:
         """Returns the logits of all patches of all rows, and the new statistics."""

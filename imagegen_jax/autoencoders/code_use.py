@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from imagegen_jax.autoencoders.quantise import Codes
 from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.model import Scalar
-from imagegen_jax.core.reporting.health import codebook_use
 
 
 class CodeUse(nn.Module):
@@ -37,9 +37,15 @@ class CodeUse(nn.Module):
         if not self.is_initializing():
             self.unchosen.value = older.at[rows, of_book].set(0)
         used = jnp.mean(self.unchosen.value < self.window)
-        perplexities = [codebook_use(one, self.codebook_size)["codebook_perplexity"] for one in of_book]
+        perplexities = [perplexity(one, self.codebook_size) for one in of_book]
         return {
             "codebook_used": used,
             "codebook_dead": (1 - used) * self.codebook_size,
             "codebook_perplexity": jnp.mean(jnp.stack(perplexities)),
         }
+
+
+def perplexity(codes: Int[Array, " n"], size: int) -> Scalar:
+    """Returns e to the entropy of codes: 1 to `size`."""
+    shares = jnp.bincount(codes, length=size) / codes.size
+    return jnp.exp(-jnp.sum(jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1)), 0)))

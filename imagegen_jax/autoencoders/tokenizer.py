@@ -102,11 +102,19 @@ AnyTokenizer = Annotated[
 ]
 AnyPatchEncoder = Annotated[
     PatchEncoder,
-    Choices("imagegen_jax.autoencoders.tokenizer:ResidualEncoder", "imagegen_jax.nn.backbones.autoencoder:ConvEncoder"),
+    Choices(
+        "imagegen_jax.autoencoders.tokenizer:ResidualEncoder",
+        "imagegen_jax.nn.backbones.autoencoder:ConvEncoder",
+        "imagegen_jax.nn.backbones.pooled_autoencoder:PooledEncoder",
+    ),
 ]
 AnyPatchDecoder = Annotated[
     PatchDecoder,
-    Choices("imagegen_jax.autoencoders.tokenizer:ResidualDecoder", "imagegen_jax.nn.backbones.autoencoder:ConvDecoder"),
+    Choices(
+        "imagegen_jax.autoencoders.tokenizer:ResidualDecoder",
+        "imagegen_jax.nn.backbones.autoencoder:ConvDecoder",
+        "imagegen_jax.nn.backbones.pooled_autoencoder:PooledDecoder",
+    ),
 ]
 
 

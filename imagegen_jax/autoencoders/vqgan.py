@@ -12,12 +12,11 @@ from collections.abc import Hashable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Int
 
 from imagegen_jax.autoencoders.adversary import Adversary, Likeness, by_last_layer, last_kernel, linearised
 from imagegen_jax.autoencoders.quantise import Codebook, Quantised
 from imagegen_jax.autoencoders.tokenizer import Tokenizer, psnr, trained_call
+from imagegen_jax.autoencoders.tokenizing import TokenizesImages
 from imagegen_jax.core.config.bounds import NonNegative, Shape
 from imagegen_jax.core.model import (
     Aux,
@@ -42,7 +41,7 @@ F16 = Tokenizer(
 
 
 @dataclasses.dataclass(frozen=True)
-class VQGAN:
+class VQGAN(TokenizesImages):
     """Autoencoder with quantised latents and a discriminator; the defaults are the paper's for ImageNet, f = 16.
 
     It draws reconstructions; a prior over its codes draws new images.
@@ -59,21 +58,6 @@ class VQGAN:
         last_kernel(self.network.decoder)
 
     @property
-    def codebook_size(self) -> int:
-        """The number of codes: they are integers from 0 to below it."""
-        return self.network.codebook_size
-
-    @property
-    def code_shape(self) -> tuple[int, ...]:
-        """The shape of an image's codes: for most quantisers their height and width."""
-        return self.network.code_shape(self.image_shape)
-
-    @property
-    def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Returns what images are made from: others."""
-        return {"image": jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
-
-    @property
     def frozen(self) -> tuple[str, ...]:
         """The network of the perceptual distance, where there is one."""
         return self.likeness.frozen
@@ -88,10 +72,6 @@ class VQGAN:
             "discriminator": self.adversary.discriminator.init(discriminator_key, image, train=False),
             **self.likeness.init(perceptual_key, image),
         }
-
-    def init_tokenizer(self, key: PRNGKey) -> Variables:
-        """Makes fresh weights of the network that encodes and decodes."""
-        return self.network.init(key, jnp.zeros((1, *self.image_shape)))
 
     def stage(self, step: int) -> bool:
         """Tells whether the discriminator takes part in training step `step`."""
@@ -125,16 +105,3 @@ class VQGAN:
         x = inputs.batch["image"]
         y, _ = self.network.apply(nets["tokenizer"], x)
         return self.adversary.loss(nets, x, y)
-
-    def encode(self, nets: Nets, image: Image) -> Int[Array, "b ..."]:
-        """Turns images in [-1, 1] into codes: [B *image_shape] -> [B *code_shape]."""
-        return self.network.apply(nets["tokenizer"], image, method="quantise").codes
-
-    def decode(self, nets: Nets, codes: Int[Array, "b ..."]) -> Image:
-        """Turns codes into images in [-1, 1]: [B *code_shape] -> [B *image_shape]."""
-        y = self.network.apply(nets["tokenizer"], codes, self.image_shape[-1], method="decode")
-        return jnp.clip(y, -1.0, 1.0)
-
-    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Reconstructs the `n` images `conditions["image"]`, in [-1, 1]."""
-        return self.decode(nets, self.encode(nets, conditions["image"]))

@@ -91,10 +91,13 @@ class MaskGIT:
         return (Phase(("prior",), self.loss, "prior"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """-E[log p(Y_i | Y_M)] over masked i (Eq. 1), each image's mean, with smoothed labels; `nats` is without."""
+        """-E[log p(Y_i | Y_M)] over masked i (Eq. 1), each image's mean, with smoothed labels.
+
+        The metric `nats_per_code` is without the smoothing.
+        """
         keys = streams(inputs.keys, 4)
         loss, nats, share = self._masked_nll(nets, inputs.batch, keys, self.label_smoothing)
-        return jnp.mean(loss), Aux({"nats": jnp.mean(nats), "masked": jnp.mean(share)})
+        return jnp.mean(loss), Aux({"nats_per_code": jnp.mean(nats), "masked": jnp.mean(share)})
 
     def nats(self, nets: Nets, batch: Batch, keys: PRNGKeys) -> Float[Array, " b"]:
         """Returns -log p of a masked code, the mean over those of each image, which are drawn as in training: [B]."""

@@ -32,7 +32,10 @@ from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditio
 from imagegen_jax.nn.backbones.transformers.code_network import AnyScaleNetwork, ScaleCodes
 from imagegen_jax.nn.backbones.transformers.next_scale import NextScale
 
-AnyScaleTokenizer = Annotated[TokenizingByScale, Choices("imagegen_jax.autoencoders.vqvae:VQVAE")]
+AnyScaleTokenizer = Annotated[
+    TokenizingByScale,
+    Choices("imagegen_jax.autoencoders.vqvae:VQVAE", "imagegen_jax.autoencoders.vqgan:VQGAN"),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +85,17 @@ class VAR:
         return (Phase(("prior",), self.loss, "prior"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
-        """-log p(r_1, ..., r_K | class), a mean over codes in nats (Eq. 2), with smoothed labels; `nats` is without."""
+        """-log p(r_1, ..., r_K | class), a mean over codes in nats (Eq. 2), with smoothed labels.
+
+        The metric `nats_per_code` is without the smoothing.
+        """
         label_keys, dropout_keys = streams(inputs.keys, 2)
         whole = conditioning_of(self, inputs.batch)._replace(keys=dropout_keys)
         told = drop_conditions(whole, Rates(self.label_dropout), label_keys)
         codes = codes_in(self.tokenizer, nets, inputs.batch)
         logits = self._logits(nets, codes, told)
         loss, nats = (jnp.mean(smoothed_nll(logits, codes, share)) for share in (self.label_smoothing, 0.0))
-        return loss, Aux({"nats": nats})
+        return loss, Aux({"nats_per_code": nats})
 
     def nats(self, nets: Nets, batch: Batch, keys: PRNGKeys) -> Float[Array, " b"]:
         """Returns -log p(codes | class) over the number of codes, of each image; `keys` are not read: it is exact."""

@@ -37,7 +37,7 @@ from imagegen_jax.editing.encoding import (
     encoded_chunks,
     encoding_network,
     encoding_type,
-    psnr,
+    finite_psnr,
     reconstructed,
 )
 
@@ -185,7 +185,7 @@ def _quality(run: Run, images: Any, place: pathlib.Path) -> str:
     else:
         spread = _deviation(*(stored(str(place), place, name) for name in ("mean", "std")))
         use = f"latents of deviation {spread:.4g}, which a scale of {1 / max(spread, 1e-12):.4g} brings to 1"
-    ratio = float(psnr(some, reconstructed(model, run.nets, some)).mean())
+    ratio = float(finite_psnr(some, reconstructed(model, run.nets, some)).mean())
     return f"{use}; PSNR {ratio:.2f} dB, mean of the first {len(some):,} images"
 
 

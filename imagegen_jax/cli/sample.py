@@ -14,6 +14,7 @@ import numpy as np
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.options import integer
+from imagegen_jax.cli.common.rejecting import Judge, RejectionRequest, add_rejection, judge_of, rejection_of
 from imagegen_jax.cli.common.runs import (
     SCALARS,
     Opened,
@@ -61,6 +62,8 @@ EXAMPLES = """examples:
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
   imagegen sample runs/gpt_digits --temperature 0.9 --top_k 40
+  imagegen sample runs/gpt_digits --rejection 0.25            the best quarter of four times as many
+  imagegen sample runs/vqgan_gpt --rejection 0.05 --classifier runs/resnet
   imagegen sample runs/edm_digits --guidance 4 --model.guidance GuidanceInterval --model.guidance.high 2
   imagegen sample runs/edm_digits --guide runs/edm_digits_guide --guidance 2        away from a weaker model
   imagegen sample runs/edm_digits --guide runs/noisy_classifier_digits --guidance 1    towards the labels
@@ -72,7 +75,7 @@ A folder and an .npz are written as the images are drawn; where that is interrup
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SampleRequest(RunRequest):
+class SampleRequest(RejectionRequest, RunRequest):
     """Which images to draw from a run, and where to write them."""
 
     n: int | None = None  # None: 64, or one for each of `source`
@@ -111,15 +114,20 @@ def run(request: SampleRequest) -> pathlib.Path:
         _check_grid(place, n, len(wanted_classes(request.labels, opened.run, n)), model)
     labels = labels_of(request.labels, opened.run, n)
     conditions = _conditions(request, opened, n, labels, sources)
-    chunks = functools.partial(opened.run.sample_chunks, n, labels, request.seed or 0, request.chunk, **conditions)
+    judge = judge_of(request, opened.run, request.modules)
+    kept = rejection_of(request, judge)
+    chunks = functools.partial(
+        opened.run.sample_chunks, n, labels, request.seed or 0, request.chunk, reject=kept, **conditions
+    )
     if kind in PICTURES:
         images = np.concatenate(list(with_progress(chunks(), n)))
         write_samples(place, picture_of(model, images), labels, conditions.get(translated(model)))
     else:
         writer = WRITERS[kind](place, n, labels)
-        call = _call(request, opened.run, n, conditions)
+        call = _call(request, opened.run, n, conditions, judge)
         write_chunks(writer, call, lambda start: chunks(start=start), request.overwrite)
-    print(f"{n} images in {request.out}")
+    among = "" if kept is None or labels is None else f", the likeliest of {kept.total(labels):,}"
+    print(f"{n} images in {request.out}{among}")
     if kind in PICTURES and not space_of(model).draws_images:
         print(f"a picture for looking at only: {_LATENTS}, which --out latents.npz writes", file=sys.stderr)
     return place
@@ -137,7 +145,7 @@ def _conditions(
     return given
 
 
-def _call(request: SampleRequest, run: Run, n: int, conditions: draw.Conditions) -> dict[str, Any]:
+def _call(request: SampleRequest, run: Run, n: int, conditions: draw.Conditions, judge: Judge | None) -> dict[str, Any]:
     """Returns all that the images follow from: a call with the same goes on where an interrupted one stopped."""
     return {
         "run": str(run.workdir.resolve()),
@@ -151,6 +159,8 @@ def _call(request: SampleRequest, run: Run, n: int, conditions: draw.Conditions)
         "chunk": draw.chunk_on(mesh_of(run.nets), n, request.chunk),
         "truncation": request.truncation,
         "guidance": request.guidance,
+        "rejection": request.rejection,
+        "classifier": judge.fingerprint if judge else None,
         "conditions": hash_tree(dict(conditions))[:16],
         "platform": platform_here(),
     }
@@ -223,6 +233,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for name in SCALARS:
         add_scalar(parser, name)
     add_guide(parser)
+    add_rejection(parser)
     parser.add_argument("--n", type=integer(), help=f"how many images (default: {IMAGES}, or one for each --source)")
     parser.add_argument(
         "--out",

@@ -167,6 +167,21 @@ class Tokenizing(Protocol):
         ...
 
 
+@runtime_checkable
+class Classifying(Protocol):
+    """A model that tells the classes of images, by which samples of another can be chosen."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    def classify(self, nets: Nets, image: Image) -> Float[Array, "b k"]:
+        """Returns the log-probability of each class for images in [-1, 1]: [B *image_shape] -> [B num_classes]."""
+        ...
+
+
 class Moments(NamedTuple):
     """Mean and deviation of the latents of images, as `data.formats.latents` reads them from files."""
 

@@ -1,14 +1,15 @@
 """Moving averages of networks: fixed decay, half-life in images, and power functions with post-hoc reconstruction.
 
-An average covers what sampling reads and training moves: parameters and batch statistics; other collections are
-taken as they are now. It is updated after the optimizer, so that it includes the step just taken.
+An average covers what sampling reads and training moves: parameters, batch statistics, and the vectors of codebooks
+that follow averages, so that they remain those of the averaged encoder. All else, counts among it, is taken as it is
+now. It is updated after the optimizer, so that it includes the step just taken.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
 import jax
@@ -20,7 +21,7 @@ from imagegen_jax.core.config.bounds import BelowOne, Natural, Positive
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.optim import Clock
 
-AVERAGED_COLLECTIONS = ("params", "batch_stats")
+AVERAGED_COLLECTIONS = ("params", "batch_stats", "codebook")
 
 
 class Average(Protocol):
@@ -97,6 +98,30 @@ class PowerFunction:
         """beta(t) = (1 - 1/t)^(gamma + 1), t counted from 1   (EDM2, section 3.1)"""
         t = (clock.step + 1).astype(jnp.float32)
         return (1 - 1 / t) ** (gamma_of_std(self.std) + 1)
+
+
+def averaged(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an average of a network covers of its collections: real numbers, not counts of steps or images."""
+    return _reals({name: tree for name, tree in variables.items() if name in AVERAGED_COLLECTIONS})
+
+
+def with_average(variables: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Puts what an average keeps in the place of the same arrays of a network."""
+    return {
+        name: (with_average(old, kept[name]) if isinstance(old, Mapping) else kept[name]) if name in kept else old
+        for name, old in variables.items()
+    }
+
+
+def _reals(tree: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            if inner := _reals(value):
+                found[name] = inner
+        elif jnp.issubdtype(value.dtype, jnp.floating):
+            found[name] = value
+    return found
 
 
 def update(average: Average, old: Any, new: Any, clock: Clock, batch_size: int) -> Any:

@@ -26,7 +26,8 @@ from imagegen_jax.core.checkpoints.run_files import load_best
 from imagegen_jax.core.checkpoints.stored import Restored, Stored
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.config.given import check_integer, check_labels, check_seed
-from imagegen_jax.core.drawing import draw
+from imagegen_jax.core.drawing import draw, rejection
+from imagegen_jax.core.drawing.rejection import Rejection
 from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
 from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
 from imagegen_jax.core.loop import train
@@ -70,6 +71,7 @@ class Run:
         labels: Sequence[int | str] | np.ndarray | None = None,
         seed: int = 0,
         chunk: int = 256,
+        reject: Rejection | None = None,
         **conditions: Any,
     ) -> np.ndarray:
         """Draws `n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
@@ -78,10 +80,11 @@ class Run:
         A class-conditional model wants one label an image, by number or by name (`class_names`). Further conditions,
         such as a guidance scale, are arrays with `n` rows or scalars. A model that makes images from others wants them
         (`source`, uint8 [n h w c]); where they are not given, they are the first `n` of the data that it was trained
-        on, in the order of `seed`. Raises ValueError for labels that the model does not know, or that are missing, and
-        for numbers out of range, and NonFiniteError where values of an image are not finite.
+        on, in the order of `seed`. With `reject` more are drawn, the likeliest of each class kept. Raises ValueError
+        for labels that the model does not know, or that are missing, for numbers out of range, and for samples that no
+        classifier can choose among, and NonFiniteError where values of an image are not finite.
         """
-        return np.concatenate(list(self.sample_chunks(n, labels, seed, chunk, **conditions)))
+        return np.concatenate(list(self.sample_chunks(n, labels, seed, chunk, reject=reject, **conditions)))
 
     def sample_chunks(
         self,
@@ -90,15 +93,40 @@ class Run:
         seed: int = 0,
         chunk: int = 256,
         start: int = 0,
+        reject: Rejection | None = None,
         **conditions: Any,
     ) -> Iterator[np.ndarray]:
-        """Draws the images of `sample` from row `start` on, `chunk` at a time; `start` is a whole number of chunks."""
+        """Draws the images of `sample` from row `start` on, `chunk` at a time; `start` is a whole number of chunks.
+
+        With `reject` at least a class at a time, and `start` may be any row.
+        """
+        if reject is not None:
+            return self._kept(reject, n, labels, seed, chunk, start, conditions)
         model, seed = self.experiment.model, check_seed(seed)
         given: dict[str, Any] = {name: np.asarray(value) for name, value in conditions.items()}
         if labels is not None:
             given["label"] = check_labels(labels, self.experiment.num_classes, self.class_names)
         filled = draw.filled_from_data(given, model, self.experiment.data.open, check_integer(n, "n"), seed)
         return draw.sample_chunks(model, self.nets, n, seed, filled, chunk, start)
+
+    def _kept(
+        self, reject: Rejection, n: int, labels: Any, seed: int, chunk: int, start: int, conditions: dict[str, Any]
+    ) -> Iterator[np.ndarray]:
+        rejection.check_rejectable(self.experiment.model, conditions)
+        classes = check_labels(() if labels is None else labels, self.experiment.num_classes, self.class_names)
+        if classes.shape != (check_integer(n, "n"),):
+            raise ValueError(f"{classes.size} labels for {n} images that a classifier chooses: give one label an image")
+        size = draw.chunk_on(mesh_of(self.nets), reject.total(classes), chunk)
+        return reject.chunks(
+            classes, size, lambda of, row: self.sample_chunks(len(of), of, seed, size, row, **conditions), start
+        )
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """Returns the log-probability of each class for images uint8 [n h w c]: float32 [n k], of a classifier's run.
+
+        Raises TypeError for a run of another model, and ValueError for images of another shape.
+        """
+        return rejection.classify(self.experiment.model, self.nets, images)
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def create(nets: Nets, optimizers: Mapping[str, Optimizer], averages: Mapping[st
 
 def start_averages(nets: Nets, network: str, averages: Mapping[str, Average]) -> dict[str, Any]:
     """Starts each average that follows `network`, at the network's present weights."""
-    covered = {c: v for c, v in nets[network].items() if c in ema.AVERAGED_COLLECTIONS}
+    covered = ema.averaged(nets[network])
     return {
         name: jax.tree.map(jnp.copy, covered)
         for name, average in averages.items()
@@ -78,7 +78,9 @@ def networks(state: State, average: str | None = None) -> dict[str, dict[str, An
     nets = join(state.params, state.stats)
     if average is None:
         return nets
-    return {name: variables | state.ema.get(name, {}).get(average, {}) for name, variables in nets.items()}
+    return {
+        name: ema.with_average(variables, state.ema.get(name, {}).get(average, {})) for name, variables in nets.items()
+    }
 
 
 def enter(

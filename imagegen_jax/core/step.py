@@ -238,7 +238,7 @@ def _follow(spec: StepSpec, state: State, clock: Clock, batch_size: int) -> Stat
     now = networks(state)
     averages = {
         network: {
-            name: ema.update(spec.averages[name], old, {c: now[network][c] for c in old}, clock, batch_size)
+            name: ema.update(spec.averages[name], old, ema.averaged(now[network]), clock, batch_size)
             for name, old in kept.items()
         }
         for network, kept in state.ema.items()

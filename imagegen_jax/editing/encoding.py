@@ -17,6 +17,7 @@ from imagegen_jax.core.drawing.draw import chunk_on
 from imagegen_jax.core.drawing.finite import check_finite_images
 from imagegen_jax.core.model import Nets
 from imagegen_jax.core.platform.target import cached_by_platform
+from imagegen_jax.metrics.scores.similarity import psnr
 
 CHUNK = 256  # images encoded at a time
 Pixels = UInt8[np.ndarray, "n h w c"]
@@ -98,14 +99,13 @@ def check_reconstructs(model: Any) -> None:
         )
 
 
-def psnr(images: Pixels, others: Pixels) -> Float[np.ndarray, " n"]:
-    """Returns the peak signal-to-noise ratio of each pair of images uint8 [n h w c], in dB: 10 log10(255^2 / error).
+def finite_psnr(images: Pixels, others: Pixels) -> Float[np.ndarray, " n"]:
+    """Returns the peak signal-to-noise ratio of each pair of images uint8 [n h w c], in dB.
 
-    Of equal images it is that of half a level in one of their values, to stay finite.
+    Of equal images it is that of half a level in one of their values, so that means of ratios are finite.
     """
-    error = (images.astype(np.float64) - others) ** 2
-    least = 0.25 / error[0].size if len(error) else 0.0
-    return 10 * np.log10(255**2 / np.maximum(error.mean(axis=(1, 2, 3)), least))
+    most = 10 * np.log10(4 * 255**2 * images[0].size)
+    return np.minimum(psnr(images, others, (0, 255)), most)
 
 
 def check_pictures(model: Any, images: Any, name: str = "the images") -> None:

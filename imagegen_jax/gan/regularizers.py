@@ -15,15 +15,9 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.arrays.random import streams, uniform_rows
 from imagegen_jax.core.model import Image, PRNGKeys, Scalar
+from imagegen_jax.nn.objectives import Critic, squared_gradient
 
-Critic = Callable[[Image], Float[Array, " b"]]
 Logits = Float[Array, " b"]
-
-
-def squared_gradient(critic: Critic, images: Image) -> Float[Array, " b"]:
-    """|grad D(x)|^2 of each image, in the images' float32 whatever the critic computes in."""
-    grads = jax.grad(lambda x: jnp.sum(critic(x)))(images)
-    return jnp.sum(jnp.square(grads), axis=(1, 2, 3))
 
 
 def zero_centred_penalty(critic: Critic, images: Image) -> Scalar:

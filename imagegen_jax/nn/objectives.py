@@ -8,6 +8,7 @@ field `objective`. A generator's loss is given the logits of the real images too
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import jax
@@ -16,10 +17,11 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.config.bounds import NonNegative
 from imagegen_jax.core.config.choices import Choices
-from imagegen_jax.core.model import Scalar
+from imagegen_jax.core.model import Image, Scalar
 from imagegen_jax.core.reporting.health import sign_statistics
 
 Logits = Float[Array, " b"]
+Critic = Callable[[Image], Logits]
 
 
 @runtime_checkable
@@ -150,6 +152,12 @@ class RelativisticPairing:
         if real is None:
             raise ValueError("RelativisticPairing: the generator's loss needs the logits of the real images")
         return jnp.mean(jax.nn.softplus(real - fake))
+
+
+def squared_gradient(critic: Critic, images: Image) -> Float[Array, " b"]:
+    """|grad D(x)|^2 of each image, in the images' float32 whatever the critic computes in."""
+    grads = jax.grad(lambda x: jnp.sum(critic(x)))(images)
+    return jnp.sum(jnp.square(grads), axis=(1, 2, 3))
 
 
 def logit_metrics(objective: Objective, real: Logits, fake: Logits) -> dict[str, Scalar]:

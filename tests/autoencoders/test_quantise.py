@@ -21,7 +21,9 @@ from imagegen_jax.autoencoders.quantise import (
     code_shape_of,
 )
 from imagegen_jax.autoencoders.quantise.learned import annealed
+from imagegen_jax.autoencoders.quantise.lookup_free import bit_entropies
 from imagegen_jax.autoencoders.quantise.multiscale import averaging, bicubic
+from imagegen_jax.autoencoders.quantise.quantiser import entropies
 
 K, D, GRID = 7, 3, (5, 5)
 SMALL = [
@@ -275,3 +277,24 @@ def test_resizing_keeps_what_is_constant(rows):
 def test_sizes_must_rise_to_that_of_the_grid(sizes, grid):
     with pytest.raises(ValueError, match=rf"quantiser.sizes=.*which is {grid[0]}x{grid[1]}; the grid must be square"):
         MultiScaleCodebook(sizes=sizes).code_shape(grid)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_entropies_of_bits_are_those_of_all_codes(bits):
+    """With their gradients, though no array of vectors times codes is made."""
+    z = jnp.asarray(np.random.default_rng(0).standard_normal((6, bits)), jnp.float32)
+    book = LFQ(bits).lookup(jnp.arange(2**bits))
+
+    def both(entropies_of):
+        return jax.value_and_grad(lambda z: (lambda a, b: a - 0.7 * b)(*entropies_of(z)))(z)
+
+    found, wanted = both(lambda z: bit_entropies(4 * z / 0.8)), both(lambda z: entropies(2 * z @ book.T / 0.8))
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+def test_eighteen_bits_need_no_array_of_vectors_times_codes():
+    shape = jax.ShapeDtypeStruct((4096, 18), jnp.float32)
+    program = jax.make_jaxpr(bit_entropies)(shape)
+    sizes = [np.prod(v.aval.shape) for line in program.eqns for v in line.outvars]
+    assert max(sizes) <= 4096 * 2**10  # all codes of all vectors would be 2^30

@@ -12,15 +12,16 @@ import pytest
 import imagegen_jax as ig
 from imagegen_jax.autoencoders.adversary import Adversary, Likeness
 from imagegen_jax.autoencoders.kl import AutoencoderKL, KLNetwork
-from imagegen_jax.autoencoders.quantise import EMACodebook
+from imagegen_jax.autoencoders.quantise import EMACodebook, MultiScaleCodebook
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, Tokenizer
 from imagegen_jax.autoencoders.vqgan import VQGAN
-from imagegen_jax.core.capabilities import EncodesLatents, Tokenizing
+from imagegen_jax.core.capabilities import EncodesLatents, ForImages, Tokenizing, TokenizingByScale
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import Digits
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 from imagegen_jax.nn.backbones.patch import PatchDiscriminator
+from imagegen_jax.nn.objectives import NonSaturating
 from imagegen_jax.nn.perceptual import LPIPS, MobileNet
 
 LEVELS = {"width": 4, "multipliers": (1, 2), "blocks": 1}
@@ -65,6 +66,44 @@ def given(model):
 def test_autoencoders_have_the_published_parameters(network, published):
     found = jax.eval_shape(network.init, KEY, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(found)) == published
+
+
+@pytest.mark.parametrize("quantiser", [EMACodebook(8, 4), MultiScaleCodebook(EMACodebook(8, 4), (1, 2, 4), 1)])
+def test_it_follows_other_images_and_its_grids_with_them(quantiser):
+    """As VQ-VAE does, with which it shares what tokenizers have in common."""
+    model = dataclasses.replace(SMALL, network=TOKENIZER.clone(quantiser=quantiser))
+    other = model.for_images((16, 16, 1), 0)
+    assert isinstance(model, TokenizingByScale) and isinstance(model, ForImages)
+    assert other == dataclasses.replace(model, image_shape=(16, 16, 1), network=other.network)
+    assert (other.code_sizes[-1], other.code_dim) == (8, 4) if other.code_sizes else other.code_shape == (8, 8)
+    codes = jax.ShapeDtypeStruct((2, *other.code_shape), jnp.int32)
+    nets = {"tokenizer": jax.eval_shape(other.init_tokenizer, KEY)}
+    assert jax.eval_shape(other.decode, nets, codes).shape == (2, 16, 16, 1)
+    with pytest.raises(ValueError, match="such as 14 or 16"):
+        model.for_images((15, 15, 1), 0)
+
+
+class Brightness:
+    """A discriminator without weights."""
+
+    def apply(self, variables, x, train, mutable):
+        return x.mean((1, 2, 3)), {}
+
+
+def test_without_an_adaptive_weight_the_judgement_counts_as_it_is():
+    """And R1 of a judgement whose gradient is 1 over the number of values everywhere."""
+    judge = Adversary(Brightness(), NonSaturating(), weight=0.1, adaptive=False, penalty_weight=10.0)
+    nets, x, y = {"discriminator": {}}, jnp.zeros((2, 4, 4, 3)), jnp.full((2, 4, 4, 3), 0.5)
+
+    def judged(y):
+        return judge.judged(nets, x, y, None, None)[0]
+
+    value, gradient = jax.value_and_grad(judged)(y)
+    np.testing.assert_allclose(value, 0.1 * np.log1p(np.exp(-0.5)), rtol=1e-6)
+    np.testing.assert_allclose(gradient, -0.1 / (1 + np.exp(0.5)) / y.size, rtol=1e-5)
+    loss, aux = judge.loss(nets, x, y)
+    wanted = 0.5 * (np.log(2) + np.log1p(np.exp(0.5))) + 10 / 48
+    np.testing.assert_allclose((loss, aux.metrics["penalty"]), (wanted, 1 / 48), rtol=1e-6)
 
 
 # --- the discriminator's part ----------------------------------------------------------------------------------------

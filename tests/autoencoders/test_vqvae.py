@@ -13,7 +13,7 @@ import pytest
 from experiments.vqvae_digits import experiment as digits
 
 import imagegen_jax as ig
-from imagegen_jax.autoencoders.code_use import CodeUse
+from imagegen_jax.autoencoders.code_use import CodeUse, perplexity
 from imagegen_jax.autoencoders.quantise import (
     FSQ,
     Codebook,
@@ -162,6 +162,10 @@ def test_the_loss_is_that_of_equation_3():
     np.testing.assert_allclose(loss, jnp.mean((y - x) ** 2) / 0.7 + 1.5 * error, rtol=1e-5)
     np.testing.assert_allclose(aux.metrics["psnr"], psnr(x, y), rtol=1e-6)
     np.testing.assert_allclose(aux.images, y, atol=1e-6)
+
+
+def test_the_perplexity_of_equal_shares_is_their_number():
+    np.testing.assert_allclose(perplexity(jnp.array([0, 3, 3, 0]), 8), 2, rtol=1e-6)
 
 
 def test_psnr_of_a_known_error():

@@ -86,7 +86,7 @@ def test_the_loss_is_of_the_masked_codes(nets):
     batch = {"image": jax.random.uniform(KEY, (64, 8, 8, 1), minval=-1), "label": jnp.zeros(64, jnp.int32)}
     inputs = Inputs(batch, KEY, jax.random.split(KEY, 64), jnp.array(0), even)
     loss, aux = jit(dataclasses.replace(MODEL, label_dropout=0.0).loss)(even, inputs)
-    np.testing.assert_allclose((loss, aux.metrics["nats"]), math.log(16), rtol=1e-6)
+    np.testing.assert_allclose((loss, aux.metrics["nats_per_code"]), math.log(16), rtol=1e-6)
     masked = MODEL._masks(jax.random.split(KEY, 512), jax.random.split(jax.random.key(1), 512), 16)
     counts = np.asarray(masked.sum(axis=1))
     assert counts.min() >= 8 and counts.max() == 16 and len(np.unique(masked, axis=0)) > 256

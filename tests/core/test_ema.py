@@ -6,9 +6,11 @@ import pytest
 
 from imagegen_jax.core import ema
 from imagegen_jax.core.config import serial
+from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import FixedDecay, HalfLife, PowerFunction, gamma_of_std, reconstruction_weights
-from imagegen_jax.core.optim import Clock
-from imagegen_jax.core.state import start_averages
+from imagegen_jax.core.optim import SGD, Clock
+from imagegen_jax.core.state import create, networks, start_averages
+from imagegen_jax.core.step import StepSpec, _follow
 
 pytestmark = pytest.mark.versions
 
@@ -109,6 +111,20 @@ def test_averages_cover_weights_and_batch_statistics_alone():
     nets = {"a": {"params": jnp.ones(2), "batch_stats": jnp.zeros(2), "pool": jnp.int32(0)}}
     kept = start_averages(nets, "a", {"ema": FixedDecay(), "other": FixedDecay(networks=("b",))})
     assert set(kept) == {"ema"} and set(kept["ema"]) == {"params", "batch_stats"}
+
+
+def test_a_codebook_is_averaged_as_the_encoder_whose_outputs_it_follows():
+    """A step of the average takes both by the same share; counts of images are those of now."""
+    book = {"quantiser": {"embedding": jnp.zeros(2)}, "use": {"unchosen": jnp.int32(7)}}
+    state = create({"a": {"params": {"w": jnp.zeros(2)}, "codebook": book}}, {"a": SGD(1.0)}, {"ema": FixedDecay(0.9)})
+    moved = {"quantiser": {"embedding": jnp.ones(2)}, "use": {"unchosen": jnp.int32(3)}}
+    state = state.replace(params={"a": {"w": jnp.ones(2)}}, stats={"a": {"codebook": moved}})
+    spec = StepSpec(None, FrozenMap({}), FrozenMap({"ema": FixedDecay(0.9)}))
+    state = _follow(spec, state, clock(0), 8)
+    kept = networks(state, "ema")["a"]
+    np.testing.assert_allclose(kept["params"]["w"], 0.1, rtol=1e-6)
+    np.testing.assert_allclose(kept["codebook"]["quantiser"]["embedding"], 0.1, rtol=1e-6)
+    assert kept["codebook"]["use"]["unchosen"] == 3 and networks(state)["a"]["codebook"] == moved
 
 
 def test_bad_decays_are_refused():

@@ -18,11 +18,11 @@ from imagegen_jax.gan.regularizers import (
     lecam,
     orthogonality,
     path_lengths,
-    squared_gradient,
     zero_centred_penalty,
 )
 from imagegen_jax.gan.residual.spectral import SpectralConv
 from imagegen_jax.gan.style import equalized, modulated, stylegan2_networks
+from imagegen_jax.nn.objectives import squared_gradient
 
 SHAPE = (6, 4, 3, 2)
 KEYS = jax.random.split(jax.random.key(0), 6)

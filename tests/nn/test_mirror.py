@@ -32,6 +32,7 @@ from imagegen_jax.metrics.features import distances, resize
 from imagegen_jax.nn import affine, resample, strided, upfirdn
 from imagegen_jax.nn.backbones import adm, edm2, unet
 from imagegen_jax.nn.backbones import ncsnpp as song
+from imagegen_jax.nn.backbones.pooled_autoencoder import PooledEncoder
 
 PACKAGE = pathlib.Path(imagegen_jax.__file__).parent
 KEY = jax.random.key(0)
@@ -116,6 +117,7 @@ CASES: dict[str, list[Case]] = {
     "nn.backbones.edm2.MPBlock.__call__": [
         layer(edm2.MPBlock(4, "encoder", change=change, dtype="float32"), EMBEDDING, None) for change in ("up", "down")
     ],
+    "nn.backbones.pooled_autoencoder.PooledEncoder.__call__": [layer(PooledEncoder(4, (1, 2), 1, "float32"))],
     "gan.resnet.UpBlock.__call__": [layer(resnet.UpBlock(3, conv, bare), ROOM)],
     "gan.resnet.DownBlock.__call__": [layer(resnet.DownBlock(3, conv))],
     "gan.residual.biggan_deep.DeepUpBlock.__call__": [layer(biggan_deep.DeepUpBlock(3, conv, bare), ROOM)],
@@ -173,7 +175,8 @@ MADE_OF_THOSE = {
     "gan.resnet.double", "gan.resnet.halve", "gan.style.stylegan2_networks.Discriminator._halve",
     "metrics.features.extractor.Network._compiled", "metrics.features.extractor.Network._compiled.features",
     "metrics.features.extractor.Pixels.__call__", "nn.backbones.adm.descend", "nn.backbones.adm.resized",
-    "nn.backbones.autoencoder.ConvEncoder.__call__", "autoencoders.tokenizer.ResidualEncoder.__call__",
+    "nn.backbones.autoencoder.ConvEncoder.__call__", "nn.backbones.blurred_discriminator.BlurredDiscriminator._halve",
+    "autoencoders.tokenizer.ResidualEncoder.__call__",
     "autoregressive.maskgit.whole_patches",
     "nn.backbones.edm2.EDM2UNet._descend", "gan.style.modulated.StyledConv.__call__",
     "nn.backbones.ncsnpp.SongBlock._resized", "nn.backbones.ncsnpp.SongUNet._descend", "nn.upfirdn._up_filtered",

@@ -27,9 +27,9 @@ from imagegen_jax.core.config.bounds import Count, NonNegative, Positive
 from imagegen_jax.core.model import PRNGKey, Scalar
 
 
-def _uniform(size: int) -> Initializer:
-    """Returns an initialiser that draws from -1/size to 1/size, as the authors of VQ-VAE and VQGAN do."""
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -1 / size, 1 / size)
+def _uniform(limit: float) -> Initializer:
+    """Returns an initialiser that draws from -limit to limit."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
 class Codebook(nn.Module):
@@ -48,9 +48,13 @@ class Codebook(nn.Module):
     normalised: bool = False
     entropy: NonNegative = 0.0
     temperature: Positive = 0.01  # of the entropies
+    start: Positive | None = (
+        None  # codes start within so much of 0; None: 1 / codebook_size, as VQ-VAE's and VQGAN's do
+    )
 
     def setup(self) -> None:
-        self.embedding = self.param("embedding", _uniform(self.codebook_size), (self.codebook_size, self.dim))
+        initialise = _uniform(self.start or 1 / self.codebook_size)
+        self.embedding = self.param("embedding", initialise, (self.codebook_size, self.dim))
 
     def __call__(self, vectors: Vectors, key: PRNGKey | None = None) -> Quantised:
         """Quantises vectors: [B ... D] -> vectors [B ... D], codes [B ...]; the key is not read."""

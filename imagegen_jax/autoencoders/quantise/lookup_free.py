@@ -6,6 +6,7 @@ import math
 from typing import Annotated
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.lax import stop_gradient
@@ -15,13 +16,12 @@ from imagegen_jax.autoencoders.quantise.quantiser import (
     Codes,
     Quantised,
     Vectors,
-    entropies,
     product,
     straight_through,
 )
 from imagegen_jax.core.config.bounds import NonNegative, Positive
 from imagegen_jax.core.config.given import LARGEST, Range
-from imagegen_jax.core.model import PRNGKey
+from imagegen_jax.core.model import PRNGKey, Scalar
 
 EPSILON = 1e-3  # by which the bound stays within the outermost levels
 LARGEST_BITS = 30  # of codes that are 32-bit integers
@@ -88,7 +88,7 @@ class LFQ(nn.Module):
     """Lookup-free quantisation: codes are the signs of values (Yu et al. 2023, arXiv 2310.05737, section 3.1).
 
     The loss is `entropy` times (the entropy of each choice less `diversity` times that of all of them), Eq. 4, and
-    `commitment` times |z - sg(q)|^2. Entropies take an array of vectors times codes: 2^18 codes want small batches.
+    `commitment` times |z - sg(q)|^2. Entropies take an array of 2^bits numbers, whatever the batch.
     """
 
     bits: Annotated[int, Range(1, LARGEST_BITS)] = 18
@@ -116,7 +116,7 @@ class LFQ(nn.Module):
         commitment = jnp.mean((z - chosen) ** 2)
         loss, metrics = self.commitment * commitment, {"commitment": commitment}
         if key is not None and self.entropy:
-            of_each, of_all = entropies(2 * product(z.reshape(-1, self.dim), self._book().T) / self.temperature)
+            of_each, of_all = bit_entropies(4 * z.reshape(-1, self.dim) / self.temperature)
             loss += self.entropy * (of_each - self.diversity * of_all)
             metrics |= {"entropy_of_each": of_each, "entropy_of_all": of_all}
         return Quantised(straight_through(z, chosen), codes, loss, metrics)
@@ -128,5 +128,25 @@ class LFQ(nn.Module):
     def _places(self) -> np.ndarray:
         return 2 ** np.arange(self.bits - 1, -1, -1)
 
-    def _book(self) -> Float[Array, "k d"]:
-        return self.lookup(jnp.arange(self.codebook_size))
+
+def bit_entropies(logits: Float[Array, "n bits"]) -> tuple[Scalar, Scalar]:
+    """Returns the mean entropy of rows of independent bits, and that of the mean over rows of codes' probabilities.
+
+    Both in nats, as `entropies` of all codes gives them: a softmax of 2 z.c over signs c is one of bits whose logits
+    are 4 z. The mean of codes' probabilities is one product of those of the first bits and of the others, so that no
+    array is of rows times codes.
+    """
+    surprise = jax.nn.sigmoid(logits) * jax.nn.softplus(-logits) + jax.nn.sigmoid(-logits) * jax.nn.softplus(logits)
+    half = logits.shape[1] // 2
+    mean = product(_joint(logits[:, :half]).T, _joint(logits[:, half:])) / len(logits)
+    of_mean = -jnp.sum(mean * jnp.log(jnp.maximum(mean, jnp.finfo(jnp.float32).tiny)))
+    return jnp.mean(jnp.sum(surprise, axis=1)), of_mean
+
+
+def _joint(logits: Float[Array, "n bits"]) -> Float[Array, "n k"]:
+    """Returns the probability of each combination of independent bits: [N bits] -> [N 2^bits]"""
+    found = jnp.ones((len(logits), 1))
+    for i in range(logits.shape[1]):
+        bit = jax.nn.sigmoid(jnp.stack([-logits[:, i], logits[:, i]], axis=1))
+        found = (found[:, :, None] * bit[:, None]).reshape(len(logits), -1)
+    return found

@@ -10,7 +10,7 @@ from imagegen_jax.cli.common.runs import open_run
 from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place, edit, write_grid
 from imagegen_jax.core.drawing.grid import beside
 from imagegen_jax.data.pictures.user_images import read_images
-from imagegen_jax.editing.encoding import check_reconstructs, psnr, reconstructed
+from imagegen_jax.editing.encoding import check_reconstructs, finite_psnr, reconstructed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ def reconstruct(request: ReconstructRequest) -> pathlib.Path:
             raise ValueError(f"{option} {value}: a reconstruction follows from the image alone: leave it out")
     images = read_images(request.images, opened.model.image_shape, request.fit)
     found = reconstructed(opened.model, opened.run.nets, images, request.chunk)
-    ratios = psnr(images, found)
+    ratios = finite_psnr(images, found)
     said = f"; PSNR {ratios.mean():.2f} dB" + (
         f" ({ratios.min():.2f} to {ratios.max():.2f})" if len(ratios) > 1 else ""
     )

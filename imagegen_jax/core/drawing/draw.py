@@ -68,7 +68,7 @@ def sample_chunks(
         raise ValueError(f"start={start}: must be a whole number of chunks of {chunk}")
     for at in range(start, n, chunk):
         drawn = draw(nets, np.uint32(seed), np.uint32(at // chunk), rows_at(conditions, at, chunk))
-        images, finite = (_to_host(values)[: n - at] for values in drawn)
+        images, finite = (to_host(values)[: n - at] for values in drawn)
         check_finite_images(finite, nets)
         yield images
 
@@ -147,7 +147,8 @@ def rows_at(conditions: Conditions, start: int, n: int) -> dict[str, np.ndarray]
     return {name: a[np.minimum(rows, len(a) - 1)] if a.ndim else a for name, a in arrays.items()}
 
 
-def _to_host(images: Any) -> np.ndarray:
+def to_host(images: Any) -> np.ndarray:
+    """Returns the rows of all processes as an array of this one."""
     if jax.process_count() == 1:
         return np.asarray(images)
     from jax.experimental import multihost_utils

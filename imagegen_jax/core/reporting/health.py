@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from imagegen_jax.core.model import Image, Phase, Scalar
 
@@ -46,13 +46,6 @@ def sign_statistics(real: Float[Array, " b"], fake: Float[Array, " b"]) -> dict[
     1 as it learns its training images by heart; the paper's augmentation keeps it at 0.6.
     """
     return {"real_sign": jnp.mean(jnp.sign(real)), "fake_sign": jnp.mean(jnp.sign(fake))}
-
-
-def codebook_use(indices: Int[Array, ...], size: int) -> dict[str, Scalar]:
-    """Returns the share of a codebook's `size` codes that a batch's indices use, and their perplexity (1 to `size`)."""
-    shares = jnp.bincount(indices.reshape(-1), length=size) / indices.size
-    entropy = -jnp.sum(jnp.where(shares > 0, shares * jnp.log(jnp.where(shares > 0, shares, 1)), 0))
-    return {"codebook_used": jnp.mean(shares > 0), "codebook_perplexity": jnp.exp(entropy)}
 
 
 def gradient_ratio(phases: tuple[Phase, ...], metrics: Mapping[str, Scalar]) -> dict[str, Scalar]:

@@ -37,6 +37,7 @@ from imagegen_jax.nn.backbones.denoising import AnyImageClassifier
 
 Images = Float[Array, "b h w c"]
 Times = Float[Array, " b"]
+NEARLY_CLEAN = 0.02  # the level of noise that images without any are said to have: 0 is none that training sees
 Logits = Callable[[Images, Times], Float[Array, "b k"]]  # (x_t, t) -> logits
 
 
@@ -111,15 +112,24 @@ class NoisyClassifier:
 
     def log_probability(self, nets: Nets, labels: Int[Array, " b"]) -> LogProb:
         """Returns the function (x, sigma) -> log p(labels | x) [B], for x = x_0 + sigma epsilon [B H W C]."""
-        rows, logits = jax.nn.one_hot(labels, self.num_classes), self._logits(nets, None)
-        whole = isinstance(self.process, WholeTimed)
+        rows, logits = jax.nn.one_hot(labels, self.num_classes), self._logits_at_levels(nets)
+        return lambda x, sigma: _log_probability(logits(x, sigma), rows)
 
-        def log_prob(x: Images, sigma: Float[Array, " b"]) -> Float[Array, " b"]:
+    def classify(self, nets: Nets, image: Images) -> Float[Array, "b k"]:
+        """Returns log p(y | x) for every class of images in [-1, 1], without noise: [B H W C] -> [B K]."""
+        sigma = jnp.full(len(image), NEARLY_CLEAN)
+        return jax.nn.log_softmax(self._logits_at_levels(nets)(self.space.encode(image), sigma))
+
+    def _logits_at_levels(self, nets: Nets) -> Logits:
+        """Returns the function (x, sigma) -> logits, for x = x_0 + sigma epsilon."""
+        logits, whole = self._logits(nets, None), isinstance(self.process, WholeTimed)
+
+        def at_level(x: Images, sigma: Float[Array, " b"]) -> Float[Array, "b k"]:
             t = self.process.time(sigma)
             x_t = broadcast_rows(self.process.scale(sigma), x) * x
-            return _log_probability(logits(x_t, jnp.round(t).astype(jnp.int32) if whole else t), rows)
+            return logits(x_t, jnp.round(t).astype(jnp.int32) if whole else t)
 
-        return log_prob
+        return at_level
 
     def _logits(self, nets: Nets, keys: PRNGKeys | None) -> Logits:
         def network(x: Images, t: Times) -> Float[Array, "b k"]:

@@ -91,6 +91,10 @@ class Classifier:
         loss = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, label))
         return loss, Aux({"accuracy": jnp.mean(jnp.argmax(logits, axis=1) == label)})
 
+    def classify(self, nets: Nets, image: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+        """Returns the log-probability of each class for images in [-1, 1]."""
+        return jax.nn.log_softmax(self.apply(nets, image)["logits"])
+
     def apply(self, nets: Nets, image: Float[Array, "b h w c"]) -> dict[str, Float[Array, "b d"]]:
         """Returns the "features" and "logits" of images in [-1, 1]."""
         return self.network.apply(nets["network"], image, self.num_classes)
@@ -175,6 +179,10 @@ class ClassifierFeatures:
                 "(height, width, channels): compare images of one shape, or choose another extractor"
             )
         return self._compiled(self._on_devices, split_rows(images))
+
+    def classify(self, images: Images) -> Float[np.ndarray, "n k"]:
+        """Returns the log-probability of each class for uint8 [N H W C] in 0..255. Raises as a call does."""
+        return np.asarray(jax.nn.log_softmax(self(images)["logits"]))
 
     @functools.cached_property
     def _on_devices(self) -> Nets:

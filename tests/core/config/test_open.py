@@ -245,7 +245,8 @@ ALIKE = {  # called alike, but for something else
     "AnyClassGenerator": {"Generator"},  # SNGAN's, as its discriminator, which returns more
     "AnyClassCritic": {"Discriminator"},
     "AnyOneHotCritic": {"ClassBatchNorm"},
-    "AnyCritic": {"BatchNorm", "PatchDiscriminator"},
+    "AnyCritic": {"BatchNorm", "BlurredDiscriminator", "PatchDiscriminator"},
+    "AnyImageDiscriminator": {"BatchNorm", "Discriminator", "ResNetCritic"},  # of other families
 }
 
 

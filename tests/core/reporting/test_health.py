@@ -44,12 +44,6 @@ def test_signs_of_logits():
     assert (found["real_sign"], found["fake_sign"]) == (0.5, -1)
 
 
-def test_the_perplexity_of_a_codebook():
-    """Of equal shares it is their number."""
-    found = health.codebook_use(jnp.array([[0, 3], [3, 0]]), 8)
-    np.testing.assert_allclose((found["codebook_used"], found["codebook_perplexity"]), (0.25, 2), rtol=1e-6)
-
-
 def test_players_are_networks_trained_apart():
     phases = tuple(Phase((net,), None, name) for net, name in (("d", "critic"), ("d", "penalty"), ("g", "generator")))
     norms = {"critic/grad_norm": 4.0, "penalty/grad_norm": 9.0, "generator/grad_norm": 2.0}

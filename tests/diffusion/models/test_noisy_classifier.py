@@ -14,7 +14,7 @@ import pytest
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.guidance.functions import classifier
-from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
+from imagegen_jax.diffusion.models.noisy_classifier import NEARLY_CLEAN, NoisyClassifier
 from imagegen_jax.diffusion.process.discrete import LinearSchedule
 from imagegen_jax.diffusion.process.process import EDM, RectifiedFlow
 from imagegen_jax.diffusion.process.times import LogitNormal, LogNormal, Uniform, WholeTimes
@@ -79,6 +79,9 @@ def test_the_class_is_that_of_x_whatever_the_process(name):
     found = MODELS[name].log_probability(NETS, parts)(x, sigma)
     expected = jax.nn.log_softmax(mixture._parts(x.reshape(-1, 2), sigma)[0])
     np.testing.assert_allclose(found, expected[jnp.arange(len(parts)), parts], rtol=2e-3, atol=2e-3)
+    if name != "whole times":  # of which none has this level
+        expected = jax.nn.log_softmax(mixture._parts(x.reshape(-1, 2), jnp.full(len(x), NEARLY_CLEAN))[0])
+        np.testing.assert_allclose(MODELS[name].classify(NETS, x), expected, rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.slow
