@@ -6,7 +6,8 @@
 Needs no download. The latents are 4x4x4; MAR draws new digits in them. There is neither a discriminator nor a
 perceptual distance, for which 8x8 pixels are too few.
 
-Cost: TODO. Expected: TODO.
+Cost: 2 minutes of CPU time on 2 cores with other work beside it. Expected: a test PSNR of 29.1 dB, and latents of
+deviation 0.92, as `imagegen encode` says of the test digits.
 """
 
 from imagegen_jax import Experiment, main

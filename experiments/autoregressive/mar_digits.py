@@ -5,14 +5,18 @@
     imagegen sample runs/mar_digits --n 100 --guidance 2
 
 Needs no download. Sixteen tokens of four values each are drawn one by one, each in 50 steps of its own diffusion. The
-autoencoder's weights come from the first run.
+autoencoder's weights come from the first run. The schedule of noise is linear: with the authors' cosine the first step
+from pure noise multiplies what the noise is mistaken by some hundreds of times, which is too much after so short a
+training; images are then too bright, and 74.8 % of them of the class asked for.
 
-Cost: TODO. Expected: TODO.
+Cost: 6 minutes on 2 CPU cores with other work beside it. Expected: a classifier finds 96.0 % of 500 samples to be of
+the class asked for, with a guidance of 2 99.8 % (`benchmarks/demo_agreement.py`).
 """
 
 from imagegen_jax import Experiment, main, recipe
 from imagegen_jax.autoregressive.mar import MAR
 from imagegen_jax.autoregressive.token_diffusion import TokenDiffusion
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import AdamW, CosineDecay
 from imagegen_jax.core.weights import FromRun
@@ -26,7 +30,7 @@ experiment = Experiment(
     model=MAR(
         autoencoder=recipe("kl_digits").model,
         network=MaskedAutoencoder(depth=2, width=96, heads=3, buffer=4),
-        diffusion=TokenDiffusion(TokenDenoiser(depth=3, width=96), steps=50),
+        diffusion=TokenDiffusion(TokenDenoiser(depth=3, width=96), LinearSchedule(1000), steps=50),
         num_classes=10,
         latent_scale=1.083,
         min_masked=0.0,
@@ -41,7 +45,7 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=3.0,
     batch_size=64,
-    steps=2_500,
+    steps=1_500,
     log_every=50,
     sample_every=500,
     samples=100,
