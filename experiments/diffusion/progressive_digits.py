@@ -14,11 +14,11 @@ Cost: 0.22 s a step on 2 CPU cores, so 6 minutes. Expected: of a teacher with 2,
 """
 
 from imagegen_jax import Experiment, main
+from imagegen_jax.core.arrays.noise_steps import CosineSchedule
 from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.models.progressive import PerStage, Progressive
-from imagegen_jax.diffusion.process.discrete import CosineSchedule
 from imagegen_jax.diffusion.process.times import Uniform
 from imagegen_jax.diffusion.process.variance_preserving import Cosine
 from imagegen_jax.diffusion.sampling.levels import Spaced

@@ -98,7 +98,7 @@ class AutoencoderKL:
     image_shape: Shape = (256, 256, 3)
     network: KLNetwork = KLNetwork()
     likeness: Likeness = Likeness()
-    adversary: Adversary = Adversary(start=50_001, weight=0.5)
+    adversary: Adversary | None = Adversary(start=50_001, weight=0.5)  # None: likeness and the KL term alone
     kl_weight: NonNegative = 1e-6
     learned_variance: bool = True
 
@@ -128,10 +128,15 @@ class AutoencoderKL:
         image = jnp.zeros((1, *self.image_shape))
         return {
             "autoencoder": self.init_autoencoder(autoencoder_key),
-            "discriminator": self.adversary.discriminator.init(discriminator_key, image, train=False),
+            **self._init_discriminator(discriminator_key, image),
             **({"likelihood": {"params": {"log_variance": jnp.zeros(())}}} if self.learned_variance else {}),
             **self.likeness.init(perceptual_key, image),
         }
+
+    def _init_discriminator(self, key: PRNGKey, image: Image) -> dict[str, Variables]:
+        if self.adversary is None:
+            return {}
+        return {"discriminator": self.adversary.discriminator.init(key, image, train=False)}
 
     def init_autoencoder(self, key: PRNGKey) -> Variables:
         """Makes fresh weights of the network that encodes and decodes."""
@@ -139,7 +144,7 @@ class AutoencoderKL:
 
     def stage(self, step: int) -> bool:
         """Tells whether the discriminator takes part in training step `step`."""
-        return step >= self.adversary.start
+        return self.adversary is not None and step >= self.adversary.start
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """Returns the phases of a step: the autoencoder, then the discriminator where the `stage` has one."""
@@ -169,7 +174,7 @@ class AutoencoderKL:
         kl = jnp.mean(kl_to_prior(*(a.reshape(len(x), -1) for a in posterior)))
         loss = nll + self.kl_weight * kl
         metrics = {**terms, "psnr": psnr(x, y), "kl": kl, "log_variance": s}
-        if judged:
+        if judged and self.adversary is not None:
             gradient = values * jnp.exp(-s) * likeness.gradient
             adversarial, found = self.adversary.judged(nets, x, y, pull, gradient)
             loss, metrics = loss + adversarial, metrics | found
@@ -177,6 +182,7 @@ class AutoencoderKL:
 
     def discriminator_loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """Returns the discriminator's loss for images and what is decoded of draws of their latents."""
+        assert self.adversary is not None
         x = inputs.batch["image"]
         mean, std = self.encode(nets, x)
         z = mean + std * normal_rows(inputs.keys, self.latent_shape)

@@ -22,8 +22,8 @@ AnyTokenizer = Annotated[
 ]
 
 
-class CodeModel(OverCodes, Model, Protocol):
-    """A model over codes: its networks are "tokenizer", which is frozen, and "prior"."""
+class DropsLabels(Protocol):
+    """A model that may learn to do without labels."""
 
     @property
     def num_classes(self) -> int: ...
@@ -32,10 +32,14 @@ class CodeModel(OverCodes, Model, Protocol):
     def label_dropout(self) -> float: ...
 
 
+class CodeModel(OverCodes, DropsLabels, Model, Protocol):
+    """A model over codes: its networks are "tokenizer", which is frozen, and "prior"."""
+
+
 M = TypeVar("M", bound=CodeModel)
 
 
-def check_label_dropout(model: CodeModel) -> None:
+def check_label_dropout(model: DropsLabels) -> None:
     """Raises ValueError where labels are dropped that are not there."""
     if model.label_dropout and not model.num_classes:
         raise ValueError(
@@ -69,16 +73,19 @@ def for_other_images(model: M, image_shape: tuple[int, int, int], num_classes: i
 
     Raises ValueError where the tokenizer takes none such.
     """
-    tokenizer: Any = model.tokenizer
-    if isinstance(tokenizer, ForImages):
-        tokenizer = tokenizer.for_images(image_shape, 0)
-    else:
-        tokenizer = dataclasses.replace(tokenizer, image_shape=image_shape)
+    tokenizer = first_stage_for(model.tokenizer, image_shape)
     dropout = model.label_dropout if num_classes else 0.0
     changed: Any = dataclasses.replace(
         cast(Any, model), tokenizer=tokenizer, num_classes=num_classes, label_dropout=dropout
     )
     return cast(M, changed)
+
+
+def first_stage_for(first_stage: Any, image_shape: tuple[int, int, int]) -> Any:
+    """Returns a tokenizer or autoencoder for images of a shape. Raises ValueError where it takes none such."""
+    if isinstance(first_stage, ForImages):
+        return first_stage.for_images(image_shape, 0)
+    return dataclasses.replace(first_stage, image_shape=image_shape)
 
 
 def encoded(tokenizer: Tokenizing, nets: Nets, image: Image) -> Int[Array, "b l"]:
@@ -130,7 +137,7 @@ def guided(logits: Float[Array, "b ..."], scale: Scalar | Float[Array, " n"]) ->
     return free + scale * (conditional - free)
 
 
-def check_code_guidance(model: CodeModel, conditions: Batch) -> None:
+def check_code_guidance(model: DropsLabels, conditions: Batch) -> None:
     """Raises ValueError where guidance is asked of a model that was never without a label in training."""
     if "guidance" not in conditions or (model.num_classes and model.label_dropout):
         return

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 
+from imagegen_jax.core.arrays.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.core.config.bounds import BelowOne, Positive, Range, Share, fault
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
-from imagegen_jax.diffusion.process.discrete import CosineSchedule, LinearSchedule
 from imagegen_jax.diffusion.process.prediction import Kind
 from imagegen_jax.diffusion.process.times import WholeTimes
 from imagegen_jax.diffusion.process.variance_preserving import Discrete

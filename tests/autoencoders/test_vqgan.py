@@ -137,6 +137,9 @@ def test_both_encode_and_decode_and_say_so():
     assert moments.mean.shape == moments.std.shape == (4, *KL.latent_shape) == (4, 4, 4, 2)
     assert jax.eval_shape(KL.decode, nets, moments.mean).shape == (4, 8, 8, 3)
     assert "likelihood" not in jax.eval_shape(dataclasses.replace(KL, learned_variance=False).init, KEY, inputs.batch)
+    alone = dataclasses.replace(KL, adversary=None)
+    assert "discriminator" not in jax.eval_shape(alone.init, KEY, inputs.batch)
+    assert not alone.stage(10**9) and [phase.name for phase in alone.phases(False)] == ["autoencoder"]
 
 
 # --- perceptual distances ---------------------------------------------------------------------------------------------

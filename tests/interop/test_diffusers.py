@@ -19,11 +19,11 @@ from safetensors.numpy import load_file, save_file
 
 import imagegen_jax as ig
 from imagegen_jax import cli
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.reporting.summary import count
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.process.denoiser import clipped, from_prediction
-from imagegen_jax.diffusion.process.discrete import LinearSchedule
 from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral

@@ -23,9 +23,9 @@ def bernoulli_rows(keys: PRNGKeys, share: float) -> Bool[Array, " b"]:
     return jax.vmap(lambda key: jax.random.bernoulli(key, share))(keys)
 
 
-def integer_rows(keys: PRNGKeys, below: int) -> Int[Array, " b"]:
-    """Draws integers from 0 to below `below`, each row from its own key: [B] -> [B]."""
-    return jax.vmap(lambda key: jax.random.randint(key, (), 0, below))(keys)
+def integer_rows(keys: PRNGKeys, below: int, shape: tuple[int, ...] = ()) -> Int[Array, "b ..."]:
+    """Draws rows of `shape` of integers from 0 to below `below`, each from its own key: [B] -> [B *shape]."""
+    return jax.vmap(lambda key: jax.random.randint(key, shape, 0, below))(keys)
 
 
 def uniform_rows(

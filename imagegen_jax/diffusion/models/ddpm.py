@@ -8,6 +8,7 @@ from collections.abc import Hashable
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule, signal_and_noise
 from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
 from imagegen_jax.core.config.bounds import Natural, Shape
 from imagegen_jax.core.model import (
@@ -24,7 +25,6 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.diffusion.guidance.by_network import Guided
 from imagegen_jax.diffusion.process.denoiser import Denoise, clipped, from_prediction
-from imagegen_jax.diffusion.process.discrete import LinearSchedule, signal_and_noise
 from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.discrete_time import Ancestral, AnySampler
 from imagegen_jax.diffusion.sampling.solver import Path

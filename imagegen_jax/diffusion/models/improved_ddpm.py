@@ -9,13 +9,25 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim, log_prob_of_level
+from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim
+from imagegen_jax.core.arrays.noise_steps import (
+    AnySchedule,
+    CosineSchedule,
+    Step,
+    StepTable,
+    backward,
+    bound_terms,
+    rows_of,
+    signal_and_noise,
+    step_table,
+    x_0_of,
+)
 from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
 from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space, with_space
 from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape, Share
@@ -44,7 +56,6 @@ from imagegen_jax.diffusion.guidance.conditions import (
 from imagegen_jax.diffusion.guidance.fields import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.guidance.functions import Guiding, constant
 from imagegen_jax.diffusion.process.denoiser import Denoise, clipped, from_prediction
-from imagegen_jax.diffusion.process.discrete import AnySchedule, CosineSchedule, StepTable, signal_and_noise, step_table
 from imagegen_jax.diffusion.process.importance import important_times, no_losses, remembered
 from imagegen_jax.diffusion.process.prediction import broadcast_rows
 from imagegen_jax.diffusion.process.variance_preserving import Discrete
@@ -56,13 +67,6 @@ from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditio
 from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels
 
 Predictor = Callable[[Image, Array], tuple[Image, Image]]  # (x_t, t) -> the noise, and where the variance lies
-
-
-class Step(NamedTuple):
-    """p(x_s | x_t) or q(x_s | x_t, x_0): a normal distribution of each value."""
-
-    mean: Image
-    log_variance: Image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,9 +164,9 @@ class ImprovedDDPM:
         conditioning = drop_conditions(conditioning_of(self, inputs.batch), self.condition_dropout, condition_keys)
         predicted, between = self._predictor(nets, conditioning._replace(keys=dropout_keys))(x_t, t)
         hybrid = self.objective == "hybrid"
-        table = _at(self._table(None), t, x_0)
+        table = rows_of(self._table(None), t, x_0.ndim)
         mean_of = jax.lax.stop_gradient(predicted) if hybrid else predicted
-        p = _backward(table, x_t, _x_0(table, x_t, mean_of), between)  # not clipped: what is cut off has no gradient
+        p = backward(table, x_t, x_0_of(table, x_t, mean_of), between)  # not clipped: what is cut off has no gradient
         terms = self._bits(table, x_0, x_t, p, t == 0)
         vlb = self.schedule.steps * terms
         rows = vlb
@@ -184,10 +188,10 @@ class ImprovedDDPM:
         def term(total: Float[Array, " b"], i: Int[Array, ""]) -> tuple[Float[Array, " b"], None]:
             epsilon = jax.random.normal(jax.random.fold_in(key, i), x_0.shape)
             t = jnp.full(x_0.shape[:1], i)
-            row = _at(table, t, x_0)
+            row = rows_of(table, t, x_0.ndim)
             x_t = row.signal * x_0 + row.noise * epsilon
             predicted, between = predict(x_t, t)
-            p = _backward(row, x_t, jnp.clip(_x_0(row, x_t, predicted), -1.0, 1.0), between)
+            p = backward(row, x_t, jnp.clip(x_0_of(row, x_t, predicted), -1.0, 1.0), between)
             return total + self._bits(row, x_0, x_t, p, t == 0), None
 
         total, _ = jax.lax.scan(term, jnp.zeros(x_0.shape[:1]), jnp.arange(self.schedule.steps))
@@ -209,11 +213,11 @@ class ImprovedDDPM:
         count = len(table.t)
 
         def step(x_t: Image, i: Int[Array, ""]) -> tuple[Image, None]:
-            row = _at(table, jnp.full(n, i), x_t)
+            row = rows_of(table, jnp.full(n, i), x_t.ndim)
             predicted, between = predict(x_t, jnp.full(n, table.t[i]))
-            own = self._clipped_pixels(constant(_x_0(row, x_t, predicted)))
+            own = self._clipped_pixels(constant(x_0_of(row, x_t, predicted)))
             x_0 = guide(own)(x_t / row.signal, (row.noise / row.signal).reshape(-1))
-            mean, log_variance = _backward(row, x_t, x_0, between)
+            mean, log_variance = backward(row, x_t, x_0, between)
             z = jax.random.normal(jax.random.fold_in(step_key, i), x_t.shape)
             return mean + (i > 0) * jnp.exp(log_variance / 2) * z, None
 
@@ -267,10 +271,7 @@ class ImprovedDDPM:
 
     def _bits(self, row: StepTable, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:
         """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) and, at the first time, L_0 = -log p(x_0 | x_1)   (Eq. 4 to 7)."""
-        q = Step(row.of_x_0 * x_0 + row.of_x_t * x_t, row.log_least)
-        ratio = q.log_variance - p.log_variance
-        divergence = 0.5 * (jnp.exp(ratio) - 1 - ratio + (q.mean - p.mean) ** 2 * jnp.exp(-p.log_variance))
-        nats = jnp.where(broadcast_rows(first, x_0), -log_prob_of_level(x_0, *p), divergence)
+        nats = bound_terms(row, x_0, x_t, p, broadcast_rows(first, x_0))
         return bits_per_dim(jnp.sum(nats, axis=(1, 2, 3)), self.image_shape)
 
     def _times(self, nets: Nets, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
@@ -279,18 +280,3 @@ class ImprovedDDPM:
             return important_times(nets["network"]["history"], keys)
         t = integer_rows(keys, self.schedule.steps)
         return t, jnp.ones(t.shape)
-
-
-def _at(table: StepTable, i: Int[Array, " b"], x: Image) -> StepTable:
-    """Returns the table's row for each image, with as many axes as the images."""
-    return StepTable(*(broadcast_rows(column[i], x) for column in table))
-
-
-def _x_0(row: StepTable, x_t: Image, epsilon: Image) -> Image:
-    """Returns the estimate of x_0 that belongs to an estimate of the noise in x_t."""
-    return (x_t - row.noise * epsilon) / row.signal
-
-
-def _backward(row: StepTable, x_t: Image, x_0: Image, between: Image) -> Step:
-    """Returns p(x_{t-1} | x_t): the mean by x_0, log variance v log beta + (1 - v) log beta~   (Eq. 9, 10 and 15)"""
-    return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.arrays.noise_steps import CosineSchedule
 from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
 from imagegen_jax.core.arrays.space import Space
 from imagegen_jax.core.config.bounds import Count, Natural
@@ -23,7 +24,6 @@ from imagegen_jax.diffusion.guidance.by_network import Guided
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.models.teacher import with_teacher
 from imagegen_jax.diffusion.process.denoiser import Denoise
-from imagegen_jax.diffusion.process.discrete import CosineSchedule
 from imagegen_jax.diffusion.process.prediction import broadcast_rows
 from imagegen_jax.diffusion.process.times import Uniform
 from imagegen_jax.diffusion.process.variance_preserving import Cosine

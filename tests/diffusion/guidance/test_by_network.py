@@ -18,6 +18,7 @@ import imagegen_jax as ig
 from imagegen_jax import cli
 from imagegen_jax.autoencoders.vae import VAE
 from imagegen_jax.cli.common import runs as run_options
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.run import Run
@@ -29,7 +30,6 @@ from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
-from imagegen_jax.diffusion.process.discrete import LinearSchedule
 from imagegen_jax.diffusion.sampling.exponential import DPMSolver
 from imagegen_jax.diffusion.sampling.levels import Karras
 from imagegen_jax.diffusion.sampling.solver import Path

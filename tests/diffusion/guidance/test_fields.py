@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from programs import counted
 
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.arrays.space import Latents, Pixels
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.override import override
@@ -36,7 +37,6 @@ from imagegen_jax.diffusion.guidance.functions import (
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
-from imagegen_jax.diffusion.process.discrete import LinearSchedule
 from imagegen_jax.diffusion.sampling.levels import Karras
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.model import Inputs, Model
 from imagegen_jax.diffusion.models.ddpm import DDPM
-from imagegen_jax.diffusion.process.discrete import LinearSchedule
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM
 from imagegen_jax.nn.backbones.unet import UNet
 

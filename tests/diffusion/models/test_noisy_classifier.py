@@ -11,11 +11,11 @@ import mixture
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.guidance.functions import classifier
 from imagegen_jax.diffusion.models.noisy_classifier import NEARLY_CLEAN, NoisyClassifier
-from imagegen_jax.diffusion.process.discrete import LinearSchedule
 from imagegen_jax.diffusion.process.process import EDM, RectifiedFlow
 from imagegen_jax.diffusion.process.times import LogitNormal, LogNormal, Uniform, WholeTimes
 from imagegen_jax.diffusion.process.variance_preserving import Cosine, Discrete, VariancePreserving

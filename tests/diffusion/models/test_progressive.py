@@ -14,12 +14,12 @@ from programs import counted
 from toys import ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.noise_steps import CosineSchedule
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import SGD, Clock, LinearDecay
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.models.progressive import PerStage, Progressive, aim_of_two
-from imagegen_jax.diffusion.process.discrete import CosineSchedule
 from imagegen_jax.diffusion.process.process import EDM, RectifiedFlow
 from imagegen_jax.diffusion.process.times import LogNormal, Uniform
 from imagegen_jax.diffusion.process.variance_preserving import Cosine

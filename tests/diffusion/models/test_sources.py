@@ -15,6 +15,7 @@ from PIL import Image
 import imagegen_jax as ig
 from imagegen_jax import cli
 from imagegen_jax.cli.common import runs as run_options
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.model import Inputs, condition_rows
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import Digits, Lowered
@@ -23,7 +24,6 @@ from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.models.edm_augment import EDMAugment
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.diffusion.models.progressive import Progressive
-from imagegen_jax.diffusion.process.discrete import LinearSchedule
 from imagegen_jax.diffusion.sampling.levels import Karras
 from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.nn.backbones.conditioning import Conditioning

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.diffusion.process.denoiser import clipped, from_prediction
-from imagegen_jax.diffusion.process.discrete import LinearSchedule
 from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling import solver
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral

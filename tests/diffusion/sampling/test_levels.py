@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.core.config.choices import options_of
 from imagegen_jax.core.config.serial import from_dict, to_dict
-from imagegen_jax.diffusion.process.discrete import CosineSchedule, LinearSchedule
 from imagegen_jax.diffusion.sampling.levels import (
     AnyLevels,
     EqualTimes,

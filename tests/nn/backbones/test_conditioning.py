@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.diffusion.guidance.by_network import Guided
@@ -23,7 +24,6 @@ from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.diffusion.models.vdm import VDM
 from imagegen_jax.diffusion.models.vdm_networks import VDMUNet
-from imagegen_jax.diffusion.process.discrete import LinearSchedule
 from imagegen_jax.diffusion.sampling.levels import Karras
 from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.nn.backbones.conditioning import (

@@ -1,6 +1,7 @@
-"""Noise schedules in discrete time: how much of an image is left after each of T steps of noise.
+"""Noise in discrete time: how much of an image is left after each of T steps of noise, and the way back step by step.
 
 Times are counted from 0 as in DDPM's code: `t` here is the paper's t - 1, and the image itself comes before time 0.
+Steps with learned variances are those of improved DDPM (Nichol & Dhariwal 2021, arXiv 2102.09672, section 3.1).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float64, Int
+from jaxtyping import Array, Bool, Float, Float64, Int
 
+from imagegen_jax.core.arrays.bits_per_dim import log_prob_of_level
 from imagegen_jax.core.config.bounds import Count, NonNegative, Positive, Share
 from imagegen_jax.core.config.choices import Choices
 
@@ -31,7 +33,7 @@ class Schedule(Protocol):
         ...
 
 
-AnySchedule = Annotated[Schedule, Choices("imagegen_jax.diffusion.process.discrete:LinearSchedule, CosineSchedule")]
+AnySchedule = Annotated[Schedule, Choices("imagegen_jax.core.arrays.noise_steps:LinearSchedule, CosineSchedule")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,3 +160,43 @@ def signal_and_noise(
     table = jnp.asarray(np.stack([np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)]), jnp.float32)
     signal, noise = table[:, t].reshape(2, -1, *(1,) * (ndim - 1))
     return signal, noise
+
+
+# --- steps with learned variances ------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """p(x_s | x_t) or q(x_s | x_t, x_0): a normal distribution of each value."""
+
+    mean: Float[Array, "b ..."]
+    log_variance: Float[Array, "b ..."]
+
+
+def rows_of(table: StepTable, i: Int[Array, ...], ndim: int) -> StepTable:
+    """Returns the table's row at each of the numbers `i`, as columns that have `ndim` axes."""
+    return StepTable(*(column[i].reshape(*i.shape, *(1,) * (ndim - i.ndim)) for column in table))
+
+
+def x_0_of(row: StepTable, x_t: Float[Array, "b ..."], epsilon: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+    """Returns the estimate of x_0 that belongs to an estimate of the noise in x_t."""
+    return (x_t - row.noise * epsilon) / row.signal
+
+
+def backward(
+    row: StepTable, x_t: Float[Array, "b ..."], x_0: Float[Array, "b ..."], between: Float[Array, "b ..."]
+) -> Step:
+    """Returns p(x_{t-1} | x_t): the mean by x_0, log variance v log beta + (1 - v) log beta~   (Eq. 9, 10 and 15)"""
+    return Step(row.of_x_0 * x_0 + row.of_x_t * x_t, between * row.log_most + (1 - between) * row.log_least)
+
+
+def bound_terms(
+    row: StepTable, x_0: Float[Array, "b ..."], x_t: Float[Array, "b ..."], p: Step, first: Bool[Array, "b ..."]
+) -> Float[Array, "b ..."]:
+    """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) of each value in nats, or -log p(x_0 | x_1) where `first`   (Eq. 4 to 7)
+
+    The latter treats x_0 as 8-bit values in [-1, 1].
+    """
+    q = Step(row.of_x_0 * x_0 + row.of_x_t * x_t, row.log_least)
+    ratio = q.log_variance - p.log_variance
+    divergence = 0.5 * (jnp.exp(ratio) - 1 - ratio + (q.mean - p.mean) ** 2 * jnp.exp(-p.log_variance))
+    return jnp.where(first, -log_prob_of_level(x_0, *p), divergence)
