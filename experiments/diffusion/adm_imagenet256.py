@@ -16,12 +16,12 @@ published; FID 10.94 without guidance and 4.59 with it, as the authors report.
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 from imagegen_jax.recipes.smoke import UNET, on_digits
 
 experiment = Experiment(

@@ -17,12 +17,12 @@ this network and 5,187 more for the variance; FID 2.07 without guidance, as the 
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, HorizontalFlip
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule
 from imagegen_jax.recipes.smoke import UNET, on_digits
 
 experiment = Experiment(

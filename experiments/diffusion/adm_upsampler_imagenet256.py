@@ -15,12 +15,12 @@ report (same README).
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import TFDS, Digits, HorizontalFlip, Lowered
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 from imagegen_jax.recipes.smoke import TINY, UNET
 
 experiment = Experiment(

@@ -25,12 +25,12 @@ published; FID 68.4 without guidance, as the authors report.
 
 from imagegen_jax import Experiment
 from imagegen_jax.core.arrays import space
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import AdamW
 from imagegen_jax.data import Latents, Posterior
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.nn.backbones.dit import dit
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 from imagegen_jax.recipes.smoke import TRANSFORMER, on_digits
 
 SCALE = 0.18215  # brings these latents to a deviation of 1

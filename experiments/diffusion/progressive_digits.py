@@ -14,7 +14,6 @@ Cost: 0.22 s a step on 2 CPU cores, so 6 minutes. Expected: of a teacher with 2,
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule
 from imagegen_jax.core.optim import Adam, LinearDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -24,6 +23,7 @@ from imagegen_jax.diffusion.process.variance_preserving import Cosine
 from imagegen_jax.diffusion.sampling.levels import Spaced
 from imagegen_jax.diffusion.sampling.multistep import Euler
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule
 from imagegen_jax.recipes.smoke import TINY
 
 HALVE_EVERY = 250

@@ -12,7 +12,6 @@ digits have FD-classifier 0.10, coverage 0.98 and 97.7 % of the class asked for 
 """
 
 from imagegen_jax import Experiment, main
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
@@ -22,6 +21,7 @@ from imagegen_jax.diffusion.process.times import Uniform
 from imagegen_jax.diffusion.sampling.levels import Spaced
 from imagegen_jax.diffusion.sampling.multistep import Euler
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule
 from imagegen_jax.recipes.smoke import TINY
 
 experiment = Experiment(

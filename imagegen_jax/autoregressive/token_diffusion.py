@@ -14,7 +14,11 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.autoregressive.codes import guided, with_unconditional
-from imagegen_jax.core.arrays.noise_steps import (
+from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
+from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.core.model import PRNGKey, PRNGKeys, Scalar, Variables
+from imagegen_jax.nn.backbones.transformers.token_denoiser import TokenDenoiser
+from imagegen_jax.nn.distributions.noise_steps import (
     AnySchedule,
     CosineSchedule,
     backward,
@@ -24,10 +28,6 @@ from imagegen_jax.core.arrays.noise_steps import (
     step_table,
     x_0_of,
 )
-from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
-from imagegen_jax.core.config.bounds import Count
-from imagegen_jax.core.model import PRNGKey, PRNGKeys, Scalar, Variables
-from imagegen_jax.nn.backbones.transformers.token_denoiser import TokenDenoiser
 
 Tokens = Float[Array, "n l e"]
 Condition = Float[Array, "n l d"]

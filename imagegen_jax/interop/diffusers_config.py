@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.core.config.bounds import BelowOne, Positive, Range, Share, fault
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -25,6 +24,7 @@ from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncest
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral, AnySampler
 from imagegen_jax.diffusion.sampling.levels import Spaced
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.nn.norm import group_norm
 
 Config = Mapping[str, Any]

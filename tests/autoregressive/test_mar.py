@@ -14,7 +14,6 @@ import pytest
 
 from imagegen_jax.autoregressive.mar import MAR, mar, masked_counts
 from imagegen_jax.autoregressive.token_diffusion import TokenDiffusion
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule
 from imagegen_jax.core.capabilities import Moments
 from imagegen_jax.core.drawing.draw import check_conditions
 from imagegen_jax.core.model import Inputs
@@ -22,6 +21,7 @@ from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.dit import image, patches
 from imagegen_jax.nn.backbones.transformers.mae import MaskedAutoencoder, known_first
 from imagegen_jax.nn.backbones.transformers.token_denoiser import TokenDenoiser
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule
 
 # To compile takes nearly all of the time.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

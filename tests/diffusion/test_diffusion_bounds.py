@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.diffusion.models.vdm import VDM
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 # Random numbers take most of the time to compile, six times less so without optimization.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

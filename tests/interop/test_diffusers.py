@@ -19,7 +19,6 @@ from safetensors.numpy import load_file, save_file
 
 import imagegen_jax as ig
 from imagegen_jax import cli
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.reporting.summary import count
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -31,6 +30,7 @@ from imagegen_jax.interop.diffusers_config import abstract_parameters, model_of,
 from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
 from imagegen_jax.interop.importing import import_diffusers
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 

@@ -8,7 +8,6 @@ from collections.abc import Hashable
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule, signal_and_noise
 from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
 from imagegen_jax.core.config.bounds import Natural, Shape
 from imagegen_jax.core.model import (
@@ -31,6 +30,7 @@ from imagegen_jax.diffusion.sampling.solver import Path
 from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of
 from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule, signal_and_noise
 
 
 @dataclasses.dataclass(frozen=True)

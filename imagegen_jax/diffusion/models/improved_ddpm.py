@@ -16,18 +16,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim
-from imagegen_jax.core.arrays.noise_steps import (
-    AnySchedule,
-    CosineSchedule,
-    Step,
-    StepTable,
-    backward,
-    bound_terms,
-    rows_of,
-    signal_and_noise,
-    step_table,
-    x_0_of,
-)
 from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
 from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space, with_space
 from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape, Share
@@ -65,6 +53,18 @@ from imagegen_jax.diffusion.sampling.solver import Path
 from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditioning_of, drop_conditions
 from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels
+from imagegen_jax.nn.distributions.noise_steps import (
+    AnySchedule,
+    CosineSchedule,
+    Step,
+    StepTable,
+    backward,
+    bound_terms,
+    rows_of,
+    signal_and_noise,
+    step_table,
+    x_0_of,
+)
 
 Predictor = Callable[[Image, Array], tuple[Image, Image]]  # (x_t, t) -> the noise, and where the variance lies
 

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule
 from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
 from imagegen_jax.core.arrays.space import Space
 from imagegen_jax.core.config.bounds import Count, Natural
@@ -30,6 +29,7 @@ from imagegen_jax.diffusion.process.variance_preserving import Cosine
 from imagegen_jax.diffusion.sampling.levels import Levels, Spaced
 from imagegen_jax.diffusion.sampling.multistep import Euler
 from imagegen_jax.diffusion.sampling.solver import Path, Samples
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from imagegen_jax.core.arrays.noise_steps import AnySchedule, LinearSchedule
 from imagegen_jax.core.config.bounds import NonNegative
 from imagegen_jax.diffusion.process.process import Value, numpy_of
+from imagegen_jax.nn.distributions.noise_steps import AnySchedule, LinearSchedule
 
 BISECTIONS = 60  # halvings of [0, 1]: beyond the last bit of a float64 that is not tiny
 

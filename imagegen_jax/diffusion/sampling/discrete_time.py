@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Literal, Protocol
 
-from imagegen_jax.core.arrays.noise_steps import Schedule
 from imagegen_jax.core.config.bounds import Count, NonNegative
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.sampling.exponential import DPMSolver
 from imagegen_jax.diffusion.sampling.levels import AnyLevels, Karras, Levels, Spacing, of_schedule, timesteps
 from imagegen_jax.diffusion.sampling.solver import AnySolver, Path
+from imagegen_jax.nn.distributions.noise_steps import Schedule
 
 
 class Sampler(Protocol):

@@ -14,12 +14,12 @@ from typing import Annotated, Literal, Protocol, get_args
 import numpy as np
 from jaxtyping import Float64, Int
 
-from imagegen_jax.core.arrays.noise_steps import AnySchedule, LinearSchedule, Schedule
 from imagegen_jax.core.config.bounds import Count, NonNegative, Positive, Share
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.files.regular import read_file
 from imagegen_jax.core.model import check_choice
 from imagegen_jax.diffusion.process.variance_preserving import VariancePreserving
+from imagegen_jax.nn.distributions.noise_steps import AnySchedule, LinearSchedule, Schedule
 
 Levels = Float64[np.ndarray, " S+1"]
 Spacing = Literal["linear", "leading", "trailing", "quadratic"]

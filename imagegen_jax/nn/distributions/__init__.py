@@ -1,1 +1,1 @@
-"""Distributions of a pixel's channels, as autoregressive models and VAEs put them out."""
+"""Distributions that several families share: of a pixel's channels, and of noise step by step."""

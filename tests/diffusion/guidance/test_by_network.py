@@ -18,7 +18,6 @@ import imagegen_jax as ig
 from imagegen_jax import cli
 from imagegen_jax.autoencoders.vae import VAE
 from imagegen_jax.cli.common import runs as run_options
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.run import Run
@@ -33,6 +32,7 @@ from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
 from imagegen_jax.diffusion.sampling.exponential import DPMSolver
 from imagegen_jax.diffusion.sampling.levels import Karras
 from imagegen_jax.diffusion.sampling.solver import Path
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 KEY = jax.random.key(0)
 LABELS = jnp.array([0, 1, 2, 1, 0, 2, 2, 1])

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from programs import counted
 
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.arrays.space import Latents, Pixels
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.override import override
@@ -38,6 +37,7 @@ from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.diffusion.models.noisy_classifier import NoisyClassifier
 from imagegen_jax.diffusion.sampling.levels import Karras
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 KEY, SHAPE, LABELS = jax.random.key(0), (4, 4, 1), jnp.array([0, 1, 2])

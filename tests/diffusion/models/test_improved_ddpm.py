@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.arrays.bits_per_dim import log_prob_of_level
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule, LinearSchedule, posterior
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM, Step
 from imagegen_jax.diffusion.process.importance import HISTORY, remembered
 from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule, posterior
 
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)

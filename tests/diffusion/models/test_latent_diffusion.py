@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.arrays.space import Latents, Pixels
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -23,6 +22,7 @@ from imagegen_jax.diffusion.sampling.multistep import Euler
 from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, drop_conditions
 from imagegen_jax.nn.backbones.dit import DiT
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # a sixth of the time
 

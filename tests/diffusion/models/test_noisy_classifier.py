@@ -11,7 +11,6 @@ import mixture
 import numpy as np
 import pytest
 
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.guidance.functions import classifier
@@ -20,6 +19,7 @@ from imagegen_jax.diffusion.process.process import EDM, RectifiedFlow
 from imagegen_jax.diffusion.process.times import LogitNormal, LogNormal, Uniform, WholeTimes
 from imagegen_jax.diffusion.process.variance_preserving import Cosine, Discrete, VariancePreserving
 from imagegen_jax.nn.backbones.adm import ADMClassifier
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 SHAPE = (1, 1, 2)  # a point in the plane as an image
 WHOLE = Discrete(LinearSchedule(100))

@@ -14,7 +14,6 @@ from programs import counted
 from toys import ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import SGD, Clock, LinearDecay
@@ -26,6 +25,7 @@ from imagegen_jax.diffusion.process.variance_preserving import Cosine
 from imagegen_jax.diffusion.sampling.heun import Heun
 from imagegen_jax.diffusion.sampling.levels import Karras, ShiftedFlow, Spaced
 from imagegen_jax.diffusion.sampling.multistep import Euler
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule
 
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)

@@ -15,7 +15,6 @@ from PIL import Image
 import imagegen_jax as ig
 from imagegen_jax import cli
 from imagegen_jax.cli.common import runs as run_options
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.model import Inputs, condition_rows
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.data import Digits, Lowered
@@ -31,6 +30,7 @@ from imagegen_jax.nn.backbones.dit import DiT
 from imagegen_jax.nn.backbones.edm2 import EDM2UNet
 from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 from imagegen_jax.nn.resample import with_source
 
 jit = functools.partial(

@@ -12,11 +12,11 @@ import mixture
 import numpy as np
 import pytest
 
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.diffusion.process.denoiser import clipped, from_prediction, preconditioned
 from imagegen_jax.diffusion.process.prediction import Kind, broadcast_rows, coefficients, convert, row
 from imagegen_jax.diffusion.process.process import EDM, Point, RectifiedFlow, VarianceExploding, at
 from imagegen_jax.diffusion.process.variance_preserving import Cosine, Discrete, Gamma, SubVP, VariancePreserving
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 
 KINDS = get_args(Kind)
 PRESERVING = [VariancePreserving(), Cosine(), Cosine(0.0), Gamma(lambda t: -13.3 + 18.3 * t), Discrete()]

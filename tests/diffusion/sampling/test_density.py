@@ -12,12 +12,12 @@ import pytest
 from mixture import MEANS, STD, WEIGHTS
 
 import imagegen_jax as ig
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 
 def draw(rng, n):

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.diffusion.process.denoiser import clipped, from_prediction
 from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling import solver
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral, Solve
 from imagegen_jax.diffusion.sampling.levels import Spaced, of_schedule, timesteps
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 SCHEDULE = LinearSchedule()
 KEY = jax.random.key(0)

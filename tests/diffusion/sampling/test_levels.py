@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from imagegen_jax.core.arrays.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.core.config.choices import options_of
 from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.diffusion.sampling.levels import (
@@ -21,6 +20,7 @@ from imagegen_jax.diffusion.sampling.levels import (
     Spaced,
     timesteps,
 )
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 
 # Stable Diffusion 1.5's ten steps, as its authors publish them (Sabour et al. 2024).
 ALIGNED = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029]

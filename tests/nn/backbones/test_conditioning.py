@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 import imagegen_jax as ig
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.diffusion.guidance.by_network import Guided
@@ -37,6 +36,7 @@ from imagegen_jax.nn.backbones.dit import DiT
 from imagegen_jax.nn.backbones.edm2 import EDM2UNet
 from imagegen_jax.nn.backbones.ncsnpp import SongUNet
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 KEY = jax.random.key(0)
 SHAPE = (4, 4, 1)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.core.arrays.noise_steps import LinearSchedule, posterior, signal_and_noise
+from imagegen_jax.nn.distributions.noise_steps import LinearSchedule, posterior, signal_and_noise
 
 
 def test_linear_schedule_is_the_papers():

@@ -33,7 +33,7 @@ class Schedule(Protocol):
         ...
 
 
-AnySchedule = Annotated[Schedule, Choices("imagegen_jax.core.arrays.noise_steps:LinearSchedule, CosineSchedule")]
+AnySchedule = Annotated[Schedule, Choices("imagegen_jax.nn.distributions.noise_steps:LinearSchedule, CosineSchedule")]
 
 
 @dataclasses.dataclass(frozen=True)
