@@ -8,7 +8,7 @@ Scores are those that the two others have stored; here is counted what does not 
 networks that draw, operations of a whole training (of all stages and phases, and of the tokenizer where there is one),
 and operations for an image that is drawn. Only products are counted, twice for each multiply-add. How long 1,000 images
 take does depend on the machine, and on how many of these operations wait for one another: it is measured here, with
-random weights, of which it does not depend. Writes benchmarks/results/families.json and .png, and prints a table.
+random weights, since it does not depend on them. Writes benchmarks/results/families.json and .png, and prints a table.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def with_tokenizer(name: str, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def scores_mnist(name: str) -> dict[str, float]:
-    """The newest scores of 5,000 samples of a recipe's run; its floor's, for the size of its images."""
+    """The newest scores of 5,000 samples of a recipe's run; {} where there are none."""
     lines = (RESULTS / "evaluation_mnist.jsonl").read_text().splitlines()
     cards = [card for card in map(json.loads, lines) if card["samples"] == 5_000]
     own = {card["metric"]: card["value"] for card in cards if card["images"].startswith(f"runs/{name} at step")}

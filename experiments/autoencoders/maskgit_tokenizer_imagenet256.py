@@ -15,6 +15,8 @@ Cost: 252 GB of disk for the images as uint8; made for several accelerators, nev
 reconstructions of the validation set is 2.28, as Yu et al. 2024 (arXiv 2406.07550) report.
 """
 
+import math
+
 from imagegen_jax import Experiment, main
 from imagegen_jax.autoencoders.adversary import Adversary, Likeness
 from imagegen_jax.autoencoders.quantise import Codebook
@@ -35,9 +37,8 @@ experiment = Experiment(
         image_shape=(256, 256, 3),
         network=Tokenizer(
             encoder=PooledEncoder(),
-            quantiser=Codebook(
-                codebook_size=1024, dim=256, entropy=0.1, temperature=0.01, start=0.054
-            ),  # sqrt(3 / 1024)
+            # The book starts as the authors': uniform, of variance 1 / 1024.
+            quantiser=Codebook(codebook_size=1024, dim=256, entropy=0.1, temperature=0.01, start=math.sqrt(3 / 1024)),
             decoder=PooledDecoder(),
         ),
         likeness=Likeness(pixels="l2", perceptual_weight=0.1),

@@ -3,8 +3,8 @@
     python -m experiments.vqvae_mnist --workdir runs/vqvae_mnist
     python benchmarks/reconstructions.py runs/vqvae_mnist
 
-Cost: 3 minutes on 2 CPU cores. Expected: a test PSNR of 25.8 dB (standard error 0.02), and
-all 128 codes used by the test images.
+Cost: 3 minutes on 2 CPU cores. Expected: a test PSNR of 25.8 dB (standard error 0.02), and all 128
+codes used by the test images.
 """
 
 from imagegen_jax import Experiment, main

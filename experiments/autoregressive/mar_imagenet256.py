@@ -10,9 +10,10 @@ rate of 8e-4 after 100 epochs, decay 0.02 of all but biases, norms and the small
 weights of attention, and the share of masked tokens is drawn for each image, not for a batch.
 
 The autoencoder is latent diffusion's with f = 16 and 16 channels of latents, 66,456,019 parameters, whose weights
-`--pretrained.autoencoder` names. Training on latents that are encoded once, with those of mirrored images, takes about
-half of the time, as the authors say: `imagegen encode runs/kl_f16 tfds:imagenet2012 --split train --size 256 --mirror
---out latents_256.npz`, and then this experiment with `data=Latents("latents_256.npz")` and `augment=()`.
+`--pretrained.autoencoder` names. No recipe trains it: that of `kl_f8_imagenet256` does, with `KL_16` as its network.
+Training on latents that are encoded once, with those of mirrored images, takes about half of the time, as the authors
+say: `imagegen encode runs/kl_f16 tfds:imagenet2012 --split train --size 256 --mirror --out latents_256.npz`, and then
+this experiment with `data=Latents("latents_256.npz")` and `augment=()`.
 
 Its latents are multiplied by 0.2325, which is for the authors' weights; `imagegen encode` says the number for others.
 MAR-L and MAR-H are `mar("L", autoencoder)` and `mar("H", autoencoder)` of `autoregressive.mar`: 478,326,304 and

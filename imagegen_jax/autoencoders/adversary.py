@@ -192,5 +192,5 @@ def last_kernel(decoder: object) -> tuple[str, ...]:
     raise ValueError(
         f"model.network.decoder={type(decoder).__name__}: the discriminator is weighed by gradients at the last layer, "
         "and this decoder does not say which that is: give it `last_kernel`, the path of that kernel in its "
-        "parameters, or take ConvDecoder"
+        "parameters, or take ConvDecoder or PooledDecoder"
     )

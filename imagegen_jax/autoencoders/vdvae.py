@@ -1,7 +1,8 @@
 """VDVAE, the very deep VAE (Child 2020, arXiv 2011.10650): tens of layers of latents, from coarse to fine.
 
 Prior and posterior of each layer follow from the latents before it, and the bound is a sum over layers. As in the
-authors' code, openai/vdvae, the loss is in nats a dimension: limits of its gradient's norm, such as `clip_norm`, are.
+authors' code, openai/vdvae, the loss is in nats a dimension, and so are limits of its gradient's norm, such as
+`clip_norm`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Hashable
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -51,15 +53,12 @@ class VDVAE:
     data_mean: float = 0.0  # of values in [-1, 1]: the encoder sees them less this, over `data_deviation`
     data_deviation: Positive = 0.5
 
+    optional_conditions: ClassVar[tuple[str, ...]] = ("temperature",)
+
     @property
     def latent_dim(self) -> int:
         """The number of values in the latents of an image."""
         return sum(map(math.prod, self.network.latent_shapes))
-
-    @property
-    def optional_conditions(self) -> tuple[str, ...]:
-        """The names of what `sample` reads beside labels: "temperature"."""
-        return ("temperature",)
 
     def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> VDVAE:
         """Returns this model with levels for images of that shape; it knows no classes.

@@ -111,7 +111,7 @@ class TopDownNetwork(nn.Module):
         sizes = [size for size, _, _ in self.levels]
         if not sizes or image_shape[:2] != (sizes[0], sizes[0]):
             raise ValueError(
-                f"network.levels begin with {sizes[:1]}, which is the side of square images: {image_shape}"
+                f"network.levels begin with {sizes[:1]}: must be the side of square images, not {image_shape}"
             )
         for fine, coarse in zip(sizes, sizes[1:], strict=False):
             if fine <= coarse or fine % coarse:

@@ -45,16 +45,17 @@ from imagegen_jax.nn.backbones.transformers.mae import MaskedAutoencoder
 from imagegen_jax.nn.backbones.transformers.token_denoiser import TokenDenoiser
 
 AnyAutoencoder = Annotated[EncodesLatents, Choices("imagegen_jax.autoencoders.kl:AutoencoderKL")]
+# The depth, width and heads of the transformer, then the depth and width of the small network.
 SIZES = {"B": ((12, 768, 12), (6, 1024)), "L": ((16, 1024, 16), (8, 1280)), "H": ((20, 1280, 16), (12, 1536))}
 DEVIATION = 0.25  # of the share of tokens masked in training, before it is cut off
 
 
 @dataclasses.dataclass(frozen=True)
 class MAR:
-    """Transformer over the tokens of an image, of which a diffusion model draws each; the defaults are those of MAR-B.
+    """Transformer over the tokens of an image, each drawn by a diffusion model; the defaults are those of MAR-B.
 
-    A token is a `patch` of an autoencoder's latents. An image is drawn in `steps` passes, each of which draws a few
-    tokens, more and more along a cosine, in an order that is drawn first. The networks are "autoencoder", which is
+    A token is a `patch` of an autoencoder's latents. An image is drawn in `steps` passes of a few tokens each, more
+    and more along a cosine, in an order that is drawn first. The networks are "autoencoder", which is
     frozen, "prior" and "denoiser". Data are images, or the latents that `imagegen encode` has made of them. `mar` makes
     the published sizes. Raises ValueError for a dropout of labels that are not there.
     """

@@ -59,7 +59,7 @@ class TokenDiffusion:
     def losses(
         self, variables: Variables, z: Condition, tokens: Tokens, keys: PRNGKeys
     ) -> tuple[Float[Array, "n l"], Float[Array, "n l"]]:
-        """Returns the `losses_at` times and noises that are drawn by the rows' keys."""
+        """Draws times and noises by the rows' keys, and returns what `losses_at` says of them."""
         time_keys, epsilon_keys = streams(keys, 2)
         t = integer_rows(time_keys, self.schedule.steps, (self.noises, tokens.shape[1]))
         return self.losses_at(variables, z, tokens, t, normal_rows(epsilon_keys, (self.noises, *tokens.shape[1:])))

@@ -1,8 +1,8 @@
 """Moving averages of networks: fixed decay, half-life in images, and power functions with post-hoc reconstruction.
 
 An average covers what sampling reads and training moves: parameters, batch statistics, and the vectors of codebooks
-that follow averages, so that they remain those of the averaged encoder. All else, counts among it, is taken as it is
-now. It is updated after the optimizer, so that it includes the step just taken.
+that follow averages, so that they remain those of the averaged encoder. All else is taken as it is now, such as
+whole numbers of steps and images. It is updated after the optimizer, so that it includes the step just taken.
 """
 
 from __future__ import annotations

@@ -216,6 +216,8 @@ def test_a_run_draws_and_goes_on_when_the_run_of_its_tokenizer_is_gone(tokenizer
     call = ("sample", tmp_path / "prior", "--n", 10, "--out", tmp_path / "drawn.npz", "--temperature", 0.5)
     code, _, said = imagegen(*call, "--top_k", 9)
     assert code == 1 and "top_k=9: must be an integer from 1 to 8, the number of codes that there are" in said
+    code, _, said = imagegen(*call[:-1], 0)  # a VDVAE's may be 0, and a MAR's
+    assert code == 1 and "temperature=0.0: must be above 0" in said
     assert imagegen(*call, "--top_k", 4)[0] == 0
     with np.load(tmp_path / "drawn.npz") as arrays:
         np.testing.assert_array_equal(arrays["arr_0"], loaded.sample(10, labels, temperature=0.5, top_k=4))

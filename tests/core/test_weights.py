@@ -19,13 +19,15 @@ import imagegen_jax as ig
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
 from imagegen_jax.core.checkpoints.errors import CheckpointError
+from imagegen_jax.core.checkpoints.stored import Stored
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.serial import from_dict, to_dict
-from imagegen_jax.core.ema import HalfLife
+from imagegen_jax.core.ema import FixedDecay, HalfLife
 from imagegen_jax.core.experiment import frozen_sources
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.state import create, networks
 from imagegen_jax.core.weights import FromFile, FromRun, Random, parse, weights_of
 
 TOY = ig.Experiment(
@@ -130,6 +132,19 @@ def test_a_network_is_read_as_its_run_samples_by_it(tmp_path):
         FromRun(tmp_path).read("judge")
     with pytest.raises(RunFolderError, match="no run folder"):
         FromRun(tmp_path / "nowhere").read("judge")
+
+
+def test_a_codebook_is_read_with_what_no_average_covers(tmp_path):
+    """An average keeps its vectors, and not how many images ago each code was chosen."""
+    book = {"quantiser": {"embedding": jnp.zeros(2)}, "use": {"unchosen": jnp.int32(7)}}
+    state = create({"a": {"params": {"w": jnp.zeros(2)}, "codebook": book}}, {"a": SGD(1.0)}, {"ema": FixedDecay(0.9)})
+    moved = {"quantiser": {"embedding": jnp.ones(2)}, "use": {"unchosen": jnp.int32(3)}}
+    state = state.replace(params={"a": {"w": jnp.ones(2)}}, stats={"a": {"codebook": moved}})
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints")) as saved:
+        saved.save(1, state)
+    stored = Stored(tmp_path / "checkpoints")
+    for average in ("ema", None):
+        assert_same(stored.read_network(1, "a", average)[0], jax.device_get(networks(state, average)["a"]))
 
 
 def test_a_network_of_a_damaged_checkpoint_is_read_from_the_one_before(tmp_path, capfd):

@@ -48,9 +48,7 @@ class Codebook(nn.Module):
     normalised: bool = False
     entropy: NonNegative = 0.0
     temperature: Positive = 0.01  # of the entropies
-    start: Positive | None = (
-        None  # codes start within so much of 0; None: 1 / codebook_size, as VQ-VAE's and VQGAN's do
-    )
+    start: Positive | None = None  # codes start within so much of 0; None: 1 / codebook_size, as VQ-VAE's and VQGAN's
 
     def setup(self) -> None:
         initialise = _uniform(self.start or 1 / self.codebook_size)

@@ -32,7 +32,7 @@ SCALARS = {  # numbers that some models read: the type of the option of each nam
         number(-GUIDANCE, GUIDANCE),
         "how strongly labels guide: 1 (default) follows them, above 1 exaggerates, 0 ignores them",
     ),
-    "temperature": (number(0, above=True), "of codes: below 1 the likely ones are likelier still, 1 (default) draws"),
+    "temperature": (number(0), "below 1 what is likely is likelier still, 1 (default) draws as the model is"),
     "top_k": (integer(), "draw codes from so many of the likeliest alone"),
     "top_p": (number(0, 1, above=True), "draw codes from the likeliest alone, which make up so much of the whole"),
 }

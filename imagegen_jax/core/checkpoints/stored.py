@@ -22,6 +22,7 @@ from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
 from imagegen_jax.core.checkpoints.fingerprint import fingerprint
 from imagegen_jax.core.checkpoints.frozen_networks import FOLDER, FrozenNetworks, Sources, chosen, read_arrays
 from imagegen_jax.core.checkpoints.hush import hush
+from imagegen_jax.core.ema import with_average
 from imagegen_jax.core.state import State, including, join, without
 
 _NAMED = 3  # damaged checkpoints that a message names
@@ -184,7 +185,8 @@ class Stored:
         found = read_arrays(path, parts)
         _compare([words[at] for at in jax.tree.leaves(chosen(_places(tree), parts))], found)
         nets = join(found.get("params", {}), {network: {}} | found.get("stats", {}))
-        return nets[network] | found.get("ema", {}).get(network, {}).get(average, {}), names
+        kept = found.get("ema", {}).get(network, {}).get(average, {})
+        return kept | with_average(nets[network], kept), names
 
     def _prints(self, step: int) -> tuple[list[int], dict[str, str]]:
         """Reads the fingerprints of a checkpoint's arrays, and the folder of each frozen network that goes with it."""

@@ -54,8 +54,9 @@ class Rejection:
     def chunks(self, labels: Labels, chunk: int, draw: Draw, start: int = 0) -> Iterator[Images]:
         """Yields the images that are kept, in the order of `labels` from row `start` on, at least a class at a time.
 
-        `draw` draws `chunk` images at a time. A class's images are in memory until all of them are drawn. Raises
-        ValueError where the classifier does not know all of the classes.
+        Classes are drawn one after another, by `draw`, `chunk` images at a time. Those that are kept of a class are in
+        memory until it is their turn: with `labels` in no order of classes, nearly all of them. Raises ValueError where
+        the classifier does not know all of the classes.
         """
         classes, at, waiting = np.unique(labels), start, dict[int, np.ndarray]()
         first = int(np.searchsorted(classes, labels[start:].min()))

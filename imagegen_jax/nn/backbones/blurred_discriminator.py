@@ -20,7 +20,7 @@ xavier = nn.initializers.xavier_uniform()
 
 
 class BlurredDiscriminator(nn.Module):
-    """Judges images as a whole: residual blocks, each of which blurs and halves them, down to 4x4.
+    """Judges images as a whole: residual blocks blur and halve them, down to 4x4.
 
     Channels double with each halving from `width` to at most `widest`; the defaults are those for 256x256.
     """

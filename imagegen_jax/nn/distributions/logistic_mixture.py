@@ -84,7 +84,7 @@ class LogisticMixture:
         return Parts(logits[..., 0, :], means, least, jnp.tanh(coefficients))
 
     def _channels(self, outputs: int) -> int:
-        """Returns of how many channels an output is."""
+        """Returns the number of channels that so many numbers a pixel are for."""
         return next(c for c in range(1, outputs + 1) if self.outputs(c) >= outputs)
 
     def _mean(self, parts: Parts, x: Float[Array, "... c"], c: int) -> Float[Array, "... k"]:
