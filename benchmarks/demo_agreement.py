@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--name", default="demo_agreement", help="of the result")
-    parser.add_argument("--temperature", type=float, help="of codes, for a model over codes")
+    parser.add_argument("--temperature", type=float, help="of a model that has one")
     parser.add_argument("--guidance", type=float, help="of a model that has it")
     options = parser.parse_args()
     real, digits = load_digits(return_X_y=True)

@@ -89,7 +89,7 @@ def with_tokenizer(name: str, found: dict[str, Any]) -> dict[str, Any]:
     experiment = importlib.import_module(f"experiments.{tokenizer}").experiment
     steps = programs.training_steps(experiment, experiment.mesh.build())
     first = sum(flops_of(step.program.jaxpr) * step.steps for step in steps) / 1e12
-    return {**found, "training_tflop": found["training_tflop"] + first, "of_which_tokenizer_tflop": first}
+    return {**found, "training_tflop": found["training_tflop"] + first, "tokenizer_training_tflop": first}
 
 
 def scores_mnist(name: str) -> dict[str, float]:

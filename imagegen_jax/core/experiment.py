@@ -73,7 +73,8 @@ class Experiment:
     augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str | Weights] = FrozenMap()  # network -> weights to start from: "runs/a:encoder", a file
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
-    skip_norm: Positive | None = None  # a phase is skipped unless that norm, not clipped, is below this; None: never
+    # A phase is skipped unless that norm, not clipped, is below this; one that is not finite still ends the run.
+    skip_norm: Positive | None = None  # None: nothing is skipped
     microbatches: Count = 1  # parts that a batch's gradient is accumulated over, to save memory
     batch_size: Count = 64  # rows of one step, over all devices and hosts
     steps: Count = 10_000  # training steps
