@@ -71,9 +71,10 @@ class FromRun:
 
 @dataclasses.dataclass(frozen=True)
 class FromFile:
-    """The weights in a file, .npz, .safetensors or torch's, whose names are paths: "params/Conv_0/kernel".
+    """The weights in a file, .npz, .safetensors, torch's or NVIDIA's .pkl, by names as paths: "params/Conv_0/kernel".
 
-    `save_network` writes such files. Arrays are read, nothing in the file is executed.
+    `save_network` writes such files. Arrays are read, nothing in the file is executed; of a network in several files,
+    any part or their index stands for all.
     """
 
     path: str

@@ -1,18 +1,21 @@
-"""The one reader of files of weights: .npz, .safetensors and what torch saved, as arrays by name."""
+"""The one reader of files of weights: .npz, .safetensors and what torch saved or pickled, as arrays by name."""
 
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from imagegen_jax.core.files.npz import read_arrays
-from imagegen_jax.core.files.regular import Path, open_regular
+from imagegen_jax.core.files.pickled_trees import named
+from imagegen_jax.core.files.regular import Path, check_regular, open_regular
 from imagegen_jax.core.files.torch_files import read_torch
+from imagegen_jax.core.files.wrong_files import INDEX, check_content, parts_of
 
-SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_LONGEST = 300  # letters of what an error says
+SUFFIXES = (".npz", ".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pkl", INDEX)
 
 Arrays = dict[str, np.ndarray]  # by the names of the file; of mappings inside others, with "/" between
 
@@ -25,30 +28,43 @@ class WeightFile(NamedTuple):
 
 
 def read_weight_file(path: Path) -> WeightFile:
-    """Reads the arrays of an .npz, of a .safetensors, or of a mapping of tensors that torch saved (any other suffix).
+    """Reads the arrays of an .npz, of a .safetensors, or of what torch saved or pickled (any other suffix).
 
-    Nothing in the file is executed. Values of 16 bits, which float32 holds exactly, become float32; other types stay.
+    Nothing in the file is executed, and of what torch saved all is left out but arrays, numbers and texts. The names of
+    a whole module, as in NVIDIA's .pkl, are those of its parameters and buffers. Of a network in several files, given
+    by one of them or by their `.index.json`, all are read. Values of 8 and 16 bits, which float32 holds exactly, become
+    float32; other types stay.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged, or holds anything else.
+      ValueError: the file is damaged, holds anything else, or a part is missing.
     """
     place = pathlib.Path(path).expanduser()
     if not place.exists():
         raise FileNotFoundError(f"no weights at {place}")
+    check_regular(place)
+    found = [_read_one(part) for part in parts_of(place)]
+    arrays = {name: _widened(array) for part in found for name, array in part.arrays.items()}
+    return WeightFile(arrays, found[0].metadata)
+
+
+def _read_one(place: pathlib.Path) -> WeightFile:
     with open_regular(place) as file:
         try:
+            check_content(file, place.suffix)
             if place.suffix == ".npz":
                 found = WeightFile(read_arrays(place, "is not an .npz of weights"))
             elif place.suffix == ".safetensors":
                 found = _read_safetensors(place)
             else:
-                found = _flattened(read_torch(file))
+                found = WeightFile(*named(read_torch(file), file.seek(0, 2)))
             if not found.arrays:
-                raise ValueError("it holds no arrays")
+                raise ValueError("it holds no arrays, so it is not a state dict, a mapping from names to tensors")
         except Exception as error:  # parsers of damaged files raise errors of every kind
-            raise ValueError(f"{place}: truncated, or not a file of weights ({error})") from error
-    return found._replace(arrays={name: _widened(array) for name, array in found.arrays.items()})
+            text = "".join(c if c.isprintable() else " " for c in str(error)[:_LONGEST])  # names in it are the file's
+            reason = text or type(error).__name__
+            raise ValueError(f"{place}: truncated, or not a file of weights ({reason})") from error
+    return found
 
 
 def with_prefix(arrays: Arrays, prefix: str, place: Path) -> Arrays:
@@ -72,25 +88,6 @@ def _read_safetensors(path: pathlib.Path) -> WeightFile:
         return WeightFile(arrays, file.metadata() or {})
 
 
-def _flattened(tree: Any) -> WeightFile:
-    leaves = list(_leaves(tree, "", set())) if isinstance(tree, dict) else []
-    arrays = {name: np.array(value) for name, value in leaves if isinstance(value, np.ndarray)}
-    if not arrays:
-        raise ValueError("not a state dict, which is a mapping from names to tensors")
-    return WeightFile(arrays, {name: value for name, value in leaves if name not in arrays})
-
-
-def _leaves(node: Mapping[Any, Any], path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    if id(node) in seen:  # a few mappings, each many times in the next, would make it endless
-        raise ValueError("a mapping that is there twice")
-    seen.add(id(node))
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{path}{key}/", seen)
-        else:
-            yield f"{path}{key}", value
-
-
 def _widened(array: np.ndarray) -> np.ndarray:
-    half = array.dtype == np.float16 or array.dtype.name == "bfloat16"
-    return array.astype(np.float32) if half else array
+    small = array.dtype == np.float16 or array.dtype.name.startswith(("bfloat16", "float8"))
+    return array.astype(np.float32) if small else array

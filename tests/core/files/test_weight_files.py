@@ -127,7 +127,7 @@ def test_pickles_without_end_are_refused(tmp_path):
     for _ in range(60):
         tower = {"a": tower, "b": tower}
     for value in (ring, tower):
-        with pytest.raises(ValueError, match="a mapping that is there twice"):
+        with pytest.raises(ValueError, match="more than 100 mappings|more than 200,000 names"):
             read_weight_file(torch_zip(tmp_path / "w.pth", value))
 
 
