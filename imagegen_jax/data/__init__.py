@@ -10,6 +10,8 @@ from imagegen_jax.data.formats.image_folder import Folder
 from imagegen_jax.data.formats.latents import Latents, Posterior
 from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
 from imagegen_jax.data.formats.parse import parse_source
+from imagegen_jax.data.formats.shape_judge import judged
+from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.stacked import Stacked
 from imagegen_jax.data.formats.tfds import TFDS, prepare_tfds
 from imagegen_jax.data.image import HorizontalFlip
@@ -31,11 +33,13 @@ __all__ = [
     "Lowered",
     "Paired",
     "Posterior",
+    "Shapes",
     "Source",
     "Stacked",
     "TFDS",
     "Unpaired",
     "from_arrays",
+    "judged",
     "parse_source",
     "prepare_tfds",
     "to_float",

@@ -19,6 +19,7 @@ from imagegen_jax.data.formats.arrays import Arrays
 from imagegen_jax.data.formats.derived import Erased, Lowered
 from imagegen_jax.data.formats.latents import Latents
 from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
+from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.stacked import Stacked
 
 RNG = np.random.default_rng(0)
@@ -59,6 +60,7 @@ PAIRS = {
             lambda p: Arrays(npz(p.with_suffix(".npz"), x=changed(IMAGES)))),
     "digits": (lambda p: Digits(), lambda p: Digits(split="train")),
     "stacked": (lambda p: Stacked(Digits(), 9), lambda p: Stacked(Digits(), 9, seed=1)),
+    "shapes": (lambda p: Shapes(9), lambda p: Shapes(9, seed=1)),
     "lowered": (lambda p: Lowered(Digits(), 2), lambda p: Lowered(Digits(), 4)),
     "erased": (lambda p: Erased(Digits()), lambda p: Erased(Digits(), seed=1)),
     "pairs": (lambda p: DigitPairs(), lambda p: DigitPairs(paired=False)),

@@ -13,6 +13,7 @@ import pytest
 PACKAGE = "imagegen_jax"
 ROWS = (  # of wings, from below, as docs/architecture.md draws them: each may know those of the rows below its own
     ("core",),
+    ("text",),
     ("data", "nn", "machines"),
     ("gan", "autoencoders", "autoregressive", "diffusion", "metrics"),
     ("recipes", "editing", "interop", "pages"),

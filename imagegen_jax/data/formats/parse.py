@@ -13,14 +13,16 @@ from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.formats.image_folder import Folder
 from imagegen_jax.data.formats.latents import Latents
 from imagegen_jax.data.formats.paired import Paired, Unpaired
+from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.tfds import TFDS, tfds_names
 from imagegen_jax.data.remedy import option_words
 from imagegen_jax.data.source import Source
 
 SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # sources' settings that commands have as options
+_EMBEDDED: Mapping[str, Any] = {"digits": Digits, "shapes": Shapes}
 
 _FORMS = (
-    "digits, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; latents:PLACE, a "
+    "digits, shapes, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; latents:PLACE, a "
     "folder, an .npz or an .npy; codes:PLACE, an .npz of `imagegen encode`; for translation paired:PLACE (side by "
     "side), paired:IMAGES,SOURCES or unpaired:IMAGES,SOURCES, each a folder or a .zip"
 )
@@ -34,11 +36,12 @@ def parse_source(
     data_dir: str | None = None,
     skip_damaged: bool | None = None,
 ) -> Source:
-    """Makes the source that `text` names: "digits", "tfds:NAME", the path of a folder, a .zip or an .npz, or a NAME.
+    """Makes the source that `text` names: "digits", "shapes", "tfds:NAME", a folder, a .zip or an .npz, or a NAME.
 
-    Such a NAME is one of TensorFlow Datasets. Latents are "latents:PLACE", codes "codes:PLACE"; images for translation
-    are "paired:PLACE", "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES". None leaves a setting at the source's
-    default. Raises ValueError where `text` is none of these, or a setting is given that such a source does not have.
+    The files are named by their paths; a NAME is one of TensorFlow Datasets. Latents are "latents:PLACE", codes
+    "codes:PLACE"; images for translation are "paired:PLACE", "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES". None
+    leaves a setting at the source's default. Raises ValueError where `text` is none of these, or a setting is given
+    that such a source does not have.
     """
     kind, fixed = _kind(text)
     given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
@@ -67,8 +70,8 @@ def check_settings(text: str, settings: Mapping[str, Any]) -> None:
 
 def _kind(text: str) -> tuple[Any, dict[str, str]]:
     path = pathlib.Path(text).expanduser()
-    if text == "digits":
-        return Digits, {}
+    if text in _EMBEDDED:
+        return _EMBEDDED[text], {}
     if text.startswith("tfds:"):
         return TFDS, {"name": text.removeprefix("tfds:")}
     if text.startswith("latents:"):
@@ -91,6 +94,6 @@ def _kind(text: str) -> tuple[Any, dict[str, str]]:
     names = tfds_names()
     if text.partition("/")[0].partition(":")[0] in names:
         return TFDS, {"name": text}
-    near = difflib.get_close_matches(text, ["digits", *names], n=1)
+    near = difflib.get_close_matches(text, [*_EMBEDDED, *names], n=1)
     hint = f" (perhaps you meant {near[0]})" if near else ""
     raise ValueError(f"{text!r} is no source of images that can be found{hint}: give {_FORMS}")

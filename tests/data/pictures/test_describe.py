@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from imagegen_jax.core.drawing.grid import grid, write_png
-from imagegen_jax.data import TFDS, Arrays, Dataset, Digits, Folder, Source, parse_source
+from imagegen_jax.data import TFDS, Arrays, Dataset, Digits, Folder, Shapes, Source, parse_source
 from imagegen_jax.data.pictures.describe import channel_statistics, describe, picture_grid
 
 
@@ -102,6 +102,7 @@ def test_picture_grid(tmp_path: pathlib.Path) -> None:
     ("text", "settings", "source"),
     [
         ("digits", {"size": 16}, Digits(size=16)),
+        ("shapes", {"size": 16, "split": "held_out"}, Shapes(size=16, split="held_out")),
         ("tfds:cifar10", {"split": "test", "data_dir": "d"}, TFDS("cifar10", split="test", data_dir="d")),
         ("mnist", {}, TFDS("mnist")),
         ("celeb_a", {"size": 64}, TFDS("celeb_a", size=64)),
