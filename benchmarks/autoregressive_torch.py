@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from autoregressive import Setup
 from sides import Step, respond
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 def port(folder: str) -> types.ModuleType:
@@ -47,7 +47,9 @@ class There:
         """A function that takes a training step."""
         network, batch = self.network, self.setup.batch
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
-        averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9995))
+        average = get_ema_multi_avg_fn(0.9995)  # by itself: AveragedModel copies no network with weight_norm
+        parameters = list(network.parameters())
+        averaged = [parameter.detach().clone() for parameter in parameters]
         x = torch.randint(0, 256, (batch, 3, 32, 32)) / 127.5 - 1
 
         def one() -> None:
@@ -55,7 +57,7 @@ class There:
             loss = self.module.discretized_mix_logistic_loss(x, network(x)) / (x.numel() * math.log(2))
             loss.backward()
             optimizer.step()
-            averaged.update_parameters(network)
+            average(averaged, parameters, None)
 
         return one
 
