@@ -12,7 +12,7 @@ images are in [0, 1], here they are in [-1, 1].
 
 Cost: 252 GB of disk for the images as uint8; made for several accelerators, never run in full here. Expected:
 54,515,587 parameters with the book, and 23,998,017 of the discriminator, as the authors' classes have; the FID of their
-reconstructions of the validation set is 2.28, as Yu et al. 2024 (arXiv 2406.07550) report.
+reconstructions is 2.28, as the page of their code has it.
 """
 
 import math
