@@ -59,13 +59,18 @@ SCORES = {"fd": "FD-classifier", "precision": "precision", "recall": "recall", "
 def cost(experiment: ig.Experiment, images: int) -> dict[str, Any]:
     """What an experiment's networks are, what training them takes, and what drawing takes."""
     draws = programs.sampler(experiment, 100)
-    steps = programs.training_steps(experiment, experiment.mesh.build())
     return {
         "parameters": sum(leaf.size for nets in draws.state.values() for leaf in jax.tree.leaves(nets["params"])),
-        "training_tflop": sum(flops_of(step.program.jaxpr) * step.steps for step in steps) / 1e12,
+        "training_tflop": training_tflop(experiment),
         "drawing_mflop": flops_of(draws.program.jaxpr) / draws.images / 1e6,
         "seconds_for_1000": seconds_to_draw(experiment.model, draws.state, images) * 1_000 / images,
     }
+
+
+def training_tflop(experiment: ig.Experiment) -> float:
+    """Operations of all steps of a run, in units of 1e12."""
+    steps = programs.training_steps(experiment, experiment.mesh.build())
+    return sum(flops_of(step.program.jaxpr) * step.steps for step in steps) / 1e12
 
 
 def seconds_to_draw(model: Any, shapes: Any, images: int) -> float:
@@ -86,9 +91,7 @@ def with_tokenizer(name: str, found: dict[str, Any]) -> dict[str, Any]:
     tokenizer = {"gpt_mnist": "vqvae_mnist", "gpt": "vqgan_cifar10"}.get(name)
     if tokenizer is None:
         return found
-    experiment = importlib.import_module(f"experiments.{tokenizer}").experiment
-    steps = programs.training_steps(experiment, experiment.mesh.build())
-    first = sum(flops_of(step.program.jaxpr) * step.steps for step in steps) / 1e12
+    first = training_tflop(importlib.import_module(f"experiments.{tokenizer}").experiment)
     return {**found, "training_tflop": found["training_tflop"] + first, "tokenizer_training_tflop": first}
 
 

@@ -103,7 +103,7 @@ class TopDownNetwork(nn.Module):
 
     @property
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """The height, width and channels of each block's latents, in the order in which they are drawn."""
+        """Gives the height, width and channels of each block's latents, as they are drawn one after another."""
         return tuple((size, size, self.latent_channels) for size, _, down in self.levels[::-1] for _ in range(down))
 
     def check(self, image_shape: tuple[int, int, int]) -> None:

@@ -169,7 +169,7 @@ class Tokenizing(Protocol):
 
 @runtime_checkable
 class Classifying(Protocol):
-    """A model that tells the classes of images, by which samples of another can be chosen."""
+    """Tells the classes of images, so that it can choose among samples of another model."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]: ...

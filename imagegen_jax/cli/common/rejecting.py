@@ -1,4 +1,4 @@
-"""The options by which a classifier chooses among more samples than are asked for."""
+"""Lets a classifier choose among more samples than are asked for: the options, and what they stand for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from imagegen_jax.metrics.features.extractor import hash_tree
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RejectionRequest:
-    """How many of the samples to keep, and by which classifier."""
+    """Says what share of the samples to keep, and by which classifier."""
 
     rejection: float | None = None  # the share to keep; None: all
     classifier: str | pathlib.Path | None = None  # a run; None: a small one of the data that the samples' run has
