@@ -233,6 +233,14 @@ def test_a_step_is_skipped_unless_its_norm_is_below_the_limit():
 
 
 @pytest.mark.slow
+def test_the_limit_of_skipping_is_that_of_the_norm_itself():
+    norm = float(trained(REGRESSION, 1)[1]["regress/grad_norm"])
+    for share, skipped in ((0.9, 1), (1.1, 0)):
+        _, found = trained(dataclasses.replace(REGRESSION, skip_norm=share * norm), 1)
+        assert found["regress/skipped"] == skipped
+
+
+@pytest.mark.slow
 def test_averages_include_the_step_just_taken():
     state, _ = trained(dataclasses.replace(GAME, averages={"ema": HalfLife(1000.0)}), 1)
     kernel = state.ema["critic"]["ema"]["params"]["Dense_0"]["kernel"]
