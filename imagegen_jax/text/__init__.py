@@ -1,8 +1,19 @@
 """Texts as integers: the tokenizers of text encoders, and one made of a data set's own captions."""
 
+from imagegen_jax.core.texts import Encoded, Tokenizer, say_cut
 from imagegen_jax.text.byte_pairs import BytePairs
-from imagegen_jax.text.tokenizer import Encoded, Tokenizer, say_cut
+from imagegen_jax.text.settings import BERTTokenizer, CLIPTokenizer, WordVocabulary
 from imagegen_jax.text.word_pieces import WordPieces
 from imagegen_jax.text.words import Words
 
-__all__ = ["BytePairs", "Encoded", "Tokenizer", "WordPieces", "Words", "say_cut"]
+__all__ = [
+    "BERTTokenizer",
+    "BytePairs",
+    "CLIPTokenizer",
+    "Encoded",
+    "Tokenizer",
+    "WordPieces",
+    "WordVocabulary",
+    "Words",
+    "say_cut",
+]
