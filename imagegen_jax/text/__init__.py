@@ -2,7 +2,8 @@
 
 from imagegen_jax.core.texts import Encoded, Tokenizer, say_cut
 from imagegen_jax.text.byte_pairs import BytePairs
-from imagegen_jax.text.settings import BERTTokenizer, CLIPTokenizer, WordVocabulary
+from imagegen_jax.text.sentence_pieces import SentencePieces
+from imagegen_jax.text.settings import BERTTokenizer, CLIPTokenizer, T5Tokenizer, WordVocabulary
 from imagegen_jax.text.word_pieces import WordPieces
 from imagegen_jax.text.words import Words
 
@@ -11,6 +12,8 @@ __all__ = [
     "BytePairs",
     "CLIPTokenizer",
     "Encoded",
+    "SentencePieces",
+    "T5Tokenizer",
     "Tokenizer",
     "WordPieces",
     "WordVocabulary",

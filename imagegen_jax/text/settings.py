@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Annotated, Protocol
 
-from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.core.config.bounds import Count, Natural
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.files.regular import Path
 from imagegen_jax.core.texts import Tokenizer
 from imagegen_jax.text.byte_pairs import END, BytePairs
+from imagegen_jax.text.sentence_pieces import SentencePieces
 from imagegen_jax.text.word_pieces import WordPieces
 from imagegen_jax.text.words import Words
 
@@ -28,7 +29,7 @@ class TokenizerSettings(Protocol):
 
 
 AnyTokenizer = Annotated[
-    TokenizerSettings, Choices("imagegen_jax.text.settings:WordVocabulary, CLIPTokenizer, BERTTokenizer")
+    TokenizerSettings, Choices("imagegen_jax.text.settings:WordVocabulary, CLIPTokenizer, BERTTokenizer, T5Tokenizer")
 ]
 
 
@@ -80,3 +81,20 @@ class BERTTokenizer:
     def read(self, folder: Path) -> WordPieces:
         """Reads the file of a folder. Raises what `WordPieces.read` raises."""
         return WordPieces.read(folder, self.context)
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Tokenizer:
+    """T5's pieces, of the spiece.model of a folder; `pip install 'imagegen_jax[t5]'` brings their library."""
+
+    folder: str
+    context: Count = 120  # PixArt's; Stable Diffusion 3 has 256
+    extra_ids: Natural = 100
+
+    def open(self, captions: Iterable[str]) -> SentencePieces:
+        """Reads the file of `folder`. Raises what `SentencePieces.read` raises."""
+        return self.read(self.folder)
+
+    def read(self, folder: Path) -> SentencePieces:
+        """Reads the file of a folder. Raises what `SentencePieces.read` raises."""
+        return SentencePieces.read(folder, self.context, self.extra_ids)

@@ -12,19 +12,19 @@ from imagegen_jax.core.files.regular import Path, read_file
 from imagegen_jax.core.texts import Encoded
 
 
-def rows_of(rows: Iterable[Sequence[int]], context: int, start: int, end: int, padding: int) -> Encoded:
+def rows_of(rows: Iterable[Sequence[int]], context: int, start: int | None, end: int, padding: int) -> Encoded:
     """Puts each row between `start` and `end`, and brings it to the length `context`: cut before its end, or filled up.
 
-    Raises ValueError where `context` has no room for start and end.
+    Rows have no start where that is None. Raises ValueError where `context` has no room for start and end.
     """
     if context < 2:
         raise ValueError(f"context={context} has no room for the start and the end of a text: give 2 or more")
-    kept = [list(row) for row in rows]
+    kept = [[*([] if start is None else [start]), *row] for row in rows]
     tokens = np.full((len(kept), context), padding, np.int32)
-    lengths = np.asarray([min(len(row), context - 2) + 2 for row in kept], np.int64)
+    lengths = np.asarray([min(len(row) + 1, context) for row in kept], np.int64)
     for row, length, place in zip(kept, lengths, tokens, strict=True):
-        place[:length] = [start, *row[: length - 2], end]
-    cut = np.asarray([len(row) > context - 2 for row in kept], bool)
+        place[:length] = [*row[: length - 1], end]
+    cut = np.asarray([len(row) >= context for row in kept], bool)
     return Encoded(tokens, np.arange(context) < lengths[:, None], cut)
 
 
