@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.texts import notes_of
 from imagegen_jax.core.config.frozen_map import FrozenMap
+from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.optim import SGD, Adam
-from imagegen_jax.core.texts import notes_of
 from imagegen_jax.data import Captioned, Digits, Shapes
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.sampling.levels import Karras
@@ -67,7 +68,7 @@ def test_prompts_are_encoded_where_the_data_are_not_at_hand(run, place, tmp_path
     encoded = EXPERIMENT.data.open().tokenizer.encode(PROMPTS)
     np.testing.assert_array_equal(images, run.sample(2, text=encoded.tokens, text_mask=encoded.mask))
     (folder / "tokenizer" / "words.txt").unlink()
-    with pytest.raises(ig.RunFolderError, match=r"the tokenizer of .*copy cannot be read .*words.txt"):
+    with pytest.raises(RunFolderError, match=r"the tokenizer of .*copy cannot be read .*words.txt"):
         _ = ig.load(folder, modules=[__name__]).tokenizer
 
 
