@@ -13,6 +13,7 @@ import numpy as np
 
 from imagegen_jax.core.arrays.image import is_image
 from imagegen_jax.core.arrays.shard import MeshShape, check_batch_size
+from imagegen_jax.core.arrays.texts import check_text
 from imagegen_jax.core.checkpoints.codes import check_codes
 from imagegen_jax.core.checkpoints.frozen_networks import Sources
 from imagegen_jax.core.checkpoints.stored import Best
@@ -32,7 +33,6 @@ from imagegen_jax.core.model import (
 from imagegen_jax.core.optim import AnyOptimizer
 from imagegen_jax.core.source import Source, class_names_of, labels_of
 from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
-from imagegen_jax.core.texts import check_text
 from imagegen_jax.core.weights import Weights, weights_of
 
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from imagegen_jax.core import program
 from imagegen_jax.core import run_folder as folder
 from imagegen_jax.core.arrays.shard import MeshShape, mesh_of, state_sharding
+from imagegen_jax.core.arrays.texts import Tokenizer, check_prompts, conditions_of
 from imagegen_jax.core.capabilities import Guidable
 from imagegen_jax.core.checkpoints.checkpoint import abstract
 from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
@@ -32,7 +33,6 @@ from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weig
 from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
 from imagegen_jax.core.loop import train
 from imagegen_jax.core.state import State, networks, split
-from imagegen_jax.core.texts import Tokenizer, check_prompts, conditions_of
 from imagegen_jax.core.weights import Weights, weights_of
 
 Path = str | os.PathLike[str]

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
+from imagegen_jax.core.arrays.texts import KeepsTokenizer, Tokenizer, keep_tokenizer
 from imagegen_jax.core.checkpoints.errors import in_short
 from imagegen_jax.core.checkpoints.run_files import load_experiment_dict, read_json
 from imagegen_jax.core.checkpoints.stored import Best
@@ -20,7 +21,6 @@ from imagegen_jax.core.files.identity import contents
 from imagegen_jax.core.reporting.log import write_json
 from imagegen_jax.core.reporting.metrics_log import read_lines
 from imagegen_jax.core.source import Recorded, class_names_of
-from imagegen_jax.core.texts import KeepsTokenizer, Tokenizer, keep_tokenizer
 
 # Fields that may have other values when a run is resumed (`--resume-with-changes`): the state's arrays depend on none.
 MAY_CHANGE = (

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imagegen_jax.core.arrays.image import images_to_float
+from imagegen_jax.core.arrays.texts import texts_of
 from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.drawing.draw import class_rows, label_conditions, panels
 from imagegen_jax.core.drawing.grid import grid
@@ -18,7 +19,6 @@ from imagegen_jax.core.program import Program
 from imagegen_jax.core.reporting.health import image_health, latent_health
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import prepare
-from imagegen_jax.core.texts import texts_of
 
 
 def rows_of_grid(experiment: Experiment) -> tuple[np.ndarray | None, int, int]:

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int, Int32, UInt8
 
 from imagegen_jax.core import source as core_source
+from imagegen_jax.core.arrays.texts import Tokenizer
 from imagegen_jax.core.files.identity import digest
-from imagegen_jax.core.texts import Tokenizer
 
 Derive = Callable[[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, " n"]], UInt8[np.ndarray, "n hh ww k"]]
 

@@ -37,6 +37,11 @@ def tree(fields: dict[str, Any]) -> str:
     return f'<div class="tree">{_branches(fields, 0)}</div>'
 
 
+def missing(name: str) -> str:
+    """Makes the note in the place of what a run's folder does not tell."""
+    return f'<p class="note">This folder has no readable {html.escape(name)}.</p>'
+
+
 def class_name(node: Any) -> str:
     """Returns the name of a stored value's class, "DDPM" for {"class": "imagegen_jax...:DDPM"}, or "" for none."""
     tag = node.get("class", "") if isinstance(node, dict) else ""

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
-import html
 import importlib.resources
 import json
 import math
 import os
 import pathlib
 import string
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from imagegen_jax.core.files.regular import whole
-from imagegen_jax.pages.markup import class_name, table, text, tree
+from imagegen_jax.pages.grids import shown_grids
+from imagegen_jax.pages.markup import class_name, missing, table, text, tree
 
-GRIDS = 40  # pictures in a page at most, evenly chosen
-GRIDS_BYTES = 8 * 2**20  # of all pictures together, about: large ones are fewer
 POINTS = 1_000  # points of a curve at most
 ROWS_NAMED = 20  # a grid of more rows has no room for the names of their classes
-LARGE = 640  # the newest grid is magnified by a whole factor, up to this width in pixels
 
 Point = tuple[int, float]  # step, value
-Picture = tuple[int, int, str]  # width, height, data URL
 
 
 def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -> pathlib.Path:
@@ -61,15 +55,15 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
         "progress": _progress(step, experiment.get("steps")),
         "facts": _or_note("facts", lambda: _facts(experiment, parameters, environment, rows)),
         "grids": _or_note(
-            "samples/*.png", lambda: _grids(grids, _row_names(experiment, data), _of_latents(experiment))
+            "samples/*.png", lambda: shown_grids(grids, _row_names(experiment, data), _of_latents(experiment))
         ),
         "curves": _json({name: _thin(points) for name, points in curves.items()}),
         "values": _values(curves),
         "evaluations": _or_note("evaluations.jsonl", lambda: _evaluations(evaluations)),
-        "experiment": tree(experiment) if experiment else _missing("experiment.json"),
+        "experiment": tree(experiment) if experiment else missing("experiment.json"),
         "changes": _or_note("changes.jsonl", lambda: _changes(changes)),
         "parameters": _or_note("parameters.json", lambda: _parameters(parameters)),
-        "environment": tree(environment) if environment else _missing("environment.json"),
+        "environment": tree(environment) if environment else missing("environment.json"),
         "made": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     }
 
@@ -79,7 +73,7 @@ def _or_note(name: str, section: Callable[[], str]) -> str:
     try:
         return section()
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError, OSError):
-        return _missing(name)
+        return missing(name)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -178,64 +172,9 @@ def _of_latents(experiment: Mapping[str, Any]) -> bool:
     return class_name((experiment.get("model") or {}).get("space")) == "Latents"
 
 
-def _grids(grids: Mapping[int, pathlib.Path], row_names: Sequence[str], of_latents: bool) -> str:
-    """Shows the newest grid large, with a slider and a strip of all chosen ones."""
-    chosen = {step: _png(grids[step]) for step in _choose(grids)}
-    pictures = {step: png for step, png in chosen.items() if png}
-    if not pictures:
-        return _missing("samples/*.png")
-    newest = max(pictures)
-    width, height, source = pictures[newest]
-    scale = max(1, LARGE // width)
-    names = "".join(f"<li>{text(name)}</li>" for name in row_names)
-    looks = (
-        "Samples are latents; the pictures show three of their channels, for looking at only. " if of_latents else ""
-    )
-    fewer = f"{len(pictures)} of {len(grids)} grids, evenly chosen." if len(pictures) < len(grids) else ""
-    return (
-        f'<figure id="large"{" class=pixels" if scale > 1 else ""}><div><img src="{source}" width="{width * scale}" '
-        f'height="{height * scale}" alt="samples"><ol>{names}</ol></div><figcaption>step <b>{newest:,}</b></figcaption>'
-        f"</figure>{_strip(pictures) if len(pictures) > 1 else ''}"
-        f'<p class="note">{looks}Noise, and images that others are made from, are the same at every step. {fewer}</p>'
-    )
-
-
-def _strip(pictures: Mapping[int, Picture]) -> str:
-    """Shows all pictures small, with a slider over them."""
-    last = len(pictures) - 1
-    small = "".join(
-        f'<button type="button" data-step="{step:,}"><img src="{source}" alt="" loading="lazy">{step:,}</button>'
-        for step, (_, _, source) in pictures.items()
-    )
-    return (
-        '<div class="controls needs-script"><button type="button" id="play">play</button>'
-        f'<input type="range" id="when" min="0" max="{last}" value="{last}" aria-label="step of the grid"></div>'
-        f'<div id="strip">{small}</div>'
-    )
-
-
-def _choose(grids: Mapping[int, pathlib.Path]) -> list[int]:
-    """Chooses the steps to show: evenly spread, with the first and the last, few enough for GRIDS and GRIDS_BYTES."""
-    steps = list(grids)
-    largest = max((path.stat().st_size for path in grids.values()), default=1)
-    most = max(2, min(GRIDS, GRIDS_BYTES // max(largest, 1)))
-    if len(steps) <= most:
-        return steps
-    return [steps[round(i * (len(steps) - 1) / (most - 1))] for i in range(most)]
-
-
-def _png(path: pathlib.Path) -> Picture | None:
-    """Reads the width, the height and the data URL of a PNG; None where the file is no PNG."""
-    content = path.read_bytes()
-    if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
-        return None
-    width, height = struct.unpack(">II", content[16:24])  # the header chunk is always the first
-    return width, height, f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
 def _values(curves: Mapping[str, list[Point]]) -> str:
     if not curves:
-        return _missing("metrics.jsonl")
+        return missing("metrics.jsonl")
     rows = []
     for name, points in curves.items():
         values = [value for _, value in points]
@@ -271,7 +210,7 @@ def _evaluation(line: Mapping[str, Any]) -> dict[str, Any]:
 def _parameters(networks: Mapping[str, Any]) -> str:
     """Makes a table of networks with totals, and below it a list of each one's arrays that unfolds."""
     if not networks:
-        return _missing("parameters.json")
+        return missing("parameters.json")
     header = ["network", "arrays", "parameters", "MiB"]
     rows = [[name, len(net["arrays"]), net["count"], net["bytes"] / 2**20] for name, net in networks.items()]
     total = ["total", *(sum(row[i] for row in rows) for i in (1, 2, 3))]
@@ -287,10 +226,6 @@ def _changes(changes: Sequence[Mapping[str, Any]]) -> str:
     """Makes a table of the fields that were changed when the run was resumed (`--resume-with-changes`)."""
     rows = [[field, old, new] for change in changes for field, (old, new) in change.items()]
     return f"<h3>Changed on resuming</h3>{table(['field', 'was', 'became'], rows)}" if rows else ""
-
-
-def _missing(name: str) -> str:
-    return f'<p class="note">This folder has no readable {html.escape(name)}.</p>'
 
 
 def _json(curves: Mapping[str, list[Point]]) -> str:

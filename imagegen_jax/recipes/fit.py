@@ -7,11 +7,11 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from imagegen_jax.core.capabilities import ForImages
+from imagegen_jax.core.capabilities import ForImages, reads_text
 from imagegen_jax.core.experiment import Experiment, abstract_nets, row_shapes
 from imagegen_jax.core.model import Model
 from imagegen_jax.core.model import num_classes as known_classes
-from imagegen_jax.data import CodeSet, Latents, Source
+from imagegen_jax.data import Captioned, CodeSet, Latents, Source
 from imagegen_jax.metrics.during import Evaluate
 from imagegen_jax.metrics.features.choose import kind_of
 
@@ -23,20 +23,23 @@ TRIED = 24  # sizes at most, on each side
 def fitted(experiment: Experiment, data: Source) -> Experiment:
     """Returns `experiment` on other data: its model has their shape, and their classes where it knows any.
 
-    A source that is made of another, such as `Lowered`, is made of the other data then. Codes leave the model as it is,
-    which validation compares with them. Raises ValueError where the
-    model cannot be fitted, naming the nearest sizes that can be, and what opening the data raises.
+    A source that is made of another, such as `Lowered`, is made of the other data then; captioned data keep the
+    recipe's tokenizer, and its model its classes. Codes leave the model as it is, which validation compares with them.
+    Raises ValueError where the model cannot be fitted, naming the nearest sizes that can be, and what opening the data
+    raises.
     """
     if isinstance(experiment.data, Latents) != isinstance(data, Latents):
         kinds = ("latents", "images") if isinstance(experiment.data, Latents) else ("images", "latents")
         raise ValueError(f"{experiment.name} is trained on {kinds[0]}, but {data} are {kinds[1]}: take another recipe")
-    source = _replaced_source(experiment.data, data)
+    both = isinstance(experiment.data, Captioned) and isinstance(data, Captioned)
+    source = _replaced_source(experiment.data, data.source if both else data)
     dataset = source.open()
     if isinstance(dataset, CodeSet):
         if experiment.evaluation is not None:
             print("note: without the recipe's scores as it trains, which compare with images", file=sys.stderr)
         return dataclasses.replace(experiment, data=source, evaluation=None)
-    model = model_for_images(experiment.model, dataset.image_shape, classes_of(dataset))
+    classes = known_classes(experiment.model) if reads_text(experiment.model) else classes_of(dataset)
+    model = model_for_images(experiment.model, dataset.image_shape, classes)
     changed = dataclasses.replace(experiment, data=source, model=model, evaluation=_evaluation(experiment, source))
     _check_size(changed, dataset)
     return changed

@@ -1,6 +1,6 @@
 """Texts as integers: the tokenizers of text encoders, and one made of a data set's own captions."""
 
-from imagegen_jax.core.texts import Encoded, Tokenizer, say_cut
+from imagegen_jax.core.arrays.texts import Encoded, Tokenizer, say_cut
 from imagegen_jax.text.byte_pairs import BytePairs
 from imagegen_jax.text.sentence_pieces import SentencePieces
 from imagegen_jax.text.settings import BERTTokenizer, CLIPTokenizer, T5Tokenizer, WordVocabulary

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Annotated, Protocol
 
+from imagegen_jax.core.arrays.texts import Tokenizer
 from imagegen_jax.core.config.bounds import Count, Natural
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.files.regular import Path
-from imagegen_jax.core.texts import Tokenizer
 from imagegen_jax.text.byte_pairs import END, BytePairs
 from imagegen_jax.text.sentence_pieces import SentencePieces
 from imagegen_jax.text.word_pieces import WordPieces

@@ -12,9 +12,11 @@ import subprocess
 import zlib
 from typing import Any
 
+import numpy as np
 import pytest
 
-from imagegen_jax.pages import report
+from imagegen_jax.core.drawing.grid import write_png
+from imagegen_jax.pages import grids, report
 from imagegen_jax.pages.report import write_report
 
 EXPERIMENT = {
@@ -173,6 +175,16 @@ def test_pictures_are_embedded_whole_and_the_newest_is_large(run: pathlib.Path) 
     assert 'width="640" height="320"' in (run / "report.html").read_text()  # 40 x 20, magnified 16 times
 
 
+def test_prompts_of_the_newest_grid_are_named(run: pathlib.Path) -> None:
+    newest = run / "samples" / "00000200.png"
+    assert "row by row" not in Page(write_report(run)).text
+    write_png(newest, np.zeros((2, 2, 3), np.uint8), ["a <b>red</b> circle", "grün"])
+    assert "prompts, row by row a <b>red</b> circle grün" in " ".join(Page(write_report(run)).text.split())
+    for damaged in (b"prompts\0[", b"prompts\x003", b"prompts\0" + b"[" * 100_000):
+        newest.write_bytes(png(2, 2, damaged))
+        assert "row by row" not in Page(write_report(run)).text
+
+
 def test_a_single_picture_has_no_slider(run: pathlib.Path) -> None:
     (run / "samples" / "00000100.png").unlink()
     page = Page(write_report(run))
@@ -183,14 +195,14 @@ def test_many_pictures_are_chosen_evenly(run: pathlib.Path) -> None:
     for step in range(1, 1001):
         (run / "samples" / f"{step:08d}.png").write_bytes(png(1, 1, str(step).encode()))
     page = Page(write_report(run))
-    assert len(page.pictures) == 1 + report.GRIDS
+    assert len(page.pictures) == 1 + grids.GRIDS
     assert page.pictures[1] == png(1, 1, b"1") and page.pictures[-1] == page.pictures[0] == png(1, 1, b"1000")
     assert "40 of 1000 grids, evenly chosen" in page.text
 
 
 def test_large_pictures_are_fewer(run: pathlib.Path) -> None:
     for step in range(8):
-        (run / "samples" / f"{step:08d}.png").write_bytes(png(1, 1, bytes(report.GRIDS_BYTES // 4)))
+        (run / "samples" / f"{step:08d}.png").write_bytes(png(1, 1, bytes(grids.GRIDS_BYTES // 4)))
     assert len(Page(write_report(run)).pictures) <= 1 + 4
 
 

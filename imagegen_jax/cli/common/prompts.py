@@ -8,9 +8,9 @@ import pathlib
 import sys
 from typing import Any
 
+from imagegen_jax.core.arrays.texts import texts_of
 from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.run import Run
-from imagegen_jax.core.texts import texts_of
 
 EACH = 8  # images of a prompt, where nothing else is asked for and prompts are few
 

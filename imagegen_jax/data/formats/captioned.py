@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from imagegen_jax.core.texts import Tokenizer
+from imagegen_jax.core.arrays.texts import Tokenizer
 from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.source import Dataset, Source
 from imagegen_jax.text.settings import AnyTokenizer, WordVocabulary

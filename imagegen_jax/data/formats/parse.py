@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from imagegen_jax.data.formats.arrays import Arrays
+from imagegen_jax.data.formats.caption_files import CaptionedFolder
+from imagegen_jax.data.formats.captioned import Captioned
 from imagegen_jax.data.formats.codes import Codes
 from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.formats.image_folder import Folder
@@ -19,12 +21,14 @@ from imagegen_jax.data.remedy import option_words
 from imagegen_jax.data.source import Source
 
 SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # sources' settings that commands have as options
+_CAPTIONED = "captioned:"
 _EMBEDDED: Mapping[str, Any] = {"digits": Digits, "shapes": Shapes}
 
 _FORMS = (
     "digits, shapes, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; latents:PLACE, a "
-    "folder, an .npz or an .npy; codes:PLACE, an .npz of `imagegen encode`; for translation paired:PLACE (side by "
-    "side), paired:IMAGES,SOURCES or unpaired:IMAGES,SOURCES, each a folder or a .zip"
+    "folder, an .npz or an .npy; codes:PLACE, an .npz of `imagegen encode`; captioned:SOURCE, shapes or a folder "
+    "or a .zip of images with captions beside them; for translation paired:PLACE (side by side), paired:IMAGES,SOURCES "
+    "or unpaired:IMAGES,SOURCES, each a folder or a .zip"
 )
 
 
@@ -39,9 +43,10 @@ def parse_source(
     """Makes the source that `text` names: "digits", "shapes", "tfds:NAME", a folder, a .zip or an .npz, or a NAME.
 
     The files are named by their paths; a NAME is one of TensorFlow Datasets. Latents are "latents:PLACE", codes
-    "codes:PLACE"; images for translation are "paired:PLACE", "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES". None
-    leaves a setting at the source's default. Raises ValueError where `text` is none of these, or a setting is given
-    that such a source does not have.
+    "codes:PLACE"; images with texts are "captioned:shapes" or "captioned:PLACE", and their settings those of what the
+    word ends with; images for translation are "paired:PLACE", "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES".
+    None leaves a setting at the source's default. Raises ValueError where `text` is none of these, or a setting is
+    given that such a source does not have.
     """
     kind, fixed = _kind(text)
     given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
@@ -50,7 +55,8 @@ def parse_source(
     for name in given:
         if name not in kind.__dataclass_fields__:
             raise ValueError(f"{name}={given[name]!r}: {text} ({kind.__name__}) has no {name}")
-    return kind(**fixed, **given)
+    source = kind(**fixed, **given)
+    return Captioned(source) if text.startswith(_CAPTIONED) else source
 
 
 def settings_of(text: str) -> tuple[str, ...]:
@@ -69,6 +75,9 @@ def check_settings(text: str, settings: Mapping[str, Any]) -> None:
 
 
 def _kind(text: str) -> tuple[Any, dict[str, str]]:
+    if text.startswith(_CAPTIONED):
+        kind, fixed = _kind(text.removeprefix(_CAPTIONED))
+        return (CaptionedFolder if kind is Folder else kind), fixed
     path = pathlib.Path(text).expanduser()
     if text in _EMBEDDED:
         return _EMBEDDED[text], {}

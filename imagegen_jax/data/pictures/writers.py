@@ -82,8 +82,8 @@ class ArrayWriter:
     """A writer of the .npz that ADM's evaluator reads: arr_0, images uint8 [n h w c], and arr_1, labels int64 [n].
 
     Where there are prompts, they are "prompts", text [n]. Latents become arr_0 as they are, float32. The file grows as
-    ".NAME.partial", a zip without its end, whose first member is the images, not compressed. Only the images of one call
-    of `add` are in memory.
+    ".NAME.partial", a zip without its end, whose first member is the images, not compressed. Only the images of one
+    call of `add` are in memory.
     """
 
     def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = ()) -> None:

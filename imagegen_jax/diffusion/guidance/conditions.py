@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imagegen_jax.core.arrays.texts import NEGATIVE
 from imagegen_jax.core.model import Batch, Nets
-from imagegen_jax.core.texts import NEGATIVE
 from imagegen_jax.diffusion.guidance.functions import Guidance, Guiding, guiding, unguided
 from imagegen_jax.diffusion.process.denoiser import Clipped, Denoise, clipped
 from imagegen_jax.nn.backbones.conditioning import (

@@ -1,4 +1,4 @@
-"""Texts in a run: what a tokenizer is, captioned data, and prompts as the conditions that images are drawn by."""
+"""Texts as arrays: what a tokenizer is, captioned data, and prompts as the conditions that images are drawn by."""
 
 from __future__ import annotations
 
