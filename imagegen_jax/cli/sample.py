@@ -8,12 +8,21 @@ import functools
 import math
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.options import integer
+from imagegen_jax.cli.common.prompts import (
+    PromptRequest,
+    add_prompts,
+    conditions_of_prompts,
+    drawn_texts,
+    number_of_images,
+    prompts_of,
+)
 from imagegen_jax.cli.common.rejecting import Judge, RejectionRequest, add_rejection, judge_of, rejection_of
 from imagegen_jax.cli.common.runs import (
     SCALARS,
@@ -34,6 +43,7 @@ from imagegen_jax.core.drawing.grid import beside, grid, magnified, repeated
 from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.platform.target import platform_here
 from imagegen_jax.core.run import Run
+from imagegen_jax.data.pictures import captions
 from imagegen_jax.data.pictures.output import (
     ARRAYS,
     FOLDER,
@@ -61,6 +71,8 @@ EXAMPLES = """examples:
   imagegen sample runs/demo --model.levels.steps 32 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
+  imagegen sample runs/shapes_text --prompt "a small red circle on the left" --prompt "a blue square" --guidance 3
+  imagegen sample runs/shapes_text --prompts prompts.txt --negative-prompt "a red circle" --guidance 5
   imagegen sample runs/gpt_digits --temperature 0.9 --top_k 40
   imagegen sample runs/gpt_digits --rejection 0.25            the best quarter of four times as many
   imagegen sample runs/vqgan_gpt --rejection 0.05 --classifier runs/resnet
@@ -75,10 +87,10 @@ A folder and an .npz are written as the images are drawn; where that is interrup
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SampleRequest(RejectionRequest, RunRequest):
+class SampleRequest(PromptRequest, RejectionRequest, RunRequest):
     """Which images to draw from a run, and where to write them."""
 
-    n: int | None = None  # None: 64, or one for each of `source`
+    n: int | None = None  # None: 64, or one for each of `source`, or 8 of each prompt where these are few
     out: str | pathlib.Path = "grid.png"  # a picture, a folder/, an .npz or an .npy
     overwrite: bool = False  # begin anew where `out` holds an earlier call's images
     chunk: int = 256  # images drawn at a time
@@ -109,11 +121,13 @@ def run(request: SampleRequest) -> pathlib.Path:
     if kind == FOLDER and not space_of(model).draws_images:
         raise ValueError(f"--out {request.out}: {_LATENTS}, and no PNG can hold them: write an .npz or .npy")
     sources = _sources(request, model)
-    n = len(next(iter(sources.values()))) if sources else request.n or IMAGES
+    n = len(next(iter(sources.values()))) if sources else number_of_images(prompts_of(request), request.n, IMAGES)
+    texts = drawn_texts(request, opened.run, n, request.seed or 0)
     if kind in PICTURES:
         _check_grid(place, n, len(wanted_classes(request.labels, opened.run, n)), model)
     labels = labels_of(request.labels, opened.run, n)
-    conditions = _conditions(request, opened, n, labels, sources)
+    given = sources | conditions_of_prompts(request, opened.run, texts)
+    conditions = _conditions(request, opened, n, labels, given)
     judge = judge_of(request, opened.run, request.modules)
     kept = rejection_of(request, judge)
     chunks = functools.partial(
@@ -121,9 +135,9 @@ def run(request: SampleRequest) -> pathlib.Path:
     )
     if kind in PICTURES:
         images = np.concatenate(list(with_progress(chunks(), n)))
-        write_samples(place, picture_of(model, images), labels, conditions.get(translated(model)))
+        write_samples(place, picture_of(model, images), labels, conditions.get(translated(model)), texts)
     else:
-        writer = WRITERS[kind](place, n, labels)
+        writer = WRITERS[kind](place, n, labels, texts)
         call = _call(request, opened.run, n, conditions, judge)
         write_chunks(writer, call, lambda start: chunks(start=start), request.overwrite)
     among = "" if kept is None or labels is None else f", the likeliest of {kept.total(labels):,}"
@@ -134,12 +148,15 @@ def run(request: SampleRequest) -> pathlib.Path:
 
 
 def _conditions(
-    request: SampleRequest, opened: Opened, n: int, labels: np.ndarray | None, sources: dict[str, np.ndarray]
+    request: SampleRequest, opened: Opened, n: int, labels: np.ndarray | None, rows: dict[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Returns the conditions beside labels. Raises ValueError for options of the model that change nothing."""
+    """Returns the conditions beside labels; `rows` are sources and texts.
+
+    Raises ValueError for options of the model that change nothing.
+    """
     model, run = opened.model, opened.run
     scalars = scalars_of(model, **{name: getattr(request, name) for name in SCALARS})
-    given = dict(draw.filled_from_data(scalars | sources, model, run.experiment.data.open, n, request.seed or 0))
+    given = dict(draw.filled_from_data(scalars | rows, model, run.experiment.data.open, n, request.seed or 0))
     asked = {**given, **draw.label_conditions(labels)}
     opened.check_used(lambda model: draw.program_text(model, run.nets, n, asked, request.chunk))
     return given
@@ -196,13 +213,25 @@ def translated(model: Model) -> str:
 
 
 def write_samples(
-    path: pathlib.Path, images: np.ndarray, labels: np.ndarray | None, sources: np.ndarray | None = None
+    path: pathlib.Path,
+    images: np.ndarray,
+    labels: np.ndarray | None,
+    sources: np.ndarray | None = None,
+    prompts: Sequence[str] = (),
 ) -> None:
-    """Writes uint8 images [n h w c] as a grid, each beside its source where that can be magnified to its height."""
+    """Writes uint8 images [n h w c] as a grid, each beside its source where that can be magnified to its height.
+
+    Those of one of few prompts are under its words; the metadata of a PNG name all prompts.
+    """
     if sources is not None and images.shape[1] % sources.shape[1] == 0:
         images = beside(repeated(sources, images.shape[1]), images)
-    columns = _columns(len(images), 0 if labels is None else len(np.unique(labels)))
-    write_picture(path, magnified(grid(images, columns), images.shape[1]))
+    different = len(set(prompts))
+    columns = _columns(len(images), different if labels is None else len(np.unique(labels)))
+    if 0 < different <= captions.MOST:
+        picture = captions.by_prompt(images, prompts, columns)
+    else:
+        picture = magnified(grid(images, columns), images.shape[1])
+    write_picture(path, picture, prompts)
 
 
 def _columns(n: int, classes: int) -> int:
@@ -234,7 +263,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         add_scalar(parser, name)
     add_guide(parser)
     add_rejection(parser)
-    parser.add_argument("--n", type=integer(), help=f"how many images (default: {IMAGES}, or one for each --source)")
+    add_prompts(parser)
+    parser.add_argument(
+        "--n", type=integer(), help=f"how many images (default: {IMAGES}, one for each --source, 8 of each --prompt)"
+    )
     parser.add_argument(
         "--out",
         default="grid.png",

@@ -168,6 +168,16 @@ class Tokenizing(Protocol):
 
 
 @runtime_checkable
+class ReadsText(Protocol):
+    """A model that makes images from texts, which its network "text" encodes. `reads_text(model)` asks any model."""
+
+    @property
+    def text(self) -> Any:
+        """The network, an `nn.text_encoders.encoding.TextEncoder`; None where the model reads no texts."""
+        ...
+
+
+@runtime_checkable
 class Classifying(Protocol):
     """Tells the classes of images, so that it can choose among samples of another model."""
 
@@ -258,6 +268,11 @@ class TokenizingByScale(Tokenizing, Protocol):
     def next_inputs(self, nets: Nets, codes: Int[Array, "b m"]) -> Float[Array, "b n d"]:
         """Returns what the codes of the first grids tell of the second and of each up to the next, at its own size."""
         ...
+
+
+def reads_text(model: object) -> Any:
+    """Returns the network that encodes the texts that `model` makes images from; None where it reads none."""
+    return model.text if isinstance(model, ReadsText) else None
 
 
 def completes(model: object) -> bool:

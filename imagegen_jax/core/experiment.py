@@ -32,6 +32,7 @@ from imagegen_jax.core.model import (
 from imagegen_jax.core.optim import AnyOptimizer
 from imagegen_jax.core.source import Source, class_names_of, labels_of
 from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
+from imagegen_jax.core.texts import check_text
 from imagegen_jax.core.weights import Weights, weights_of
 
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents
@@ -175,6 +176,7 @@ def validate(experiment: Experiment, dataset: Any) -> None:
     check_batch_size(experiment.batch_size, experiment.microbatches, experiment.mesh.build())
     _check_labels(experiment, dataset)
     check_codes(experiment.model, dataset)
+    check_text(experiment.model, dataset)
     nets = abstract_nets(experiment.model, row_shapes(dataset))
     phases = experiment.model.phases(stage_at(experiment.model, 0))
     last = experiment.model.phases(stage_at(experiment.model, experiment.steps - 1))  # which may train more

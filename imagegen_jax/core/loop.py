@@ -263,7 +263,7 @@ class LiveRun:
             return
         try:
             with self.progress.activity(f"drawing samples of step {step:,}"):
-                picture, health = draw_grid(self.program, state)
+                picture, health, prompts = draw_grid(self.program, state)
         except NonFiniteError as error:  # while losses are finite, so that the training itself may well go on
             self.progress.say(f"warning: no samples of step {step:,}: {error}")
             self.pending.restart(step)
@@ -271,7 +271,7 @@ class LiveRun:
         self.log.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
         if self.log.is_open:
             with self.log.writing("the picture of samples", step):
-                write_png(self.workdir / "samples" / f"{step:08d}.png", picture)
+                write_png(self.workdir / "samples" / f"{step:08d}.png", picture, prompts)
                 self.log.write_image(step, picture)
         self.pending.restart(step)
 

@@ -231,10 +231,13 @@ def check_condition_rows(model: Any, batch: Mapping[str, Any]) -> None:
     name = type(model).__name__
     for leaf, row in condition_rows(model).items():
         if leaf not in batch:
-            raise ValueError(
-                f"a {name} makes images from {leaf!r}, which is not given: train on data that have it, such as Paired "
-                f"or Lowered, and sample with {leaf}=..., an array with a row an image"
-            )
+            remedy = "train on captioned data, such as Captioned(Shapes()), and sample with prompts=[...] (--prompt)"
+            if not leaf.startswith("text"):
+                remedy = (
+                    f"train on data that have it, such as Paired or Lowered, and sample with {leaf}=..., an array with "
+                    "a row an image"
+                )
+            raise ValueError(f"a {name} makes images from {leaf!r}, which is not given: {remedy}")
         given = tuple(batch[leaf].shape[1:])
         if given != row.shape:
             raise ValueError(f"{leaf!r} has rows of {_times(given)}, but this {name} wants {_times(row.shape)}")

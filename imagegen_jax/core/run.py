@@ -32,6 +32,7 @@ from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weig
 from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
 from imagegen_jax.core.loop import train
 from imagegen_jax.core.state import State, networks, split
+from imagegen_jax.core.texts import Tokenizer, check_prompts, conditions_of
 from imagegen_jax.core.weights import Weights, weights_of
 
 Path = str | os.PathLike[str]
@@ -67,7 +68,7 @@ class Run:
 
     def sample(
         self,
-        n: int,
+        n: int | None = None,
         labels: Sequence[int | str] | np.ndarray | None = None,
         seed: int = 0,
         chunk: int = 256,
@@ -75,6 +76,9 @@ class Run:
         **conditions: Any,
     ) -> np.ndarray:
         """Draws `n` images, uint8 [n h w c]; the same for the same seed, n and chunk.
+
+        A model that reads text wants `prompts`, one an image or one for all; without `n` there is an image for each.
+        Guidance leads away from `negative_prompts`, likewise, where these are given.
 
         A model of latents draws latents, float32, as its data are, and not clipped (`core.arrays.space.Latents`).
         A class-conditional model wants one label an image, by number or by name (`class_names`). Further conditions,
@@ -84,7 +88,23 @@ class Run:
         for labels that the model does not know, or that are missing, for numbers out of range, and for samples that no
         classifier can choose among, and NonFiniteError where values of an image are not finite.
         """
+        if "prompts" in conditions:
+            conditions = self.prompted(n, **conditions)
+            n = len(conditions["text"])
+        if n is None:
+            raise ValueError("how many images? Give n, or a list of prompts")
         return np.concatenate(list(self.sample_chunks(n, labels, seed, chunk, reject=reject, **conditions)))
+
+    def prompted(
+        self, n: int | None, prompts: Sequence[str], negative_prompts: Sequence[str] = (), **conditions: Any
+    ) -> dict[str, Any]:
+        """Returns conditions with the texts of prompts written by the run's tokenizer, one for each of `n` images.
+
+        What is cut, and words that are not known, are said. Raises ValueError where the model reads no text, and for
+        prompts that are not one an image, or empty.
+        """
+        texts = check_prompts(self.experiment.model, prompts, negative_prompts, n)
+        return {**conditions, **conditions_of(self.tokenizer, *texts)}
 
     def sample_chunks(
         self,
@@ -127,6 +147,11 @@ class Run:
         Raises TypeError for a run of another model, and ValueError for images of another shape.
         """
         return rejection.classify(self.experiment.model, self.nets, images)
+
+    @functools.cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the texts that the model reads. Raises RunFolderError where the run keeps none."""
+        return folder.load_tokenizer(self.workdir, self.experiment.data)
 
     @property
     def class_names(self) -> tuple[str, ...]:

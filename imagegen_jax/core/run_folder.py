@@ -20,6 +20,7 @@ from imagegen_jax.core.files.identity import contents
 from imagegen_jax.core.reporting.log import write_json
 from imagegen_jax.core.reporting.metrics_log import read_lines
 from imagegen_jax.core.source import Recorded, class_names_of
+from imagegen_jax.core.texts import KeepsTokenizer, Tokenizer, keep_tokenizer
 
 # Fields that may have other values when a run is resumed (`--resume-with-changes`): the state's arrays depend on none.
 MAY_CHANGE = (
@@ -27,6 +28,7 @@ MAY_CHANGE = (
     "samples", "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
 )  # fmt: skip
 
+_TOKENIZER = "tokenizer"  # the folder of the files of a tokenizer of texts
 _SHOWN = 100  # characters of a value that a message shows
 
 Changes = dict[str, tuple[Any, Any]]  # field -> (stored value, new value)
@@ -173,8 +175,9 @@ def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: Chan
 
 
 def store_data(folder: pathlib.Path, dataset: Any) -> None:
-    """Writes data.json: what the data are, and what it takes to open the run where they are not at hand."""
+    """Writes data.json and the files of a tokenizer of texts: what the data are, and what it takes without them."""
     write_json(folder / "data.json", _record_of(dataset))
+    keep_tokenizer(folder / _TOKENIZER, dataset)
 
 
 def store_rows(folder: pathlib.Path, rows: Rows, class_names: Sequence[str] = ()) -> None:
@@ -240,6 +243,16 @@ def load_rows(folder: pathlib.Path) -> Rows:
     if not stored:
         raise RunFolderError(f"{folder} has no data.json: restore it, or train on, which writes it anew")
     return {name: jax.ShapeDtypeStruct(tuple(row["shape"]), row["dtype"]) for name, row in stored["rows"].items()}
+
+
+def load_tokenizer(folder: pathlib.Path, source: Any) -> Tokenizer:
+    """Reads the tokenizer of texts of a run on data of `source`. Raises RunFolderError where it keeps none."""
+    if not isinstance(source, KeepsTokenizer):
+        raise RunFolderError(f"{folder} is a run on data without texts, {source}: it has no tokenizer")
+    try:
+        return source.kept_tokenizer(folder / _TOKENIZER)
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"the tokenizer of {folder} cannot be read ({error}): restore its files") from error
 
 
 def load_class_names(folder: pathlib.Path) -> tuple[str, ...]:

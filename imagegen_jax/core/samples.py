@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imagegen_jax.core.arrays.image import images_to_float
+from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.drawing.draw import class_rows, label_conditions, panels
 from imagegen_jax.core.drawing.grid import grid
 from imagegen_jax.core.experiment import Experiment
@@ -17,6 +18,7 @@ from imagegen_jax.core.program import Program
 from imagegen_jax.core.reporting.health import image_health, latent_health
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import prepare
+from imagegen_jax.core.texts import texts_of
 
 
 def rows_of_grid(experiment: Experiment) -> tuple[np.ndarray | None, int, int]:
@@ -25,18 +27,20 @@ def rows_of_grid(experiment: Experiment) -> tuple[np.ndarray | None, int, int]:
     return labels, columns, experiment.samples if labels is None else len(labels)
 
 
-def draw_grid(program: Program, state: State) -> tuple[np.ndarray, Mapping[str, Any]]:
+def draw_grid(program: Program, state: State) -> tuple[np.ndarray, Mapping[str, Any], tuple[str, ...]]:
     """Draws a picture of samples from a fixed key, a class a row where there are classes, and measures their health.
 
-    Images that are made from others are shown between these and the data's own (`panels`). Samples of another shape
-    than the data, such as images of a model of latents, are not compared with them.
+    What it draws by texts follows the captions of the data's first rows, which are returned last. Images that are made
+    from others are shown between these and the data's own (`panels`). Samples of another shape than the data, such as
+    images of a model of latents, are not compared with them.
     """
     labels, columns, n = rows_of_grid(program.experiment)
     images = program.sample(state, n, seed=0, conditions=label_conditions(labels))
     batch = program.dataset.batch(0, n)
     data = prepare((), batch, program.constants.key).get("image")
     health = {} if data is None else _health(images, jnp.asarray(data))
-    return grid(panels(program.experiment.model, images, batch), columns), health
+    prompts = texts_of(program.dataset, n) if reads_text(program.experiment.model) else ()
+    return grid(panels(program.experiment.model, images, batch), columns), health, prompts
 
 
 def _health(samples: np.ndarray, data: Image) -> Mapping[str, Any]:

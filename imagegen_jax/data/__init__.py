@@ -3,6 +3,7 @@
 from imagegen_jax.core.arrays.image import to_float, to_uint8
 from imagegen_jax.data.augment import Jitter
 from imagegen_jax.data.formats.arrays import Arrays, from_arrays
+from imagegen_jax.data.formats.captioned import Captioned
 from imagegen_jax.data.formats.codes import Codes, CodeSet
 from imagegen_jax.data.formats.derived import Erased, Greyed, Lowered
 from imagegen_jax.data.formats.digits import Digits
@@ -19,6 +20,7 @@ from imagegen_jax.data.source import Dataset, Source
 
 __all__ = [
     "Arrays",
+    "Captioned",
     "CodeSet",
     "Codes",
     "Dataset",

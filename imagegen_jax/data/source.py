@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int, Int32, UInt8
 
 from imagegen_jax.core import source as core_source
 from imagegen_jax.core.files.identity import digest
+from imagegen_jax.core.texts import Tokenizer
 
 Derive = Callable[[UInt8[np.ndarray, "n h w c"], Int[np.ndarray, " n"]], UInt8[np.ndarray, "n hh ww k"]]
 
@@ -46,6 +48,14 @@ class Derived:
         return (len(self), *self[:1].shape[1:])
 
 
+class Captions(Protocol):
+    """Texts of images: a sequence of some of each image's, which may be made as they are read."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[str, ...]: ...
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
     """Images of one size, with labels where there are classes, and with sources where images are made from sources.
@@ -54,8 +64,9 @@ class Dataset:
     image once, in an order that depends on (seed, epoch). A batch may straddle epochs, and `n` may exceed the number of
     images. Sources that are not `paired` have their own stream, epochs and orders, since there may be more or fewer of
     them; an epoch of the data set is an epoch of its images. Images may also be latents (`Latents`): floats of any
-    kind, which batches hold as float32, times `scale`. Raises ValueError where labels, deviations or paired sources are
-    not as many as the images.
+    kind, which batches hold as float32, times `scale`. Of an image's captions each epoch takes one, which follows from
+    (seed, epoch) as well; batches have it where there is a `tokenizer` to write it. Raises ValueError where labels,
+    deviations, captions or paired sources are not as many as the images.
     """
 
     images: UInt8[np.ndarray, "n h w c"] | Float[np.ndarray, "n h w c"]  # 0..255, mapped from disk
@@ -65,8 +76,12 @@ class Dataset:
     paired: bool = True  # whether source i belongs to image i
     stds: Float[np.ndarray, "n h w c"] | None = None  # deviations of latents' posteriors; `images` are then the means
     scale: float = 1.0  # factor of latents and their deviations
+    captions: Captions | None = None  # at least one of each image
+    tokenizer: Tokenizer | None = None  # of captions, as batches have them
 
     def __post_init__(self) -> None:
+        if self.captions is not None and len(self.captions) != len(self.images):
+            raise ValueError(f"captions of {len(self.captions)} images for {len(self.images)}: give each image some")
         if self.labels is not None and len(self.labels) != len(self.images):
             raise ValueError(f"{len(self.labels)} labels for {len(self.images)} images: give each image one")
         if self.sources is not None and self.paired and len(self.sources) != len(self.images):
@@ -94,9 +109,10 @@ class Dataset:
     def batch(self, step: int, n: int, seed: int = 0, rows: slice | None = None) -> dict[str, np.ndarray]:
         """Reads batch `step`: "image" [n h w c] and, where the data have them, "label" int32 [n], "source" and "std".
 
-        Images and sources are uint8, latents and their deviations float32. The arrays are new. `rows` selects rows of
-        the batch, so that each of many hosts reads only its own. Raises ValueError where `step` or `seed` is negative,
-        or `n` not positive.
+        With a tokenizer also "text" int32 [n m], the tokens of a caption, and "text_mask" bool [n m], False where they
+        only fill a row up. Images and sources are uint8, latents and their deviations float32. The arrays are new.
+        `rows` selects rows of the batch, so that each of many hosts reads only its own. Raises ValueError where `step`
+        or `seed` is negative, or `n` not positive.
         """
         positions = positions_of(step, n, seed)[rows or slice(None)]
         index = index_of(positions, len(self), seed)
@@ -108,13 +124,36 @@ class Dataset:
         if self.sources is not None:
             index = index if self.paired else index_of(positions, len(self.sources), seed, fold=(_SOURCES,))
             batch["source"] = np.asarray(self.sources[index])
+        if self.tokenizer is not None:
+            encoded = self.tokenizer.encode(self._captions_at(positions, seed))
+            batch |= {"text": encoded.tokens, "text_mask": encoded.mask}
         return batch
+
+    def texts(self, step: int, n: int, seed: int = 0) -> tuple[str, ...]:
+        """Returns the captions of batch `step`, as `batch` has them; () where there are none."""
+        return self._captions_at(positions_of(step, n, seed), seed) if self.captions is not None else ()
+
+    def _captions_at(self, positions: range, seed: int) -> tuple[str, ...]:
+        """Takes one caption of the image at each of `positions` in the stream."""
+        captions, found = self.captions, []
+        for position, row in zip(positions, index_of(positions, len(self), seed), strict=True):
+            of_image = captions[int(row)]
+            found.append(of_image[int(_raw(len(self), seed, position // len(self), (_CAPTIONS,))[row] % len(of_image))])
+        return tuple(found)
+
+    def all_captions(self) -> Iterator[str]:
+        """Yields all captions of all images in order."""
+        captions = self.captions
+        return (text for row in range(len(self)) for text in captions[row]) if captions is not None else iter(())
 
     def contents(self) -> dict[str, str]:
         """Returns a digest of each array, and the settings that are not the default ones."""
         arrays = {"images": self.images, "labels": self.labels, "sources": self.sources, "stds": self.stds}
         settings = {"paired": self.paired, "scale": self.scale}
         found = {name: digest(array) for name, array in arrays.items() if array is not None}
+        if self.tokenizer is not None:
+            found["captions"] = _digest_of(text.encode() for text in self.all_captions())
+            found["tokenizer"] = _digest_of(self.tokenizer.files().values())
         return found | {name: str(value) for name, value in settings.items() if value != getattr(Dataset, name)}
 
     def values(self, rows: np.ndarray) -> np.ndarray:
@@ -124,6 +163,7 @@ class Dataset:
 
 
 _SOURCES = 1  # folded into the seed of the order of sources that have their own
+_CAPTIONS = 2  # likewise, of which caption an image has in an epoch
 
 
 def positions_of(step: int, n: int, seed: int) -> range:
@@ -145,10 +185,23 @@ def index_of(positions: range, total: int, seed: int, fold: tuple[int, ...] = ()
 
 @functools.lru_cache(maxsize=8)  # two epochs, since a batch may straddle them, of images and sources of two data sets
 def _permutation(n: int, seed: int, epoch: int, fold: tuple[int, ...]) -> np.ndarray:
-    """Draws the order of an epoch.
+    """Draws the order of an epoch."""
+    return np.argsort(_raw(n, seed, epoch, fold), kind="stable")
 
-    It sorts the raw output of a generator: NumPy promises this output for all versions and machines, but not what
-    `Generator.permutation` makes of it. So a run that is resumed after an upgrade goes on with the same batches.
+
+@functools.lru_cache(maxsize=8)
+def _raw(n: int, seed: int, epoch: int, fold: tuple[int, ...]) -> np.ndarray:
+    """Returns the raw output of a generator for the images of an epoch.
+
+    NumPy promises this output for all versions and machines, but not what `Generator.permutation` makes of it. So a run
+    that is resumed after an upgrade goes on with the same batches.
     """
-    raw = np.random.Philox(np.random.SeedSequence([seed, epoch, *fold])).random_raw(n)
-    return np.argsort(raw, kind="stable")
+    return np.random.Philox(np.random.SeedSequence([seed, epoch, *fold])).random_raw(n)
+
+
+def _digest_of(parts: Iterable[bytes]) -> str:
+    """Returns a digest of byte strings in order, each with its length."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(f"{len(part)} ".encode() + part)
+    return found.hexdigest()[:16]

@@ -1,9 +1,22 @@
 """Texts as integers: the tokenizers of text encoders, and one made of a data set's own captions."""
 
+from imagegen_jax.core.texts import Encoded, Tokenizer, say_cut
 from imagegen_jax.text.byte_pairs import BytePairs
 from imagegen_jax.text.sentence_pieces import SentencePieces
-from imagegen_jax.text.tokenizer import Encoded, Tokenizer, say_cut
+from imagegen_jax.text.settings import BERTTokenizer, CLIPTokenizer, T5Tokenizer, WordVocabulary
 from imagegen_jax.text.word_pieces import WordPieces
 from imagegen_jax.text.words import Words
 
-__all__ = ["BytePairs", "Encoded", "SentencePieces", "Tokenizer", "WordPieces", "Words", "say_cut"]
+__all__ = [
+    "BERTTokenizer",
+    "BytePairs",
+    "CLIPTokenizer",
+    "Encoded",
+    "SentencePieces",
+    "T5Tokenizer",
+    "Tokenizer",
+    "WordPieces",
+    "WordVocabulary",
+    "Words",
+    "say_cut",
+]

@@ -1,58 +1,15 @@
-"""What a tokenizer is, and what all of them share: texts become rows of integers of one length."""
+"""What all tokenizers share: texts become rows of integers of one length."""
 
 from __future__ import annotations
 
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Bool, Int32
 
 from imagegen_jax.core.files.regular import Path, read_file
-
-_SHOWN = 60  # letters of a text that a message shows
-
-
-class Encoded(NamedTuple):
-    """Texts as a tokenizer writes them."""
-
-    tokens: Int32[np.ndarray, "n length"]  # 0 to below the vocabulary's size
-    mask: Bool[np.ndarray, "n length"]  # False where a token only fills the row up
-    cut: Bool[np.ndarray, " n"]  # the texts that were longer than the row, whose ends are lost
-
-
-class Tokenizer(Protocol):
-    """Turns texts into integers. A frozen dataclass: the same text always gives the same row."""
-
-    @property
-    def vocabulary_size(self) -> int:
-        """The number of tokens: they are integers from 0 to below it."""
-        ...
-
-    @property
-    def context(self) -> int:
-        """The length of a row, start and end included."""
-        ...
-
-    def encode(self, texts: Sequence[str]) -> Encoded:
-        """Writes each text as a row; what does not fit is cut off, and `Encoded.cut` says where."""
-        ...
-
-    def files(self) -> Mapping[str, bytes]:
-        """Returns the files, by name, that a run folder needs in order to read the tokenizer again."""
-        ...
-
-
-def say_cut(texts: Sequence[str], encoded: Encoded) -> str:
-    """Says how many texts were cut, and how the first of them begins; "" where all of them fit."""
-    cut = np.flatnonzero(encoded.cut)
-    if not len(cut):
-        return ""
-    first, length = texts[cut[0]], encoded.tokens.shape[1]
-    begin = first if len(first) <= _SHOWN else f"{first[:_SHOWN]}..."
-    return f"{len(cut)} of {len(texts)} texts are longer than {length} tokens and were cut, the first is {begin!r}"
+from imagegen_jax.core.texts import Encoded
 
 
 def rows_of(rows: Iterable[Sequence[int]], context: int, start: int | None, end: int, padding: int) -> Encoded:

@@ -30,7 +30,7 @@ SCALARS = {  # numbers that some models read: the type of the option of each nam
     "truncation": (number(0, 1), "0 (all alike) to 1 (default)"),
     "guidance": (
         number(-GUIDANCE, GUIDANCE),
-        "how strongly labels guide: 1 (default) follows them, above 1 exaggerates, 0 ignores them",
+        "how strongly labels and texts guide: 1 (default) follows them, above 1 exaggerates, 0 ignores them",
     ),
     "temperature": (number(0), "below 1 what is likely is likelier still, 1 (default) draws as the model is"),
     "top_k": (integer(), "draw codes from so many of the likeliest alone"),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int32, UInt8
 
 from imagegen_jax.core.config.bounds import Count, Seed
 from imagegen_jax.core.config.given import LARGEST, Range
@@ -103,7 +103,8 @@ class Shapes:
             start=lambda: self._items,
             class_names=tuple(" ".join(drawing) for drawing in DRAWINGS),
         )
-        return prepare(self, listing, None, None)
+        dataset = prepare(self, listing, None, None)
+        return dataclasses.replace(dataset, captions=ShapeCaptions(dataset.labels))
 
     def shown(self, index: int) -> Drawing:
         """Returns what image `index` shows."""
@@ -133,6 +134,26 @@ class Shapes:
         key = np.asarray([self.seed, self.split == "held_out"], np.uint64)
         raw = np.random.Philox(counter=np.asarray([0, index, 0, 0], np.uint64), key=key).random_raw(4)
         return (raw >> np.uint64(11)) * 2.0**-53
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ShapeCaptions:
+    """All captions of each image, by the number of what it shows."""
+
+    labels: Int32[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[str, ...]:
+        """Returns the captions of image `index`."""
+        return _captions_of(int(self.labels[index]))
+
+
+@functools.cache
+def _captions_of(label: int) -> tuple[str, ...]:
+    return tuple(caption(DRAWINGS[label]) for caption in CAPTIONS)
 
 
 @functools.cache

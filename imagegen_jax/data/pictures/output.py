@@ -11,10 +11,12 @@ import os
 import pathlib
 import stat
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from imagegen_jax.core.drawing.grid import metadata_of
 from imagegen_jax.core.files.regular import Path, partial_of, whole
 
 FOLDER = "a folder/"  # the kind of a path without suffix, or one that ends in a slash
@@ -90,8 +92,8 @@ def _mode(path: pathlib.Path) -> int:
         return 0
 
 
-def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"]) -> None:
-    """Writes an image of 1, 3 or 4 channels as its suffix says, whole or not at all.
+def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"], prompts: Sequence[str] = ()) -> None:
+    """Writes an image of 1, 3 or 4 channels as its suffix says, whole or not at all; a PNG's metadata name prompts.
 
     In a JPEG, transparent pixels turn white. Raises ValueError for a suffix that is no picture's, and for an image that
     is too large for the format.
@@ -105,10 +107,11 @@ def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"]) -> None:
     if image.shape[-1] == 4 and suffix in (".jpg", ".jpeg"):
         image = opaque(image)
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    form, settings = {
-        ".png": ("PNG", {}),
+    forms: dict[str, tuple[str, dict[str, Any]]] = {
+        ".png": ("PNG", {"pnginfo": metadata_of(prompts)}),
         ".webp": ("WEBP", {"quality": QUALITY}),
-    }.get(suffix, ("JPEG", {"quality": QUALITY, "subsampling": 0}))
+    }
+    form, settings = forms.get(suffix, ("JPEG", {"quality": QUALITY, "subsampling": 0}))
     content = io.BytesIO()  # not to a file: on a full disk, Pillow's encoders take a part of it for all of it
     picture.save(content, format=form, **settings)
     with whole(path) as partial:

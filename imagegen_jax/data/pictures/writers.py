@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, Any, Protocol
 
 import numpy as np
@@ -49,8 +49,8 @@ class FolderWriter:
 
     NAMES = re.compile(r"(\d+_)?\d{6,}\.png")
 
-    def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None) -> None:
-        self.place, self.n, self.labels = place, n, labels
+    def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = ()) -> None:
+        self.place, self.n, self.labels, self.prompts = place, n, labels, prompts
         self.manifest = place / ".sampling.json"
 
     def rows(self) -> int:
@@ -60,7 +60,7 @@ class FolderWriter:
     def add(self, start: int, images: np.ndarray) -> None:
         """Writes a file for each image, whole or not at all."""
         for i, image in enumerate(images, start):
-            write_picture(self._path(i), image)
+            write_picture(self._path(i), image, self.prompts[i : i + 1])
 
     def close(self, complete: bool) -> None:
         """Does nothing: no file is open."""
@@ -81,12 +81,13 @@ class FolderWriter:
 class ArrayWriter:
     """A writer of the .npz that ADM's evaluator reads: arr_0, images uint8 [n h w c], and arr_1, labels int64 [n].
 
-    Latents become arr_0 as they are, float32. The file grows as ".NAME.partial", a zip without its end, whose first
-    member is the images, not compressed. Only the images of one call of `add` are in memory.
+    Where there are prompts, they are "prompts", text [n]. Latents become arr_0 as they are, float32. The file grows as
+    ".NAME.partial", a zip without its end, whose first member is the images, not compressed. Only the images of one
+    call of `add` are in memory.
     """
 
-    def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None) -> None:
-        self.place, self.n, self.labels = place, n, labels
+    def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = ()) -> None:
+        self.place, self.n, self.labels, self.prompts = place, n, labels, prompts
         self.partial = place.with_name(f".{place.name}.partial")
         self.manifest = place.with_name(f".{place.name}.sampling.json")
         self._stack: contextlib.ExitStack | None = None
@@ -142,6 +143,9 @@ class ArrayWriter:
         if self.labels is not None:
             with self._archive.open("arr_1.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, self.labels.astype(np.int64))
+        if self.prompts:
+            with self._archive.open("prompts.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(self.prompts))
         self._stack.close()
         self.partial.replace(self.place)
 
@@ -154,7 +158,7 @@ class ArrayWriter:
 class OneArrayWriter:
     """A writer of an .npy of samples alone, uint8 images or float32 latents [n h w c]; it grows as ".NAME.partial"."""
 
-    def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None) -> None:
+    def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = ()) -> None:
         self.place, self.n = place, n
         self.partial = place.with_name(f".{place.name}.partial")
         self.manifest = place.with_name(f".{place.name}.sampling.json")
@@ -205,5 +209,5 @@ def _header(n: int, images: np.ndarray) -> dict[str, Any]:
     return {"descr": np.lib.format.dtype_to_descr(images.dtype), "fortran_order": False, "shape": shape}
 
 
-WRITERS: dict[str, Callable[[pathlib.Path, int, np.ndarray | None], Writer]]
+WRITERS: dict[str, Callable[[pathlib.Path, int, np.ndarray | None, Sequence[str]], Writer]]
 WRITERS = {FOLDER: FolderWriter, ".npz": ArrayWriter, ".npy": OneArrayWriter}  # by the kind of the output

@@ -1,9 +1,9 @@
 """The conditions that diffusion models make images from, and guidance away from what they make without these.
 
-Tokens are seen by cross-attention. A source is an image of low resolution, in grey, or with a hole, that the network
-sees beside the noisy one: concatenation, as SR3 has it (Saharia et al. 2022, arXiv 2104.07636, section 2) and ADM's
-upsampler (Dhariwal & Nichol 2021, arXiv 2105.05233). A source with a hole is RGBA, and transparent there
-(`data.Erased`): the network sees the mask as a channel.
+Tokens are seen by cross-attention; a model's network "text" makes those of a text. A source is an image of low
+resolution, in grey, or with a hole, that the network sees beside the noisy one: concatenation, as SR3 has it (Saharia
+et al. 2022, arXiv 2104.07636, section 2) and ADM's upsampler (Dhariwal & Nichol 2021, arXiv 2105.05233). A source with
+a hole is RGBA, and transparent there (`data.Erased`): the network sees the mask as a channel.
 """
 
 from __future__ import annotations
@@ -11,14 +11,24 @@ from __future__ import annotations
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from imagegen_jax.core.model import Batch, Nets
+from imagegen_jax.core.texts import NEGATIVE
 from imagegen_jax.diffusion.guidance.functions import Guidance, Guiding, guiding, unguided
 from imagegen_jax.diffusion.process.denoiser import Clipped, Denoise, clipped
-from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditioning_of, null_conditions
+from imagegen_jax.nn.backbones.conditioning import (
+    Conditioning,
+    Rates,
+    conditioning_of,
+    keep_conditions,
+    null_conditions,
+)
+from imagegen_jax.nn.text_encoders.encoding import TextEncoder
 
 ImageShape = tuple[int, int, int]
+NEGATIVE_TEXT = (f"{NEGATIVE}text", f"{NEGATIVE}text_mask")
 TokenShape = tuple[int, int]  # how many, and how many values each
 
 
@@ -44,14 +54,17 @@ class DropsConditions(Protocol):
 
 
 def rows_of_conditions(
-    source_shape: ImageShape | None, token_shape: TokenShape | None = None
+    source_shape: ImageShape | None, token_shape: TokenShape | None = None, text: TextEncoder | None = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns the `condition_rows` of a model with such fields: "source", as the data hold it, and "tokens".
+    """Returns the `condition_rows` of a model with such fields: "source", as the data hold it, "tokens" and "text".
 
     None stands for a condition that the model does not have.
     """
     source = {} if source_shape is None else {"source": jax.ShapeDtypeStruct(source_shape, np.uint8)}
     tokens = {} if token_shape is None else {"tokens": jax.ShapeDtypeStruct(token_shape, np.float32)}
+    if text is not None:
+        shape, names = (text.context,), {"text": np.int32, "text_mask": np.bool_}
+        tokens |= {name: jax.ShapeDtypeStruct(shape, dtype) for name, dtype in names.items()}
     return {**source, **tokens}
 
 
@@ -75,11 +88,12 @@ def check_dropout(rates: Rates, num_classes: int, rows: dict[str, jax.ShapeDtype
             "and 0 without classes"
         )
     for name, field, rate in (("tokens", "token", rates.tokens), ("source", "source", rates.source)):
-        if not 0 <= rate < 1 or (rate and name not in rows):
+        there = {name, "text"} & rows.keys() if name == "tokens" else {name} & rows.keys()
+        if not 0 <= rate < 1 or (rate and not there):
             shape = rows[name].shape if name in rows else None
             raise ValueError(
                 f"model.{field}_dropout={rate}, model.{field}_shape={shape}: it must be at least 0 and below 1, and 0 "
-                f"without a {field}_shape"
+                f"without a {field}_shape" + (" or a text encoder (model.text)" if name == "tokens" else "")
             )
 
 
@@ -89,7 +103,12 @@ def check_guidance(model: DropsConditions, conditions: Batch) -> None:
         raise ValueError(
             f"guidance={conditions['guidance']}, but model.label_dropout=0: the network has not learned to do without "
             "labels, so there is nothing to guide away from; train with label_dropout 0.1, say, or give another run as "
-            "a guide; likewise token_dropout for tokens, and source_dropout for a source"
+            "a guide; likewise token_dropout for tokens and text, and source_dropout for a source"
+        )
+    if f"{NEGATIVE}text" in conditions and not ("guidance" in conditions and model.condition_dropout.tokens):
+        raise ValueError(
+            "a negative prompt is what guidance leads away from: give a guidance scale too (guidance=5.0, or "
+            "--guidance 5), to a model that was trained with token_dropout"
         )
 
 
@@ -97,20 +116,32 @@ def guided_by_conditions(model: DropsConditions, nets: Nets, conditions: Batch) 
     """Returns the function that guides estimates of `model` by the scale `conditions["guidance"]`; unguided without it.
 
     It leads away from the estimate without the conditions that training dropped at times, as `model.guidance` says;
-    conditions that training never dropped stay. Estimates that are clipped to [-1, 1] are guided before they are
-    clipped. Raises ValueError where the model cannot be guided, or a condition is missing.
+    conditions that training never dropped stay, and a negative prompt takes the place of the text. Estimates that are
+    clipped to [-1, 1] are guided before they are clipped. Raises ValueError where the model cannot be guided, or a
+    condition is missing.
     """
     check_guidance(model, conditions)
     if "guidance" not in conditions:
         return unguided
-    nulled = null_conditions(conditioning_of(model, conditions), model.condition_dropout.dropped)
-    free = _unclipped(model.estimate(nets, nulled))
+    free = _unclipped(model.estimate(nets, _without(model, nets, conditions)))
     guide = guiding(model.guidance, lambda own: free, conditions["guidance"])
 
     def guided(own: Denoise) -> Denoise:
         return clipped(guide(own.whole)) if isinstance(own, Clipped) else guide(own)
 
     return guided
+
+
+def _without(model: DropsConditions, nets: Nets, conditions: Batch) -> Conditioning:
+    """Returns what guidance leads away from: the conditions without those that were dropped, or a negative prompt."""
+    names = model.condition_dropout.dropped
+    if f"{NEGATIVE}text" not in conditions:
+        return null_conditions(conditioning_of(model, conditions, nets), names)
+    against = {name: conditions[NEGATIVE + name] for name in ("text", "text_mask")}
+    found = conditioning_of(model, {**conditions, **against}, nets)
+    found = null_conditions(found, tuple(name for name in names if name != "tokens"))
+    said = jnp.any(against["text_mask"], axis=1)
+    return keep_conditions(found, said, "tokens")
 
 
 def _unclipped(denoise: Denoise) -> Denoise:

@@ -40,6 +40,7 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.diffusion.guidance.by_network import Guided
 from imagegen_jax.diffusion.guidance.conditions import (
+    NEGATIVE_TEXT,
     check_dropout,
     check_guidance,
     check_source_shape,
@@ -51,8 +52,8 @@ from imagegen_jax.diffusion.models.edm_augment import AnyAugmentation
 from imagegen_jax.diffusion.process.coupling import optimal_order
 from imagegen_jax.diffusion.process.denoiser import Denoise, Predict, c_noise, clipped, from_prediction, preconditioned
 from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, Kind, broadcast_rows, row
-from imagegen_jax.diffusion.process.process import EDM, AnyProcess, Process, Ranged, WholeTimed, at
-from imagegen_jax.diffusion.process.times import AnyTimes, LogNormal, Times
+from imagegen_jax.diffusion.process.process import EDM, AnyProcess, at
+from imagegen_jax.diffusion.process.times import AnyTimes, LogNormal, check_range, check_times
 from imagegen_jax.diffusion.process.weighting import AnyWeighting, Plain
 from imagegen_jax.diffusion.sampling.heun import Heun
 from imagegen_jax.diffusion.sampling.levels import AnyLevels, Karras
@@ -63,9 +64,11 @@ from imagegen_jax.nn.backbones.conditioning import (
     check_token_mask,
     conditioning_of,
     drop_conditions,
+    init_text,
 )
 from imagegen_jax.nn.backbones.denoising import AnyNetwork, AnyUncertainty, ToldOfAugmentation, check_channels
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.text_encoders.encoding import AnyTextEncoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,8 @@ class Diffusion:
 
     `prediction` "F" has EDM's preconditioning around the network; with any other the network sees x_t and t *
     `time_scale`. Beside labels it may see the "source" and the "tokens" of the batch; tokens are seen by
-    cross-attention, those for which "token_mask", if there is one, is True. With a dropout above 0 the network also
+    cross-attention, those for which "token_mask", if there is one, is True. With `text`, a second network makes them of
+    the batch's "text", and is trained with the first. With a dropout above 0 the network also
     learns to do without labels, tokens or sources. Samples can then be guided, as `guidance` says, away from what the
     network makes without these; the scale is the scalar `conditions["guidance"]`, and 1 is no guidance
     (classifier-free, Ho & Salimans 2022, 2207.12598).
@@ -104,6 +108,8 @@ class Diffusion:
     token_shape: tuple[Count, Count] | None = None  # how many tokens there are, and how many values each; None: none
     token_dropout: Share = 0.0  # share of images whose tokens are dropped
     source_dropout: Share = 0.0  # share of images whose source is dropped
+    text: AnyTextEncoder | None = None  # makes tokens of texts; None: of images without texts
+    train_text: bool = True  # whether it is trained; else it is frozen, as `Experiment.pretrained` gives it
 
     def __post_init__(self) -> None:
         check_times(self.process, self.times)
@@ -128,13 +134,19 @@ class Diffusion:
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """The shapes of the "source" and of the "tokens" in a row, where there are any."""
-        return rows_of_conditions(self.source_shape, self.token_shape)
+        """The shapes of the "source", of the "tokens" and of the "text" in a row, where there are any."""
+        return rows_of_conditions(self.source_shape, self.token_shape, self.text)
 
     @property
     def optional_conditions(self) -> tuple[str, ...]:
-        """The guidance scale, and the mask of the tokens that are seen."""
-        return ("guidance",) if self.token_shape is None else ("guidance", "token_mask")
+        """The guidance scale, the mask of the tokens that are seen, and a text to lead away from."""
+        tokens = () if self.token_shape is None else ("token_mask",)
+        return ("guidance", *tokens, *(() if self.text is None else NEGATIVE_TEXT))
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The network of texts, where it is not trained."""
+        return ("text",) if self.text is not None and not self.train_text else ()
 
     @property
     def condition_dropout(self) -> Rates:
@@ -158,17 +170,19 @@ class Diffusion:
         check_range(self.process, self.times)
         self._check_together()
         x, t = batch["image"], jnp.zeros(batch["image"].shape[:1])
-        conditioning = conditioning_of(self, batch)
+        nets = init_text(self, jax.random.fold_in(key, 2), batch)
+        conditioning = conditioning_of(self, batch, nets)
         if self.augment is not None:
             conditioning = conditioning._replace(augment_labels=jnp.zeros((len(x), self.augment.labels)))
-        nets = {"network": self.network.init(key, x, t, conditioning)}
+        nets["network"] = self.network.init(key, x, t, conditioning)
         if self.uncertainty is not None:
             nets["uncertainty"] = self.uncertainty.init(jax.random.fold_in(key, 1), t)
         return nets
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """Returns the only phase of a step: the network learns to denoise."""
-        trains = ("network",) if self.uncertainty is None else ("network", "uncertainty")
+        also = {"uncertainty": self.uncertainty is not None, "text": self.text is not None and self.train_text}
+        trains = ("network", *(name for name, trained in also.items() if trained))
         return (Phase(trains, self.loss, name="denoise"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
@@ -178,8 +192,8 @@ class Diffusion:
         """
         keys = streams(inputs.keys, 5)
         t_keys, epsilon_keys, condition_keys, dropout_keys, augment_keys = keys
-        x_0, conditioning = inputs.batch["image"], conditioning_of(self, inputs.batch)
-        conditioning = drop_conditions(conditioning, self.condition_dropout, condition_keys)._replace(keys=dropout_keys)
+        x_0, conditioning = inputs.batch["image"], conditioning_of(self, inputs.batch, nets, dropout_keys)
+        conditioning = drop_conditions(conditioning, self.condition_dropout, condition_keys)
         if self.augment is not None:
             x_0, augment_labels = self.augment(x_0, augment_keys)
             conditioning = conditioning._replace(augment_labels=augment_labels)
@@ -223,7 +237,7 @@ class Diffusion:
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """Returns the denoiser of the network, guided where `conditions` has "guidance"."""
         guide = guided_by_conditions(self, nets, conditions)
-        return guide(self.estimate(nets, conditioning_of(self, conditions)))
+        return guide(self.estimate(nets, conditioning_of(self, conditions, nets)))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
         """Returns the denoiser of the network under these conditions, without guidance."""
@@ -256,35 +270,14 @@ class Diffusion:
         if self.coupling == "optimal" and self.condition_rows:
             raise ValueError(
                 f"model.coupling='optimal', model.source_shape={self.source_shape}, model.token_shape="
-                f"{self.token_shape}: with a source or tokens of its own for each image, noise chosen by image would "
-                "not be normal given these; use 'independent'"
+                f"{self.token_shape}: with a source, tokens or a text of its own for each image, noise chosen by image "
+                "would not be normal given these; use 'independent'"
+            )
+        if self.text is not None and self.token_shape is not None:
+            raise ValueError(
+                f"model.token_shape={self.token_shape}, but model.text makes the tokens: set one of the two to None"
             )
         if self.clip and not self.space.clips:
             raise ValueError(
                 f"model.clip=True, model.space={self.space}: latents have no range to be kept in; set clip to False"
             )
-
-
-def check_range(process: Process, times: Times) -> None:
-    """Raises ValueError where `times` leave the [0, 1] of `process`. For `init`: either may be set before the other."""
-    last = process.last if isinstance(process, Ranged) else 1.0
-    if isinstance(times, Ranged) and times.last > last:
-        raise ValueError(
-            f"model.times={times}, but t of a {type(process).__name__} is in [0, {last:g}]: use Uniform() or "
-            "LogitNormal()"
-        )
-
-
-def check_times(process: Process, times: Times) -> None:
-    """Raises ValueError where `times` are not those of `process`."""
-    if isinstance(process, WholeTimed) and isinstance(times, WholeTimed):
-        if process.whole_times != times.whole_times:
-            raise ValueError(
-                f"model.times.steps={times.whole_times}, but model.process.schedule.steps={process.whole_times}: make "
-                "them the same"
-            )
-    elif isinstance(process, WholeTimed) or isinstance(times, WholeTimed):
-        raise ValueError(
-            f"model.process is a {type(process).__name__}, but model.times a {type(times).__name__}: "
-            "Discrete has WholeTimes, and every other process has times between them"
-        )

@@ -27,11 +27,10 @@ from imagegen_jax.core.model import (
     one_hot_labels,
 )
 from imagegen_jax.diffusion.guidance.functions import LogProb
-from imagegen_jax.diffusion.models.diffusion import check_range, check_times
 from imagegen_jax.diffusion.process.denoiser import preconditioned
 from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, broadcast_rows
 from imagegen_jax.diffusion.process.process import EDM, AnyProcess, WholeTimed, at
-from imagegen_jax.diffusion.process.times import AnyTimes, LogNormal
+from imagegen_jax.diffusion.process.times import AnyTimes, LogNormal, check_range, check_times
 from imagegen_jax.nn.backbones.adm import ADMClassifier
 from imagegen_jax.nn.backbones.denoising import AnyImageClassifier
 

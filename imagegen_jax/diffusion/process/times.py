@@ -18,6 +18,7 @@ from imagegen_jax.core.arrays.random import integer_rows, normal_rows, uniform_r
 from imagegen_jax.core.config.bounds import Count, Positive
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.diffusion.process.process import Process, Ranged, WholeTimed
 
 
 class Times(Protocol):
@@ -107,3 +108,28 @@ class LogitNormal:
 def _check_std(std: float) -> None:
     if not 0 < std < math.inf:
         raise ValueError(f"times.std={std}: must be above 0")
+
+
+def check_range(process: Process, times: Times) -> None:
+    """Raises ValueError where `times` leave the [0, 1] of `process`. For `init`: either may be set before the other."""
+    last = process.last if isinstance(process, Ranged) else 1.0
+    if isinstance(times, Ranged) and times.last > last:
+        raise ValueError(
+            f"model.times={times}, but t of a {type(process).__name__} is in [0, {last:g}]: use Uniform() or "
+            "LogitNormal()"
+        )
+
+
+def check_times(process: Process, times: Times) -> None:
+    """Raises ValueError where `times` are not those of `process`."""
+    if isinstance(process, WholeTimed) and isinstance(times, WholeTimed):
+        if process.whole_times != times.whole_times:
+            raise ValueError(
+                f"model.times.steps={times.whole_times}, but model.process.schedule.steps={process.whole_times}: make "
+                "them the same"
+            )
+    elif isinstance(process, WholeTimed) or isinstance(times, WholeTimed):
+        raise ValueError(
+            f"model.process is a {type(process).__name__}, but model.times a {type(times).__name__}: "
+            "Discrete has WholeTimes, and every other process has times between them"
+        )

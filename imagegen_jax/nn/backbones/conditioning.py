@@ -13,8 +13,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from imagegen_jax.core.arrays.random import bernoulli_rows, fold_rows
+from imagegen_jax.core.capabilities import reads_text
+from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.model import (
     Batch,
+    Nets,
+    PRNGKey,
     PRNGKeys,
     check_condition_rows,
     check_labels,
@@ -36,6 +40,7 @@ class Conditioning(NamedTuple):
 
 
 NOTHING = Conditioning()
+NO_NETS: Nets = FrozenMap()
 
 
 class Rates(NamedTuple):
@@ -51,19 +56,35 @@ class Rates(NamedTuple):
         return tuple(name for name, rate in self._asdict().items() if rate)
 
 
-def conditioning_of(model: Any, batch: Batch) -> Conditioning:
+def conditioning_of(model: Any, batch: Batch, nets: Nets = NO_NETS, keys: PRNGKeys | None = None) -> Conditioning:
     """Makes a network's conditioning from a batch, or from the conditions of sampling: labels, tokens, source.
 
     It has labels where the model has classes, and whatever the model's `condition_rows` name; "tokens" come with the
-    batch's "token_mask" where it has one. Raises ValueError where something is missing, or has another shape.
+    batch's "token_mask" where it has one. Of a model that reads text, the tokens are what its network "text", one of
+    `nets`, makes of the batch's. `keys` are for dropout, there and in the network that sees the conditioning. Raises
+    ValueError where something is missing, or has another shape.
     """
     check_labels(model, batch)
     check_condition_rows(model, batch)
     check_token_mask(batch)
     rows = condition_rows(model)
     tokens, mask = (batch["tokens"], batch.get("token_mask")) if "tokens" in rows else (None, None)
+    if encoder := reads_text(model):
+        tokens, mask, _ = encoder.apply(nets["text"], batch["text"], batch["text_mask"], keys)
     mask = None if mask is None else jnp.asarray(mask, bool)
-    return Conditioning(one_hot_labels(model, batch), tokens, mask, batch["source"] if "source" in rows else None)
+    source = batch["source"] if "source" in rows else None
+    return Conditioning(one_hot_labels(model, batch), tokens, mask, source, keys=keys)
+
+
+def init_text(model: Any, key: PRNGKey, batch: Batch) -> dict[str, Any]:
+    """Makes the network "text" of a model that reads text, by name; {} for any other.
+
+    Raises ValueError where the batch has no text, or of another length.
+    """
+    if not (encoder := reads_text(model)):
+        return {}
+    check_condition_rows(model, batch)
+    return {"text": encoder.init(key, batch["text"], batch["text_mask"])}
 
 
 def check_token_mask(batch: Batch) -> None:
@@ -81,7 +102,7 @@ def drop_conditions(conditioning: Conditioning, rates: Rates, keys: PRNGKeys) ->
         if rate and conditioning._asdict()[name] is not None:
             # The first one, labels, draws from the key itself.
             own = fold_rows(keys, place) if place else keys
-            conditioning = _where(bernoulli_rows(own, 1 - rate), conditioning, name)
+            conditioning = keep_conditions(conditioning, bernoulli_rows(own, 1 - rate), name)
     return conditioning
 
 
@@ -90,11 +111,12 @@ def null_conditions(conditioning: Conditioning, names: tuple[str, ...] = Rates._
     for name in names:
         value = conditioning._asdict()[name]
         if value is not None:
-            conditioning = _where(jnp.zeros(len(value), bool), conditioning, name)
+            conditioning = keep_conditions(conditioning, jnp.zeros(len(value), bool), name)
     return conditioning
 
 
-def _where(kept: Bool[Array, " b"], conditioning: Conditioning, name: str) -> Conditioning:
+def keep_conditions(conditioning: Conditioning, kept: Bool[Array, " b"], name: str) -> Conditioning:
+    """Nulls one condition of the rows that are not kept."""
     value = conditioning._asdict()[name]
     changed = {name: jnp.where(kept.reshape(-1, *(1,) * (value.ndim - 1)), value, 0)}
     if name == "tokens":

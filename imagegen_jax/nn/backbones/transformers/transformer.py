@@ -70,13 +70,14 @@ class Block(nn.Module):
         pairs: Bool[Array, "l m"] | None = None,
         rotation: Float[Array, "l r 2"] | None = None,
         cursor: Cursor | None = None,
+        mask: Bool[Array, "b l"] | None = None,
     ) -> Float[Array, "b l d"]:
         """Changes the places of a sequence, or of a piece of it: [B L D] -> [B L D]; see `MultiHeadAttention`."""
         attention = MultiHeadAttention(
             self.heads, self.attention, normal_init, self.dtype, normal_init, self.style.bias, self.style.causal,
             name="attention",
         )  # fmt: skip
-        h = attention(norm(self.style, self.dtype, "norm_0")(x), None, None, pairs, rotation, cursor)
+        h = attention(norm(self.style, self.dtype, "norm_0")(x), None, mask, pairs, rotation, cursor)
         x = x + Dropout(self.dropout, name="dropout_0")(h, keys)
         h = Perceptron(self.hidden, self.style, self.dtype, name="mlp")(norm(self.style, self.dtype, "norm_1")(x))
         return x + Dropout(self.dropout, name="dropout_1")(h, keys)
@@ -102,6 +103,7 @@ class Transformer(nn.Module):
         pairs: Bool[Array, "l m"] | None = None,
         rotation: Float[Array, "l r 2"] | None = None,
         cursor: Cursor | None = None,
+        mask: Bool[Array, "b l"] | None = None,
     ) -> Float[Array, "b l d"]:
         """Changes the places of a sequence, or of a piece of it: [B L D] -> [B L D]; see `MultiHeadAttention`."""
         block: Any = nn.remat(Block) if self.remat and cursor is None else Block
@@ -109,7 +111,7 @@ class Transformer(nn.Module):
             made = block(
                 self.heads, self.hidden, self.style, self.dropout, self.attention, self.dtype, name=f"block_{i}"
             )
-            x = made(x, keys, pairs, rotation, cursor)
+            x = made(x, keys, pairs, rotation, cursor, mask)
         return norm(self.style, self.dtype, "norm")(x)
 
 

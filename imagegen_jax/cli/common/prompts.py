@@ -1,0 +1,87 @@
+"""Prompts of a command: texts that say what to draw, and what guidance is to lead away from."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+from imagegen_jax.core.capabilities import reads_text
+from imagegen_jax.core.run import Run
+from imagegen_jax.core.texts import texts_of
+
+EACH = 8  # images of a prompt, where nothing else is asked for and prompts are few
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PromptRequest:
+    """What to draw, in words."""
+
+    prompt: tuple[str, ...] = ()  # each for as many images as the others
+    prompts: str | pathlib.Path | None = None  # a file with a prompt a line, in place of `prompt`
+    negative_prompt: str | None = None  # of all images
+
+
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say what to draw, in words."""
+    parser.add_argument(
+        "--prompt", action="append", default=[], metavar="TEXT",
+        help="what to draw, for a model that reads text; several times for several prompts, each as often (default: "
+        "captions of the training data)",
+    )  # fmt: skip
+    parser.add_argument("--prompts", type=pathlib.Path, metavar="FILE", help="a text file with a prompt a line")
+    parser.add_argument("--negative-prompt", metavar="TEXT", help="what --guidance leads away from")
+
+
+def prompts_of(request: PromptRequest) -> tuple[str, ...]:
+    """Returns the prompts of a request, those of its file where it names one; () for none.
+
+    Raises ValueError where both are given, and for a file that is missing, empty or no text in UTF-8.
+    """
+    if request.prompts is None:
+        return request.prompt
+    if request.prompt:
+        raise ValueError(f"--prompts {request.prompts}: --prompt is given too: put all prompts into the file")
+    place = pathlib.Path(request.prompts).expanduser()
+    try:
+        lines = place.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--prompts {request.prompts}: no text in UTF-8 can be read there ({error})") from error
+    found = tuple(line.strip() for line in lines if line.strip())
+    if not found:
+        raise ValueError(f"--prompts {request.prompts}: it holds no prompt: write one a line")
+    return found
+
+
+def number_of_images(prompts: tuple[str, ...], n: int | None, otherwise: int) -> int:
+    """Returns how many images are drawn: `n`, or some of each prompt, or `otherwise` without prompts.
+
+    Raises ValueError where `n` is fewer than the prompts.
+    """
+    if n is not None and n < len(prompts):
+        raise ValueError(f"--n {n}: there are {len(prompts)} prompts: ask for at least one image of each")
+    return n or (len(prompts) * (EACH if len(prompts) <= EACH else 1) if prompts else otherwise)
+
+
+def drawn_texts(request: PromptRequest, run: Run, n: int, seed: int) -> tuple[str, ...]:
+    """Returns the prompt of each of `n` images: those of the request, or captions of the data; () without text.
+
+    Raises ValueError for prompts where the run's model reads no text.
+    """
+    prompts, model = prompts_of(request), run.experiment.model
+    if prompts:
+        return tuple(prompts[i * len(prompts) // n] for i in range(n))
+    if reads_text(model) is None:
+        return ()
+    print(f"no --prompt: captions of the training data, {run.experiment.data}", file=sys.stderr)
+    return texts_of(run.experiment.data.open(), n, seed)
+
+
+def conditions_of_prompts(request: PromptRequest, run: Run, texts: tuple[str, ...]) -> dict[str, Any]:
+    """Returns texts, one an image, and the negative prompt of a request as conditions. Raises what `prompted` does."""
+    negative = request.negative_prompt
+    if not texts and negative is None and not prompts_of(request):
+        return {}
+    return run.prompted(len(texts), texts, () if negative is None else (negative,))
