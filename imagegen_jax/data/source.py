@@ -65,6 +65,8 @@ class Dataset:
     paired: bool = True  # whether source i belongs to image i
     stds: Float[np.ndarray, "n h w c"] | None = None  # deviations of latents' posteriors; `images` are then the means
     scale: float = 1.0  # factor of latents and their deviations
+    autoencoder: str | None = None  # the fingerprint of what made latents, where they say it
+    measured: core_source.Measured | None = None  # scale and shift of latents, where they say them
 
     def __post_init__(self) -> None:
         if self.labels is not None and len(self.labels) != len(self.images):
