@@ -11,8 +11,11 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from imagegen_jax.core.arrays import autoencoding
 from imagegen_jax.core.arrays.image import is_image
+from imagegen_jax.core.arrays.measured import measures_of, wants_measures, with_measures
 from imagegen_jax.core.arrays.shard import MeshShape, check_batch_size
+from imagegen_jax.core.arrays.space import sample_shape
 from imagegen_jax.core.checkpoints.codes import check_codes
 from imagegen_jax.core.checkpoints.frozen_networks import Sources
 from imagegen_jax.core.checkpoints.stored import Best
@@ -139,8 +142,11 @@ def row_shapes(dataset: Any) -> Rows:
 
 
 def model_row_shapes(experiment: Experiment) -> Rows:
-    """Returns shape and dtype of a row as the model has it: its images, labels where it knows classes, and sources."""
-    rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8), **condition_rows(experiment.model)}
+    """Returns shape and dtype of a row as the model has it: its images, labels where it knows classes, and sources.
+
+    Of a model of latents whose space has their autoencoder, the images are those that it encodes.
+    """
+    rows = {"image": jax.ShapeDtypeStruct(sample_shape(experiment.model), np.uint8), **condition_rows(experiment.model)}
     return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
 
 
@@ -160,8 +166,9 @@ def initializer(model: Model, augment: tuple[Augmentation, ...] = ()) -> Callabl
 
     def fresh(seed: Any, batch: Batch) -> Nets:
         key = jax.random.key(seed)
-        batch = prepare(augment, batch, jax.random.fold_in(key, 0))
-        return model.init(jax.random.fold_in(key, 2**32 - 1), batch)  # no step has this key
+        batch = autoencoding.example(model, prepare(augment, batch, jax.random.fold_in(key, 0)))
+        own = jax.random.fold_in(key, 2**32 - 1)  # no step has this key
+        return autoencoding.init(model, own, model.init(own, batch))
 
     return fresh
 
@@ -240,6 +247,18 @@ def _check_labels(experiment: Experiment, dataset: Any) -> None:
         raise ValueError(
             f"model.num_classes={classes}, but the data have {known} classes: set model.num_classes to {known}"
         )
+
+
+def measured(experiment: Experiment, dataset: Any = None) -> Experiment:
+    """Returns an experiment with numbers where its model's space is to be measured, as the data say them.
+
+    Raises ValueError where they do not, and what opening them raises; they are not opened where nothing is to be
+    measured, or where `dataset` is given, the open data.
+    """
+    if not wants_measures(experiment.model):
+        return experiment
+    found = measures_of(experiment.data.open() if dataset is None else dataset)
+    return dataclasses.replace(experiment, model=with_measures(experiment.model, found))
 
 
 def power_averages(experiment: Experiment) -> dict[str, PowerFunction]:

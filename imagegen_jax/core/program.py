@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
 from imagegen_jax.core.checkpoints.checkpoint import abstract
-from imagegen_jax.core.checkpoints.codes import TOKENIZER, check_made_by
+from imagegen_jax.core.checkpoints.codes import check_made_by
 from imagegen_jax.core.checkpoints.frozen_networks import placed, wanted_part
 from imagegen_jax.core.drawing.draw import Conditions, drawing, filled_from_data, rows_at, sample
 from imagegen_jax.core.experiment import (
@@ -25,6 +25,7 @@ from imagegen_jax.core.experiment import (
     abstract_nets,
     example_batch,
     initializer,
+    measured,
     row_shapes,
     validate,
 )
@@ -40,10 +41,10 @@ class Program:
     def __init__(self, experiment: Experiment, dataset: Any = None) -> None:
         """Opens the data, which prepares them where that was not done before; or takes `dataset`, the open data."""
         compiling.use_persistent_cache()
-        self.experiment = experiment
+        self.dataset = experiment.data.open() if dataset is None else dataset
+        self.experiment = experiment = measured(experiment, self.dataset)
         self.spec = experiment.step_spec
         self.mesh = experiment.mesh.build()
-        self.dataset = experiment.data.open() if dataset is None else dataset
         validate(experiment, self.dataset)
         self.constants = _constants(self.mesh, experiment.seed, experiment.steps)
         self._steps: dict[Hashable, Future[Any]] = {}
@@ -52,7 +53,7 @@ class Program:
         """Reads the weights that the experiment starts from: network -> collections.
 
         Raises what `core.weights.Weights.read` does, and ValueError where their arrays have other names or shapes than
-        the model's, and where the data are codes of another tokenizer, before anything is compiled.
+        the model's, and where the data are codes or latents of other weights, before anything is compiled.
         """
         found = read_all(self.experiment.pretrained)
         fresh = abstract_nets(self.experiment.model, row_shapes(self.dataset))
@@ -60,7 +61,7 @@ class Program:
             frozen = name in frozen_networks(self.experiment.model)
             found[name] = wanted_part(found[name], fresh[name]) if frozen else found[name]
             _check_fits(name, fresh[name], found[name], whole=frozen)
-        check_made_by(self.experiment.model, self.dataset, found, self.experiment.pretrained.get(TOKENIZER))
+        check_made_by(self.experiment.model, self.dataset, found, self.experiment.pretrained)
         return found
 
     def init(self, pretrained: Mapping[str, Any] | None = None) -> State:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int
 
 from imagegen_jax.core import ema
 from imagegen_jax.core.ema import Average
-from imagegen_jax.core.model import Nets
+from imagegen_jax.core.model import Nets, frozen_networks
 from imagegen_jax.core.optim import Clock, Optimizer
 
 
@@ -88,10 +88,13 @@ def enter(
 ) -> State:
     """Returns the state at the start of a new stage, with the networks that the model makes for it.
 
-    Optimizers and averages start afresh where the model names them, and for networks that are new; others go on.
+    Optimizers and averages start afresh where the model names them, and for networks that are new; others go on, and
+    so do frozen networks.
     """
-    entry = model.enter(stage, networks(state))
-    fresh = create(entry.nets, optimizers, averages)
+    nets = networks(state)
+    entry = model.enter(stage, nets)
+    frozen = {name: nets[name] for name in frozen_networks(model)}
+    fresh = create({**entry.nets, **frozen}, optimizers, averages)
     return fresh.replace(
         step=state.step,
         opt=fresh.opt | {n: state.opt[n] for n in fresh.opt if n in state.opt and n not in entry.fresh_optimizers},
