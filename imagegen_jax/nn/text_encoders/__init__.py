@@ -1,0 +1,1 @@
+"""Networks that turn the tokens of a text into vectors, which denoising networks see."""
