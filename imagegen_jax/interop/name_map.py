@@ -53,15 +53,15 @@ def sines_first(tensor: np.ndarray) -> np.ndarray:
     return np.roll(dense(tensor), tensor.shape[1] // 2, axis=0)
 
 
-def parts(count: int, form: Layout = as_is, heads: int = 1) -> Form:
+def parts(count: int, form: Layout = as_is, heads: int | None = 1) -> Form:
     """Returns a form that splits outputs into `count`, such as queries, keys and values; for each, `form` follows.
 
-    With `heads` the parts of one head come after those of another.
+    With `heads` the parts of one head come after those of another; None: those of each channel.
     """
 
     def split(tensor: np.ndarray) -> list[np.ndarray]:
         inside = tensor.shape[1:]
-        found = np.moveaxis(tensor.reshape(heads, count, -1, *inside), 1, 0)
+        found = np.moveaxis(tensor.reshape(heads or len(tensor) // count, count, -1, *inside), 1, 0)
         return [form(part.reshape(-1, *inside)) for part in found]
 
     return split
@@ -111,7 +111,7 @@ def norm(name: str, path: str) -> tuple[Rule, ...]:
     return Rule(f"{name}.weight", f"{path}/scale"), Rule(f"{name}.bias", f"{path}/bias")
 
 
-def fused(name: str, paths: Sequence[str], heads: int = 1) -> tuple[Rule, ...]:
+def fused(name: str, paths: Sequence[str], heads: int | None = 1) -> tuple[Rule, ...]:
     """Returns the rules of one dense layer that is several here, such as queries, keys and values; see `parts`."""
     return (
         Rule(f"{name}.weight", [f"{path}/kernel" for path in paths], parts(len(paths), dense, heads)),
