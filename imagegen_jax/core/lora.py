@@ -80,20 +80,20 @@ def adapted(nets: Nets, lora: LoRA, networks: Sequence[str], key: PRNGKey) -> di
     return found
 
 
-def merged(nets: Nets) -> dict[str, Variables]:
+def merged(nets: Nets) -> dict[str, dict[str, Any]]:
     """Returns networks as their models know them: with the products of pairs in their weights.
 
     Shapes become shapes.
     """
     bases = {base_of(name) for name, variables in nets.items() if has_pairs(variables)}
     return {
-        name: with_pairs(variables, nets[base_of(name)]) if has_pairs(variables) else variables
+        name: with_pairs(variables, nets[base_of(name)]) if has_pairs(variables) else dict(variables)
         for name, variables in nets.items()
         if name not in bases
     }
 
 
-def with_pairs(variables: Variables, base: Variables) -> Variables:
+def with_pairs(variables: Variables, base: Variables) -> dict[str, Any]:
     """Returns the collections of a network with weights in the place of pairs: those of `base`, and the products."""
     weights = _sum(base["params"], variables["params"], variables[SCALE]["scale"])
     return {"params": weights} | {name: of for name, of in variables.items() if name not in ("params", SCALE)}
@@ -129,7 +129,7 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 # --- which kernels have pairs ----------------------------------------------------------------------------------------
 
 
-def chosen_kernels(lora: LoRA, weights: Any) -> dict[tuple[str, ...], tuple[int, ...]]:
+def chosen_kernels(lora: LoRA, weights: Any) -> Shapes:
     """Returns path and shape of the kernels that have pairs, of a network's parameters or their shapes.
 
     Raises ValueError, with what would help, where there are none, and where one has a smaller rank than the pairs.
@@ -154,7 +154,7 @@ def chosen_kernels(lora: LoRA, weights: Any) -> dict[tuple[str, ...], tuple[int,
 
 
 def _matching(patterns: Sequence[str], kernels: Shapes) -> Shapes:
-    found = {}
+    found: dict[tuple[str, ...], tuple[int, ...]] = {}
     for pattern in patterns:
         hits = {
             path: shape for path, shape in kernels.items() if fnmatch.fnmatchcase(f"/{_layer(path)}", f"*/{pattern}")
