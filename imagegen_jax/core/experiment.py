@@ -22,6 +22,7 @@ from imagegen_jax.core.checkpoints.stored import Best
 from imagegen_jax.core.config.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import AnyAverage, PowerFunction
+from imagegen_jax.core.lora import LoRA, base_of, check_lora
 from imagegen_jax.core.model import (
     Batch,
     Generative,
@@ -76,6 +77,7 @@ class Experiment:
     averages: Mapping[str, AnyAverage] = FrozenMap()  # name -> moving average; sampling reads the first
     augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str | Weights] = FrozenMap()  # network -> weights to start from: "runs/a:encoder", a file
+    lora: LoRA | None = None  # low-rank pairs are trained in place of weights: `--lora.rank 8`
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
     # A phase is skipped unless that norm, not clipped, is below this; one that is not finite still ends the run.
     skip_norm: Positive | None = None  # None: nothing is skipped
@@ -114,6 +116,11 @@ class Experiment:
             self.model, FrozenMap(self.optim), FrozenMap(self.averages), self.augment, self.microbatches,
             self.clip_norm, self.skip_norm,
         )  # fmt: skip
+
+    @property
+    def adapted_networks(self) -> tuple[str, ...]:
+        """The networks of which low-rank pairs are trained in place of their weights."""
+        return () if self.lora is None else self.lora.networks or tuple(self.optim)
 
     @property
     def num_classes(self) -> int:
@@ -198,6 +205,8 @@ def validate(experiment: Experiment, dataset: Any) -> None:
         raise ValueError(f"optim[{name!r}] is for no network that the model trains: they are {sorted(trainable)}")
     for name in sorted(set(experiment.pretrained) - set(nets)):
         raise ValueError(f"pretrained[{name!r}] is no network of the model: they are {sorted(nets)}")
+    if experiment.lora is not None:
+        check_lora(experiment.lora, experiment.adapted_networks, nets, experiment.optim, experiment.pretrained)
     for average, spec in experiment.averages.items():
         for name in sorted(set(spec.networks) - set(experiment.optim)):
             raise ValueError(
@@ -224,9 +233,10 @@ def _check_frozen(experiment: Experiment, nets: Nets, trained: Collection[str]) 
 
 
 def frozen_sources(experiment: Experiment) -> Sources:
-    """Returns a function for each frozen network of the model, which reads it where the experiment says."""
-    given = experiment.pretrained
-    return {n: functools.partial(weights_of(given[n]).read, n) for n in frozen_networks(experiment.model) if n in given}
+    """Returns a function for each frozen network of a state, which reads it where the experiment says."""
+    given, adapted = experiment.pretrained, experiment.adapted_networks
+    names = {n: n for n in frozen_networks(experiment.model)} | {base_of(n): n for n in adapted}
+    return {name: functools.partial(weights_of(given[n]).read, n) for name, n in names.items() if n in given}
 
 
 def _check_labels(experiment: Experiment, dataset: Any) -> None:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Int
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
@@ -29,6 +30,7 @@ from imagegen_jax.core.experiment import (
     row_shapes,
     validate,
 )
+from imagegen_jax.core.lora import adapted
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
@@ -74,9 +76,7 @@ class Program:
         nets = dict(self._jit_sharded(fresh, np.uint32(self.experiment.seed), batch))
         for name, variables in given.items():
             nets[name] = _merged(name, nets[name], variables)
-        return self._jit_sharded(
-            functools.partial(create, optimizers=self.spec.optim, averages=self.spec.averages), nets
-        )
+        return self._jit_sharded(functools.partial(_made, self.experiment), np.int32(0), nets)
 
     def _start(self) -> tuple[Callable[[Any, Batch], Nets], Batch]:
         """Returns the function (seed, batch) -> networks, and its batch: zeros, or that of the first step."""
@@ -189,14 +189,23 @@ def _is_entering(kind: type) -> bool:
 
 
 def _enter(experiment: Experiment, step: int) -> Callable[[State], State]:
-    model = experiment.model
-    return functools.partial(enter, model, experiment.optim, experiment.averages, stage_at(model, step))
+    make, stage = functools.partial(_made, experiment, np.int32(step)), stage_at(experiment.model, step)
+    return functools.partial(enter, experiment.model, make, stage)
+
+
+def _made(experiment: Experiment, step: Int[Array, ""] | np.int32, nets: Nets) -> State:
+    """Makes a state of networks as their model knows them, for those that begin with a training step."""
+    if experiment.lora is not None:
+        key = jax.random.fold_in(jax.random.key(experiment.seed), 2**32 - 2)  # neither a step's nor of `initializer`
+        key = jax.random.fold_in(key, step)
+        nets = adapted(nets, experiment.lora, experiment.adapted_networks, key)
+    return create(nets, experiment.optim, experiment.averages)
 
 
 def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) -> State:
     """Returns the state after a number of steps, as shapes and places alone, without compilation or data."""
     nets = abstract_nets(experiment.model, rows)
-    state = jax.eval_shape(lambda nets: create(nets, experiment.optim, experiment.averages), nets)
+    state = jax.eval_shape(functools.partial(_made, experiment), np.int32(0), nets)
     kind: type = type(experiment.model)
     for at in range(step if _is_entering(kind) else 0):
         if enters(experiment.model, at):

@@ -22,6 +22,7 @@ from imagegen_jax.core.arrays import autoencoding
 from imagegen_jax.core.arrays.image import images_to_float
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import Average
+from imagegen_jax.core.lora import merged
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -189,7 +190,7 @@ def gradients(
     """
 
     def loss(trained: Any, stats: Any, inputs: Inputs) -> tuple[Scalar, Aux]:
-        return phase.loss(join({**state.params, **trained}, stats), inputs)
+        return phase.loss(merged(join({**state.params, **trained}, stats)), inputs)
 
     trained = {name: state.params[name] for name in phase.trains}
     differentiate = jax.value_and_grad(loss, has_aux=True)
@@ -243,7 +244,7 @@ def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any], frozen: t
 
 def _follow(spec: StepSpec, state: State, clock: Clock, batch_size: int) -> State:
     """Brings the moving averages of a state up to the step just taken."""
-    now = networks(state)
+    now = join(state.params, state.stats)
     averages = {
         network: {
             name: ema.update(spec.averages[name], old, ema.averaged(now[network]), clock, batch_size)
