@@ -11,6 +11,7 @@ from imagegen_jax.data.formats.image_folder import Folder
 from imagegen_jax.data.formats.latents import Latents, Posterior
 from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
 from imagegen_jax.data.formats.parse import parse_source
+from imagegen_jax.data.formats.part import Part
 from imagegen_jax.data.formats.shape_judge import judged
 from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.stacked import Stacked
@@ -34,6 +35,7 @@ __all__ = [
     "Latents",
     "Lowered",
     "Paired",
+    "Part",
     "Posterior",
     "Shapes",
     "Source",
