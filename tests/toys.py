@@ -17,6 +17,8 @@ from imagegen_jax.core.run import Run
 from imagegen_jax.core.run_folder import store_rows
 from imagegen_jax.core.state import create
 from imagegen_jax.data import from_arrays
+from imagegen_jax.nn.backbones.dit import image as image_of
+from imagegen_jax.nn.backbones.dit import patches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +213,30 @@ class Halved:
 
     def decode(self, nets: Nets, latents) -> Image:
         return latents / nets["autoencoder"]["params"]["scale"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Quarters:
+    """An autoencoder whose latents are twice the four pixels of each square; nothing trains it."""
+
+    image_shape: tuple[int, int, int] = (8, 8, 1)
+    deviation: float = 0.0
+
+    @property
+    def latent_shape(self):
+        return self.image_shape[0] // 2, self.image_shape[1] // 2, 4
+
+    def init_autoencoder(self, key):
+        return {"params": {"scale": jnp.float32(2)}}
+
+    def encode(self, nets, image):
+        found = patches(image, 2).reshape(-1, *self.latent_shape) * nets["autoencoder"]["params"]["scale"]
+        return Moments(found, jnp.full(found.shape, self.deviation))
+
+    def decode(self, nets, latents):
+        rows, columns, values = self.latent_shape
+        flat = latents.reshape(-1, rows * columns, values) / nets["autoencoder"]["params"]["scale"]
+        return jnp.clip(image_of(flat, rows, columns, 2), -1, 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.lax import stop_gradient
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.capabilities import ForImages, OverCodes, Tokenizing
+from imagegen_jax.core.capabilities import OverCodes, Tokenizing, first_stage_for
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Batch, Image, Model, Nets, PRNGKey, Scalar, check_images, check_labels
 from imagegen_jax.nn.backbones.conditioning import Conditioning, conditioning_of, null_conditions
@@ -79,13 +79,6 @@ def for_other_images(model: M, image_shape: tuple[int, int, int], num_classes: i
         cast(Any, model), tokenizer=tokenizer, num_classes=num_classes, label_dropout=dropout
     )
     return cast(M, changed)
-
-
-def first_stage_for(first_stage: Any, image_shape: tuple[int, int, int]) -> Any:
-    """Returns a tokenizer or autoencoder for images of a shape. Raises ValueError where it takes none such."""
-    if isinstance(first_stage, ForImages):
-        return first_stage.for_images(image_shape, 0)
-    return dataclasses.replace(first_stage, image_shape=image_shape)
 
 
 def encoded(tokenizer: Tokenizing, nets: Nets, image: Image) -> Int[Array, "b l"]:

@@ -10,20 +10,19 @@ from typing import Annotated, Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.lax import stop_gradient
 from jaxtyping import Array, Bool, Int
 
 from imagegen_jax.autoregressive.codes import (
     both_conditionings,
     check_code_guidance,
     check_label_dropout,
-    first_stage_for,
     with_unconditional,
 )
 from imagegen_jax.autoregressive.maskgit import ranks
 from imagegen_jax.autoregressive.token_diffusion import TokenDiffusion, Tokens
-from imagegen_jax.core.arrays.random import normal_rows, streams, uniform_rows
-from imagegen_jax.core.capabilities import EncodesLatents
+from imagegen_jax.core.arrays.random import streams, uniform_rows
+from imagegen_jax.core.arrays.space import Latents, Shape
+from imagegen_jax.core.capabilities import EncodesLatents, first_stage_for
 from imagegen_jax.core.config.bounds import BelowOne, Count, Natural, Positive
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import (
@@ -55,9 +54,9 @@ class MAR:
     """Transformer over the tokens of an image, each drawn by a diffusion model; the defaults are those of MAR-B.
 
     A token is a `patch` of an autoencoder's latents. An image is drawn in `steps` passes of a few tokens each, more
-    and more along a cosine, in an order that is drawn first. The networks are "autoencoder", which is
-    frozen, "prior" and "denoiser". Data are images, or the latents that `imagegen encode` has made of them. `mar` makes
-    the published sizes. Raises ValueError for a dropout of labels that are not there.
+    and more along a cosine, in an order that is drawn first. The networks are "prior" and "denoiser", and that of the
+    `space` of latents, "autoencoder", which is frozen: data are images, or the latents that `imagegen encode` has made
+    of them. `mar` makes the published sizes. Raises ValueError for a dropout of labels that are not there.
     """
 
     autoencoder: AnyAutoencoder
@@ -70,27 +69,32 @@ class MAR:
     min_masked: BelowOne = 0.7  # least share of tokens masked in training
     steps: Count = 256  # passes of the transformer; as many as there are tokens, where these are fewer
 
-    frozen: ClassVar[tuple[str, ...]] = ("autoencoder",)
     optional_conditions: ClassVar[tuple[str, ...]] = ("guidance", "temperature")
 
     def __post_init__(self) -> None:
         check_label_dropout(self)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """The height, width and channels of images."""
-        return self.autoencoder.image_shape
+    def space(self) -> Latents:
+        """The space of the autoencoder's latents."""
+        return Latents(self.latent_scale, autoencoder=self.autoencoder)
+
+    @property
+    def image_shape(self) -> Shape:
+        """The height, width and channels of latents, which images are here."""
+        height, width, channels = self.autoencoder.latent_shape
+        return height, width, channels
 
     @property
     def grid(self) -> tuple[int, int]:
         """The rows and columns of an image's tokens."""
-        height, width, _ = self.autoencoder.latent_shape
+        height, width, _ = self.image_shape
         return height // self.patch, width // self.patch
 
     @property
     def token_dim(self) -> int:
         """The number of values in a token."""
-        return self.patch**2 * self.autoencoder.latent_shape[-1]
+        return self.patch**2 * self.image_shape[-1]
 
     def for_images(self, image_shape: tuple[int, int, int], num_classes: int) -> MAR:
         """Returns this model for images of a shape and so many classes. Raises ValueError as its autoencoder does."""
@@ -99,17 +103,15 @@ class MAR:
         return dataclasses.replace(self, autoencoder=autoencoder, num_classes=num_classes, label_dropout=dropout)
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
-        """Initialises the networks. Raises ValueError where images or latents, labels, patches or heads do not fit."""
-        self._check_data(batch)
+        """Initialises the networks. Raises ValueError where latents, labels, patches or heads do not fit."""
+        check_images(self, batch)
         check_labels(self, batch)
-        height, width, _ = self.autoencoder.latent_shape
-        check_patches(height, width, self.patch)
-        autoencoder_key, prior_key, denoiser_key = jax.random.split(key, 3)
+        check_patches(*self.image_shape[:2], self.patch)
+        prior_key, denoiser_key = jax.random.split(key)
         told = conditioning_of(self, batch)
         tokens = jnp.zeros((len(batch["image"]), self._length, self.token_dim))
         masked = jnp.ones(tokens.shape[:2], bool)
         return {
-            "autoencoder": self.autoencoder.init_autoencoder(autoencoder_key),
             "prior": self.network.init(prior_key, tokens, masked, told),
             "denoiser": self.diffusion.init(denoiser_key, tokens, jnp.zeros((*masked.shape, self.network.width))),
         }
@@ -124,8 +126,8 @@ class MAR:
         The mean over the masked tokens of each image, then over images. The metric `vlb` is the bound of x, as if it
         were of 8-bit values, in bits for each.
         """
-        latent_keys, share_keys, place_keys, label_keys, dropout_keys, noise_keys = streams(inputs.keys, 6)
-        tokens = self.tokens_in(nets, inputs.batch, latent_keys)
+        share_keys, place_keys, label_keys, dropout_keys, noise_keys = streams(inputs.keys, 5)
+        tokens = patches(self.space.encode(inputs.batch["image"]), self.patch)
         masked = self._masks(share_keys, place_keys)
         whole = conditioning_of(self, inputs.batch)._replace(keys=dropout_keys)
         told = drop_conditions(whole, Rates(self.label_dropout), label_keys)
@@ -136,20 +138,6 @@ class MAR:
         metrics = {"mse": squares, "vlb": self.diffusion.schedule.steps * bits, "masked": jnp.mean(masked)}
         return squares + bits, Aux(metrics)
 
-    def tokens_in(self, nets: Nets, batch: Batch, keys: PRNGKeys) -> Tokens:
-        """Returns the tokens of each row of a batch, of its latents or of draws of the latents of its images.
-
-        Data with a "std" are latents, and drawn from it; so are other data of the latents' shape, where that is not the
-        images' as well.
-        """
-        given = batch["image"]
-        if "std" in batch or given.shape[1:] != tuple(self.image_shape):
-            mean, std = given, batch.get("std")
-        else:
-            mean, std = self.autoencoder.encode(nets, given)
-        drawn = mean if std is None else mean + std * normal_rows(keys, mean.shape[1:])
-        return patches(stop_gradient(drawn) * self.latent_scale, self.patch)
-
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Draws `n` images in [-1, 1].
 
@@ -158,7 +146,7 @@ class MAR:
         `conditions` no "label".
         """
         latents = image(self.sample_tokens(nets, key, n, conditions), *self.grid, self.patch)
-        return self.autoencoder.decode(nets, latents / self.latent_scale)
+        return self.space.decode(latents, nets)
 
     def sample_tokens(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Tokens:
         """Draws the tokens of `n` images: [N L E]."""
@@ -223,16 +211,6 @@ class MAR:
     def _noise(self, key: PRNGKey, n: int, tokens: int) -> Callable[[Any], Tokens]:
         shape = (n, tokens, self.token_dim)
         return lambda i: jax.random.normal(jax.random.fold_in(key, i), shape)
-
-    def _check_data(self, batch: Batch) -> None:
-        """Raises ValueError where a batch has neither images nor latents of the autoencoder's shapes."""
-        latents = tuple(self.autoencoder.latent_shape)
-        if "image" not in batch or batch["image"].shape[1:] != latents:
-            try:
-                check_images(self, batch)
-            except ValueError as error:
-                shape = "x".join(map(str, latents))
-                raise ValueError(f"{error}. Latents, which it is trained on too, would be of {shape}") from error
 
 
 def mar(size: str, autoencoder: AnyAutoencoder, **fields: Any) -> MAR:

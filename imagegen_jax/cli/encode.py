@@ -39,6 +39,7 @@ from imagegen_jax.editing.encoding import (
     encoding_type,
     finite_psnr,
     reconstructed,
+    spread,
 )
 
 COMPARED = 1_000  # images that are decoded again, to say how near they come
@@ -51,8 +52,9 @@ EXAMPLES = """examples:
 The .npz holds codes [n ...], label [n], class_names, codebook_size, tokenizer (a fingerprint of its weights) and
 made_of. As data of an experiment it is `data.Codes("codes.npz")`, for --data codes:codes.npz; a model over codes
 refuses those of another tokenizer. An autoencoder with latents gives mean and std [n h w c] in place of codes, which
-latents:PLACE reads, and a fingerprint called autoencoder. The code of a mirrored image is not the mirrored code:
---mirror encodes mirrored images as further rows.
+latents:PLACE reads, a fingerprint called autoencoder, and the scale and shift that bring latents to deviation 1 and
+mean 0, which a model takes with --model.space.scale measured --model.space.shift measured. The code of a mirrored image
+is not the mirrored code: --mirror encodes mirrored images as further rows.
 An interrupted call goes on where it stopped when it is given again."""
 
 
@@ -63,6 +65,7 @@ class EncodeRequest(RunRequest):
     data: str | None = None  # None: the data that the run was trained on
     out: str | pathlib.Path = "codes.npz"
     mirror: bool = False  # whether mirrored images are encoded too, as rows behind all others
+    per_channel: bool = False  # whether the spread of latents is measured of each channel
     size: int | None = None  # None: of the images of a folder or a .zip the model's, else as they are
     channels: Literal[1, 3, 4] | None = None
     skip_damaged: bool | None = None
@@ -119,16 +122,19 @@ def run(request: EncodeRequest) -> pathlib.Path:
     images = _Rows(dataset.images, request.mirror)
     network = encoding_network(model)
     of_network = {network: digest_of(opened.nets[network])}
+    if isinstance(model, Tokenizing) and request.per_channel:
+        raise ValueError("--per-channel: measures latents, and this run makes codes: leave it out")
     made_of = {
         "run": str(opened.workdir.resolve()), "step": opened.step, **of_network, "data": name,
         "content": contents(dataset), "mirror": request.mirror,
     }  # fmt: skip
     book = {"codebook_size": model.codebook_size} if isinstance(model, Tokenizing) else {}
     beside = {**_beside(dataset, request.mirror), **of_network, **book}
-    writer = ColumnsWriter(place, len(images), row, {**beside, "made_of": json.dumps(made_of)})
+    summary = None if isinstance(model, Tokenizing) else functools.partial(spread, per_channel=request.per_channel)
+    writer = ColumnsWriter(place, len(images), row, {**beside, "made_of": json.dumps(made_of)}, summary)
     call = {
         **made_of, "n": len(images), "chunk": chunk_on(mesh_of(opened.nets), len(images), request.chunk),
-        "platform": platform_here(),
+        "per_channel": request.per_channel, "platform": platform_here(),
     }  # fmt: skip
     draw = functools.partial(encoded_chunks, model, opened.nets, images, request.chunk)
     write_chunks(writer, call, lambda start: draw(start=start), request.overwrite)
@@ -183,19 +189,17 @@ def _quality(run: Run, images: Any, place: pathlib.Path) -> str:
     if isinstance(model, Tokenizing):
         use = str(codebook_use(stored(str(place), place, "codes"), model.codebook_size))
     else:
-        spread = _deviation(*(stored(str(place), place, name) for name in ("mean", "std")))
-        use = f"latents of deviation {spread:.4g}, which a scale of {1 / max(spread, 1e-12):.4g} brings to 1"
+        scale, shift = (stored(str(place), place, name) for name in ("scale", "shift"))
+        use = (
+            f"latents of mean {_number(shift)} and deviation {_number(1 / scale)}, which a shift of {_number(shift)} "
+            f"and a scale of {_number(scale)} bring to 0 and 1"
+        )
     ratio = float(finite_psnr(some, reconstructed(model, run.nets, some)).mean())
     return f"{use}; PSNR {ratio:.2f} dB, mean of the first {len(some):,} images"
 
 
-def _deviation(means: np.ndarray, stds: np.ndarray) -> float:
-    """Returns the deviation of all values of latents that are drawn by these moments [n ...]."""
-    total = squares = 0.0
-    for at in range(0, len(means), 1_000):
-        mean, std = (np.float64(rows[at : at + 1_000]) for rows in (means, stds))
-        total, squares = total + float(mean.sum()), squares + float((mean**2 + std**2).sum())
-    return float(np.sqrt(max(squares / means.size - (total / means.size) ** 2, 0.0)))
+def _number(values: np.ndarray) -> str:
+    return f"{float(values):.4g}" if not values.ndim else f"({', '.join(f'{value:.4g}' for value in values)})"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -209,6 +213,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--out", default="codes.npz", help="default: codes.npz")
     parser.add_argument("--mirror", action="store_true", help="encode mirrored images too, as rows behind all others")
+    parser.add_argument(
+        "--per-channel", action="store_true",
+        help="of latents, measure scale and shift of each channel (default: of all together)",
+    )  # fmt: skip
     add_source_options(parser, "the model's for a folder or a .zip")
     add_set_options(parser)
     parser.add_argument(

@@ -1,28 +1,35 @@
-"""`imagegen import`: a run folder of a model that was trained with another library."""
+"""`imagegen import`: a run folder of a model that was trained elsewhere."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import pathlib
-from typing import Literal
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.core.reporting import summary
 from imagegen_jax.core.run import Run
 from imagegen_jax.data.pictures.output import FOLDER, check_output
-from imagegen_jax.interop.importing import import_diffusers
+from imagegen_jax.interop.diffusers_folder import import_diffusers
+from imagegen_jax.interop.kinds import KINDS, import_checkpoint
 
 EXAMPLES = """examples:
   imagegen import diffusers ddpm-cifar10-32 --out runs/ddpm_cifar10
   imagegen import diffusers ddpm-church-256 --out runs/church --data tfds:lsun/church_outdoor
+  imagegen import stylegan2-ada ffhq.pkl --out runs/ffhq
+  imagegen import edm2 edm2-img64-s-1073741-0.075.pkl --out runs/edm2_s
+  imagegen import guided-diffusion 256x256_diffusion_uncond.pt --out runs/adm
+  imagegen import guided-diffusion my_model.pt --out runs/mine --set size=128 heads=2 head_channels=0
   imagegen sample runs/ddpm_cifar10 --model.sampler DDIM --model.sampler.steps 50
 
-The folder is one that diffusers' `save_pretrained` wrote, or a copy of a published one such as google/ddpm-cifar10-32:
-model_index.json, unet/ and scheduler/, or what is in these side by side; weights as .safetensors. Its network must be
-the U-Net of DDPM, and its scheduler a DDPMScheduler or a DDIMScheduler. Samples of the latter equal those of diffusers'
-own pipeline, which keeps the noise of estimates before they are clipped; --model.sampler.clipped_noise takes that
-of the clipped ones, as a DDIM of this package does where it is not told otherwise.
+A folder of diffusers is one that its `save_pretrained` wrote, or a copy of a published one such as
+google/ddpm-cifar10-32: model_index.json, unet/ and scheduler/, or what is in these side by side. Its network must be
+a U-Net of DDPM's design. Samples of a DDIMScheduler equal those of diffusers' own pipeline, which keeps the noise of
+estimates before they are clipped; --model.sampler.clipped_noise takes that of the clipped ones, as a DDIM of this
+package does where it is not told otherwise.
+
+The other kinds are files of the authors' own code. Nothing in a pickle is executed. Where a file has averaged weights,
+they are taken. What a bare state dict does not say is said by --set; the defaults are those of the published networks.
 
 The run has no optimizer. To train on from its weights, name it in an experiment with the same network:
   pretrained={"network": "runs/ddpm_cifar10"}"""
@@ -32,16 +39,24 @@ The run has no optimizer. To train on from its weights, name it in an experiment
 class ImportRequest:
     """What to import, and the run folder to make of it."""
 
-    library: Literal["diffusers"]
-    folder: str | pathlib.Path  # to which the model was saved
+    library: str  # "diffusers", or a kind of checkpoint
+    folder: str | pathlib.Path  # to which the model was saved; of a checkpoint, the file
     out: str | pathlib.Path  # the run folder to make
     data: str | None = None  # what it was trained on
+    set: tuple[str, ...] = ()  # options of the kind, "size=64"
 
 
 def run(request: ImportRequest) -> Run:
-    """Makes the run folder, says what it holds and returns the run. Raises what `import_diffusers` raises."""
+    """Makes the run folder, says what it holds and returns the run. Raises ValueError for what cannot be imported."""
     check_output(request.out, (FOLDER,))
-    made = import_diffusers(request.folder, request.out, request.data)
+    if request.library == "diffusers":
+        if request.set:
+            raise ValueError(f"--set {request.set[0]}: the folders of diffusers say all of their model: leave it out")
+        made = import_diffusers(request.folder, request.out, request.data)
+    elif request.library in KINDS:
+        made = import_checkpoint(request.library, request.folder, request.out, request.data, request.set)
+    else:
+        raise ValueError(f"{request.library!r} is no kind of model: give diffusers, {', '.join(KINDS)}")
     count, model = summary.count(made.state.params), made.experiment.model
     size = "x".join(map(str, model.image_shape))
     print(f"{made.workdir}: a {type(model).__name__} of {size} images, {count:,} parameters, from {request.folder}")
@@ -50,12 +65,18 @@ def run(request: ImportRequest) -> Run:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen import`."""
-    parser.add_argument("library", choices=("diffusers",), help="what the model was saved with")
-    parser.add_argument("folder", type=pathlib.Path, help="the folder that it was saved to")
+    kinds = ("diffusers", *KINDS)
+    parser.add_argument("library", choices=kinds, metavar="KIND", help=f"what saved the model: {', '.join(kinds)}")
+    parser.add_argument(
+        "folder", type=pathlib.Path, metavar="PATH", help="the folder, or the file, that it was saved to"
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="RUN", help="the run folder to make")
     parser.add_argument("--data", help="what it was trained on: a TFDS name, a folder, a .zip or an .npz")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="what a bare state dict does not say of its model"
+    )
 
 
 COMMAND = Command(
-    "import", "make a run of a model trained with another library", add_options, ImportRequest, run, EXAMPLES
+    "import", "make a run of a model that was trained elsewhere", add_options, ImportRequest, run, EXAMPLES
 )

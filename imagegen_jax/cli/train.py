@@ -18,6 +18,7 @@ from imagegen_jax.cli.common.command import Command, from_options
 from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options
 from imagegen_jax.cli.common.errors import readable_errors
 from imagegen_jax.cli.common.targets import experiment_of, import_modules, import_target
+from imagegen_jax.core.arrays.space import sample_shape
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.override import override
 from imagegen_jax.core.experiment import Experiment
@@ -209,7 +210,7 @@ def _on_other_data(experiment: Experiment, request: TrainRequest) -> Experiment:
     from imagegen_jax.recipes.own_data import own_source
 
     with remedies_spelled(as_options(SETTINGS)):
-        found = fitted(experiment, own_source(place, request.settings, experiment.model.image_shape))
+        found = fitted(experiment, own_source(place, request.settings, sample_shape(experiment.model)))
     if request.recipe is None or request.smoke:
         return found
     classes = min(found.num_classes, 8)

@@ -5,6 +5,7 @@ None of these is inherited from: a class that has the members takes part, as wit
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -278,3 +279,10 @@ def reads_text(model: object) -> Any:
 def completes(model: object) -> bool:
     """Tells whether `model.sample` draws what is not "known" [n h w 1] of an "image" [n h w c] in its conditions."""
     return {"image", "known"} <= set(optional_conditions(model))
+
+
+def first_stage_for(first_stage: Any, image_shape: tuple[int, int, int]) -> Any:
+    """Returns a tokenizer or autoencoder for images of a shape. Raises ValueError where it takes none such."""
+    if isinstance(first_stage, ForImages):
+        return first_stage.for_images(image_shape, 0)
+    return dataclasses.replace(first_stage, image_shape=image_shape)

@@ -11,8 +11,11 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from imagegen_jax.core.arrays import autoencoding
 from imagegen_jax.core.arrays.image import is_image
+from imagegen_jax.core.arrays.measured import measures_of, wants_measures, with_measures
 from imagegen_jax.core.arrays.shard import MeshShape, check_batch_size
+from imagegen_jax.core.arrays.space import sample_shape
 from imagegen_jax.core.arrays.texts import check_text
 from imagegen_jax.core.checkpoints.codes import check_codes
 from imagegen_jax.core.checkpoints.frozen_networks import Sources
@@ -20,6 +23,7 @@ from imagegen_jax.core.checkpoints.stored import Best
 from imagegen_jax.core.config.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import AnyAverage, PowerFunction
+from imagegen_jax.core.lora import LoRA, base_of, check_lora
 from imagegen_jax.core.model import (
     Batch,
     Generative,
@@ -73,6 +77,7 @@ class Experiment:
     averages: Mapping[str, AnyAverage] = FrozenMap()  # name -> moving average; sampling reads the first
     augment: tuple[Augmentation, ...] = ()  # applied in order to each batch, inside jit
     pretrained: Mapping[str, str | Weights] = FrozenMap()  # network -> weights to start from: "runs/a:encoder", a file
+    lora: LoRA | None = None  # low-rank pairs are trained in place of weights: `--lora.rank 8`
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
     # A phase is skipped unless that norm, not clipped, is below this; one that is not finite still ends the run.
     skip_norm: Positive | None = None  # None: nothing is skipped
@@ -113,6 +118,11 @@ class Experiment:
         )  # fmt: skip
 
     @property
+    def adapted_networks(self) -> tuple[str, ...]:
+        """The networks of which low-rank pairs are trained in place of their weights."""
+        return () if self.lora is None else self.lora.networks or tuple(self.optim)
+
+    @property
     def num_classes(self) -> int:
         """The number of classes that the model knows; 0 for an unconditional one."""
         return num_classes(self.model)
@@ -139,8 +149,11 @@ def row_shapes(dataset: Any) -> Rows:
 
 
 def model_row_shapes(experiment: Experiment) -> Rows:
-    """Returns shape and dtype of a row as the model has it: its images, labels where it knows classes, and sources."""
-    rows = {"image": jax.ShapeDtypeStruct(experiment.model.image_shape, np.uint8), **condition_rows(experiment.model)}
+    """Returns shape and dtype of a row as the model has it: its images, labels where it knows classes, and sources.
+
+    Of a model of latents whose space has their autoencoder, the images are those that it encodes.
+    """
+    rows = {"image": jax.ShapeDtypeStruct(sample_shape(experiment.model), np.uint8), **condition_rows(experiment.model)}
     return rows | ({"label": jax.ShapeDtypeStruct((), np.int32)} if experiment.num_classes else {})
 
 
@@ -160,8 +173,9 @@ def initializer(model: Model, augment: tuple[Augmentation, ...] = ()) -> Callabl
 
     def fresh(seed: Any, batch: Batch) -> Nets:
         key = jax.random.key(seed)
-        batch = prepare(augment, batch, jax.random.fold_in(key, 0))
-        return model.init(jax.random.fold_in(key, 2**32 - 1), batch)  # no step has this key
+        batch = autoencoding.example(model, prepare(augment, batch, jax.random.fold_in(key, 0)))
+        own = jax.random.fold_in(key, 2**32 - 1)  # no step has this key
+        return autoencoding.init(model, own, model.init(own, batch))
 
     return fresh
 
@@ -191,6 +205,8 @@ def validate(experiment: Experiment, dataset: Any) -> None:
         raise ValueError(f"optim[{name!r}] is for no network that the model trains: they are {sorted(trainable)}")
     for name in sorted(set(experiment.pretrained) - set(nets)):
         raise ValueError(f"pretrained[{name!r}] is no network of the model: they are {sorted(nets)}")
+    if experiment.lora is not None:
+        check_lora(experiment.lora, experiment.adapted_networks, nets, experiment.optim, experiment.pretrained)
     for average, spec in experiment.averages.items():
         for name in sorted(set(spec.networks) - set(experiment.optim)):
             raise ValueError(
@@ -217,9 +233,10 @@ def _check_frozen(experiment: Experiment, nets: Nets, trained: Collection[str]) 
 
 
 def frozen_sources(experiment: Experiment) -> Sources:
-    """Returns a function for each frozen network of the model, which reads it where the experiment says."""
-    given = experiment.pretrained
-    return {n: functools.partial(weights_of(given[n]).read, n) for n in frozen_networks(experiment.model) if n in given}
+    """Returns a function for each frozen network of a state, which reads it where the experiment says."""
+    given, adapted = experiment.pretrained, experiment.adapted_networks
+    names = {n: n for n in frozen_networks(experiment.model)} | {base_of(n): n for n in adapted}
+    return {name: functools.partial(weights_of(given[n]).read, n) for name, n in names.items() if n in given}
 
 
 def _check_labels(experiment: Experiment, dataset: Any) -> None:
@@ -240,6 +257,18 @@ def _check_labels(experiment: Experiment, dataset: Any) -> None:
         raise ValueError(
             f"model.num_classes={classes}, but the data have {known} classes: set model.num_classes to {known}"
         )
+
+
+def measured(experiment: Experiment, dataset: Any = None) -> Experiment:
+    """Returns an experiment with numbers where its model's space is to be measured, as the data say them.
+
+    Raises ValueError where they do not, and what opening them raises; they are not opened where nothing is to be
+    measured, or where `dataset` is given, the open data.
+    """
+    if not wants_measures(experiment.model):
+        return experiment
+    found = measures_of(experiment.data.open() if dataset is None else dataset)
+    return dataclasses.replace(experiment, model=with_measures(experiment.model, found))
 
 
 def power_averages(experiment: Experiment) -> dict[str, PowerFunction]:

@@ -21,7 +21,7 @@ from imagegen_jax.core import run_folder as folders
 from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
 from imagegen_jax.core.drawing.draw import label_conditions
 from imagegen_jax.core.drawing.grid import write_png
-from imagegen_jax.core.experiment import Experiment, Measurement, frozen_sources, power_averages
+from imagegen_jax.core.experiment import Experiment, Measurement, frozen_sources, measured, power_averages
 from imagegen_jax.core.files.claim import claimed
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.platform.signals import Stopped, stopping
@@ -54,6 +54,7 @@ def train(
     first = jax.process_index() == 0
     progress = Progress(experiment.steps, quiet=quiet or not first)
     with claimed(workdir if first else None) as begin, contextlib.ExitStack() as at_last, contextlib.closing(progress):
+        experiment = measured(experiment)
         changed = folders.compare_experiment(workdir, experiment)
         with progress.activity("opening the data"):
             dataset = experiment.data.open()

@@ -260,6 +260,15 @@ class WithFrozen(Protocol):
         ...
 
 
+@runtime_checkable
+class InSpace(Protocol):
+    """A model that says which space it works in, as `core.arrays.space` describes them."""
+
+    @property
+    def space(self) -> Any: ...
+
+
 def frozen_networks(model: Any) -> tuple[str, ...]:
-    """Returns the names of a model's frozen networks; () for most models."""
-    return model.frozen if isinstance(model, WithFrozen) else ()
+    """Returns the names of the frozen networks of a model and of its space; () for most models."""
+    spaces = (model.space,) if isinstance(model, InSpace) else ()
+    return tuple(name for one in (model, *spaces) if isinstance(one, WithFrozen) for name in one.frozen)

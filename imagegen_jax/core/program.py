@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Array, Int
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
 from imagegen_jax.core.checkpoints.checkpoint import abstract
-from imagegen_jax.core.checkpoints.codes import TOKENIZER, check_made_by
+from imagegen_jax.core.checkpoints.codes import check_made_by
 from imagegen_jax.core.checkpoints.frozen_networks import placed, wanted_part
 from imagegen_jax.core.drawing.draw import Conditions, drawing, filled_from_data, rows_at, sample
 from imagegen_jax.core.experiment import (
@@ -25,9 +26,11 @@ from imagegen_jax.core.experiment import (
     abstract_nets,
     example_batch,
     initializer,
+    measured,
     row_shapes,
     validate,
 )
+from imagegen_jax.core.lora import adapted
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
@@ -40,10 +43,10 @@ class Program:
     def __init__(self, experiment: Experiment, dataset: Any = None) -> None:
         """Opens the data, which prepares them where that was not done before; or takes `dataset`, the open data."""
         compiling.use_persistent_cache()
-        self.experiment = experiment
+        self.dataset = experiment.data.open() if dataset is None else dataset
+        self.experiment = experiment = measured(experiment, self.dataset)
         self.spec = experiment.step_spec
         self.mesh = experiment.mesh.build()
-        self.dataset = experiment.data.open() if dataset is None else dataset
         validate(experiment, self.dataset)
         self.constants = _constants(self.mesh, experiment.seed, experiment.steps)
         self._steps: dict[Hashable, Future[Any]] = {}
@@ -52,7 +55,7 @@ class Program:
         """Reads the weights that the experiment starts from: network -> collections.
 
         Raises what `core.weights.Weights.read` does, and ValueError where their arrays have other names or shapes than
-        the model's, and where the data are codes of another tokenizer, before anything is compiled.
+        the model's, and where the data are codes or latents of other weights, before anything is compiled.
         """
         found = read_all(self.experiment.pretrained)
         fresh = abstract_nets(self.experiment.model, row_shapes(self.dataset))
@@ -60,7 +63,7 @@ class Program:
             frozen = name in frozen_networks(self.experiment.model)
             found[name] = wanted_part(found[name], fresh[name]) if frozen else found[name]
             _check_fits(name, fresh[name], found[name], whole=frozen)
-        check_made_by(self.experiment.model, self.dataset, found, self.experiment.pretrained.get(TOKENIZER))
+        check_made_by(self.experiment.model, self.dataset, found, self.experiment.pretrained)
         return found
 
     def init(self, pretrained: Mapping[str, Any] | None = None) -> State:
@@ -73,9 +76,7 @@ class Program:
         nets = dict(self._jit_sharded(fresh, np.uint32(self.experiment.seed), batch))
         for name, variables in given.items():
             nets[name] = _merged(name, nets[name], variables)
-        return self._jit_sharded(
-            functools.partial(create, optimizers=self.spec.optim, averages=self.spec.averages), nets
-        )
+        return self._jit_sharded(functools.partial(_made, self.experiment), np.int32(0), nets)
 
     def _start(self) -> tuple[Callable[[Any, Batch], Nets], Batch]:
         """Returns the function (seed, batch) -> networks, and its batch: zeros, or that of the first step."""
@@ -188,14 +189,23 @@ def _is_entering(kind: type) -> bool:
 
 
 def _enter(experiment: Experiment, step: int) -> Callable[[State], State]:
-    model = experiment.model
-    return functools.partial(enter, model, experiment.optim, experiment.averages, stage_at(model, step))
+    make, stage = functools.partial(_made, experiment, np.int32(step)), stage_at(experiment.model, step)
+    return functools.partial(enter, experiment.model, make, stage)
+
+
+def _made(experiment: Experiment, step: Int[Array, ""] | np.int32, nets: Nets) -> State:
+    """Makes a state of networks as their model knows them, for those that begin with a training step."""
+    if experiment.lora is not None:
+        key = jax.random.fold_in(jax.random.key(experiment.seed), 2**32 - 2)  # neither a step's nor of `initializer`
+        key = jax.random.fold_in(key, step)
+        nets = adapted(nets, experiment.lora, experiment.adapted_networks, key)
+    return create(nets, experiment.optim, experiment.averages)
 
 
 def abstract_state(experiment: Experiment, rows: Rows, mesh: Mesh, step: int) -> State:
     """Returns the state after a number of steps, as shapes and places alone, without compilation or data."""
     nets = abstract_nets(experiment.model, rows)
-    state = jax.eval_shape(lambda nets: create(nets, experiment.optim, experiment.averages), nets)
+    state = jax.eval_shape(functools.partial(_made, experiment), np.int32(0), nets)
     kind: type = type(experiment.model)
     for at in range(step if _is_entering(kind) else 0):
         if enters(experiment.model, at):

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from imagegen_jax.core import program
+from imagegen_jax.core import program as programs
 from imagegen_jax.core import run_folder as folder
 from imagegen_jax.core.arrays.shard import MeshShape, mesh_of, state_sharding
 from imagegen_jax.core.arrays.texts import Tokenizer, check_prompts, conditions_of
@@ -237,13 +237,13 @@ def fit(
     """
     path = pathlib.Path(tempfile.mkdtemp(prefix="imagegen_") if workdir is None else workdir)
     try:
-        _, state = train(experiment, path, resume_with_changes, quiet, at_end)
+        program, state = train(experiment, path, resume_with_changes, quiet, at_end)
     except BaseException:
         if workdir is None:
             with contextlib.suppress(OSError):  # it holds what was trained
                 path.rmdir()
         raise
-    return Run(experiment, state, path)
+    return Run(program.experiment, state, path)
 
 
 def load(
@@ -285,7 +285,7 @@ def _restored(
 
 def _abstract_state(path: pathlib.Path, experiment: Experiment, rows: Rows, mesh: Mesh, step: int) -> State:
     try:
-        return program.abstract_state(experiment, rows, mesh, step)
+        return programs.abstract_state(experiment, rows, mesh, step)
     except Exception as error:  # whatever values that the file alone makes possible let a model raise
         raise folder.RunFolderError(
             f"no model can be made of {path / 'experiment.json'} and {path / 'data.json'} ({type(error).__name__}: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -79,6 +79,28 @@ class Coded(Protocol):
     @property
     def tokenizer(self) -> str:
         """What stands for the weights that made them (`core.checkpoints.fingerprint.digest_of`)."""
+        ...
+
+
+class Measured(NamedTuple):
+    """What brings latents to mean 0 and deviation 1, as (latent - shift) * scale: numbers, or one for each channel."""
+
+    scale: float | tuple[float, ...]
+    shift: float | tuple[float, ...]
+
+
+@runtime_checkable
+class Encoded(Protocol):
+    """Data that may be latents, and then may know what made them and how they are spread."""
+
+    @property
+    def autoencoder(self) -> str | None:
+        """What stands for the weights that made them (`core.checkpoints.fingerprint.digest_of`); None: not known."""
+        ...
+
+    @property
+    def measured(self) -> Measured | None:
+        """What brings them to mean 0 and deviation 1; None where nobody has measured that."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,8 @@ from jaxtyping import Array, Int
 
 from imagegen_jax.core import ema
 from imagegen_jax.core.ema import Average
-from imagegen_jax.core.model import Nets
+from imagegen_jax.core.lora import has_pairs, merged
+from imagegen_jax.core.model import Nets, frozen_networks
 from imagegen_jax.core.optim import Clock, Optimizer
 
 
@@ -74,26 +75,33 @@ def including(state: State, nets: Nets) -> State:
 
 
 def networks(state: State, average: str | None = None) -> dict[str, dict[str, Any]]:
-    """Returns the networks as the last step left them, or with what an `average` keeps in their place."""
+    """Returns the networks as the last step left them, or with what an `average` keeps in their place.
+
+    They are as their models know them: low-rank pairs have become part of the weights.
+    """
     nets = join(state.params, state.stats)
-    if average is None:
-        return nets
-    return {
-        name: ema.with_average(variables, state.ema.get(name, {}).get(average, {})) for name, variables in nets.items()
-    }
+    if average is not None:
+        kept = {name: state.ema.get(name, {}).get(average, {}) for name in nets}
+        nets = {name: ema.with_average(variables, kept[name]) for name, variables in nets.items()}
+    return merged(nets)
 
 
-def enter(
-    model: Any, optimizers: Mapping[str, Optimizer], averages: Mapping[str, Average], stage: Hashable, state: State
-) -> State:
+def enter(model: Any, make: Callable[[Nets], State], stage: Hashable, state: State) -> State:
     """Returns the state at the start of a new stage, with the networks that the model makes for it.
 
-    Optimizers and averages start afresh where the model names them, and for networks that are new; others go on.
+    `make` makes a state of networks. Optimizers and averages start afresh where the model names them, and for networks
+    that are new or have low-rank pairs, which start afresh as well; others go on, and so do frozen networks.
     """
-    entry = model.enter(stage, networks(state))
-    fresh = create(entry.nets, optimizers, averages)
+    nets = networks(state)
+    entry = model.enter(stage, nets)
+    fresh = make({**entry.nets, **{name: nets[name] for name in frozen_networks(model)}})
+    pairs = tuple(name for name, collections in fresh.stats.items() if has_pairs(collections))
+
+    def kept(old: Mapping[str, Any], new: Mapping[str, Any], restarted: tuple[str, ...]) -> dict[str, Any]:
+        return {name: old[name] for name in new if name in old and name not in (*restarted, *pairs)}
+
     return fresh.replace(
         step=state.step,
-        opt=fresh.opt | {n: state.opt[n] for n in fresh.opt if n in state.opt and n not in entry.fresh_optimizers},
-        ema=fresh.ema | {n: state.ema[n] for n in fresh.ema if n in state.ema and n not in entry.fresh_averages},
+        opt=fresh.opt | kept(state.opt, fresh.opt, entry.fresh_optimizers),
+        ema=fresh.ema | kept(state.ema, fresh.ema, entry.fresh_averages),
     )

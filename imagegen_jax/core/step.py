@@ -18,9 +18,11 @@ import optax
 from jaxtyping import Array, Bool, Int
 
 from imagegen_jax.core import ema
+from imagegen_jax.core.arrays import autoencoding
 from imagegen_jax.core.arrays.image import images_to_float
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import Average
+from imagegen_jax.core.lora import merged
 from imagegen_jax.core.model import (
     Aux,
     Batch,
@@ -107,6 +109,8 @@ def train_step(
     clock = Clock(state.step, run.steps)
     key = jax.random.fold_in(run.key, state.step)
     batch = prepare(spec.augment, batch, key)
+    encoding = augmentation_keys(key, len(spec.augment), batch)  # as if it were the last augmentation
+    batch = autoencoding.drawn_latents(spec.model, networks(state), batch, encoding)
     phases = spec.model.phases(stage)
     lazy = lazy_correction({n: tuple(p.every for p in phases if n in p.trains) for p in phases for n in p.trains})
     metrics: dict[str, Scalar] = {}
@@ -126,8 +130,13 @@ def prepare(augment: tuple[Augmentation, ...], batch: Batch, key: PRNGKey) -> Ba
     """Turns rows as the data hold them into rows as models see them: images in [-1, 1], augmented in order."""
     batch = images_to_float(batch)
     for index, augmentation in enumerate(augment):
-        batch = augmentation(batch, row_keys(jax.random.fold_in(jax.random.fold_in(key, 0), index), batch))
+        batch = augmentation(batch, augmentation_keys(key, index, batch))
     return batch
+
+
+def augmentation_keys(key: PRNGKey, index: int, batch: Batch) -> PRNGKeys:
+    """Makes a key for each row of a batch, for the augmentation of an `index`; `key` is that of the step."""
+    return row_keys(jax.random.fold_in(jax.random.fold_in(key, 0), index), batch)
 
 
 def rows_in(batch: Batch) -> int:
@@ -181,7 +190,7 @@ def gradients(
     """
 
     def loss(trained: Any, stats: Any, inputs: Inputs) -> tuple[Scalar, Aux]:
-        return phase.loss(join({**state.params, **trained}, stats), inputs)
+        return phase.loss(merged(join({**state.params, **trained}, stats)), inputs)
 
     trained = {name: state.params[name] for name in phase.trains}
     differentiate = jax.value_and_grad(loss, has_aux=True)
@@ -235,7 +244,7 @@ def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any], frozen: t
 
 def _follow(spec: StepSpec, state: State, clock: Clock, batch_size: int) -> State:
     """Brings the moving averages of a state up to the step just taken."""
-    now = networks(state)
+    now = join(state.params, state.stats)
     averages = {
         network: {
             name: ema.update(spec.averages[name], old, ema.averaged(now[network]), clock, batch_size)

@@ -78,6 +78,8 @@ class Dataset:
     scale: float = 1.0  # factor of latents and their deviations
     captions: Captions | None = None  # at least one of each image
     tokenizer: Tokenizer | None = None  # of captions, as batches have them
+    autoencoder: str | None = None  # the fingerprint of what made latents, where they say it
+    measured: core_source.Measured | None = None  # scale and shift of latents, where they say them
 
     def __post_init__(self) -> None:
         if self.captions is not None and len(self.captions) != len(self.images):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -67,6 +67,24 @@ def encoded_chunks(model: Any, nets: Nets, images: Any, chunk: int = CHUNK, star
             _check_values(model, nets, values)
             rows[name] = values
         yield rows
+
+
+def spread(arrays: Mapping[str, np.ndarray], per_channel: bool = False) -> dict[str, np.ndarray]:
+    """Returns "scale" and "shift", 1 over the deviation and the mean of latents that are drawn by their moments.
+
+    `arrays` are "mean" and "std" [n ... c], maps of files; numbers of all values, or of each channel [c].
+    """
+    means, stds = arrays["mean"], arrays["std"]
+    total = squares = np.zeros(means.shape[-1])
+    for at in range(0, len(means), 1_000):
+        mean, std = (np.float64(rows[at : at + 1_000]).reshape(-1, means.shape[-1]) for rows in (means, stds))
+        total, squares = total + mean.sum(axis=0), squares + (mean**2 + std**2).sum(axis=0)
+    n = means.size // means.shape[-1]
+    first, second = total / n, squares / n
+    if not per_channel:
+        first, second = first.mean(), second.mean()
+    deviation = np.sqrt(np.maximum(second - first**2, 1e-24))
+    return {"scale": 1 / deviation, "shift": np.asarray(first)}
 
 
 def encoded(model: Any, nets: Nets, images: Pixels, chunk: int = CHUNK) -> np.ndarray:

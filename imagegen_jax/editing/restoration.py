@@ -3,7 +3,9 @@
 Each is a function (model, nets, given, key) -> images [B H W C]; its settings, given by name, shape the program. All
 that may change from call to call is in `given`, as arrays: "image" [B ...] in [-1, 1], "conditions" as `sample` takes
 them, and others that an edit names below. One `program` thus serves every seed, label and strength of guidance. With a
-model of latents, the images given and made are latents, and known values are encoded like them.
+model of latents whose space has their autoencoder, images given are encoded and those made are decoded; what is said of
+pixels themselves, such as their means, cannot be asked of it. Without an autoencoder, the images given and made are
+latents, and known values are encoded like them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import jax
 import jax.numpy as jnp
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.arrays.space import Space, space_of
+from imagegen_jax.core.arrays.autoencoding import into_space
+from imagegen_jax.core.arrays.space import Space, autoencoder_of, sample_shape, space_of
 from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import Generative, Image, Nets, PRNGKey
 from imagegen_jax.core.platform.target import cached_by_platform
@@ -43,9 +46,26 @@ def program(edit: Edit, model: Denoising, **settings: Any) -> Callable[[Nets, Gi
 
 def inpainted(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, solver: Solver) -> Image:
     """Draws anew all that is not "known" [H W 1], by `denoiser.inpaint`."""
-    denoise, space = model.denoiser(nets, given["conditions"]), space_of(model)
-    found = editing.inpaint(solver, denoise, model.path.sigmas, space.encode(given["image"]), given["known"], key)
-    return jnp.where(given["known"], given["image"], space.decode(found, nets))
+    denoise, image, known = model.denoiser(nets, given["conditions"]), given["image"], given["known"]
+    x_0, known_in_space = image, known
+    if autoencoder_of(model) is not None:  # which would see some of what is hidden
+        x_0, known_in_space = jnp.where(known, image, _mean_known(image, known)), _whole_cells(model, known)
+    x_0 = into_space(model, nets, x_0)
+    found = editing.inpaint(solver, denoise, model.path.sigmas, x_0, known_in_space, key)
+    return jnp.where(known, image, space_of(model).decode(found, nets))
+
+
+def _mean_known(image: Image, known: Any) -> Image:
+    """Returns the mean of the known pixels of each image: [B 1 1 C]"""
+    shares = jnp.broadcast_to(known, (*image.shape[:3], 1)).astype(image.dtype)
+    return jnp.sum(image * shares, axis=(1, 2), keepdims=True) / jnp.sum(shares, axis=(1, 2), keepdims=True)
+
+
+def _whole_cells(model: Denoising, known: Any) -> Any:
+    """Tells for each latent whether all of its pixels are known: [H W 1] -> [h w 1]"""
+    (height, width, _), (rows, columns, _) = sample_shape(model), model.image_shape
+    cells = jnp.reshape(known, (rows, height // rows, columns, width // columns, 1))
+    return jnp.all(cells, axis=(1, 3))
 
 
 def completed(model: Generative, nets: Nets, given: Given, key: PRNGKey) -> Image:
@@ -65,16 +85,17 @@ def filled(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, method: 
 
 def redrawn(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, strength: float) -> Image:
     """Adds noise to the images and removes it again, by `denoiser.sdedit`."""
-    denoise, space = model.denoiser(nets, given["conditions"]), space_of(model)
-    x_0 = space.encode(given["image"])
-    return space.decode(editing.sdedit(model.path.solver, denoise, model.path.sigmas, x_0, strength, key), nets)
+    denoise, x_0 = model.denoiser(nets, given["conditions"]), into_space(model, nets, given["image"])
+    found = editing.sdedit(model.path.solver, denoise, model.path.sigmas, x_0, strength, key)
+    return space_of(model).decode(found, nets)
 
 
 def resembling(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, factor: int) -> Image:
     """Draws other images with the same means of `factor` x `factor` pixels.
 
-    It uses `inverse_problems.refined` at levels above "low".
+    It uses `inverse_problems.refined` at levels above "low". Raises ValueError as `check_of_pixels` does.
     """
+    check_of_pixels(model, "means of pixels")
     space, (noise_key, draw_key) = space_of(model), jax.random.split(key)
     noise = jax.random.normal(noise_key, given["image"].shape)
     denoise, x_0 = model.denoiser(nets, given["conditions"]), space.encode(given["image"])
@@ -101,7 +122,11 @@ def deblurred(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, metho
 
 
 def _solved(model: Denoising, nets: Nets, given: Given, key: PRNGKey, operator: inverse.Linear, method: str) -> Image:
-    """Draws images that `operator` maps to what is given; an operator must leave constant images constant."""
+    """Draws images that `operator` maps to what is given; an operator must leave constant images constant.
+
+    Raises ValueError as `check_of_pixels` does.
+    """
+    check_of_pixels(model, f"what method {method!r} is told of pixels")
     denoise, space = model.denoiser(nets, given["conditions"]), space_of(model)
     y, deviation = _encoded(space, given["image"], given["noise"])
     if method == "dps":
@@ -114,6 +139,15 @@ def _solved(model: Denoising, nets: Nets, given: Given, key: PRNGKey, operator: 
     return space.decode(model.path.draw(guided, (len(y), *model.image_shape), key), nets)
 
 
+def check_of_pixels(model: Denoising, what: str) -> None:
+    """Raises ValueError for a model of an autoencoder's latents, by which what is asked cannot be followed."""
+    if autoencoder_of(model) is not None:
+        raise ValueError(
+            f"a {type(model).__name__} of an autoencoder's latents cannot follow {what}: use a run of a model of "
+            "pixels; redraw, morph, reclass and inpaint (--method repaint or replacement) work with this one"
+        )
+
+
 def _encoded(space: Space, y: Image, deviation: Any) -> tuple[Image, Any]:
     """Encodes what is known of images, and the deviation of its noise, into the space that is denoised."""
     encoded, ends = space.encode(y), jnp.zeros((2, 1, 1, y.shape[-1])).at[1].set(1)
@@ -124,7 +158,7 @@ def _encoded(space: Space, y: Image, deviation: Any) -> tuple[Image, Any]:
 
 def inverted(model: Denoising, nets: Nets, given: Given, key: PRNGKey) -> Image:
     """Finds the noise that leads to the images, in the space that is denoised, by `denoiser.invert`; uses no key."""
-    x_0 = space_of(model).encode(given["image"])
+    x_0 = into_space(model, nets, given["image"])
     return editing.invert(model.denoiser(nets, given["conditions"]), model.path.sigmas, x_0)
 
 
@@ -141,6 +175,5 @@ def morphed(model: Denoising, nets: Nets, given: Given, key: PRNGKey) -> Image:
 def bridged(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, strength: float) -> Image:
     """Takes images from the conditions "source" to the "conditions", by `denoiser.bridge`; uses no key."""
     source, target = (model.denoiser(nets, given[name]) for name in ("source", "conditions"))
-    space = space_of(model)
-    found = editing.bridge(source, target, model.path.sigmas, space.encode(given["image"]), strength)
-    return space.decode(found, nets)
+    found = editing.bridge(source, target, model.path.sigmas, into_space(model, nets, given["image"]), strength)
+    return space_of(model).decode(found, nets)

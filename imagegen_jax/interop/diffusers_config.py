@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from imagegen_jax.core.config.bounds import BelowOne, Positive, Range, Share, fault
+from imagegen_jax.core.config.bounds import BelowOne, Positive, Range, Share
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.process.prediction import Kind
@@ -23,12 +23,10 @@ from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral, AnySampler
 from imagegen_jax.diffusion.sampling.levels import Spaced
+from imagegen_jax.interop.settings import Config, Settings, complete, short
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.nn.norm import group_norm
-
-Config = Mapping[str, Any]
-Settings = Mapping[str, tuple[Any, Any]]  # name -> (default, the values that are supported here, or their annotation)
 
 # Far above any network's: a configuration must not fill the memory before the weights show that it is wrong.
 _Side = Annotated[int, Range(1, 1 << 14)]
@@ -95,7 +93,7 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
     Raises ValueError, and names setting, place and remedy, where the `UNet` of this package cannot be that network.
     """
     _check_class(config, ("UNet2DModel",), place)
-    found = _complete(config, UNET, place)
+    found = complete(config, UNET, place)
     height, width = _height_and_width(found["sample_size"], place)
     channels, first = found["block_out_channels"], found["block_out_channels"][0]
     if found["in_channels"] != found["out_channels"]:
@@ -118,7 +116,7 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
     try:
         parameters = abstract_parameters(network, shape)
     except ValueError as error:
-        sizes = f"sample_size={found['sample_size']}, block_out_channels={_short(channels)}"
+        sizes = f"sample_size={found['sample_size']}, block_out_channels={short(channels)}"
         raise ValueError(f"{place}: {sizes}: these do not go together: {error}") from error
     _check_groups(parameters, found["norm_num_groups"], place)
     return network, shape
@@ -134,7 +132,7 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
     `network_of` does.
     """
     _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler"), place)
-    found = _complete(scheduler, SCHEDULER, place)
+    found = complete(scheduler, SCHEDULER, place)
     schedule, spacing = _schedule(found, place), found["timestep_spacing"]
     variance: Literal["large", "small"] = "large" if found["variance_type"] == "fixed_large" else "small"
     steps = min(DDIM_STEPS, schedule.steps)
@@ -165,40 +163,7 @@ def abstract_parameters(network: UNet, image_shape: tuple[int, int, int]) -> Any
 def _check_class(config: Config, known: tuple[str, ...], place: str) -> None:
     name = config.get("_class_name")
     if name not in known:
-        raise ValueError(f"{place}: _class_name={_short(name)}: only {' and '.join(known)} can be imported")
-
-
-def _complete(config: Config, settings: Settings, place: str) -> dict[str, Any]:
-    """Returns every setting of `settings`, with defaults for those that `config` leaves out.
-
-    Raises ValueError for an unknown setting, and for a value that is not supported here.
-    """
-    unknown = sorted(name for name in config if not name.startswith("_") and name not in settings)
-    if unknown:
-        raise ValueError(
-            f"{place}: {unknown[0]}={_short(config[unknown[0]])}: this setting is not known here, so what the model "
-            "does with it would be lost; delete the line if the model does not depend on it"
-        )
-    found = {name: config.get(name, default) for name, (default, _) in settings.items()}
-    for name, (_, known) in settings.items():
-        left_out = "" if name in config else " (left out there, so the default of diffusers)"
-        said = f"{place}: {name}={_short(found[name])}{left_out}"
-        if not isinstance(known, tuple):
-            if wrong := fault(found[name], known):
-                raise ValueError(f"{said}: {wrong}; fetch the file again")
-        elif not any(
-            found[name] == value and isinstance(found[name], bool) == isinstance(value, bool) for value in known
-        ):
-            raise ValueError(
-                f"{said}: only {' or '.join(map(repr, known))} is supported here, as in "
-                "the published DDPM; a model with another value cannot be imported"
-            )
-    return found
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
+        raise ValueError(f"{place}: _class_name={short(name)}: only {' and '.join(known)} can be imported")
 
 
 def _height_and_width(size: Any, place: str) -> tuple[int, int]:
@@ -218,7 +183,7 @@ def _attention_levels(found: Mapping[str, Any], place: str) -> list[int]:
         types, known = found[f"{way}_block_types"], {f"{kind}Block2D": False, f"Attn{kind}Block2D": True}
         for name in types:
             if name not in known:
-                kinds, said = " and ".join(known), f"{way}_block_types={_short(types)}"
+                kinds, said = " and ".join(known), f"{way}_block_types={short(types)}"
                 raise ValueError(f"{place}: {said}: only {kinds} can be imported, not {name!r}")
         if len(types) != len(found["block_out_channels"]):
             raise ValueError(

@@ -17,14 +17,17 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import program
 from imagegen_jax.core.arrays import shard
 from imagegen_jax.core.arrays.image import is_image
+from imagegen_jax.core.arrays.measured import with_measures
 from imagegen_jax.core.arrays.space import space_of
 from imagegen_jax.core.drawing.draw import drawing, rows_at
 from imagegen_jax.core.experiment import Experiment, Rows, model_row_shapes
 from imagegen_jax.core.model import Generative, Phase, condition_rows, num_classes
+from imagegen_jax.core.source import Measured
 from imagegen_jax.core.state import networks
 from imagegen_jax.core.step import LOOKAHEAD, RunConstants, due_at, stage_at
 
 CHUNK = 256  # images that `imagegen sample` draws at a time
+UNKNOWN = Measured(1.0, 0.0)  # of latents that are not here: programs are the same for all numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +48,7 @@ def training_steps(experiment: Experiment, mesh: Mesh) -> Iterator[Traced]:
 
     Raises ValueError for a batch that the mesh does not divide.
     """
+    experiment = dataclasses.replace(experiment, model=with_measures(experiment.model, UNKNOWN))
     model, rows = experiment.model, row_shapes(experiment)
     shard.check_batch_size(experiment.batch_size, experiment.microbatches, mesh)
     batch = _batch(experiment, rows, mesh)
@@ -78,6 +82,7 @@ def sampler(experiment: Experiment, chunk: int = CHUNK) -> Traced | None:
 
     The networks lie whole on each device, as `imagegen sample` has them.
     """
+    experiment = dataclasses.replace(experiment, model=with_measures(experiment.model, UNKNOWN))
     model, mesh = experiment.model, shard.MeshShape().build()
     if not isinstance(model, Generative):
         return None

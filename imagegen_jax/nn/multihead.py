@@ -158,24 +158,27 @@ def attend(
     implementation: Implementation = "auto",
     mask: Bool[Array, "#b 1 #q k"] | None = None,
     causal: bool = False,
+    bias: Float[Array, "1 n q k"] | None = None,
 ) -> Float[Array, "b q n d"]:
-    """Computes softmax(q k^T / sqrt(d)) v in each of n heads (Vaswani et al. 2017, arXiv 1706.03762, Eq. 1).
+    """Computes softmax(q k^T / sqrt(d) + bias) v in each of n heads (Vaswani et al. 2017, arXiv 1706.03762, Eq. 1).
 
     Pairs count where `mask` is True; with `causal`, those alone whose key is not after the query. The softmax is in
-    float32. "auto" is cuDNN's fused attention where it fits (see `fused`) and no mask is given, and "xla" elsewhere.
-    cuDNN's never holds the matrix of all pairs, but refuses forward mode: see `denoising.forward_differentiable`.
+    float32. "auto" is cuDNN's fused attention where it fits (see `fused`) and neither mask nor bias is given, and "xla"
+    elsewhere. cuDNN's never holds the matrix of all pairs, but refuses forward mode: see
+    `denoising.forward_differentiable`.
     """
     if implementation == "auto":
-        implementation = "cudnn" if mask is None and fused(q) else "xla"
+        implementation = "cudnn" if mask is None and bias is None and fused(q) else "xla"
     if implementation == "xla" and platform() == "cpu":
         # jax.nn's has one axis more, for groups of heads, so that a CPU transposes the matrix of all pairs: at 8 x 256
         # places and 6 heads of 64 it takes 39 % longer forward and 14 % with gradients; with one head, no longer.
         logits = jnp.einsum("bqnd,bknd->bnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+        logits = logits if bias is None else logits + bias
         if causal:
             earlier = jnp.tril(jnp.ones(logits.shape[-2:], bool))[None, None]
             mask = earlier if mask is None else mask & earlier
         return jnp.einsum("bnqk,bknd->bqnd", _softmax(logits, mask).astype(v.dtype), v)
-    return jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=implementation)
+    return jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=causal, implementation=implementation)
 
 
 def _softmax(logits: Float[Array, "b n q k"], mask: Bool[Array, "#b 1 #q k"] | None) -> Float[Array, "b n q k"]:

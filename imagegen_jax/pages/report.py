@@ -169,7 +169,8 @@ def _row_names(experiment: Mapping[str, Any], data: Mapping[str, Any]) -> list[s
 
 
 def _of_latents(experiment: Mapping[str, Any]) -> bool:
-    return class_name((experiment.get("model") or {}).get("space")) == "Latents"
+    space = (experiment.get("model") or {}).get("space") or {}
+    return class_name(space) == "Latents" and not space.get("autoencoder")
 
 
 def _values(curves: Mapping[str, list[Point]]) -> str:

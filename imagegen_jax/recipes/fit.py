@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from imagegen_jax.core.capabilities import ForImages, reads_text
+from imagegen_jax.core.arrays.space import autoencoder_of
+from imagegen_jax.core.capabilities import ForImages, first_stage_for, reads_text
 from imagegen_jax.core.experiment import Experiment, abstract_nets, row_shapes
 from imagegen_jax.core.model import Model
 from imagegen_jax.core.model import num_classes as known_classes
@@ -28,7 +29,8 @@ def fitted(experiment: Experiment, data: Source) -> Experiment:
     Raises ValueError where the model cannot be fitted, naming the nearest sizes that can be, and what opening the data
     raises.
     """
-    if isinstance(experiment.data, Latents) != isinstance(data, Latents):
+    either = autoencoder_of(experiment.model) is not None
+    if isinstance(experiment.data, Latents) != isinstance(data, Latents) and not either:
         kinds = ("latents", "images") if isinstance(experiment.data, Latents) else ("images", "latents")
         raise ValueError(f"{experiment.name} is trained on {kinds[0]}, but {data} are {kinds[1]}: take another recipe")
     both = isinstance(experiment.data, Captioned) and isinstance(data, Captioned)
@@ -57,6 +59,9 @@ def model_for_images(model: Model, image_shape: Shape, num_classes: int) -> Mode
     A model that meets `ForImages` does it itself; of any other the fields image_shape and num_classes are replaced, and
     source_shape keeps its proportion. Raises ValueError where it has no such fields, or cannot be so.
     """
+    autoencoder = autoencoder_of(model)
+    if autoencoder is not None and tuple(image_shape) == tuple(autoencoder.latent_shape):  # latents of such images
+        image_shape = autoencoder.image_shape
     try:
         if isinstance(model, ForImages):
             return model.for_images(image_shape, num_classes)
@@ -77,7 +82,7 @@ def _with_fields(model: Any, image_shape: Shape, num_classes: int) -> Any:
         raise ValueError(
             f"a {type(model).__name__} has no field image_shape to fit to other images: give it a method for_images"
         )
-    changes: dict[str, Any] = {"image_shape": image_shape}
+    changes = _shapes(model, image_shape)
     if "num_classes" in fields:
         changes["num_classes"] = num_classes
     if "label_dropout" in fields and not num_classes:
@@ -86,6 +91,15 @@ def _with_fields(model: Any, image_shape: Shape, num_classes: int) -> Any:
         sides = (image_shape[i] * source[i] // model.image_shape[i] for i in (0, 1))
         changes["source_shape"] = (*sides, image_shape[2] if source[2] == model.image_shape[2] else source[2])
     return dataclasses.replace(model, **changes)
+
+
+def _shapes(model: Any, image_shape: Shape) -> dict[str, Any]:
+    """Returns the fields that follow the shape of images: with an autoencoder, its own and the shape of its latents."""
+    autoencoder = autoencoder_of(model)
+    if autoencoder is None:
+        return {"image_shape": image_shape}
+    fitted = first_stage_for(autoencoder, image_shape)
+    return {"image_shape": fitted.latent_shape, "space": dataclasses.replace(model.space, autoencoder=fitted)}
 
 
 def _replaced_source(old: Any, new: Source) -> Source:

@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import Quarters
 
 from imagegen_jax.autoregressive.mar import MAR, mar, masked_counts
 from imagegen_jax.autoregressive.token_diffusion import TokenDiffusion
-from imagegen_jax.core.capabilities import Moments
+from imagegen_jax.core.arrays import autoencoding
+from imagegen_jax.core.arrays.space import sample_shape
 from imagegen_jax.core.drawing.draw import check_conditions
-from imagegen_jax.core.model import Inputs
+from imagegen_jax.core.model import Inputs, frozen_networks
 from imagegen_jax.nn.backbones.conditioning import Conditioning
-from imagegen_jax.nn.backbones.dit import image, patches
 from imagegen_jax.nn.backbones.transformers.mae import MaskedAutoencoder, known_first
 from imagegen_jax.nn.backbones.transformers.token_denoiser import TokenDenoiser
 from imagegen_jax.nn.distributions.noise_steps import CosineSchedule
@@ -28,49 +29,26 @@ jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_lev
 KEY = jax.random.key(0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Quarters:
-    """An autoencoder whose latents are twice the four pixels of each square."""
-
-    image_shape: tuple[int, int, int] = (8, 8, 1)
-    deviation: float = 0.0
-
-    @property
-    def latent_shape(self):
-        return self.image_shape[0] // 2, self.image_shape[1] // 2, 4
-
-    def init_autoencoder(self, key):
-        return {"params": {"scale": jnp.float32(2)}}
-
-    def encode(self, nets, image):
-        found = patches(image, 2).reshape(-1, *self.latent_shape) * nets["autoencoder"]["params"]["scale"]
-        return Moments(found, jnp.full(found.shape, self.deviation))
-
-    def decode(self, nets, latents):
-        rows, columns, values = self.latent_shape
-        flat = latents.reshape(-1, rows * columns, values) / nets["autoencoder"]["params"]["scale"]
-        return jnp.clip(image(flat, rows, columns, 2), -1, 1)
-
-
 MODEL = MAR(
     Quarters(), MaskedAutoencoder(1, 16, 2, buffer=2, dropout=0.0),
     TokenDiffusion(TokenDenoiser(1, 16), CosineSchedule(20, largest=0.5), steps=3),
     num_classes=3, latent_scale=0.5, min_masked=0.5, steps=3,
 )  # fmt: skip
 IMAGES = np.random.RandomState(0).uniform(-1, 1, (4, 8, 8, 1)).astype(np.float32)
+LATENTS = jnp.zeros((4, 4, 4, 4))
 LABEL = {"label": jnp.array([0, 1, 2, 0])}
 
 
 @pytest.fixture(scope="module")
 def nets():
     """Of the model, with no weights of 0, and variances in their range."""
-    shapes = jax.eval_shape(MODEL.init, KEY, {"image": jnp.asarray(IMAGES), **LABEL})
+    shapes = jax.eval_shape(MODEL.init, KEY, {"image": LATENTS, **LABEL})
     drawn = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.float32(drawn_weights.weight(jax.tree_util.keystr(path), leaf.shape, 0.3)), shapes
     )
     out = jax.tree.map(lambda leaf: 0.05 * leaf, drawn["denoiser"]["params"]["out"])
     denoiser = {"params": {**drawn["denoiser"]["params"], "out": out}}
-    return {**drawn, "denoiser": denoiser, "autoencoder": MODEL.autoencoder.init_autoencoder(KEY)}
+    return autoencoding.init(MODEL, KEY, {**drawn, "denoiser": denoiser})
 
 
 @pytest.mark.parametrize(("size", "count"), [("B", 207_924_768), ("L", 478_326_304), ("H", 942_403_104)])
@@ -159,19 +137,17 @@ def test_masked_tokens_are_not_read(nets):
 
 @pytest.mark.slow
 def test_latents_cost_as_much_as_the_images_that_they_were_made_of(nets):
-    """They are the same tokens, drawn from their deviation, which is 0 here."""
-    inputs = Inputs({"image": jnp.asarray(IMAGES), **LABEL}, KEY, jax.random.split(KEY, 4), jnp.array(0), nets)
-    loss, aux = jit(MODEL.loss)(nets, inputs)
-    assert np.isfinite(loss) and 0.5 <= aux.metrics["masked"] <= 1
-    mean, std = MODEL.autoencoder.encode(nets, inputs.batch["image"])
-    on_latents = inputs._replace(batch={"image": mean, "std": std, **LABEL})
-    for batch in (inputs.batch, on_latents.batch, {"image": mean}):
-        tokens = MODEL.tokens_in(nets, batch, inputs.keys)
-        np.testing.assert_allclose(tokens, 0.5 * mean.reshape(4, 16, 4), rtol=1e-6)
-    moved = MODEL.tokens_in(nets, {"image": mean, "std": std + 3}, inputs.keys) - tokens
-    np.testing.assert_allclose(moved.std(), 0.5 * 3, rtol=0.2)
-    shapes = jax.eval_shape(MODEL.init, KEY, on_latents.batch)
-    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, nets)
+    """Their tokens are the same, at a scale; samples are images."""
+    keys, images = jax.random.split(KEY, 4), {"image": jnp.asarray(IMAGES), **LABEL}
+    mean, std = MODEL.autoencoder.encode(nets, images["image"])
+    losses = []
+    for batch in (images, {"image": mean, **LABEL}, {"image": mean, "std": std, **LABEL}):
+        seen = autoencoding.drawn_latents(MODEL, nets, batch, keys)
+        loss, aux = jit(MODEL.loss)(nets, Inputs(seen, KEY, keys, jnp.array(0), nets))
+        losses.append(float(loss))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6) == pytest.approx(losses[2], rel=1e-6)
+    assert np.isfinite(losses[0]) and 0.5 <= aux.metrics["masked"] <= 1
+    assert sample_shape(MODEL) == (8, 8, 1) and frozen_networks(MODEL) == ("autoencoder",)
 
 
 @pytest.mark.slow
@@ -207,8 +183,8 @@ def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match="no MAR of size 'XL': use one of B, L, H"):
         mar("XL", Quarters())
     with pytest.raises(ValueError, match="does not divide into patches of patch=3"):
-        jax.eval_shape(dataclasses.replace(MODEL, patch=3).init, KEY, {"image": jnp.asarray(IMAGES), **LABEL})
-    with pytest.raises(ValueError, match="images of 4x4x2 .*image_shape=8x8x1.*Latents, .* would be of 4x4x4"):
-        jax.eval_shape(MODEL.init, KEY, {"image": jnp.zeros((4, 4, 4, 2)), **LABEL})
+        jax.eval_shape(dataclasses.replace(MODEL, patch=3).init, KEY, {"image": LATENTS, **LABEL})
+    with pytest.raises(ValueError, match="data are of 4x4x2 .*a Quarters, has images of 8x8x1 and latents of 4x4x4"):
+        autoencoding.example(MODEL, {"image": jnp.zeros((4, 4, 4, 2)), **LABEL})
     with pytest.raises(ValueError, match="model.num_classes=3, but the batch has no 'label'"):
-        jax.eval_shape(MODEL.init, KEY, {"image": jnp.asarray(IMAGES)})
+        jax.eval_shape(MODEL.init, KEY, {"image": LATENTS})

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from imagegen_jax import cli
 from imagegen_jax.interop.diffusers_config import SCHEDULER, UNET, abstract_parameters, network_of
+from imagegen_jax.interop.diffusers_folder import import_diffusers
 from imagegen_jax.interop.diffusers_weights import tensor_names
-from imagegen_jax.interop.importing import import_diffusers
 
 CONFIGS = {
     "unet/config.json": {

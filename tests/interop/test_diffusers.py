@@ -27,8 +27,8 @@ from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
 from imagegen_jax.interop.diffusers_config import abstract_parameters, model_of, network_of
+from imagegen_jax.interop.diffusers_folder import import_diffusers
 from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
-from imagegen_jax.interop.importing import import_diffusers
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
@@ -293,7 +293,7 @@ def test_tensors_that_do_not_fit_are_refused(tensors, change, words):
     [
         ({"_class_name": "UNet2DConditionModel"}, ["_class_name='UNet2DConditionModel'", "only UNet2DModel"]),
         ({"attention_head_dim": 8}, ["attention_head_dim=8: only None"]),
-        ({"attention_head_dim": ...}, ["attention_head_dim=8 (left out there, so the default of diffusers)"]),
+        ({"attention_head_dim": ...}, ["attention_head_dim=8 (left out there, so its default)"]),
         ({"norm_eps": 1e-5}, ["norm_eps=1e-05: only 1e-06"]),
         ({"flip_sin_to_cos": True}, ["flip_sin_to_cos=True: only False"]),
         ({"freq_shift": 0}, ["freq_shift=0: only 1"]),

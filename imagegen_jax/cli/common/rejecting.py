@@ -97,8 +97,10 @@ def _check_judges(option: str, judge: Run, run: Run) -> None:
             f"{option}: a {type(model).__name__} tells no classes of images: give the run of a classifier, such as of "
             "noisy_classifier_digits"
         )
-    if tuple(model.image_shape) != tuple(shape):
-        raise ValueError(f"{option}: it knows images of {tuple(model.image_shape)}, but samples are of {tuple(shape)}")
+    if tuple(sample_shape(model)) != tuple(shape):
+        raise ValueError(
+            f"{option}: it knows images of {tuple(sample_shape(model))}, but samples are of {tuple(shape)}"
+        )
     if model.num_classes != classes:
         raise ValueError(f"{option}: it tells {model.num_classes} classes, but samples are of {classes}")
     if judge.class_names and run.class_names and judge.class_names != run.class_names:

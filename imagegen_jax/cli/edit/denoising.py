@@ -12,7 +12,7 @@ import numpy as np
 
 from imagegen_jax.cli.common.runs import Opened, add_guide, add_scalar, classes_of, open_run, scalars_of
 from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place, write_grid
-from imagegen_jax.core.arrays.space import space_of
+from imagegen_jax.core.arrays.space import sample_shape, space_of
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.drawing.grid import beside
 from imagegen_jax.data.pictures.user_images import read_images
@@ -48,12 +48,12 @@ def read(request: ImagesRequest, opened: Opened, shape: tuple[int, ...] | None =
             f"{opened.run.workdir} is of a model of latents, which no image file holds: edit latents in Python, with "
             "the functions of diffusion.restoration"
         )
-    return read_images(request.images, shape or model.image_shape, request.fit)
+    return read_images(request.images, shape or sample_shape(model), request.fit)
 
 
 def checked_factor(factor: int, opened: Opened) -> int:
     """Returns a factor. Raises ValueError where it does not divide the height and width of the model's images."""
-    h, w, _ = editing.denoising_model(opened.model).image_shape
+    h, w, _ = sample_shape(editing.denoising_model(opened.model))
     if h % factor or w % factor:
         raise ValueError(f"--factor {factor}: must divide this model's images of {h}x{w}")
     return factor

@@ -20,6 +20,7 @@ from imagegen_jax.cli.edit.denoising import (
     read,
     write_beside,
 )
+from imagegen_jax.core.arrays.space import sample_shape
 from imagegen_jax.core.capabilities import completes
 from imagegen_jax.data.pictures.user_images import read_images
 from imagegen_jax.editing import denoiser as editing
@@ -73,11 +74,11 @@ def inpaint(request: InpaintRequest) -> pathlib.Path:
     """Writes images beside what is drawn anew in their masked part, and returns the picture's place."""
     place, opened = opened_for(request, "inpaint")
     model, itself = opened.model, completes(opened.model)
-    images = read_images(request.images, model.image_shape, request.fit) if itself else read(request, opened)
+    images = read_images(request.images, sample_shape(model), request.fit) if itself else read(request, opened)
     noise = _noise(request)
     if request.repeats and request.method != "repaint":
         raise ValueError(f"--repeats {request.repeats}: read by --method repaint alone")
-    known = read_images([request.mask], (*model.image_shape[:2], 1), request.fit)[0] < 128
+    known = read_images([request.mask], (*sample_shape(model)[:2], 1), request.fit)[0] < 128
     editing.check_mask(known)
     shown = np.where(known, images, 255).astype(np.uint8)
     write = functools.partial(write_beside, request, opened, place, images=images, shown=shown)
@@ -106,7 +107,7 @@ def enlarge(request: EnlargeRequest) -> pathlib.Path:
     """Enlarges small images to the model's size, writes both side by side, and returns the picture's place."""
     place, opened = opened_for(request, "enlarge")
     factor = checked_factor(request.factor, opened)
-    h, w, c = opened.model.image_shape
+    h, w, c = sample_shape(opened.model)
     images = read(request, opened, (h // factor, w // factor, c))
     shown = images.repeat(factor, axis=1).repeat(factor, axis=2)
     settings = {"factor": factor, "method": request.method}
@@ -118,7 +119,7 @@ def enlarge(request: EnlargeRequest) -> pathlib.Path:
 def colour(request: ColourRequest) -> pathlib.Path:
     """Colours grey images, writes both side by side, and returns the picture's place."""
     place, opened = opened_for(request, "colour")
-    h, w, c = editing.denoising_model(opened.model).image_shape
+    h, w, c = sample_shape(editing.denoising_model(opened.model))
     if c == 1:
         raise ValueError("this model's images are grey themselves: use a run of a model of colours")
     images = read(request, opened, (h, w, 1))

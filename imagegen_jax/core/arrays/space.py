@@ -1,27 +1,33 @@
 """The space that a model works in: what its data are, what of them is denoised, and what its samples are.
 
-Images are denoised as they are, and samples are images. Latents are brought to a deviation that noise is made for, and
-samples are latents again: float32, in no range, no images.
+Images are denoised as they are, and samples are images. Latents are brought to a deviation that noise is made for.
+Where the space has their autoencoder, it decodes samples to images; else samples are latents again: float32, in no
+range. `core.arrays.autoencoding` is the way in, from images to latents.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.arrays.image import to_uint8
+from imagegen_jax.core.arrays.tiles import Decoding
+from imagegen_jax.core.capabilities import EncodesLatents
 from imagegen_jax.core.config.bounds import Positive
 from imagegen_jax.core.config.choices import Choices
-from imagegen_jax.core.model import Model, Nets
+from imagegen_jax.core.model import InSpace, Model, Nets
 
 Shape = tuple[int, int, int]  # height, width, channels
+Measured = Literal["measured"]  # what `imagegen encode` has measured of the latents that are trained on
 
+AUTOENCODER = "autoencoder"  # the network of every autoencoder, and of models in the space of its latents
 WHITE = 3.0  # deviations above 0 at which a latent is white in a picture, and below 0 black
 
 
@@ -77,15 +83,18 @@ class Latents:
     """Latents, denoised as (latent - shift) * scale; scale and shift are numbers for all channels, or one for each.
 
     Stable Diffusion's `scale` is 0.18215. Where an autoencoder comes with means and deviations of its latents, the
-    means are the shift, and the scale is 1 over the deviations (EDM2: 0.5 over them). Samples are latents, float32,
-    and not clipped. Raises ValueError for a scale that is not above 0, or a shift that is not finite.
+    means are the shift, and the scale is 1 over the deviations (EDM2: 0.5 over them); "measured" takes both from the
+    data, where `imagegen encode` has written them (`core.arrays.measured`). With the `autoencoder`, which is the frozen
+    network "autoencoder" of the model, data may be images as well, and samples are images. Without it, they are
+    latents, float32 and not clipped. Raises ValueError for a scale that is not above 0, or a shift that is not finite.
     """
 
-    scale: Positive | tuple[Positive, ...] = 1.0
-    shift: float | tuple[float, ...] = 0.0  # in units of the data
+    scale: Positive | tuple[Positive, ...] | Measured = 1.0
+    shift: float | tuple[float, ...] | Measured = 0.0  # in units of the data
+    autoencoder: EncodesLatents | None = None  # what made the latents, with its own fields; None: samples are latents
+    decoding: Decoding = Decoding()  # how much is decoded at a time
 
     clips: ClassVar[bool] = False
-    draws_images: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not all(0 < scale < math.inf for scale in _numbers(self.scale)):
@@ -93,8 +102,21 @@ class Latents:
         if not all(map(math.isfinite, _numbers(self.shift))):
             raise ValueError(f"space.shift={self.shift}: must be finite; 0 leaves latents as they are")
 
+    @property
+    def draws_images(self) -> bool:
+        """Tells whether there is an autoencoder that decodes samples."""
+        return self.autoencoder is not None
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The network of the autoencoder, where there is one."""
+        return () if self.autoencoder is None else (AUTOENCODER,)
+
     def sample_shape(self, image_shape: Shape) -> Shape:
-        """Returns the shape of the data. Raises ValueError where scale or shift is for another number of channels."""
+        """Returns the shape of the data, or of the autoencoder's images.
+
+        Raises ValueError where scale, shift or the autoencoder are for latents of another shape.
+        """
         for name in ("scale", "shift"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != image_shape[2]:
@@ -102,34 +124,63 @@ class Latents:
                     f"model.space.{name} has {len(value)} numbers, but latents of {image_shape[2]} channels: give one "
                     "for each channel, or one for all"
                 )
-        return image_shape
+        if self.autoencoder is None:
+            return image_shape
+        given, wanted = ("x".join(map(str, shape)) for shape in (image_shape, self.autoencoder.latent_shape))
+        if given != wanted:
+            raise ValueError(
+                f"model.image_shape={given}, but the latents of model.space.autoencoder are of {wanted}: set "
+                "image_shape to that, or take the autoencoder that made the latents"
+            )
+        return self.autoencoder.image_shape
 
     def encode(self, data: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Returns (latent - shift) * scale."""
         return (data - _row(self.shift)) * _row(self.scale)
 
-    def decode(self, x: Float[Array, "b h w c"], nets: Nets) -> Float[Array, "b h w c"]:
-        """Returns x / scale + shift."""
-        return x / _row(self.scale) + _row(self.shift)
+    def decode(self, x: Float[Array, "b h w c"], nets: Nets) -> Float[Array, "b hh ww k"]:
+        """Returns x / scale + shift, or what the autoencoder makes of that: images in [-1, 1]."""
+        latents = x / _row(self.scale) + _row(self.shift)
+        if self.autoencoder is None:
+            return latents
+        return self.decoding(functools.partial(self.autoencoder.decode, nets), latents)
+
+
+class OfImages(Protocol):
+    """A model of images, as which latents count here."""
+
+    @property
+    def image_shape(self) -> Shape:
+        """The height, width and channels of what it denoises or tells apart."""
+        ...
+
+
+@runtime_checkable
+class OfAutoencoder(Protocol):
+    """A space of the latents of an autoencoder, through which images become data, and samples images."""
+
+    @property
+    def autoencoder(self) -> EncodesLatents | None:
+        """The autoencoder; None where there is none, and data and samples are latents alone."""
+        ...
 
 
 AnySpace = Annotated[Space, Choices("imagegen_jax.core.arrays.space:Pixels, Latents")]
 
 
-@runtime_checkable
-class InSpace(Protocol):
-    """A model that says which space it works in."""
-
-    @property
-    def space(self) -> Space: ...
-
-
 def space_of(model: object) -> Space:
     """Returns the space that `model` works in: that of images for one that does not say."""
-    return model.space if isinstance(model, InSpace) else Pixels()
+    found: Space = model.space if isinstance(model, InSpace) else Pixels()
+    return found
 
 
-def sample_shape(model: Model) -> Shape:
+def autoencoder_of(model: object) -> EncodesLatents | None:
+    """Returns the autoencoder of the space that `model` works in; None where there is none."""
+    space = space_of(model)
+    return space.autoencoder if isinstance(space, OfAutoencoder) else None
+
+
+def sample_shape(model: OfImages) -> Shape:
     """Returns the shape of a sample of `model`: height, width, channels."""
     return space_of(model).sample_shape(model.image_shape)
 
@@ -186,10 +237,18 @@ def picture_of_latents(latents: Float[np.ndarray, "n h w c"]) -> UInt8[np.ndarra
     return np.asarray(to_uint8(jnp.asarray(latents[..., :channels], jnp.float32) / WHITE))
 
 
-def _numbers(value: float | Sequence[float]) -> Sequence[float]:
-    return value if isinstance(value, Sequence) else (value,)
+def _numbers(value: float | tuple[float, ...] | Measured) -> Sequence[float]:
+    """Returns the numbers of a scale or a shift; none where they are to be measured."""
+    if isinstance(value, str):
+        return ()
+    return (value,) if isinstance(value, (int, float)) else value
 
 
-def _row(value: float | tuple[float, ...]) -> Float[Array, " c"] | float:
-    """Returns a number as it is, and numbers for each channel as a row of float32."""
+def _row(value: float | tuple[float, ...] | Measured) -> Float[Array, " c"] | float:
+    """Returns a number as it is, and numbers for each channel as a row of float32.
+
+    Raises ValueError for one that is still to be measured, which a training does before it begins.
+    """
+    if isinstance(value, str):
+        raise ValueError(f"model.space says {value!r} of latents that nobody has measured: give it numbers")
     return jnp.asarray(value, jnp.float32) if isinstance(value, tuple) else value

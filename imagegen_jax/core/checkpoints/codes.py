@@ -1,14 +1,16 @@
-"""Codes as data: whether they go with a model, and with the tokenizer that it will decode by."""
+"""Codes and latents as data: whether they go with a model, and with the network that it will decode by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from imagegen_jax.core.arrays.space import AUTOENCODER, autoencoder_of
 from imagegen_jax.core.capabilities import OverCodes
 from imagegen_jax.core.checkpoints.fingerprint import digest_of
 from imagegen_jax.core.model import Model, Variables
-from imagegen_jax.core.source import Coded
+from imagegen_jax.core.source import Coded, Encoded
+from imagegen_jax.core.weights import Weights
 
 Sizes = dict[str, int | tuple[int, ...]]
 TOKENIZER = "tokenizer"  # the network of every tokenizer, and of models over its codes
@@ -39,17 +41,23 @@ def check_codes(model: Model, data: Any) -> None:
         )
 
 
-def check_made_by(model: Model, data: Any, pretrained: Mapping[str, Variables], named: Any) -> None:
-    """Raises ValueError, with both fingerprints, where codes were made by other weights than the frozen tokenizer's.
+def check_made_by(
+    model: Model, data: Any, pretrained: Mapping[str, Variables], named: Mapping[str, str | Weights]
+) -> None:
+    """Raises ValueError, with both fingerprints, where data were made by other weights than the frozen network's.
 
-    `pretrained` are the weights that were read, by network, and `named` is where the tokenizer's are said to be.
+    Data are codes of a tokenizer or latents of an autoencoder; latents that do not say which are accepted.
+    `pretrained` are the weights that were read, by network, and `named` is where they are said to be.
     """
-    if not (isinstance(data, Coded) and isinstance(model, OverCodes)):
-        return
-    found = digest_of(pretrained[TOKENIZER]) if TOKENIZER in pretrained else "fresh weights"
-    if found != data.tokenizer:
+    network, kind, maker = AUTOENCODER, "latents", None
+    if isinstance(data, Coded) and isinstance(model, OverCodes):
+        network, kind, maker = TOKENIZER, "codes", data.tokenizer
+    elif isinstance(data, Encoded) and autoencoder_of(model) is not None:
+        maker = data.autoencoder
+    found = digest_of(pretrained[network]) if network in pretrained else "fresh weights"
+    if maker not in (None, found):
         raise ValueError(
-            f"the data are codes of the tokenizer {data.tokenizer}, but pretrained[{TOKENIZER!r}]={named} holds "
+            f"the data are {kind} of the {network} {maker}, but pretrained[{network!r}]={named.get(network)} holds "
             f"{found}, which would decode them to other images. Name the run, step and average that made them, or "
             "encode the images anew (imagegen encode)"
         )

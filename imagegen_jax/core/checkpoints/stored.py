@@ -23,6 +23,7 @@ from imagegen_jax.core.checkpoints.fingerprint import fingerprint
 from imagegen_jax.core.checkpoints.frozen_networks import FOLDER, FrozenNetworks, Sources, chosen, read_arrays
 from imagegen_jax.core.checkpoints.hush import hush
 from imagegen_jax.core.ema import with_average
+from imagegen_jax.core.lora import base_of, has_pairs, with_pairs
 from imagegen_jax.core.state import State, including, join, without
 
 _NAMED = 3  # damaged checkpoints that a message names
@@ -164,9 +165,17 @@ class Stored:
     def read_network(self, step: int, network: str, average: str | None) -> tuple[Any, list[str]]:
         """Reads one network out of a checkpoint of a `State`, as `average` keeps it, without knowing its structure.
 
-        Returns its collections as NumPy arrays (None where it is not there), and the names of all networks. Raises
-        ValueError where an array differs from what was saved.
+        Returns its collections as NumPy arrays (None where it is not there), and the names of all networks. Low-rank
+        pairs have become part of its weights. Raises ValueError where an array differs from what was saved.
         """
+        found, names = self._read_network(step, network, average)
+        if found is not None and has_pairs(found):
+            base, _ = self._read_network(step, base_of(network), None)
+            found = jax.device_get(with_pairs(found, base))
+        return found, [name for name in names if name not in map(base_of, names)]
+
+    def _read_network(self, step: int, network: str, average: str | None) -> tuple[Any, list[str]]:
+        """Reads one network as it is in the checkpoint."""
         import orbax.checkpoint as ocp
 
         words, frozen = self._prints(step)

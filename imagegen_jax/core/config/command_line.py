@@ -81,6 +81,7 @@ def _choose_classes(node: Any, arguments: list[str], prefix: list[str]) -> tuple
         if not option.startswith("--") or parts[: len(prefix)] != prefix:
             rest.append(option)
             continue
+        node = _filled(node, parts)
         path = ".".join(parts)
         if path != name.replace("-", "_"):
             old_names.say(f"--{name}", [f"--{path}"])
@@ -96,6 +97,17 @@ def _choose_classes(node: Any, arguments: list[str], prefix: list[str]) -> tuple
         else:
             rest.append(option)
     return node, rest
+
+
+def _filled(node: Any, parts: Sequence[str]) -> Any:
+    """Returns `node` with a value where a path leads below a field that is None: of the only class that it can have."""
+    for end in range(1, len(parts)):
+        options, value = _options(node, parts[:end])
+        kinds = [kind for kind in options.names.values() if isinstance(kind, type)]
+        if value is None and len(kinds) == 1 and not options.open:
+            path = ".".join(parts[:end])
+            return override(node, {path: _chosen(path, kinds[0].__name__, options, None)})
+    return node
 
 
 def _values(arguments: Sequence[str]) -> list[str]:

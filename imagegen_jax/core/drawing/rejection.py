@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
 from imagegen_jax.core.arrays.image import to_float
-from imagegen_jax.core.arrays.space import space_of
+from imagegen_jax.core.arrays.space import sample_shape, space_of
 from imagegen_jax.core.capabilities import Classifying
 from imagegen_jax.core.drawing.draw import to_host
 from imagegen_jax.core.model import Model, Nets, condition_rows, num_classes
@@ -125,9 +125,9 @@ def classify(model: Model, nets: Nets, images: Images) -> Float[np.ndarray, "b k
     """
     if not isinstance(model, Classifying) or not space_of(model).draws_images:
         raise TypeError(f"a {type(model).__name__} tells no classes of images: it has no method `classify` of these")
-    if images.dtype != np.uint8 or images.shape[1:] != tuple(model.image_shape):
+    if images.dtype != np.uint8 or images.shape[1:] != tuple(sample_shape(model)):
         raise ValueError(
-            f"{images.dtype} images of {images.shape[1:]}, but the classifier knows uint8 ones of {model.image_shape}"
+            f"{images.dtype} images of {images.shape[1:]}, but the classifier knows uint8 ones of {sample_shape(model)}"
         )
     mesh = shard.mesh_of(nets)
     place = shard.replicated(mesh) if len(images) % mesh.size else shard.batch_sharding(mesh)

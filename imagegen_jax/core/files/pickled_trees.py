@@ -18,6 +18,8 @@ _LIST = 100  # plain values in a list that is kept
 _COPIES = 16  # times the file's bytes, for tensors that share values, such as tied weights
 _FREE = 1 << 20  # bytes that arrays may always have
 _PLAIN = (str, int, float, bool, type(None))
+MADE_OF = "_init_kwargs"  # the attribute of NVIDIA's networks that has the arguments of their class
+CLASS = "_class_name"  # what the class of such a network is called
 _NUMPY = ("numpy.core", "numpy._core")
 
 
@@ -61,6 +63,9 @@ def _leaves(node: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
         raise ValueError(f"more than {_DEPTH} mappings inside others")
     attributes = _attributes(node)
     if attributes is not None:
+        yield f"{path}{CLASS}", _described(node).get("class_name", ...)
+        if attributes.get(MADE_OF):
+            yield from _leaves(attributes[MADE_OF], f"{path}{MADE_OF}/", depth + 1)
         yield from _module(attributes, path, depth)
         return
     mapping = node.items if isinstance(node, Opaque) else node
@@ -100,12 +105,16 @@ def _attributes(node: Any) -> dict[Any, Any] | None:
     """Returns the attributes of a module of torch, or of one that came with its source as text; None for others."""
     if not isinstance(node, Opaque):
         return None
-    state = node.state
-    if node.name.endswith("persistence._reconstruct_persistent_obj") and node.arguments:  # NVIDIA's
-        described = node.arguments[0]
-        state = described.get("state") if isinstance(described, dict) else None
+    state = _described(node).get("state", node.state)
     whole = isinstance(state, dict) and all(kind in state for kind in ("_parameters", "_buffers", "_modules"))
     return state if whole else None
+
+
+def _described(node: Any) -> dict[Any, Any]:
+    """Returns what NVIDIA's pickles say of an object that came with its source; {} for others."""
+    if isinstance(node, Opaque) and node.name.endswith("persistence._reconstruct_persistent_obj") and node.arguments:
+        return node.arguments[0] if isinstance(node.arguments[0], dict) else {}
+    return {}
 
 
 def _numpy_array(node: Any) -> np.ndarray | None:

@@ -12,19 +12,21 @@ import numpy as np
 from imagegen_jax.core.arrays.random import normal_rows
 from imagegen_jax.core.config.bounds import Positive
 from imagegen_jax.core.files.archive import open_archive
-from imagegen_jax.core.files.npz import explained, outline, stored
+from imagegen_jax.core.files.npz import explained, outline, read_array, stored
 from imagegen_jax.core.files.regular import check_regular
 from imagegen_jax.core.model import Batch, PRNGKeys
+from imagegen_jax.core.source import Measured
 from imagegen_jax.data.cache import cached
 from imagegen_jax.data.formats.image_folder import fingerprint
 from imagegen_jax.data.prepare import numbered
 from imagegen_jax.data.source import Dataset
 
 _NAMES = ("latent", "mean", "std", "label")
+_NOTES = ("autoencoder", "scale", "shift")  # beside them, of all rows
 _SAMPLES = {"arr_0": "latent", "arr_1": "label"}  # the names of samples in an .npz
 _WRONG = "does not hold latents"
 _ROWS = 256  # rows in memory at a time
-_FORMAT = 1  # part of the cache's key: raise it when the same files would be stored in another way
+_FORMAT = 2  # part of the cache's key: raise it when the same files would be stored in another way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Latents:
         mean, std  [n h w c]  from which `Posterior` draws anew each time
         label      [n]        integers from 0, if there are classes
 
+    and, where `imagegen encode` has written them, `autoencoder`, a fingerprint of the weights that made them, and the
+    `scale` and `shift`, numbers or rows of [c], that bring them to mean 0 and deviation 1.
     `path` is an .npz of these arrays; a folder of such files, whose rows follow one another in the order of the files'
     names; a folder with the arrays as latent.npy, mean.npy, ..., which are mapped from where they are; or one .npy,
     which holds latents without labels. For an `AutoencoderKL` of diffusers they are `encode(x).latent_dist`, with the
@@ -85,8 +89,8 @@ def _arrays(source: Latents, place: pathlib.Path) -> dict[str, np.ndarray]:
     """Maps the arrays at `place` from disk, by their names, `_NAMES`. Raises ValueError where there are none."""
     if place.suffix == ".npy":
         return {"latent": _mapped(source, place)}
-    there = [name for name in _NAMES if (place / f"{name}.npy").is_file()]
-    if there:
+    there = [name for name in (*_NAMES, *_NOTES) if (place / f"{name}.npy").is_file()]
+    if set(there) & set(_NAMES):
         return {name: _mapped(source, place / f"{name}.npy") for name in there}
     parts = sorted(place.glob("*.npz")) if place.is_dir() else [place]
     if not parts:
@@ -119,6 +123,26 @@ def _join(source: Latents, parts: Sequence[pathlib.Path], folder: pathlib.Path) 
                 rows = stored(f"{source}: {part}", part, name)
                 for start in range(0, len(rows), _ROWS):
                     file.write(np.ascontiguousarray(rows[start : start + _ROWS]).data)
+    for name, value in _notes(source, parts).items():
+        np.save(folder / f"{name}.npy", value)
+
+
+def _notes(source: Latents, parts: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
+    """Returns what all parts say of their rows; of each part, scale and shift would be another one's.
+
+    Raises ValueError where they are of different autoencoders.
+    """
+    found = []
+    for part in parts:
+        with explained(f"{source}: {part}", _WRONG), open_archive(part) as archive:
+            there = [name for name in _NOTES if f"{name}.npy" in archive.members]
+            found.append({name: read_array(archive, f"{name}.npy") for name in there})
+    makers = {str(notes["autoencoder"]): part.name for notes, part in zip(found, parts, strict=True) if notes}
+    if len(makers) > 1:
+        said = ", ".join(f"{maker} ({name})" for maker, name in makers.items())
+        raise ValueError(f"{source}: its files hold latents of different autoencoders: {said}")
+    first = found[0]
+    return {name: value for name, value in first.items() if all(np.array_equal(n.get(name), value) for n in found)}
 
 
 def _outlines(source: Latents, part: pathlib.Path) -> dict[str, np.ndarray]:
@@ -134,7 +158,7 @@ def _outlines(source: Latents, part: pathlib.Path) -> dict[str, np.ndarray]:
 def _dataset(source: Latents, arrays: Mapping[str, np.ndarray]) -> Dataset:
     """Makes a data set of latents, or of means and deviations, and labels. Raises ValueError where they do not fit."""
     labels = arrays.get("label")
-    given = {name: array for name, array in arrays.items() if name != "label"}
+    given = {name: array for name, array in arrays.items() if name not in ("label", *_NOTES)}
     if set(given) not in ({"latent"}, {"mean", "std"}):
         raise ValueError(f"{source}: holds {_text(arrays)}: wanted latent, or mean and std, and label with any of them")
     means = given.get("latent", given.get("mean"))
@@ -147,7 +171,18 @@ def _dataset(source: Latents, arrays: Mapping[str, np.ndarray]) -> Dataset:
             raise ValueError(f"{source}: {name} has the shape {array.shape}, channels first: {remedy}")
         if array.shape != means.shape:
             raise ValueError(f"{source}: mean has the shape {means.shape}, but std {array.shape}: give each mean one")
-    return Dataset(means, *_labels(source, labels, len(means)), stds=given.get("std"), scale=source.scale)
+    return Dataset(
+        means, *_labels(source, labels, len(means)), stds=given.get("std"), scale=source.scale,
+        autoencoder=str(arrays["autoencoder"]) if "autoencoder" in arrays else None, measured=_measured(source, arrays),
+    )  # fmt: skip
+
+
+def _measured(source: Latents, arrays: Mapping[str, np.ndarray]) -> Measured | None:
+    """Returns scale and shift of the rows as batches have them; None where nobody has measured them."""
+    if not {"scale", "shift"} <= arrays.keys():
+        return None
+    scale, shift = np.float64(arrays["scale"]) / source.scale, np.float64(arrays["shift"]) * source.scale
+    return Measured(*(tuple(value.tolist()) if value.ndim else float(value) for value in (scale, shift)))
 
 
 def _labels(source: Latents, labels: Any, n: int) -> tuple[np.ndarray | None, tuple[str, ...]]:

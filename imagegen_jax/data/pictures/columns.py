@@ -7,22 +7,28 @@ import os
 import pathlib
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 import numpy as np
 
 from imagegen_jax.core.files.regular import whole
 
+Summary = Callable[[Mapping[str, np.ndarray]], Mapping[str, Any]]
+
 
 class ColumnsWriter:
     """A writer of structured rows: each field becomes an array of an .npz, beside arrays that are known before.
 
+    A `summary` of all rows, as maps of the arrays, gives more of these when the rows are there.
+
     Until all rows are there, they lie as .npy files in the folder ".NAME.partial", from which the same call goes on.
     """
 
-    def __init__(self, place: pathlib.Path, n: int, row: np.dtype[Any], beside: Mapping[str, Any]) -> None:
-        self.place, self.n, self.row, self.beside = place, n, row, dict(beside)
+    def __init__(
+        self, place: pathlib.Path, n: int, row: np.dtype[Any], beside: Mapping[str, Any], summary: Summary | None = None
+    ) -> None:
+        self.place, self.n, self.row, self.beside, self.summary = place, n, row, dict(beside), summary
         self.partial = place.with_name(f".{place.name}.partial")
         self.manifest = place.with_name(f".{place.name}.encoding.json")
         self._files: dict[str, IO[bytes]] = {}
@@ -47,6 +53,8 @@ class ColumnsWriter:
                 file.close()
         if not complete:
             return
+        if self.summary is not None:
+            self.beside |= self.summary({name: np.load(self._path(name), mmap_mode="r") for name in self._files})
         with whole(self.place) as fresh, zipfile.ZipFile(fresh, "w") as archive:
             for name in self._files:
                 archive.write(self._path(name), f"{name}.npy")

@@ -18,6 +18,7 @@ from jax.scipy.special import ndtri
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.arrays.random import normal_rows, streams, uniform_rows
+from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space
 from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Positive, Shape
 from imagegen_jax.core.model import (
     Aux,
@@ -73,6 +74,7 @@ class Consistency:
     huber: Positive = 0.00054  # c of the pseudo-Huber distance over the root of the number of values, section 3.3
     sigma_data: Positive = SIGMA_DATA
     distil: bool = False  # whether a teacher leads from level to level
+    space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
@@ -92,6 +94,7 @@ class Consistency:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Initialises the network. Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
+        check_space(self)
         check_channels(self.network, self.image_shape)
         x = batch["image"]
         network = self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))
@@ -115,7 +118,7 @@ class Consistency:
         d(x, y) = sqrt(|x - y|^2 + c^2) - c, and x is x_0 + s_i z, or the place that the teacher leads to; both
         estimates have the same dropout. There is no moving average in place of f, as in iCT: mu = 0 in Algorithm 2.
         """
-        x_0 = inputs.batch["image"]
+        x_0 = self.space.encode(inputs.batch["image"])
         level_keys, noise_keys, dropout_keys = streams(inputs.keys, 3)
         low, high = self.neighbours(level_keys, inputs.step)
         z = normal_rows(noise_keys, self.image_shape)
@@ -171,12 +174,12 @@ class Consistency:
         return tuple((low + at / intervals * (high - low)) ** self.rho for at in (i, i + 1))
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Draws `n` images in [-1, 1], of the classes `conditions["label"]` where the model has classes.
+        """Draws `n` images in [-1, 1], or latents, of the classes `conditions["label"]` where the model has classes.
 
         Raises ValueError where the label is missing.
         """
         drawn = self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
-        return jnp.clip(drawn, -1.0, 1.0)
+        return self.space.decode(drawn, nets)
 
     @property
     def path(self) -> Path:

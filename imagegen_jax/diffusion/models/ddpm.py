@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
+from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space
 from imagegen_jax.core.config.bounds import Natural, Shape
 from imagegen_jax.core.model import (
     Aux,
@@ -42,10 +43,12 @@ class DDPM:
     sampler: AnySampler = Ancestral()
     image_shape: Shape = (32, 32, 3)
     num_classes: Natural = 0  # 0: unconditional
+    space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
 
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Initialises the network. Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
+        check_space(self)
         check_channels(self.network, self.image_shape)
         x = batch["image"]
         return {"network": self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))}
@@ -59,7 +62,7 @@ class DDPM:
 
         It is the mean over pixels, as in the paper's code, where the paper has the sum.
         """
-        x_0 = inputs.batch["image"]
+        x_0 = self.space.encode(inputs.batch["image"])
         t_key, epsilon_key, dropout_keys = streams(inputs.keys, 3)
         t = integer_rows(t_key, self.schedule.steps)
         epsilon = normal_rows(epsilon_key, self.image_shape)
@@ -71,12 +74,12 @@ class DDPM:
         return loss, Aux({})
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Draws `n` images in [-1, 1], of the classes `conditions["label"]` where the model has classes.
+        """Draws `n` images in [-1, 1], or latents, of the classes `conditions["label"]` where the model has classes.
 
         Raises ValueError where the label is missing.
         """
         drawn = self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
-        return jnp.clip(drawn, -1.0, 1.0)
+        return self.space.decode(drawn, nets)
 
     @property
     def path(self) -> Path:
@@ -84,7 +87,7 @@ class DDPM:
         return self.sampler.path(self.schedule)
 
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
-        """Returns the denoiser of the network: x_0 by Eq. 15, clipped to [-1, 1] as in the authors' code."""
+        """Returns the denoiser of the network: x_0 by Eq. 15, of pixels clipped to [-1, 1] as in the authors' code."""
         return self.estimate(nets, conditioning_of(self, conditions))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
@@ -93,7 +96,8 @@ class DDPM:
         def predict(x_t: Image, t: Int[Array, " b"]) -> Image:
             return self.network.apply(nets["network"], x_t, t, conditioning)
 
-        return clipped(from_prediction(predict, Discrete(self.schedule), "epsilon"))
+        denoise = from_prediction(predict, Discrete(self.schedule), "epsilon")
+        return clipped(denoise) if self.space.clips else denoise
 
     def guided_by(self, guide: Model) -> Guided:
         """Returns this model, led by `guide`."""

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.arrays.autoencoding import into_space
 from imagegen_jax.core.arrays.random import normal_rows, streams
 from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space
 from imagegen_jax.core.config.bounds import Positive, Shape
@@ -117,7 +118,7 @@ class NoisyClassifier:
     def classify(self, nets: Nets, image: Images) -> Float[Array, "b k"]:
         """Returns log p(y | x) for every class of images in [-1, 1], without noise: [B H W C] -> [B K]."""
         sigma = jnp.full(len(image), NEARLY_CLEAN)
-        return jax.nn.log_softmax(self._logits_at_levels(nets)(self.space.encode(image), sigma))
+        return jax.nn.log_softmax(self._logits_at_levels(nets)(into_space(self, nets, image), sigma))
 
     def _logits_at_levels(self, nets: Nets) -> Logits:
         """Returns the function (x, sigma) -> logits, for x = x_0 + sigma epsilon."""

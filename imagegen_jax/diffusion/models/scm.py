@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.arrays.random import normal_rows, streams
+from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space
 from imagegen_jax.core.config.bounds import Count, Natural, Positive, Shape
 from imagegen_jax.core.model import (
     Aux,
@@ -85,6 +86,7 @@ class SCM:
     warmup: Natural = 10_000  # H: steps until the part of the tangent that is hard to learn counts in full
     floor: float = 0.1  # c, added to the norm that the tangent is divided by
     sigma_data: Positive = SIGMA_DATA
+    space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
 
     def __post_init__(self) -> None:
         if self.warmup < 1:
@@ -96,6 +98,7 @@ class SCM:
     def init(self, key: PRNGKey, batch: Batch) -> Nets:
         """Initialises the networks. Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
+        check_space(self)
         check_channels(self.network, self.image_shape)
         x, (network_key, weight_key) = batch["image"], jax.random.split(key)
         t = jnp.zeros(x.shape[:1])
@@ -117,7 +120,7 @@ class SCM:
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """E[e^w(t) / D |F - stop(F + g)|^2 - w(t)], where g is the tangent over its norm + c   (Algorithm 1)"""
-        x_0 = inputs.batch["image"]
+        x_0 = self.space.encode(inputs.batch["image"])
         t_keys, z_keys, dropout_keys = streams(inputs.keys, 3)
         t = jnp.arctan(self.times(t_keys) / self.sigma_data)
         z = self.sigma_data * normal_rows(z_keys, self.image_shape)
@@ -152,12 +155,12 @@ class SCM:
         return F, jax.lax.stop_gradient(-direct - share * (small * x_t + self.sigma_data * change))
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
-        """Draws `n` images in [-1, 1], of the classes `conditions["label"]` where the model has classes.
+        """Draws `n` images in [-1, 1], or latents, of the classes `conditions["label"]` where the model has classes.
 
         Raises ValueError where the label is missing.
         """
         drawn = self.path.draw(self.denoiser(nets, conditions), (n, *self.image_shape), key)
-        return jnp.clip(drawn, -1.0, 1.0)
+        return self.space.decode(drawn, nets)
 
     @property
     def path(self) -> Path:

@@ -40,4 +40,12 @@ class TextEncoder(Module, Protocol):
         ...
 
 
-AnyTextEncoder = Annotated[TextEncoder, Choices("imagegen_jax.nn.text_encoders.small:TextTransformer")]
+AnyTextEncoder = Annotated[
+    TextEncoder,
+    Choices(
+        "imagegen_jax.nn.text_encoders.small:TextTransformer",
+        "imagegen_jax.nn.text_encoders.clip:CLIPText",
+        "imagegen_jax.nn.text_encoders.t5:T5Encoder",
+        "imagegen_jax.nn.text_encoders.bert:BERTText",
+    ),
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -18,12 +19,22 @@ from imagegen_jax.nn.precision import Dtype, compute_dtype
 normal_init = nn.initializers.normal(0.02)
 
 
+# Exact, by tanh, or by x sigmoid(1.702 x); of those with a gate (arXiv 2002.05202), before its product with the gate.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(nn.gelu, approximate=True),
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
+    "swiglu": nn.silu,
+    "geglu_tanh": functools.partial(nn.gelu, approximate=True),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Style:
     """What the blocks of a transformer are made of. The defaults are GPT-2's; `LLAMA` has Llama's."""
 
     norm: Literal["layer", "rms"] = "layer"
-    activation: Literal["gelu", "gelu_tanh", "swiglu"] = "gelu"  # exact, or by tanh; SwiGLU: arXiv 2002.05202
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu", "geglu_tanh"] = "gelu"  # of `ACTIVATIONS`
     bias: bool = True  # of attention and perceptrons
     causal: bool = True  # whether a place sees itself and those before it alone
     epsilon: Positive = 1e-5  # of the norms
@@ -33,7 +44,7 @@ LLAMA = Style("rms", "swiglu", bias=False)  # Touvron et al. 2023, arXiv 2302.13
 
 
 class Perceptron(nn.Module):
-    """A hidden layer and a linear one: D -> `hidden` -> D; SwiGLU's hidden layer is a product of two."""
+    """A hidden layer and a linear one: D -> `hidden` -> D; SwiGLU's and GEGLU's hidden layer is a product of two."""
 
     hidden: int
     style: Style = Style()
@@ -44,11 +55,9 @@ class Perceptron(nn.Module):
         dense = functools.partial(
             nn.Dense, use_bias=self.style.bias, dtype=compute_dtype(self.dtype), kernel_init=normal_init
         )
-        h = dense(self.hidden, name="hidden")(x)
-        if self.style.activation == "swiglu":
-            h = nn.silu(h) * dense(self.hidden, name="gate")(x)
-        else:
-            h = nn.gelu(h, approximate=self.style.activation == "gelu_tanh")
+        h = ACTIVATIONS[self.style.activation](dense(self.hidden, name="hidden")(x))
+        if self.style.activation in ("swiglu", "geglu_tanh"):
+            h = h * dense(self.hidden, name="gate")(x)
         return dense(x.shape[-1], name="out")(h)
 
 

@@ -1,0 +1,76 @@
+"""Folders that diffusers saved, as run folders: a network, its scheduler and their configurations."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+from imagegen_jax.core.files.regular import read_file
+from imagegen_jax.core.run import Path, Run
+from imagegen_jax.interop.diffusers_config import abstract_parameters, model_of, network_of
+from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
+from imagegen_jax.interop.importing import Published, check_target, sha256, write_run
+from imagegen_jax.interop.settings import Config
+
+
+def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
+    """Makes the run folder `out` of the model that diffusers saved in `folder`; `data` names its training data.
+
+    origin.json tells where the run came from: the configurations, and the weights' name and SHA-256. Raises ValueError
+    before anything is written, and names value, place and remedy, where the model cannot be read as one of this
+    package, where `out` is not empty, and where the data have images of another shape.
+    """
+    source, target = pathlib.Path(folder), check_target(out)
+    pipeline, unet_place, scheduler_place = _parts(source)
+    unet, scheduler = _config(unet_place), _config(scheduler_place)
+    network, image_shape = network_of(unet, str(unet_place))
+    model = model_of(network, image_shape, scheduler, str(scheduler_place))
+    weights = find_weights(unet_place.parent)
+    params = parameters_of(read_tensors(weights), abstract_parameters(network, image_shape), str(weights))
+    origin = {
+        "library": "diffusers",
+        "folder": str(source),
+        "weights": str(weights.relative_to(source)),
+        "sha256": sha256(weights),
+        "model_index": pipeline,
+        "unet": unet,
+        "scheduler": scheduler,
+    }
+    found = Published(model, {"network": {"params": params}}, origin)
+    return write_run(target, source.resolve().name, found, data)
+
+
+def _parts(folder: pathlib.Path) -> tuple[Config | None, pathlib.Path, pathlib.Path]:
+    """Reads model_index.json, and finds the network's and the scheduler's configurations.
+
+    Raises ValueError for a pipeline with other parts.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: give the one that diffusers saved the model to, or a copy of it")
+    index = folder / "model_index.json"
+    pipeline = _config(index) if index.is_file() else None
+    others = sorted(name for name in pipeline or () if not name.startswith("_") and name not in ("unet", "scheduler"))
+    if others:
+        raise ValueError(
+            f"{index} has {others[0]!r} beside unet and scheduler: only pipelines of these two can be imported, whose "
+            "network sees the images themselves"
+        )
+    unet = _first(folder, "unet/config.json", "config.json")
+    return pipeline, unet, _first(folder, "scheduler/scheduler_config.json", "scheduler_config.json")
+
+
+def _first(folder: pathlib.Path, *names: str) -> pathlib.Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise ValueError(f"{folder} has neither {' nor '.join(names)}: copy it there from where the model is published")
+
+
+def _config(path: pathlib.Path) -> Config:
+    try:
+        found = json.loads(read_file(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): fetch it again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, but a configuration is an object: fetch it again")
+    return found

@@ -1,0 +1,199 @@
+"""Published tensors as parameters of this package: rules from names to paths, and one check that everything fits.
+
+A rule is a published name, in which {i} stands for any number, and the path that it goes to:
+
+    Rule("blocks.{i}.attn.proj.weight", "block_{i}/self_attention/out/kernel", dense)
+
+`layer`, `norm` and `within` write the rules of a whole layer, or of the layers of many blocks, at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+Tensors = Mapping[str, np.ndarray]
+Layout = Callable[[np.ndarray], np.ndarray]  # from the published one to that of linen
+Form = Layout | Callable[[np.ndarray], Sequence[np.ndarray]]  # the latter of tensors that are several parameters here
+
+_SHOWN = 3  # tensors and parameters that an error names
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+def as_is(tensor: np.ndarray) -> np.ndarray:
+    """Returns the tensor as it is."""
+    return tensor
+
+
+def kernel(tensor: np.ndarray) -> np.ndarray:
+    """Reorders a convolution's kernel: [O I H W] -> [H W I O]."""
+    return tensor.transpose(2, 3, 1, 0)
+
+
+def dense(tensor: np.ndarray) -> np.ndarray:
+    """Transposes a dense layer's kernel, or that of a convolution of single pixels: [O I ...] -> [I O]."""
+    return tensor.reshape(len(tensor), -1).T
+
+
+def channels_last(tensor: np.ndarray) -> np.ndarray:
+    """Reorders feature maps: [... C H W] -> [... H W C]."""
+    return np.moveaxis(tensor, -3, -1)
+
+
+def sines_first(tensor: np.ndarray) -> np.ndarray:
+    """Reorders the kernel of a layer that sees cosines, then sines, of times; ours see sines first: [O I] -> [I O]."""
+    return np.roll(dense(tensor), tensor.shape[1] // 2, axis=0)
+
+
+def parts(count: int, form: Layout = as_is, heads: int | None = 1) -> Form:
+    """Returns a form that splits outputs into `count`, such as queries, keys and values; for each, `form` follows.
+
+    With `heads` the parts of one head come after those of another; None: those of each channel.
+    """
+
+    def split(tensor: np.ndarray) -> list[np.ndarray]:
+        inside = tensor.shape[1:]
+        found = np.moveaxis(tensor.reshape(heads or len(tensor) // count, count, -1, *inside), 1, 0)
+        return [form(part.reshape(-1, *inside)) for part in found]
+
+    return split
+
+
+# --- rules ------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """Where the tensors of a name go. Of two rules for one name, the first counts."""
+
+    name: str  # as published; {i} or another word in braces stands for any whole number
+    path: str | Sequence[str]  # in the tree, with "/" between names, of each part; of none: the tensor is not needed
+    form: Form = as_is
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """The name as a regular expression, a group for each number."""
+        return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(self.name)))
+
+    def paths(self, name: str) -> Sequence[str] | None:
+        """Returns the paths that a tensor goes to, none where it is not needed; None where the rule is for others."""
+        match = self.pattern.fullmatch(name)
+        if match is None:
+            return None
+        return [path.format(**match.groupdict()) for path in self.given]
+
+    @property
+    def given(self) -> Sequence[str]:
+        """The paths of all parts."""
+        return [self.path] if isinstance(self.path, str) else self.path
+
+
+def layer(name: str, path: str, form: Form = dense) -> tuple[Rule, ...]:
+    """Returns the rules of a layer with a weight, of the layout `form`, and a bias."""
+    return Rule(f"{name}.weight", f"{path}/kernel", form), Rule(f"{name}.bias", f"{path}/bias")
+
+
+def convolution(name: str, path: str) -> tuple[Rule, ...]:
+    """Returns the rules of a convolution."""
+    return layer(name, path, kernel)
+
+
+def norm(name: str, path: str) -> tuple[Rule, ...]:
+    """Returns the rules of a norm that scales and shifts."""
+    return Rule(f"{name}.weight", f"{path}/scale"), Rule(f"{name}.bias", f"{path}/bias")
+
+
+def fused(name: str, paths: Sequence[str], heads: int | None = 1) -> tuple[Rule, ...]:
+    """Returns the rules of one dense layer that is several here, such as queries, keys and values; see `parts`."""
+    return (
+        Rule(f"{name}.weight", [f"{path}/kernel" for path in paths], parts(len(paths), dense, heads)),
+        Rule(f"{name}.bias", [f"{path}/bias" for path in paths], parts(len(paths), heads=heads)),
+    )
+
+
+def within(places: Mapping[str, str], rules: Iterable[Rule]) -> list[Rule]:
+    """Returns the rules below each published beginning of `places`, at the beginning of paths that it has there.
+
+    `within({"blocks.{i}.": "block_{i}/"}, norm("norm1", "norm_1"))` has two, one for "blocks.{i}.norm1.weight".
+    """
+    rules = tuple(rules)
+    return [
+        Rule(begin + rule.name, [ours + path for path in rule.given], rule.form)
+        for begin, ours in places.items()
+        for rule in rules
+    ]
+
+
+# --- the check --------------------------------------------------------------------------------------------------------
+
+
+def renamed(tensors: Tensors, abstract: Mapping[str, Any], rules: Sequence[Rule], place: str) -> Any:
+    """Fills the tree `abstract`, arrays or their shapes by name, with `tensors`, which were read at `place`.
+
+    Each tensor is used once, and each parameter is filled. Raises ValueError where that cannot be, and names the first
+    three tensors and parameters that do not fit, with their shapes; and for NaN and infinite values.
+    """
+    leaves, tree = jax.tree.flatten_with_path(abstract)
+    wanted = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    found: dict[str, Any] = {}
+    faults: list[str] = []
+    for name, tensor in tensors.items():
+        said = f"{name} {_shape(tensor)}"
+        rule, paths = next(((r, paths) for r in rules if (paths := r.paths(name)) is not None), (None, ()))
+        if rule is None or not set(paths) <= wanted.keys():
+            faults.append(f"{said} has no place in the network")
+            continue
+        faults += [f"{said} is a second {path}" for path in paths if path in found]
+        arrays = _formed(rule, tensor, [wanted[path].shape for path in paths])
+        if arrays is None:
+            shapes = ", ".join(f"{path} {_shape(wanted[path])}" for path in paths)
+            faults.append(f"{said} does not fit {shapes}")
+            found |= dict.fromkeys(paths)
+            continue
+        for path, array in zip(paths, arrays, strict=True):
+            found[path] = finite(array, wanted[path].dtype, name, place)
+    faults += [f"{path} {_shape(leaf)} is not there" for path, leaf in wanted.items() if path not in found]
+    if faults:
+        more = f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
+        raise ValueError(
+            f"{place}: these are not the weights of this network: {'; '.join(faults[:_SHOWN])}{more}. Give the file "
+            "and the configuration of one network"
+        )
+    return jax.tree.unflatten(tree, [found[path] for path in wanted])
+
+
+def finite(array: np.ndarray, dtype: Any, name: str, place: str) -> np.ndarray:
+    """Returns a tensor's values in `dtype`. Raises ValueError for one that is not of finite floats."""
+    if not jax.numpy.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"{place}: the tensor {name!r} is of {array.dtype}, not of floats: fetch it again")
+    with np.errstate(over="ignore"):  # what is too large becomes infinite
+        values = array.astype(dtype)
+    bad = values.size - np.count_nonzero(np.isfinite(values))
+    if bad:
+        raise ValueError(
+            f"{place}: the tensor {name!r} has {bad:,} values that are NaN or infinite, of {values.size:,}: a network "
+            "with them draws nothing; fetch it again"
+        )
+    return values
+
+
+def _formed(rule: Rule, tensor: np.ndarray, shapes: Sequence[tuple[int, ...]]) -> Sequence[np.ndarray] | None:
+    """Returns a tensor's parts in the layout of linen; None where they do not have these shapes."""
+    try:
+        made = rule.form(tensor) if shapes else ()
+    except (ValueError, IndexError, TypeError):
+        return None
+    arrays = [made] if isinstance(made, np.ndarray) else list(made)
+    return arrays if [array.shape for array in arrays] == list(shapes) else None
+
+
+def _shape(leaf: Any) -> str:
+    return "x".join(map(str, leaf.shape)) or "scalar"

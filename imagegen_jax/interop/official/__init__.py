@@ -1,0 +1,1 @@
+"""Checkpoints of the authors' own code: a file a kind."""
