@@ -27,7 +27,7 @@ from imagegen_jax.recipes.smoke import TINY
 experiment = Experiment(
     name="latent_digits",
     model=Diffusion(
-        network=UNet(width=48, multipliers=(1, 2), blocks=1, attention_at=(4,), dropout=0.0),
+        network=UNet(width=32, multipliers=(1, 2), blocks=1, attention_at=(4,), dropout=0.0),
         levels=Karras(16),
         solver=DPMSolver(2),
         image_shape=(4, 4, 4),
@@ -42,11 +42,11 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=10_000)},
     clip_norm=1.0,
     batch_size=128,
-    steps=3_000,
+    steps=1_500,
     log_every=50,
-    sample_every=1_000,
+    sample_every=500,
     samples=100,
-    checkpoint_every=1_000,
+    checkpoint_every=500,
 )
 
 smoke = {

@@ -236,9 +236,13 @@ class Tokenizer(nn.Module):
 
         With a key, as in training, the metrics say how much of the codebook is in use.
         """
-        quantised = self.quantiser(self.pre(self.encoder(x)), key)
+        quantised = self.quantiser(self.vectors(x), key)
         use = self.use(quantised.codes) if key is not None or self.is_initializing() else {}
         return quantised._replace(metrics={**quantised.metrics, **use})
+
+    def vectors(self, x: Image) -> Vectors:
+        """Encodes images as what the quantiser is given: [B H W C] -> [B H/factor W/factor D]"""
+        return self.pre(self.encoder(x))
 
     def decode_vectors(self, vectors: Vectors, channels: int) -> Float[Array, "b h w c"]:
         """Decodes the vectors of codes: [B H/factor W/factor D] -> [B H W channels], not clipped"""

@@ -43,7 +43,14 @@ from imagegen_jax.nn.backbones.dit import check_patches, image, patches
 from imagegen_jax.nn.backbones.transformers.mae import MaskedAutoencoder
 from imagegen_jax.nn.backbones.transformers.token_denoiser import TokenDenoiser
 
-AnyAutoencoder = Annotated[EncodesLatents, Choices("imagegen_jax.autoencoders.kl:AutoencoderKL")]
+AnyAutoencoder = Annotated[
+    EncodesLatents,
+    Choices(
+        "imagegen_jax.autoencoders.kl:AutoencoderKL",
+        "imagegen_jax.autoencoders.tiny:TinyAutoencoder",
+        "imagegen_jax.autoencoders.unquantised:Unquantised",
+    ),
+]
 # The depth, width and heads of the transformer, then the depth and width of the small network.
 SIZES = {"B": ((12, 768, 12), (6, 1024)), "L": ((16, 1024, 16), (8, 1280)), "H": ((20, 1280, 16), (12, 1536))}
 DEVIATION = 0.25  # of the share of tokens masked in training, before it is cut off

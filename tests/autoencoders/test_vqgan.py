@@ -40,34 +40,6 @@ def given(model):
     return nets, Inputs({"image": image}, KEY, jax.random.split(KEY, 4), jnp.int32(0), nets)
 
 
-# --- published sizes -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "network, published",
-    [
-        (KLNetwork(), 83_653_863),  # Stable Diffusion
-        (
-            KLNetwork(ConvEncoder(multipliers=(1, 2, 4, 4), features=32), latent_channels=16, pointwise=False),
-            83_819_683,
-        ),
-        (
-            KLNetwork(
-                ConvEncoder(attention_levels=(4, 5), multipliers=(1, 1, 2, 2, 4, 4), features=128),
-                ConvDecoder(attention_levels=(4, 5), multipliers=(1, 1, 2, 2, 4, 4)),
-                latent_channels=64,
-            ),
-            103_880_131,  # latent diffusion's KL-f32
-        ),
-        (KLNetwork(ConvEncoder(attention_levels=(4,), features=32), ConvDecoder(), 16), 66_456_019),  # MAR's KL-16
-    ],
-)
-def test_autoencoders_have_the_published_parameters(network, published):
-    found = jax.eval_shape(network.init, KEY, jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32))
-    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(found)) == published
-
-
 @pytest.mark.parametrize("quantiser", [EMACodebook(8, 4), MultiScaleCodebook(EMACodebook(8, 4), (1, 2, 4), 1)])
 def test_it_follows_other_images_and_its_grids_with_them(quantiser):
     """As VQ-VAE does, with which it shares what tokenizers have in common."""

@@ -109,9 +109,28 @@ def test_moments_of_latents_are_data_of_latents(run, tmp_path, monkeypatch, caps
     assert data.image_shape == (2, 3, 1) and data.stds is not None and data.labels.tolist() == [0, 1] * 5
     spread = np.sqrt((mean**2 + mean**4).mean() - mean.mean() ** 2)
     said = capsys.readouterr().out
-    assert f"latents of deviation {spread:.4g}, which a scale of {1 / spread:.4g} brings to 1; PSNR" in said
+    assert f"latents of mean {mean.mean():.4g} and deviation {spread:.4g}, which a shift of" in said
+    assert f"and a scale of {1 / spread:.4g} bring to 0 and 1; PSNR" in said
+    assert data.measured.scale == pytest.approx(1 / spread) and data.measured.shift == pytest.approx(mean.mean())
+    assert data.autoencoder == digest_of(halved.nets["autoencoder"])
+    scaled = Latents(str(tmp_path / "codes.npz"), scale=4.0).open().measured
+    assert scaled == (data.measured.scale / 4, data.measured.shift * 4)
     with pytest.raises(NonFiniteError, match="10 of 10 images are not finite numbers"):
         encoding.encoded(Lost(), halved.nets, pictures(), chunk=10)
+
+
+def test_spread_is_measured_of_each_channel_where_that_is_asked_for(run):
+    """Drawn from the moments: variances are those of means, and the mean of squared deviations."""
+    random = np.random.default_rng(0)
+    arrays = {"mean": random.normal(size=(2_500, 3, 3, 2)) * (1, 5) + (0, 2), "std": np.full((2_500, 3, 3, 2), 0.5)}
+    found = encoding.spread(arrays, per_channel=True)
+    deviation = np.sqrt(arrays["mean"].var((0, 1, 2)) + 0.25)
+    np.testing.assert_allclose(found["scale"], 1 / deviation, rtol=1e-9)
+    np.testing.assert_allclose(found["shift"], arrays["mean"].mean((0, 1, 2)), rtol=1e-9)
+    whole = encoding.spread(arrays)
+    assert float(whole["scale"]) == pytest.approx(1 / np.sqrt(arrays["mean"].var() + 0.25))
+    with pytest.raises(ValueError, match="--per-channel: measures latents, and this run makes codes: leave it out"):
+        encode.run(EncodeRequest(run.workdir, per_channel=True))
 
 
 @pytest.mark.parametrize(("size", "kind"), [(2, np.uint8), (256, np.uint8), (257, np.uint16), (2**16 + 1, np.int32)])

@@ -137,7 +137,8 @@ def _notes(source: Latents, parts: Sequence[pathlib.Path]) -> dict[str, np.ndarr
         with explained(f"{source}: {part}", _WRONG), open_archive(part) as archive:
             there = [name for name in _NOTES if f"{name}.npy" in archive.members]
             found.append({name: read_array(archive, f"{name}.npy") for name in there})
-    makers = {str(notes["autoencoder"]): part.name for notes, part in zip(found, parts, strict=True) if notes}
+    named = zip(found, parts, strict=True)
+    makers = {str(notes["autoencoder"]): part.name for notes, part in named if "autoencoder" in notes}
     if len(makers) > 1:
         said = ", ".join(f"{maker} ({name})" for maker, name in makers.items())
         raise ValueError(f"{source}: its files hold latents of different autoencoders: {said}")

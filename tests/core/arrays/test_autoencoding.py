@@ -143,7 +143,7 @@ def test_training_on_latents_is_training_on_images_and_measures_stay_with_the_ru
     space = Latents(0.5, (0.0, 0.0, 0.0, 1.0), FIRST)
     assert one.experiment.model.space == space
     other = ig.fit(experiment_on(files, from_arrays(IMAGES), space), files / "b", quiet=True)
-    scales = [run.state.params["network"]["params"]["scale"] for run in (one, other)]
+    scales = [run.state.params["network"]["scale"] for run in (one, other)]
     np.testing.assert_allclose(scales[0], scales[1], rtol=1e-5)
     assert np.abs(scales[0] - 0.3).max() > 1e-3
     assert one.state.params["autoencoder"] == WEIGHTS["params"] and (files / "a" / "frozen").is_dir()
@@ -151,7 +151,7 @@ def test_training_on_latents_is_training_on_images_and_measures_stay_with_the_ru
     assert stored["scale"] == 0.5 and stored["shift"] == [0, 0, 0, 1]
     drawn = one.sample(3)
     assert drawn.dtype == np.uint8 and drawn.shape == (3, 8, 8, 1)
-    np.testing.assert_array_equal(ig.load(files / "a", modules=["toys"]).sample(3), drawn)
+    np.testing.assert_array_equal(ig.load(files / "a", modules=["toys", "test_autoencoding"]).sample(3), drawn)
     assert ig.fit(dataclasses.replace(on_latents, steps=4), files / "a", True, quiet=True).step == 4
     put(files / "latents.npz", scale=np.float64(0.25))
     with pytest.raises(RunFolderError, match="model.space.scale"):

@@ -200,3 +200,25 @@ def test_parse_source() -> None:
     assert parse_source("latents:a/b") == Latents("a/b")
     with pytest.raises(ValueError, match="has no size"):
         parse_source("latents:a/b", size=3)
+
+
+# --- what made them --------------------------------------------------------------------------------------------------
+
+
+def test_files_say_what_made_them_and_how_they_are_spread(root: pathlib.Path) -> None:
+    """Where they all say the same; each file's own measures are none of the whole."""
+    notes = {"autoencoder": np.array("abc"), "scale": np.array([1.0, 2.0, 3.0, 4.0]), "shift": np.array(0.5)}
+    for name in "ab":
+        np.savez(root / f"{name}.npz", latent=MEAN, **notes)
+    found = Latents(str(root)).open()
+    assert found.autoencoder == "abc" and found.measured == ((1.0, 2.0, 3.0, 4.0), 0.5)
+    np.savez(root / "b.npz", latent=MEAN, **{**notes, "shift": np.array(1.0)})
+    found = Latents(str(root)).open()
+    assert found.autoencoder == "abc" and found.measured is None
+    np.savez(root / "b.npz", latent=MEAN, **{**notes, "autoencoder": np.array("xyz")})
+    assert "different autoencoders: abc (a.npz), xyz (b.npz)" in message(root)
+    np.savez(root / "b.npz", latent=MEAN)
+    assert Latents(str(root)).open().autoencoder is None
+    for name, value in {"latent": MEAN, **notes}.items():
+        np.save(root / f"{name}.npy", value)
+    assert Latents(str(root)).open().measured == ((1.0, 2.0, 3.0, 4.0), 0.5)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import Quarters
 
 from imagegen_jax.core.arrays.space import Latents, Space, between
 from imagegen_jax.core.model import Inputs
@@ -159,3 +160,48 @@ def test_models_of_latents_are_distilled():
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     np.testing.assert_allclose(*draws, rtol=1e-3, atol=1e-3)
     assert float(jnp.abs(EACH.decode(draws[1], NETS)).max()) > 1
+
+
+# --- with an autoencoder ---------------------------------------------------------------------------------------------
+
+FIRST = Quarters()
+IMAGES = jnp.clip(0.5 * jax.random.normal(jax.random.key(2), (3, 8, 8, 1)), -1, 1)
+AND_FIRST = {"network": {}, "autoencoder": FIRST.init_autoencoder(KEY)}
+HALF = np.arange(8).reshape(1, 8, 1) + np.zeros((8, 1, 1)) < 5  # two columns of cells are known, and half of a third
+DECODED = {
+    "redrawn": ({"strength": 0.5}, {}),
+    "bridged": ({"strength": 1.0}, {"source": {}}),
+}
+
+
+@pytest.mark.parametrize("name", DECODED)
+def test_edits_of_images_are_those_of_their_latents_decoded(name):
+    settings, arrays = DECODED[name]
+    edit, given = getattr(restoration, name), {"conditions": {}, **arrays}
+    space = dataclasses.replace(EACH, autoencoder=FIRST)
+    mean = FIRST.encode(AND_FIRST, IMAGES).mean
+    expected = edit(model_of(EACH), NETS, given | {"image": mean}, KEY, **settings)
+    found = edit(model_of(space), AND_FIRST, given | {"image": IMAGES}, KEY, **settings)
+    np.testing.assert_allclose(found, FIRST.decode(AND_FIRST, expected), atol=1e-4)
+
+
+def test_what_is_hidden_of_an_image_is_drawn_anew_by_its_latents():
+    """Known pixels stay, nothing that is hidden shows; cells of the grid are known where all of their pixels are."""
+    model = model_of(dataclasses.replace(EACH, autoencoder=FIRST))
+    draw = lambda image: restoration.inpainted(  # noqa: E731
+        model, AND_FIRST, {"conditions": {}, "image": image, "known": HALF}, KEY, solver=RePaint(1)
+    )
+    found, other = draw(IMAGES), draw(jnp.where(HALF, IMAGES, 1.0))
+    np.testing.assert_array_equal(found, other)
+    np.testing.assert_array_equal(jnp.where(HALF, found, 0), jnp.where(HALF, IMAGES, 0))
+    cells = restoration._whole_cells(model, HALF)
+    np.testing.assert_array_equal(cells[..., 0], np.arange(4)[None].repeat(4, 0) < 2)
+
+
+@pytest.mark.parametrize("name", ["filled", "enlarged", "deblurred", "resembling", "coloured"])
+def test_what_is_said_of_pixels_is_refused_of_latents(name):
+    edit, settings, arrays = EDITS[name]
+    model, given = model_of(dataclasses.replace(EACH, autoencoder=FIRST)), {"conditions": {}, "image": IMAGES, **arrays}
+    given |= {"known": HALF} if "known" in arrays else {}
+    with pytest.raises(ValueError, match="of an autoencoder's latents cannot follow .* inpaint .* work with this one"):
+        edit(model, AND_FIRST, given, KEY, **settings)
