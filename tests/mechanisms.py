@@ -1,8 +1,9 @@
 """Which recipes are trained by tests, and which are traced alone: computed of what they are made of, never listed.
 
-Of two recipes that are made of the same classes, in the same places of the same model, one is trained: the other is the
-same program with other numbers. What a recipe is made of is a set of parts, and those that are trained have every part
-of every recipe among them.
+What a recipe is made of is a set of parts: which class is in which field of which class. Those that are trained have
+every part of every recipe among them; the others are the same parts in other combinations, or with other numbers. A
+network that is frozen counts as what its model is, since it is used by that model's protocol alone: what it is made of
+is a part of the recipes that train it. A schedule of noise is a table of numbers.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import Any
 
 import imagegen_jax as ig
 from imagegen_jax.core.config.serial import fields_of
+from imagegen_jax.core.model import frozen_networks
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.recipes.shipped import recipes
 
 NAMES = sorted(recipes())
-Part = tuple[str, ...]  # where in a recipe, below which classes, and which class is there, or "nothing"
+Part = tuple[str, ...]  # a class, the field in it, and which class is there, or "nothing"
+TABLES = (CosineSchedule, LinearSchedule)  # of numbers, for the programs that are made of them
 
 
 def small(name: str) -> ig.Experiment:
@@ -28,37 +32,41 @@ def small(name: str) -> ig.Experiment:
 
 def parts(experiment: ig.Experiment) -> frozenset[Part]:
     """What a training step and a sampler are made of: not how large, how many, how long, nor on which data."""
-    model = type(experiment.model).__name__
-    found = {(model, *part) for part in _parts(experiment.model)}
+    found = set(_parts(experiment.model, ("model",), frozen_networks(experiment.model)))
     for name in ("optim", "averages", "augment", "clip_norm", "skip_norm"):
         value = getattr(experiment, name)
-        found |= {(name, *part) for part in _parts(tuple(value.values()) if isinstance(value, Mapping) else value)}
+        found |= set(_parts(tuple(value.values()) if isinstance(value, Mapping) else value, (name,)))
     return frozenset(found | {("accumulates",)} if experiment.microbatches > 1 else found)
 
 
-def _parts(value: Any) -> Iterator[Part]:
-    if dataclasses.is_dataclass(value):
-        yield (type(value).__qualname__,)
+def _parts(value: Any, at: Part, frozen: tuple[str, ...] = ()) -> Iterator[Part]:
+    if dataclasses.is_dataclass(value) and not isinstance(value, TABLES):
+        kind = type(value).__qualname__
+        yield (*at, kind)
         for field in fields_of(value):
-            yield from ((type(value).__qualname__, field.name, *part) for part in _parts(getattr(value, field.name)))
+            part = getattr(value, field.name)
+            if field.name in frozen:
+                yield (kind, field.name, type(part).__qualname__)
+            else:
+                yield from _parts(part, (kind, field.name))
     elif isinstance(value, Mapping):
-        yield from ((str(name), *part) for name, item in value.items() for part in _parts(item))
+        yield from (part for name, item in value.items() for part in _parts(item, (*at, str(name))))
     elif value is None or value == ():
-        yield ("nothing",)
+        yield (*at, "nothing")
     elif isinstance(value, tuple):
-        yield ("something",)
-        yield from (part for item in value for part in _parts(item))
+        yield (*at, "something")
+        yield from (part for item in value for part in _parts(item, at))
 
 
 def chosen(made_of: Mapping[str, frozenset[Part]], first: Iterable[str] = ()) -> tuple[str, ...]:
     """The fewest recipes that have every part among them, as far as the greedy choice finds them; `first` are in.
 
-    After these comes, each time, the one with most parts that none before it has.
+    After these comes, each time, the one with most parts that none before it has, of such the one with the fewest.
     """
     found = list(first)
     missing = frozenset().union(*made_of.values()).difference(*(made_of[name] for name in found))
     while missing:
-        found.append(max(sorted(made_of), key=lambda name: len(made_of[name] & missing)))
+        found.append(max(sorted(made_of), key=lambda name: (len(made_of[name] & missing), -len(made_of[name]))))
         missing -= made_of[found[-1]]
     return tuple(found)
 

@@ -40,7 +40,7 @@ experiment = Experiment(
     checkpoint_every=5_000,
 )
 
-LEVELS = {"width": 4, "multipliers": (1, 2)}
+LEVELS = {"width": 4, "multipliers": (1,), "blocks": 1}
 
 smoke = {
     # As a whole, since 8x8 pixels cannot be halved as often as 256x256.

@@ -40,7 +40,7 @@ experiment = Experiment(
     checkpoint_every=5_000,
 )
 
-LEVELS = {"width": 4, "multipliers": (1, 2), "attention_levels": (1,)}
+LEVELS = {"width": 4, "multipliers": (1, 2), "blocks": 1, "attention_levels": (1,)}
 
 smoke = {
     "model.network": Tokenizer(  # as a whole, since 8x8 pixels cannot be halved as often as 256x256
@@ -51,7 +51,7 @@ smoke = {
     "model.adversary.discriminator.width": 4,
     "model.adversary.discriminator.halvings": 1,
     "model.adversary.objective": NonSaturating(),  # the hinge gives the last bias no gradient while all are within it
-    "model.adversary.start": 1,
+    "model.adversary.start": 0,
     "pretrained": {"perceptual": "random"},
 }
 

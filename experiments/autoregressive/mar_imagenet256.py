@@ -57,7 +57,7 @@ experiment = Experiment(
     checkpoint_every=5_000,
 )
 
-SMALL = {"width": 4, "multipliers": (1, 2)}
+SMALL = {"width": 4, "multipliers": (1, 2), "blocks": 1, "middle_attention": False}
 
 smoke = {
     **TINY,

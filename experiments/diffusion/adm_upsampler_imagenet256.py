@@ -21,7 +21,7 @@ from imagegen_jax.data import TFDS, Digits, HorizontalFlip, Lowered
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
-from imagegen_jax.recipes.smoke import TINY, UNET
+from imagegen_jax.recipes.smoke import ONE_LEVEL, TINY, UNET
 
 experiment = Experiment(
     name="adm_upsampler_imagenet256",
@@ -48,6 +48,7 @@ experiment = Experiment(
 smoke = {
     **TINY,
     **UNET,
+    **ONE_LEVEL,
     "data": Lowered(Digits(), factor=4),
     "model.image_shape": (8, 8, 1),
     "model.source_shape": (2, 2, 1),

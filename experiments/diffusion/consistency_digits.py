@@ -18,7 +18,7 @@ from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.models.consistency import Consistency
 from imagegen_jax.nn.backbones.unet import UNet
-from imagegen_jax.recipes.smoke import TINY
+from imagegen_jax.recipes.smoke import ONE_LEVEL, TINY
 
 experiment = Experiment(
     name="consistency_digits",
@@ -43,6 +43,7 @@ experiment = Experiment(
 
 smoke = {
     **TINY,
+    **ONE_LEVEL,
     "model.network.width": 8,
     "optim.network.lr": 2e-4,
     "samples": 10,

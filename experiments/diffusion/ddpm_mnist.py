@@ -15,7 +15,7 @@ from imagegen_jax.data import TFDS
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.sampling.discrete_time import Ancestral
 from imagegen_jax.nn.backbones.unet import UNet
-from imagegen_jax.recipes.smoke import on_digits
+from imagegen_jax.recipes.smoke import ONE_LEVEL, on_digits
 
 experiment = Experiment(
     name="ddpm_mnist",
@@ -34,9 +34,9 @@ experiment = Experiment(
 )
 
 smoke = {
-    **on_digits(28),
+    **on_digits(),
+    **ONE_LEVEL,
     "model.network.width": 8,
-    "model.network.multipliers": (1, 1, 1),
     "model.sampler.steps": 4,
     "optim.network.lr": 2e-4,
     "samples": 4,

@@ -61,6 +61,8 @@ experiment = Experiment(
 smoke = {
     **TINY,
     "model.diffusion.network.width": 8,
+    "model.diffusion.network.multipliers": (1,),
+    "model.diffusion.network.attention_at": (),
     "model.halvings": 2,
     "model.diffusion.levels.schedule.steps": 4,
     "model.halve_every": 4,

@@ -18,7 +18,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.models.scm import SCM
 from imagegen_jax.diffusion.process.times import LogNormal
 from imagegen_jax.nn.backbones.unet import UNet
-from imagegen_jax.recipes.smoke import TINY
+from imagegen_jax.recipes.smoke import ONE_LEVEL, TINY
 
 experiment = Experiment(
     name="scm_digits",
@@ -44,6 +44,7 @@ experiment = Experiment(
 
 smoke = {
     **TINY,
+    **ONE_LEVEL,
     "model.network.width": 8,
     "model.warmup": 2,
     "optim.network.lr": 2e-4,

@@ -21,7 +21,7 @@ from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Digits, Lowered
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.nn.backbones.unet import UNet
-from imagegen_jax.recipes.smoke import TINY
+from imagegen_jax.recipes.smoke import ONE_LEVEL, TINY
 
 experiment = Experiment(
     name="superres_digits",
@@ -44,6 +44,7 @@ experiment = Experiment(
 
 smoke = {
     **TINY,
+    **ONE_LEVEL,
     "model.network.width": 8,
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,

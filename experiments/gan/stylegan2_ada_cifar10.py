@@ -50,7 +50,7 @@ smoke = {
         residual=False, group=8, mapping_layers=1, mapping_rate=1.0, channel_base=32, channel_max=6
     ),
     "model.latent_dim": 8,
-    "model.r1_every": 4,
+    "model.r1_every": 1,
     "model.augment.p": 0.3,
     "model.augment.images": 400.0,
     "optim.generator.lr": 2e-4,  # weights of N(0, 1): at full rates, rounding differs by more than 2e-7

@@ -21,6 +21,8 @@ UNET: Mapping[str, Any] = {  # for any U-Net, on images of 8x8
     "model.network.attention_at": (4,),
 }
 
+ONE_LEVEL: Mapping[str, Any] = {"model.network.multipliers": (1,), "model.network.attention_at": ()}  # of a U-Net
+
 TRANSFORMER: Mapping[str, Any] = {"model.network.depth": 1, "model.network.width": 16, "model.network.heads": 2}
 
 

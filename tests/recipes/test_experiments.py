@@ -38,12 +38,14 @@ from imagegen_jax.nn.objectives import Wasserstein
 pytestmark = pytest.mark.versions
 
 
-def kind(name):
-    return type(RECIPES[name].model), type(getattr(RECIPES[name].model, "network", None))
+def kinds(name):
+    """A recipe's model and network."""
+    model = RECIPES[name].model
+    return frozenset(type(part) for part in (model, getattr(model, "network", None)) if part is not None)
 
 
 DRAWING = [name for name in TRAINED if isinstance(RECIPES[name].model, Generative)]
-FIRST = {kind(name): name for name in (*reversed(sorted(TRAINED)), *FAST)}  # of each model and network
+FIRST = chosen({name: kinds(name) for name in TRAINED}, FAST)  # every model and every network
 AS_USERS = ("dcgan_mnist", "vae_mnist", "edm_digits")
 TRACED = [name for name in NAMES if name not in TRAINED]
 
@@ -142,7 +144,7 @@ def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(finished, r
 
 
 @pytest.mark.slow
-@pytest.mark.of(FIRST.values())
+@pytest.mark.of(FIRST)
 def test_one_device_equals_eight(finished, begun):
     """Four steps of both, from the state that one makes."""
     run, _ = finished
@@ -185,13 +187,21 @@ def test_a_step_is_compiled_once_for_each_stage_and_due(finished):
 @pytest.mark.slow
 @pytest.mark.of(DRAWING)
 def test_samples_are_images_and_follow_their_key(finished):
-    """As many as in the grids of the run, for which the sampler is compiled already. Latents are in no range."""
+    """As many as in the grids of the run, for which the sampler is compiled already."""
     run, _ = finished
     labels, _, n = rows_of_grid(run.experiment)
     images = run.sample(n, labels)
     assert images.shape == (n, *sample_shape(run.experiment.model)) and images.dtype == kept(run.experiment.model)
     np.testing.assert_array_equal(images, run.sample(n, labels))
     assert not np.array_equal(images, run.sample(n, labels, seed=1))
+
+
+@pytest.mark.slow
+@pytest.mark.of([name for name in FIRST if name in DRAWING])
+def test_samples_are_in_range_before_they_are_kept(finished):
+    """Latents are in no range."""
+    run, _ = finished
+    labels, _, _ = rows_of_grid(run.experiment)
     given = label_conditions(None if labels is None else labels[:2])
     given = filled_from_data(given, run.experiment.model, run.experiment.data.open, 2, seed=0)
     draw = compiling.jit(lambda nets, key, given: run.experiment.model.sample(nets, key, 2, images_to_float(given)))
@@ -304,12 +314,17 @@ def test_parts_tell_classes_and_what_is_absent_but_not_numbers():
     assert parts(recipe) != parts(dataclasses.replace(recipe, clip_norm=1.0 if recipe.clip_norm is None else None))
     assert parts(recipe) != parts(dataclasses.replace(recipe, optim={**recipe.optim, "generator": SGD(0.1)}))
     model = dataclasses.replace(recipe.model, objective=Wasserstein())
-    assert parts(dataclasses.replace(recipe, model=model)) - parts(recipe) >= {
-        ("DCGAN", "DCGAN", "objective", "Wasserstein")
-    }
+    assert parts(dataclasses.replace(recipe, model=model)) - parts(recipe) >= {("DCGAN", "objective", "Wasserstein")}
+
+
+def test_parts_of_a_frozen_network_are_those_of_the_recipes_that_train_it():
+    prior, tokenizer = RECIPES["maskgit_imagenet256"], RECIPES["vqvae_cifar10"]
+    other = dataclasses.replace(prior, model=dataclasses.replace(prior.model, tokenizer=tokenizer.model))
+    assert parts(other) == parts(prior) and ("MaskGIT", "tokenizer", "VQVAE") in parts(prior)
+    assert ("VQVAE", "network", "Tokenizer") in parts(tokenizer) - parts(prior)
 
 
 def test_a_recipe_is_chosen_for_what_no_other_has():
     made_of = {"a": {1, 2}, "b": {1, 2}, "c": {1, 2, 3}, "d": {4}}
     assert chosen({name: frozenset(found) for name, found in made_of.items()}) == ("c", "d")
-    assert chosen({name: frozenset(found) for name, found in made_of.items()}, ["b"]) == ("b", "c", "d")
+    assert chosen({name: frozenset(found) for name, found in made_of.items()}, ["b"]) == ("b", "d", "c")
