@@ -145,6 +145,7 @@ def test_models_and_data_that_do_not_go_together_are_refused(place, changes, wor
         ig.Program(ig.override(EXPERIMENT, changes))
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_of_another_run_stays_as_it_is(run, place, tmp_path):
     frozen = ig.override(EXPERIMENT, {"model.train_text": False, "optim": {"network": SGD(0.1)}, "samples": 1})
     frozen = dataclasses.replace(frozen, pretrained=FrozenMap({"text": str(run.workdir)}))
@@ -154,6 +155,7 @@ def test_a_frozen_encoder_of_another_run_stays_as_it_is(run, place, tmp_path):
         assert np.array_equal(one, other) == same
 
 
+@pytest.mark.slow
 def test_a_command_draws_by_prompts(run, imagegen, place, tmp_path):
     words = ["sample", run.workdir, "--module", __name__, "--n", "4", "--guidance", "2", "--out"]
     prompts = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
@@ -166,6 +168,21 @@ def test_a_command_draws_by_prompts(run, imagegen, place, tmp_path):
         assert arrays["prompts"].tolist() == each == json.loads(picture.text["prompts"])
         expected = run.sample(prompts=each, negative_prompts="a green dragon", guidance=2.0)
         np.testing.assert_array_equal(arrays["arr_0"], expected)
+
+
+@pytest.mark.slow
+def test_edits_follow_prompts(run, imagegen, place):
+    """With all of the noise, a given image leaves nothing: what is drawn is what the prompt draws."""
+    Image.fromarray(Shapes(1, size=16).image(0)).save("a.png")
+    words = ["edit", "redraw", run.workdir, "a.png", "--module", __name__, "--strength", "1"]
+    assert imagegen(*words, "--prompt", PROMPTS[0], "--out", "one.png")[0] == 0
+    assert imagegen(*words, "--prompt", PROMPTS[1], "--out", "other.png")[0] == 0
+    one, other = (np.asarray(Image.open(name)) for name in ("one.png", "other.png"))
+    assert (one != other).any()
+    code, _, err = imagegen(*words)
+    assert code == 1 and "this model reads text: say what the images are to show, such as --prompt" in err
+    code, _, err = imagegen(*words, "--prompt", "a", "--prompt", "b")
+    assert code == 1 and "2 prompts for 1 images: name fewer" in err
 
 
 @pytest.mark.parametrize(

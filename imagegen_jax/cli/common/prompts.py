@@ -24,12 +24,12 @@ class PromptRequest:
     negative_prompt: str | None = None  # of all images
 
 
-def add_prompts(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that say what to draw, in words."""
+def add_prompts(parser: argparse.ArgumentParser, otherwise: str = "captions of the training data") -> None:
+    """Adds the options that say what to draw, in words; `otherwise` says what is drawn without."""
     parser.add_argument(
         "--prompt", action="append", default=[], metavar="TEXT",
         help="what to draw, for a model that reads text; several times for several prompts, each as often (default: "
-        "captions of the training data)",
+        f"{otherwise})",
     )  # fmt: skip
     parser.add_argument("--prompts", type=pathlib.Path, metavar="FILE", help="a text file with a prompt a line")
     parser.add_argument("--negative-prompt", metavar="TEXT", help="what --guidance leads away from")
@@ -77,6 +77,19 @@ def drawn_texts(request: PromptRequest, run: Run, n: int, seed: int) -> tuple[st
         return ()
     print(f"no --prompt: captions of the training data, {run.experiment.data}", file=sys.stderr)
     return texts_of(run.experiment.data.open(), n, seed)
+
+
+def texts_in_turn(request: PromptRequest, model: Any, n: int) -> tuple[str, ...]:
+    """Returns the prompt of each of `n` given images, those of the request in turn; () without any.
+
+    Raises ValueError where the model reads text and there are none, or where there are more than images.
+    """
+    prompts = prompts_of(request)
+    if not prompts and reads_text(model) is not None:
+        raise ValueError('this model reads text: say what the images are to show, such as --prompt "a red circle"')
+    if len(prompts) > n:
+        raise ValueError(f"{len(prompts)} prompts for {n} images: name fewer")
+    return tuple(prompts[i % len(prompts)] for i in range(n)) if prompts else ()
 
 
 def conditions_of_prompts(request: PromptRequest, run: Run, texts: tuple[str, ...]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from imagegen_jax.cli.common.prompts import PromptRequest, add_prompts, conditions_of_prompts, texts_in_turn
 from imagegen_jax.cli.common.runs import Opened, add_guide, add_scalar, classes_of, open_run, scalars_of
 from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place, write_grid
 from imagegen_jax.core.arrays.space import sample_shape, space_of
@@ -22,7 +23,7 @@ from imagegen_jax.editing.rows import as_bytes, floats, made
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImagesRequest(EditRequest):
+class ImagesRequest(PromptRequest, EditRequest):
     """The fields that every edit of given images by a denoiser has."""
 
     images: tuple[str, ...]  # places: files, folders or .zip files
@@ -62,9 +63,9 @@ def checked_factor(factor: int, opened: Opened) -> int:
 def conditions_of(
     request: ImagesRequest, opened: Opened, n: int, labels: Sequence[int] | np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Returns the conditions of `n` images: `labels`, or else the request's in turn, and guidance.
+    """Returns the conditions of `n` images: `labels`, or else the request's in turn, likewise prompts, and guidance.
 
-    Raises ValueError where a model of classes is given none, and for conditions that it does not read.
+    Raises ValueError where a model of classes or of texts is given none, and for conditions that it does not read.
     """
     labels = (classes_of(request.labels, opened.run, n) or None) if labels is None else labels
     classes = opened.run.experiment.num_classes
@@ -72,6 +73,7 @@ def conditions_of(
         raise ValueError(f"this model has {classes} classes: say of which one the images are, such as --labels 0")
     rows = None if labels is None else np.resize(labels, n)
     conditions = {**draw.label_conditions(rows), **scalars_of(opened.model, guidance=request.guidance)}
+    conditions |= conditions_of_prompts(request, opened.run, texts_in_turn(request, opened.model, n))
     draw.check_conditions(opened.model, n, conditions)
     return conditions
 
@@ -97,5 +99,6 @@ def write_beside(
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that all edits of given images by a denoiser have."""
     add_images(parser)
+    add_prompts(parser, "none")
     add_scalar(parser, "guidance")
     add_guide(parser)
