@@ -4,7 +4,8 @@
     sd       f8, 4 channels        83,653,863    Stable Diffusion 1, 2 and XL; latent diffusion's KL-f8
     sd3      f8, 16 channels       83,819,683    Stable Diffusion 3 and Flux
     kl_f4    f4, 3 channels        55,312,063    latent diffusion
-    kl_f16   f16, 16 channels      66,456,019    latent diffusion; MAR
+    kl_f16   f16, 16 channels      69,610,963    latent diffusion
+    mar      f16, 16 channels      66,456,019    MAR, whose decoder has attention in the middle only
     kl_f32   f32, 64 channels     103,880,131    latent diffusion
     vq_f4    f4, 3 channels        55,322,782    latent diffusion, quantised as it decodes
     taesd    f8, 4 channels         2,445,063    previews of latents of Stable Diffusion
@@ -34,6 +35,11 @@ PUBLISHED: dict[str, EncodesLatents] = {
     "sd3": _kl(SD_LEVELS, 16, pointwise=False),
     "kl_f4": _kl((1, 2, 4), 3),
     "kl_f16": _kl((1, 1, 2, 2, 4), 16, (4,)),
+    "mar": AutoencoderKL(
+        network=KLNetwork(ConvEncoder(attention_levels=(4,), features=32), ConvDecoder(), latent_channels=16),
+        adversary=None,
+        learned_variance=False,
+    ),
     "kl_f32": _kl((1, 1, 2, 2, 4, 4), 64, (4, 5)),
     "vq_f4": Unquantised(),
     "taesd": TinyAutoencoder(),

@@ -170,16 +170,20 @@ def test_latents_of_another_autoencoder_are_refused(files):
 
 
 @pytest.mark.parametrize(
-    ("data", "space", "said"),
+    ("images", "space", "said"),
     [
-        (from_arrays(IMAGES), Latents("measured", 0.0, FIRST), "space is measured, but the data do not say .* encode"),
-        (from_arrays(IMAGES[:, :4]), WITH, "data are of 4x8x1 .* Quarters, has images of 8x8x1 and latents of 4x4x4"),
-        (from_arrays(IMAGES), Latents(autoencoder=Quarters((16, 16, 1))), "4x4x4, but the latents of .* 8x8x4"),
+        (IMAGES, Latents("measured", 0.0, FIRST), "space is measured, but the data do not say .* encode"),
+        (IMAGES[:, :4], WITH, "data are of 4x8x1 .* Quarters, has images of 8x8x1 and latents of 4x4x4"),
+        (
+            IMAGES.repeat(2, 1).repeat(2, 2),
+            Latents(autoencoder=Quarters((16, 16, 1))),
+            "4x4x4, but the latents of .* 8x8x4",
+        ),
     ],
 )
-def test_data_and_autoencoders_that_do_not_go_together(files, data, space, said):
+def test_data_and_autoencoders_that_do_not_go_together(files, images, space, said):
     with pytest.raises(ValueError, match=said):
-        Program(experiment_on(files, data, space))
+        Program(experiment_on(files, from_arrays(images), space))
 
 
 def test_only_what_is_to_be_measured_is_replaced():
