@@ -198,6 +198,37 @@ def check_start(case: Case, names: Names, init: Callable[..., Any], zeros: str |
             np.testing.assert_allclose(value, target, rtol=1e-6, atol=limit, err_msg=f"{ours}: {values}, {wanted}")
 
 
+# --- networks of other libraries --------------------------------------------------------------------------------------
+
+
+class Published(NamedTuple):
+    """A tiny network of another library, as make_text_encoders.py and make_text_to_image.py in reference/ store it."""
+
+    tensors: dict[str, np.ndarray]  # by their published names
+    inputs: dict[str, np.ndarray]
+    outputs: dict[str, np.ndarray]
+
+
+def published(path: Any, name: str) -> Published:
+    """Returns a network of a file."""
+    with np.load(path) as arrays:
+        found = {key.removeprefix(f"{name}/"): arrays[key] for key in arrays if key.startswith(f"{name}/")}
+    tensors = {n: np.float32(drawn_weights.weight(n, *rest)) for n, *rest in map(parsed, found["weights"].tolist())}
+    kinds = [{k.split("/")[1]: v for k, v in found.items() if k.startswith(kind)} for kind in ("input/", "output/")]
+    return Published(tensors, *kinds)
+
+
+def close(found: Any, wanted: np.ndarray, near: float = 1e-5) -> None:
+    """Checks that nothing differs by more than `near` of the largest value."""
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=near * np.abs(wanted).max())
+
+
+def count(network: Any, *inputs: Any) -> int:
+    """Returns the number of a network's parameters, of which none is made."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
 # --- the mixture of logistics of PixelCNN++ ---------------------------------------------------------------------------
 
 

@@ -21,16 +21,24 @@ def sinusoidal(
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 
-def positions(height: int, width: int, features: int) -> Float[Array, "hw d"]:
+def positions(
+    height: int,
+    width: int,
+    features: int,
+    first: tuple[float, float] = (0, 0),
+    step: tuple[float, float] = (1, 1),
+) -> Float[Array, "hw d"]:
     """Embeds the places of a grid, row by row: half of the features a place's column, the other half its row.
 
-    This is the fixed embedding of MAE (He et al. 2021, arXiv 2111.06377), whose code has columns first. Raises
-    ValueError unless `features` is a multiple of 4 and at least 8.
+    The `first` row and column are at these places, and neighbours a `step` apart. This is the fixed embedding of MAE
+    (He et al. 2021, arXiv 2111.06377), whose code has columns first. Raises ValueError unless `features` is a multiple
+    of 4 and at least 8.
     """
     if features < 8 or features % 4:
         raise ValueError(f"a place cannot be embedded in {features} features: use a multiple of 4 that is 8 or more")
     row, column = jnp.divmod(jnp.arange(height * width), width)
-    return jnp.concatenate([sinusoidal(axis, features // 2, endpoint=False) for axis in (column, row)], axis=-1)
+    places = (first[1] + step[1] * column, first[0] + step[0] * row)
+    return jnp.concatenate([sinusoidal(place, features // 2, endpoint=False) for place in places], axis=-1)
 
 
 def rotary(height: int, width: int, features: int, base: float = 10_000.0) -> Float[Array, "hw r 2"]:

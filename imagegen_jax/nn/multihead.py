@@ -178,7 +178,7 @@ def attend(
             earlier = jnp.tril(jnp.ones(logits.shape[-2:], bool))[None, None]
             mask = earlier if mask is None else mask & earlier
         return jnp.einsum("bnqk,bknd->bqnd", _softmax(logits, mask).astype(v.dtype), v)
-    return jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=causal, implementation=implementation)
+    return jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, is_causal=causal, implementation=implementation)
 
 
 def _softmax(logits: Float[Array, "b n q k"], mask: Bool[Array, "#b 1 #q k"] | None) -> Float[Array, "b n q k"]:

@@ -42,21 +42,22 @@ def test_attention_is_that_of_jax(dtype, tolerance):
     np.testing.assert_allclose(*(np.asarray(y, np.float32) for y in (found, expected)), atol=tolerance)
 
 
-def test_causal_and_masked_attention_are_that_of_jax():
+def test_causal_masked_and_biased_attention_are_that_of_jax():
     rng = np.random.default_rng(0)
     q, k, v = (jnp.asarray(rng.standard_normal((2, 6, 3, 8)), jnp.float32) for _ in range(3))
     rows, pairs = (jnp.asarray(rng.random(shape) > 0.4) for shape in ((2, 1, 1, 6), (1, 1, 6, 6)))
     for mask in (None, rows, pairs, rows & pairs):
         for causal in (False, True):
-            expected = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
-            np.testing.assert_allclose(attend(q, k, v, "auto", mask, causal), expected, atol=1e-6)
+            for bias in (None, jnp.asarray(rng.standard_normal((1, 3, 6, 6)), jnp.float32)):
+                expected = jax.nn.dot_product_attention(q, k, v, bias, mask, is_causal=causal)
+                np.testing.assert_allclose(attend(q, k, v, "auto", mask, causal, bias), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
 def test_on_a_gpu_a_network_has_the_attention_that_it_asks_for(network, monkeypatch):
     chosen = []
 
-    def attention(q, k, v, mask=None, is_causal=False, implementation=None):
+    def attention(q, k, v, bias=None, mask=None, is_causal=False, implementation=None):
         chosen.append((implementation, q.shape[1]))
         return q
 

@@ -131,7 +131,7 @@ class ADM(nn.Module):
         Raises ValueError where there are tokens but no `cross_attention`, or the other way round.
         """
         check_seen(self, conditioning, "labels", "source", "span", cross_attention=self.cross_attention)
-        labels, tokens, token_mask, source, span, _, keys = conditioning
+        labels, tokens, token_mask, source, span, *_, keys = conditioning
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         embedding = embed(t, self.width, dtype)
@@ -183,7 +183,9 @@ class ADMClassifier(nn.Module):
         dtype = compute_dtype(self.dtype)
         h, _ = descend(self, x, BlockConditions(embed(t, self.width, dtype), keys))
         h = nn.swish(group_norm(h.shape[-1], dtype, "norm_out", EPSILON)(h))
-        return AttentionPool(self.num_classes, heads_of(self, h.shape[-1]), self.dtype, name="pool")(h)
+        return AttentionPool(
+            self.num_classes, heads_of(h.shape[-1], self.heads, self.head_channels), self.dtype, name="pool"
+        )(h)
 
 
 class AttentionPool(nn.Module):
@@ -240,20 +242,19 @@ def block(
     network: ADM | ADMClassifier, channels: int, name: str, attention: bool = False, change: Change | None = None
 ) -> Block:
     """Makes a block as the fields of `network` say."""
-    heads = heads_of(network, channels) if attention else 0
+    heads = heads_of(channels, network.heads, network.head_channels) if attention else 0
     shared = (network.scale_shift, network.dropout, network.attention, network.dtype)
     return Block(channels, heads, change, *shared, name=name)
 
 
-def heads_of(network: ADM | ADMClassifier, channels: int) -> int:
+def heads_of(channels: int, heads: int, head_channels: int | None) -> int:
     """Returns the number of attention heads over `channels` channels. Raises ValueError where it is not whole."""
-    size = network.head_channels
-    if channels % (size or network.heads):
-        wanted = f"heads={network.heads}" if size is None else f"head_channels={size}"
+    if channels % (head_channels or heads):
+        wanted = f"heads={heads}" if head_channels is None else f"head_channels={head_channels}"
         raise ValueError(
             f"attention over {channels} channels, but {wanted}, which does not divide them: change it, or the width"
         )
-    return channels // size if size else network.heads
+    return channels // head_channels if head_channels else heads
 
 
 def changed(

@@ -36,6 +36,8 @@ class Conditioning(NamedTuple):
     source: Float[Array, "b hh ww s"] | None = None  # an image to go by, in [-1, 1]: see `resample.with_source`
     span: Num[Array, " b"] | None = None  # t - r, r being MeanFlow's second time: see `DiT`
     augment_labels: Float[Array, "b a"] | None = None  # how the image was augmented: see `SongUNet`
+    pooled: Float[Array, "b p"] | None = None  # a vector of the whole text, dropped with its tokens
+    sizes: Num[Array, "b s"] | None = None  # of the picture, in pixels: see `LatentUNet` and `PixArt`; never dropped
     keys: PRNGKeys | None = None  # for dropout layers; None: no dropout
 
 
@@ -123,14 +125,23 @@ def keep_conditions(conditioning: Conditioning, kept: Bool[Array, " b"], name: s
         mask = conditioning.token_mask
         seen = jnp.ones(value.shape[:2], bool) if mask is None else mask
         changed["token_mask"] = seen & kept[:, None]
+        if conditioning.pooled is not None:
+            changed["pooled"] = jnp.where(kept[:, None], conditioning.pooled, 0)
     return conditioning._replace(**changed)
 
 
-def check_seen(network: nn.Module, conditioning: Conditioning, *seen: str, cross_attention: bool | None = None) -> None:
-    """Raises ValueError where a condition is given that `network` does not see, or where tokens that it needs are not.
+def check_seen(
+    network: nn.Module,
+    conditioning: Conditioning,
+    *seen: str,
+    cross_attention: bool | None = None,
+    needed: tuple[str, ...] = (),
+) -> None:
+    """Raises ValueError where a condition is given that `network` does not see, or where one that it needs is not.
 
-    `seen` names what it sees; dropout's keys may always be given. `cross_attention` is the field that switches tokens
-    on, or None for a network without such a field. Raises TypeError where there is no `Conditioning`.
+    `seen` names what it sees, beside what is `needed`; dropout's keys may always be given. `cross_attention` is the
+    field that switches tokens on, or None for a network without such a field. Raises TypeError where there is no
+    `Conditioning`.
     """
     name = type(network).__name__
     if not isinstance(conditioning, Conditioning):
@@ -139,6 +150,8 @@ def check_seen(network: nn.Module, conditioning: Conditioning, *seen: str, cross
             f"else, but is given a {type(conditioning).__name__}"
         )
     given = {name for name, value in conditioning._asdict().items() if value is not None}
+    if missing := [condition for condition in needed if condition not in given]:
+        raise ValueError(f"a {name} needs {' and '.join(missing)}, which its conditioning lacks: give it, for all rows")
     if cross_attention and "tokens" not in given:
         raise ValueError(
             "cross_attention=True, but no tokens are given: give tokens [B L D], and a mask of False for rows that "
@@ -148,9 +161,9 @@ def check_seen(network: nn.Module, conditioning: Conditioning, *seen: str, cross
         raise ValueError("tokens are given, but cross_attention=False, so the network would not see them: set it True")
     if "token_mask" in given and "tokens" not in given:
         raise ValueError(f"a {name} is given a token_mask, but no tokens: give both, or neither")
-    unseen = given - {"keys", *seen} - ({"tokens", "token_mask"} if cross_attention else set())
+    unseen = given - {"keys", *seen, *needed} - ({"tokens", "token_mask"} if cross_attention else set())
     if unseen:
         raise ValueError(
-            f"a {name} is given {' and '.join(sorted(unseen))}, but sees {', '.join(seen)} alone: use a network that "
-            "sees it, or leave it out"
+            f"a {name} is given {' and '.join(sorted(unseen))}, but sees {', '.join((*needed, *seen))} alone: use a "
+            "network that sees it, or leave it out"
         )

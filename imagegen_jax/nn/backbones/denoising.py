@@ -29,6 +29,9 @@ AnyNetwork = Annotated[
         "imagegen_jax.nn.backbones.ncsnpp:SongUNet",
         "imagegen_jax.nn.backbones.edm2:EDM2UNet",
         "imagegen_jax.nn.backbones.dit:DiT",
+        "imagegen_jax.nn.backbones.latent_unet:LatentUNet",
+        "imagegen_jax.nn.backbones.transformers.pixart:PixArt",
+        "imagegen_jax.nn.backbones.transformers.mmdit:MMDiT",
     ),
 ]
 

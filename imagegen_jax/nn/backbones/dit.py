@@ -107,7 +107,7 @@ class DiT(nn.Module):
         or tokens do not fit.
         """
         check_seen(self, conditioning, "labels", "source", "span", cross_attention=self.cross_attention)
-        labels, tokens, token_mask, source, span, _, keys = conditioning
+        labels, tokens, token_mask, source, span, *_, keys = conditioning
         check_heads(self.width, self.heads)
         check_patches(x.shape[1], x.shape[2], self.patch)
         rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
@@ -126,18 +126,14 @@ class DiT(nn.Module):
     def _embed(
         self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None, span: Num[Array, " b"] | None
     ) -> Float[Array, "b d"]:
-        dense = functools.partial(nn.Dense, self.width, dtype=compute_dtype(self.dtype), kernel_init=normal_init)
-
-        def embedded(time: Num[Array, " b"], name: str) -> Float[Array, "b d"]:
-            # Sines come first, where the reference has cosines: only a layer's inputs are in another order.
-            h = dense(name=f"{name}_0")(sinusoidal(time, FREQUENCIES, endpoint=False))
-            return dense(name=f"{name}_1")(nn.silu(h))
-
-        c = embedded(t, "time") if span is None else embedded(t, "time") + embedded(span, "span")
+        dtype = compute_dtype(self.dtype)
+        c = embedded(frequencies(t), self.width, dtype, "time")
+        if span is not None:
+            c = c + embedded(frequencies(span), self.width, dtype, "span")
         if labels is None:
             return c
         labels = jnp.concatenate([labels, 1 - labels.sum(axis=1, keepdims=True)], axis=1)
-        return c + dense(use_bias=False, name="label")(labels)
+        return c + nn.Dense(self.width, False, dtype=dtype, kernel_init=normal_init, name="label")(labels)
 
     def _blocks(self, h: Float[Array, "b l d"], *inputs: Any) -> Float[Array, "b l d"]:
         cls = nn.remat(DiTBlock) if self.remat else DiTBlock
@@ -164,6 +160,20 @@ def dit(size: str, **fields: Any) -> DiT:
         raise ValueError(f"there is no DiT of size {size!r}: use one of {', '.join(SIZES)}, then a patch, as in 'XL/2'")
     depth, width, heads = SIZES[name]
     return DiT(patch=int(patch), depth=depth, width=width, heads=heads, **fields)
+
+
+def frequencies(values: Num[Array, " b"]) -> Float[Array, "b f"]:
+    """Embeds times or sizes as sines and cosines.
+
+    Sines come first, where the references have cosines: only a layer's inputs are in another order.
+    """
+    return sinusoidal(values, FREQUENCIES, endpoint=False)
+
+
+def embedded(x: Float[Array, "b f"], width: int, dtype: jnp.dtype, name: str) -> Float[Array, "b d"]:
+    """Applies two dense layers, with a swish between: [B F] -> [B D]"""
+    dense = functools.partial(nn.Dense, width, dtype=dtype, kernel_init=normal_init)
+    return dense(name=f"{name}_1")(nn.silu(dense(name=f"{name}_0")(x)))
 
 
 def modulated(

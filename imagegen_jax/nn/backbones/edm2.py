@@ -169,7 +169,7 @@ class EDM2UNet(nn.Module):
         A learned gain makes the output start as zero. Raises ValueError for tokens.
         """
         check_seen(self, conditioning, "labels", "source", "span")
-        labels, _, _, source, span, _, keys = conditioning
+        labels, _, _, source, span, *_, keys = conditioning
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         embedding = self._embed(t, labels, span)
         block = self._block("decoder")

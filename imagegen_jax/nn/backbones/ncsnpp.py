@@ -108,7 +108,7 @@ class SongUNet(nn.Module):
         the levels cannot halve the image, and for tokens.
         """
         check_seen(self, conditioning, "labels", "source", "span", "augment_labels")
-        labels, _, _, source, span, augment_labels, keys = conditioning
+        labels, _, _, source, span, augment_labels, *_, keys = conditioning
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         embedding = self._embed(t, labels, augment_labels, span)

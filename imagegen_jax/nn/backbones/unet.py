@@ -86,7 +86,7 @@ class UNet(nn.Module):
         or the other way round.
         """
         check_seen(self, conditioning, "labels", "source", "span", cross_attention=self.cross_attention)
-        labels, tokens, token_mask, source, span, _, keys = conditioning
+        labels, tokens, token_mask, source, span, *_, keys = conditioning
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
         block = functools.partial(ResidualBlock, dropout=self.dropout, implementation=self.attention, dtype=self.dtype)

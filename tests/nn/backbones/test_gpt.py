@@ -256,7 +256,7 @@ def test_less_memory_and_rows_by_themselves_compute_the_same():
 def test_on_a_gpu_attention_is_fused_and_causal(monkeypatch):
     chosen = []
 
-    def attention(q, k, v, mask=None, is_causal=False, implementation=None):
+    def attention(q, k, v, bias=None, mask=None, is_causal=False, implementation=None):
         chosen.append((implementation, is_causal, mask))
         return q
 

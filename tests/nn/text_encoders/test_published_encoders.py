@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from published import close, count, jit, load
+from official import close, count, jit, published
 
 from imagegen_jax.interop.name_map import renamed
 from imagegen_jax.interop.names import text_encoders as names
@@ -45,14 +45,14 @@ def path(root):
 
 @pytest.fixture(scope="module")
 def stored(path):
-    with np.load(path) as arrays:
+    with np.published(path) as arrays:
         return dict(arrays)
 
 
 def encoded(path, name, text, mask, **changes):
     """What our encoder, with fields changed, makes of texts with the weights of a case; and the case."""
     encoder, rules = ENCODERS[name]
-    case = load(path, name)
+    case = published(path, name)
     shapes = jax.eval_shape(encoder.init, jax.random.key(0), text, mask)["params"]
     params = renamed(case.tensors, shapes, rules, str(path))
     return jit(encoder.clone(**changes).apply)({"params": params}, text, mask), case.outputs

@@ -1,0 +1,99 @@
+"""Names of the tensors of denoising transformers as the library diffusers writes them.
+
+Tables of places are in the files, but computed here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from imagegen_jax.interop.name_map import Form, Rule, as_is, dense, kernel, layer, sines_first, within
+
+
+def _patch(tensor: np.ndarray) -> np.ndarray:
+    """Flattens the kernel of a convolution of patches: [O I P P] -> [P P I, O]."""
+    return kernel(tensor).reshape(-1, len(tensor))
+
+
+def _scale_last(form: Form) -> Form:
+    """Returns a layout where shifts come before scales, which come first in the files."""
+    return lambda tensor: form(np.roll(tensor, len(tensor) // 2, axis=0))
+
+
+def _two_layers(name: str, path: str, first: Form = dense) -> list[Rule]:
+    """Returns the rules of two layers, of which the first may see sines and cosines."""
+    return [*layer(f"{name}.linear_1", f"{path}_0", first), *layer(f"{name}.linear_2", f"{path}_1")]
+
+
+_SHARED = [
+    *layer("pos_embed.proj", "patch", _patch),
+    Rule("pos_embed.pos_embed", ()),
+    *layer("proj_out", "out"),
+]
+_MLP = [*layer("net.0.proj", "hidden"), *layer("net.2", "out")]
+
+PIXART = [
+    *_SHARED,
+    *_two_layers("adaln_single.emb.timestep_embedder", "time", sines_first),
+    *_two_layers("adaln_single.emb.resolution_embedder", "side", sines_first),
+    *_two_layers("adaln_single.emb.aspect_ratio_embedder", "ratio", sines_first),
+    *layer("adaln_single.linear", "modulation"),
+    *_two_layers("caption_projection", "caption"),
+    Rule("scale_shift_table", "table"),
+    *within(
+        {"transformer_blocks.{i}.": "block_{i}/"},
+        [
+            Rule("scale_shift_table", "table"),
+            *(
+                rule
+                for name, ours in (("attn1", "self_attention"), ("attn2", "cross_attention"))
+                for part, here in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "out"))
+                for rule in layer(f"{name}.{part}", f"{ours}/{here}")
+            ),
+            *within({"ff.": "mlp/"}, _MLP),
+        ],
+    ),
+]
+
+
+def mmdit(depth: int) -> list[Rule]:
+    """Returns the rules of `SD3Transformer2DModel` for an `MMDiT` of so many blocks."""
+    projections = [
+        ("attn", "image", "to_{}", "norm_{}"),
+        ("attn2", "image_2", "to_{}", "norm_{}"),
+        ("attn", "text", "add_{}_proj", "norm_added_{}"),
+    ]
+    block = [
+        *(
+            rule
+            for name, stream, projection, norm in projections
+            for part in ("query", "key", "value")
+            for rule in (
+                *layer(f"{name}.{projection.format(part[0])}", f"{stream}/{part}"),
+                Rule(f"{name}.{norm.format(part[0])}.weight", f"{stream}/{part}_norm/scale"),
+            )
+        ),
+        *layer("attn.to_out.0", "image_out"),
+        *layer("attn.to_add_out", "text_out"),
+        *layer("attn2.to_out.0", "image_2_out"),
+        *layer("norm1.linear", "image_modulation"),
+        *layer("norm1_context.linear", "text_modulation"),
+        *within({"ff.": "image_mlp/", "ff_context.": "text_mlp/"}, _MLP),
+    ]
+    return [
+        *_SHARED,
+        *_two_layers("time_text_embed.timestep_embedder", "time", sines_first),
+        *_two_layers("time_text_embed.text_embedder", "pooled"),
+        *layer("context_embedder", "text"),
+        *_scaled(f"transformer_blocks.{depth - 1}.norm1_context.linear", f"block_{depth - 1}/text_modulation"),
+        *within({"transformer_blocks.{i}.": "block_{i}/"}, block),
+        *_scaled("norm_out.linear", "modulation"),
+    ]
+
+
+def _scaled(name: str, path: str) -> list[Rule]:
+    """Returns the rules of a layer that puts out scales and shifts."""
+    return [
+        Rule(f"{name}.weight", f"{path}/kernel", _scale_last(dense)),
+        Rule(f"{name}.bias", f"{path}/bias", _scale_last(as_is)),
+    ]
