@@ -11,7 +11,10 @@ from imagegen_jax.core.reporting import summary
 from imagegen_jax.core.run import Run
 from imagegen_jax.data.pictures.output import FOLDER, check_output
 from imagegen_jax.interop.diffusers_folder import import_diffusers
+from imagegen_jax.interop.exports.weights import import_weights
 from imagegen_jax.interop.kinds import KINDS, import_checkpoint
+
+FOLDERS = {"diffusers": import_diffusers, "safetensors": import_weights}  # the rest are files
 
 EXAMPLES = """examples:
   imagegen import diffusers ddpm-cifar10-32 --out runs/ddpm_cifar10
@@ -28,6 +31,8 @@ a U-Net of DDPM's design. Samples of a DDIMScheduler equal those of diffusers' o
 estimates before they are clipped; --model.sampler.clipped_noise takes that of the clipped ones, as a DDIM of this
 package does where it is not told otherwise.
 
+A folder of safetensors is one that `imagegen export` wrote.
+
 The other kinds are files of the authors' own code. Nothing in a pickle is executed. Where a file has averaged weights,
 they are taken. What a bare state dict does not say is said by --set; the defaults are those of the published networks.
 
@@ -39,7 +44,7 @@ The run has no optimizer. To train on from its weights, name it in an experiment
 class ImportRequest:
     """What to import, and the run folder to make of it."""
 
-    library: str  # "diffusers", or a kind of checkpoint
+    library: str  # "diffusers", "safetensors" or a kind of checkpoint
     folder: str | pathlib.Path  # to which the model was saved; of a checkpoint, the file
     out: str | pathlib.Path  # the run folder to make
     data: str | None = None  # what it was trained on
@@ -49,14 +54,16 @@ class ImportRequest:
 def run(request: ImportRequest) -> Run:
     """Makes the run folder, says what it holds and returns the run. Raises ValueError for what cannot be imported."""
     check_output(request.out, (FOLDER,))
-    if request.library == "diffusers":
+    if request.library in FOLDERS:
         if request.set:
-            raise ValueError(f"--set {request.set[0]}: the folders of diffusers say all of their model: leave it out")
-        made = import_diffusers(request.folder, request.out, request.data)
+            raise ValueError(
+                f"--set {request.set[0]}: a folder of {request.library} says all of its model: leave it out"
+            )
+        made = FOLDERS[request.library](request.folder, request.out, request.data)
     elif request.library in KINDS:
         made = import_checkpoint(request.library, request.folder, request.out, request.data, request.set)
     else:
-        raise ValueError(f"{request.library!r} is no kind of model: give diffusers, {', '.join(KINDS)}")
+        raise ValueError(f"{request.library!r} is no kind of model: give {', '.join((*FOLDERS, *KINDS))}")
     count, model = summary.count(made.state.params), made.experiment.model
     size = "x".join(map(str, model.image_shape))
     print(f"{made.workdir}: a {type(model).__name__} of {size} images, {count:,} parameters, from {request.folder}")
@@ -65,7 +72,7 @@ def run(request: ImportRequest) -> Run:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen import`."""
-    kinds = ("diffusers", *KINDS)
+    kinds = (*FOLDERS, *KINDS)
     parser.add_argument("library", choices=kinds, metavar="KIND", help=f"what saved the model: {', '.join(kinds)}")
     parser.add_argument(
         "folder", type=pathlib.Path, metavar="PATH", help="the folder, or the file, that it was saved to"

@@ -17,7 +17,7 @@ from imagegen_jax.core import run_folder as folders
 from imagegen_jax.core.arrays.space import space_of
 from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
 from imagegen_jax.core.config.serial import to_dict
-from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, model_row_shapes
+from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, model_row_shapes
 from imagegen_jax.core.model import Model
 from imagegen_jax.core.reporting import log, summary
 from imagegen_jax.core.run import Path, Run, load
@@ -44,6 +44,7 @@ class Published:
     model: Model
     nets: Mapping[str, Any]  # the collections of each network
     origin: Mapping[str, Any]
+    class_names: tuple[str, ...] = ()
 
 
 def check_target(out: Path) -> pathlib.Path:
@@ -85,6 +86,17 @@ def shapes_of(model: Model) -> dict[str, Any]:
     return dict(abstract_nets(model, rows_of(Experiment(name="", model=model, data=UnknownData(), optim={}))))
 
 
+def completed(model: Model, nets: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a model's networks with fresh weights for those that a file leaves out, such as a discriminator."""
+    if nets.keys() == shapes.keys():
+        return dict(nets)
+    rows = rows_of(Experiment(name="", model=model, data=UnknownData(), optim={}))
+    batch = jax.tree.map(lambda row: np.zeros(row.shape, row.dtype), example_batch(rows, 2))
+    quickly = {"xla_backend_optimization_level": 0}  # it runs once
+    fresh = jax.jit(initializer(model), compiler_options=quickly)(np.uint32(0), batch)
+    return {name: nets.get(name, fresh[name]) for name in shapes}
+
+
 def sha256(path: pathlib.Path) -> str:
     """Computes the SHA-256 of a file."""
     with path.open("rb") as file:
@@ -107,7 +119,7 @@ def _write(folder: pathlib.Path, experiment: Experiment, found: Published) -> No
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         checkpoints.save(0, state)
         checkpoints.wait()
-    folders.store_rows(folder, rows_of(experiment))
+    folders.store_rows(folder, rows_of(experiment), found.class_names)
     log.write_json(folder / "parameters.json", summary.parameter_summary(state))
     log.write_json(folder / "environment.json", log.environment())
     log.write_json(folder / "origin.json", found.origin)

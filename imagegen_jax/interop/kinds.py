@@ -13,7 +13,7 @@ from imagegen_jax.core.files.regular import check_regular
 from imagegen_jax.core.files.weight_files import WeightFile, read_weight_file
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.interop.importing import Published, check_target, sha256, write_run
-from imagegen_jax.interop.official import dit, edm, edm2, guided_diffusion, stylegan2_ada
+from imagegen_jax.interop.official import biggan, dit, edm, edm2, first_stage, guided_diffusion, r3gan, stylegan2_ada
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Kind:
     """A kind of checkpoint."""
 
     what: str  # it is, with an article
-    signs: tuple[str, ...]  # how names of tensors end that are in each file of the kind
+    signs: tuple[str, ...]  # tensors that are in each file of the kind
     read: Callable[..., Published]  # of (file, place), and the options where there are any
     options: type | None = None  # a dataclass of what the files do not say
 
@@ -36,18 +36,37 @@ KINDS: dict[str, Kind] = {
         guided_diffusion.read,
         guided_diffusion.Options,
     ),
+    "r3gan": Kind("an R3GAN pickle", ("G_ema/Model.MainLayers.0.Layers.0.Basis",), r3gan.read),
+    "biggan": Kind(
+        "a state dict of BigGAN's generator", ("shared.weight", "output_layer.0.bn.stored_mean"), biggan.read
+    ),
     "dit": Kind(
         "a state dict of DiT", ("x_embedder.proj.weight", "y_embedder.embedding_table.weight"), dit.read, dit.Options
+    ),
+    "taming": Kind(
+        "a checkpoint of VQGAN",
+        ("quantize.embedding.weight", "encoder.mid.block_1.conv1.weight"),
+        first_stage.read,
+        first_stage.Options,
+    ),
+    "ldm": Kind(
+        "a checkpoint of latent diffusion's autoencoder",
+        ("post_quant_conv.weight", "encoder.mid.block_1.conv1.weight"),
+        first_stage.read,
+        first_stage.Options,
     ),
 }
 
 
 def kind_of(file: WeightFile) -> str | None:
     """Returns the name of the kind that a file is of; None for no kind that is known."""
-    for name, kind in KINDS.items():
-        if all(any(tensor.endswith(sign) for tensor in file.arrays) for sign in kind.signs):
-            return name
-    return None
+    return next((name for name in KINDS if is_of(file, name)), None)
+
+
+def is_of(file: WeightFile, name: str) -> bool:
+    """Tells whether a file has the tensors that all files of a kind have, as they are or in a mapping."""
+    names = file.arrays.keys() | {tensor.rpartition("/")[2] for tensor in file.arrays}
+    return names.issuperset(KINDS[name].signs)
 
 
 def import_checkpoint(name: str, path: Path, out: Path, data: str | None = None, given: Sequence[str] = ()) -> Run:
@@ -61,8 +80,8 @@ def import_checkpoint(name: str, path: Path, out: Path, data: str | None = None,
     options = options_of(name, given)
     check_regular(place)
     file = read_weight_file(place)
-    found = kind_of(file)
-    if found != name:
+    if not is_of(file, name):
+        found = kind_of(file)
         remedy = f"imagegen import {found} {place} --out {target}" if found else "give the file as it was published"
         what = KINDS[found].what if found else "no checkpoint that is known here"
         raise ValueError(f"{place} is not {kind.what}; it looks like {what}: {remedy}")

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import math
+import re
 import zlib
 
 import jax
@@ -29,6 +30,7 @@ from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
 from imagegen_jax.interop.diffusers_config import abstract_parameters, model_of, network_of
 from imagegen_jax.interop.diffusers_folder import import_diffusers
 from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
+from imagegen_jax.interop.exports.export import export_run
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
@@ -283,6 +285,21 @@ def test_tensors_that_do_not_fit_are_refused(tensors, change, words):
     with pytest.raises(ValueError, match="^here.safetensors.* fetch both files again") as refused:
         parameters_of(changed, shapes(), "here.safetensors")
     assert all(word in str(refused.value) for word in words)
+
+
+def test_an_export_is_the_folder_again(run, tensors, tmp_path):
+    """The same tensors under present names, and configurations that are read as the same model."""
+    folder = export_run(run, "diffusers", tmp_path / "out")
+    old = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+    wanted = {
+        re.sub(r"(query|key|value|proj_attn)(?=\.\w+$)", lambda word: old[word[0]], n): x for n, x in tensors.items()
+    }
+    found = read_tensors(folder / WEIGHTS)
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        np.testing.assert_array_equal(found[name], wanted[name])
+    again = import_diffusers(folder, tmp_path / "again")
+    assert again.experiment.model == run.experiment.model
 
 
 # --- configurations --------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 
 from imagegen_jax.diffusion.process.denoiser import c_noise
 from imagegen_jax.interop.kinds import import_checkpoint
+from imagegen_jax.nn.backbones.conditioning import Conditioning
 
 LABELS = jnp.array([2, 0])
 
@@ -81,3 +82,100 @@ def test_a_denoiser_makes_the_same_estimates(imported, kind, name):
     near(denoised(nets, official.last(wanted["x"]), wanted["sigma"]), official.last(wanted["denoised"]))
     if "logvar" in wanted:
         near(model.uncertainty.apply(nets["uncertainty"], c_noise(wanted["sigma"])), wanted["logvar"])
+
+
+# --- bare state dicts, whose weights follow from their names ---------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drawn(root, tmp_path_factory):
+    """A function that writes cases of tests/official as files, imports them, and returns the run and the cases."""
+
+    @functools.cache
+    def found(kind, file, parts, *options):
+        """`parts` are pairs: a case, and what its names begin with in the file."""
+        place, cases = tmp_path_factory.mktemp(kind), {}
+        arrays = {}
+        for name, beginning in parts:
+            cases[name] = official.load(root / f"tests/reference/{file}.npz", name)
+            arrays |= {beginning + key: np.asarray(x, np.float32) for key, x in cases[name].weights.items()}
+            if kind == "dit":
+                arrays[f"{beginning}pos_embed"] = np.zeros((1, 16, 24), np.float32)  # computed, here and there
+        np.savez(place / "weights.npz", **arrays)
+        run = import_checkpoint(kind, place / "weights.npz", place / "run", given=options)
+        return run, cases
+
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("unet", ("size=8", "new_order=false")), ("improved", ("size=8", "head_channels=0", "heads=2"))],
+)
+def test_adm_and_improved_ddpm_give_the_same_outputs(drawn, name, options):
+    run, cases = drawn("guided-diffusion", "official_adm", ((name, ""),), *options)
+    check_denoiser(run, cases[name], "y", "timesteps")
+
+
+@pytest.mark.slow
+def test_a_dit_gives_the_same_outputs(drawn):
+    """From a training's file, which holds averages beside the last weights; the last row's label is dropped."""
+    run, cases = drawn("dit", "official_dit", (("dit", "ema/"), ("dit", "model/")), "heads=3")
+    check_denoiser(run, cases["dit"], "y", "t")
+    assert run.experiment.model.num_classes == 3
+
+
+def check_denoiser(run, case, labels, times):
+    model, t = run.experiment.model, np.asarray(case.inputs[times])
+    told = (
+        Conditioning(jax.nn.one_hot(case.inputs[labels], model.num_classes))
+        if labels in case.inputs
+        else Conditioning()
+    )
+    out = official.jit(model.network.apply)(run.nets["network"], official.last(case.inputs[case.first]), t, told)
+    near(out, official.last(case.output))
+
+
+@pytest.mark.slow
+def test_r3gan_gives_the_same_images_and_logits(drawn):
+    parts = (("generator", "G_ema/Model."), ("discriminator", "D/Model."))
+    run, cases = drawn("r3gan", "official_r3gan", parts)
+    model, nets, made, judged = run.experiment.model, run.nets, cases["generator"], cases["discriminator"]
+    label = jnp.argmax(made.inputs["y"], axis=1)
+
+    @official.jit
+    def both(nets, z, x):
+        images = model.generator.apply(nets["generator"], z, label, model.num_classes, 3)
+        return images, model.discriminator.apply(nets["discriminator"], x, label, model.num_classes)
+
+    images, logits = both(nets, made.inputs["x"], official.last(judged.inputs["x"]))
+    near(images, official.last(made.output))
+    near(logits, judged.output)
+
+
+@pytest.mark.slow
+def test_a_biggan_makes_the_same_images(drawn):
+    """By running statistics; the discriminator is a fresh one."""
+    run, cases = drawn("biggan", "official_biggan", (("generator", ""),))
+    case, model = cases["generator"], run.experiment.model
+    images = official.jit(model.generate)(run.nets, case.inputs[case.first], {"label": case.inputs["y"]})
+    near(images, official.last(case.output))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), [("taming", "vqgan"), ("ldm", "vqgan"), ("ldm", "kl")])
+def test_an_autoencoder_has_the_weights_of_the_authors(drawn, kind, name):
+    """Their loss at these weights is compared in tests/official."""
+    run, cases = drawn(kind, "vqgan", ((name, "state_dict/"),), "size=8")
+    weights, nets = cases[name].weights, run.nets
+    network = nets["tokenizer" if name == "vqgan" else "autoencoder"]["params"]
+    near(
+        network["encoder"]["down_1_0"]["conv_1"]["kernel"],
+        official.kernel(weights["encoder.down.1.block.0.conv1.weight"]),
+    )
+    near(network["post"]["kernel"], official.kernel(weights["post_quant_conv.weight"]))
+    judge = nets["discriminator"]
+    near(judge["batch_stats"]["BatchNorm_0"]["norm"]["var"], weights["loss.discriminator.main.3.running_var"])
+    if name == "vqgan":
+        near(network["quantiser"]["embedding"], weights["quantize.embedding.weight"])

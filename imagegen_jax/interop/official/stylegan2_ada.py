@@ -11,7 +11,7 @@ from imagegen_jax.core.config.bounds import Natural, Positive, Range
 from imagegen_jax.core.files.weight_files import WeightFile, with_prefix
 from imagegen_jax.gan.style.stylegan2 import StyleGAN2
 from imagegen_jax.gan.style.stylegan2_networks import Discriminator, Generator, resolutions
-from imagegen_jax.interop.importing import Published, shapes_of
+from imagegen_jax.interop.importing import Published, completed, shapes_of
 from imagegen_jax.interop.name_map import Rule, channels_last, convolution, kernel, layer, renamed, within
 from imagegen_jax.interop.official.pickled import settings
 from imagegen_jax.interop.settings import Settings
@@ -86,7 +86,7 @@ def read(file: WeightFile, place: str) -> Published:
     if has_discriminator(file):
         tensors, rules = with_prefix(file.arrays, "D", place), discriminator_rules(levels)
         found["discriminator"] = renamed(tensors, nets["discriminator"], rules, f"{place}, D")
-    return Published(model, found, made)
+    return Published(model, completed(model, found, nets), made)
 
 
 def has_discriminator(file: WeightFile) -> bool:

@@ -1,0 +1,1 @@
+"""Runs as files that others read: weights by name, folders of diffusers, samplers as StableHLO."""

@@ -1,0 +1,70 @@
+"""Exports of runs, by the form that they take."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from typing import Literal, get_args
+
+from imagegen_jax.core.run import Path, Run
+from imagegen_jax.interop.exports.card import write_card
+from imagegen_jax.interop.exports.diffusers import export_diffusers
+from imagegen_jax.interop.exports.stablehlo import FILE, INPUTS, export_sampler
+from imagegen_jax.interop.exports.weights import WEIGHTS, export_weights
+from imagegen_jax.interop.importing import check_target
+
+Form = Literal["safetensors", "diffusers", "stablehlo"]
+
+USE_OF_DIFFUSERS = """```python
+from diffusers import DiffusionPipeline
+
+images = DiffusionPipeline.from_pretrained("FOLDER")().images
+```"""
+USE_OF_SAMPLER = """JAX alone runs it, with a seed and what {inputs} says.
+
+```python
+import jax
+import numpy as np
+from jax import export
+
+sampler = export.deserialize(bytearray(open("{file}", "rb").read()))
+images = sampler.call(np.uint32(0), {conditions})
+```"""
+
+
+def export_run(run: Run, form: Form, out: Path, n: int = 16, licence: str | None = None) -> pathlib.Path:
+    """Writes a run to the folder `out`, with a model card, and returns the folder; `n` images are a sampler's.
+
+    Raises ValueError for another form, where the folder is not empty, and for a model that the form does not have;
+    nothing is left of an export that fails.
+    """
+    if form not in get_args(Form):
+        raise ValueError(f"--to {form}: give {', '.join(get_args(Form))}")
+    folder = check_target(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        write_card(run, folder, form, licence, _written(run, form, folder, n))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def _written(run: Run, form: Form, folder: pathlib.Path, n: int) -> str:
+    """Writes a run in a form, and returns how it is used."""
+    if form == "safetensors":
+        export_weights(run, folder)
+        return (
+            f"`imagegen import safetensors FOLDER --out RUN` makes a run of this folder again. {WEIGHTS} has the "
+            'parameters by name, "network/params/...", and `--pretrained.NETWORK FOLDER/' + WEIGHTS + ":NETWORK` takes "
+            "those of one network."
+        )
+    if form == "diffusers":
+        export_diffusers(run, folder)
+        return USE_OF_DIFFUSERS
+    inputs = export_sampler(run, folder, n)
+    conditions = ", ".join(
+        f'"{name}": np.{"zeros" if name == "label" else "ones"}({tuple(row["shape"])}, np.{row["dtype"]})'
+        for name, row in inputs["conditions"].items()
+    )
+    return USE_OF_SAMPLER.format(file=FILE, inputs=INPUTS, conditions=f"{{{conditions}}}")

@@ -1,0 +1,86 @@
+"""Runs as files: back to the last bit, and a sampler without this package."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from imagegen_jax import cli
+from imagegen_jax.core.run import load
+from imagegen_jax.gan.r3gan import R3GAN, Discriminator, Generator, Stages
+from imagegen_jax.interop.exports.export import export_run
+from imagegen_jax.interop.exports.weights import WEIGHTS, import_weights
+from imagegen_jax.interop.importing import Published, completed, shapes_of, write_run
+
+STAGES = Stages((8, 8), (2, 2), (1, 1))
+MODEL = R3GAN((8, 8, 3), 3, Generator(STAGES, 4), Discriminator(STAGES, 4), latent_dim=5)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    nets = completed(MODEL, {}, shapes_of(MODEL))
+    return write_run(tmp_path_factory.mktemp("runs") / "a", "tiny", Published(MODEL, nets, {}, ("x", "y", "z")))
+
+
+def test_weights_come_back_to_the_last_bit(run, tmp_path, capsys):
+    cli.main(["export", str(run.workdir), "--to", "safetensors", "--out", str(tmp_path / "out"), "--licence", "mit"])
+    cli.main(["import", "safetensors", str(tmp_path / "out"), "--out", str(tmp_path / "again")])
+    again = load(tmp_path / "again")
+    assert again.experiment.model == MODEL and again.class_names == ("x", "y", "z")
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again.nets), jax.device_get(run.nets))
+    card = (tmp_path / "out/README.md").read_text()
+    assert "license: mit" in card and "R3GAN of 8x8x3 images" in card and "it was not evaluated" in card
+    assert "README.md, data.json, experiment.json, weights.safetensors" in capsys.readouterr().out
+
+
+def test_weights_of_another_experiment_are_refused(run, tmp_path):
+    export_run(run, "safetensors", tmp_path / "out")
+    path = tmp_path / "out" / WEIGHTS
+    arrays = load_file(path)
+    arrays["generator/params/basis"] = arrays["generator/params/basis"][..., :3]
+    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, path)
+    with pytest.raises(
+        ValueError, match=r"\(1 differ\): generator/params/basis: .*4, 4, 3.* there, .*4, 4, 8.* wanted"
+    ):
+        import_weights(tmp_path / "out", tmp_path / "again")
+    path.unlink()
+    with pytest.raises(ValueError, match=f"has no {WEIGHTS}: give a folder that `imagegen export RUN"):
+        import_weights(tmp_path / "out", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+RUNS = """
+import sys
+sys.modules["imagegen_jax"] = None
+import jax, numpy as np
+from jax import export
+sampler = export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+np.save(sys.argv[2], sampler.call(np.uint32(7), {"label": np.array([2, 0, 1], np.int32)}))
+"""
+
+
+@pytest.mark.slow
+def test_a_sampler_runs_without_this_package(run, tmp_path):
+    folder = export_run(run, "stablehlo", tmp_path / "out", n=3)
+    inputs = json.loads((folder / "inputs.json").read_text())
+    assert inputs["conditions"] == {"label": {"shape": [3], "dtype": "int32"}}
+    code = [sys.executable, "-c", RUNS, str(folder / "sampler.stablehlo"), str(tmp_path / "images.npy")]
+    subprocess.run(code, check=True, cwd=tmp_path)
+    images = np.load(tmp_path / "images.npy")
+    assert images.dtype == np.uint8
+    wanted = run.sample(3, [2, 0, 1], seed=7)
+    assert np.abs(images.astype(int) - wanted).max() <= 1  # another compilation may round half a level otherwise
+
+
+def test_what_a_form_does_not_have_is_refused_and_nothing_is_left(run, tmp_path):
+    with pytest.raises(ValueError, match="a R3GAN is none of those that diffusers has .*--to safetensors"):
+        export_run(run, "diffusers", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a").touch()
+    with pytest.raises(ValueError, match="not empty"):
+        export_run(run, "safetensors", tmp_path / "out")
