@@ -111,16 +111,8 @@ def assert_same(one, other):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def test_killed_and_resumed_bit_for_bit(root, tmp_path, two):
-    started = launch(root, tmp_path, *SHORT)
-    wait_for(tmp_path / "checkpoints" / str(FIRST))
-    kill(started)
-    finish(launch(root, tmp_path, *SHORT))
-    assert_same(two, tmp_path)
-
-
-def test_frozen_networks_are_kept_once_by_all_processes(root, tmp_path):
-    """With weights split over the processes, which are killed, and go on bit for bit with the source gone."""
+def test_killed_and_resumed_bit_for_bit_with_frozen_networks_kept_once(root, tmp_path):
+    """With weights split over the processes, which are killed, and go on with the source of the frozen ones gone."""
     wide = ig.override(classifier, {"model.network.features": 512})
     ig.fit(wide, tmp_path / "classifier", quiet=True)
     options = ("--pretrained.judge", f"{tmp_path / 'classifier'}:network", "--mesh.fsdp", "2")

@@ -19,6 +19,8 @@ from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
+pytestmark = pytest.mark.optimised  # thousands of steps
+
 
 def draw(rng, n):
     return mixture.draw(rng, n).astype(np.float32)
@@ -66,10 +68,10 @@ class Points(nn.Module):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    steps = 4000
+    steps = 3000
     experiment = ig.Experiment(
         name="plane", model=DDPM(network=Points(), image_shape=(1, 1, 2), schedule=LinearSchedule()), data=Plane(),
-        optim={"network": Adam(CosineDecay(2e-3))}, averages={"ema": HalfLife(100_000.0)}, batch_size=512, steps=steps,
+        optim={"network": Adam(CosineDecay(2e-3))}, averages={"ema": HalfLife(30_000.0)}, batch_size=256, steps=steps,
         sample_every=0, checkpoint_every=steps, samples=4, mesh=MeshShape(data=1),
     )  # fmt: skip
     return ig.fit(experiment, tmp_path_factory.mktemp("plane"), quiet=True)
