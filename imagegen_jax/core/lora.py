@@ -104,11 +104,11 @@ def _sum(weights: Any, pairs: Mapping[str, Any], scale: Any) -> Any:
         return {name: _sum(w, pairs[name], scale) if name in pairs else w for name, w in weights.items()}
     if isinstance(weights, jax.ShapeDtypeStruct):
         return weights
-    return _adapted_kernel(weights, pairs["A"], pairs["B"], scale)
+    return adapted_kernel(weights, pairs["A"], pairs["B"], scale)
 
 
 @jax.jit
-def _adapted_kernel(
+def adapted_kernel(
     w: Float[Array, "*k out"], a: Float[Array, "*k r"], b: Float[Array, "r out"], scale: Float[Array, ""]
 ) -> Float[Array, "*k out"]:
     """W_0 + (alpha / r) B A, at full precision: on accelerators a product has less unless it is asked for."""
@@ -134,8 +134,7 @@ def chosen_kernels(lora: LoRA, weights: Any) -> Shapes:
 
     Raises ValueError, with what would help, where there are none, and where one has a smaller rank than the pairs.
     """
-    leaves = ((tuple(key.key for key in path), leaf.shape) for path, leaf in jax.tree.leaves_with_path(weights))
-    kernels = {path: shape for path, shape in leaves if path[-1] == "kernel" and len(shape) > 1}
+    kernels = kernels_of(weights)
     attention = {path: shape for path, shape in kernels.items() if _projects(path, kernels)}
     if lora.kernels:
         found = _matching(lora.kernels, kernels)
@@ -151,6 +150,12 @@ def chosen_kernels(lora: LoRA, weights: Any) -> Shapes:
             f"give --lora.rank {_rank(found[narrow])} or less, or name other layers (--lora.kernels)"
         )
     return found
+
+
+def kernels_of(weights: Any) -> Shapes:
+    """Returns path and shape of the kernels of a network's parameters: dense ones and convolutions."""
+    leaves = ((tuple(key.key for key in path), leaf.shape) for path, leaf in jax.tree.leaves_with_path(weights))
+    return {path: shape for path, shape in leaves if path[-1] == "kernel" and len(shape) > 1}
 
 
 def _matching(patterns: Sequence[str], kernels: Shapes) -> Shapes:

@@ -79,11 +79,17 @@ def networks(state: State, average: str | None = None) -> dict[str, dict[str, An
 
     They are as their models know them: low-rank pairs have become part of the weights.
     """
+    return merged(unmerged(state, average))
+
+
+def unmerged(state: State, average: str | None = None) -> dict[str, dict[str, Any]]:
+    """Returns what `networks` does, but low-rank pairs and the weights beside them each by themselves."""
     nets = join(state.params, state.stats)
-    if average is not None:
-        kept = {name: state.ema.get(name, {}).get(average, {}) for name in nets}
-        nets = {name: ema.with_average(variables, kept[name]) for name, variables in nets.items()}
-    return merged(nets)
+    if average is None:
+        return nets
+    return {
+        name: ema.with_average(variables, state.ema.get(name, {}).get(average, {})) for name, variables in nets.items()
+    }
 
 
 def enter(model: Any, make: Callable[[Nets], State], stage: Hashable, state: State) -> State:

@@ -39,7 +39,7 @@ from imagegen_jax.core.model import (
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
 from imagegen_jax.core.platform.target import platform
 from imagegen_jax.core.reporting.health import gradient_ratio, image_health
-from imagegen_jax.core.state import State, join, networks
+from imagegen_jax.core.state import State, join, networks, unmerged
 
 LOOKAHEAD = 10_000  # steps that are searched for phases that come due together
 Augmentation = Callable[[Batch, PRNGKeys], Batch]
@@ -244,7 +244,7 @@ def _carry(phase: str, old: Mapping[str, Any], new: Mapping[str, Any], frozen: t
 
 def _follow(spec: StepSpec, state: State, clock: Clock, batch_size: int) -> State:
     """Brings the moving averages of a state up to the step just taken."""
-    now = join(state.params, state.stats)
+    now = unmerged(state)
     averages = {
         network: {
             name: ema.update(spec.averages[name], old, ema.averaged(now[network]), clock, batch_size)

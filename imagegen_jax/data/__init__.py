@@ -15,6 +15,7 @@ from imagegen_jax.data.formats.parse import parse_source
 from imagegen_jax.data.formats.part import Part
 from imagegen_jax.data.formats.shape_judge import judged
 from imagegen_jax.data.formats.shapes import Shapes
+from imagegen_jax.data.formats.slanted import Slanted
 from imagegen_jax.data.formats.stacked import Stacked
 from imagegen_jax.data.formats.tfds import TFDS, prepare_tfds
 from imagegen_jax.data.image import HorizontalFlip
@@ -40,6 +41,7 @@ __all__ = [
     "Part",
     "Posterior",
     "Shapes",
+    "Slanted",
     "Source",
     "Stacked",
     "TFDS",

@@ -1,0 +1,136 @@
+"""Files of low-rank pairs: what peft computes with one, and what it would find in one of ours."""
+
+import dataclasses
+import json
+import zlib
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.lora import LoRA, adapted
+from imagegen_jax.core.run import Run
+from imagegen_jax.core.state import create
+from imagegen_jax.data import Digits
+from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.interop.diffusers_config import abstract_parameters
+from imagegen_jax.interop.diffusers_weights import parameters_of
+from imagegen_jax.interop.lora import export_lora, with_lora
+from imagegen_jax.nn.backbones.unet import UNet
+
+MODEL = DDPM(UNet(128, (1, 1), 1, (4,), 0.0), image_shape=(8, 8, 3))
+LAYERS = ("attention/*", "conv_1", "embed", "shortcut", "down_1")
+
+
+def drawn(listing):
+    """Tensors by "NAME SHAPE", drawn as the reference's were."""
+    found = {}
+    for line in listing:
+        name, shape = str(line).rsplit(" ", 1)
+        shape = tuple(map(int, shape.split(",")))
+        random = np.random.RandomState(zlib.crc32(name.encode())).standard_normal(shape)
+        found[name] = (random / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+    return found
+
+
+@pytest.fixture(scope="module")
+def reference(root):
+    with np.load(root / "tests/reference/lora.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def base(reference, tmp_path_factory):
+    """A run of the U-Net with the reference's weights."""
+    like = abstract_parameters(MODEL.network, MODEL.image_shape)
+    params = parameters_of(drawn(reference["names"]), like, "here")
+    experiment = ig.Experiment("base", MODEL, Digits(channels=3), {}, mesh=MeshShape(data=1))
+    return Run(experiment, create({"network": {"params": params}}, {}, {}), tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+def file(reference, tmp_path):
+    return saved(tmp_path / "pairs.safetensors", drawn(reference["pairs"]), reference)
+
+
+def saved(path, tensors, reference):
+    settings = json.dumps({"unet.r": 3, "unet.lora_alpha": float(reference["alpha"])})
+    save_file(tensors, path, {"lora_adapter_metadata": settings})
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(base):
+    """Pairs beside those weights, a little moved."""
+    nets = adapted(base.nets, LoRA(3, alpha=6.0, kernels=LAYERS), ["network"], jax.random.key(0))
+    nets["network"]["params"] = jax.tree.map(lambda x: x + 0.1, nets["network"]["params"])
+    return dataclasses.replace(base, state=create(nets, {}, {}))
+
+
+def test_outputs_are_those_of_peft(reference, base, file):
+    network = with_lora(base, file).nets["network"]
+    y = jax.jit(MODEL.network.apply)(network, reference["x"].transpose(0, 2, 3, 1), reference["t"].astype(np.float32))
+    gap = np.abs(np.asarray(y).transpose(0, 3, 1, 2) - reference["y"]).max()
+    assert gap < 1e-5 * np.abs(reference["y"]).max()
+    off = with_lora(base, file, scale=0.0).nets["network"]
+    assert all(map(np.array_equal, jax.tree.leaves(off), jax.tree.leaves(base.nets["network"])))
+
+
+def test_what_is_written_has_the_names_and_shapes_of_peft(reference, trained, tmp_path):
+    export_lora(trained, tmp_path / "out.safetensors")
+    shapes = {name: array.shape for name, array in load_file(tmp_path / "out.safetensors").items()}
+    assert shapes == {name: array.shape for name, array in drawn(reference["pairs"]).items()}
+    with safe_open(tmp_path / "out.safetensors", "numpy") as found:
+        settings = json.loads(found.metadata()["lora_adapter_metadata"])
+    assert settings["unet.r"] == 3 and settings["unet.lora_alpha"] == 6.0
+    assert len(settings["unet.target_modules"]) == len(shapes) // 2
+
+
+def test_pairs_come_back_as_they_went(base, trained, tmp_path):
+    export_lora(trained, tmp_path / "out.safetensors")
+    again = with_lora(base, tmp_path / "out.safetensors").nets["network"]
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(trained.nets["network"]), strict=True):
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def test_older_names_are_read(reference, base, file, tmp_path):
+    """Of kohya's, where alpha is a tensor, and of diffusers before peft."""
+    wanted = jax.tree.leaves(with_lora(base, file).nets["network"])
+    words = {"lora_A": "lora_down", "lora_B": "lora_up"}
+    tensors = {name.replace(a, b): x for name, x in load_file(file).items() for a, b in words.items() if a in name}
+    alphas = {name.replace("lora_down.weight", "alpha"): np.array(6.0) for name in tensors if "lora_down" in name}
+    save_file(tensors | alphas, tmp_path / "kohya.safetensors")
+    dotted = {name.replace("lora_", "lora."): x for name, x in tensors.items()}
+    saved(tmp_path / "old.safetensors", dotted, reference)
+    for name in ("kohya", "old"):
+        found = jax.tree.leaves(with_lora(base, tmp_path / f"{name}.safetensors").nets["network"])
+        assert all(map(np.array_equal, found, wanted))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda name: name.replace("conv1", "conv9"), r"no layer 'down_blocks.0.resnets.0.conv9'; the nearest is"),
+        (lambda name: name.replace("lora_B", "lora_C"), "is of no low-rank pair"),
+        (lambda name: name.replace("to_k.lora_A", "to_z.lora_A"), "has lora_B, but a pair is lora_A and lora_B"),
+    ],
+)
+def test_other_files_are_refused(base, file, reference, tmp_path, change, said):
+    tensors = {change(name): x for name, x in load_file(file).items()}
+    with pytest.raises(ValueError, match=said):
+        with_lora(base, saved(tmp_path / "x.safetensors", tensors, reference))
+
+
+def test_pairs_of_other_shapes_are_refused(base, file, reference, tmp_path):
+    tensors = {name: x[:, :2] if "lora_B" in name else x for name, x in load_file(file).items()}
+    with pytest.raises(ValueError, match="they are another network's"):
+        with_lora(base, saved(tmp_path / "x.safetensors", tensors, reference))
+
+
+def test_a_run_without_pairs_has_nothing_to_write(base, tmp_path):
+    with pytest.raises(ValueError, match=r"no low-rank pairs of 'network', but of \[\]: train with --lora.rank"):
+        export_lora(base, tmp_path / "out.safetensors")
