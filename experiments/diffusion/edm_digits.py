@@ -19,7 +19,7 @@ from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.sampling.exponential import DPMSolver
 from imagegen_jax.diffusion.sampling.levels import Karras
 from imagegen_jax.nn.backbones.unet import UNet
-from imagegen_jax.recipes.smoke import TINY
+from imagegen_jax.recipes.smoke import ONE_LEVEL, TINY
 
 experiment = Experiment(
     name="edm_digits",
@@ -45,6 +45,7 @@ experiment = Experiment(
 
 smoke = {
     **TINY,
+    **ONE_LEVEL,
     "model.network.width": 8,
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,

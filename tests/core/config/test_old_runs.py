@@ -35,6 +35,7 @@ LARGER = {
         "model.network.multipliers": (1, 1, 1),
         "model.network.attention_at": (7,),
     },
+    "edm_digits": UNET,
     "progressive_digits": {name.replace("network", "diffusion.network"): value for name, value in UNET.items()},
     "scm_digits": UNET,
     "stylegan2_ada_cifar10": {"model.r1_every": 4},
