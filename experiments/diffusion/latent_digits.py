@@ -5,11 +5,11 @@
     python -m experiments.latent_digits --workdir runs/latent_digits
     imagegen sample runs/latent_digits --n 100 --guidance 2
 
-Needs no download. EDM of 4x4x4 latents, that the autoencoder of the first run made once and decodes samples by; their
-scale and shift are those that `imagegen encode` measured. `--data Digits` trains on images in their place, each encoded
-anew in every epoch, given numbers for `--model.space.scale` and `--model.space.shift`.
+Needs no download. EDM of 4x4x4 latents, which the autoencoder of the first run made once and decodes samples by; their
+scale and shift are those that `imagegen encode` measured. In their place images may be trained on, encoded anew in each
+step, with numbers for `model.space.scale` and `model.space.shift`.
 
-Cost: see docs/measured.md.
+COST
 """
 
 from imagegen_jax import Experiment, main, recipe

@@ -15,7 +15,7 @@ from jax.lax import stop_gradient
 from jaxtyping import Array, Float
 
 from imagegen_jax.core.arrays.random import normal_rows
-from imagegen_jax.core.arrays.space import AUTOENCODER, autoencoder_of, space_of
+from imagegen_jax.core.arrays.space import AUTOENCODER, OfImages, autoencoder_of, check_space, space_of
 from imagegen_jax.core.capabilities import EncodesLatents
 from imagegen_jax.core.model import Batch, Image, Nets, PRNGKey, PRNGKeys, Variables
 
@@ -42,14 +42,15 @@ def init(model: object, key: PRNGKey, nets: Nets) -> dict[str, Variables]:
     return {**nets, **fresh}
 
 
-def example(model: object, batch: Batch) -> Batch:
+def example(model: OfImages, batch: Batch) -> Batch:
     """Returns a batch with zeros of the shape of latents in the place of "image", for a model's `init`.
 
-    Raises ValueError where it holds neither images nor latents of the autoencoder.
+    Raises ValueError where it holds neither images nor latents of the autoencoder, or the model is of other ones.
     """
     autoencoder = autoencoder_of(model)
     if autoencoder is None or "image" not in batch:
         return batch
+    check_space(model)
     given, shape = tuple(batch["image"].shape[1:]), tuple(autoencoder.latent_shape)
     if given != shape and not _are_images(autoencoder, batch):
         raise ValueError(

@@ -22,7 +22,7 @@ from imagegen_jax.core.arrays.tiles import Decoding
 from imagegen_jax.core.capabilities import EncodesLatents
 from imagegen_jax.core.config.bounds import Positive
 from imagegen_jax.core.config.choices import Choices
-from imagegen_jax.core.model import InSpace, Model, Nets
+from imagegen_jax.core.model import InSpace, Nets
 
 Shape = tuple[int, int, int]  # height, width, channels
 Measured = Literal["measured"]  # what `imagegen encode` has measured of the latents that are trained on
@@ -185,7 +185,7 @@ def sample_shape(model: OfImages) -> Shape:
     return space_of(model).sample_shape(model.image_shape)
 
 
-def check_space(model: Model) -> None:
+def check_space(model: OfImages) -> None:
     """Raises ValueError where `model` is in a space of other data than those of its `image_shape`."""
     space_of(model).sample_shape(model.image_shape)
 

@@ -142,8 +142,11 @@ def _notes(source: Latents, parts: Sequence[pathlib.Path]) -> dict[str, np.ndarr
     if len(makers) > 1:
         said = ", ".join(f"{maker} ({name})" for maker, name in makers.items())
         raise ValueError(f"{source}: its files hold latents of different autoencoders: {said}")
-    first = found[0]
-    return {name: value for name, value in first.items() if all(np.array_equal(n.get(name), value) for n in found)}
+
+    def same(name: str) -> bool:
+        return all(name in notes and np.array_equal(notes[name], found[0][name]) for notes in found)
+
+    return {name: value for name, value in found[0].items() if same(name)}
 
 
 def _outlines(source: Latents, part: pathlib.Path) -> dict[str, np.ndarray]:
