@@ -126,27 +126,20 @@ class Dataset:
         if self.sources is not None:
             index = index if self.paired else index_of(positions, len(self.sources), seed, fold=(_SOURCES,))
             batch["source"] = np.asarray(self.sources[index])
-        if self.tokenizer is not None:
-            encoded = self.tokenizer.encode(self._captions_at(positions, seed))
+        if self.tokenizer is not None and self.captions is not None:
+            encoded = self.tokenizer.encode(_captions_at(self.captions, positions, seed))
             batch |= {"text": encoded.tokens, "text_mask": encoded.mask}
         return batch
 
     def texts(self, step: int, n: int, seed: int = 0) -> tuple[str, ...]:
         """Returns the captions of batch `step`, as `batch` has them; () where there are none."""
-        return self._captions_at(positions_of(step, n, seed), seed) if self.captions is not None else ()
-
-    def _captions_at(self, positions: range, seed: int) -> tuple[str, ...]:
-        """Takes one caption of the image at each of `positions` in the stream."""
-        captions, found = self.captions, []
-        for position, row in zip(positions, index_of(positions, len(self), seed), strict=True):
-            of_image = captions[int(row)]
-            found.append(of_image[int(_raw(len(self), seed, position // len(self), (_CAPTIONS,))[row] % len(of_image))])
-        return tuple(found)
+        return _captions_at(self.captions, positions_of(step, n, seed), seed) if self.captions is not None else ()
 
     def all_captions(self) -> Iterator[str]:
         """Yields all captions of all images in order."""
-        captions = self.captions
-        return (text for row in range(len(self)) for text in captions[row]) if captions is not None else iter(())
+        if self.captions is not None:
+            for row in range(len(self)):
+                yield from self.captions[row]
 
     def contents(self) -> dict[str, str]:
         """Returns a digest of each array, and the settings that are not the default ones."""
@@ -183,6 +176,15 @@ def index_of(positions: range, total: int, seed: int, fold: tuple[int, ...] = ()
         within = epoch == value
         index[within] = _permutation(total, seed, int(value), fold)[place[within]]
     return index
+
+
+def _captions_at(captions: Captions, positions: range, seed: int) -> tuple[str, ...]:
+    """Takes one caption of the image at each of `positions` in the stream."""
+    found, n = [], len(captions)
+    for position, row in zip(positions, index_of(positions, n, seed), strict=True):
+        of_image = captions[int(row)]
+        found.append(of_image[int(_raw(n, seed, position // n, (_CAPTIONS,))[row] % len(of_image))])
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=8)  # two epochs, since a batch may straddle them, of images and sources of two data sets

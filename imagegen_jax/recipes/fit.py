@@ -33,9 +33,8 @@ def fitted(experiment: Experiment, data: Source) -> Experiment:
     if isinstance(experiment.data, Latents) != isinstance(data, Latents) and not either:
         kinds = ("latents", "images") if isinstance(experiment.data, Latents) else ("images", "latents")
         raise ValueError(f"{experiment.name} is trained on {kinds[0]}, but {data} are {kinds[1]}: take another recipe")
-    both = isinstance(experiment.data, Captioned) and isinstance(data, Captioned)
-    source = _replaced_source(experiment.data, data.source if both else data)
-    dataset = source.open()
+    source = _replaced_source(experiment.data, _innermost(experiment.data, data))
+    dataset: Any = source.open()
     if isinstance(dataset, CodeSet):
         if experiment.evaluation is not None:
             print("note: without the recipe's scores as it trains, which compare with images", file=sys.stderr)
@@ -45,6 +44,11 @@ def fitted(experiment: Experiment, data: Source) -> Experiment:
     changed = dataclasses.replace(experiment, data=source, model=model, evaluation=_evaluation(experiment, source))
     _check_size(changed, dataset)
     return changed
+
+
+def _innermost(old: Any, new: Source) -> Source:
+    """Returns what takes the place of the source that captioned data `old` are made of: without a tokenizer."""
+    return new.source if isinstance(old, Captioned) and isinstance(new, Captioned) else new
 
 
 def classes_of(dataset: Any) -> int:

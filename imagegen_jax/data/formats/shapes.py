@@ -104,6 +104,7 @@ class Shapes:
             class_names=tuple(" ".join(drawing) for drawing in DRAWINGS),
         )
         dataset = prepare(self, listing, None, None)
+        assert dataset.labels is not None
         return dataclasses.replace(dataset, captions=ShapeCaptions(dataset.labels))
 
     def shown(self, index: int) -> Drawing:
