@@ -16,11 +16,11 @@ give_threads()  # before anything below starts jax's devices
 # Of XLA's own log only what ends the process: it logs as errors that it is slow, and raises what is one.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from imagegen_jax.core.checkpoints.weights import FromFile, FromRun  # noqa: E402
 from imagegen_jax.core.config.override import override  # noqa: E402
 from imagegen_jax.core.experiment import Experiment  # noqa: E402
 from imagegen_jax.core.program import Program  # noqa: E402
 from imagegen_jax.core.run import Run, fit, load, load_network, save_network  # noqa: E402
-from imagegen_jax.core.weights import FromFile, FromRun  # noqa: E402
 from imagegen_jax.recipes.shipped import recipe  # noqa: E402
 
 hush_absent_tpus()  # jax is imported by now, and has looked for them

@@ -16,9 +16,9 @@ from imagegen_jax.autoencoders.quantise import EMACodebook
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.prior import CodePrior
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import AdamW, CosineDecay
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import TFDS, Digits, HorizontalFlip
 from imagegen_jax.nn.backbones.transformers.gpt import GPT
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER

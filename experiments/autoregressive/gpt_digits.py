@@ -14,9 +14,9 @@ guidance of 1.5 98.2 %, and all differ; a code costs 2.27 nats in training digit
 
 from imagegen_jax import Experiment, main, recipe
 from imagegen_jax.autoregressive.prior import CodePrior
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import AdamW, CosineDecay
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import Digits
 from imagegen_jax.nn.backbones.transformers.gpt import GPT
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER

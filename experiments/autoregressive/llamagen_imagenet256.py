@@ -25,8 +25,8 @@ from imagegen_jax.autoencoders.quantise import Codebook
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.prior import CodePrior
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.optim import AdamW
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import TFDS, Digits, HorizontalFlip
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 from imagegen_jax.nn.backbones.transformers.gpt import llamagen

@@ -16,9 +16,9 @@ the class asked for, with a guidance of 2 99.8 % (`benchmarks/demo_agreement.py`
 from imagegen_jax import Experiment, main, recipe
 from imagegen_jax.autoregressive.mar import MAR
 from imagegen_jax.autoregressive.token_diffusion import TokenDiffusion
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import AdamW, CosineDecay
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import Digits
 from imagegen_jax.nn.backbones.transformers.mae import MaskedAutoencoder
 from imagegen_jax.nn.backbones.transformers.token_denoiser import TokenDenoiser

@@ -26,9 +26,9 @@ Cost: made for a rack of accelerators. Expected: 207,924,768 parameters, as publ
 from imagegen_jax import Experiment, main
 from imagegen_jax.autoencoders.kl import AutoencoderKL, KLNetwork
 from imagegen_jax.autoregressive.mar import mar
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import AdamW, WarmUp
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import TFDS, Digits, HorizontalFlip
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER

@@ -13,9 +13,9 @@ guidance of 1.5 all of them, and all differ; a masked code costs 2.80 nats in tr
 
 from imagegen_jax import Experiment, main, recipe
 from imagegen_jax.autoregressive.maskgit import MaskGIT
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import AdamW, CosineDecay
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import Digits
 from imagegen_jax.nn.backbones.transformers.bert import BERT
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER

@@ -21,9 +21,9 @@ from imagegen_jax.autoencoders.quantise import Codebook
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.maskgit import MaskGIT
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import FixedDecay
 from imagegen_jax.core.optim import AdamW, WarmUp
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import TFDS, Digits, HorizontalFlip
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER
 

@@ -14,9 +14,9 @@ after 1,250 steps, at 0.99 and 3.81 nats. There is no published score for this s
 
 from imagegen_jax import Experiment, main, recipe
 from imagegen_jax.autoregressive.var import VAR
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import AdamW, CosineDecay
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import Digits
 from imagegen_jax.nn.backbones.transformers.next_scale import NextScale
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER

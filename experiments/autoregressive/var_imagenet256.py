@@ -19,8 +19,8 @@ from imagegen_jax.autoencoders.quantise import MultiScaleCodebook
 from imagegen_jax.autoencoders.tokenizer import Tokenizer
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.var import VAR
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.optim import AdamW, CosineDecay
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import TFDS, Digits
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 from imagegen_jax.recipes.smoke import TINY, TRANSFORMER

@@ -14,9 +14,9 @@ COST
 
 from imagegen_jax import Experiment, main, recipe
 from imagegen_jax.core.arrays import space
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam, CosineDecay
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import Digits, Latents
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.sampling.exponential import DPMSolver

@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.autoencoders.code_use import CodeUse
 from imagegen_jax.autoencoders.quantise import (
     AnyQuantiser,
     ByScale,
@@ -19,6 +18,7 @@ from imagegen_jax.autoencoders.quantise import (
     books_of,
     code_shape_of,
 )
+from imagegen_jax.autoencoders.quantise.code_use import CodeUse
 from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.model import Image, PRNGKey, Scalar, Variables

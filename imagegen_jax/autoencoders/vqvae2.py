@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from imagegen_jax.autoencoders.code_use import CodeUse
 from imagegen_jax.autoencoders.quantise import (
     AnyQuantiser,
     Codes,
@@ -19,6 +18,7 @@ from imagegen_jax.autoencoders.quantise import (
     Vectors,
     another,
 )
+from imagegen_jax.autoencoders.quantise.code_use import CodeUse
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, divided
 from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.core.model import Image, PRNGKey, Scalar

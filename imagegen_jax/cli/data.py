@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.data_options import add_set_options, add_source_options
-from imagegen_jax.data.formats.parse import SETTINGS, check_settings
+from imagegen_jax.data.parse import SETTINGS, check_settings
 from imagegen_jax.data.pictures.output import PICTURES, check_output
 from imagegen_jax.data.remedy import as_options, remedies_spelled
 

@@ -25,7 +25,7 @@ from imagegen_jax.core.platform.target import platform_here
 from imagegen_jax.core.run import Run
 from imagegen_jax.data.formats.codes import codebook_use
 from imagegen_jax.data.formats.image_folder import Folder
-from imagegen_jax.data.formats.parse import SETTINGS, check_settings, parse_source
+from imagegen_jax.data.parse import SETTINGS, check_settings, parse_source
 from imagegen_jax.data.pictures.columns import ColumnsWriter
 from imagegen_jax.data.pictures.output import check_output
 from imagegen_jax.data.pictures.streaming import write_chunks

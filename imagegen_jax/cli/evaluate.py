@@ -27,7 +27,7 @@ from imagegen_jax.cli.evaluate_options import (
 from imagegen_jax.core import run_folder as folder
 from imagegen_jax.core.files.regular import whole
 from imagegen_jax.data import Codes, Source
-from imagegen_jax.data.formats.parse import SETTINGS
+from imagegen_jax.data.parse import SETTINGS
 from imagegen_jax.data.remedy import as_options, remedies_spelled
 from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
 from imagegen_jax.metrics.catalog import METRICS, check_names

@@ -204,7 +204,7 @@ def _on_other_data(experiment: Experiment, request: TrainRequest) -> Experiment:
                 f"or change the experiment's own, as with --data.{name}"
             )
         return experiment
-    from imagegen_jax.data.formats.parse import SETTINGS
+    from imagegen_jax.data.parse import SETTINGS
     from imagegen_jax.data.remedy import as_options
     from imagegen_jax.recipes.fit import fitted
     from imagegen_jax.recipes.own_data import own_source

@@ -20,6 +20,7 @@ from imagegen_jax.core.arrays.texts import check_text
 from imagegen_jax.core.checkpoints.codes import check_codes
 from imagegen_jax.core.checkpoints.frozen_networks import Sources
 from imagegen_jax.core.checkpoints.stored import Best
+from imagegen_jax.core.checkpoints.weights import Weights, weights_of
 from imagegen_jax.core.config.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import AnyAverage, PowerFunction
@@ -37,7 +38,6 @@ from imagegen_jax.core.model import (
 from imagegen_jax.core.optim import AnyOptimizer
 from imagegen_jax.core.source import Source, class_names_of, labels_of
 from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
-from imagegen_jax.core.weights import Weights, weights_of
 
 Draw = Callable[[int, np.ndarray | None, int], np.ndarray]  # (n, labels, seed) -> uint8 [n h w c], or latents
 

@@ -19,6 +19,7 @@ from imagegen_jax.core.arrays import shard
 from imagegen_jax.core.checkpoints.checkpoint import abstract
 from imagegen_jax.core.checkpoints.codes import check_made_by
 from imagegen_jax.core.checkpoints.frozen_networks import placed, wanted_part
+from imagegen_jax.core.checkpoints.weights import read_all
 from imagegen_jax.core.drawing.draw import Conditions, drawing, filled_from_data, rows_at, sample
 from imagegen_jax.core.experiment import (
     Experiment,
@@ -34,7 +35,6 @@ from imagegen_jax.core.lora import adapted
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
-from imagegen_jax.core.weights import read_all
 
 
 class Program:
@@ -54,8 +54,8 @@ class Program:
     def pretrained(self) -> dict[str, Any]:
         """Reads the weights that the experiment starts from: network -> collections.
 
-        Raises what `core.weights.Weights.read` does, and ValueError where their arrays have other names or shapes than
-        the model's, and where the data are codes or latents of other weights, before anything is compiled.
+        Raises what `Weights.read` does, and ValueError where their arrays have other names or shapes than those of
+        the model, and where the data are codes or latents of other weights, before anything is compiled.
         """
         found = read_all(self.experiment.pretrained)
         fresh = abstract_nets(self.experiment.model, row_shapes(self.dataset))

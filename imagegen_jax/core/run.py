@@ -25,6 +25,7 @@ from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
 from imagegen_jax.core.checkpoints.fingerprint import check_finite
 from imagegen_jax.core.checkpoints.run_files import load_best
 from imagegen_jax.core.checkpoints.stored import Restored, Stored
+from imagegen_jax.core.checkpoints.weights import Weights, weights_of
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.config.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.drawing import draw, rejection
@@ -33,7 +34,6 @@ from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weig
 from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
 from imagegen_jax.core.loop import train
 from imagegen_jax.core.state import State, networks, split
-from imagegen_jax.core.weights import Weights, weights_of
 
 Path = str | os.PathLike[str]
 

@@ -4,22 +4,22 @@ from imagegen_jax.core.arrays.image import to_float, to_uint8
 from imagegen_jax.data.augment import Jitter
 from imagegen_jax.data.formats.arrays import Arrays, from_arrays
 from imagegen_jax.data.formats.caption_files import CaptionedFolder
-from imagegen_jax.data.formats.captioned import Captioned
 from imagegen_jax.data.formats.codes import Codes, CodeSet
-from imagegen_jax.data.formats.derived import Erased, Greyed, Lowered
 from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.formats.image_folder import Folder
 from imagegen_jax.data.formats.latents import Latents, Posterior
 from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
-from imagegen_jax.data.formats.parse import parse_source
-from imagegen_jax.data.formats.part import Part
 from imagegen_jax.data.formats.shape_judge import judged
 from imagegen_jax.data.formats.shapes import Shapes
-from imagegen_jax.data.formats.slanted import Slanted
-from imagegen_jax.data.formats.stacked import Stacked
 from imagegen_jax.data.formats.tfds import TFDS, prepare_tfds
 from imagegen_jax.data.image import HorizontalFlip
+from imagegen_jax.data.parse import parse_source
 from imagegen_jax.data.source import Dataset, Source
+from imagegen_jax.data.wrappers.captioned import Captioned
+from imagegen_jax.data.wrappers.derived import Erased, Greyed, Lowered
+from imagegen_jax.data.wrappers.part import Part
+from imagegen_jax.data.wrappers.slanted import Slanted
+from imagegen_jax.data.wrappers.stacked import Stacked
 
 __all__ = [
     "Arrays",

@@ -118,7 +118,7 @@ def _one(key: PRNGKey, name: str, shape: tuple[int, ...]) -> Array:
 
 
 def _nested(flat: Mapping[str, Array], separator: str) -> dict[str, Any]:
-    """Returns mappings inside mappings, as `core.weights.FromFile` reads names."""
+    """Returns mappings inside mappings, as `core.checkpoints.weights.FromFile` reads names."""
     tree: dict[str, Any] = {}
     for name, array in flat.items():
         *parents, leaf = name.split(separator)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from imagegen_jax.data import Source, parse_source
 from imagegen_jax.data.formats.image_folder import Folder, may_be_image, open_files
-from imagegen_jax.data.formats.parse import check_settings
+from imagegen_jax.data.parse import check_settings
 from imagegen_jax.data.remedy import SettingError
 
 

@@ -13,7 +13,6 @@ import pytest
 from experiments.vqvae_digits import experiment as digits
 
 import imagegen_jax as ig
-from imagegen_jax.autoencoders.code_use import CodeUse, perplexity
 from imagegen_jax.autoencoders.quantise import (
     FSQ,
     Codebook,
@@ -22,6 +21,7 @@ from imagegen_jax.autoencoders.quantise import (
     MultiScaleCodebook,
     Residual,
 )
+from imagegen_jax.autoencoders.quantise.code_use import CodeUse, perplexity
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer, psnr
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoencoders.vqvae2 import TwoLevelTokenizer

@@ -17,10 +17,10 @@ import imagegen_jax as ig
 from imagegen_jax.autoregressive.decoding import draw
 from imagegen_jax.autoregressive.prior import CodePrior
 from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.drawing.draw import sample
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import from_arrays
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.transformers.code_network import Codes

@@ -14,11 +14,11 @@ import imagegen_jax as ig
 from imagegen_jax.cli import encode
 from imagegen_jax.cli.encode import EncodeRequest
 from imagegen_jax.core.checkpoints.fingerprint import digest_of
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.run_folder import RunFolderError, compare_data, store_data
-from imagegen_jax.core.weights import FromRun
 from imagegen_jax.data import Codes
 from imagegen_jax.metrics.sets import source_set
 

@@ -20,6 +20,7 @@ from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
 from imagegen_jax.core.checkpoints.errors import CheckpointError
 from imagegen_jax.core.checkpoints.stored import Stored
+from imagegen_jax.core.checkpoints.weights import FromFile, FromRun, Random, parse, weights_of
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.ema import FixedDecay, HalfLife
@@ -28,7 +29,6 @@ from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.reporting.pending import NonFiniteError
 from imagegen_jax.core.state import create, networks
-from imagegen_jax.core.weights import FromFile, FromRun, Random, parse, weights_of
 
 TOY = ig.Experiment(
     name="toy", model=Game(), data=ToyData(), optim={"generator": SGD(0.1), "critic": SGD(0.1)},

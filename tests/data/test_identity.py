@@ -16,11 +16,11 @@ from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.run_folder import compare_data, compare_experiment, data_changes, store_data, store_experiment
 from imagegen_jax.data import Digits, Folder, from_arrays
 from imagegen_jax.data.formats.arrays import Arrays
-from imagegen_jax.data.formats.derived import Erased, Lowered
 from imagegen_jax.data.formats.latents import Latents
 from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
 from imagegen_jax.data.formats.shapes import Shapes
-from imagegen_jax.data.formats.stacked import Stacked
+from imagegen_jax.data.wrappers.derived import Erased, Lowered
+from imagegen_jax.data.wrappers.stacked import Stacked
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 8, 1), np.uint8)

@@ -22,7 +22,7 @@ from PIL import Image
 import imagegen_jax
 from imagegen_jax.autoencoders import vdvae_network
 from imagegen_jax.data import decode
-from imagegen_jax.data.formats import derived
+from imagegen_jax.data.wrappers import derived
 from imagegen_jax.editing import inverse_problems as inverse
 from imagegen_jax.gan import r3gan, resnet
 from imagegen_jax.gan.residual import biggan_deep, conditional
@@ -126,7 +126,7 @@ CASES: dict[str, list[Case]] = {
     "gan.style.progan_networks.Conv.__call__": [layer(progan_networks.Conv(3, True, dtype="float32"))],
     "gan.style.growing.at_stage": [images(lambda x: growing.at_stage(x, growing.Stage(1, True), jnp.float32(0.3), 3))],
     "data.decode._resized": [images(decoded, BYTES)],
-    "data.formats.derived.lowered": [images(lambda x: derived.lowered(np.asarray(x), 2), BYTES)],
+    "data.wrappers.derived.lowered": [images(lambda x: derived.lowered(np.asarray(x), 2), BYTES)],
     "editing.inverse_problems.pooled": [images(inverse.pooled(2).forward), images(inverse.pooled(2).adjoint)],
     "metrics.features.distances._reduced": [images(lambda x: distances._reduced(x, 2))],
     "metrics.features.distances._resized": [

@@ -23,4 +23,12 @@ def test_a_vae_is_trained_loaded_and_drawn_from_without_any_other_family(tmp_pat
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     folders = {name.split(".")[1] for name in done.stdout.split() if name.count(".") > 1}
     family = type(experiment.model).__module__.split(".")[1]
-    assert folders <= {"cli", "core", "data", "nn", "recipes", family}  # recipes are looked for by their names alone
+    assert folders <= {
+        "cli",
+        "core",
+        "data",
+        "nn",
+        "recipes",
+        "text",
+        family,
+    }  # recipes are looked for by their names alone

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 
+from imagegen_jax.core.checkpoints.weights import FromFile, parse
 from imagegen_jax.core.files.weight_files import read_weight_file
-from imagegen_jax.core.weights import FromFile, parse
 
 with np.load(pathlib.Path(__file__).parents[2] / "reference" / "published_files.npz") as stored:
     WANTED = json.loads(str(stored["wanted"]))

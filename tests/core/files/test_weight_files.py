@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import save_file
 
 import imagegen_jax as ig
+from imagegen_jax.core.checkpoints.weights import FromFile
 from imagegen_jax.core.files.weight_files import read_weight_file, with_prefix
-from imagegen_jax.core.weights import FromFile
 
 KINDS = ("state.pth", "older.pt", "parameters.bin", "state.safetensors", "state.npz")
 

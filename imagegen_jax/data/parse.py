@@ -9,7 +9,6 @@ from typing import Any
 
 from imagegen_jax.data.formats.arrays import Arrays
 from imagegen_jax.data.formats.caption_files import CaptionedFolder
-from imagegen_jax.data.formats.captioned import Captioned
 from imagegen_jax.data.formats.codes import Codes
 from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.formats.image_folder import Folder
@@ -19,6 +18,7 @@ from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.tfds import TFDS, tfds_names
 from imagegen_jax.data.remedy import option_words
 from imagegen_jax.data.source import Source
+from imagegen_jax.data.wrappers.captioned import Captioned
 
 SETTINGS = ("size", "channels", "skip_damaged", "split", "data_dir")  # sources' settings that commands have as options
 _CAPTIONED = "captioned:"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from imagegen_jax.data import Digits, Slanted
-from imagegen_jax.data.formats.slanted import slanted
 from imagegen_jax.data.source import Dataset
+from imagegen_jax.data.wrappers.slanted import slanted
 
 
 @dataclasses.dataclass(frozen=True)

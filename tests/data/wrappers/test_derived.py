@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from imagegen_jax.data import Arrays, Digits, Erased, Greyed, Lowered
-from imagegen_jax.data.formats.derived import erased, greyed, lowered
 from imagegen_jax.data.pictures.describe import describe, picture_grid
 from imagegen_jax.data.source import Dataset
+from imagegen_jax.data.wrappers.derived import erased, greyed, lowered
 
 
 @dataclasses.dataclass(frozen=True)
