@@ -148,6 +148,14 @@ SHIFTED: dict[str, tuple[str, Case]] = {
         "improved DDPM's 3x3 convolutions with stride 2 see a pixel more above and left",
         kernels(lambda x, kernel: upfirdn._convolve(x, kernel, [(1, 1)] * 2, stride=2)),
     ),
+    "nn.backbones.latent_unet.LatentUNet.__call__": (
+        "as those, in latent diffusion's code",
+        kernels(lambda x, kernel: upfirdn._convolve(x, kernel, [(1, 1)] * 2, stride=2)),
+    ),
+    "nn.backbones.tiny_autoencoder._conv": (
+        "as those, in TAESD's code",
+        kernels(lambda x, kernel: upfirdn._convolve(x, kernel, [(1, 1)] * 2, stride=2)),
+    ),
     "nn.backbones.autoencoder.conv": (
         "VQGAN's 3x3 convolutions with stride 2 see a row and a column of zeros below and right only",
         kernels(lambda x, kernel: upfirdn._convolve(x, kernel, [(0, 1)] * 2, stride=2)),
@@ -170,6 +178,8 @@ SHIFTED: dict[str, tuple[str, Case]] = {
     ),
 }
 MADE_OF_THOSE = {
+    "core.arrays.space.Latents.decode", "core.arrays.tiles.Decoding.__call__", "core.arrays.tiles._sliced",
+    "core.arrays.tiles._tiled", "nn.backbones.tiny_autoencoder.TinyEncoder.__call__",
     "data.augment.Jitter._one", "data.source.Derived.__getitem__",
     "gan.residual.biggan_deep.DeepUpBlock.__call__.resized", "gan.residual.conditional.SelfAttention.__call__.pooled",
     "gan.resnet.double", "gan.resnet.halve", "gan.style.stylegan2_networks.Discriminator._halve",
@@ -188,6 +198,7 @@ FROZEN = (
     "nn.backbones.lpips.",
     "nn.backbones.mobilenet.",
     "metrics.features.classifier.",
+    "metrics.features.dual_encoder.",
     "nn.backbones.patch.",
 )
 
