@@ -7,6 +7,7 @@ the model was trained for.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -23,7 +24,9 @@ from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral, AnySampler
 from imagegen_jax.diffusion.sampling.levels import Spaced
+from imagegen_jax.interop.diffusers_solvers import SOLVERS, flow, settings_of, solved
 from imagegen_jax.interop.settings import Config, Settings, complete, short
+from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.nn.norm import group_norm
@@ -56,7 +59,7 @@ UNET: Settings = {
     "mid_block_type": ("UNetMidBlock2D", ("UNetMidBlock2D",)),
     "norm_eps": (1e-5, (1e-6,)),
     "norm_num_groups": (32, _Channels),
-    "num_class_embeds": (None, (None,)),
+    "num_class_embeds": (None, _Channels | None),
     "num_train_timesteps": (None, _Steps | None),  # of learned embeddings alone
     "out_channels": (3, _Channels),
     "resnet_time_scale_shift": ("default", ("default",)),
@@ -122,7 +125,9 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
     return network, shape
 
 
-def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config, place: str) -> DDPM | Diffusion:
+def model_of(
+    network: UNet, image_shape: tuple[int, int, int], scheduler: Config, place: str, num_classes: int = 0
+) -> DDPM | Diffusion:
     """Makes the model of a network and of a scheduler's configuration, which was read at `place`.
 
     It is a `DDPM` where the configuration fits that class: the network predicts the noise, the schedule is linear, and
@@ -131,7 +136,9 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
     `clipped_noise` of the sampler, or of the solver, to true keeps that of clipped ones. Raises ValueError as
     `network_of` does.
     """
-    _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler"), place)
+    _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler", *SOLVERS), place)
+    if scheduler["_class_name"] in SOLVERS:
+        return _solved(network, image_shape, num_classes, scheduler, place)
     found = complete(scheduler, SCHEDULER, place)
     schedule, spacing = _schedule(found, place), found["timestep_spacing"]
     variance: Literal["large", "small"] = "large" if found["variance_type"] == "fixed_large" else "small"
@@ -140,7 +147,7 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
     if found["prediction_type"] == "epsilon" and found["clip_sample"] and isinstance(schedule, LinearSchedule):
         ddim = DDIM(steps, spacing=spacing, clipped_noise=False)
         sampler: AnySampler = Ancestral(variance=variance) if ancestral else ddim
-        return DDPM(network, schedule, sampler, image_shape)
+        return DDPM(network, schedule, sampler, image_shape, num_classes)
     return Diffusion(
         network=network,
         prediction=PREDICTIONS[found["prediction_type"]],
@@ -149,15 +156,37 @@ def model_of(network: UNet, image_shape: tuple[int, int, int], scheduler: Config
         levels=Spaced(schedule, None if ancestral else steps, spacing),
         solver=DDPMAncestral(variance) if ancestral else EulerAncestral(eta=0.0, clipped_noise=False),
         image_shape=image_shape,
+        num_classes=num_classes,
         clip=found["clip_sample"],
     )
 
 
+def _solved(
+    network: UNet, image_shape: tuple[int, int, int], num_classes: int, scheduler: Config, place: str
+) -> Diffusion:
+    """Makes the model of a scheduler that solves along levels."""
+    found = settings_of(scheduler, place)
+    plain = Diffusion(network=network, image_shape=image_shape, num_classes=num_classes)
+    if "shift" in found:
+        return dataclasses.replace(plain, **flow(found))
+    schedule = _schedule(found, place)
+    solver, levels = solved(scheduler["_class_name"], found, schedule)
+    return dataclasses.replace(
+        plain,
+        prediction=PREDICTIONS[found["prediction_type"]],
+        process=Discrete(schedule),
+        times=WholeTimes(schedule.steps),
+        levels=levels,
+        solver=solver,
+    )
+
+
 @functools.lru_cache(maxsize=8)
-def abstract_parameters(network: UNet, image_shape: tuple[int, int, int]) -> Any:
+def abstract_parameters(network: UNet, image_shape: tuple[int, int, int], num_classes: int = 0) -> Any:
     """Returns the shapes of the network's parameters. Raises ValueError where its levels cannot halve the image."""
     key, image, t = jax.random.key(0), jnp.zeros((1, *image_shape)), jnp.zeros(1)
-    return jax.eval_shape(network.init, key, image, t)["params"]
+    told = Conditioning(jnp.zeros((1, num_classes)) if num_classes else None)
+    return jax.eval_shape(network.init, key, image, t, told)["params"]
 
 
 def _check_class(config: Config, known: tuple[str, ...], place: str) -> None:

@@ -24,9 +24,10 @@ def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
     pipeline, unet_place, scheduler_place = _parts(source)
     unet, scheduler = _config(unet_place), _config(scheduler_place)
     network, image_shape = network_of(unet, str(unet_place))
-    model = model_of(network, image_shape, scheduler, str(scheduler_place))
+    classes = unet.get("num_class_embeds") or 0
+    model = model_of(network, image_shape, scheduler, str(scheduler_place), classes)
     weights = find_weights(unet_place.parent)
-    params = parameters_of(read_tensors(weights), abstract_parameters(network, image_shape), str(weights))
+    params = parameters_of(read_tensors(weights), abstract_parameters(network, image_shape, classes), str(weights))
     origin = {
         "library": "diffusers",
         "folder": str(source),

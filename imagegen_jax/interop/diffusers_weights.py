@@ -12,11 +12,11 @@ import numpy as np
 
 from imagegen_jax.core.files.regular import check_regular
 from imagegen_jax.core.files.weight_files import read_weight_file
+from imagegen_jax.core.files.wrong_files import INDEX, parts_of
 
 Tensors = Mapping[str, np.ndarray]
 
 FILE = "diffusion_pytorch_model.safetensors"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 
 # A parameter's module here -> its name in diffusers. Published files still have earlier names of attention's layers.
 OUTER = {
@@ -34,32 +34,34 @@ ATTENTION = {
 
 
 def find_weights(folder: pathlib.Path) -> pathlib.Path:
-    """Finds the .safetensors file in the folder of a network. Raises ValueError where there is not exactly one."""
+    """Finds the file of weights in the folder of a network: a .safetensors, an index of parts, or else a .bin.
+
+    Raises ValueError where there is not exactly one.
+    """
+    for name in (FILE, f"{FILE}{INDEX}", "diffusion_pytorch_model.bin", f"diffusion_pytorch_model.bin{INDEX}"):
+        if (folder / name).is_file():
+            return folder / name
     found = sorted(folder.glob("diffusion_pytorch_model*.safetensors"))
-    if folder / FILE in found or len(found) == 1:
-        return folder / FILE if folder / FILE in found else found[0]
+    if len(found) == 1 or (found and len(parts_of(found[0])) == len(found)):
+        return found[0]
     if found:
         raise ValueError(
-            f"{folder} has {', '.join(path.name for path in found)}, but no {FILE}: rename the one to be read to that; "
-            "parts of one network must be saved again as one file (`save_pretrained(..., max_shard_size='1TB')`)"
-        )
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
-    if pickles:
-        raise ValueError(
-            f"{folder / pickles[0]} is a pickle: to read it would run whatever code is in it, so it is not read. Fetch "
-            f"{FILE} where the model is published, or make it with diffusers where you trust the file: "
-            "UNet2DModel.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+            f"{folder} has {', '.join(path.name for path in found)}, but no {FILE}: rename the one to be read to that"
         )
     raise ValueError(f"{folder} has no {FILE}: copy it there from where the model is published")
 
 
 def read_tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of a .safetensors file, of any float type, as float32. Raises ValueError for another file."""
+    """Reads the tensors of a file of weights, or of all parts of one, of any float type, as float32.
+
+    Raises ValueError for another file, and where a part is missing.
+    """
     check_regular(path)
+    parts_of(path)
     try:
         arrays = read_weight_file(path).arrays
     except ValueError as error:
-        raise ValueError(f"{path} is damaged or no .safetensors file ({error.__cause__}): fetch it again") from error
+        raise ValueError(f"{path} is damaged or no {path.suffix} file ({error.__cause__}): fetch it again") from error
     return {name: _values(tensor, name, path) for name, tensor in arrays.items()}
 
 
@@ -116,6 +118,8 @@ def tensor_names(path: str, levels: int) -> tuple[str, ...]:
     """
     first, *inner, leaf = path.split("/")
     kind = "bias" if leaf == "bias" else "weight"
+    if first == "label":
+        return ("class_embedding.weight",)
     if not inner:
         return (f"{_outer(first, levels)}.{kind}",)
     if inner[0] == "attention":
@@ -142,6 +146,8 @@ def _converted(tensor: np.ndarray, shape: tuple[int, ...], name: str, place: str
 
     Raises ValueError for another shape than `shape` asks for.
     """
+    if name == "class_embedding.weight":  # a table, with a row for each class
+        tensor = tensor.T if tensor.ndim == 2 else tensor
     wanted = (*shape[:1:-1], *shape[:-2]) if len(shape) == 4 else shape[::-1]
     wanted += (1, 1) if "conv_shortcut.weight" in name else ()
     if tensor.shape != wanted:

@@ -239,6 +239,27 @@ def test_old_names_of_attention_are_read(tensors):
     )
 
 
+def test_a_table_of_classes_is_the_layer_of_labels(tensors):
+    """diffusers adds a row of the table to the embedding of the time, as a layer of one-hot labels does."""
+    table = np.random.RandomState(0).standard_normal((10, 512)).astype(np.float32)
+    like = abstract_parameters(NETWORK, SHAPE, 10)
+    found = parameters_of(tensors | {"class_embedding.weight": table}, like, "here")
+    np.testing.assert_array_equal(found["label"]["kernel"], table)
+    assert model_of(NETWORK, SHAPE, {"_class_name": "DDPMScheduler"}, "a", 10).num_classes == 10
+
+
+def test_parts_of_a_network_are_read_together_or_refused(tensors, tmp_path):
+    names = sorted(tensors)
+    for i, part in enumerate((names[:20], names[20:]), start=1):
+        path = tmp_path / f"diffusion_pytorch_model-0000{i}-of-00002.safetensors"
+        save_file({name: np.ascontiguousarray(tensors[name]) for name in part}, path)
+    found = read_tensors(find_weights(tmp_path))
+    assert found.keys() == tensors.keys()
+    path.unlink()
+    with pytest.raises(ValueError, match="of the 2 parts of its network 1 are missing, .*00002-of-00002"):
+        read_tensors(find_weights(tmp_path))
+
+
 def test_half_precision_is_read_as_float32(tmp_path):
     values = np.array([[1.5, -2.25], [0.0, 3.0]])
     given = {name: values.astype(dtype) for name, dtype in (("a", ml_dtypes.bfloat16), ("b", np.float16))}
@@ -315,7 +336,7 @@ def test_an_export_is_the_folder_again(run, tensors, tmp_path):
         ({"flip_sin_to_cos": True}, ["flip_sin_to_cos=True: only False"]),
         ({"freq_shift": 0}, ["freq_shift=0: only 1"]),
         ({"downsample_padding": 1}, ["downsample_padding=1: only 0"]),
-        ({"num_class_embeds": 10}, ["num_class_embeds=10: only None"]),
+        ({"num_class_embeds": "ten"}, ["num_class_embeds='ten': must be"]),
         ({"class_embed_type": "timestep"}, ["class_embed_type='timestep': only None"]),
         ({"time_embedding_type": "fourier"}, ["time_embedding_type='fourier': only 'positional'"]),
         ({"resnet_time_scale_shift": "scale_shift"}, ["resnet_time_scale_shift='scale_shift': only 'default'"]),
@@ -415,7 +436,7 @@ def damaged(copied):
     ("change", "words"),
     [
         (without_weights, ["has no diffusion_pytorch_model.safetensors: copy it"]),
-        (only_a_pickle, ["diffusion_pytorch_model.bin is a pickle", "run whatever code", "save_pretrained"]),
+        (only_a_pickle, ["diffusion_pytorch_model.bin is damaged or no .bin file", "fetch it again"]),
         (damaged, ["diffusion_pytorch_model.safetensors is damaged", "fetch it again"]),
         (lambda copied: (copied / "config.json").unlink(), ["neither unet/config.json nor config.json: copy it"]),
         (lambda copied: (copied / "scheduler_config.json").unlink(), ["scheduler/scheduler_config.json nor scheduler"]),

@@ -1,0 +1,117 @@
+"""Schedulers of diffusers that solve along levels: DPM-Solver++, UniPC, Euler, PNDM and flow matching, as paths here.
+
+A scheduler's file does not say how many steps its pipeline takes: it is `STEPS` here. Levels are listed one by one,
+since each scheduler of diffusers spaces its times in a way of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+
+from imagegen_jax.core.config.bounds import Natural, Positive, Range, Share
+from imagegen_jax.diffusion.process.process import RectifiedFlow
+from imagegen_jax.diffusion.process.times import Uniform
+from imagegen_jax.diffusion.sampling.exponential import DPMSolver, UniPC
+from imagegen_jax.diffusion.sampling.levels import Listed, of_schedule
+from imagegen_jax.diffusion.sampling.multistep import PNDM, Euler
+from imagegen_jax.diffusion.sampling.solver import AnySolver
+from imagegen_jax.interop.settings import Config, Settings, complete
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
+
+STEPS = 20
+_Steps = Annotated[int, Range(1, 1 << 20)]
+_OFF = (False, (False, None))
+_BEFORE_1 = 1e-7  # how far before 1 a flow begins, where its level is infinite
+
+NOISE: Settings = {
+    "beta_end": (0.02, Share), "beta_schedule": ("linear", ("linear", "scaled_linear", "squaredcos_cap_v2")),
+    "beta_start": (1e-4, Share), "num_train_timesteps": (1000, _Steps),
+    "prediction_type": ("epsilon", ("epsilon", "sample", "v_prediction")), "steps_offset": (0, Natural),
+    "trained_betas": (None, (None,)),
+}  # fmt: skip
+LEVELS: Settings = NOISE | {
+    "dynamic_thresholding_ratio": (0.995, Share), "final_sigmas_type": ("zero", ("zero",)),
+    "flow_shift": (1.0, Positive), "rescale_betas_zero_snr": _OFF, "sample_max_value": (1.0, Positive),
+    "thresholding": _OFF, "time_shift_type": ("exponential", str),
+    "timestep_spacing": ("linspace", ("linspace", "leading", "trailing")), "use_beta_sigmas": _OFF,
+    "use_dynamic_shifting": _OFF, "use_exponential_sigmas": _OFF, "use_flow_sigmas": _OFF, "use_karras_sigmas": _OFF,
+}  # fmt: skip
+SOLVERS: dict[str, Settings] = {
+    "DPMSolverMultistepScheduler": LEVELS | {
+        "algorithm_type": ("dpmsolver++", ("dpmsolver++", "sde-dpmsolver++")), "euler_at_final": _OFF,
+        "lambda_min_clipped": (-np.inf, (-np.inf, "-inf")), "lower_order_final": (True, (True, False)),
+        "solver_order": (2, (1, 2)), "solver_type": ("midpoint", ("midpoint", "heun")), "use_lu_lambdas": _OFF,
+        "variance_type": (None, (None,)),
+    },
+    "UniPCMultistepScheduler": LEVELS | {
+        "disable_corrector": ([], ([],)), "lower_order_final": (True, (True, False)), "predict_x0": (True, (True,)),
+        "shift_terminal": (None, (None,)), "sigma_max": (None, (None,)), "sigma_min": (None, (None,)),
+        "solver_order": (2, (1, 2)), "solver_p": (None, (None,)), "solver_type": ("bh2", ("bh1", "bh2")),
+    },
+    "EulerDiscreteScheduler": LEVELS | {
+        "interpolation_type": ("linear", ("linear",)), "sigma_max": (None, (None,)), "sigma_min": (None, (None,)),
+        "timestep_spacing": ("linspace", ("leading", "trailing")), "timestep_type": ("discrete", ("discrete",)),
+    },
+    "PNDMScheduler": NOISE | {
+        "set_alpha_to_one": (False, (True,)), "skip_prk_steps": (False, (True,)),
+        "timestep_spacing": ("leading", ("leading", "trailing")),
+    },
+    "FlowMatchEulerDiscreteScheduler": {
+        "base_image_seq_len": (256, _Steps), "base_shift": (0.5, Positive), "invert_sigmas": _OFF,
+        "max_image_seq_len": (4096, _Steps), "max_shift": (1.15, Positive), "num_train_timesteps": (1000, _Steps),
+        "shift": (1.0, Positive), "shift_terminal": (None, (None,)), "stochastic_sampling": _OFF,
+        "time_shift_type": ("exponential", str), "use_beta_sigmas": _OFF, "use_dynamic_shifting": _OFF,
+        "use_exponential_sigmas": _OFF, "use_karras_sigmas": _OFF,
+    },
+}  # fmt: skip
+
+
+class Solved(NamedTuple):
+    """A scheduler's solver, and the levels that it goes along."""
+
+    solver: AnySolver
+    levels: Listed
+
+
+def solved(name: str, found: Config, schedule: LinearSchedule | CosineSchedule, steps: int = STEPS) -> Solved:
+    """Returns the path of a scheduler `name` with complete settings, whose noise is that of the `schedule`."""
+    solver: AnySolver = Euler()
+    if name == "DPMSolverMultistepScheduler":
+        eta = 1.0 if found["algorithm_type"].startswith("sde") else 0.0
+        solver = DPMSolver(found["solver_order"], eta, "midpoint" if found["solver_type"] == "midpoint" else "exact")
+    elif name == "UniPCMultistepScheduler":
+        solver = UniPC(found["solver_order"], found["solver_type"])
+    elif name == "PNDMScheduler":
+        solver = PNDM()
+    more = name in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")  # these leave the last of a time more out
+    times = spaced(schedule.steps, steps, found["timestep_spacing"], found["steps_offset"], more)
+    return Solved(solver, Listed(tuple(of_schedule(schedule, times[::-1])[:-1].tolist())))
+
+
+def spaced(total: int, steps: int, spacing: str, offset: int, more: bool) -> np.ndarray:
+    """Returns the times of `steps` steps, the noisiest first; with `more` the last of one step more is left out."""
+    if spacing == "trailing":
+        return np.round(np.arange(total, 0, -total / steps)).astype(int) - 1
+    if spacing == "linspace":
+        return np.round(np.linspace(0, total - 1, steps + more)).astype(int)[::-1][:steps]
+    return (np.arange(steps + more) * (total // (steps + more)))[::-1][:steps] + offset
+
+
+def flow(found: Config, steps: int = STEPS) -> dict[str, Any]:
+    """Returns the fields of a flow matching model that its scheduler says: shifted times and the way along."""
+    shift, total = found["shift"], found["num_train_timesteps"]
+
+    def shifted(t: Any) -> Any:
+        return shift * t / (1 + (shift - 1) * t)
+
+    t = shifted(np.linspace(shifted(1.0), shifted(1 / total), steps))
+    t = np.minimum(t, 1 - _BEFORE_1)
+    fields = {"prediction": "velocity", "process": RectifiedFlow(), "times": Uniform(), "time_scale": float(total)}
+    return fields | {"levels": Listed(tuple((t / (1 - t)).tolist())), "solver": Euler()}
+
+
+def settings_of(scheduler: Config, place: str) -> dict[str, Any]:
+    """Returns all settings of one of these schedulers. Raises ValueError, naming it, for one that is not here."""
+    return complete(scheduler, SOLVERS[scheduler["_class_name"]], place)

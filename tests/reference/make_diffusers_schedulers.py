@@ -1,0 +1,64 @@
+"""Makes diffusers_schedulers.npz: where the schedulers of diffusers lead, for tests/interop/test_schedulers.py.
+
+    python3.11 -m venv .venv-torch && .venv-torch/bin/pip install torch==2.13.0 diffusers==0.42.1
+    .venv-torch/bin/python tests/reference/make_diffusers_schedulers.py
+
+In place of a network stands a function of x and the time; of each scheduler there are its configuration, as it would be
+saved, the start, of deviation 1 as its pipelines draw it, and the end after 20 steps.
+"""
+
+import json
+import pathlib
+from importlib.metadata import version
+
+import numpy as np
+import torch
+from diffusers.schedulers import (
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    PNDMScheduler,
+    UniPCMultistepScheduler,
+)
+
+FILE = pathlib.Path(__file__).parent / "diffusers_schedulers.npz"
+STEPS = 20
+CASES = {
+    "dpm": DPMSolverMultistepScheduler(),
+    "dpm_1_trailing": DPMSolverMultistepScheduler(solver_order=1, timestep_spacing="trailing"),
+    "dpm_heun_leading": DPMSolverMultistepScheduler(solver_type="heun", timestep_spacing="leading", steps_offset=1),
+    "dpm_v": DPMSolverMultistepScheduler(prediction_type="v_prediction", beta_schedule="scaled_linear"),
+    "unipc": UniPCMultistepScheduler(),
+    "unipc_bh1_sample": UniPCMultistepScheduler(
+        solver_type="bh1", prediction_type="sample", timestep_spacing="trailing"
+    ),
+    "euler": EulerDiscreteScheduler(timestep_spacing="trailing"),
+    "euler_offset": EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1),
+    "pndm": PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=True),
+    "flow": FlowMatchEulerDiscreteScheduler(),
+    "flow_shifted": FlowMatchEulerDiscreteScheduler(shift=3.0),
+}
+
+
+def predicted(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    """Stands for a network."""
+    return 0.4 * torch.sin(3 * x) + 0.3 * x * torch.cos(t.double() / 300)
+
+
+def main() -> None:
+    """Writes the file."""
+    start, found = np.random.RandomState(0).standard_normal((2, 1, 4, 4)), {}
+    for name, scheduler in CASES.items():
+        scheduler.set_timesteps(STEPS)
+        x = torch.from_numpy(start) * getattr(scheduler, "init_noise_sigma", 1.0)
+        for t in scheduler.timesteps:
+            seen = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
+            x = scheduler.step(predicted(seen, t), t, x).prev_sample.double()
+        config = {key: value for key, value in scheduler.config.items() if key != "_use_default_values"}
+        found[f"{name}/config"] = json.dumps({"_class_name": type(scheduler).__name__, **config})
+        found[f"{name}/end"] = x.numpy()
+    np.savez_compressed(FILE, start=start, diffusers=version("diffusers"), **found)
+
+
+if __name__ == "__main__":
+    main()
