@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-from imagegen_jax.core.arrays.texts import KeepsTokenizer, Tokenizer, keep_tokenizer
+from imagegen_jax.core.arrays.texts import KeepsTokenizer, Tokenizer, keep_tokenizer, tokenizer_of
 from imagegen_jax.core.checkpoints.errors import in_short
 from imagegen_jax.core.checkpoints.run_files import load_experiment_dict, read_json
 from imagegen_jax.core.checkpoints.stored import Best
@@ -177,12 +177,15 @@ def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: Chan
 def store_data(folder: pathlib.Path, dataset: Any) -> None:
     """Writes data.json and the files of a tokenizer of texts: what the data are, and what it takes without them."""
     write_json(folder / "data.json", _record_of(dataset))
-    keep_tokenizer(folder / _TOKENIZER, dataset)
+    keep_tokenizer(folder / _TOKENIZER, tokenizer_of(dataset))
 
 
-def store_rows(folder: pathlib.Path, rows: Rows, class_names: Sequence[str] = ()) -> None:
-    """Writes data.json: the shapes of a batch's rows, and the class names."""
+def store_rows(
+    folder: pathlib.Path, rows: Rows, class_names: Sequence[str] = (), tokenizer: Tokenizer | None = None
+) -> None:
+    """Writes data.json, the shapes of a batch's rows and the class names, and the files of a tokenizer of texts."""
     write_json(folder / "data.json", _rows_record(rows, class_names))
+    keep_tokenizer(folder / _TOKENIZER, tokenizer)
 
 
 def store_best(folder: pathlib.Path, best: Best) -> None:

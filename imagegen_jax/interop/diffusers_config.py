@@ -7,7 +7,6 @@ the model was trained for.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -32,10 +31,10 @@ from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSche
 from imagegen_jax.nn.norm import group_norm
 
 # Far above any network's: a configuration must not fill the memory before the weights show that it is wrong.
-_Side = Annotated[int, Range(1, 1 << 14)]
-_Channels = Annotated[int, Range(1, 1 << 16)]
-_Few = Annotated[int, Range(1, 64)]
-_Steps = Annotated[int, Range(1, 1 << 20)]
+Side = Annotated[int, Range(1, 1 << 14)]
+Channels = Annotated[int, Range(1, 1 << 16)]
+Few = Annotated[int, Range(1, 64)]
+Steps = Annotated[int, Range(1, 1 << 20)]
 
 DDIM_STEPS = 50  # the default of its pipeline; no file holds it
 
@@ -44,7 +43,7 @@ UNET: Settings = {
     "add_attention": (True, (True,)),
     "attention_head_dim": (8, (None,)),  # None: one head
     "attn_norm_num_groups": (None, (None,)),
-    "block_out_channels": ((224, 448, 672, 896), tuple[_Channels, ...]),
+    "block_out_channels": ((224, 448, 672, 896), tuple[Channels, ...]),
     "center_input_sample": (False, (False,)),
     "class_embed_type": (None, (None,)),
     "down_block_types": (("DownBlock2D", *3 * ("AttnDownBlock2D",)), tuple[str, ...]),
@@ -53,17 +52,17 @@ UNET: Settings = {
     "dropout": (0.0, BelowOne),
     "flip_sin_to_cos": (True, (False,)),
     "freq_shift": (0, (1,)),  # 1: the lowest frequency is among them
-    "in_channels": (3, _Channels),
-    "layers_per_block": (2, _Few),
+    "in_channels": (3, Channels),
+    "layers_per_block": (2, Few),
     "mid_block_scale_factor": (1, (1,)),
     "mid_block_type": ("UNetMidBlock2D", ("UNetMidBlock2D",)),
     "norm_eps": (1e-5, (1e-6,)),
-    "norm_num_groups": (32, _Channels),
-    "num_class_embeds": (None, _Channels | None),
-    "num_train_timesteps": (None, _Steps | None),  # of learned embeddings alone
-    "out_channels": (3, _Channels),
+    "norm_num_groups": (32, Channels),
+    "num_class_embeds": (None, Channels | None),
+    "num_train_timesteps": (None, Steps | None),  # of learned embeddings alone
+    "out_channels": (3, Channels),
     "resnet_time_scale_shift": ("default", ("default",)),
-    "sample_size": (None, _Side | tuple[_Side, _Side] | None),
+    "sample_size": (None, Side | tuple[Side, Side] | None),
     "time_embedding_dim": (None, (None,)),
     "time_embedding_type": ("positional", ("positional",)),
     "up_block_types": ((*3 * ("AttnUpBlock2D",), "UpBlock2D"), tuple[str, ...]),
@@ -76,12 +75,13 @@ SCHEDULER: Settings = {
     "clip_sample": (True, (True, False)),
     "clip_sample_range": (1.0, (1.0,)),
     "dynamic_thresholding_ratio": (0.995, Share),  # of thresholding alone, as is sample_max_value
-    "num_train_timesteps": (1000, _Steps),
+    "num_train_timesteps": (1000, Steps),
     "prediction_type": ("epsilon", ("epsilon", "sample", "v_prediction")),
     "rescale_betas_zero_snr": (False, (False,)),
     "sample_max_value": (1.0, Positive),
-    "set_alpha_to_one": (True, (True,)),
-    "steps_offset": (0, (0,)),
+    "set_alpha_to_one": (True, (True, False)),
+    "skip_prk_steps": (False, (True, False)),  # of PNDM, whose files some were made from
+    "steps_offset": (0, Annotated[int, Range(0, 1 << 20)]),
     "thresholding": (False, (False,)),
     "timestep_spacing": ("leading", ("leading", "trailing")),
     "trained_betas": (None, (None,)),
@@ -95,9 +95,9 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
 
     Raises ValueError, and names setting, place and remedy, where the `UNet` of this package cannot be that network.
     """
-    _check_class(config, ("UNet2DModel",), place)
+    check_class(config, ("UNet2DModel",), place)
     found = complete(config, UNET, place)
-    height, width = _height_and_width(found["sample_size"], place)
+    height, width = height_and_width(found["sample_size"], place)
     channels, first = found["block_out_channels"], found["block_out_channels"][0]
     if found["in_channels"] != found["out_channels"]:
         raise ValueError(
@@ -112,7 +112,7 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
         width=first,
         multipliers=tuple(c // first for c in channels),
         blocks=found["layers_per_block"],
-        attention_at=tuple(height >> level for level in _attention_levels(found, place)),
+        attention_at=tuple(height >> level for level in attention_levels(found, place)),
         dropout=found["dropout"],
     )
     shape = (height, width, found["in_channels"])
@@ -121,7 +121,7 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
     except ValueError as error:
         sizes = f"sample_size={found['sample_size']}, block_out_channels={short(channels)}"
         raise ValueError(f"{place}: {sizes}: these do not go together: {error}") from error
-    _check_groups(parameters, found["norm_num_groups"], place)
+    check_groups(parameters, found["norm_num_groups"], place)
     return network, shape
 
 
@@ -136,49 +136,55 @@ def model_of(
     `clipped_noise` of the sampler, or of the solver, to true keeps that of clipped ones. Raises ValueError as
     `network_of` does.
     """
-    _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler", *SOLVERS), place)
-    if scheduler["_class_name"] in SOLVERS:
-        return _solved(network, image_shape, num_classes, scheduler, place)
-    found = complete(scheduler, SCHEDULER, place)
-    schedule, spacing = _schedule(found, place), found["timestep_spacing"]
-    variance: Literal["large", "small"] = "large" if found["variance_type"] == "fixed_large" else "small"
-    steps = min(DDIM_STEPS, schedule.steps)
-    ancestral = scheduler["_class_name"] == "DDPMScheduler"
-    if found["prediction_type"] == "epsilon" and found["clip_sample"] and isinstance(schedule, LinearSchedule):
-        ddim = DDIM(steps, spacing=spacing, clipped_noise=False)
-        sampler: AnySampler = Ancestral(variance=variance) if ancestral else ddim
-        return DDPM(network, schedule, sampler, image_shape, num_classes)
-    return Diffusion(
-        network=network,
-        prediction=PREDICTIONS[found["prediction_type"]],
-        process=Discrete(schedule),
-        times=WholeTimes(schedule.steps),
-        levels=Spaced(schedule, None if ancestral else steps, spacing),
-        solver=DDPMAncestral(variance) if ancestral else EulerAncestral(eta=0.0, clipped_noise=False),
-        image_shape=image_shape,
-        num_classes=num_classes,
-        clip=found["clip_sample"],
-    )
+    fields = sampling_of(scheduler, place)
+    solver, levels = fields["solver"], fields["levels"]
+    if isinstance(solver, DDPMAncestral | EulerAncestral) and fields["prediction"] == "epsilon" and fields["clip"]:
+        schedule = fields["process"].schedule
+        if isinstance(schedule, LinearSchedule) and not levels.offset and levels.to_zero:
+            ddim = DDIM(levels.steps or schedule.steps, spacing=levels.spacing, clipped_noise=False)
+            sampler: AnySampler = Ancestral(variance=solver.variance) if isinstance(solver, DDPMAncestral) else ddim
+            return DDPM(network, schedule, sampler, image_shape, num_classes)
+    return Diffusion(network=network, image_shape=image_shape, num_classes=num_classes, **fields)
 
 
-def _solved(
-    network: UNet, image_shape: tuple[int, int, int], num_classes: int, scheduler: Config, place: str
-) -> Diffusion:
-    """Makes the model of a scheduler that solves along levels."""
-    found = settings_of(scheduler, place)
-    plain = Diffusion(network=network, image_shape=image_shape, num_classes=num_classes)
+def sampling_of(scheduler: Config, place: str) -> dict[str, Any]:
+    """Returns the fields of a `Diffusion` that a scheduler's configuration tells, which was read at `place`.
+
+    Raises ValueError for a scheduler, or a setting, that is not supported here.
+    """
+    kind = check_class(scheduler, ("DDPMScheduler", "DDIMScheduler", *SOLVERS), place)
+    found = settings_of(scheduler, place) if kind in SOLVERS else complete(scheduler, SCHEDULER, place)
     if "shift" in found:
-        return dataclasses.replace(plain, **flow(found))
+        return flow(found)
     schedule = _schedule(found, place)
-    solver, levels = solved(scheduler["_class_name"], found, schedule)
-    return dataclasses.replace(
-        plain,
-        prediction=PREDICTIONS[found["prediction_type"]],
-        process=Discrete(schedule),
-        times=WholeTimes(schedule.steps),
-        levels=levels,
-        solver=solver,
-    )
+    if kind in SOLVERS:
+        (solver, levels), clip = solved(kind, found, schedule), False
+    else:
+        (solver, levels), clip = _stepped(kind, found, schedule, place), found["clip_sample"]
+    return {
+        "prediction": PREDICTIONS[found["prediction_type"]],
+        "process": Discrete(schedule),
+        "times": WholeTimes(schedule.steps),
+        "levels": levels,
+        "solver": solver,
+        "clip": clip,
+    }
+
+
+def _stepped(
+    kind: str, found: Mapping[str, Any], schedule: LinearSchedule | CosineSchedule, place: str
+) -> tuple[DDPMAncestral | EulerAncestral, Spaced]:
+    """Returns solver and levels of a DDPMScheduler or a DDIMScheduler."""
+    spacing = found["timestep_spacing"]
+    if kind == "DDPMScheduler":
+        variance: Literal["large", "small"] = "large" if found["variance_type"] == "fixed_large" else "small"
+        return DDPMAncestral(variance), Spaced(schedule, None, spacing)
+    offset = found["steps_offset"] if spacing == "leading" else 0  # as diffusers has it
+    try:
+        levels = Spaced(schedule, min(DDIM_STEPS, schedule.steps), spacing, offset, found["set_alpha_to_one"])
+    except ValueError as error:
+        raise ValueError(f"{place}: steps_offset={offset}: {error}") from error
+    return EulerAncestral(eta=0.0, clipped_noise=False), levels
 
 
 @functools.lru_cache(maxsize=8)
@@ -189,27 +195,30 @@ def abstract_parameters(network: UNet, image_shape: tuple[int, int, int], num_cl
     return jax.eval_shape(network.init, key, image, t, told)["params"]
 
 
-def _check_class(config: Config, known: tuple[str, ...], place: str) -> None:
+def check_class(config: Config, known: tuple[str, ...], place: str) -> str:
+    """Returns the name of a configuration's class. Raises ValueError where it is none of those that are known."""
     name = config.get("_class_name")
     if name not in known:
         raise ValueError(f"{place}: _class_name={short(name)}: only {' and '.join(known)} can be imported")
+    return str(name)
 
 
-def _height_and_width(size: Any, place: str) -> tuple[int, int]:
+def height_and_width(size: Any, place: str) -> tuple[int, int]:
+    """Returns both sides of a size, of one number or two. Raises ValueError where it is left out."""
     if size is None:
         raise ValueError(f"{place}: sample_size is not there: add the height of its images, such as 32, or both sides")
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
 
 
-def _attention_levels(found: Mapping[str, Any], place: str) -> list[int]:
-    """Returns the levels whose blocks attend, 0 at the top.
+def attention_levels(found: Mapping[str, Any], place: str, word: str = "Attn") -> list[int]:
+    """Returns the levels whose blocks attend, 0 at the top; the names of their kinds begin with `word`.
 
     Raises ValueError where blocks attend at other levels on the way up than on the way down.
     """
     attends = {}
     for way, kind in (("down", "Down"), ("up", "Up")):
-        types, known = found[f"{way}_block_types"], {f"{kind}Block2D": False, f"Attn{kind}Block2D": True}
+        types, known = found[f"{way}_block_types"], {f"{kind}Block2D": False, f"{word}{kind}Block2D": True}
         for name in types:
             if name not in known:
                 kinds, said = " and ".join(known), f"{way}_block_types={short(types)}"
@@ -228,9 +237,10 @@ def _attention_levels(found: Mapping[str, Any], place: str) -> list[int]:
     return [level for level, attention in enumerate(attends["down"]) if attention]
 
 
-def _check_groups(parameters: Any, groups: int, place: str) -> None:
+def check_groups(parameters: Any, groups: int, place: str) -> None:
+    """Raises ValueError where a group norm has other groups here; norms inside a transformer's blocks have none."""
     for path, leaf in jax.tree.leaves_with_path(parameters):
-        if path[-1].key == "scale":
+        if path[-1].key == "scale" and not any(part.key.startswith("block_") for part in path):
             ours = group_norm(leaf.size, jnp.dtype(jnp.float32), "norm").num_groups
             if ours != groups:
                 raise ValueError(

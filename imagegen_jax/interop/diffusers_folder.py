@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 
-from imagegen_jax.core.files.regular import read_file
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.interop.diffusers_config import abstract_parameters, model_of, network_of
 from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
 from imagegen_jax.interop.importing import Published, check_target, sha256, write_run
-from imagegen_jax.interop.settings import Config
+from imagegen_jax.interop.pipelines.pipelines import READERS, read_pipeline
+from imagegen_jax.interop.settings import Config, read_config
 
 
 def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
@@ -21,8 +20,11 @@ def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
     package, where `out` is not empty, and where the data have images of another shape.
     """
     source, target = pathlib.Path(folder), check_target(out)
-    pipeline, unet_place, scheduler_place = _parts(source)
-    unet, scheduler = _config(unet_place), _config(scheduler_place)
+    pipeline = _pipeline(source)
+    if pipeline and pipeline.get("_class_name") in tuple(READERS):
+        return write_run(target, source.resolve().name, read_pipeline(source, pipeline), data)
+    unet_place, scheduler_place = _parts(source, pipeline)
+    unet, scheduler = read_config(unet_place), read_config(scheduler_place)
     network, image_shape = network_of(unet, str(unet_place))
     classes = unet.get("num_class_embeds") or 0
     model = model_of(network, image_shape, scheduler, str(scheduler_place), classes)
@@ -41,23 +43,24 @@ def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
     return write_run(target, source.resolve().name, found, data)
 
 
-def _parts(folder: pathlib.Path) -> tuple[Config | None, pathlib.Path, pathlib.Path]:
-    """Reads model_index.json, and finds the network's and the scheduler's configurations.
-
-    Raises ValueError for a pipeline with other parts.
-    """
+def _pipeline(folder: pathlib.Path) -> Config | None:
+    """Reads model_index.json; None where there is none."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: give the one that diffusers saved the model to, or a copy of it")
     index = folder / "model_index.json"
-    pipeline = _config(index) if index.is_file() else None
+    return read_config(index) if index.is_file() else None
+
+
+def _parts(folder: pathlib.Path, pipeline: Config | None) -> tuple[pathlib.Path, pathlib.Path]:
+    """Finds the configurations of a network and its scheduler. Raises ValueError for a pipeline with other parts."""
     others = sorted(name for name in pipeline or () if not name.startswith("_") and name not in ("unet", "scheduler"))
     if others:
         raise ValueError(
-            f"{index} has {others[0]!r} beside unet and scheduler: only pipelines of these two can be imported, whose "
-            "network sees the images themselves"
+            f"{folder / 'model_index.json'} has {others[0]!r} beside unet and scheduler: only pipelines of these two, "
+            f"whose network sees the images themselves, can be imported, and a {' or '.join(READERS)}"
         )
     unet = _first(folder, "unet/config.json", "config.json")
-    return pipeline, unet, _first(folder, "scheduler/scheduler_config.json", "scheduler_config.json")
+    return unet, _first(folder, "scheduler/scheduler_config.json", "scheduler_config.json")
 
 
 def _first(folder: pathlib.Path, *names: str) -> pathlib.Path:
@@ -65,13 +68,3 @@ def _first(folder: pathlib.Path, *names: str) -> pathlib.Path:
         if (folder / name).is_file():
             return folder / name
     raise ValueError(f"{folder} has neither {' nor '.join(names)}: copy it there from where the model is published")
-
-
-def _config(path: pathlib.Path) -> Config:
-    try:
-        found = json.loads(read_file(path))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}): fetch it again") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path} holds a {type(found).__name__}, but a configuration is an object: fetch it again")
-    return found

@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from imagegen_jax.core import run_folder as folders
-from imagegen_jax.core.arrays.space import space_of
+from imagegen_jax.core.arrays.space import sample_shape, space_of
+from imagegen_jax.core.arrays.texts import Tokenizer
 from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
 from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, model_row_shapes
@@ -23,6 +24,8 @@ from imagegen_jax.core.reporting import log, summary
 from imagegen_jax.core.run import Path, Run, load
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
+from imagegen_jax.data.formats.captioned import Captioned
+from imagegen_jax.text.settings import AnyTokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,24 @@ class UnknownData:
 
 
 @dataclasses.dataclass(frozen=True)
+class UnknownTexts:
+    """A source that stands for images with texts of which nobody knows more than the tokenizer."""
+
+    tokenizer: AnyTokenizer
+
+    def open(self) -> Dataset:
+        """Raises ValueError: there is nothing to open."""
+        raise ValueError(
+            "this run was imported, and nothing is known of the captions that it was trained on: say what to draw "
+            '(--prompt "a red circle", in Python prompts=[...]), or import it again with --data captioned:FOLDER'
+        )
+
+    def kept_tokenizer(self, folder: pathlib.Path) -> Tokenizer:
+        """Reads the tokenizer that a run keeps in `folder`. Raises FileNotFoundError where a file is missing."""
+        return self.tokenizer.read(folder)
+
+
+@dataclasses.dataclass(frozen=True)
 class Published:
     """A model that was trained elsewhere: what it is, its networks, and what is to be kept of where it came from."""
 
@@ -45,6 +66,7 @@ class Published:
     nets: Mapping[str, Any]  # the collections of each network
     origin: Mapping[str, Any]
     class_names: tuple[str, ...] = ()
+    tokenizer: AnyTokenizer | None = None  # of the texts that the model reads
 
 
 def check_target(out: Path) -> pathlib.Path:
@@ -62,8 +84,7 @@ def write_run(target: pathlib.Path, name: str, found: Published, data: str | Non
 
     Raises ValueError, before anything is written, where the data have images of another shape.
     """
-    shape = found.model.image_shape
-    source = UnknownData() if data is None else _data(data, shape)
+    source = _unknown(found) if data is None else _data(data, found)
     experiment = Experiment(name=name, model=found.model, data=source, optim={})
     try:
         _write(target, experiment, found)
@@ -103,9 +124,19 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _data(word: str, image_shape: tuple[int, int, int]) -> Source:
+def _unknown(found: Published) -> Source:
+    return UnknownData() if found.tokenizer is None else UnknownTexts(found.tokenizer)
+
+
+def _data(word: str, published: Published) -> Source:
+    """Makes the source of a word, with the tokenizer of a model that reads texts."""
+    image_shape = sample_shape(published.model)
     height, width, channels = image_shape
     found = parse_source(word, height if height == width else None, channels)
+    if published.tokenizer is not None:
+        if not isinstance(found, Captioned):
+            raise ValueError(f"--data {word}: this model reads texts: name images with captions, captioned:FOLDER")
+        found = dataclasses.replace(found, tokenizer=published.tokenizer)
     given = found.open().image_shape
     if given != image_shape:
         raise ValueError(f"--data {word}: images of {given}, but the model's are of {image_shape}: name other data")
@@ -119,7 +150,8 @@ def _write(folder: pathlib.Path, experiment: Experiment, found: Published) -> No
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         checkpoints.save(0, state)
         checkpoints.wait()
-    folders.store_rows(folder, rows_of(experiment), found.class_names)
+    tokenizer = None if found.tokenizer is None else found.tokenizer.open(())
+    folders.store_rows(folder, rows_of(experiment), found.class_names, tokenizer)
     log.write_json(folder / "parameters.json", summary.parameter_summary(state))
     log.write_json(folder / "environment.json", log.environment())
     log.write_json(folder / "origin.json", found.origin)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from imagegen_jax.core.config.bounds import fault
+from imagegen_jax.core.files.regular import read_file
 
 Config = Mapping[str, Any]
 Settings = dict[str, tuple[Any, Any]]  # name -> (default, the values that are supported here, or their annotation)
+
+
+def read_config(path: pathlib.Path) -> Config:
+    """Reads a configuration, an object of JSON. Raises ValueError where a file is none."""
+    try:
+        found = json.loads(read_file(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}): fetch it again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} holds a {type(found).__name__}, but a configuration is an object: fetch it again")
+    return found
 
 
 def complete(config: Config, settings: Settings, place: str) -> dict[str, Any]:

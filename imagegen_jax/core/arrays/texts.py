@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from imagegen_jax.core.capabilities import reads_text
+from imagegen_jax.core.config.bounds import Count, Natural
 from imagegen_jax.core.files.regular import whole
 
 NEGATIVE = "negative_"  # what the names of the conditions of a negative prompt begin with
@@ -45,6 +47,20 @@ class Tokenizer(Protocol):
     def files(self) -> Mapping[str, bytes]:
         """Returns the files, by name, that a run folder needs in order to read the tokenizer again."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class EmptyText:
+    """The row that a tokenizer writes for a text without a word: `EmptyText.of(tokenizer)`."""
+
+    tokens: tuple[Natural, ...]
+    length: Count  # of them that are no padding
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> EmptyText:
+        """Writes the row by a tokenizer."""
+        found = tokenizer.encode([""])
+        return cls(tuple(found.tokens[0].tolist()), int(found.mask[0].sum()))
 
 
 @runtime_checkable
@@ -89,9 +105,8 @@ def texts_of(data: Any, n: int, seed: int = 0) -> tuple[str, ...]:
     return data.texts(0, n, seed) if tokenizer_of(data) is not None else ()
 
 
-def keep_tokenizer(folder: pathlib.Path, data: Any) -> None:
-    """Writes the files of the data's tokenizer, if they have one, into a folder of a run."""
-    tokenizer = tokenizer_of(data)
+def keep_tokenizer(folder: pathlib.Path, tokenizer: Tokenizer | None) -> None:
+    """Writes the files of a tokenizer, if there is one, into a folder of a run."""
     for name, content in tokenizer.files().items() if tokenizer else ():
         folder.mkdir(exist_ok=True)
         with whole(folder / name) as partial:

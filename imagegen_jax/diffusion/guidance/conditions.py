@@ -14,15 +14,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagegen_jax.core.arrays.texts import NEGATIVE
-from imagegen_jax.core.model import Batch, Nets
+from imagegen_jax.core.arrays.texts import NEGATIVE, EmptyText
+from imagegen_jax.core.model import Batch, Nets, check_condition_rows
 from imagegen_jax.diffusion.guidance.functions import Guidance, Guiding, guiding, unguided
 from imagegen_jax.diffusion.process.denoiser import Clipped, Denoise, clipped
 from imagegen_jax.nn.backbones.conditioning import (
+    TEXT,
     Conditioning,
     Rates,
     conditioning_of,
+    empty_text_of,
     keep_conditions,
+    keep_texts,
     null_conditions,
 )
 from imagegen_jax.nn.text_encoders.encoding import TextEncoder
@@ -80,6 +83,20 @@ def check_source_shape(source: ImageShape | None, image: ImageShape) -> None:
         )
 
 
+def check_empty_text(empty: EmptyText | None, text: TextEncoder | None) -> None:
+    """Raises ValueError where the row of the empty text is none of those that the encoder of texts reads."""
+    if empty is None:
+        return
+    if text is None:
+        raise ValueError("model.empty_text is given, but model.text is None: no text is read; set it to None")
+    if len(empty.tokens) != text.context or not all(0 <= token < text.vocabulary_size for token in empty.tokens):
+        raise ValueError(
+            f"model.empty_text has {len(empty.tokens)} tokens, up to {max(empty.tokens, default=0)}: model.text reads "
+            f"rows of {text.context}, below {text.vocabulary_size}: make it by the tokenizer of the data, "
+            "EmptyText.of(tokenizer)"
+        )
+
+
 def check_dropout(rates: Rates, num_classes: int, rows: dict[str, jax.ShapeDtypeStruct]) -> None:
     """Raises ValueError for a rate outside of [0, 1), or one above 0 for a condition that the model does not have."""
     if not 0 <= rates.labels < 1 or (rates.labels and not num_classes):
@@ -116,9 +133,9 @@ def guided_by_conditions(model: DropsConditions, nets: Nets, conditions: Batch) 
     """Returns the function that guides estimates of `model` by the scale `conditions["guidance"]`; unguided without it.
 
     It leads away from the estimate without the conditions that training dropped at times, as `model.guidance` says;
-    conditions that training never dropped stay, and a negative prompt takes the place of the text. Estimates that are
-    clipped to [-1, 1] are guided before they are clipped. Raises ValueError where the model cannot be guided, or a
-    condition is missing.
+    conditions that training never dropped stay, and a negative prompt takes the place of the text, or of the empty one.
+    Estimates that are clipped to [-1, 1] are guided before they are clipped. Raises ValueError where the model cannot
+    be guided, or a condition is missing.
     """
     check_guidance(model, conditions)
     if "guidance" not in conditions:
@@ -134,14 +151,17 @@ def guided_by_conditions(model: DropsConditions, nets: Nets, conditions: Batch) 
 
 def _without(model: DropsConditions, nets: Nets, conditions: Batch) -> Conditioning:
     """Returns what guidance leads away from: the conditions without those that were dropped, or a negative prompt."""
-    names = model.condition_dropout.dropped
-    if f"{NEGATIVE}text" not in conditions:
+    names, empty = model.condition_dropout.dropped, empty_text_of(model)
+    negative = f"{NEGATIVE}text" in conditions
+    if "tokens" not in names or not (negative or empty):
         return null_conditions(conditioning_of(model, conditions, nets), names)
-    against = {name: conditions[NEGATIVE + name] for name in ("text", "text_mask")}
+    check_condition_rows(model, conditions)
+    against = {name: conditions[NEGATIVE + name] if negative else jnp.zeros_like(conditions[name]) for name in TEXT}
+    said = jnp.any(against["text_mask"], axis=1)
+    against = against if empty is None else keep_texts(empty, against, said)
     found = conditioning_of(model, {**conditions, **against}, nets)
     found = null_conditions(found, tuple(name for name in names if name != "tokens"))
-    said = jnp.any(against["text_mask"], axis=1)
-    return keep_conditions(found, said, "tokens")
+    return found if empty is not None else keep_conditions(found, said, "tokens")
 
 
 def _unclipped(denoise: Denoise) -> Denoise:

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.arrays.random import normal_rows, streams
 from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space, with_space
+from imagegen_jax.core.arrays.texts import EmptyText
 from imagegen_jax.core.config.bounds import Count, Natural, Positive, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
@@ -42,6 +43,7 @@ from imagegen_jax.diffusion.guidance.by_network import Guided
 from imagegen_jax.diffusion.guidance.conditions import (
     NEGATIVE_TEXT,
     check_dropout,
+    check_empty_text,
     check_guidance,
     check_source_shape,
     guided_by_conditions,
@@ -64,6 +66,7 @@ from imagegen_jax.nn.backbones.conditioning import (
     check_token_mask,
     conditioning_of,
     drop_conditions,
+    drop_texts,
     init_text,
 )
 from imagegen_jax.nn.backbones.denoising import AnyNetwork, AnyUncertainty, ToldOfAugmentation, check_channels
@@ -79,9 +82,9 @@ class Diffusion:
     `time_scale`. Beside labels it may see the "source" and the "tokens" of the batch; tokens are seen by
     cross-attention, those for which "token_mask", if there is one, is True. With `text`, a second network makes them of
     the batch's "text", and is trained with the first. With a dropout above 0 the network also
-    learns to do without labels, tokens or sources. Samples can then be guided, as `guidance` says, away from what the
-    network makes without these; the scale is the scalar `conditions["guidance"]`, and 1 is no guidance
-    (classifier-free, Ho & Salimans 2022, 2207.12598).
+    learns to do without labels, tokens or sources, with `empty_text` in the place of a text. Samples can then be
+    guided, as `guidance` says, away from what the network makes without these; the scale is the scalar
+    `conditions["guidance"]`, and 1 is no guidance (classifier-free, Ho & Salimans 2022, 2207.12598).
     Noise is added to what `space` makes of data, and `levels` and guidance refer to that. Samples are like the data:
     latents where these are latents. Raises ValueError for choices that do not go together.
     """
@@ -110,6 +113,7 @@ class Diffusion:
     source_dropout: Share = 0.0  # share of images whose source is dropped
     text: AnyTextEncoder | None = None  # makes tokens of texts; None: of images without texts
     train_text: bool = True  # whether it is trained; else it is frozen, as `Experiment.pretrained` gives it
+    empty_text: EmptyText | None = None  # what a dropped text becomes; None: none of its tokens is seen
 
     def __post_init__(self) -> None:
         check_times(self.process, self.times)
@@ -166,6 +170,7 @@ class Diffusion:
         check_images(self, batch)
         check_space(self)
         check_source_shape(self.source_shape, self.image_shape)
+        check_empty_text(self.empty_text, self.text)
         check_channels(self.network, self.image_shape)
         check_range(self.process, self.times)
         self._check_together()
@@ -192,8 +197,9 @@ class Diffusion:
         """
         keys = streams(inputs.keys, 5)
         t_keys, epsilon_keys, condition_keys, dropout_keys, augment_keys = keys
-        x_0, conditioning = inputs.batch["image"], conditioning_of(self, inputs.batch, nets, dropout_keys)
-        conditioning = drop_conditions(conditioning, self.condition_dropout, condition_keys)
+        batch, rates = drop_texts(self, inputs.batch, self.condition_dropout, condition_keys)
+        x_0, conditioning = batch["image"], conditioning_of(self, batch, nets, dropout_keys)
+        conditioning = drop_conditions(conditioning, rates, condition_keys)
         if self.augment is not None:
             x_0, augment_labels = self.augment(x_0, augment_keys)
             conditioning = conditioning._replace(augment_labels=augment_labels)
@@ -201,7 +207,7 @@ class Diffusion:
         t = self.times(t_keys)
         epsilon = normal_rows(epsilon_keys, self.image_shape)
         if self.coupling == "optimal":
-            label = inputs.batch["label"] if self.num_classes else jnp.zeros(len(x_0), jnp.int32)
+            label = batch["label"] if self.num_classes else jnp.zeros(len(x_0), jnp.int32)
             epsilon = epsilon[optimal_order(x_0, epsilon, label)]
         point = at(self.process, t)
         x_t = broadcast_rows(point.alpha, x_0) * x_0 + broadcast_rows(point.sigma, x_0) * epsilon

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Protocol, get_args
 import numpy as np
 from jaxtyping import Float64, Int
 
-from imagegen_jax.core.config.bounds import Count, NonNegative, Positive, Share
+from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Positive, Share
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.files.regular import read_file
 from imagegen_jax.core.model import check_choice
@@ -117,19 +117,33 @@ class EqualTimes:
 class Spaced:
     """`steps` of the times of a schedule (None: all), in one of the spacings that `timesteps` lists.
 
-    Raises ValueError where `steps` exceeds the schedule's.
+    Stable Diffusion's are "leading" with an `offset` of 1, and not `to_zero`. Raises ValueError where `steps` exceeds
+    the schedule's, or the `offset` leads beyond its last time.
     """
 
     schedule: AnySchedule = LinearSchedule()
     steps: Count | None = 50
     spacing: Spacing = "trailing"
+    offset: Natural = 0  # is added to each time
+    to_zero: bool = True  # whether the last level is 0; else it is that of time 0, where a little noise is left
 
     def __post_init__(self) -> None:
-        timesteps(self.schedule.steps, self.steps, self.spacing)
+        last = int(self._times()[-1])
+        if last >= self.schedule.steps:
+            raise ValueError(
+                f"levels.offset={self.offset}: the last time would be {last}, but those of the schedule go to "
+                f"{self.schedule.steps - 1}: lower the offset or the steps"
+            )
 
     def __call__(self) -> Levels:
         """Returns the levels, [steps + 1], or fewer where times would coincide."""
-        return of_schedule(self.schedule, timesteps(self.schedule.steps, self.steps, self.spacing))
+        times = self._times()
+        if self.to_zero:
+            return of_schedule(self.schedule, times)
+        return of_schedule(self.schedule, np.union1d(times, [0]))[:-1]
+
+    def _times(self) -> Int[np.ndarray, " S"]:
+        return timesteps(self.schedule.steps, self.steps, self.spacing) + self.offset
 
 
 def of_schedule(schedule: Schedule, times: Int[np.ndarray, " S"]) -> Levels:

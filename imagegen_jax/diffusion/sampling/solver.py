@@ -59,12 +59,17 @@ class Path(NamedTuple):
     def draw(self, denoise: Denoise, shape: tuple[int, ...], key: PRNGKey) -> Samples:
         """Draws samples of `shape` [B ...], from noise of deviation sqrt(1 + s^2) at the first level s.
 
-        x_T ~ N(0, 1), over alpha, has this deviation in a process that preserves variance.
+        x_T ~ N(0, 1), over alpha, has this deviation in a process that preserves variance. Where the last level is
+        above 0, samples are that process's x_t as they are.
         """
         noise_key, solver_key = jax.random.split(key)
         latent = jax.random.normal(noise_key, shape)
         start = latent * jnp.asarray((1 + self.sigmas[0] ** 2) ** 0.5, latent.dtype)
-        return self.solver(denoise, self.sigmas, start, solver_key)
+        return self.ended(self.solver(denoise, self.sigmas, start, solver_key))
+
+    def ended(self, x: Samples) -> Samples:
+        """Returns what the solver ends with, x_t over alpha at the last level, as x_t."""
+        return x / jnp.asarray((1 + self.sigmas[-1] ** 2) ** 0.5, x.dtype) if self.sigmas[-1] else x
 
 
 class Table(NamedTuple):

@@ -20,7 +20,7 @@ _RESIDUAL = [
     *convolution("conv2", "conv_2"),
     *layer("conv_shortcut", "shortcut"),
 ]
-_SELF_ATTENTION = [
+SELF_ATTENTION = [
     *norm("group_norm", "norm"),
     *(
         rule
@@ -55,7 +55,7 @@ _TRANSFORMER = [
 
 def adm(levels: int) -> list[Rule]:
     """Returns the rules of `UNet2DModel`, such as LDM-4's, for an `ADM` of so many levels."""
-    return _unet(levels, _SELF_ATTENTION, "/attention")
+    return _unet(levels, SELF_ATTENTION, "/attention")
 
 
 def latent_unet(levels: int) -> list[Rule]:

@@ -6,13 +6,14 @@ condition in training and guiding by it in sampling is classifier-free guidance 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from imagegen_jax.core.arrays.random import bernoulli_rows, fold_rows
+from imagegen_jax.core.arrays.texts import EmptyText
 from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.model import (
@@ -43,6 +44,7 @@ class Conditioning(NamedTuple):
 
 NOTHING = Conditioning()
 NO_NETS: Nets = FrozenMap()
+TEXT = ("text", "text_mask")  # of a batch
 
 
 class Rates(NamedTuple):
@@ -100,12 +102,50 @@ def check_token_mask(batch: Batch) -> None:
 
 def drop_conditions(conditioning: Conditioning, rates: Rates, keys: PRNGKeys) -> Conditioning:
     """Drops conditions of rows, each with its own rate, by one key a row; a dropped condition looks as if nulled."""
-    for place, (name, rate) in enumerate(rates._asdict().items()):
+    for name, rate in rates._asdict().items():
         if rate and conditioning._asdict()[name] is not None:
-            # The first one, labels, draws from the key itself.
-            own = fold_rows(keys, place) if place else keys
-            conditioning = keep_conditions(conditioning, bernoulli_rows(own, 1 - rate), name)
+            conditioning = keep_conditions(conditioning, _kept(rates, name, keys), name)
     return conditioning
+
+
+@runtime_checkable
+class SeesEmptyText(Protocol):
+    """A model that may see, where a text is dropped, the text without a word, as Stable Diffusion does."""
+
+    @property
+    def empty_text(self) -> EmptyText | None:
+        """The row of that text; None: where a text is dropped, none of its tokens is seen."""
+        ...
+
+
+def empty_text_of(model: object) -> EmptyText | None:
+    """Returns the text that a model sees where one is dropped; None where it then sees none."""
+    return model.empty_text if isinstance(model, SeesEmptyText) else None
+
+
+def drop_texts(model: object, batch: Batch, rates: Rates, keys: PRNGKeys) -> tuple[Batch, Rates]:
+    """Drops texts before they are encoded, where the model then sees the empty one; returns the rates that are left.
+
+    The rows are those whose tokens `drop_conditions` would drop.
+    """
+    empty = empty_text_of(model)
+    if empty is None or not rates.tokens:
+        return batch, rates
+    return keep_texts(empty, batch, _kept(rates, "tokens", keys)), rates._replace(tokens=0.0)
+
+
+def keep_texts(empty: EmptyText, batch: Batch, kept: Bool[Array, " b"]) -> dict[str, Array]:
+    """Puts the empty text in the place of those that are not kept."""
+    rows = jnp.asarray(empty.tokens, jnp.int32), jnp.arange(len(empty.tokens)) < empty.length
+    found = {name: jnp.where(kept[:, None], batch[name], row) for name, row in zip(TEXT, rows, strict=True)}
+    return {**batch, **found}
+
+
+def _kept(rates: Rates, name: str, keys: PRNGKeys) -> Bool[Array, " b"]:
+    """Draws the rows that keep a condition."""
+    place = Rates._fields.index(name)
+    own = fold_rows(keys, place) if place else keys  # the first one, labels, draws from the key itself
+    return bernoulli_rows(own, 1 - rates._asdict()[name])
 
 
 def null_conditions(conditioning: Conditioning, names: tuple[str, ...] = Rates._fields) -> Conditioning:

@@ -1,0 +1,1 @@
+"""Pipelines of the library diffusers whose networks see latents: their parts as one model of this package."""

@@ -1,0 +1,76 @@
+"""A folder of a pipeline: its configurations, and the weights of each of its networks."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from imagegen_jax.core.files.weight_files import read_weight_file
+from imagegen_jax.core.files.wrong_files import INDEX, parts_of
+from imagegen_jax.interop.diffusers_config import sampling_of
+from imagegen_jax.interop.importing import sha256
+from imagegen_jax.interop.name_map import Rule, renamed
+from imagegen_jax.interop.settings import Config, read_config
+
+NETWORK, ENCODER = ("diffusion_pytorch_model",), ("model", "pytorch_model")  # how files of weights begin
+_ENDS = (".safetensors", f".safetensors{INDEX}", ".bin", f".bin{INDEX}")
+
+
+def config_of(folder: pathlib.Path, part: str) -> tuple[Config, str]:
+    """Reads the configuration of a part of a pipeline; returns its place too. Raises ValueError where it is missing."""
+    place = folder / part / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    if not place.is_file():
+        raise ValueError(
+            f"{folder} has no {place.relative_to(folder)}: copy it there from where the model is published"
+        )
+    return read_config(place), str(place)
+
+
+def weights_in(folder: pathlib.Path, begins: Sequence[str]) -> pathlib.Path:
+    """Finds the file of a network's weights, the index of its parts, or one of these.
+
+    Raises ValueError where there is none, or no telling which.
+    """
+    for name in (f"{begin}{end}" for end in _ENDS for begin in begins):
+        if (folder / name).is_file():
+            return folder / name
+    others = sorted(path for begin in begins for path in folder.glob(f"{begin}[-.]*") if path.suffix in _ENDS)
+    variants = [path for path in others if "-of-" not in path.name]
+    if len(variants) > 1:
+        names = ", ".join(path.name for path in variants)
+        raise ValueError(f"{folder} has {names}: rename the one to be read to {begins[0]}{variants[0].suffix}")
+    if not others:
+        raise ValueError(f"{folder} has no {begins[0]}.safetensors: copy it there from where the model is published")
+    return (variants or others)[0]
+
+
+def filled(
+    place: pathlib.Path, shapes: Mapping[str, Any], rules: Sequence[Rule]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns a network's collections with the weights of a file, and the SHA-256 of each of its files.
+
+    Collections beside the parameters, such as when a code was last chosen, are in no file and start with zeros. Raises
+    ValueError where the weights are not whole, or another network's.
+    """
+    params = renamed(read_weight_file(place).arrays, shapes["params"], rules, str(place))
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), {**shapes, "params": {}})
+    files = {f"{path.parent.name}/{path.name}": sha256(path) for path in parts_of(place)}
+    return {**zeros, "params": params}, files
+
+
+def latent_sampling(scheduler: Config, place: str) -> dict[str, Any]:
+    """Returns the fields of a `Diffusion` of latents that a scheduler's configuration tells, which was read at `place`.
+
+    Raises ValueError for settings that are not supported, and for latents that would be clipped.
+    """
+    fields = sampling_of(scheduler, place)
+    if fields["clip"]:
+        raise ValueError(
+            f"{place}: clip_sample=True (its default): latents have no range to be kept in: write "
+            '"clip_sample": false there'
+        )
+    return fields
