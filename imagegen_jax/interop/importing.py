@@ -24,7 +24,7 @@ from imagegen_jax.core.reporting import log, summary
 from imagegen_jax.core.run import Path, Run, load
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
-from imagegen_jax.data.formats.captioned import Captioned
+from imagegen_jax.data.wrappers.captioned import Captioned
 from imagegen_jax.text.settings import AnyTokenizer
 
 

@@ -356,7 +356,7 @@ def test_an_image_that_cannot_be_halved_is_refused():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"_class_name": "PNDMScheduler"}, ["_class_name='PNDMScheduler': only DDPMScheduler and DDIMScheduler"]),
+        ({"_class_name": "LMSDiscreteScheduler"}, ["_class_name='LMSDiscreteScheduler': only DDPMScheduler and DDIM"]),
         ({"beta_schedule": "sigmoid"}, ["beta_schedule='sigmoid': only 'linear' or 'scaled_linear'"]),
         ({"trained_betas": [0.1, 0.2]}, ["trained_betas=[0.1, 0.2]: only None"]),
         ({"variance_type": "learned_range"}, ["variance_type='learned_range'"]),
