@@ -45,7 +45,7 @@ smoke = {
     "model.generator": Generator(channel_base=32, channel_max=6),
     "model.discriminator": Discriminator(channel_base=32, channel_max=6),
     "model.latent_dim": 8,
-    "model.growth": Growth(hold=1, fade=2),
+    "model.growth": Growth(hold=2, fade=2),
     "optim.generator.lr": 2e-4,  # weights of N(0, 1): at full rates, rounding differs by more than 2e-7
     "optim.discriminator.lr": 2e-4,
     "samples": 4,

@@ -54,7 +54,7 @@ smoke = {
     ),
     "model.discriminator": Discriminator(channel_base=32, channel_max=6, taps=BINOMIAL),
     "model.latent_dim": 8,
-    "model.growth": Growth(hold=1, fade=2),
+    "model.growth": Growth(hold=2, fade=2),
     **{f"optim.{name}": Adam(2e-4, b1=0.0, b2=0.99, eps=1e-2) for name in ("generator", "discriminator")},
     "samples": 4,
 }

@@ -48,6 +48,10 @@ DRAWING = [name for name in TRAINED if isinstance(RECIPES[name].model, Generativ
 AS_USERS = ("dcgan_mnist", "vae_mnist", "edm_digits")
 QUICK = [name for name in FAST if name not in AS_USERS]  # to compile
 FIRST = chosen({name: kinds(name) for name in TRAINED}, QUICK)  # every model and every network
+STORED = chosen(  # these, and every optimizer, average and augmentation
+    {name: {part for part in parts(RECIPES[name]) if part[0] in ("optim", "averages", "augment")} for name in TRAINED},
+    FIRST,
+)
 TRACED = [name for name in NAMES if name not in TRAINED]
 
 
@@ -128,6 +132,7 @@ def test_losses_are_finite_and_what_is_trained_moves(finished, begun):
 
 
 @pytest.mark.slow
+@pytest.mark.of(STORED)
 def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(finished, resuming, tmp_path):
     run, _ = finished
     stopped = tmp_path / "stopped"

@@ -36,8 +36,10 @@ LARGER = {
         "model.network.attention_at": (7,),
     },
     "edm_digits": UNET,
+    "progan_mnist": {"model.growth.hold": 1},
     "progressive_digits": {name.replace("network", "diffusion.network"): value for name, value in UNET.items()},
     "scm_digits": UNET,
+    "stylegan_ffhq1024": {"model.growth.hold": 1},
     "stylegan2_ada_cifar10": {"model.r1_every": 4},
     "superres_digits": UNET,
 }
