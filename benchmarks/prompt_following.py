@@ -25,6 +25,7 @@ from imagegen_jax.data.pictures.captions import by_prompt
 from imagegen_jax.data.pictures.output import write_picture
 from imagegen_jax.metrics.scores.interval import proportion_interval
 
+CHUNK = 64  # one program for all
 SHOWN = (
     "a small red triangle on the left",
     "at the top there is a large circle in yellow",
@@ -53,7 +54,7 @@ def main() -> None:
         for split in ("train", "held_out")
     ]
     prompts = [prompt for prompt in SHOWN for _ in range(8)]
-    picture = by_prompt(run.sample(prompts=prompts, guidance=3.0), prompts, 8)
+    picture = by_prompt(run.sample(prompts=prompts, guidance=3.0, chunk=CHUNK), prompts, 8)
     write_picture(pathlib.Path(RESULTS, f"{options.name}.png"), picture, prompts)
     write_result(options.name, {"run": run.experiment.name, "step": run.step, "rows": rows})
 
@@ -63,7 +64,7 @@ def followed(run: Run, split: str, guidance: float, n: int) -> dict[str, Any]:
     source = Shapes(n, split, seed=1)
     prompts = [source.caption(i, i % len(CAPTIONS)) for i in range(n)]
     start = time.process_time()
-    images = run.sample(prompts=prompts, guidance=guidance, seed=1)
+    images = run.sample(prompts=prompts, guidance=guidance, seed=1, chunk=CHUNK)
     seconds = time.process_time() - start
     wrong = [judgement.wrong for judgement in judged(images, prompts)]
     found = {"right": share([not of_image for of_image in wrong])}
