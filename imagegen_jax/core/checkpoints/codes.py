@@ -10,7 +10,6 @@ from imagegen_jax.core.capabilities import OverCodes
 from imagegen_jax.core.checkpoints.fingerprint import digest_of
 from imagegen_jax.core.model import Model, Variables
 from imagegen_jax.core.source import Coded, Encoded
-from imagegen_jax.core.weights import Weights
 
 Sizes = dict[str, int | tuple[int, ...]]
 TOKENIZER = "tokenizer"  # the network of every tokenizer, and of models over its codes
@@ -41,9 +40,7 @@ def check_codes(model: Model, data: Any) -> None:
         )
 
 
-def check_made_by(
-    model: Model, data: Any, pretrained: Mapping[str, Variables], named: Mapping[str, str | Weights]
-) -> None:
+def check_made_by(model: Model, data: Any, pretrained: Mapping[str, Variables], named: Mapping[str, Any]) -> None:
     """Raises ValueError, with both fingerprints, where data were made by other weights than the frozen network's.
 
     Data are codes of a tokenizer or latents of an autoencoder; latents that do not say which are accepted.
