@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from machine import write_result
 
-from imagegen_jax.autoencoders.published import published
+from imagegen_jax.autoencoders.first_stages.published import published
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.tiles import Decoding
 

@@ -9,7 +9,9 @@ Needs no download. EDM of 4x4x4 latents, which the autoencoder of the first run 
 scale and shift are those that `imagegen encode` measured. In their place images may be trained on, encoded anew in each
 step, with numbers for `model.space.scale` and `model.space.shift`.
 
-COST
+Cost: 0.23 s of CPU time a step, so 6 minutes, after 2 for the autoencoder. Expected: a classifier finds 98.2 % of 500
+samples to be of the class asked for, with a guidance of 2 all of them (`benchmarks/demo_agreement.py`). At 8x8 pixels
+latents save no time: `benchmarks/drawing_time.py` compares with `edm_digits`.
 """
 
 from imagegen_jax import Experiment, main, recipe

@@ -47,8 +47,8 @@ AnyAutoencoder = Annotated[
     EncodesLatents,
     Choices(
         "imagegen_jax.autoencoders.kl:AutoencoderKL",
-        "imagegen_jax.autoencoders.tiny:TinyAutoencoder",
-        "imagegen_jax.autoencoders.unquantised:Unquantised",
+        "imagegen_jax.autoencoders.first_stages.tiny:TinyAutoencoder",
+        "imagegen_jax.autoencoders.first_stages.unquantised:Unquantised",
     ),
 ]
 # The depth, width and heads of the transformer, then the depth and width of the small network.

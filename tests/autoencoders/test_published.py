@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imagegen_jax.autoencoders.published import PUBLISHED, published
+from imagegen_jax.autoencoders.first_stages.published import PUBLISHED, published
+from imagegen_jax.autoencoders.first_stages.unquantised import Unquantised
 from imagegen_jax.autoencoders.quantise import Codebook
 from imagegen_jax.autoencoders.tokenizer import Tokenizer
-from imagegen_jax.autoencoders.unquantised import Unquantised
 from imagegen_jax.core.capabilities import EncodesLatents
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 

@@ -6,7 +6,7 @@ import official
 import pytest
 from official import Names
 
-from imagegen_jax.autoencoders.tiny import TinyNetwork
+from imagegen_jax.autoencoders.first_stages.tiny import TinyNetwork
 from imagegen_jax.nn.backbones.tiny_autoencoder import TinyDecoder, TinyEncoder
 
 pytestmark = pytest.mark.slow

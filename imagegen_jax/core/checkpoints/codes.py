@@ -41,9 +41,7 @@ def check_codes(model: Model, data: Any) -> None:
         )
 
 
-def check_made_by(
-    model: Model, data: Any, pretrained: Mapping[str, Variables], named: Mapping[str, str | Weights]
-) -> None:
+def check_made_by(model: Model, data: Any, pretrained: Mapping[str, Variables], named: Mapping[str, Any]) -> None:
     """Raises ValueError, with both fingerprints, where data were made by other weights than the frozen network's.
 
     Data are codes of a tokenizer or latents of an autoencoder; latents that do not say which are accepted.

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from imagegen_jax.autoencoders.first_stages.tiny import TinyAutoencoder
+from imagegen_jax.autoencoders.first_stages.unquantised import Unquantised
 from imagegen_jax.autoencoders.kl import SD_LEVELS, AutoencoderKL, KLNetwork
-from imagegen_jax.autoencoders.tiny import TinyAutoencoder
-from imagegen_jax.autoencoders.unquantised import Unquantised
 from imagegen_jax.core.capabilities import EncodesLatents, first_stage_for
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 
