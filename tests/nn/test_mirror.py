@@ -188,6 +188,7 @@ MADE_OF_THOSE = {
     "nn.backbones.autoencoder.ConvEncoder.__call__", "nn.backbones.blurred_discriminator.BlurredDiscriminator._halve",
     "autoencoders.tokenizer.ResidualEncoder.__call__",
     "autoregressive.maskgit.whole_patches",
+    "nn.backbones.latent_unet.LatentUNet.__call__",
     "nn.backbones.edm2.EDM2UNet._descend", "gan.style.modulated.StyledConv.__call__",
     "nn.backbones.ncsnpp.SongBlock._resized", "nn.backbones.ncsnpp.SongUNet._descend", "nn.upfirdn._up_filtered",
     "nn.upfirdn.upfirdn",

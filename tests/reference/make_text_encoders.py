@@ -100,17 +100,26 @@ def counts() -> dict[str, int]:
     return {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
 
 
+def rounded(drawn: np.ndarray) -> Tensor:
+    """In float64, but so that float32 holds it."""
+    return torch.as_tensor(drawn.astype(np.float32)).double()
+
+
+def draw(network: nn.Module) -> np.ndarray:
+    """Draws a network's weights, and says which there are: "name|shape|scale"."""
+    lines = []
+    for name, parameter in network.double().eval().requires_grad_(False).named_parameters():
+        shape = tuple(parameter.shape)
+        parameter.copy_(rounded(drawn_weights.weight(name, shape, by_fan_in(name, shape))))
+        lines.append(f"{name}|{','.join(map(str, shape))}|{by_fan_in(name, shape)!r}")
+    return np.array(lines)
+
+
 def stored(case: str, network: nn.Module, run: Callable[[nn.Module], Outputs]) -> dict[str, np.ndarray]:
     """The names, shapes and scales of a network's weights, which are drawn, and what it puts out."""
-    network, lines = network.double().eval(), []
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            shape = tuple(parameter.shape)
-            parameter.copy_(torch.as_tensor(drawn_weights.weight(name, shape, by_fan_in(name, shape))))
-            lines.append(f"{name}|{','.join(map(str, shape))}|{by_fan_in(name, shape)!r}")
-        outputs = run(network)
-    arrays = {name: tensor.numpy().astype(np.float32) for name, tensor in outputs.items()}
-    return {f"{case}/weights": np.array(lines)} | {f"{case}/output/{name}": array for name, array in arrays.items()}
+    lines = draw(network)
+    arrays = {name: tensor.numpy().astype(np.float32) for name, tensor in run(network).items()}
+    return {f"{case}/weights": lines} | {f"{case}/output/{name}": array for name, array in arrays.items()}
 
 
 def main() -> None:

@@ -45,7 +45,9 @@ def test_output_is_that_of_diffusers(name, path):
     inputs = (last(case.inputs["x"]), case.inputs["t"], Conditioning(**told))
     shapes = jax.eval_shape(network.init, jax.random.key(0), *inputs)["params"]
     params = renamed(case.tensors, shapes, rules, str(path))
-    close(first(jit(network.apply)({"params": params}, *inputs)), case.outputs["y"])
+    with jax.enable_x64(True):  # random queries and keys are long, and rounding shows
+        y = jit(network.clone(dtype="float64").apply)({"params": params}, *inputs)
+    close(first(y), case.outputs["y"])
 
 
 @pytest.mark.slow

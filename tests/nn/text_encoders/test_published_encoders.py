@@ -45,7 +45,7 @@ def path(root):
 
 @pytest.fixture(scope="module")
 def stored(path):
-    with np.published(path) as arrays:
+    with np.load(path) as arrays:
         return dict(arrays)
 
 
