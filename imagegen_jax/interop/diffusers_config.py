@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import jax
 import jax.numpy as jnp
 
-from imagegen_jax.core.config.bounds import BelowOne, Positive, Range, Share
+from imagegen_jax.core.config.bounds import BelowOne, Natural, Positive, Range, Share
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.process.prediction import Kind
@@ -24,7 +24,7 @@ from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral, AnySampler
 from imagegen_jax.diffusion.sampling.levels import Spaced
-from imagegen_jax.interop.diffusers_solvers import SOLVERS, flow, settings_of, solved
+from imagegen_jax.interop.diffusers_solvers import SOLVERS, flow, listed, settings_of, solved, spaced
 from imagegen_jax.interop.settings import Config, Settings, complete, short
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.unet import UNet
@@ -81,7 +81,7 @@ SCHEDULER: Settings = {
     "rescale_betas_zero_snr": (False, (False,)),
     "sample_max_value": (1.0, Positive),
     "set_alpha_to_one": (True, (True,)),
-    "steps_offset": (0, (0,)),
+    "steps_offset": (0, Natural),
     "thresholding": (False, (False,)),
     "timestep_spacing": ("leading", ("leading", "trailing")),
     "trained_betas": (None, (None,)),
@@ -144,7 +144,15 @@ def model_of(
     variance: Literal["large", "small"] = "large" if found["variance_type"] == "fixed_large" else "small"
     steps = min(DDIM_STEPS, schedule.steps)
     ancestral = scheduler["_class_name"] == "DDPMScheduler"
-    if found["prediction_type"] == "epsilon" and found["clip_sample"] and isinstance(schedule, LinearSchedule):
+    offset = found["steps_offset"]
+    if offset and (ancestral or spacing != "leading"):
+        raise ValueError(f"{place}: steps_offset={offset}: only a DDIMScheduler's leading times can have an offset")
+    if (
+        found["prediction_type"] == "epsilon"
+        and found["clip_sample"]
+        and isinstance(schedule, LinearSchedule)
+        and not offset
+    ):
         ddim = DDIM(steps, spacing=spacing, clipped_noise=False)
         sampler: AnySampler = Ancestral(variance=variance) if ancestral else ddim
         return DDPM(network, schedule, sampler, image_shape, num_classes)
@@ -153,7 +161,9 @@ def model_of(
         prediction=PREDICTIONS[found["prediction_type"]],
         process=Discrete(schedule),
         times=WholeTimes(schedule.steps),
-        levels=Spaced(schedule, None if ancestral else steps, spacing),
+        levels=listed(schedule, spaced(schedule.steps, steps, spacing, offset))
+        if offset
+        else Spaced(schedule, None if ancestral else steps, spacing),
         solver=DDPMAncestral(variance) if ancestral else EulerAncestral(eta=0.0, clipped_noise=False),
         image_shape=image_shape,
         num_classes=num_classes,

@@ -366,7 +366,7 @@ def test_an_image_that_cannot_be_halved_is_refused():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"_class_name": "PNDMScheduler"}, ["_class_name='PNDMScheduler': only DDPMScheduler and DDIMScheduler"]),
+        ({"_class_name": "LMSScheduler"}, ["_class_name='LMSScheduler': only DDPMScheduler and DDIMScheduler and DPM"]),
         ({"beta_schedule": "sigmoid"}, ["beta_schedule='sigmoid': only 'linear' or 'scaled_linear'"]),
         ({"trained_betas": [0.1, 0.2]}, ["trained_betas=[0.1, 0.2]: only None"]),
         ({"variance_type": "learned_range"}, ["variance_type='learned_range'"]),
@@ -374,7 +374,7 @@ def test_an_image_that_cannot_be_halved_is_refused():
         ({"thresholding": True}, ["thresholding=True: only False"]),
         ({"rescale_betas_zero_snr": True}, ["rescale_betas_zero_snr=True"]),
         ({"timestep_spacing": "linspace"}, ["timestep_spacing='linspace': only 'leading' or 'trailing'"]),
-        ({"steps_offset": 1}, ["steps_offset=1: only 0"]),
+        ({"steps_offset": 1}, ["steps_offset=1: only a DDIMScheduler's leading times can have an offset"]),
         ({"skip_prk_steps": True}, ["skip_prk_steps=True: this setting is not known here"]),
     ],
 )
