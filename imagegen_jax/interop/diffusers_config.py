@@ -23,7 +23,7 @@ from imagegen_jax.diffusion.process.times import WholeTimes
 from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral, AnySampler
-from imagegen_jax.diffusion.sampling.levels import Spaced
+from imagegen_jax.diffusion.sampling.levels import AnyLevels, Spaced
 from imagegen_jax.interop.diffusers_solvers import SOLVERS, flow, listed, settings_of, solved, spaced
 from imagegen_jax.interop.settings import Config, Settings, complete, short
 from imagegen_jax.nn.backbones.conditioning import Conditioning
@@ -130,10 +130,9 @@ def model_of(
 ) -> DDPM | Diffusion:
     """Makes the model of a network and of a scheduler's configuration, which was read at `place`.
 
-    It is a `DDPM` where the configuration fits that class: the network predicts the noise, the schedule is linear, and
-    estimates of the image are clipped. Otherwise it is a `Diffusion`. A DDIMScheduler's steps keep the noise of
-    estimates before they are clipped, as the pipelines of diffusers do (`use_clipped_model_output=False`); setting
-    `clipped_noise` of the sampler, or of the solver, to true keeps that of clipped ones. Raises ValueError as
+    It is a `DDPM` where the network predicts the noise, the schedule is linear, and estimates are clipped; otherwise a
+    `Diffusion`. A DDIMScheduler's steps keep the noise of estimates before they are clipped, as the pipelines of
+    diffusers do; `clipped_noise` of the sampler, or of the solver, keeps that of clipped ones. Raises ValueError as
     `network_of` does.
     """
     _check_class(scheduler, ("DDPMScheduler", "DDIMScheduler", *SOLVERS), place)
@@ -147,23 +146,20 @@ def model_of(
     offset = found["steps_offset"]
     if offset and (ancestral or spacing != "leading"):
         raise ValueError(f"{place}: steps_offset={offset}: only a DDIMScheduler's leading times can have an offset")
-    if (
-        found["prediction_type"] == "epsilon"
-        and found["clip_sample"]
-        and isinstance(schedule, LinearSchedule)
-        and not offset
-    ):
+    plain = found["prediction_type"] == "epsilon" and found["clip_sample"] and not offset
+    if plain and isinstance(schedule, LinearSchedule):
         ddim = DDIM(steps, spacing=spacing, clipped_noise=False)
         sampler: AnySampler = Ancestral(variance=variance) if ancestral else ddim
         return DDPM(network, schedule, sampler, image_shape, num_classes)
+    levels: AnyLevels = Spaced(schedule, None if ancestral else steps, spacing)
+    if offset:
+        levels = listed(schedule, spaced(schedule.steps, steps, spacing, offset))
     return Diffusion(
         network=network,
         prediction=PREDICTIONS[found["prediction_type"]],
         process=Discrete(schedule),
         times=WholeTimes(schedule.steps),
-        levels=listed(schedule, spaced(schedule.steps, steps, spacing, offset))
-        if offset
-        else Spaced(schedule, None if ancestral else steps, spacing),
+        levels=levels,
         solver=DDPMAncestral(variance) if ancestral else EulerAncestral(eta=0.0, clipped_noise=False),
         image_shape=image_shape,
         num_classes=num_classes,

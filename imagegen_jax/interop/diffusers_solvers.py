@@ -92,7 +92,7 @@ def solved(name: str, found: Config, schedule: LinearSchedule | CosineSchedule, 
 
 
 def listed(schedule: LinearSchedule | CosineSchedule, times: np.ndarray) -> Listed:
-    """Returns the levels of a schedule's times, the noisiest first. Raises ValueError for times that it does not have."""
+    """Returns the levels of times, the noisiest first. Raises ValueError for times that the schedule does not have."""
     if times[0] >= schedule.steps:
         raise ValueError(f"steps_offset: the first time is {times[0]}, but the schedule has {schedule.steps}: lower it")
     return Listed(tuple(of_schedule(schedule, times[::-1])[:-1].tolist()))

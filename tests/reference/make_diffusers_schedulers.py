@@ -60,6 +60,7 @@ def main() -> None:
         config = {key: value for key, value in scheduler.config.items() if key != "_use_default_values"}
         found[f"{name}/config"] = json.dumps({"_class_name": type(scheduler).__name__, **config})
         found[f"{name}/end"] = x.numpy()
+        found[f"{name}/deviation"] = float(getattr(scheduler, "init_noise_sigma", 1.0))
     np.savez_compressed(FILE, start=start, diffusers=version("diffusers"), **found)
 
 
