@@ -38,6 +38,7 @@ LEVELS: Settings = NOISE | {
     "timestep_spacing": ("linspace", ("linspace", "leading", "trailing")), "use_beta_sigmas": _OFF,
     "use_dynamic_shifting": _OFF, "use_exponential_sigmas": _OFF, "use_flow_sigmas": _OFF, "use_karras_sigmas": _OFF,
 }  # fmt: skip
+# UniPC's "bh1" is not finite there in the step to 0.
 SOLVERS: dict[str, Settings] = {
     "DPMSolverMultistepScheduler": LEVELS | {
         "algorithm_type": ("dpmsolver++", ("dpmsolver++", "sde-dpmsolver++")), "euler_at_final": _OFF,
@@ -48,7 +49,7 @@ SOLVERS: dict[str, Settings] = {
     "UniPCMultistepScheduler": LEVELS | {
         "disable_corrector": ([], ([],)), "lower_order_final": (True, (True, False)), "predict_x0": (True, (True,)),
         "shift_terminal": (None, (None,)), "sigma_max": (None, (None,)), "sigma_min": (None, (None,)),
-        "solver_order": (2, (1, 2)), "solver_p": (None, (None,)), "solver_type": ("bh2", ("bh1", "bh2")),
+        "solver_order": (2, (1, 2)), "solver_p": (None, (None,)), "solver_type": ("bh2", ("bh2",)),
     },
     "EulerDiscreteScheduler": LEVELS | {
         "interpolation_type": ("linear", ("linear",)), "sigma_max": (None, (None,)), "sigma_min": (None, (None,)),
@@ -87,10 +88,17 @@ def solved(name: str, found: Config, schedule: LinearSchedule | CosineSchedule, 
         solver = PNDM()
     more = name in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")  # these leave the last of a time more out
     times = spaced(schedule.steps, steps, found["timestep_spacing"], found["steps_offset"], more)
-    return Solved(solver, Listed(tuple(of_schedule(schedule, times[::-1])[:-1].tolist())))
+    return Solved(solver, listed(schedule, times))
 
 
-def spaced(total: int, steps: int, spacing: str, offset: int, more: bool) -> np.ndarray:
+def listed(schedule: LinearSchedule | CosineSchedule, times: np.ndarray) -> Listed:
+    """Returns the levels of times, the noisiest first. Raises ValueError for times that the schedule does not have."""
+    if times[0] >= schedule.steps:
+        raise ValueError(f"steps_offset: the first time is {times[0]}, but the schedule has {schedule.steps}: lower it")
+    return Listed(tuple(of_schedule(schedule, times[::-1])[:-1].tolist()))
+
+
+def spaced(total: int, steps: int, spacing: str, offset: int, more: bool = False) -> np.ndarray:
     """Returns the times of `steps` steps, the noisiest first; with `more` the last of one step more is left out."""
     if spacing == "trailing":
         return np.round(np.arange(total, 0, -total / steps)).astype(int) - 1

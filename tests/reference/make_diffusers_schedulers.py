@@ -4,7 +4,7 @@
     .venv-torch/bin/python tests/reference/make_diffusers_schedulers.py
 
 In place of a network stands a function of x and the time; of each scheduler there are its configuration, as it would be
-saved, the start, of deviation 1 as its pipelines draw it, and the end after 20 steps.
+saved, the start, of deviation 1 as its pipelines draw it, and the end after 20 steps, or 50 of DDIM.
 """
 
 import json
@@ -14,6 +14,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 from diffusers.schedulers import (
+    DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
@@ -35,6 +36,8 @@ CASES = {
     "euler": EulerDiscreteScheduler(timestep_spacing="trailing"),
     "euler_offset": EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1),
     "pndm": PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=True),
+    "ddim_offset": DDIMScheduler(steps_offset=1, clip_sample=False),
+    "ddim_clipped": DDIMScheduler(prediction_type="v_prediction", timestep_spacing="trailing"),
     "flow": FlowMatchEulerDiscreteScheduler(),
     "flow_shifted": FlowMatchEulerDiscreteScheduler(shift=3.0),
 }
@@ -42,14 +45,14 @@ CASES = {
 
 def predicted(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
     """Stands for a network."""
-    return 0.4 * torch.sin(3 * x) + 0.3 * x * torch.cos(t.double() / 300)
+    return 0.9 * x + 0.1 * torch.sin(3 * x) * torch.cos(t.double() / 300)
 
 
 def main() -> None:
     """Writes the file."""
     start, found = np.random.RandomState(0).standard_normal((2, 1, 4, 4)), {}
     for name, scheduler in CASES.items():
-        scheduler.set_timesteps(STEPS)
+        scheduler.set_timesteps(50 if name.startswith("ddim") else STEPS)
         x = torch.from_numpy(start) * getattr(scheduler, "init_noise_sigma", 1.0)
         for t in scheduler.timesteps:
             seen = scheduler.scale_model_input(x, t) if hasattr(scheduler, "scale_model_input") else x
@@ -57,6 +60,7 @@ def main() -> None:
         config = {key: value for key, value in scheduler.config.items() if key != "_use_default_values"}
         found[f"{name}/config"] = json.dumps({"_class_name": type(scheduler).__name__, **config})
         found[f"{name}/end"] = x.numpy()
+        found[f"{name}/deviation"] = float(getattr(scheduler, "init_noise_sigma", 1.0))
     np.savez_compressed(FILE, start=start, diffusers=version("diffusers"), **found)
 
 

@@ -72,13 +72,11 @@ class Layout(NamedTuple):
 def read(file: WeightFile, place: str, options: Options = Options()) -> Published:  # noqa: B008
     """Reads a network that predicts noise and variance. Raises ValueError where it is none of ours."""
     tensors = file.arrays
-    layout = layout_of(tensors)
-    preset = PRESETS.get(layout.multipliers, Preset(0))
+    preset = PRESETS.get(layout_of(tensors).multipliers, Preset(0))
     if not (size := options.size or preset.size):
         raise ValueError(
             f"{place}: its levels are those of no published network: say the size of its images: --set size=64"
         )
-    head_channels = preset.head_channels if options.head_channels is None else options.head_channels
     new_order = preset.new_order if options.new_order is None else options.new_order
     cosine = preset.cosine if options.cosine is None else options.cosine
     out, seen = len(tensors["out.2.weight"]), tensors["input_blocks.0.0.weight"].shape[1]
@@ -88,17 +86,7 @@ def read(file: WeightFile, place: str, options: Options = Options()) -> Publishe
             f"{place}: {out} channels are put out for {seen}: only networks that predict noise and variance "
             "(--learn_sigma) can be imported"
         )
-    first = tensors["input_blocks.1.0.emb_layers.1.weight"]
-    network = ADM(
-        width=layout.width,
-        multipliers=layout.multipliers,
-        blocks=layout.blocks,
-        attention_at=tuple(size >> level for level, attends in enumerate(layout.attends) if attends),
-        head_channels=head_channels or None,
-        heads=options.heads,
-        scale_shift=len(first) == 2 * len(tensors["input_blocks.1.0.out_layers.3.weight"]),
-        resample="block" if layout.by_blocks else "conv",
-    )
+    network = network_of(tensors, size, options, preset)
     source = options.source or size // 4
     model = ImprovedDDPM(
         network=network,
@@ -112,6 +100,23 @@ def read(file: WeightFile, place: str, options: Options = Options()) -> Publishe
     shapes, rules = shapes_of(model)["network"]["params"], network_rules(network, new_order)
     return Published(
         model, {"network": {"params": renamed(tensors, shapes, rules, place)}}, {"options": dataclasses.asdict(options)}
+    )
+
+
+def network_of(tensors: Tensors, size: int, options: Options, preset: Preset) -> ADM:
+    """Returns the network of a file's tensors, for images with so many pixels a side."""
+    layout, first = layout_of(tensors), "input_blocks.1.0."
+    scale_and_shift = 2 * len(tensors[f"{first}out_layers.3.weight"])
+    head_channels = preset.head_channels if options.head_channels is None else options.head_channels
+    return ADM(
+        width=layout.width,
+        multipliers=layout.multipliers,
+        blocks=layout.blocks,
+        attention_at=tuple(size >> level for level, attends in enumerate(layout.attends) if attends),
+        head_channels=head_channels or None,
+        heads=options.heads,
+        scale_shift=len(tensors[f"{first}emb_layers.1.weight"]) == scale_and_shift,
+        resample="block" if layout.by_blocks else "conv",
     )
 
 
