@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.arrays.image import is_image
+from imagegen_jax.core.arrays.lora import LoRA, base_of, check_lora
 from imagegen_jax.core.arrays.shard import MeshShape, check_batch_size
 from imagegen_jax.core.checkpoints.codes import check_codes
 from imagegen_jax.core.checkpoints.frozen_networks import Sources
@@ -19,7 +20,6 @@ from imagegen_jax.core.checkpoints.stored import Best
 from imagegen_jax.core.config.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import AnyAverage, PowerFunction
-from imagegen_jax.core.lora import LoRA, base_of, check_lora
 from imagegen_jax.core.model import (
     Batch,
     Generative,
