@@ -2,14 +2,15 @@
 
     python -m experiments.edm_digits --workdir runs/edm_digits --steps 2500
     python -m experiments.edm_digits_slanted --workdir runs/edm_digits_slanted
-    python -m experiments.edm_digits_slanted --workdir runs/edm_digits_tuned --lora None --optim.network.lr.peak 3e-4
+    python -m experiments.edm_digits_slanted --lora None --optim.network.lr.peak 3e-4 --workdir runs/edm_digits_tuned
     python benchmarks/lora_style.py runs/edm_digits runs/edm_digits_slanted runs/edm_digits_tuned
 
-Two support vector machines look at 1,000 samples of each run: one knows slanted digits from upright ones, the other all
-ten digits in both styles. Both are trained on the 1,500 digits of the training split as they are and slanted, and their
-own accuracy is of the 297 of the test split. A copy is a sample nearer to one of the 20 images, by the root mean square
-over pixels, than 99 % of the other slanted training digits are, so that 1 % would be for a model that knows all of
-them. Intervals are Wilson's, of 95 %. Writes benchmarks/results/lora_style.json and a picture of each run's samples.
+Two support vector machines look at 1,000 samples of each run, without guidance and with some: one knows slanted digits
+from upright ones, the other all ten digits in both styles. Both are trained on the 1,500 digits of the training split
+as they are and slanted, and their own accuracy is of the 297 of the test split. A copy is a sample nearer to one of the
+20 images, by the root mean square over pixels, than 99 % of the other slanted training digits are, so that 1 % would be
+for a model that knows all of them. Intervals are Wilson's, of 95 %. Writes benchmarks/results/lora_style.json and a
+picture of each run's guided samples.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from machine import RESULTS, write_result
 from sklearn.svm import SVC
 
 import imagegen_jax as ig
-from imagegen_jax.core.drawing.grid import grid, write_png
+from imagegen_jax.core.drawing.grid import grid, magnified, write_png
 from imagegen_jax.data import Digits, Slanted
 from imagegen_jax.metrics.scores.interval import proportion_interval
 
 Rows = Float[np.ndarray, "n pixels"]
 SAMPLES = 1_000
+GUIDANCE = 1.5
 
 
 def rows_of(images: np.ndarray) -> Rows:
@@ -65,16 +67,21 @@ def main() -> None:
     labels, found = np.arange(SAMPLES) % 10, {}
     for path in options.runs:
         run = ig.load(path)
-        drawn = run.sample(SAMPLES, labels, seed=1)
-        rows = rows_of(drawn)
-        judged = {
-            "of the class asked for": digit.predict(rows) == labels,
-            "slanted": style.predict(rows) == 1,
-            "copies": nearest(rows, shown) < limit,
-        }
-        shares = {name: proportion_interval(float(hits.mean()), SAMPLES) for name, hits in judged.items()}
-        found[path.name] = {name: [round(100 * x, 1) for x in share] for name, share in shares.items()}
-        write_png(RESULTS / f"lora_style_{path.name}.png", grid(drawn[np.argsort(labels, kind="stable")][::10], 10))
+        for guidance in (1.0, GUIDANCE):
+            drawn = run.sample(SAMPLES, labels, seed=1, guidance=guidance)
+            rows = rows_of(drawn)
+            judged = {
+                "of the class asked for": digit.predict(rows) == labels,
+                "slanted": style.predict(rows) == 1,
+                "copies": nearest(rows, shown) < limit,
+            }
+            shares = {name: proportion_interval(float(hits.mean()), SAMPLES) for name, hits in judged.items()}
+            percent = {name: [round(100 * x, 1) for x in share] for name, share in shares.items()}
+            found[f"{path.name}, guidance {guidance:g}"] = percent
+        write_png(
+            RESULTS / f"lora_style_{path.name}.png",
+            magnified(grid(drawn[np.argsort(labels, kind="stable")][::10], 10), 8),
+        )
     result = {
         "samples": SAMPLES,
         "percent [low, high]": found,

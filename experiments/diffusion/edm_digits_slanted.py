@@ -12,8 +12,8 @@ Cost: COST. Expected: EXPECTED There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main
+from imagegen_jax.core.arrays.lora import LoRA
 from imagegen_jax.core.ema import HalfLife
-from imagegen_jax.core.lora import LoRA
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Slanted
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -25,7 +25,7 @@ from imagegen_jax.recipes.smoke import TINY
 experiment = Experiment(
     name="edm_digits_slanted",
     model=Diffusion(
-        network=UNet(width=32, multipliers=(1, 2), blocks=1, attention_at=(4,), dropout=0.0),
+        network=UNet(width=32, multipliers=(1, 2), blocks=1, attention_at=(4,), dropout=0.2),
         levels=Karras(16),
         solver=DPMSolver(2),
         image_shape=(8, 8, 1),
@@ -39,11 +39,11 @@ experiment = Experiment(
     averages={"ema": HalfLife(images=1_300)},
     clip_norm=1.0,
     batch_size=64,
-    steps=200,
+    steps=300,
     log_every=20,
-    sample_every=100,
+    sample_every=150,
     samples=100,
-    checkpoint_every=100,
+    checkpoint_every=150,
 )
 
 smoke = {

@@ -13,6 +13,7 @@ import numpy as np
 
 from imagegen_jax.core.arrays import autoencoding
 from imagegen_jax.core.arrays.image import is_image
+from imagegen_jax.core.arrays.lora import LoRA, base_of, check_lora
 from imagegen_jax.core.arrays.measured import measures_of, wants_measures, with_measures
 from imagegen_jax.core.arrays.shard import MeshShape, check_batch_size
 from imagegen_jax.core.arrays.space import sample_shape
@@ -24,7 +25,6 @@ from imagegen_jax.core.checkpoints.weights import Weights, weights_of
 from imagegen_jax.core.config.bounds import Count, Natural, Positive, Seed, check_fields, check_integers
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import AnyAverage, PowerFunction
-from imagegen_jax.core.lora import LoRA, base_of, check_lora
 from imagegen_jax.core.model import (
     Batch,
     Generative,

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
+from imagegen_jax.core.arrays.lora import adapted
 from imagegen_jax.core.checkpoints.checkpoint import abstract
 from imagegen_jax.core.checkpoints.codes import check_made_by
 from imagegen_jax.core.checkpoints.frozen_networks import placed, wanted_part
@@ -31,7 +32,6 @@ from imagegen_jax.core.experiment import (
     row_shapes,
     validate,
 )
-from imagegen_jax.core.lora import adapted
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at

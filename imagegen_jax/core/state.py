@@ -11,8 +11,8 @@ from flax import struct
 from jaxtyping import Array, Int
 
 from imagegen_jax.core import ema
+from imagegen_jax.core.arrays.lora import has_pairs, merged
 from imagegen_jax.core.ema import Average
-from imagegen_jax.core.lora import has_pairs, merged
 from imagegen_jax.core.model import Nets, frozen_networks
 from imagegen_jax.core.optim import Clock, Optimizer
 

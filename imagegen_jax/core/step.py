@@ -20,9 +20,9 @@ from jaxtyping import Array, Bool, Int
 from imagegen_jax.core import ema
 from imagegen_jax.core.arrays import autoencoding
 from imagegen_jax.core.arrays.image import images_to_float
+from imagegen_jax.core.arrays.lora import merged
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import Average
-from imagegen_jax.core.lora import merged
 from imagegen_jax.core.model import (
     Aux,
     Batch,

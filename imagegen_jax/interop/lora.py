@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imagegen_jax.core.arrays.lora import SCALE, adapted_kernel, has_pairs, kernels_of
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.files.weight_files import read_weight_file
-from imagegen_jax.core.lora import SCALE, adapted_kernel, has_pairs, kernels_of
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.core.state import create, unmerged
 from imagegen_jax.interop.diffusers_weights import tensor_names

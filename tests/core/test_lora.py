@@ -13,11 +13,11 @@ import pytest
 from toys import Game, Growing, Regression, ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.lora import LoRA, adapted, chosen_kernels, merged
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.ema import FixedDecay
-from imagegen_jax.core.lora import LoRA, adapted, chosen_kernels, merged
 from imagegen_jax.core.optim import SGD, Adam, ClipWeights
 from imagegen_jax.core.state import networks
 

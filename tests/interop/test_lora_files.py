@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.lora import LoRA, adapted
 from imagegen_jax.core.arrays.shard import MeshShape
-from imagegen_jax.core.lora import LoRA, adapted
 from imagegen_jax.core.run import Run
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Digits

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from imagegen_jax.core.arrays.lora import base_of, has_pairs, with_pairs
 from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
 from imagegen_jax.core.checkpoints.fingerprint import fingerprint
 from imagegen_jax.core.checkpoints.frozen_networks import FOLDER, FrozenNetworks, Sources, chosen, read_arrays
 from imagegen_jax.core.checkpoints.hush import hush
 from imagegen_jax.core.ema import with_average
-from imagegen_jax.core.lora import base_of, has_pairs, with_pairs
 from imagegen_jax.core.state import State, including, join, without
 
 _NAMED = 3  # damaged checkpoints that a message names
