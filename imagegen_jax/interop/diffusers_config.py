@@ -83,6 +83,7 @@ SCHEDULER: Settings = {
     "skip_prk_steps": (False, (True, False)),  # of PNDM, whose files some were made from
     "steps_offset": (0, Annotated[int, Range(0, 1 << 20)]),
     "thresholding": (False, (False,)),
+    "timestep_values": (None, (None,)),  # of the first versions
     "timestep_spacing": ("leading", ("leading", "trailing")),
     "trained_betas": (None, (None,)),
     "variance_type": ("fixed_small", ("fixed_small", "fixed_small_log", "fixed_large")),

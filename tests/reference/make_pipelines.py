@@ -56,6 +56,7 @@ def stable_diffusion(version: int) -> StableDiffusionPipeline:
     text = CLIPTextConfig(
         vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=CONTEXT, hidden_act="quick_gelu" if first else "gelu",
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id,
     )  # fmt: skip
     network = UNet2DConditionModel(
         sample_size=SIDE,

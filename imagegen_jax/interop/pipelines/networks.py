@@ -97,7 +97,7 @@ def latent_unet_of(config: Config, place: str) -> tuple[LatentUNet, tuple[int, i
             "beside latents and a text can be imported: no inpainting, no enlarging"
         )
     network = LatentUNet(
-        **_levels(widths, place),
+        **levels_of(widths, place),
         blocks=found["layers_per_block"],
         depths=_depths(found, place),
         **_heads(found["attention_head_dim"], widths, place),
@@ -128,7 +128,7 @@ def coders_of(found: Mapping[str, Any], features: int, place: str) -> tuple[Conv
             types = short(found[f"{way}_block_types"])
             raise ValueError(f"{place}: {way}_block_types={types}: only {kind}, one for each width, can be imported")
     shared: dict[str, Any] = {
-        **_levels(widths, place),
+        **levels_of(widths, place),
         "blocks": found["layers_per_block"],
         "middle_attention": found["mid_block_add_attention"],
     }
@@ -140,9 +140,10 @@ def image_shape_of(
 ) -> tuple[int, int, int]:
     """Returns the shape of the images that an autoencoder makes of latents of a shape."""
     height, width, channels = latent_shape
-    if channels != found["latent_channels"]:
+    own = found.get("vq_embed_dim") or found["latent_channels"]
+    if channels != own:
         raise ValueError(
-            f"{place}: latent_channels={found['latent_channels']}, but the U-Net's in_channels={channels}: these two "
+            f"{place}: its latents have {own} channels, but the U-Net's in_channels={channels}: these two "
             "are not of one pipeline; fetch both again"
         )
     if found["in_channels"] != found["out_channels"]:
@@ -168,7 +169,7 @@ def clip_of(config: Config, place: str) -> CLIPText:
     )  # fmt: skip
 
 
-def _levels(widths: Sequence[int], place: str) -> dict[str, Any]:
+def levels_of(widths: Sequence[int], place: str) -> dict[str, Any]:
     """Returns the fields of the channels of each level."""
     if not widths or any(width % widths[0] for width in widths):
         raise ValueError(f"{place}: block_out_channels={list(widths)}: only multiples of the first can be imported")

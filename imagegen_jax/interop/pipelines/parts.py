@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from imagegen_jax.core.files.weight_files import read_weight_file
 from imagegen_jax.core.files.wrong_files import INDEX, parts_of
-from imagegen_jax.interop.diffusers_config import sampling_of
-from imagegen_jax.interop.importing import sha256
+from imagegen_jax.core.model import Model
+from imagegen_jax.interop.diffusers_config import check_groups, sampling_of
+from imagegen_jax.interop.importing import Published, sha256, shapes_of
 from imagegen_jax.interop.name_map import Rule, renamed
 from imagegen_jax.interop.settings import Config, read_config
+from imagegen_jax.text.settings import AnyTokenizer
 
 NETWORK, ENCODER = ("diffusion_pytorch_model",), ("model", "pytorch_model")  # how files of weights begin
 _ENDS = (".safetensors", f".safetensors{INDEX}", ".bin", f".bin{INDEX}")
@@ -46,6 +48,40 @@ def weights_in(folder: pathlib.Path, begins: Sequence[str]) -> pathlib.Path:
     if not others:
         raise ValueError(f"{folder} has no {begins[0]}.safetensors: copy it there from where the model is published")
     return (variants or others)[0]
+
+
+class Part(NamedTuple):
+    """A network of a pipeline."""
+
+    name: str  # of the network here
+    rules: Sequence[Rule]
+    begins: Sequence[str] = NETWORK
+
+
+def published(
+    folder: pathlib.Path,
+    model: Model,
+    configs: Mapping[str, tuple[Config, str]],
+    parts: Mapping[str, Part],
+    tokenizer: AnyTokenizer | None = None,
+) -> Published:
+    """Reads the weights of a model's networks; `configs` are the configurations of all parts, and their places.
+
+    Raises ValueError for sizes that do not go together, and for weights that are missing, not whole, or another's.
+    """
+    try:
+        shapes = shapes_of(model)
+    except ValueError as error:
+        raise ValueError(f"{folder}: the sizes in its configurations do not go together: {error}") from error
+    nets, files = {}, {}
+    for part, (name, rules, begins) in parts.items():
+        config, place = configs[part]
+        if begins == NETWORK:  # an encoder of texts has no groups
+            check_groups(shapes[name]["params"], config.get("norm_num_groups", 32), place)
+        nets[name], found = filled(weights_in(folder / part, begins), shapes[name], rules)
+        files |= found
+    origin = {"sha256": files, **{part: config for part, (config, _) in configs.items()}}
+    return Published(model, nets, origin, tokenizer=tokenizer)
 
 
 def filled(

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable, Mapping
 
 from imagegen_jax.interop.importing import Published
-from imagegen_jax.interop.pipelines import stable_diffusion
+from imagegen_jax.interop.pipelines import latent_diffusion, stable_diffusion
 from imagegen_jax.interop.settings import Config
 
 READERS: Mapping[str, Callable[[pathlib.Path], Published]] = {  # by the name of the class in model_index.json
+    "LDMPipeline": latent_diffusion.read,
     "StableDiffusionPipeline": stable_diffusion.read,
 }
 UNREAD = ("safety_checker", "feature_extractor", "image_encoder")  # parts that do not draw

@@ -8,21 +8,15 @@ from typing import Any
 from imagegen_jax.core.arrays.space import Latents
 from imagegen_jax.core.arrays.texts import EmptyText
 from imagegen_jax.diffusion.models.diffusion import Diffusion
-from imagegen_jax.interop.diffusers_config import check_groups
-from imagegen_jax.interop.importing import Published, shapes_of
+from imagegen_jax.interop.importing import Published
 from imagegen_jax.interop.names import autoencoders, text_encoders, unets
 from imagegen_jax.interop.pipelines.networks import clip_of, kl_of, latent_unet_of
-from imagegen_jax.interop.pipelines.parts import ENCODER, NETWORK, config_of, filled, latent_sampling, weights_in
-from imagegen_jax.interop.settings import Config, read_config, short
+from imagegen_jax.interop.pipelines.parts import ENCODER, Part, config_of, latent_sampling, published
+from imagegen_jax.interop.settings import read_config, short
 from imagegen_jax.text.byte_pairs import END
 from imagegen_jax.text.settings import CLIPTokenizer
 
 DROPPED = 0.1  # the share of texts that training dropped, of all published versions that can be guided
-PARTS = {  # of a folder -> the network here, and how its file of weights begins
-    "unet": ("network", NETWORK),
-    "vae": ("autoencoder", NETWORK),
-    "text_encoder": ("text", ENCODER),
-}
 
 
 def read(folder: pathlib.Path) -> Published:
@@ -31,29 +25,9 @@ def read(folder: pathlib.Path) -> Published:
     Raises ValueError, which names value, place and remedy, for parts that are missing, not whole or not supported, and
     FileNotFoundError without the tokenizer's files.
     """
-    configs = {part: config_of(folder, part) for part in (*PARTS, "scheduler")}
-    model, tokenizer, groups = model_of(folder, configs)
-    shapes = shapes_of(model)
-    for part, count in groups.items():
-        check_groups(shapes[PARTS[part][0]]["params"], count, configs[part][1])
-    rules = {
-        "unet": unets.latent_unet(len(model.network.multipliers)),
-        "vae": autoencoders.autoencoder(len(model.space.autoencoder.network.encoder.multipliers)),
-        "text_encoder": text_encoders.CLIP,
-    }
-    nets, files = {}, {}
-    for part, (name, begins) in PARTS.items():
-        nets[name], found = filled(weights_in(folder / part, begins), shapes[name], rules[part])
-        files |= found
-    origin = {"sha256": files, **{part: config for part, (config, _) in configs.items()}}
-    return Published(model, nets, origin, tokenizer=tokenizer)
-
-
-def model_of(folder: pathlib.Path, configs: dict[str, tuple[Config, str]]) -> tuple[Any, CLIPTokenizer, dict[str, int]]:
-    """Makes the model of a folder's configurations, its tokenizer, and the groups of norms that its networks have."""
+    configs = {part: config_of(folder, part) for part in ("unet", "vae", "text_encoder", "scheduler")}
     network, latent_shape, unet = latent_unet_of(*configs["unet"])
-    vae, vae_place = configs["vae"]
-    autoencoder, stage = kl_of(vae, latent_shape, vae_place)
+    autoencoder, stage = kl_of(configs["vae"][0], latent_shape, configs["vae"][1])
     text = clip_of(*configs["text_encoder"])
     if unet["cross_attention_dim"] != text.width:
         raise ValueError(
@@ -71,7 +45,12 @@ def model_of(folder: pathlib.Path, configs: dict[str, tuple[Config, str]]) -> tu
         empty_text=EmptyText.of(tokenizer.open(())),
         **latent_sampling(*configs["scheduler"]),
     )
-    return model, tokenizer, {"unet": unet["norm_num_groups"], "vae": stage["norm_num_groups"]}
+    parts = {
+        "unet": Part("network", unets.latent_unet(len(network.multipliers))),
+        "vae": Part("autoencoder", autoencoders.autoencoder(len(stage["block_out_channels"]))),
+        "text_encoder": Part("text", text_encoders.CLIP, ENCODER),
+    }
+    return published(folder, model, configs, parts, tokenizer)
 
 
 def tokenizer_of(folder: pathlib.Path, context: int) -> CLIPTokenizer:
