@@ -8,7 +8,6 @@ from typing import Any
 from imagegen_jax.core.arrays.space import AUTOENCODER, autoencoder_of
 from imagegen_jax.core.capabilities import OverCodes
 from imagegen_jax.core.checkpoints.fingerprint import digest_of
-from imagegen_jax.core.checkpoints.weights import Weights
 from imagegen_jax.core.model import Model, Variables
 from imagegen_jax.core.source import Coded, Encoded
 
