@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gan_recipes import GANS, shapes
 from PIL import Image
+from recipes_of_gans import GANS, shapes
 
 import imagegen_jax as ig
 from imagegen_jax.core import compile as compiling

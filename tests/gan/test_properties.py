@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gan_recipes import GANS as RECIPES
-from gan_recipes import shapes
 from mechanisms import TRAINED
+from recipes_of_gans import GANS as RECIPES
+from recipes_of_gans import shapes
 
 from imagegen_jax.core.config.choices import options_of
 from imagegen_jax.core.model import Inputs, condition_rows

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pathlib
 from typing import Annotated
 
+from imagegen_jax.autoencoders.first_stages.unquantised import Unquantised
 from imagegen_jax.autoencoders.quantise import Codebook
 from imagegen_jax.autoencoders.tokenizer import Tokenizer
-from imagegen_jax.autoencoders.unquantised import Unquantised
 from imagegen_jax.core.arrays.space import Latents
 from imagegen_jax.core.config.bounds import Range
 from imagegen_jax.diffusion.models.diffusion import Diffusion
