@@ -7,7 +7,8 @@
 It draws nothing: it judges what `emoji_text` draws, and so it has seen all pictures, also those that are held out of
 that training. Random crops of slightly enlarged pictures keep it from learning them pixel by pixel.
 
-Cost: 6 min on 2 CPU cores. There is no published score.
+Cost: about 15 min on 2 CPU cores (estimated by its first steps). Expected: not measured yet; there is no published
+score.
 """
 
 from imagegen_jax import Experiment, main

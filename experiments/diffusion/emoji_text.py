@@ -6,11 +6,12 @@
 
 Names are those of Unicode's table (CLDR), "grinning face with big eyes". Each tenth picture is held out: what the model
 draws by its name, it has put together of others. The data are any captioned pictures (`data.Captioned`):
---data captioned:PLACE. As in `shapes_text`, training times are about more noise than EDM's, and a tenth of the names is
-dropped, so that samples can be guided. Pictures are not mirrored: "left arrow" would be wrong.
+--data captioned:PLACE. The model is EDM (Karras et al. 2022, arXiv 2206.00364); as in `shapes_text`, training times are
+about more noise than its own, and a tenth of the names is dropped, so that samples can be guided. Pictures are not
+mirrored: "left arrow" would be wrong.
 
-Cost: 40 min on 2 CPU cores. There is no published score; `benchmarks/retrieval.py` finds the right name of a sample
-among 20 by `emoji_dual_encoder`.
+Cost: about 40 min on 2 CPU cores (estimated by its first steps). Expected: not measured yet; there is no published
+score. `benchmarks/retrieval.py` counts how often the name of a sample is found among 20 by `emoji_dual_encoder`.
 """
 
 from imagegen_jax import Experiment, main

@@ -114,6 +114,7 @@ AnyPatchDecoder = Annotated[
         "imagegen_jax.autoencoders.tokenizer:ResidualDecoder",
         "imagegen_jax.nn.backbones.autoencoder:ConvDecoder",
         "imagegen_jax.nn.backbones.pooled_autoencoder:PooledDecoder",
+        "imagegen_jax.nn.backbones.tiny_autoencoder:TinyDecoder",
     ),
 ]
 

@@ -137,6 +137,7 @@ def _data(tree: ast.Module) -> str:
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _called(node) == "Experiment"]
     for keyword in (keyword for call in calls for keyword in call.keywords if keyword.arg == "data"):
         sources = [node for node in ast.walk(keyword.value) if isinstance(node, ast.Call)]
+        sources = [node for node in sources if not _called(node).endswith(("Tokenizer", "Vocabulary"))]  # of captions
         for source in sources:
             if source.args and isinstance(source.args[0], ast.Constant) and isinstance(source.args[0].value, str):
                 return source.args[0].value
