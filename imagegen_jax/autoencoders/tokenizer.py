@@ -106,6 +106,7 @@ AnyPatchEncoder = Annotated[
         "imagegen_jax.autoencoders.tokenizer:ResidualEncoder",
         "imagegen_jax.nn.backbones.autoencoder:ConvEncoder",
         "imagegen_jax.nn.backbones.pooled_autoencoder:PooledEncoder",
+        "imagegen_jax.nn.backbones.tiny_autoencoder:TinyEncoder",
     ),
 ]
 AnyPatchDecoder = Annotated[
