@@ -17,6 +17,7 @@ import pytest  # noqa: E402
 from imagegen_jax.core import compile as compiling  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+compiling.use_persistent_cache()  # of all processes in one folder, before a test gives it another
 
 
 def pytest_addoption(parser):
