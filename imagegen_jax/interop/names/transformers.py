@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imagegen_jax.interop.name_map import Form, Rule, as_is, dense, kernel, layer, sines_first, within
+from imagegen_jax.interop.name_map import Form, Rule, dense, kernel, layer, sines_first, within
 
 
 def _patch(tensor: np.ndarray) -> np.ndarray:
@@ -15,9 +15,9 @@ def _patch(tensor: np.ndarray) -> np.ndarray:
     return kernel(tensor).reshape(-1, len(tensor))
 
 
-def _scale_last(form: Form) -> Form:
-    """Returns a layout where shifts come before scales, which come first in the files."""
-    return lambda tensor: form(np.roll(tensor, len(tensor) // 2, axis=0))
+def _shifts_first(tensor: np.ndarray) -> np.ndarray:
+    """Puts shifts before scales, which come first in the files."""
+    return np.roll(tensor, len(tensor) // 2, axis=0)
 
 
 def _two_layers(name: str, path: str, first: Form = dense) -> list[Rule]:
@@ -94,6 +94,6 @@ def mmdit(depth: int) -> list[Rule]:
 def _scaled(name: str, path: str) -> list[Rule]:
     """Returns the rules of a layer that puts out scales and shifts."""
     return [
-        Rule(f"{name}.weight", f"{path}/kernel", _scale_last(dense)),
-        Rule(f"{name}.bias", f"{path}/bias", _scale_last(as_is)),
+        Rule(f"{name}.weight", f"{path}/kernel", lambda tensor: dense(_shifts_first(tensor))),
+        Rule(f"{name}.bias", f"{path}/bias", _shifts_first),
     ]

@@ -143,11 +143,11 @@ class LatentUNet(nn.Module):
     def _embed(self, t: Num[Array, " b"], conditioning: Conditioning) -> Float[Array, "b e"]:
         """Embeds the time, and in SDXL the pooled text and the sizes."""
         dtype = compute_dtype(self.dtype)
-        h = embed(t, self.width, dtype)
-        if not self.added:
+        h, pooled, sizes = embed(t, self.width, dtype), conditioning.pooled, conditioning.sizes
+        if pooled is None or sizes is None:
             return h
-        sizes = sinusoidal(conditioning.sizes.reshape(-1), SIZE_FREQUENCIES, endpoint=False).reshape(len(t), -1)
-        told = jnp.concatenate([conditioning.pooled, sizes], axis=-1)
+        sides = sinusoidal(sizes.reshape(-1), SIZE_FREQUENCIES, endpoint=False).reshape(len(t), -1)
+        told = jnp.concatenate([pooled, sides], axis=-1)
         told = nn.swish(dense(told, 4 * self.width, dtype, "added_0"))
         return h + dense(told, 4 * self.width, dtype, "added_1")
 

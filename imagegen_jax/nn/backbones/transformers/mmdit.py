@@ -81,7 +81,8 @@ class JointBlock(nn.Module):
         mixed = attend(q, k, v, self.attention, seen).reshape(len(x), -1, x.shape[-1])
         change = image[2] * self._dense(mixed[:, y.shape[1] :], "image_out")
         if self.dual:
-            among = attend(*project(name="image_2")(modulated(x, image[6], image[7], self.dtype)), self.attention)
+            q, k, v = project(name="image_2")(modulated(x, image[6], image[7], self.dtype))
+            among = attend(q, k, v, self.attention)
             change = change + image[8] * self._dense(among.reshape(x.shape), "image_2_out")
         x = self._perceptron(x + change, image[3:6], "image_mlp")
         if self.last:
@@ -138,6 +139,7 @@ class MMDiT(nn.Module):
         dtype = compute_dtype(self.dtype)
         dense = functools.partial(nn.Dense, dtype=dtype, kernel_init=xavier)
         c = embedded(frequencies(t), self.width, dtype, "time")
+        assert conditioning.pooled is not None  # `check_seen` has seen to it
         c = c + embedded(conditioning.pooled, self.width, dtype, "pooled")
         y = dense(self.width, name="text")(conditioning.tokens)
         h = dense(self.width, name="patch")(patches(with_source(x, conditioning.source), self.patch))

@@ -121,7 +121,7 @@ class PixArt(nn.Module):
         """Embeds the time, and in 1024-MS height, width and their ratio, a third of the features each."""
         dtype = compute_dtype(self.dtype)
         c = embedded(frequencies(t), self.width, dtype, "time")
-        if not self.sizes or sizes is None:
+        if sizes is None:
             return c
         third = self.width // 3
         sides = embedded(frequencies(sizes.reshape(-1)), third, dtype, "side").reshape(len(t), 2 * third)
