@@ -30,9 +30,7 @@ CASES = {
     "dpm_heun_leading": DPMSolverMultistepScheduler(solver_type="heun", timestep_spacing="leading", steps_offset=1),
     "dpm_v": DPMSolverMultistepScheduler(prediction_type="v_prediction", beta_schedule="scaled_linear"),
     "unipc": UniPCMultistepScheduler(),
-    "unipc_bh1_sample": UniPCMultistepScheduler(
-        solver_type="bh1", prediction_type="sample", timestep_spacing="trailing"
-    ),
+    "unipc_sample": UniPCMultistepScheduler(prediction_type="sample", timestep_spacing="trailing"),
     "euler": EulerDiscreteScheduler(timestep_spacing="trailing"),
     "euler_offset": EulerDiscreteScheduler(timestep_spacing="leading", steps_offset=1),
     "pndm": PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=True),
