@@ -23,11 +23,17 @@ EXAMPLES = """examples:
   imagegen import edm2 edm2-img64-s-1073741-0.075.pkl --out runs/edm2_s
   imagegen import guided-diffusion 256x256_diffusion_uncond.pt --out runs/adm
   imagegen import guided-diffusion my_model.pt --out runs/mine --set size=128 heads=2 head_channels=0
+  imagegen import diffusers stable-diffusion-v1-5 --out runs/sd
   imagegen sample runs/ddpm_cifar10 --model.sampler DDIM --model.sampler.steps 50
+  imagegen sample runs/sd --prompt "a red fox in the snow" --guidance 7.5 --n 4
 
-A folder of diffusers is one that its `save_pretrained` wrote, or a copy of a published one such as
-google/ddpm-cifar10-32: model_index.json, unet/ and scheduler/, or what is in these side by side. Its network must be
-a U-Net of DDPM's design. Samples of a DDIMScheduler equal those of diffusers' own pipeline, which keeps the noise of
+A folder of diffusers is one that its `save_pretrained` wrote, or a copy of a published one:
+  DDPMPipeline, DDIMPipeline     such as google/ddpm-cifar10-32: model_index.json, unet/ and scheduler/, or what is in
+                                 these side by side; a U-Net of DDPM's design
+  StableDiffusionPipeline        Stable Diffusion 1 and 2, with vae/, text_encoder/ and tokenizer/; no inpainting
+  LDMPipeline                    latent diffusion without a text, with vqvae/
+The scheduler must be a DDPMScheduler or a DDIMScheduler: where a folder has another, such as a PNDMScheduler, write a
+DDIMScheduler's scheduler_config.json in its place. safety_checker/ and feature_extractor/ are not read. Samples of a DDIMScheduler equal those of diffusers' own pipeline, which keeps the noise of
 estimates before they are clipped; --model.sampler.clipped_noise takes that of the clipped ones, as a DDIM of this
 package does where it is not told otherwise.
 

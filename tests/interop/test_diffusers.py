@@ -434,7 +434,7 @@ def damaged(copied):
         (lambda copied: (copied / "config.json").write_text("[]"), ["config.json holds a list"]),
         (
             lambda copied: (copied / "model_index.json").write_text('{"unet": [], "scheduler": [], "vqvae": []}'),
-            ["model_index.json has 'vqvae' beside"],
+            ["model_index.json has 'vqvae' beside", "LDMPipeline or StableDiffusionPipeline"],
         ),
     ],
 )
