@@ -158,17 +158,15 @@ def sampling_of(scheduler: Config, place: str) -> dict[str, Any]:
     if "shift" in found:
         return flow(found)
     schedule = _schedule(found, place)
-    if kind in SOLVERS:
-        (solver, levels), clip = solved(kind, found, schedule), False
-    else:
-        (solver, levels), clip = _stepped(kind, found, schedule, place), found["clip_sample"]
+    stepped = kind not in SOLVERS
+    path: tuple[Any, Any] = _stepped(kind, found, schedule, place) if stepped else solved(kind, found, schedule)
     return {
         "prediction": PREDICTIONS[found["prediction_type"]],
         "process": Discrete(schedule),
         "times": WholeTimes(schedule.steps),
-        "levels": levels,
-        "solver": solver,
-        "clip": clip,
+        "levels": path[1],
+        "solver": path[0],
+        "clip": stepped and found["clip_sample"],
     }
 
 

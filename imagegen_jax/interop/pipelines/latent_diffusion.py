@@ -42,7 +42,8 @@ def read(folder: pathlib.Path) -> Published:
     """
     configs = {part: config_of(folder, part) for part in ("unet", "vqvae", "scheduler")}
     network, latent_shape = adm_of(*configs["unet"])
-    stage, scale = vq_of(configs["vqvae"][0], latent_shape, configs["vqvae"][1])
+    config, place = configs["vqvae"]
+    stage, scale = vq_of(config, latent_shape, place)
     model = Diffusion(
         network=network,
         image_shape=latent_shape,
@@ -51,7 +52,7 @@ def read(folder: pathlib.Path) -> Published:
     )
     parts = {
         "unet": Part("network", unets.adm(len(network.multipliers))),
-        "vqvae": Part("autoencoder", autoencoders.autoencoder(len(stage.network.encoder.multipliers))),
+        "vqvae": Part("autoencoder", autoencoders.autoencoder(len(complete(config, VQ, place)["block_out_channels"]))),
     }
     return published(folder, model, configs, parts)
 
