@@ -30,7 +30,7 @@ def parts(experiment: ig.Experiment) -> frozenset[Part]:
     """What a training step and a sampler are made of: not how large, how many, how long, nor on which data."""
     model = type(experiment.model).__name__
     found = {(model, *part) for part in _parts(experiment.model)}
-    for name in ("optim", "averages", "augment", "clip_norm", "skip_norm"):
+    for name in ("optim", "averages", "augment", "lora", "clip_norm", "skip_norm"):
         value = getattr(experiment, name)
         found |= {(name, *part) for part in _parts(tuple(value.values()) if isinstance(value, Mapping) else value)}
     return frozenset(found | {("accumulates",)} if experiment.microbatches > 1 else found)
