@@ -33,7 +33,7 @@ def small(name: str) -> ig.Experiment:
 def parts(experiment: ig.Experiment) -> frozenset[Part]:
     """What a training step and a sampler are made of: not how large, how many, how long, nor on which data."""
     found = set(_parts(experiment.model, ("model",), frozen_networks(experiment.model)))
-    for name in ("optim", "averages", "augment", "clip_norm", "skip_norm"):
+    for name in ("optim", "averages", "augment", "lora", "clip_norm", "skip_norm"):
         value = getattr(experiment, name)
         found |= set(_parts(tuple(value.values()) if isinstance(value, Mapping) else value, (name,)))
     return frozenset(found | {("accumulates",)} if experiment.microbatches > 1 else found)

@@ -8,7 +8,10 @@ Needs no download. The 20 are the first two of each class of the training split,
 rank 4 are beside all layers but the first and last; attention alone, of which this network has little, does not
 suffice.
 
-Cost: COST. Expected: EXPECTED There is no published score for this size.
+Cost: 50 s on 2 CPU cores, compilation included. Expected: of 1,000 samples with a guidance of 1.5, 99.9 % are slanted
+(none before), 96.7 % of the class asked for (100 % before), 2.7 % copies of the 20 images; without guidance 100 %,
+88.8 % (98.9 % before) and 1.0 %. All weights trained as long have 99.5 % of the class, but 57 % copies
+(`benchmarks/lora_style.py`). There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main
@@ -46,8 +49,11 @@ experiment = Experiment(
     checkpoint_every=150,
 )
 
+# Of an untrained network these layers are zero, and let no gradient through to others in the first steps.
 smoke = {
     **TINY,
+    "lora.rank": 1,
+    "lora.kernels": ("conv_2", "conv_out"),
     "model.network.width": 8,
     "model.levels.steps": 3,
     "optim.network.lr": 2e-4,

@@ -109,7 +109,7 @@ def _modules(path: Path) -> dict[str, Module]:
         if not {"lora_A", "lora_B"} <= module.keys():
             raise ValueError(f"{path}: {layer} has {', '.join(sorted(module))}, but a pair is lora_A and lora_B")
         if "alpha" not in module and (alpha := alphas(layer)) is not None:
-            module["alpha"] = np.float32(alpha)
+            module["alpha"] = np.asarray(alpha, np.float32)
     return found
 
 
