@@ -33,9 +33,10 @@ A folder of diffusers is one that its `save_pretrained` wrote, or a copy of a pu
   StableDiffusionPipeline        Stable Diffusion 1 and 2, with vae/, text_encoder/ and tokenizer/; no inpainting
   LDMPipeline                    latent diffusion without a text, with vqvae/
 The scheduler must be a DDPMScheduler or a DDIMScheduler: where a folder has another, such as a PNDMScheduler, write a
-DDIMScheduler's scheduler_config.json in its place. safety_checker/ and feature_extractor/ are not read. Samples of a DDIMScheduler equal those of diffusers' own pipeline, which keeps the noise of
-estimates before they are clipped; --model.sampler.clipped_noise takes that of the clipped ones, as a DDIM of this
-package does where it is not told otherwise.
+DDIMScheduler's scheduler_config.json in its place. safety_checker/ and feature_extractor/ are not read. Samples of a
+DDIMScheduler equal those of diffusers' own pipeline, which keeps the noise of estimates before they are clipped;
+--model.sampler.clipped_noise takes that of the clipped ones, as a DDIM of this package does where it is not told
+otherwise.
 
 A folder of safetensors is one that `imagegen export` wrote.
 
