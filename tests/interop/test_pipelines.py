@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_weights import drawn_file
 from official import jit
 from PIL import Image
-from reference_weights import drawn_file
 
 from imagegen_jax import cli
 from imagegen_jax.core.arrays.image import to_uint8
