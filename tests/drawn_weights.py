@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 import zlib
 
 import numpy as np
@@ -21,3 +23,15 @@ def weight(name: str, shape: tuple[int, ...], scale: float) -> np.ndarray:
 def direction(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns the direction in which the gradient of that weight is compared."""
     return normal(f"{name}, direction", shape)
+
+
+def drawn_file(place: pathlib.Path, head: bytes) -> None:
+    """Writes a .safetensors of which only the head was kept, with the weights of make_diffusers_folder.py."""
+    entries = {name: entry for name, entry in json.loads(head[8:]).items() if name != "__metadata__"}
+    with place.open("wb") as file:
+        file.write(head)
+        for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+            shape = entry["shape"]
+            scale = 1.0 if len(shape) == 1 and "norm" in name and name.endswith("weight") else 0.0
+            drawn = normal(name, shape) / np.sqrt(np.prod(shape[1:]))
+            file.write((scale + 0.5 * drawn).astype("<f4").tobytes())

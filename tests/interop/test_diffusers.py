@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from drawn_weights import drawn_file
 from PIL import Image
-from reference_weights import drawn_file
 from safetensors.numpy import load_file, save_file
 
 import imagegen_jax as ig

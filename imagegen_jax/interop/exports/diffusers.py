@@ -111,7 +111,9 @@ def scheduler_of(model: DDPM | Diffusion) -> dict[str, Any]:
         return {"_class_name": "DDPMScheduler", "_diffusers_version": VERSION, **given}
     spacing = getattr(path if isinstance(model, DDPM) else model.levels, "spacing", None)
     given["timestep_spacing"] = spacing if spacing in ("leading", "trailing") else "leading"
-    return {"_class_name": "DDIMScheduler", "_diffusers_version": VERSION, "set_alpha_to_one": True, **given}
+    levels = model.levels if isinstance(model, Diffusion) and isinstance(model.levels, Spaced) else Spaced()
+    given |= {"set_alpha_to_one": levels.to_zero, "steps_offset": levels.offset}
+    return {"_class_name": "DDIMScheduler", "_diffusers_version": VERSION, **given}
 
 
 def tensors_of(params: Any, levels: int) -> dict[str, np.ndarray]:

@@ -73,6 +73,15 @@ def test_spaced_levels_are_the_schedules(spacing):
     np.testing.assert_allclose(alpha_bar[::-1], schedule.alpha_bar[times[spacing]], rtol=1e-12)
 
 
+@pytest.mark.parametrize(("offset", "times"), [(1, [0, 1, 21, 41, 61, 81]), (0, [0, 20, 40, 60, 80])])
+def test_times_may_be_moved_and_the_last_level_be_that_of_the_first_time(offset, times):
+    schedule = LinearSchedule(100)
+    levels = Spaced(schedule, 5, "leading", offset, to_zero=False)()
+    np.testing.assert_allclose(1 / (1 + levels[::-1] ** 2), schedule.alpha_bar[times], rtol=1e-12)
+    with pytest.raises(ValueError, match="offset=20: the last time would be 100, but those of the schedule go to 99"):
+        Spaced(schedule, 5, "leading", 20)
+
+
 def test_a_shifted_flow_is_stable_diffusion_3s():
     """t' = 3 t / (1 + 2 t) (Esser et al. 2024, Eq. 23), from almost 1 to 0."""
     levels = ShiftedFlow(4, shift=3.0, margin=1e-6)()
