@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax import moved
 from imagegen_jax.core import run_folder as folders
 from imagegen_jax.core.arrays.space import space_of
 from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
@@ -23,6 +24,8 @@ from imagegen_jax.core.reporting import log, summary
 from imagegen_jax.core.run import Path, Run, load
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
+
+__getattr__ = moved.attributes(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
