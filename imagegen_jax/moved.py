@@ -218,6 +218,8 @@ NAMES: dict[str, str] = {
     "imagegen_jax.diffusion.solvers:UniPC": "imagegen_jax.diffusion.sampling.exponential:UniPC",
     "imagegen_jax.editing:Drawn": "imagegen_jax.cli.edit.styles:Drawn",
     "imagegen_jax.gan.latents:check_truncation": "imagegen_jax.gan.truncation:check_truncation",
+    "imagegen_jax.importing:import_diffusers": "imagegen_jax.interop.diffusers_folder:import_diffusers",
+    "imagegen_jax.interop.importing:import_diffusers": "imagegen_jax.interop.diffusers_folder:import_diffusers",
     "imagegen_jax.metrics.interval:Interval": "imagegen_jax.metrics.scores.interval:ConfidenceInterval",
     "imagegen_jax.run_options:rows_of_model": "imagegen_jax.core.experiment:model_row_shapes",
     "imagegen_jax.streaming:ArrayWriter": "imagegen_jax.data.pictures.writers:ArrayWriter",

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax import moved
 from imagegen_jax.core import run_folder as folders
 from imagegen_jax.core.arrays.space import sample_shape, space_of
 from imagegen_jax.core.arrays.texts import Tokenizer
@@ -26,6 +27,8 @@ from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
 from imagegen_jax.data.wrappers.captioned import Captioned
 from imagegen_jax.text.settings import AnyTokenizer
+
+__getattr__ = moved.attributes(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
