@@ -7,6 +7,9 @@ Images are `data.Shapes`: a shape on white, of 6 colours, 4 shapes, 2 sizes and 
 one shape of each colour is held out. The model is EDM (Karras et al. 2022, arXiv 2206.00364), whose network sees the
 text by cross-attention; a tenth of the captions is dropped, so that samples can be guided. Training times are drawn
 about more noise than EDM's: what a shape is and where it lies is decided there, and little else is to be learned.
+
+Cost: 0.4 s of a processor a step, so 14 minutes of one, and half of that on two that do nothing else.
+`benchmarks/prompt_following.py` counts how many samples are what their prompts ask for.
 """
 
 from imagegen_jax import Experiment, main
