@@ -135,7 +135,7 @@ def test_pytest_runs_what_is_reached(root):
     """With nothing changed but a recipe: its tests, and those that are of no recipe or of all."""
     program = (
         "import sys, pytest, reached_tests\n"
-        "reached_tests.reached_since = lambda *_: {'tests/recipes/test_experiments.py': frozenset({'vae_mnist'})}\n"
+        "reached_tests.reached_since = lambda *_: {'tests/recipes/test_experiments.py': frozenset({'dcgan_mnist'})}\n"
         "words = ['-q', '--collect-only', '--reached-since', 'HEAD', 'tests/recipes/test_experiments.py']\n"
         "sys.exit(pytest.main(words))"
     )
@@ -145,4 +145,4 @@ def test_pytest_runs_what_is_reached(root):
     names = [line for line in done.stdout.splitlines() if "::" in line]
     of_recipes = [name for name in names if "[" in name]
     assert done.returncode == 0 and len(of_recipes) >= 6 and len(names) > len(of_recipes), done.stdout
-    assert all("[vae_mnist]" in name for name in of_recipes)
+    assert all("[dcgan_mnist]" in name for name in of_recipes)
