@@ -144,5 +144,5 @@ def test_pytest_runs_what_is_reached(root):
     done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     names = [line for line in done.stdout.splitlines() if "::" in line]
     of_recipes = [name for name in names if "[" in name]
-    assert done.returncode == 0 and len(of_recipes) >= 6 and len(names) > len(of_recipes), done.stdout
+    assert done.returncode == 0 and len(of_recipes) >= 4 and len(names) > len(of_recipes), done.stdout
     assert all("[dcgan_mnist]" in name for name in of_recipes)
