@@ -188,7 +188,9 @@ def test_data_and_autoencoders_that_do_not_go_together(files, images, space, sai
 
 def test_only_what_is_to_be_measured_is_replaced():
     """However deep it lies; numbers that are given stay, and so does a model of which nothing is asked."""
-    asked = Progressive(dataclasses.replace(MODELS["progressive"].diffusion, space=Latents("measured", 3.0)))
+    model = MODELS["progressive"]
+    inner = dataclasses.replace(model.diffusion, space=Latents("measured", 3.0))
+    asked = dataclasses.replace(model, diffusion=inner)
     found = with_measures(asked, Measured(2.0, (1.0,) * 4))
     assert found.space == Latents(2.0, 3.0) and with_measures(found, Measured(5.0, 5.0)) is found
     with pytest.raises(ValueError, match="says 'measured' of latents that nobody has measured: give it numbers"):
