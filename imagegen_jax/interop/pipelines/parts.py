@@ -73,7 +73,8 @@ def published(
         shapes = shapes_of(model)
     except ValueError as error:
         raise ValueError(f"{folder}: the sizes in its configurations do not go together: {error}") from error
-    nets, files = {}, {}
+    nets: dict[str, Any] = {}
+    files: dict[str, str] = {}
     for part, (name, rules, begins) in parts.items():
         config, place = configs[part]
         if begins == NETWORK:  # an encoder of texts has no groups
