@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 from imagegen_jax.autoencoders.first_stages.unquantised import Unquantised
 from imagegen_jax.autoencoders.quantise import Codebook
@@ -42,17 +42,16 @@ def read(folder: pathlib.Path) -> Published:
     """
     configs = {part: config_of(folder, part) for part in ("unet", "vqvae", "scheduler")}
     network, latent_shape = adm_of(*configs["unet"])
-    config, place = configs["vqvae"]
-    stage, scale = vq_of(config, latent_shape, place)
+    autoencoder, stage = vq_of(configs["vqvae"][0], latent_shape, configs["vqvae"][1])
     model = Diffusion(
         network=network,
         image_shape=latent_shape,
-        space=Latents(scale, 0.0, stage),
+        space=Latents(stage["scaling_factor"], 0.0, autoencoder),
         **latent_sampling(*configs["scheduler"]),
     )
     parts = {
         "unet": Part("network", unets.adm(len(network.multipliers))),
-        "vqvae": Part("autoencoder", autoencoders.autoencoder(len(complete(config, VQ, place)["block_out_channels"]))),
+        "vqvae": Part("autoencoder", autoencoders.autoencoder(len(stage["block_out_channels"]))),
     }
     return published(folder, model, configs, parts)
 
@@ -85,8 +84,8 @@ def adm_of(config: Config, place: str) -> tuple[ADM, tuple[int, int, int]]:
     return network, (height, width, channels)
 
 
-def vq_of(config: Config, latent_shape: tuple[int, int, int], place: str) -> tuple[Unquantised, float]:
-    """Makes the autoencoder of a `VQModel` for latents of a shape, and returns their scale too.
+def vq_of(config: Config, latent_shape: tuple[int, int, int], place: str) -> tuple[Unquantised, dict[str, Any]]:
+    """Makes the autoencoder of a `VQModel` for latents of a shape, and returns its settings too.
 
     Raises ValueError where an `Unquantised` cannot be that one.
     """
@@ -96,4 +95,4 @@ def vq_of(config: Config, latent_shape: tuple[int, int, int], place: str) -> tup
     encoder, decoder = coders_of(found, features, place)
     codes = Codebook(found["num_vq_embeddings"], found["vq_embed_dim"] or features, swapped=True)
     network = Tokenizer(encoder, codes, decoder, post_features=features)
-    return Unquantised(image_shape_of(found, encoder, latent_shape, place), network), found["scaling_factor"]
+    return Unquantised(image_shape_of(found, encoder, latent_shape, place), network), found
