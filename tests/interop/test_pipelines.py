@@ -161,8 +161,8 @@ PART = "unet/diffusion_pytorch_model-00001-of-00002.safetensors"
         (lambda folder: (folder / "tokenizer/vocab.json").unlink(), "holds no vocab.json: CLIP's tokenizer needs"),
         (lambda folder: (folder / "vae/config.json").unlink(), "has no vae/config.json: copy it there"),
         (
-            rewritten("scheduler/scheduler_config.json", _class_name="PNDMScheduler"),
-            "_class_name='PNDMScheduler': only DDPMScheduler and DDIMScheduler",
+            rewritten("scheduler/scheduler_config.json", _class_name="LMSDiscreteScheduler"),
+            "_class_name='LMSDiscreteScheduler': only DDPMScheduler and DDIM",
         ),
         (rewritten("scheduler/scheduler_config.json", clip_sample=True), "clip_sample=True .* write"),
         (rewritten("unet/config.json", cross_attention_dim=48), "cross_attention_dim=48, .*hidden_size=32"),

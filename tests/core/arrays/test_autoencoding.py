@@ -102,7 +102,7 @@ def test_any_model_of_latents_draws_images_with_their_autoencoder(name):
     assert found.shape == (2, 8, 8, 1) and latents.shape == (2, *SHAPE)
     np.testing.assert_allclose(found, FIRST.decode(nets, latents), atol=1e-5)
     if hasattr(model, "enter"):  # a model that makes its networks anew keeps the frozen one
-        state = enter(model, {}, {}, 1, create(nets, {}, {}))
+        state = enter(model, lambda nets: create(nets, {}, {}), 1, create(nets, {}, {}))
         assert networks(state)["autoencoder"] == nets["autoencoder"]
 
 
