@@ -9,8 +9,8 @@ text by cross-attention; a tenth of the captions is dropped, so that samples can
 about more noise than EDM's: what a shape is and where it lies is decided there, and little else is to be learned.
 
 Cost: 14 min of one CPU core, 7 min on two that do nothing else. Expected: at guidance 3, 65 % of prompts wholly right
-(colour, shape, size and place), and 67 % of those with a combination that was held out; `benchmarks/prompt_following.py`
-counts. There is no published score.
+(colour, shape, size and place), and 67 % of those with a combination that was held out, as counted by
+`benchmarks/prompt_following.py`. There is no published score.
 """
 
 from imagegen_jax import Experiment, main
