@@ -13,6 +13,7 @@ from flax.typing import Initializer
 from jaxtyping import Array, Bool, Float, Int
 
 from imagegen_jax.core.platform.target import platform
+from imagegen_jax.nn.attended import keep_attention
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -78,6 +79,8 @@ class MultiHeadAttention(nn.Module):
         seen = None if pairs is None else pairs[None, None]
         if mask is not None:
             seen = mask[:, None, None, :] if seen is None else seen & mask[:, None, None, :]
+        if tokens is not None:
+            keep_attention(q, k, seen)
         if cursor is None:
             mixed = attend(q, k, v, self.implementation, seen, self.causal).reshape(x.shape)
         else:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from imagegen_jax.cli.common.command import Command
-from imagegen_jax.cli.edit import projecting, reconstructing, redrawing, restoring, styles
+from imagegen_jax.cli.edit import attending, projecting, reconstructing, redrawing, restoring, styles
 from imagegen_jax.cli.edit.common import EditRequest
 
 EXAMPLES = """examples:
@@ -24,11 +24,13 @@ EXAMPLES = """examples:
   imagegen edit deblur runs/ddpm blurred.png --sigma 1.5
   imagegen edit morph runs/ddpm one.png other.png
   imagegen edit reclass runs/ddpm_digits three.png --from 3 --to 5,8
+  imagegen edit attention runs/shapes_text --prompt "a small red circle on the left" --guidance 3
 
 imagegen edit EDIT --help shows an edit's options."""
 
 EDITS: tuple[Command, ...] = (
     *styles.EDITS, *projecting.EDITS, *reconstructing.EDITS, *restoring.EDITS, *redrawing.EDITS,
+    *attending.EDITS,
 )  # fmt: skip
 
 

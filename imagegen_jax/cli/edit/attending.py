@@ -1,0 +1,90 @@
+"""An edit that changes nothing: it shows where in an image the words of its prompt are looked at."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from imagegen_jax.cli.common.options import integer
+from imagegen_jax.cli.common.prompts import PromptRequest, add_prompts, conditions_of_prompts, drawn_texts
+from imagegen_jax.cli.common.runs import add_scalar, open_run, scalars_of
+from imagegen_jax.cli.edit.common import EditRequest, checked_place, edit
+from imagegen_jax.core.arrays.space import space_of
+from imagegen_jax.core.arrays.texts import Tokenizer
+from imagegen_jax.core.capabilities import reads_text
+from imagegen_jax.core.drawing.grid import coloured, grid, magnified
+from imagegen_jax.data.pictures.captions import written
+from imagegen_jax.data.pictures.output import write_picture
+from imagegen_jax.editing import attention
+from imagegen_jax.editing.denoiser import denoising_model
+from imagegen_jax.editing.rows import floats, made
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionRequest(PromptRequest, EditRequest):
+    """Images by prompts, each beside maps of where its words are looked at."""
+
+    out: str | pathlib.Path = "attention.png"
+    n: int = 4  # images
+    guidance: float | None = None
+
+
+def attend(request: AttentionRequest) -> pathlib.Path:
+    """Draws images by prompts, writes each beside the maps of its words, and returns the picture's place.
+
+    Raises ValueError for a model that reads no text, draws latents, or has no cross-attention.
+    """
+    place = checked_place(request)
+    opened = open_run(request, "imagegen edit attention", request.guidance)
+    run, model, seed = opened.run, denoising_model(opened.model), request.seed or 0
+    if reads_text(model) is None or not space_of(model).draws_images:
+        raise ValueError(
+            f"{run.workdir}: only images that a model draws by text have words to look for: use a run of such a model, "
+            "such as one of the recipe shapes_text"
+        )
+    texts = drawn_texts(request, run, request.n, seed)
+    conditions = {**conditions_of_prompts(request, run, texts), **scalars_of(model, guidance=request.guidance)}
+    images = run.sample(request.n, None, seed, request.chunk, **conditions)
+    told = {name: conditions[name] for name in ("text", "text_mask")}
+    rows = {"image": floats(images), "conditions": told}
+    shares = made(run, attention.attended, rows, chunk=request.chunk, seed=seed)
+    pictures = [row_of(*one, run.tokenizer) for one in zip(images, shares, texts, strict=True)]
+    width = max(picture.shape[1] for picture in pictures)
+    write_picture(place, np.concatenate([_filled(picture, picture.shape[0], width) for picture in pictures]), texts)
+    print(f"{request.n} images with maps of their words in {place}")
+    return place
+
+
+def row_of(image: np.ndarray, shares: np.ndarray, text: str, tokenizer: Tokenizer) -> np.ndarray:
+    """Returns an image [h w c] and the maps of its words side by side, each under its word."""
+    words = attention.words_of(tokenizer, text)
+    maps = [attention.heated(image, shares[..., word.tokens].sum(axis=-1)) for word in words]
+    cells = [magnified(grid(coloured(one[None]), 1), len(image)) for one in (image, *maps)]
+    cells = [cell.repeat(3, axis=-1) if cell.shape[-1] == 1 else cell[..., :3] for cell in cells]
+    names = ("", *(word.text for word in words))
+    heads = [written(name, cell.shape[1]) for name, cell in zip(names, cells, strict=True)]
+    height = max(len(head) for head in heads)
+    columns = [
+        np.concatenate([_filled(head, height, cell.shape[1]), cell]) for head, cell in zip(heads, cells, strict=True)
+    ]
+    return np.concatenate(columns, axis=1)
+
+
+def _filled(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Fills a picture up with white, below and on the right."""
+    missing = ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0))
+    return np.pad(picture, missing, constant_values=255)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    add_prompts(parser)
+    parser.add_argument("--n", type=integer(), default=4, help="how many images (default: 4)")
+    add_scalar(parser, "guidance")
+
+
+EDITS = (
+    edit("attention", "where in an image each word of its prompt is looked at", AttentionRequest, attend, _add_options),
+)
