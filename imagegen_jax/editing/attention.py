@@ -53,7 +53,8 @@ def attended(
     denoise, x_0 = model.denoiser(nets, given["conditions"]), into_space(model, nets, given["image"])
     noise = jax.random.normal(key, x_0.shape)
     sigmas = model.path.sigmas[np.linspace(0, len(model.path.sigmas) - 2, levels).round().astype(int)]
-    large = functools.partial(_map_of, x_0.shape[1:3], sample_shape(model)[:2])
+    height, width, _ = sample_shape(model)
+    large = functools.partial(_map_of, (x_0.shape[1], x_0.shape[2]), (height, width))
 
     def at(sigma: Float[Array, ""]) -> Float[Array, "b h w m"]:
         with keeping_attention() as kept:

@@ -39,7 +39,8 @@ def attend(request: AttentionRequest) -> pathlib.Path:
     """
     place = checked_place(request)
     opened = open_run(request, "imagegen edit attention", request.guidance)
-    run, model, seed = opened.run, denoising_model(opened.model), request.seed or 0
+    run, model, seed = opened.run, opened.model, request.seed or 0
+    denoising_model(model)  # or it is refused
     if reads_text(model) is None or not space_of(model).draws_images:
         raise ValueError(
             f"{run.workdir}: only images that a model draws by text have words to look for: use a run of such a model, "
