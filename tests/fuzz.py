@@ -40,7 +40,15 @@ LINES = 8  # of a message, without the usage that argparse prints before it, and
 NO_NUMBERS = ("nan", "inf", "-inf", "1e999", "text", "", "1.5.2", "0x10", "1,2;3", "[]")
 NO_INTEGERS = (*NO_NUMBERS, "1.5", "1e3", "-" + "9" * 30)
 ODD_NUMBERS = ("0", "-1", "1e-30", "-0.0", "1e30", "9" * 30)  # which may be right
-NOT_HAD = ("edit mix", "edit truncate", "edit directions", "edit project", "edit colour", "import")  # by these runs
+NOT_HAD = (
+    "edit mix",
+    "edit truncate",
+    "edit directions",
+    "edit project",
+    "edit colour",
+    "edit attention",
+    "import",
+)  # by these runs
 OF_FEW = ("--std", "--source")  # options that are for other runs, which may be said first
 
 
@@ -218,6 +226,8 @@ def base_of(command: str) -> list[str]:
         extra = {"inpaint": ["--mask", "image.png"], "deblur": ["--sigma", "1"]}.get(words[1], [])
         if words[1] == "reconstruct":
             return [*words, "vqvae", "image.png"]
+        if words[1] == "attention":
+            return [*words, "ddpm"]
         between = words[1] in ("reclass", "ddib")
         extra += ["--from", "1", "--to", "2"] if between else ["--labels", "1"] if not latent else []
         images = [] if latent and words[1] != "project" else ["image.png"] * (2 if words[1] == "morph" else 1)
@@ -230,6 +240,7 @@ def base_of(command: str) -> list[str]:
         "info": ["info", "ddpm"],
         "list": ["list", "digits"],
         "import": ["import", "diffusers", "folder", "--out", "imported"],
+        "export": ["export", "ddpm", "--to", "safetensors", "--out", "exported"],
         "data": ["data", "info", "digits"],
         "train": ["train", "fuzzed.py", "--smoke", "--workdir", "trained"],
     }[command]

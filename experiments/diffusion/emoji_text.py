@@ -60,6 +60,8 @@ smoke = {
     "model.text.width": 16,
     "model.text.depth": 1,
     "model.levels.steps": 3,
+    "optim.network.lr": 1e-3,
+    "optim.text.lr": 1e-3,
     "samples": 4,
 }
 

@@ -154,7 +154,7 @@ def test_metrics_are_means_over_the_steps_since_the_last_line(monkeypatch):
 
 @pytest.mark.slow
 def test_time_spent_on_a_grid_is_no_training_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "write_png", lambda path, picture: time.sleep(2))
+    monkeypatch.setattr(loop, "write_png", lambda path, picture, prompts: time.sleep(2))
     ig.fit(dataclasses.replace(TOY, steps=4, log_every=1, sample_every=2), tmp_path, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from imagegen_jax.cli.train import FAMILIES as NAMED
+from imagegen_jax.core.arrays.space import autoencoder_of, sample_shape
 from imagegen_jax.core.config.override import override
 from imagegen_jax.core.experiment import validate
 from imagegen_jax.core.model import frozen_networks
-from imagegen_jax.data import Digits, Folder, Latents, Paired, Unpaired
+from imagegen_jax.data import Captioned, Digits, Folder, Latents, Paired, Unpaired
 from imagegen_jax.gan.r3gan import R3GAN
 from imagegen_jax.nn.distributions.pixel import Categorical
 from imagegen_jax.recipes.families import FAMILIES, recipe_of
@@ -44,7 +45,7 @@ def pictures(folder, classes=("cat", "dog"), size=(20, 16), mode="RGB", count=8)
 def test_every_recipe_takes_other_images_or_says_why_not(tmp_path, name):
     """Traced, not trained, at the sizes of smoke runs: with 16x16 RGB of two classes in place of what it has."""
     module = module_of(name)
-    of_latents = isinstance(module.experiment.data, Latents)
+    of_latents = isinstance(module.experiment.data, Latents) and autoencoder_of(module.experiment.model) is None
     experiment = module.experiment if of_latents else override(module.experiment, module.smoke)  # a smoke's are digits
     data = Folder(pictures(tmp_path / "photos"), size=16, channels=3)
     if isinstance(experiment.data, (Latents, Paired, Unpaired)) or "Pairs" in type(experiment.data).__name__:
@@ -55,10 +56,14 @@ def test_every_recipe_takes_other_images_or_says_why_not(tmp_path, name):
         with pytest.raises(ValueError, match="of one channel, but images have 3: use LogisticMixture"):
             fitted(experiment, data)
         return
+    if isinstance(experiment.data, Captioned):
+        with pytest.raises(ValueError, match="has no captions: name a source that has"):
+            fitted(experiment, data)
+        return
     found = fitted(experiment, data)
-    assert found.model.image_shape == (16, 16, 3)
+    assert sample_shape(found.model) == (16, 16, 3)
     assert found.num_classes in (0, 2) and (found.num_classes == 2) >= (experiment.num_classes > 0)
-    random = dict.fromkeys(frozen_networks(found.model), "random")
+    random = dict.fromkeys((*frozen_networks(found.model), *found.adapted_networks), "random")
     validate(dataclasses.replace(found, pretrained=random), found.data.open())
 
 

@@ -46,7 +46,9 @@ def test_a_full_disk_is_one_error_that_names_the_step_and_what_is_kept(tmp_path,
 
     monkeypatch.setattr(MetricsLog, "write", filled)
     if which == "picture":
-        monkeypatch.setattr(loop, "write_png", lambda path, picture: open("/dev/full", "wb", buffering=0).write(b"0"))
+        monkeypatch.setattr(
+            loop, "write_png", lambda path, picture, prompts: open("/dev/full", "wb", buffering=0).write(b"0")
+        )
     before = threading.active_count()
     with pytest.raises(LogError) as error:
         ig.fit(dataclasses.replace(TOY, sample_every=3), tmp_path, quiet=True)
