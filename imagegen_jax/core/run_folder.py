@@ -28,7 +28,7 @@ MAY_CHANGE = (
     "samples", "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
 )  # fmt: skip
 
-_TOKENIZER = "tokenizer"  # the folder of the files of a tokenizer of texts
+TOKENIZER = "tokenizer"  # the folder of the files of a tokenizer of texts
 _SHOWN = 100  # characters of a value that a message shows
 
 Changes = dict[str, tuple[Any, Any]]  # field -> (stored value, new value)
@@ -177,7 +177,7 @@ def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: Chan
 def store_data(folder: pathlib.Path, dataset: Any) -> None:
     """Writes data.json and the files of a tokenizer of texts: what the data are, and what it takes without them."""
     write_json(folder / "data.json", _record_of(dataset))
-    keep_tokenizer(folder / _TOKENIZER, tokenizer_of(dataset))
+    keep_tokenizer(folder / TOKENIZER, tokenizer_of(dataset))
 
 
 def store_rows(
@@ -185,7 +185,7 @@ def store_rows(
 ) -> None:
     """Writes data.json, the shapes of a batch's rows and the class names, and the files of a tokenizer of texts."""
     write_json(folder / "data.json", _rows_record(rows, class_names))
-    keep_tokenizer(folder / _TOKENIZER, tokenizer)
+    keep_tokenizer(folder / TOKENIZER, tokenizer)
 
 
 def store_best(folder: pathlib.Path, best: Best) -> None:
@@ -253,7 +253,7 @@ def load_tokenizer(folder: pathlib.Path, source: Any) -> Tokenizer:
     if not isinstance(source, KeepsTokenizer):
         raise RunFolderError(f"{folder} is a run on data without texts, {source}: it has no tokenizer")
     try:
-        return source.kept_tokenizer(folder / _TOKENIZER)
+        return source.kept_tokenizer(folder / TOKENIZER)
     except (OSError, ValueError) as error:
         raise RunFolderError(f"the tokenizer of {folder} cannot be read ({error}): restore its files") from error
 
