@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.arrays.space import Space, between, space_of
-from imagegen_jax.core.capabilities import Denoising
+from imagegen_jax.core.capabilities import Denoising, reads_text
 from imagegen_jax.core.model import (
     Batch,
     Image,
@@ -110,6 +110,11 @@ class Guided:
         return num_classes(self.guide)
 
     @property
+    @property
+    def text(self) -> Any:
+        """The encoder of the texts that `model` reads; None where it reads none."""
+        return reads_text(self.model)
+
     def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """The conditions that `model` makes images from."""
         return condition_rows(self.model)
