@@ -305,6 +305,16 @@ def test_a_guide_with_another_tokenizer_is_refused(tmp_path):
         run.guided_by(other)
 
 
+def test_a_negative_prompt_is_not_for_a_guide(tmp_path):
+    guided = texts_of(tmp_path / "a", "red").guided_by(texts_of(tmp_path / "b", "red"))
+    assert not any(name.startswith("negative_") for name in guided.experiment.model.optional_conditions)
+    for scale in ({}, {"guidance": 2.0}):
+        with pytest.raises(
+            ValueError, match="a negative prompt, but guidance leads by a Diffusion here.* leave out the negative"
+        ):
+            guided.sample(1, prompts="red", negative_prompts="red", **scale)
+
+
 def latents_by(scale, deviation=0.0):
     """A run in the space of the latents of an autoencoder with one weight."""
     run, space = run_of("unlabelled"), Latents(autoencoder=Quarters(deviation=deviation))
