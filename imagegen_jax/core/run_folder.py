@@ -27,6 +27,7 @@ MAY_CHANGE = (
     "name", "steps", "optim", "clip_norm", "skip_norm", "microbatches", "augment", "mesh", "log_every", "sample_every",
     "samples", "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
 )  # fmt: skip
+_OF_DRAWING = ".space.decoding."  # likewise, of a model: how much of a grid is decoded at a time
 
 TOKENIZER = "tokenizer"  # the folder of the files of a tokenizer of texts
 _SHOWN = 100  # characters of a value that a message shows
@@ -114,7 +115,8 @@ def _is_of_data(field: str) -> bool:
 def _may_change(field: str, knows_data: bool) -> bool:
     parts = field.split(".")
     replaces_optimizer = parts[0] == "optim" and (len(parts) == 2 or parts[2:] == ["class"])
-    return (parts[0] in MAY_CHANGE or (knows_data and _is_of_data(field))) and not replaces_optimizer
+    allowed = parts[0] in MAY_CHANGE or (knows_data and _is_of_data(field))
+    return (allowed or (parts[0] == "model" and _OF_DRAWING in f"{field}.")) and not replaces_optimizer
 
 
 def data_changes(folder: pathlib.Path, dataset: Any) -> Changes:
