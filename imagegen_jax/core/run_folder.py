@@ -30,6 +30,11 @@ MAY_CHANGE = (
 _OF_DRAWING = ".space.decoding."  # likewise, of a model: how much of a grid is decoded at a time
 
 TOKENIZER = "tokenizer"  # the folder of the files of a tokenizer of texts
+_OF_TOKENIZER = "data.content.tokenizer"
+_OTHER_WORDS = (
+    "The tokenizer writes texts as other tokens than those that the model has learned: a vocabulary that is made of "
+    "the captions is another one when words come, go or are said more often\n"
+)
 _SHOWN = 100  # characters of a value that a message shows
 
 Changes = dict[str, tuple[Any, Any]]  # field -> (stored value, new value)
@@ -61,12 +66,12 @@ def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_wi
     give the same data, such as the path of a folder that was moved, are allowed.
     """
     found = data_changes(folder, dataset)
-    # The run keeps its frozen tokenizer, which codes of another one are not for.
-    never = ("data.num_classes", "data.content.tokenizer")
+    never = ("data.num_classes", _OF_TOKENIZER)  # what the run has learned of codes or tokens goes with its tokenizer
     fixed = [field for field in found if field.startswith("data.rows.") or field in never]
     asked = found or any(not _is_of_data(field) for field in changed)
     if fixed or (asked and not resume_with_changes):
-        _refuse(folder, changed | found, fixed)
+        why = _OTHER_WORDS if _OF_TOKENIZER in fixed and tokenizer_of(dataset) is not None else ""
+        _refuse(folder, changed | found, fixed, why)
     return changed | found
 
 
@@ -91,14 +96,14 @@ def in_words(changes: Changes) -> str:
     return "".join(f"\n  {field}: {_short(old)} there, {_short(now)} now" for field, (old, now) in changes.items())
 
 
-def _refuse(folder: pathlib.Path, shown: Changes, fixed: Sequence[str]) -> NoReturn:
-    """Raises RunFolderError, naming the changes that are `shown`; `fixed` are fields that cannot change at all."""
+def _refuse(folder: pathlib.Path, shown: Changes, fixed: Sequence[str], why: str = "") -> NoReturn:
+    """Raises RunFolderError, naming the changes that are `shown`; `fixed` ones cannot change at all, as `why` says."""
     of = "data" if all(map(_is_of_data, shown)) else "experiment"
     remedy = "--resume-with-changes to go on with the new values"
     if fixed:
         remedy = f"undo the change ({', '.join(fixed)} cannot change within a run)"
     raise RunFolderError(
-        f"{folder} holds a run of {'other data' if of == 'data' else 'another experiment'}:{in_words(shown)}\n"
+        f"{folder} holds a run of {'other data' if of == 'data' else 'another experiment'}:{in_words(shown)}\n{why}"
         f"Give a new --workdir, or {remedy}"
     )
 
