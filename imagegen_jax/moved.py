@@ -216,6 +216,8 @@ NAMES: dict[str, str] = {
     "imagegen_jax.diffusion.solvers:RK45": "imagegen_jax.diffusion.sampling.ode:RK45",
     "imagegen_jax.diffusion.solvers:Restart": "imagegen_jax.diffusion.sampling.heun:Restart",
     "imagegen_jax.diffusion.solvers:UniPC": "imagegen_jax.diffusion.sampling.exponential:UniPC",
+    "imagegen_jax.diffusion.models.diffusion:check_range": "imagegen_jax.diffusion.process.times:check_range",
+    "imagegen_jax.diffusion.models.diffusion:check_times": "imagegen_jax.diffusion.process.times:check_times",
     "imagegen_jax.editing:Drawn": "imagegen_jax.cli.edit.styles:Drawn",
     "imagegen_jax.gan.latents:check_truncation": "imagegen_jax.gan.truncation:check_truncation",
     "imagegen_jax.importing:import_diffusers": "imagegen_jax.interop.diffusers_folder:import_diffusers",
@@ -225,6 +227,9 @@ NAMES: dict[str, str] = {
     "imagegen_jax.streaming:ArrayWriter": "imagegen_jax.data.pictures.writers:ArrayWriter",
     "imagegen_jax.streaming:FolderWriter": "imagegen_jax.data.pictures.writers:FolderWriter",
     "imagegen_jax.streaming:Writer": "imagegen_jax.data.pictures.writers:Writer",
+    "imagegen_jax.text.tokenizer:Encoded": "imagegen_jax.core.arrays.texts:Encoded",
+    "imagegen_jax.text.tokenizer:Tokenizer": "imagegen_jax.core.arrays.texts:Tokenizer",
+    "imagegen_jax.text.tokenizer:say_cut": "imagegen_jax.core.arrays.texts:say_cut",
 }
 
 

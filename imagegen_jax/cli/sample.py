@@ -120,13 +120,13 @@ def run(request: SampleRequest) -> pathlib.Path:
     model = opened.model
     if kind == FOLDER and not space_of(model).draws_images:
         raise ValueError(f"--out {request.out}: {_LATENTS}, and no PNG can hold them: write an .npz or .npy")
-    sources = _sources(request, model)
-    n = len(next(iter(sources.values()))) if sources else number_of_images(prompts_of(request), request.n, IMAGES)
-    texts = drawn_texts(request, opened.run, n, request.seed or 0)
+    sources, prompts = _sources(request, model), prompts_of(request)
+    n = len(next(iter(sources.values()))) if sources else number_of_images(prompts, request.n, IMAGES)
+    texts = drawn_texts(prompts, opened.run, n, request.seed or 0)
     if kind in PICTURES:
         _check_grid(place, n, len(wanted_classes(request.labels, opened.run, n)), model)
     labels = labels_of(request.labels, opened.run, n)
-    given = sources | conditions_of_prompts(request, opened.run, texts)
+    given = sources | conditions_of_prompts(texts, request.negative_prompt, opened.run)
     conditions = _conditions(request, opened, n, labels, given)
     judge = judge_of(request, opened.run, request.modules)
     kept = rejection_of(request, judge)

@@ -18,9 +18,10 @@ from jax.sharding import Mesh
 from imagegen_jax.core import program as programs
 from imagegen_jax.core import run_folder as folder
 from imagegen_jax.core.arrays.shard import MeshShape, mesh_of, state_sharding
-from imagegen_jax.core.arrays.texts import Tokenizer, check_prompts, conditions_of
-from imagegen_jax.core.capabilities import Guidable
+from imagegen_jax.core.arrays.texts import Tokenizer, check_one_tokenizer, check_prompts, conditions_of
+from imagegen_jax.core.capabilities import Guidable, reads_text
 from imagegen_jax.core.checkpoints.checkpoint import abstract
+from imagegen_jax.core.checkpoints.codes import check_one_autoencoder
 from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
 from imagegen_jax.core.checkpoints.fingerprint import check_finite
 from imagegen_jax.core.checkpoints.run_files import load_best
@@ -177,7 +178,8 @@ class Run:
         `guide` is a run of a classifier of noisy images, or of a denoiser that is weaker than this one, such as a
         smaller one that was trained less; see `diffusion.guidance.by_network.Guided` for what guidance of 0 and 1 are.
         This model's field `guidance`, if it has one, says what the scale does; else it is classifier-free guidance. Of
-        the guide, the average is taken that its own sampling reads. Raises ValueError where the two do not go together.
+        the guide, the average is taken that its own sampling reads. Raises ValueError where the two do not go together,
+        such as runs with different tokenizers or autoencoders.
         """
         own = self.experiment.model
         if not isinstance(own, Guidable):
@@ -185,7 +187,10 @@ class Run:
                 f"a {type(own).__name__} has no denoiser that could be guided: use a run of a diffusion model, or give "
                 "the model a method `guided_by`"
             )
-        model = own.guided_by(guide.experiment.model)
+        model, places = own.guided_by(guide.experiment.model), (self.workdir, guide.workdir)
+        check_one_autoencoder(self.nets, guide.nets, places)
+        if reads_text(own) is not None and reads_text(guide.experiment.model) is not None:
+            check_one_tokenizer(self.tokenizer, guide.tokenizer, places)
         nets = jax.device_put(guide.nets, state_sharding(mesh_of(self.nets), guide.nets))
         params, stats = split(model.joined({}, nets))
         state = self.state.replace(params=self.state.params | params, stats=self.state.stats | stats)

@@ -27,8 +27,14 @@ MAY_CHANGE = (
     "name", "steps", "optim", "clip_norm", "skip_norm", "microbatches", "augment", "mesh", "log_every", "sample_every",
     "samples", "evaluation", "checkpoint_every", "keep_checkpoints", "snapshots",
 )  # fmt: skip
+_OF_DRAWING = ".space.decoding."  # likewise, of a model: how much of a grid is decoded at a time
 
-_TOKENIZER = "tokenizer"  # the folder of the files of a tokenizer of texts
+TOKENIZER = "tokenizer"  # the folder of the files of a tokenizer of texts
+_OF_TOKENIZER = "data.content.tokenizer"
+_OTHER_WORDS = (
+    "The tokenizer writes texts as other tokens than those that the model has learned: a vocabulary that is made of "
+    "the captions is another one when words come, go or are said more often\n"
+)
 _SHOWN = 100  # characters of a value that a message shows
 
 Changes = dict[str, tuple[Any, Any]]  # field -> (stored value, new value)
@@ -60,12 +66,12 @@ def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_wi
     give the same data, such as the path of a folder that was moved, are allowed.
     """
     found = data_changes(folder, dataset)
-    # The run keeps its frozen tokenizer, which codes of another one are not for.
-    never = ("data.num_classes", "data.content.tokenizer")
+    never = ("data.num_classes", _OF_TOKENIZER)  # what the run has learned of codes or tokens goes with its tokenizer
     fixed = [field for field in found if field.startswith("data.rows.") or field in never]
     asked = found or any(not _is_of_data(field) for field in changed)
     if fixed or (asked and not resume_with_changes):
-        _refuse(folder, changed | found, fixed)
+        why = _OTHER_WORDS if _OF_TOKENIZER in fixed and tokenizer_of(dataset) is not None else ""
+        _refuse(folder, changed | found, fixed, why)
     return changed | found
 
 
@@ -90,14 +96,14 @@ def in_words(changes: Changes) -> str:
     return "".join(f"\n  {field}: {_short(old)} there, {_short(now)} now" for field, (old, now) in changes.items())
 
 
-def _refuse(folder: pathlib.Path, shown: Changes, fixed: Sequence[str]) -> NoReturn:
-    """Raises RunFolderError, naming the changes that are `shown`; `fixed` are fields that cannot change at all."""
+def _refuse(folder: pathlib.Path, shown: Changes, fixed: Sequence[str], why: str = "") -> NoReturn:
+    """Raises RunFolderError, naming the changes that are `shown`; `fixed` ones cannot change at all, as `why` says."""
     of = "data" if all(map(_is_of_data, shown)) else "experiment"
     remedy = "--resume-with-changes to go on with the new values"
     if fixed:
         remedy = f"undo the change ({', '.join(fixed)} cannot change within a run)"
     raise RunFolderError(
-        f"{folder} holds a run of {'other data' if of == 'data' else 'another experiment'}:{in_words(shown)}\n"
+        f"{folder} holds a run of {'other data' if of == 'data' else 'another experiment'}:{in_words(shown)}\n{why}"
         f"Give a new --workdir, or {remedy}"
     )
 
@@ -114,7 +120,8 @@ def _is_of_data(field: str) -> bool:
 def _may_change(field: str, knows_data: bool) -> bool:
     parts = field.split(".")
     replaces_optimizer = parts[0] == "optim" and (len(parts) == 2 or parts[2:] == ["class"])
-    return (parts[0] in MAY_CHANGE or (knows_data and _is_of_data(field))) and not replaces_optimizer
+    allowed = parts[0] in MAY_CHANGE or (knows_data and _is_of_data(field))
+    return (allowed or (parts[0] == "model" and _OF_DRAWING in f"{field}.")) and not replaces_optimizer
 
 
 def data_changes(folder: pathlib.Path, dataset: Any) -> Changes:
@@ -177,7 +184,7 @@ def store_experiment(folder: pathlib.Path, experiment: Experiment, changed: Chan
 def store_data(folder: pathlib.Path, dataset: Any) -> None:
     """Writes data.json and the files of a tokenizer of texts: what the data are, and what it takes without them."""
     write_json(folder / "data.json", _record_of(dataset))
-    keep_tokenizer(folder / _TOKENIZER, tokenizer_of(dataset))
+    keep_tokenizer(folder / TOKENIZER, tokenizer_of(dataset))
 
 
 def store_rows(
@@ -185,7 +192,7 @@ def store_rows(
 ) -> None:
     """Writes data.json, the shapes of a batch's rows and the class names, and the files of a tokenizer of texts."""
     write_json(folder / "data.json", _rows_record(rows, class_names))
-    keep_tokenizer(folder / _TOKENIZER, tokenizer)
+    keep_tokenizer(folder / TOKENIZER, tokenizer)
 
 
 def store_best(folder: pathlib.Path, best: Best) -> None:
@@ -253,7 +260,7 @@ def load_tokenizer(folder: pathlib.Path, source: Any) -> Tokenizer:
     if not isinstance(source, KeepsTokenizer):
         raise RunFolderError(f"{folder} is a run on data without texts, {source}: it has no tokenizer")
     try:
-        return source.kept_tokenizer(folder / _TOKENIZER)
+        return source.kept_tokenizer(folder / TOKENIZER)
     except (OSError, ValueError) as error:
         raise RunFolderError(f"the tokenizer of {folder} cannot be read ({error}): restore its files") from error
 

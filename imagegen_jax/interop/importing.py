@@ -16,7 +16,7 @@ import numpy as np
 from imagegen_jax import moved
 from imagegen_jax.core import run_folder as folders
 from imagegen_jax.core.arrays.space import sample_shape, space_of
-from imagegen_jax.core.arrays.texts import Tokenizer
+from imagegen_jax.core.arrays.texts import Tokenizer, tokenizer_of
 from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
 from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment, Rows, abstract_nets, example_batch, initializer, model_row_shapes
@@ -70,6 +70,11 @@ class Published:
     origin: Mapping[str, Any]
     class_names: tuple[str, ...] = ()
     tokenizer: AnyTokenizer | None = None  # of the texts that the model reads
+    kept: Tokenizer | None = None  # what `tokenizer` made, where it was made of captions that are not at hand
+
+    def opened_tokenizer(self) -> Tokenizer | None:
+        """Returns the tokenizer of the texts that the model reads; None where it reads none."""
+        return self.tokenizer.open(()) if self.tokenizer is not None and self.kept is None else self.kept
 
 
 def check_target(out: Path) -> pathlib.Path:
@@ -85,7 +90,8 @@ def check_target(out: Path) -> pathlib.Path:
 def write_run(target: pathlib.Path, name: str, found: Published, data: str | None = None) -> Run:
     """Writes the run at step 0 of a model to the folder `target`, and opens it; `data` names its training data.
 
-    Raises ValueError, before anything is written, where the data have images of another shape.
+    Raises ValueError, before anything is written, where the data have images of another shape, or texts that would be
+    written by another vocabulary than the model reads.
     """
     source = _unknown(found) if data is None else _data(data, found)
     experiment = Experiment(name=name, model=found.model, data=source, optim={})
@@ -140,9 +146,17 @@ def _data(word: str, published: Published) -> Source:
         if not isinstance(found, Captioned):
             raise ValueError(f"--data {word}: this model reads texts: name images with captions, captioned:FOLDER")
         found = dataclasses.replace(found, tokenizer=published.tokenizer)
-    given = found.open().image_shape
-    if given != image_shape:
-        raise ValueError(f"--data {word}: images of {given}, but the model's are of {image_shape}: name other data")
+    opened, own = found.open(), published.opened_tokenizer()
+    if opened.image_shape != image_shape:
+        raise ValueError(
+            f"--data {word}: images of {opened.image_shape}, but the model's are of {image_shape}: name other data"
+        )
+    if own is not None and (there := tokenizer_of(opened)) is not None and there.files() != own.files():
+        raise ValueError(
+            f"--data {word}: its captions make another vocabulary ({there.vocabulary_size} tokens) than the one that "
+            f"the model reads ({own.vocabulary_size}): name the captions that it was trained on, or leave --data out; "
+            "prompts need none"
+        )
     return found
 
 
@@ -153,8 +167,7 @@ def _write(folder: pathlib.Path, experiment: Experiment, found: Published) -> No
     with contextlib.closing(Checkpoints(folder / "checkpoints")) as checkpoints:
         checkpoints.save(0, state)
         checkpoints.wait()
-    tokenizer = None if found.tokenizer is None else found.tokenizer.open(())
-    folders.store_rows(folder, rows_of(experiment), found.class_names, tokenizer)
+    folders.store_rows(folder, rows_of(experiment), found.class_names, found.opened_tokenizer())
     log.write_json(folder / "parameters.json", summary.parameter_summary(state))
     log.write_json(folder / "environment.json", log.environment())
     log.write_json(folder / "origin.json", found.origin)

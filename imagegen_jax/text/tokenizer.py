@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from imagegen_jax import moved
 from imagegen_jax.core.arrays.texts import Encoded
 from imagegen_jax.core.files.regular import Path, read_file
+
+__getattr__ = moved.attributes(__name__)
 
 
 def rows_of(rows: Iterable[Sequence[int]], context: int, start: int | None, end: int, padding: int) -> Encoded:

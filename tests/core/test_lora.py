@@ -143,11 +143,12 @@ def test_checkpoints_hold_no_weights(run):
         assert len(found["words"]) == 2 + 2 + 2  # step and scale; the pair; its average
 
 
-def test_a_resumed_run_equals_one_that_was_not_stopped(run, tmp_path):
+def test_a_resumed_run_equals_one_that_was_not_stopped(run, tmp_path, capfd):
     folder = shutil.copytree(run.workdir, tmp_path / "lora")
     shutil.rmtree(folder / "checkpoints" / "4")
     shutil.rmtree(folder / "frozen")  # read where it came from, then
     assert_same(ig.fit(run.experiment, folder, quiet=True).state, run.state)
+    assert "read from pretrained['network'] again" in capfd.readouterr().err  # as the experiment names it
 
 
 def test_a_run_is_read_merged(run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
+from imagegen_jax.cli.common.prompts import PromptRequest, drawn_texts, texts_in_turn, with_prompts
 from imagegen_jax.core.arrays.texts import notes_of
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.files.claim import RunFolderError
@@ -168,6 +170,36 @@ def test_a_command_draws_by_prompts(run, imagegen, place, tmp_path):
         assert arrays["prompts"].tolist() == each == json.loads(picture.text["prompts"])
         expected = run.sample(prompts=each, negative_prompts="a green dragon", guidance=2.0)
         np.testing.assert_array_equal(arrays["arr_0"], expected)
+
+
+@pytest.fixture
+def pipe():
+    """A pipe of prompts, which is empty when it is read again."""
+    reading, writing = os.pipe()
+    os.write(writing, "\n".join(PROMPTS).encode())
+    os.close(writing)
+    yield f"/dev/fd/{reading}"
+    os.close(reading)
+
+
+def test_edits_that_ask_for_prompts_twice_read_a_pipe_once(pipe):
+    request = with_prompts(PromptRequest(prompts=pipe))
+    assert texts_in_turn(request, MODEL, 3) == texts_in_turn(request, MODEL, 3) == (*PROMPTS, PROMPTS[0])
+
+
+def test_prompts_may_come_by_a_pipe(run, imagegen, place, pipe):
+    code, _, err = imagegen(
+        "sample", run.workdir, "--module", __name__, "--n", "2", "--prompts", pipe, "--out", "a.npz"
+    )
+    assert code == 0, err
+    with np.load("a.npz") as arrays:
+        assert arrays["prompts"].tolist() == PROMPTS
+
+
+def test_more_prompts_than_images_are_refused(run):
+    """Where --source says how many images there are, nothing else does."""
+    with pytest.raises(ValueError, match="2 prompts for 1 images: name fewer prompts, or more images"):
+        drawn_texts(tuple(PROMPTS), run, 1, 0)
 
 
 @pytest.mark.slow

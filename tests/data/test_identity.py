@@ -9,18 +9,21 @@ import pytest
 from toys import Regression, ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.space import Latents as LatentSpace
 from imagegen_jax.core.drawing.grid import write_png
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.files.identity import contents
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.run_folder import compare_data, compare_experiment, data_changes, store_data, store_experiment
-from imagegen_jax.data import Digits, Folder, from_arrays
+from imagegen_jax.data import Captioned, CaptionedFolder, Digits, Folder, from_arrays
 from imagegen_jax.data.formats.arrays import Arrays
 from imagegen_jax.data.formats.latents import Latents
 from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
 from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.wrappers.derived import Erased, Lowered
 from imagegen_jax.data.wrappers.stacked import Stacked
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.text import WordVocabulary
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (6, 8, 8, 1), np.uint8)
@@ -127,6 +130,34 @@ def test_what_shapes_the_state_is_never_allowed(run, tmp_path, classes, images, 
     for resume_with_changes in (False, True):
         with pytest.raises(RunFolderError, match=rf"{named}.*cannot change within a run"):
             compared(run, source, resume_with_changes)
+
+
+def test_captions_that_make_another_vocabulary_are_refused_with_the_reason(tmp_path):
+    """With one more word, of an image that was there."""
+    folder_of(tmp_path / "data", ["all"])
+    texts = [place.with_suffix(".txt") for place in sorted((tmp_path / "data" / "all").iterdir())]
+    for text in texts:
+        text.write_text("a circle")
+    source = Captioned(CaptionedFolder(str(tmp_path / "data")), WordVocabulary(context=8))
+    (tmp_path / "run").mkdir()
+    store_experiment(tmp_path / "run", experiment(source), {})
+    store_data(tmp_path / "run", source.open())
+    texts[0].write_text("a red circle")
+    with pytest.raises(RunFolderError) as error:
+        compared(tmp_path / "run", source, resume_with_changes=True)
+    said = str(error.value)
+    assert "a vocabulary that is made of the captions is another one when words come, go" in said
+    assert "undo the change (data.content.tokenizer cannot change within a run)" in said
+
+
+def test_how_a_grid_is_decoded_may_change(tmp_path):
+    """A run that died for memory as it drew one goes on; what is learned stays as it is."""
+    stored = ig.Experiment("toy", Diffusion(Regression(), space=LatentSpace(0.5)), Digits(), {}, batch_size=4, steps=1)
+    store_experiment(tmp_path, stored, {})
+    tiled = ig.override(stored, {"model.space.decoding.tile": 64})
+    assert compare_experiment(tmp_path, tiled) == {"model.space.decoding.tile": (None, 64)}
+    with pytest.raises(RunFolderError, match="model.space.scale cannot change within a run"):
+        compare_experiment(tmp_path, ig.override(tiled, {"model.space.scale": 0.25}))
 
 
 def test_more_images_are_allowed_when_asked_for(run, tmp_path):

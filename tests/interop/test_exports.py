@@ -7,14 +7,21 @@ import sys
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from imagegen_jax import cli
 from imagegen_jax.core.run import load
+from imagegen_jax.data import Captioned
+from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.gan.r3gan import R3GAN, Discriminator, Generator, Stages
 from imagegen_jax.interop.exports.export import export_run
 from imagegen_jax.interop.exports.weights import WEIGHTS, import_weights
 from imagegen_jax.interop.importing import Published, completed, shapes_of, write_run
+from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.text_encoders.small import TextTransformer
+from imagegen_jax.text import WordVocabulary
+from imagegen_jax.text.words import Words
 
 STAGES = Stages((8, 8), (2, 2), (1, 1))
 MODEL = R3GAN((8, 8, 3), 3, Generator(STAGES, 4), Discriminator(STAGES, 4), latent_dim=5)
@@ -34,7 +41,32 @@ def test_weights_come_back_to_the_last_bit(run, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(again.nets), jax.device_get(run.nets))
     card = (tmp_path / "out/README.md").read_text()
     assert "license: mit" in card and "R3GAN of 8x8x3 images" in card and "it was not evaluated" in card
-    assert "README.md, data.json, experiment.json, weights.safetensors" in capsys.readouterr().out
+    assert "README.md, data.json, experiment.json, origin.json, weights.safetensors" in capsys.readouterr().out
+
+
+def test_a_run_of_texts_comes_back_with_its_tokenizer(tmp_path, monkeypatch):
+    """Of the words that it was trained with, whatever captions are named; and with what is known of its origin."""
+    monkeypatch.setenv("IMAGEGEN_CACHE", str(tmp_path / "cache"))
+    model = Diffusion(
+        UNet(width=4, multipliers=(1,), blocks=1, attention_at=(8,), cross_attention=True), image_shape=(8, 8, 3),
+        text=TextTransformer(vocabulary_size=40, context=6, width=4, depth=1, heads=1),
+    )  # fmt: skip
+    nets = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes_of(model))
+    words = Words.built(["a red circle"], context=6)
+    published = Published(model, nets, {"kind": "toy"}, tokenizer=WordVocabulary(context=6), kept=words)
+    export_run(write_run(tmp_path / "a", "texts", published), "safetensors", tmp_path / "out")
+    again = import_weights(tmp_path / "out", tmp_path / "again")
+    assert again.tokenizer == words
+    assert json.loads((tmp_path / "again/origin.json").read_text())["before"] == {"kind": "toy"}
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/0.png")
+    (tmp_path / "images/0.txt").write_text("a blue square")
+    with pytest.raises(ValueError, match=r"captions make another vocabulary \(7 tokens\) .* model reads \(7\)"):
+        import_weights(tmp_path / "out", tmp_path / "other", f"captioned:{tmp_path / 'images'}")
+    assert not (tmp_path / "other").exists()
+    (tmp_path / "images/0.txt").write_text("a red circle")
+    named = import_weights(tmp_path / "out", tmp_path / "named", f"captioned:{tmp_path / 'images'}")
+    assert isinstance(named.experiment.data, Captioned) and named.tokenizer == words
 
 
 def test_weights_of_another_experiment_are_refused(run, tmp_path):

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-from typing import Any
+from typing import Any, TypeVar
 
 from imagegen_jax.core.arrays.texts import texts_of
 from imagegen_jax.core.capabilities import reads_text
@@ -24,6 +24,9 @@ class PromptRequest:
     negative_prompt: str | None = None  # of all images
 
 
+R = TypeVar("R", bound=PromptRequest)
+
+
 def add_prompts(parser: argparse.ArgumentParser, otherwise: str = "captions of the training data") -> None:
     """Adds the options that say what to draw, in words; `otherwise` says what is drawn without."""
     parser.add_argument(
@@ -38,7 +41,8 @@ def add_prompts(parser: argparse.ArgumentParser, otherwise: str = "captions of t
 def prompts_of(request: PromptRequest) -> tuple[str, ...]:
     """Returns the prompts of a request, those of its file where it names one; () for none.
 
-    Raises ValueError where both are given, and for a file that is missing, empty or no text in UTF-8.
+    A file may be a pipe, which is empty when it is read again: call this once. Raises ValueError where both are given,
+    and for a file that is missing, empty or no text in UTF-8.
     """
     if request.prompts is None:
         return request.prompt
@@ -55,6 +59,11 @@ def prompts_of(request: PromptRequest) -> tuple[str, ...]:
     return found
 
 
+def with_prompts(request: R) -> R:
+    """Returns a request with the prompts of its file in itself, for a command that asks for them more than once."""
+    return dataclasses.replace(request, prompt=prompts_of(request), prompts=None)
+
+
 def number_of_images(prompts: tuple[str, ...], n: int | None, otherwise: int) -> int:
     """Returns how many images are drawn: `n`, or some of each prompt, or `otherwise` without prompts.
 
@@ -65,12 +74,14 @@ def number_of_images(prompts: tuple[str, ...], n: int | None, otherwise: int) ->
     return n or (len(prompts) * (EACH if len(prompts) <= EACH else 1) if prompts else otherwise)
 
 
-def drawn_texts(request: PromptRequest, run: Run, n: int, seed: int) -> tuple[str, ...]:
-    """Returns the prompt of each of `n` images: those of the request, or captions of the data; () without text.
+def drawn_texts(prompts: tuple[str, ...], run: Run, n: int, seed: int) -> tuple[str, ...]:
+    """Returns the prompt of each of `n` images: those that are given, or captions of the data; () without text.
 
-    Raises ValueError for prompts where the run's model reads no text.
+    Raises ValueError for more prompts than images.
     """
-    prompts, model = prompts_of(request), run.experiment.model
+    model = run.experiment.model
+    if len(prompts) > n:
+        raise ValueError(f"{len(prompts)} prompts for {n} images: name fewer prompts, or more images (--source)")
     if prompts:
         return tuple(prompts[i * len(prompts) // n] for i in range(n))
     if reads_text(model) is None:
@@ -92,9 +103,8 @@ def texts_in_turn(request: PromptRequest, model: Any, n: int) -> tuple[str, ...]
     return tuple(prompts[i % len(prompts)] for i in range(n)) if prompts else ()
 
 
-def conditions_of_prompts(request: PromptRequest, run: Run, texts: tuple[str, ...]) -> dict[str, Any]:
-    """Returns texts, one an image, and the negative prompt of a request as conditions. Raises what `prompted` does."""
-    negative = request.negative_prompt
-    if not texts and negative is None and not prompts_of(request):
+def conditions_of_prompts(texts: tuple[str, ...], negative: str | None, run: Run) -> dict[str, Any]:
+    """Returns texts, one an image, and a negative prompt as conditions. Raises what `prompted` does."""
+    if not texts and negative is None:
         return {}
     return run.prompted(len(texts), texts, () if negative is None else (negative,))

@@ -73,7 +73,7 @@ def conditions_of(
         raise ValueError(f"this model has {classes} classes: say of which one the images are, such as --labels 0")
     rows = None if labels is None else np.resize(labels, n)
     conditions = {**draw.label_conditions(rows), **scalars_of(opened.model, guidance=request.guidance)}
-    conditions |= conditions_of_prompts(request, opened.run, texts_in_turn(request, opened.model, n))
+    conditions |= conditions_of_prompts(texts_in_turn(request, opened.model, n), request.negative_prompt, opened.run)
     draw.check_conditions(opened.model, n, conditions)
     return conditions
 

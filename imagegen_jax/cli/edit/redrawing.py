@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 
 from imagegen_jax.cli.common.options import integer, number
+from imagegen_jax.cli.common.prompts import with_prompts
 from imagegen_jax.cli.common.runs import classes_of
 from imagegen_jax.cli.edit.common import edit, write_grid
 from imagegen_jax.cli.edit.denoising import (
@@ -84,7 +85,7 @@ def morph(request: MorphRequest) -> pathlib.Path:
     _check_no_seed(request)
     if len(images) < 2:
         raise ValueError(f"{len(images)} images: at least 2 are needed to morph from one to the next")
-    ways, steps = len(images) - 1, request.columns
+    request, ways, steps = with_prompts(request), len(images) - 1, request.columns
     rows = {"image": floats(images), "conditions": conditions_of(request, opened, ways + 1)}
     noise = made_of(request, opened, restoration.inverted, rows)
     rows = {
@@ -106,7 +107,7 @@ def reclass(request: ReclassRequest) -> pathlib.Path:
     if request.labels:
         raise ValueError(f"--labels {request.labels}: here classes have the names --from and --to")
     of_images, to = classes_of(request.source, run, len(images), "--from"), classes_of(request.to, run, option="--to")
-    n, ways = len(images), len(to)
+    request, n, ways = with_prompts(request), len(images), len(to)
     source = conditions_of(request, opened, n * ways, np.repeat(np.resize(of_images, n), ways))
     if "guidance" in source:
         source["guidance"] = 1.0  # exaggerated on the way up, the noise would be none of the model's

@@ -23,13 +23,14 @@ from imagegen_jax.core.model import Batch, Image, Nets, PRNGKey, PRNGKeys, Varia
 def drawn_latents(model: object, nets: Nets, batch: Batch, keys: PRNGKeys) -> Batch:
     """Returns a batch with draws of latents in the place of "image": of those of its images, or of given moments.
 
-    Data with a "std" are moments of latents. Of a model without an autoencoder the batch stays as it is.
+    Data with a "std" are moments of latents, whatever the model knows of their autoencoder. Of a model without one,
+    all other batches stay as they are.
     """
     autoencoder = autoencoder_of(model)
-    if autoencoder is None or "image" not in batch:
+    if "image" not in batch or (autoencoder is None and "std" not in batch):
         return batch
     mean, std = batch["image"], batch.get("std")
-    if _are_images(autoencoder, batch):
+    if autoencoder is not None and _are_images(autoencoder, batch):
         mean, std = autoencoder.encode(nets, mean)
     drawn = mean if std is None else mean + std * normal_rows(keys, mean.shape[1:])
     return _without_moments(batch, stop_gradient(drawn))

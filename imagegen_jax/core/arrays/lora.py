@@ -58,6 +58,11 @@ def base_of(network: str) -> str:
     return f"{network}.base"
 
 
+def network_of(base: str) -> str:
+    """Returns the name of the network that an experiment knows the weights in `base` by; others are known by theirs."""
+    return base.removesuffix(base_of(""))
+
+
 def has_pairs(variables: Variables) -> bool:
     """Tells whether the parameters of a network are pairs."""
     return SCALE in variables

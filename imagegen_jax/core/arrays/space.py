@@ -193,11 +193,17 @@ def check_space(model: OfImages) -> None:
 def between(one: Space, other: Space) -> tuple[float, Float[np.ndarray, " c"] | float]:
     """Returns (factor, offset): what is x where `one` denoises it is factor x + offset where the `other` space does.
 
-    Noise is multiplied by the same factor. Raises ValueError for latents whose channels would need different factors,
-    and for two different spaces of a user's own.
+    Noise is multiplied by the same factor. Raises ValueError for latents of different autoencoders, for latents whose
+    channels would need different factors, and for two different spaces of a user's own.
     """
     if one == other:
         return 1.0, 0.0
+    makers = [space.autoencoder for space in (one, other) if isinstance(space, OfAutoencoder)]
+    if len(set(makers) - {None}) > 1:
+        raise ValueError(
+            f"model.space.autoencoder is {makers[0]} of the one model, {makers[1]} of the other: the latents of the "
+            "one say nothing to the other; use models of the latents of one autoencoder"
+        )
     if isinstance(one, Pixels | Latents) and isinstance(other, Pixels | Latents):
         (scale, shift), (to_scale, to_shift) = _affine(one), _affine(other)
         factors = to_scale / scale

@@ -154,6 +154,16 @@ def conditions_of(tokenizer: Tokenizer, prompts: Sequence[str], negative: Sequen
     return found
 
 
+def check_one_tokenizer(own: Tokenizer, other: Tokenizer, places: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Raises ValueError where the runs at two places write texts by different tokenizers."""
+    if own.context != other.context or own.files() != other.files():
+        of_own, of_other = (f"{one.vocabulary_size} tokens in rows of {one.context}" for one in (own, other))
+        raise ValueError(
+            f"{places[1]} reads texts by another tokenizer ({of_other}) than {places[0]} ({of_own}), so that the same "
+            "tokens are other words: use runs that were trained with one tokenizer"
+        )
+
+
 def check_prompts(model: Any, prompts: Any, negative: Any, n: int | None) -> tuple[list[str], list[str]]:
     """Returns a prompt and a negative one (or none at all) for each of `n` images; None: one for each of the prompts.
 

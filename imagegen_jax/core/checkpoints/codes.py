@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from imagegen_jax.core.arrays.space import AUTOENCODER, autoencoder_of
 from imagegen_jax.core.capabilities import OverCodes
 from imagegen_jax.core.checkpoints.fingerprint import digest_of
-from imagegen_jax.core.model import Model, Variables
+from imagegen_jax.core.model import Model, Nets, Variables
 from imagegen_jax.core.source import Coded, Encoded
 
 Sizes = dict[str, int | tuple[int, ...]]
@@ -57,6 +58,18 @@ def check_made_by(model: Model, data: Any, pretrained: Mapping[str, Variables], 
             f"the data are {kind} of the {network} {maker}, but pretrained[{network!r}]={named.get(network)} holds "
             f"{found}, which would decode them to other images. Name the run, step and average that made them, or "
             "encode the images anew (imagegen encode)"
+        )
+
+
+def check_one_autoencoder(own: Nets, other: Nets, places: tuple[pathlib.Path, pathlib.Path]) -> None:
+    """Raises ValueError, with both fingerprints, where the runs at two places have autoencoders of other weights."""
+    if AUTOENCODER not in own.keys() & other.keys():
+        return
+    found, there = digest_of(own[AUTOENCODER]), digest_of(other[AUTOENCODER])
+    if found != there:
+        raise ValueError(
+            f"{places[1]} is of the latents of the autoencoder {there}, {places[0]} of those of {found}: the latents "
+            "of the one say nothing to the other; use runs whose pretrained['autoencoder'] is the same"
         )
 
 

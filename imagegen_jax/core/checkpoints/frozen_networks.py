@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax.core.arrays.lora import network_of
 from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
 from imagegen_jax.core.checkpoints.fingerprint import digest_of, fingerprint
 from imagegen_jax.core.checkpoints.hush import hush
@@ -72,7 +73,7 @@ class FrozenNetworks:
         if wrong:
             raise CheckpointError(
                 f"{path}, the frozen network {network!r}, is damaged: {wrong}\nEvery checkpoint of the run goes with "
-                f"it. {REMEDY}; without that folder it is read from pretrained[{network!r}] again"
+                f"it. {REMEDY}; without that folder it is read from pretrained[{network_of(network)!r}] again"
             )
         return found
 
@@ -84,11 +85,14 @@ class FrozenNetworks:
             if given is not None:
                 found = jax.tree.map(placed, wanted_part(given, like), like)
                 if _name(network, found, jax.device_get(fingerprint(found))) == name:
-                    print(f"{self.folder / name} is missing; read from pretrained[{network!r}] again", file=sys.stderr)
+                    print(
+                        f"{self.folder / name} is missing; read from pretrained[{network_of(network)!r}] again",
+                        file=sys.stderr,
+                    )
                     return found
-                why = f"pretrained[{network!r}] holds other weights now"
+                why = f"pretrained[{network_of(network)!r}] holds other weights now"
         except Exception as error:  # whatever is wrong with what it came from
-            why = f"pretrained[{network!r}] cannot be read ({in_short(error)})"
+            why = f"pretrained[{network_of(network)!r}] cannot be read ({in_short(error)})"
         raise CheckpointError(
             f"{self.folder / name} is missing, the frozen network {network!r} that the checkpoints of this run go with "
             f"and do not hold, and {why}. {REMEDY}"

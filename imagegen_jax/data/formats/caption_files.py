@@ -97,7 +97,7 @@ def _captions(source: Source, files: Files, names: Sequence[str]) -> Found:
 
 def _of_lines(source: Source, files: Files, name: str) -> Iterator[tuple[str, str]]:
     """Yields (image, caption) of each line of JSON. Raises ValueError for one of another form."""
-    for number, line in enumerate(_text(source, files, name).splitlines(), 1):
+    for number, line in enumerate(_text(source, files, name).split("\n"), 1):  # JSON has others of splitlines in texts
         if not line.strip():
             continue
         try:
@@ -151,7 +151,8 @@ def _joined(pairs: Iterator[tuple[str, str]]) -> Found:
 
 def _check_each(source: Source, files: Files, names: Sequence[str], captions: Found) -> None:
     """Raises ValueError for captions without an image, and for images without a caption."""
-    missing = [name for name in captions if name not in set(names)]
+    there = set(names)
+    missing = [name for name in captions if name not in there]
     if missing:
         raise ValueError(
             f"{source}: {_some(missing)} named with captions, but not there in {files.title}: add the images, or take "

@@ -34,7 +34,7 @@ class Latents:
     """Arrays of latents as an autoencoder gives them, such as Stable Diffusion's 32x32x4 for images of 256x256.
 
         latent     [n h w c]  float16 or float32; or in its place the posterior of each image:
-        mean, std  [n h w c]  from which `Posterior` draws anew each time
+        mean, std  [n h w c]  from which each step draws anew
         label      [n]        integers from 0, if there are classes
 
     and, where `imagegen encode` has written them, `autoencoder`, a fingerprint of the weights that made them, and the
@@ -73,6 +73,7 @@ class Latents:
 class Posterior:
     """Draws latents from their posterior, mean + std epsilon, anew in each batch, by the key of the row.
 
+    Without it they are drawn after all augmentations (`core.arrays.autoencoding`), with it where it stands among them.
     DiT's code gets the same by encoding each image again, EDM2's and improved MeanFlow's from stored moments. Latents
     that are stored without deviations are left as they are.
     """

@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from imagegen_jax.core.arrays.space import Space, between, space_of
-from imagegen_jax.core.capabilities import Denoising
+from imagegen_jax.core.capabilities import Denoising, reads_text
 from imagegen_jax.core.model import (
     Batch,
     Image,
@@ -24,6 +24,7 @@ from imagegen_jax.core.model import (
     num_classes,
     optional_conditions,
 )
+from imagegen_jax.diffusion.guidance.conditions import NEGATIVE_TEXT
 from imagegen_jax.diffusion.guidance.fields import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.guidance.functions import Guiding, LogProb, classifier, guiding
 from imagegen_jax.diffusion.process.denoiser import Denoise, moved
@@ -110,14 +111,20 @@ class Guided:
         return num_classes(self.guide)
 
     @property
+    def text(self) -> Any:
+        """The encoder of the texts that `model` reads; None where it reads none."""
+        return reads_text(self.model)
+
+    @property
     def condition_rows(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """The conditions that `model` makes images from."""
         return condition_rows(self.model)
 
     @property
     def optional_conditions(self) -> tuple[str, ...]:
-        """The guidance scale, and the optional conditions of `model`."""
-        return tuple({"guidance": None, **dict.fromkeys(optional_conditions(self.model))})
+        """The guidance scale, and the optional conditions of `model` but for negative prompts."""
+        own = (name for name in optional_conditions(self.model) if name not in NEGATIVE_TEXT)
+        return tuple({"guidance": None, **dict.fromkeys(own)})
 
     @property
     def path(self) -> Path:
@@ -138,7 +145,12 @@ class Guided:
         return {**nets, **{GUIDE + name: variables for name, variables in of_guide.items()}}
 
     def check_conditions(self, conditions: Mapping[str, Any]) -> None:
-        """Raises ValueError where it is not said how strongly to guide."""
+        """Raises ValueError for a negative prompt, and where it is not said how strongly to guide."""
+        if any(name in conditions for name in NEGATIVE_TEXT):
+            raise ValueError(
+                f"a negative prompt, but guidance leads by a {type(self.guide).__name__} here, and away from no text: "
+                "leave out the negative prompt, or the guide"
+            )
         if "guidance" not in conditions:
             raise ValueError(
                 f"guided by a {type(self.guide).__name__}, but how strongly? Say it: guidance=2.0, or --guidance 2"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import pathlib
 import shutil
 from typing import Any
@@ -11,13 +13,16 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from imagegen_jax.core import run_folder as folders
+from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.experiment import abstract_nets
 from imagegen_jax.core.files.weight_files import read_weight_file
 from imagegen_jax.core.run import Path, Run
-from imagegen_jax.interop.importing import Published, check_target, sha256, write_run
+from imagegen_jax.data.wrappers.captioned import Captioned
+from imagegen_jax.interop.importing import Published, UnknownTexts, check_target, sha256, write_run
 
 WEIGHTS = "weights.safetensors"
 BESIDE = ("experiment.json", "data.json")  # of the run's folder
+ORIGIN = "origin.json"  # likewise, of a run that was imported itself
 
 
 def export_weights(run: Run, folder: pathlib.Path) -> None:
@@ -27,6 +32,10 @@ def export_weights(run: Run, folder: pathlib.Path) -> None:
     save_file(named(run.nets), folder / WEIGHTS)
     for name in BESIDE:
         shutil.copyfile(run.workdir / name, folder / name)
+    if (run.workdir / ORIGIN).is_file():
+        shutil.copyfile(run.workdir / ORIGIN, folder / ORIGIN)
+    if (run.workdir / folders.TOKENIZER).is_dir():
+        shutil.copytree(run.workdir / folders.TOKENIZER, folder / folders.TOKENIZER)
 
 
 def named(nets: Any) -> dict[str, np.ndarray]:
@@ -41,7 +50,8 @@ def named(nets: Any) -> dict[str, np.ndarray]:
 def import_weights(folder: Path, out: Path, data: str | None = None) -> Run:
     """Makes the run folder `out` of a folder of `export_weights`, each array to the last bit.
 
-    Raises ValueError where a file is missing, or the weights are not those of the experiment beside them.
+    A model that reads text has its tokenizer again. Raises ValueError where a file is missing, or the weights are not
+    those of the experiment beside them, and RunFolderError where the tokenizer cannot be read.
     """
     source, target = pathlib.Path(folder), check_target(out)
     for name in (WEIGHTS, *BESIDE):
@@ -60,9 +70,14 @@ def import_weights(folder: Path, out: Path, data: str | None = None) -> Run:
             "export the run again"
         )
     nets = unflatten_dict({tuple(name.split("/")): array for name, array in arrays.items()})
-    origin = {"kind": "safetensors", "folder": str(source), "sha256": sha256(source / WEIGHTS)}
-    names = folders.load_class_names(source)
-    return write_run(target, experiment.name, Published(experiment.model, nets, origin, names), data)
+    origin: dict[str, Any] = {"kind": "safetensors", "folder": str(source), "sha256": sha256(source / WEIGHTS)}
+    if (source / ORIGIN).is_file():
+        origin["before"] = json.loads((source / ORIGIN).read_text())
+    published = Published(experiment.model, nets, origin, folders.load_class_names(source))
+    if reads_text(experiment.model) is not None and isinstance(experiment.data, Captioned | UnknownTexts):
+        kept = folders.load_tokenizer(source, experiment.data)
+        published = dataclasses.replace(published, tokenizer=experiment.data.tokenizer, kept=kept)
+    return write_run(target, experiment.name, published, data)
 
 
 def named_shapes(tree: Any) -> dict[str, tuple[Any, Any]]:

@@ -24,7 +24,7 @@ from imagegen_jax.core.run_folder import RunFolderError
 from imagegen_jax.core.source import Measured
 from imagegen_jax.core.state import create, enter, networks
 from imagegen_jax.data import Latents as LatentFiles
-from imagegen_jax.data import from_arrays
+from imagegen_jax.data import Posterior, from_arrays
 from imagegen_jax.diffusion.models.consistency import Consistency
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -104,6 +104,16 @@ def test_any_model_of_latents_draws_images_with_their_autoencoder(name):
     if hasattr(model, "enter"):  # a model that makes its networks anew keeps the frozen one
         state = enter(model, lambda nets: create(nets, {}, {}), 1, create(nets, {}, {}))
         assert networks(state)["autoencoder"] == nets["autoencoder"]
+
+
+def test_moments_are_drawn_from_without_an_autoencoder():
+    """As `Posterior` does, which leaves nothing to draw; and latents alone stay as they are."""
+    batch = {"image": jnp.zeros((4, *SHAPE)), "std": jnp.full((4, *SHAPE), 0.5)}
+    drawn = autoencoding.drawn_latents(EDM, {}, batch, KEYS)
+    assert set(drawn) == {"image"}
+    np.testing.assert_array_equal(drawn["image"], Posterior()(batch, KEYS)["image"])
+    assert drawn["image"].std() == pytest.approx(0.5, rel=0.15)
+    assert autoencoding.drawn_latents(EDM, {}, drawn, KEYS) is drawn
 
 
 @pytest.fixture

@@ -12,10 +12,12 @@ from toys import Game, ToyData
 import imagegen_jax as ig
 from imagegen_jax import moved
 from imagegen_jax.core import run_folder as folders
+from imagegen_jax.core.arrays import texts
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.override import override
 from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.optim import SGD, Adam, CosineDecay
+from imagegen_jax.text import tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +199,17 @@ def test_a_module_that_has_lost_a_name_finds_it(old):
     for name in ("Nothing", "__path__"):
         with pytest.raises(AttributeError):
             find(name)
+
+
+def test_names_that_left_a_module_that_stays():
+    with pytest.warns(
+        DeprecationWarning, match=r"tokenizer\.say_cut is imagegen_jax\.core\.arrays\.texts\.say_cut now"
+    ):
+        found = tokenizer.say_cut, tokenizer.Tokenizer, tokenizer.Encoded
+    assert found == (texts.say_cut, texts.Tokenizer, texts.Encoded)
+    for name in ("check_range", "check_times"):
+        now = f"imagegen_jax.diffusion.process.times:{name}"
+        assert moved.current_name(f"imagegen_jax.diffusion.models.diffusion:{name}") == now
 
 
 def test_a_package_in_the_place_of_a_module_has_modules_of_its_own(old):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from imagegen_jax.data import Captioned, CaptionedFolder, Digits, Shapes, parse_source
+from imagegen_jax.data.formats import caption_files
 from imagegen_jax.text import WordVocabulary
 
 pytestmark = pytest.mark.usefixtures("place")
@@ -60,6 +61,31 @@ def test_captions_are_those_of_their_images(root, write):
             int(image[0, 0, 0]): captions for image, captions in zip(dataset.images, dataset.captions, strict=True)
         }
         assert found == WANTED
+
+
+class Counted(list):
+    """A list that counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+
+def test_captions_find_their_images_in_a_few_passes():
+    """However many there are: a pass for each would take hours for a million."""
+    names = Counted(map(str, range(50)))
+    caption_files._check_each(Shapes(), None, names, {name: ("a circle",) for name in names})
+    assert names.passes <= 3
+
+
+def test_a_line_of_metadata_ends_at_a_newline_alone(root):
+    """JSON allows U+2028 and U+0085 within a text; and lines may end as those of Windows do."""
+    found = dict(zip(NAMES.values(), ["one\u2028two", "three\x85four", "five"], strict=True))
+    text = [json.dumps({"file_name": name, "text": said}, ensure_ascii=False) for name, said in found.items()]
+    (root / "metadata.jsonl").write_bytes("\r\n".join(text).encode())
+    assert [said for (said,) in CaptionedFolder(str(root)).open().captions] == list(found.values())
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,19 @@ import mixture
 import numpy as np
 import pytest
 from programs import counted
+from toys import Quarters
 
 import imagegen_jax as ig
 from imagegen_jax import cli
 from imagegen_jax.autoencoders.vae import VAE
 from imagegen_jax.cli.common import runs as run_options
+from imagegen_jax.core.arrays.space import Latents
+from imagegen_jax.core.arrays.texts import keep_tokenizer
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.run import Run
 from imagegen_jax.core.state import create
-from imagegen_jax.data import Digits
+from imagegen_jax.data import Captioned, Digits
 from imagegen_jax.diffusion.guidance.by_network import Guided
 from imagegen_jax.diffusion.guidance.fields import GuidanceInterval
 from imagegen_jax.diffusion.models.ddpm import DDPM
@@ -33,6 +36,9 @@ from imagegen_jax.diffusion.sampling.exponential import DPMSolver
 from imagegen_jax.diffusion.sampling.levels import Karras
 from imagegen_jax.diffusion.sampling.solver import Path
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
+from imagegen_jax.nn.text_encoders.small import TextTransformer
+from imagegen_jax.text import WordVocabulary
+from imagegen_jax.text.words import Words
 
 KEY = jax.random.key(0)
 LABELS = jnp.array([0, 1, 2, 1, 0, 2, 2, 1])
@@ -273,6 +279,60 @@ def test_a_guide_is_not_guided_and_wants_a_scale():
         run_of("unlabelled").guided_by(run_of("classifier")).sample(2, guidance=1.0)
     with pytest.raises(ValueError, match="nothing to guide away from.*another run as a guide"):
         run_of("classes").sample(2, [0, 1], guidance=2.0)
+
+
+def texts_of(folder, word):
+    """A run that reads texts of one word, and keeps its tokenizer in a folder."""
+    folder.mkdir()
+    keep_tokenizer(folder / "tokenizer", Words((word,), 4))
+    encoder = TextTransformer(vocabulary_size=5, context=4, width=4, depth=1, heads=1)
+    run = run_of("unlabelled")
+    model = dataclasses.replace(run.experiment.model, text=encoder, token_dropout=0.1)
+    data = Captioned(Digits(), WordVocabulary(context=4))
+    return dataclasses.replace(
+        run, experiment=dataclasses.replace(run.experiment, model=model, data=data), workdir=folder
+    )
+
+
+def test_a_guide_with_another_tokenizer_is_refused(tmp_path):
+    run, same, other = (
+        texts_of(tmp_path / "a", "red"),
+        texts_of(tmp_path / "b", "red"),
+        texts_of(tmp_path / "c", "blue"),
+    )
+    assert run.guided_by(same).experiment.model.text == run.experiment.model.text
+    with pytest.raises(ValueError, match=r"c reads texts by another tokenizer \(5 tokens in rows of 4\) than .*a \(5"):
+        run.guided_by(other)
+
+
+def test_a_negative_prompt_is_not_for_a_guide(tmp_path):
+    guided = texts_of(tmp_path / "a", "red").guided_by(texts_of(tmp_path / "b", "red"))
+    assert not any(name.startswith("negative_") for name in guided.experiment.model.optional_conditions)
+    for scale in ({}, {"guidance": 2.0}):
+        with pytest.raises(
+            ValueError, match="a negative prompt, but guidance leads by a Diffusion here.* leave out the negative"
+        ):
+            guided.sample(1, prompts="red", negative_prompts="red", **scale)
+
+
+def latents_by(scale, deviation=0.0):
+    """A run in the space of the latents of an autoencoder with one weight."""
+    run, space = run_of("unlabelled"), Latents(autoencoder=Quarters(deviation=deviation))
+    model = dataclasses.replace(run.experiment.model, image_shape=(4, 4, 4), space=space)
+    weights = {"autoencoder": {"scale": jnp.float32(scale)}}
+    state = run.state.replace(
+        params=run.state.params | weights, stats={"autoencoder": {}} | run.state.stats, ema=run.state.ema
+    )
+    return dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, model=model), state=state)
+
+
+def test_a_guide_of_the_latents_of_another_autoencoder_is_refused():
+    """By its values, or else by the fingerprints of its weights."""
+    latents_by(2.0).guided_by(latents_by(2.0))
+    with pytest.raises(ValueError, match=r"Quarters.*deviation=0.0.* of the one model, Quarters.*deviation=0.5"):
+        latents_by(2.0).guided_by(latents_by(2.0, 0.5))
+    with pytest.raises(ValueError, match=r"is of the latents of the autoencoder \w{16}, \w+ of those of \w{16}"):
+        latents_by(2.0).guided_by(latents_by(3.0))
 
 
 @pytest.fixture
