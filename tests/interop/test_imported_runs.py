@@ -1,4 +1,4 @@
-"""Runs of models that were trained elsewhere: what data they may be given."""
+"""Runs of models that were trained elsewhere: what data they may be given, and what is said of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import pytest
 
 from imagegen_jax.autoencoders.adversary import Likeness
 from imagegen_jax.autoencoders.kl import AutoencoderKL, KLNetwork
-from imagegen_jax.core.arrays.space import Latents
+from imagegen_jax.core.arrays.space import Latents, sample_words
 from imagegen_jax.data.formats.latents import Latents as LatentFile
 from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.interop.exports.export import export_run
 from imagegen_jax.interop.importing import Published, shapes_of, write_run
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 from imagegen_jax.nn.backbones.latent_unet import LatentUNet
@@ -59,3 +60,19 @@ def test_data_may_be_latents(tmp_path):
     assert run.experiment.data == LatentFile(f"{tmp_path}/a.npz")
     with pytest.raises(ValueError, match=r"images of \(8, 8, 2\), but the model's are of \(32, 32, 3\) or \(16, 16, 2"):
         write_run(tmp_path / "other", "a", published(PLAIN), f"latents:{tmp_path}/b.npz")
+
+
+def test_a_card_says_what_the_model_draws_and_where_it_came_from(of_texts, tmp_path):
+    card = (export_run(of_texts, "safetensors", tmp_path / "out") / "README.md").read_text()
+    assert "pipeline_tag: text-to-image" in card and "A Diffusion of 32x32x3 images" in card
+    assert "imported by imagegen_jax, with the weights that Origin names" in card and "steps of training" not in card
+
+
+def test_samples_without_an_autoencoder_are_latents():
+    assert sample_words(PLAIN) == "32x32x3 images"
+    assert sample_words(dataclasses.replace(PLAIN, space=Latents())) == "16x16x2 latents"
+
+
+def test_a_sampler_by_texts_is_refused_in_true_words(of_texts, tmp_path):
+    with pytest.raises(ValueError, match="each image of this Diffusion is made from text, text_mask, which no sampler"):
+        export_run(of_texts, "stablehlo", tmp_path / "out")
