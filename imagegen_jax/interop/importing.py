@@ -135,7 +135,7 @@ def _unknown(found: Published) -> Source:
 def _data(word: str, published: Published) -> Source:
     """Makes the source of a word, with the tokenizer of a model that reads texts; of latents' models of either."""
     height, width, channels = sample_shape(published.model)
-    settings = {"size": height if height == width else None, "channels": channels}
+    settings: dict[str, Any] = {"size": height if height == width else None, "channels": channels}
     found = parse_source(word, **{name: settings[name] for name in settings_of(word) if name in settings})
     if published.tokenizer is not None:
         if not isinstance(found, Captioned):
