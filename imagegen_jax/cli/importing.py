@@ -7,6 +7,7 @@ import dataclasses
 import pathlib
 
 from imagegen_jax.cli.common.command import Command
+from imagegen_jax.core.arrays.space import sample_words
 from imagegen_jax.core.reporting import summary
 from imagegen_jax.core.run import Run
 from imagegen_jax.data.pictures.output import FOLDER, check_output
@@ -72,8 +73,8 @@ def run(request: ImportRequest) -> Run:
     else:
         raise ValueError(f"{request.library!r} is no kind of model: give {', '.join((*FOLDERS, *KINDS))}")
     count, model = summary.count(made.state.params), made.experiment.model
-    size = "x".join(map(str, model.image_shape))
-    print(f"{made.workdir}: a {type(model).__name__} of {size} images, {count:,} parameters, from {request.folder}")
+    kind = f"a {type(model).__name__} of {sample_words(model)}"
+    print(f"{made.workdir}: {kind}, {count:,} parameters, from {request.folder}")
     return made
 
 

@@ -23,7 +23,7 @@ from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncestral
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral, AnySampler
 from imagegen_jax.diffusion.sampling.levels import Spaced
-from imagegen_jax.interop.diffusers_solvers import SOLVERS, flow, settings_of, solved
+from imagegen_jax.interop.diffusers_solvers import SOLVERS, flow, settings_of, solved, spaced_as_said
 from imagegen_jax.interop.settings import Config, Settings, complete, short
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.unet import UNet
@@ -159,7 +159,7 @@ def sampling_of(scheduler: Config, place: str) -> dict[str, Any]:
         return flow(found)
     schedule = _schedule(found, place)
     stepped = kind not in SOLVERS
-    path: tuple[Any, Any] = _stepped(kind, found, schedule, place) if stepped else solved(kind, found, schedule)
+    path: tuple[Any, Any] = _stepped(kind, found, schedule, place) if stepped else solved(kind, found, schedule, place)
     return {
         "prediction": PREDICTIONS[found["prediction_type"]],
         "process": Discrete(schedule),
@@ -174,16 +174,10 @@ def _stepped(
     kind: str, found: Mapping[str, Any], schedule: LinearSchedule | CosineSchedule, place: str
 ) -> tuple[DDPMAncestral | EulerAncestral, Spaced]:
     """Returns solver and levels of a DDPMScheduler or a DDIMScheduler."""
-    spacing = found["timestep_spacing"]
     if kind == "DDPMScheduler":
         variance: Literal["large", "small"] = "large" if found["variance_type"] == "fixed_large" else "small"
-        return DDPMAncestral(variance), Spaced(schedule, None, spacing)
-    offset = found["steps_offset"] if spacing == "leading" else 0  # as diffusers has it
-    try:
-        levels = Spaced(schedule, min(DDIM_STEPS, schedule.steps), spacing, offset, found["set_alpha_to_one"])
-    except ValueError as error:
-        raise ValueError(f"{place}: steps_offset={offset}: {error}") from error
-    return EulerAncestral(eta=0.0, clipped_noise=False), levels
+        return DDPMAncestral(variance), Spaced(schedule, None, found["timestep_spacing"])
+    return EulerAncestral(eta=0.0, clipped_noise=False), spaced_as_said(found, schedule, DDIM_STEPS, place)
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """Schedulers of diffusers that solve along levels: DPM-Solver++, UniPC, Euler, PNDM and flow matching, as paths here.
 
 A scheduler's file does not say how many steps its pipeline takes: it is `STEPS` here. Levels are listed one by one,
-since each scheduler of diffusers spaces its times in a way of its own.
+since most schedulers of diffusers space their times in a way of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from imagegen_jax.core.config.bounds import Natural, Positive, Range, Share
 from imagegen_jax.diffusion.process.process import RectifiedFlow
 from imagegen_jax.diffusion.process.times import Uniform
 from imagegen_jax.diffusion.sampling.exponential import DPMSolver, UniPC
-from imagegen_jax.diffusion.sampling.levels import Listed, of_schedule
+from imagegen_jax.diffusion.sampling.levels import Listed, Spaced, of_schedule
 from imagegen_jax.diffusion.sampling.multistep import PNDM, Euler
 from imagegen_jax.diffusion.sampling.solver import AnySolver
 from imagegen_jax.interop.settings import Config, Settings, complete
@@ -25,7 +25,12 @@ _Steps = Annotated[int, Range(1, 1 << 20)]
 _OFF = (False, (False, None))
 _BEFORE_1 = 1e-7  # how far before 1 a flow begins, where its level is infinite
 
-NOISE: Settings = {
+# Settings of other schedulers alone, which diffusers leaves in the file of one that was made from another's, unread.
+_OF_OTHERS: Settings = {
+    "clip_sample": (False, bool), "clip_sample_range": (1.0, Positive), "interpolation_type": ("linear", str),
+    "sample_max_value": (1.0, Positive), "set_alpha_to_one": (False, bool), "skip_prk_steps": (True, bool),
+}  # fmt: skip
+NOISE: Settings = _OF_OTHERS | {
     "beta_end": (0.02, Share), "beta_schedule": ("linear", ("linear", "scaled_linear", "squaredcos_cap_v2")),
     "beta_start": (1e-4, Share), "num_train_timesteps": (1000, _Steps),
     "prediction_type": ("epsilon", ("epsilon", "sample", "v_prediction")), "steps_offset": (0, Natural),
@@ -33,8 +38,8 @@ NOISE: Settings = {
 }  # fmt: skip
 LEVELS: Settings = NOISE | {
     "dynamic_thresholding_ratio": (0.995, Share), "final_sigmas_type": ("zero", ("zero",)),
-    "flow_shift": (1.0, Positive), "rescale_betas_zero_snr": _OFF, "sample_max_value": (1.0, Positive),
-    "thresholding": _OFF, "time_shift_type": ("exponential", str),
+    "flow_shift": (1.0, Positive), "rescale_betas_zero_snr": _OFF, "thresholding": _OFF,
+    "time_shift_type": ("exponential", str),
     "timestep_spacing": ("linspace", ("linspace", "leading", "trailing")), "use_beta_sigmas": _OFF,
     "use_dynamic_shifting": _OFF, "use_exponential_sigmas": _OFF, "use_flow_sigmas": _OFF, "use_karras_sigmas": _OFF,
 }  # fmt: skip
@@ -56,8 +61,8 @@ SOLVERS: dict[str, Settings] = {
         "timestep_spacing": ("linspace", ("leading", "trailing")), "timestep_type": ("discrete", ("discrete",)),
     },
     "PNDMScheduler": NOISE | {
-        "set_alpha_to_one": (False, (True,)), "skip_prk_steps": (False, (True,)),
-        "timestep_spacing": ("leading", ("leading", "trailing")),
+        "set_alpha_to_one": (False, (True, False)), "skip_prk_steps": (False, (True,)),
+        "timestep_spacing": ("leading", ("leading", "trailing")), "use_karras_sigmas": _OFF,
     },
     "FlowMatchEulerDiscreteScheduler": {
         "base_image_seq_len": (256, _Steps), "base_shift": (0.5, Positive), "invert_sigmas": _OFF,
@@ -73,28 +78,46 @@ class Solved(NamedTuple):
     """A scheduler's solver, and the levels that it goes along."""
 
     solver: AnySolver
-    levels: Listed
+    levels: Listed | Spaced
 
 
-def solved(name: str, found: Config, schedule: LinearSchedule | CosineSchedule, steps: int = STEPS) -> Solved:
-    """Returns the path of a scheduler `name` with complete settings, whose noise is that of the `schedule`."""
+def solved(name: str, found: Config, schedule: LinearSchedule | CosineSchedule, place: str) -> Solved:
+    """Returns the path of a scheduler `name` with complete settings, whose noise is that of the `schedule`.
+
+    Raises ValueError for times that the schedule does not have.
+    """
+    if name == "PNDMScheduler":
+        return Solved(PNDM(), spaced_as_said(found, schedule, STEPS, place))
     solver: AnySolver = Euler()
     if name == "DPMSolverMultistepScheduler":
         eta = 1.0 if found["algorithm_type"].startswith("sde") else 0.0
         solver = DPMSolver(found["solver_order"], eta, "midpoint" if found["solver_type"] == "midpoint" else "exact")
     elif name == "UniPCMultistepScheduler":
         solver = UniPC(found["solver_order"], found["solver_type"])
-    elif name == "PNDMScheduler":
-        solver = PNDM()
     more = name in ("DPMSolverMultistepScheduler", "UniPCMultistepScheduler")  # these leave the last of a time more out
-    times = spaced(schedule.steps, steps, found["timestep_spacing"], found["steps_offset"], more)
-    return Solved(solver, listed(schedule, times))
+    times = spaced(schedule.steps, STEPS, found["timestep_spacing"], found["steps_offset"], more)
+    return Solved(solver, listed(schedule, times, place))
 
 
-def listed(schedule: LinearSchedule | CosineSchedule, times: np.ndarray) -> Listed:
+def spaced_as_said(found: Config, schedule: LinearSchedule | CosineSchedule, steps: int, place: str) -> Spaced:
+    """Returns so many levels as the schedulers space them whose last step may lead to time 0, not to the image.
+
+    Raises ValueError for times that the schedule does not have.
+    """
+    spacing = found["timestep_spacing"]
+    offset = found["steps_offset"] if spacing == "leading" else 0  # as diffusers has it
+    try:
+        return Spaced(schedule, min(steps, schedule.steps), spacing, offset, found["set_alpha_to_one"])
+    except ValueError as error:
+        raise ValueError(f"{place}: steps_offset={offset}: {error}") from error
+
+
+def listed(schedule: LinearSchedule | CosineSchedule, times: np.ndarray, place: str) -> Listed:
     """Returns the levels of times, the noisiest first. Raises ValueError for times that the schedule does not have."""
     if times[0] >= schedule.steps:
-        raise ValueError(f"steps_offset: the first time is {times[0]}, but the schedule has {schedule.steps}: lower it")
+        raise ValueError(
+            f"{place}: steps_offset: the first time is {times[0]}, but the schedule has {schedule.steps}: lower it"
+        )
     return Listed(tuple(of_schedule(schedule, times[::-1])[:-1].tolist()))
 
 

@@ -25,6 +25,7 @@ from imagegen_jax.core.reporting import log, summary
 from imagegen_jax.core.run import Path, Run, load
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Dataset, Source, parse_source
+from imagegen_jax.data.parse import settings_of
 from imagegen_jax.data.wrappers.captioned import Captioned
 from imagegen_jax.text.settings import AnyTokenizer
 
@@ -138,18 +139,20 @@ def _unknown(found: Published) -> Source:
 
 
 def _data(word: str, published: Published) -> Source:
-    """Makes the source of a word, with the tokenizer of a model that reads texts."""
-    image_shape = sample_shape(published.model)
-    height, width, channels = image_shape
-    found = parse_source(word, height if height == width else None, channels)
+    """Makes the source of a word, with the tokenizer of a model that reads texts; of latents' models of either."""
+    height, width, channels = sample_shape(published.model)
+    settings: dict[str, Any] = {"size": height if height == width else None, "channels": channels}
+    found = parse_source(word, **{name: settings[name] for name in settings_of(word) if name in settings})
     if published.tokenizer is not None:
         if not isinstance(found, Captioned):
             raise ValueError(f"--data {word}: this model reads texts: name images with captions, captioned:FOLDER")
         found = dataclasses.replace(found, tokenizer=published.tokenizer)
     opened, own = found.open(), published.opened_tokenizer()
-    if opened.image_shape != image_shape:
+    known = (sample_shape(published.model), published.model.image_shape)
+    if opened.image_shape not in known:
+        said = " or ".join(map(str, dict.fromkeys(known)))
         raise ValueError(
-            f"--data {word}: images of {opened.image_shape}, but the model's are of {image_shape}: name other data"
+            f"--data {word}: images of {opened.image_shape}, but the model's are of {said}: name other data"
         )
     if own is not None and (there := tokenizer_of(opened)) is not None and there.files() != own.files():
         raise ValueError(

@@ -1,14 +1,17 @@
 """Files of low-rank pairs as diffusers and peft write and read them, out of a run and into one.
 
 For each layer there are `unet.LAYER.lora_A.weight` [r in] and `lora_B.weight` [out r], of convolutions [r in h w] and
-[out r 1 1], and in the metadata alpha, as `save_lora_weights` of diffusers 0.42 has it. Layers of the U-Net have their
-names in diffusers; those of other networks the names here, with dots, which no other library knows.
+[out r 1 1], and in the metadata alpha, as `save_lora_weights` of diffusers 0.42 has it. Layers of DDPM's U-Net and of
+Stable Diffusion's have their names in diffusers; those of other networks the names here, with dots, which no other
+library knows. Around transformers `proj_in` and `proj_out` are written as dense layers, as Stable Diffusion 2 has them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -24,6 +27,9 @@ from imagegen_jax.core.files.weight_files import read_weight_file
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.core.state import create, unmerged
 from imagegen_jax.interop.diffusers_weights import tensor_names
+from imagegen_jax.interop.name_map import names_of
+from imagegen_jax.interop.names.unets import latent_unet
+from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.backbones.unet import UNet
 
 METADATA = "lora_adapter_metadata"  # where diffusers keeps peft's settings, as JSON
@@ -133,19 +139,21 @@ def _alphas(metadata: Mapping[str, Any]) -> Callable[[str], float | None]:
 def _names(run: Run, network: str) -> Names:
     """Returns how the layers of a network are called in files."""
     module = getattr(run.experiment.model, network, None)
-    if not isinstance(module, UNet):
-        return lambda at: (".".join(at[:-1]),)
-    levels = len(module.multipliers)
+    if isinstance(module, UNet):
+        return functools.partial(_of_diffusers, functools.partial(tensor_names, levels=len(module.multipliers)))
+    if isinstance(module, LatentUNet):
+        return functools.partial(_of_diffusers, functools.partial(names_of, rules=latent_unet(len(module.multipliers))))
+    return lambda at: (".".join(at[:-1]),)
 
-    def of_diffusers(at: tuple[str, ...]) -> tuple[str, ...]:
-        try:
-            return tuple(name.removesuffix(".weight") for name in tensor_names("/".join(at), levels))
-        except KeyError:
-            raise ValueError(
-                f"the layer {'/'.join(at[:-1])} has no name in diffusers: train with pairs of others (--lora.kernels)"
-            ) from None
 
-    return of_diffusers
+def _of_diffusers(published: Callable[[str], tuple[str, ...]], at: tuple[str, ...]) -> tuple[str, ...]:
+    with contextlib.suppress(KeyError):
+        if names := published("/".join(at)):
+            return tuple(name.removesuffix(".weight") for name in names)
+    raise ValueError(
+        f"the layer {'/'.join(at[:-1])} has no name, or another layout, in diffusers: train with pairs of others "
+        "(--lora.kernels)"
+    )
 
 
 def _known(names: Names, at: tuple[str, ...]) -> tuple[str, ...]:

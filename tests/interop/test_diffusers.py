@@ -31,6 +31,7 @@ from imagegen_jax.interop.diffusers_config import abstract_parameters, model_of,
 from imagegen_jax.interop.diffusers_folder import import_diffusers
 from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
 from imagegen_jax.interop.exports.export import export_run
+from imagegen_jax.interop.importing import Published, write_run
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
@@ -311,6 +312,21 @@ def test_an_export_is_the_folder_again(run, tensors, tmp_path):
         np.testing.assert_array_equal(found[name], wanted[name])
     again = import_diffusers(folder, tmp_path / "again")
     assert again.experiment.model == run.experiment.model
+
+
+def test_an_export_keeps_the_classes(tmp_path):
+    model = DDPM(UNet(128, (1,), 1, (), 0.0), image_shape=(4, 4, 3), num_classes=5)
+    numbers = np.random.default_rng(0)
+    like = abstract_parameters(model.network, model.image_shape, 5)
+    params = jax.tree.map(lambda leaf: numbers.standard_normal(leaf.shape, np.float32), like)
+    run = write_run(tmp_path / "run", "a", Published(model, {"network": {"params": params}}, {}))
+    folder = export_run(run, "diffusers", tmp_path / "out")
+    assert json.loads((folder / "unet/config.json").read_text())["num_class_embeds"] == 5
+    np.testing.assert_array_equal(read_tensors(folder / WEIGHTS)["class_embedding.weight"], params["label"]["kernel"])
+    assert "unet(x, t, labels)" in (folder / "README.md").read_text()
+    again = import_diffusers(folder, tmp_path / "again")
+    assert again.experiment.model == model
+    jax.tree.map(np.testing.assert_array_equal, again.nets["network"]["params"], params)
 
 
 # --- configurations --------------------------------------------------------------------------------------------------

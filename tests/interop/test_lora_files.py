@@ -7,6 +7,7 @@ import zlib
 import jax
 import numpy as np
 import pytest
+from official import published
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -17,9 +18,14 @@ from imagegen_jax.core.run import Run
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.models.ddpm import DDPM
+from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.interop.diffusers_config import abstract_parameters
 from imagegen_jax.interop.diffusers_weights import parameters_of
 from imagegen_jax.interop.lora import export_lora, with_lora
+from imagegen_jax.interop.name_map import renamed
+from imagegen_jax.interop.names.unets import latent_unet
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.backbones.unet import UNet
 
 MODEL = DDPM(UNet(128, (1, 1), 1, (4,), 0.0), image_shape=(8, 8, 3))
@@ -134,3 +140,43 @@ def test_pairs_of_other_shapes_are_refused(base, file, reference, tmp_path):
 def test_a_run_without_pairs_has_nothing_to_write(base, tmp_path):
     with pytest.raises(ValueError, match=r"no low-rank pairs of 'network', but of \[\]: train with --lora.rank"):
         export_lora(base, tmp_path / "out.safetensors")
+
+
+# --- Stable Diffusion's U-Net -----------------------------------------------------------------------------------------
+
+LATENT = LatentUNet(16, (1, 2), 1, (1, 0), heads=2)
+
+
+def of_stable_diffusion(case, kernels, folder):
+    """A run with the weights of a file of diffusers and random pairs of some kernels, and the same without these."""
+    told = Conditioning(tokens=case.inputs["tokens"])
+    shapes = jax.eval_shape(LATENT.init, jax.random.key(0), case.inputs["x"].transpose(0, 2, 3, 1), np.zeros(2), told)
+    nets = {"network": {"params": renamed(case.tensors, shapes["params"], latent_unet(2), "here")}}
+    plain = Run(ig.Experiment("a", Diffusion(LATENT), Digits(), {}), create(nets, {}, {}), folder)
+    nets = adapted(nets, LoRA(2, alpha=4.0, kernels=kernels), ["network"], jax.random.key(0))
+    nets["network"]["params"] = jax.tree.map(lambda x: x + 0.1, nets["network"]["params"])
+    return dataclasses.replace(plain, state=create(nets, {}, {})), plain
+
+
+def test_layers_of_stable_diffusion_have_their_names_in_diffusers(root, tmp_path):
+    case = published(root / "tests/reference/text_to_image.npz", "sd1")
+    run, plain = of_stable_diffusion(case, ("*_transformer/block_*", "conv_1", "shortcut", "embed", "up_1"), tmp_path)
+    export_lora(run, tmp_path / "out.safetensors")
+    found = load_file(tmp_path / "out.safetensors")
+    layers = {name.removeprefix("unet.").split(".lora_")[0] for name in found}
+    assert {"up_blocks.0.upsamplers.0.conv", "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0"} < layers
+    for layer in layers:
+        a, b = (found[f"unet.{layer}.lora_{half}.weight"] for half in "AB")
+        assert (*b.shape[:1], *a.shape[1:]) == case.tensors[f"{layer}.weight"].shape
+    query = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    again = with_lora(plain, tmp_path / "out.safetensors").nets["network"]["params"]
+    pair = found[f"unet.{query}.lora_B.weight"] @ found[f"unet.{query}.lora_A.weight"]
+    wanted = case.tensors[f"{query}.weight"] + 4 / 2 * pair
+    kernel = again["down_0_0_transformer"]["block_0"]["self_attention"]["query"]["kernel"]
+    np.testing.assert_allclose(kernel, wanted.T, rtol=1e-5)
+
+
+def test_a_layer_that_lies_otherwise_in_diffusers_is_refused(root, tmp_path):
+    run, _ = of_stable_diffusion(published(root / "tests/reference/text_to_image.npz", "sd1"), ("time_0",), tmp_path)
+    with pytest.raises(ValueError, match="the layer time_0 has no name, or another layout, in diffusers"):
+        export_lora(run, tmp_path / "out.safetensors")

@@ -13,7 +13,8 @@ from imagegen_jax.nn.backbones.unet import UNet
 
 NAMES = (
     "dpm", "dpm_1_trailing", "dpm_heun_leading", "dpm_v", "unipc", "unipc_sample", "euler", "euler_offset", "pndm",
-    "flow", "flow_shifted", "ddim_offset", "ddim_clipped",
+    "pndm_trailing", "flow", "flow_shifted", "ddim_offset", "ddim_clipped", "stable_diffusion_1",
+    "ddim_stable_diffusion_2", "stable_diffusion_xl",
 )  # fmt: skip
 
 
@@ -41,7 +42,7 @@ def test_the_way_is_that_of_diffusers(reference, name):
     with jax.enable_x64(True):
         denoise = from_prediction(predict, model.process, model.prediction)
         denoise = clipped(denoise) if model.clip else denoise
-        end = path.solver(denoise, path.sigmas, start, jax.random.key(0))
+        end = path.ended(path.solver(denoise, path.sigmas, start, jax.random.key(0)))
     wanted = reference[f"{name}/end"]
     assert np.abs(end - wanted).max() < 1e-5 * np.abs(wanted).max()
 
@@ -55,7 +56,9 @@ def test_the_way_is_that_of_diffusers(reference, name):
         ("unipc", {"solver_order": 3}, "solver_order=3: only 1 or 2"),
         ("unipc", {"solver_type": "bh1"}, "solver_type='bh1': only 'bh2'"),
         ("euler", {"timestep_spacing": "linspace"}, "timestep_spacing='linspace': only 'leading' or 'trailing'"),
-        ("pndm", {"set_alpha_to_one": False}, "set_alpha_to_one=False: only True"),
+        ("pndm", {"skip_prk_steps": False}, "skip_prk_steps=False: only True"),
+        ("pndm", {"steps_offset": 50}, "steps_offset=50: levels.offset=50: the last time would be 1000"),
+        ("euler", {"timestep_spacing": "leading", "steps_offset": 50}, "steps_offset: the first time is 1000"),
         ("flow", {"use_dynamic_shifting": True}, "use_dynamic_shifting=True: only False"),
         ("flow", {"zeal": 3}, "zeal=3: this setting is not known here"),
         ("flow", {"_class_name": "LMSDiscreteScheduler"}, "_class_name='LMSDiscreteScheduler': only DDPMScheduler"),

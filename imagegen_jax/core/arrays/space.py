@@ -185,6 +185,11 @@ def sample_shape(model: OfImages) -> Shape:
     return space_of(model).sample_shape(model.image_shape)
 
 
+def sample_words(model: OfImages) -> str:
+    """Says what samples of `model` are, such as "32x32x3 images"."""
+    return f"{'x'.join(map(str, sample_shape(model)))} {'images' if space_of(model).draws_images else 'latents'}"
+
+
 def check_space(model: OfImages) -> None:
     """Raises ValueError where `model` is in a space of other data than those of its `image_shape`."""
     space_of(model).sample_shape(model.image_shape)

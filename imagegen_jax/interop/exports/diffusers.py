@@ -62,17 +62,17 @@ def configurations(model: Model) -> tuple[Config, Config]:
         raise ValueError(
             f"a {type(model).__name__} is none of those that diffusers has with DDPM's U-Net (`UNet2DModel`): {REMEDY}"
         )
-    unet, scheduler = unet_of(model.network, model.image_shape), scheduler_of(model)
+    unet, scheduler = unet_of(model.network, model.image_shape, model.num_classes), scheduler_of(model)
     network, shape = network_of(unet, "the network")
-    found = model_of(network, shape, scheduler, "the scheduler")
+    found = model_of(network, shape, scheduler, "the scheduler", model.num_classes)
     ours = dataclasses.replace(model, network=_without_arithmetic(model.network, network))
     if _unsampled(found) != _unsampled(ours):
         raise ValueError(f"diffusers has no model with all settings of {ours}; the nearest is {found}: {REMEDY}")
     return unet, scheduler
 
 
-def unet_of(network: UNet, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Returns the configuration of a network."""
+def unet_of(network: UNet, image_shape: tuple[int, int, int], num_classes: int) -> dict[str, Any]:
+    """Returns the configuration of a network that sees labels of so many classes, or none."""
     height, width, channels = image_shape
     levels = range(len(network.multipliers))
     attends = ["Attn" * (height >> level in network.attention_at) for level in levels]
@@ -83,6 +83,7 @@ def unet_of(network: UNet, image_shape: tuple[int, int, int]) -> dict[str, Any]:
         "in_channels": channels,
         "layers_per_block": network.blocks,
         "norm_num_groups": group_norm(network.width, np.dtype(np.float32), "norm").num_groups,
+        "num_class_embeds": num_classes or None,
         "out_channels": channels,
         "sample_size": height if height == width else [height, width],
         "up_block_types": [f"{word}UpBlock2D" for word in reversed(attends)],
@@ -124,7 +125,7 @@ def tensors_of(params: Any, levels: int) -> dict[str, np.ndarray]:
         name = tensor_names(where, levels)[0]
         if array.ndim == 4:
             array = array.transpose(3, 2, 0, 1)
-        elif array.ndim == 2:
+        elif array.ndim == 2 and name != "class_embedding.weight":  # that is a table, with a row for each class
             array = array.T[:, :, None, None] if "conv_shortcut" in name else array.T
         found[name] = np.ascontiguousarray(array)
     return found

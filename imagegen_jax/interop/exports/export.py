@@ -6,6 +6,7 @@ import pathlib
 import shutil
 from typing import Literal, get_args
 
+from imagegen_jax.core.model import num_classes
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.interop.exports.card import write_card
 from imagegen_jax.interop.exports.diffusers import export_diffusers
@@ -19,6 +20,21 @@ USE_OF_DIFFUSERS = """```python
 from diffusers import DiffusionPipeline
 
 images = DiffusionPipeline.from_pretrained("FOLDER")().images
+```"""
+USE_WITH_CLASSES = """No pipeline of diffusers gives this network its classes, so each step is taken here.
+
+```python
+import torch
+from diffusers import DiffusionPipeline
+
+pipeline, labels = DiffusionPipeline.from_pretrained("FOLDER"), torch.arange({classes})
+unet, scheduler = pipeline.unet, pipeline.scheduler
+scheduler.set_timesteps(scheduler.config.num_train_timesteps)
+x = torch.randn(len(labels), {channels}, {height}, {width})
+with torch.no_grad():
+    for t in scheduler.timesteps:
+        x = scheduler.step(unet(x, t, labels).sample, t, x).prev_sample
+images = (x / 2 + 0.5).clamp(0, 1)
 ```"""
 USE_OF_SAMPLER = """JAX alone runs it, with a seed and what {inputs} says.
 
@@ -61,7 +77,10 @@ def _written(run: Run, form: Form, folder: pathlib.Path, n: int) -> str:
         )
     if form == "diffusers":
         export_diffusers(run, folder)
-        return USE_OF_DIFFUSERS
+        model = run.experiment.model
+        height, width, channels = model.image_shape
+        found = {"classes": num_classes(model), "channels": channels, "height": height, "width": width}
+        return USE_WITH_CLASSES.format(**found) if num_classes(model) else USE_OF_DIFFUSERS
     inputs = export_sampler(run, folder, n)
     conditions = ", ".join(
         f'"{name}": np.{"zeros" if name == "label" else "ones"}({tuple(row["shape"])}, np.{row["dtype"]})'

@@ -27,15 +27,15 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def export_sampler(run: Run, folder: pathlib.Path, n: int) -> dict[str, Any]:
     """Writes a sampler of `n` images, and inputs.json, which says what it takes in turn; returns the latter.
 
-    Raises ValueError for a model that draws nothing, or that makes images from others.
+    Raises ValueError for a model that draws nothing, or from more than a label: a text, another image.
     """
     model = run.experiment.model
     if not isinstance(model, Generative):
         raise ValueError(f"a {type(model).__name__} draws no images: --to safetensors writes its weights")
     if condition_rows(model):
         raise ValueError(
-            f"a {type(model).__name__} with {', '.join(condition_rows(model))} makes images from others, which no "
-            "sampler has here: --to safetensors writes its weights"
+            f"each image of this {type(model).__name__} is made from {', '.join(condition_rows(model))}, which no "
+            "sampler here is given: --to safetensors writes its weights"
         )
     nets, draws_images = jax.device_get(run.nets), space_of(model).draws_images
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from imagegen_jax.core.arrays.random import bernoulli_rows, fold_rows
+from imagegen_jax.core.arrays.space import sample_shape
 from imagegen_jax.core.arrays.texts import EmptyText
 from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.config.frozen_map import FrozenMap
@@ -60,24 +61,69 @@ class Rates(NamedTuple):
         return tuple(name for name, rate in self._asdict().items() if rate)
 
 
+@runtime_checkable
+class NeedsConditions(Protocol):
+    """A network that cannot do without some conditions."""
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Their names, as in `Conditioning`."""
+        ...
+
+
+@runtime_checkable
+class SeesSizes(Protocol):
+    """A network that may be told of the sizes of a picture."""
+
+    def sizes_of(self, height: int, width: int) -> tuple[int, ...]:
+        """Returns the `sizes` of a picture of so many pixels that nothing was cut off."""
+        ...
+
+
+@runtime_checkable
+class _OfNetwork(Protocol):
+    @property
+    def network(self) -> Any: ...
+
+
 def conditioning_of(model: Any, batch: Batch, nets: Nets = NO_NETS, keys: PRNGKeys | None = None) -> Conditioning:
     """Makes a network's conditioning from a batch, or from the conditions of sampling: labels, tokens, source.
 
     It has labels where the model has classes, and whatever the model's `condition_rows` name; "tokens" come with the
     batch's "token_mask" where it has one. Of a model that reads text, the tokens are what its network "text", one of
-    `nets`, makes of the batch's. `keys` are for dropout, there and in the network that sees the conditioning. Raises
-    ValueError where something is missing, or has another shape.
+    `nets`, makes of the batch's. A network that needs a vector of the whole text, or the sizes of a picture, has that
+    of its text encoder, and those of the model's samples, whole. `keys` are for dropout, there and in the network that
+    sees the conditioning. Raises ValueError where something is missing, or has another shape.
     """
     check_labels(model, batch)
     check_condition_rows(model, batch)
     check_token_mask(batch)
     rows = condition_rows(model)
     tokens, mask = (batch["tokens"], batch.get("token_mask")) if "tokens" in rows else (None, None)
+    pooled = None
     if encoder := reads_text(model):
-        tokens, mask, _ = encoder.apply(nets["text"], batch["text"], batch["text_mask"], keys)
+        tokens, mask, pooled = encoder.apply(nets["text"], batch["text"], batch["text_mask"], keys)
     mask = None if mask is None else jnp.asarray(mask, bool)
     source = batch["source"] if "source" in rows else None
-    return Conditioning(one_hot_labels(model, batch), tokens, mask, source, keys=keys)
+    more = {} if tokens is None else _beside_tokens(model, len(tokens), pooled)
+    return Conditioning(one_hot_labels(model, batch), tokens, mask, source, keys=keys, **more)
+
+
+def _beside_tokens(model: Any, rows: int, pooled: Float[Array, "b p"] | None) -> dict[str, Array]:
+    """Returns what the model's network needs beside tokens: a vector of the whole text, the sizes of the picture."""
+    network = model.network if isinstance(model, _OfNetwork) else None
+    needed, found = network.needed if isinstance(network, NeedsConditions) else (), {}
+    if "pooled" in needed:
+        if pooled is None:
+            raise ValueError(
+                f"model.text={type(reads_text(model)).__name__}: a {type(network).__name__} needs a vector of the "
+                "whole text, which this does not make: set model.text to a CLIPText, BERTText or TextTransformer"
+            )
+        found["pooled"] = pooled
+    if "sizes" in needed and isinstance(network, SeesSizes):
+        height, width, _ = sample_shape(model)
+        found["sizes"] = jnp.tile(jnp.float32(network.sizes_of(height, width)), (rows, 1))
+    return found
 
 
 def init_text(model: Any, key: PRNGKey, batch: Batch) -> dict[str, Any]:

@@ -104,6 +104,16 @@ class LatentUNet(nn.Module):
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The tokens, and what is `added`."""
+        return ("tokens", "pooled", "sizes") if self.added else ("tokens",)
+
+    @nn.nowrap
+    def sizes_of(self, height: int, width: int) -> tuple[int, ...]:
+        """Returns the `sizes` of a picture that was as large as it is drawn, and of which nothing was cut off."""
+        return (height, width, 0, 0, height, width)
+
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
@@ -113,8 +123,7 @@ class LatentUNet(nn.Module):
         Raises ValueError where the levels cannot halve the image, heads do not divide the channels, or conditions are
         missing.
         """
-        needed = ("tokens", "pooled", "sizes") if self.added else ("tokens",)
-        check_seen(self, conditioning, "token_mask", "source", needed=needed)
+        check_seen(self, conditioning, "token_mask", "source", needed=self.needed)
         check_depths(self.multipliers, self.depths)
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)

@@ -8,6 +8,7 @@ Stable Diffusion 3.5 large          MMDiT(depth=38, width=2432, heads=38, query_
 from __future__ import annotations
 
 import functools
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -124,6 +125,8 @@ class MMDiT(nn.Module):
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
+    needed: ClassVar[tuple[str, ...]] = ("tokens", "pooled")
+
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
@@ -132,7 +135,7 @@ class MMDiT(nn.Module):
 
         Raises ValueError where patches or heads do not fit, or conditions are missing.
         """
-        check_seen(self, conditioning, "token_mask", "source", needed=("tokens", "pooled"))
+        check_seen(self, conditioning, "token_mask", "source", needed=self.needed)
         check_heads(self.width, self.heads)
         check_patches(x.shape[1], x.shape[2], self.patch)
         rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch

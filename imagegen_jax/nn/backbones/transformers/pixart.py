@@ -86,6 +86,16 @@ class PixArt(nn.Module):
         """Returns `out_channels`, or the image's."""
         return self.out_channels or channels
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The tokens, and the sizes where they are told."""
+        return ("tokens", "sizes") if self.sizes else ("tokens",)
+
+    @nn.nowrap
+    def sizes_of(self, height: int, width: int) -> tuple[int, ...]:
+        """Returns height and width, which the ratio follows from."""
+        return (height, width)
+
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
@@ -94,9 +104,7 @@ class PixArt(nn.Module):
 
         Raises ValueError where patches or heads do not fit, or conditions are missing.
         """
-        check_seen(
-            self, conditioning, "token_mask", "source", needed=("tokens", "sizes") if self.sizes else ("tokens",)
-        )
+        check_seen(self, conditioning, "token_mask", "source", needed=self.needed)
         check_heads(self.width, self.heads)
         check_patches(x.shape[1], x.shape[2], self.patch)
         rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
