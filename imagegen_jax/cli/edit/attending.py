@@ -9,7 +9,14 @@ import pathlib
 import numpy as np
 
 from imagegen_jax.cli.common.options import integer
-from imagegen_jax.cli.common.prompts import PromptRequest, add_prompts, conditions_of_prompts, drawn_texts
+from imagegen_jax.cli.common.prompts import (
+    PromptRequest,
+    add_prompts,
+    conditions_of_prompts,
+    drawn_texts,
+    number_of_images,
+    prompts_of,
+)
 from imagegen_jax.cli.common.runs import add_scalar, open_run, scalars_of
 from imagegen_jax.cli.edit.common import EditRequest, checked_place, edit
 from imagegen_jax.core.arrays.space import space_of
@@ -22,13 +29,15 @@ from imagegen_jax.editing import attention
 from imagegen_jax.editing.denoiser import denoising_model
 from imagegen_jax.editing.rows import floats, made
 
+IMAGES = 4  # drawn where nothing else is asked for
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionRequest(PromptRequest, EditRequest):
     """Images by prompts, each beside maps of where its words are looked at."""
 
     out: str | pathlib.Path = "attention.png"
-    n: int = 4  # images
+    n: int | None = None  # images; None: 4, or one for each of more prompts
     guidance: float | None = None
 
 
@@ -46,16 +55,19 @@ def attend(request: AttentionRequest) -> pathlib.Path:
             f"{run.workdir}: only images that a model draws by text have words to look for: use a run of such a model, "
             "such as one of the recipe shapes_text"
         )
-    texts = drawn_texts(request, run, request.n, seed)
-    conditions = {**conditions_of_prompts(request, run, texts), **scalars_of(model, guidance=request.guidance)}
-    images = run.sample(request.n, None, seed, request.chunk, **conditions)
+    prompts = prompts_of(request)
+    n = number_of_images(prompts, request.n or max(IMAGES, len(prompts)), IMAGES)
+    texts = drawn_texts(prompts, run, n, seed)
+    conditions = conditions_of_prompts(texts, request.negative_prompt, run)
+    conditions |= scalars_of(model, guidance=request.guidance)
+    images = run.sample(n, None, seed, request.chunk, **conditions)
     told = {name: conditions[name] for name in ("text", "text_mask")}
     rows = {"image": floats(images), "conditions": told}
     shares = made(run, attention.attended, rows, chunk=request.chunk, seed=seed)
     pictures = [row_of(*one, run.tokenizer) for one in zip(images, shares, texts, strict=True)]
     width = max(picture.shape[1] for picture in pictures)
     write_picture(place, np.concatenate([_filled(picture, picture.shape[0], width) for picture in pictures]), texts)
-    print(f"{request.n} images with maps of their words in {place}")
+    print(f"{n} images with maps of their words in {place}")
     return place
 
 
@@ -82,7 +94,7 @@ def _filled(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_prompts(parser)
-    parser.add_argument("--n", type=integer(), default=4, help="how many images (default: 4)")
+    parser.add_argument("--n", type=integer(), help=f"how many images (default: {IMAGES}, or one a prompt)")
     add_scalar(parser, "guidance")
 
 
