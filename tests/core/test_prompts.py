@@ -91,6 +91,12 @@ def test_guidance_leads_away_from_no_text_or_from_a_negative_prompt(run):
     assert difference(swapped, run.sample(prompts=PROMPTS[::-1])) <= 1
 
 
+def test_prompts_are_drawn_with_a_guide(run):
+    """Which reads them as well; by a scale of 1 the run draws as without it."""
+    guided = run.guided_by(run)
+    assert difference(guided.sample(prompts=PROMPTS, guidance=1.0), run.sample(prompts=PROMPTS)) <= 1
+
+
 def test_grids_follow_captions_of_the_data_and_name_them(run, place):
     with Image.open(run.workdir / "samples" / "00000002.png") as picture:
         named = json.loads(picture.text["prompts"])
