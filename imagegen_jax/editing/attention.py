@@ -16,7 +16,7 @@ from imagegen_jax.core.arrays.texts import Tokenizer
 from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import Nets, PRNGKey
 from imagegen_jax.editing.restoration import Given
-from imagegen_jax.nn.attended import Weights, keeping_attention
+from imagegen_jax.nn.multihead import Weights, keeping_attention
 
 LEVELS = 8  # of noise that a map is the mean of
 HEAT = (255, 60, 0)  # the colour of where a word is looked at

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from flax.typing import Initializer
 from jaxtyping import Array, Bool, Float
 
-from imagegen_jax.nn.attended import keep_attention
 from imagegen_jax.nn.init import fan_avg_uniform
-from imagegen_jax.nn.multihead import Implementation, attend, check_heads, in_heads
+from imagegen_jax.nn.multihead import Implementation, attend, check_heads, in_heads, keep_attention
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -13,7 +16,6 @@ from flax.typing import Initializer
 from jaxtyping import Array, Bool, Float, Int
 
 from imagegen_jax.core.platform.target import platform
-from imagegen_jax.nn.attended import keep_attention
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
@@ -224,3 +226,35 @@ def check_heads(width: int, heads: int) -> None:
         more = next(n for n in range(wanted, width + 1) if width % n == 0)
         remedy = f"use {more}" if fewer == more else f"use {fewer} or {more}"
         raise ValueError(f"heads={heads} does not divide a width of {width}: {remedy}")
+
+
+# --- the weights of attention to tokens, for those who want to look at them -------------------------------------------
+
+Weights = Float[Array, "b l m"]  # how much each place looks at each token: they add up to 1 over the tokens
+
+_kept: contextvars.ContextVar[list[Weights] | None] = contextvars.ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def keeping_attention() -> Iterator[list[Weights]]:
+    """Keeps the weights of all attention to tokens that is computed under it, in order: a list that fills.
+
+    What is traced under it returns them from the same function, since they are values of that trace.
+    """
+    found: list[Weights] = []
+    token = _kept.set(found)
+    try:
+        yield found
+    finally:
+        _kept.reset(token)
+
+
+def keep_attention(q: Float[Array, "b l n d"], k: Float[Array, "b m n d"], mask: Bool[Array, "b 1 1 m"] | None) -> None:
+    """Keeps the weights of these queries and keys, as means over the heads n, where somebody asks for them."""
+    found = _kept.get()
+    if found is None:
+        return
+    logits = jnp.einsum("bqnd,bknd->bnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+    logits = logits if mask is None else jnp.where(mask, logits, -jnp.inf)
+    weights = jnp.nan_to_num(jax.nn.softmax(logits))  # zeros where no token is seen
+    found.append(jnp.mean(weights, axis=1))

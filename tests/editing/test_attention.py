@@ -13,10 +13,9 @@ from imagegen_jax.data import Captioned, Shapes
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.sampling.levels import Karras
 from imagegen_jax.editing.attention import attended, heated, words_of
-from imagegen_jax.nn.attended import keeping_attention
 from imagegen_jax.nn.attention import SequenceAttention
 from imagegen_jax.nn.backbones.dit import DiT
-from imagegen_jax.nn.multihead import MultiHeadAttention
+from imagegen_jax.nn.multihead import MultiHeadAttention, keeping_attention
 from imagegen_jax.nn.text_encoders.small import TextTransformer
 from imagegen_jax.text import SentencePieces, Words, WordVocabulary
 
