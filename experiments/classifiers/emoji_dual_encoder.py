@@ -47,7 +47,7 @@ smoke = {
     "model.image_shape": (16, 16, 3),
     "model.network.image.width": 8,
     "model.network.text.width": 16,
-    "optim.network": SGD(0.03),
+    "optim.network": SGD(1e-3),
 }
 
 if __name__ == "__main__":
