@@ -23,6 +23,7 @@ import imagegen_jax
 from imagegen_jax.autoencoders import vdvae_network
 from imagegen_jax.data import decode
 from imagegen_jax.data.wrappers import derived
+from imagegen_jax.editing import attention
 from imagegen_jax.editing import inverse_problems as inverse
 from imagegen_jax.gan import r3gan, resnet
 from imagegen_jax.gan.residual import biggan_deep, conditional
@@ -127,6 +128,7 @@ CASES: dict[str, list[Case]] = {
     "gan.style.growing.at_stage": [images(lambda x: growing.at_stage(x, growing.Stage(1, True), jnp.float32(0.3), 3))],
     "data.decode._resized": [images(decoded, BYTES)],
     "data.wrappers.derived.lowered": [images(lambda x: derived.lowered(np.asarray(x), 2), BYTES)],
+    "editing.attention._map_of": [images(lambda x: attention._map_of((8, 8), (16, 16), x.reshape(2, 64, 4)))],
     "editing.inverse_problems.pooled": [images(inverse.pooled(2).forward), images(inverse.pooled(2).adjoint)],
     "metrics.features.distances._reduced": [images(lambda x: distances._reduced(x, 2))],
     "metrics.features.distances._resized": [
