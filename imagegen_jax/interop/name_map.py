@@ -48,6 +48,11 @@ def channels_last(tensor: np.ndarray) -> np.ndarray:
     return np.moveaxis(tensor, -3, -1)
 
 
+def patches(tensor: np.ndarray) -> np.ndarray:
+    """Flattens the kernel of a convolution of patches: [O I P P] -> [P P I, O]."""
+    return kernel(tensor).reshape(-1, len(tensor))
+
+
 def sines_first(tensor: np.ndarray) -> np.ndarray:
     """Reorders the kernel of a layer that sees cosines, then sines, of times; ours see sines first: [O I] -> [I O]."""
     return np.roll(dense(tensor), tensor.shape[1] // 2, axis=0)

@@ -78,9 +78,7 @@ class MultiHeadAttention(nn.Module):
             q, k, v = self._directed(q, k, v)
         if rotation is not None:
             q, k = rotated(q, rotation), rotated(k, rotation)
-        seen = None if pairs is None else pairs[None, None]
-        if mask is not None:
-            seen = mask[:, None, None, :] if seen is None else seen & mask[:, None, None, :]
+        seen = _seen(mask, pairs)
         if tokens is not None:
             keep_attention(q, k, seen)
         if cursor is None:
@@ -136,6 +134,13 @@ class MultiHeadAttention(nn.Module):
         )
         weights = _softmax(logits, before if seen is None else before & seen).astype(v.dtype)
         return jnp.einsum("bnqk,bnkd->bqnd", weights, kept("value", v))
+
+
+def _seen(mask: Bool[Array, "b m"] | None, pairs: Bool[Array, "l m"] | None) -> Bool[Array, "#b 1 #l m"] | None:
+    """Joins what is seen in each row and what each place sees; None: everything."""
+    if mask is None:
+        return None if pairs is None else pairs[None, None]
+    return mask[:, None, None, :] if pairs is None else pairs[None, None] & mask[:, None, None, :]
 
 
 class CrossAttention(nn.Module):

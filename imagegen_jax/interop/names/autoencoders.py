@@ -5,13 +5,16 @@ from __future__ import annotations
 from imagegen_jax.interop.name_map import Rule, convolution, layer, norm, within
 from imagegen_jax.interop.names.unets import SELF_ATTENTION
 
-_RESIDUAL = [
-    *norm("norm1", "norm_1"),
-    *convolution("conv1", "conv_1"),
-    *norm("norm2", "norm_2"),
-    *convolution("conv2", "conv_2"),
-    *layer("conv_shortcut", "shortcut"),
-]
+
+def residual(shortcut: str) -> list[Rule]:
+    """Returns the rules of a residual block, whose `shortcut` files call differently."""
+    return [
+        *norm("norm1", "norm_1"),
+        *convolution("conv1", "conv_1"),
+        *norm("norm2", "norm_2"),
+        *convolution("conv2", "conv_2"),
+        *layer(shortcut, "shortcut"),
+    ]
 
 
 def autoencoder(levels: int) -> list[Rule]:
@@ -21,10 +24,10 @@ def autoencoder(levels: int) -> list[Rule]:
     downs = {f"encoder.down_blocks.{level}.": f"encoder/down_{level}" for level in range(levels)}
     ups = {f"decoder.up_blocks.{levels - 1 - level}.": f"decoder/up_{level}" for level in range(levels)}
     for name, ours in (downs | ups).items():
-        rules += within({f"{name}resnets.{{j}}.": f"{ours}_{{j}}/"}, _RESIDUAL)
+        rules += within({f"{name}resnets.{{j}}.": f"{ours}_{{j}}/"}, residual("conv_shortcut"))
         rules += convolution(f"{name}{'downsamplers' if name in downs else 'upsamplers'}.0.conv", ours)
     for half in ("encoder", "decoder"):
-        rules += within({f"{half}.mid_block.resnets.{{j}}.": f"{half}/middle_{{j}}/"}, _RESIDUAL)
+        rules += within({f"{half}.mid_block.resnets.{{j}}.": f"{half}/middle_{{j}}/"}, residual("conv_shortcut"))
         rules += within({f"{half}.mid_block.attentions.0.": f"{half}/middle_attention_0/"}, SELF_ATTENTION)
         ends = [
             *convolution("conv_in", "conv_in"),

@@ -7,12 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imagegen_jax.interop.name_map import Form, Rule, dense, kernel, layer, sines_first, within
-
-
-def _patch(tensor: np.ndarray) -> np.ndarray:
-    """Flattens the kernel of a convolution of patches: [O I P P] -> [P P I, O]."""
-    return kernel(tensor).reshape(-1, len(tensor))
+from imagegen_jax.interop.name_map import Form, Rule, dense, layer, patches, sines_first, within
 
 
 def _shifts_first(tensor: np.ndarray) -> np.ndarray:
@@ -26,7 +21,7 @@ def _two_layers(name: str, path: str, first: Form = dense) -> list[Rule]:
 
 
 _SHARED = [
-    *layer("pos_embed.proj", "patch", _patch),
+    *layer("pos_embed.proj", "patch", patches),
     Rule("pos_embed.pos_embed", ()),
     *layer("proj_out", "out"),
 ]

@@ -12,7 +12,7 @@ from imagegen_jax.core.config.bounds import Natural
 from imagegen_jax.core.files.weight_files import WeightFile
 from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.interop.importing import Published, shapes_of
-from imagegen_jax.interop.name_map import Rule, kernel, layer, renamed, sines_first, within
+from imagegen_jax.interop.name_map import Rule, layer, patches, renamed, sines_first, within
 from imagegen_jax.nn.backbones.dit import SIZES, DiT
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
@@ -64,11 +64,6 @@ def averaged(file: WeightFile) -> dict[str, np.ndarray]:
         if found:
             return found
     return dict(file.arrays)
-
-
-def patches(tensor: np.ndarray) -> np.ndarray:
-    """Reorders a convolution over patches: [O I P P] -> [P P I, O]."""
-    return kernel(tensor).reshape(-1, len(tensor))
 
 
 BLOCK = [

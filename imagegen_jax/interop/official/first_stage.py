@@ -21,6 +21,7 @@ from imagegen_jax.core.files.weight_files import WeightFile
 from imagegen_jax.core.model import Model
 from imagegen_jax.interop.importing import Published, completed, shapes_of
 from imagegen_jax.interop.name_map import Rule, Tensors, convolution, layer, norm, renamed, within
+from imagegen_jax.interop.names.autoencoders import residual
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 from imagegen_jax.nn.backbones.patch import PatchDiscriminator
 
@@ -94,13 +95,7 @@ def discriminator_of(judge: Tensors) -> PatchDiscriminator:
     return PatchDiscriminator(len(kernels[0]), len(kernels) - 2)
 
 
-RESIDUAL = [
-    *norm("norm1", "norm_1"),
-    *convolution("conv1", "conv_1"),
-    *norm("norm2", "norm_2"),
-    *convolution("conv2", "conv_2"),
-    *layer("nin_shortcut", "shortcut"),
-]
+RESIDUAL = residual("nin_shortcut")
 ATTENTION = [
     *norm("norm", "norm"),
     *layer("q", "query"),
