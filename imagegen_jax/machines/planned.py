@@ -19,7 +19,7 @@ from imagegen_jax.machines.machines import Machine
 from imagegen_jax.machines.programs import Traced
 
 PLAN, MEMORY = "*.after_optimizations_after_buffer_assignment.txt", "*.after_optimizations-memory-usage-report.txt"
-POLL = 0.5  # seconds
+POLL = 0.2  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
