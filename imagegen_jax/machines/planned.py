@@ -45,7 +45,10 @@ def attempt(traced: Traced, machine: Machine) -> fit.Attempt:
         folder = pathlib.Path(name)
 
         def compile_it() -> None:
-            found.append(fit.attempt(traced, machine, lowered, {"xla_dump_to": name}))
+            try:
+                found.append(fit.attempt(traced, machine, lowered, {"xla_dump_to": name}))
+            except Exception as error:  # nobody else would see it in a thread
+                found.append(fit.Attempt(error=f"{type(error).__name__}: {error}"))
 
         threading.Thread(target=compile_it, daemon=True).start()
         text = _whole(folder, found)
