@@ -137,10 +137,13 @@ def within(places: Mapping[str, str], rules: Iterable[Rule]) -> list[Rule]:
     ]
 
 
-def names_of(path: str, rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Returns the names, as published, of a kernel; none where a tensor is more than that, or has other places."""
+def kernel_names(rules: Iterable[Rule]) -> Callable[[str], tuple[str, ...]]:
+    """Returns the function from a kernel's path to its names, as published.
+
+    There are none where a tensor is more than that kernel, or has other places.
+    """
     back = [Rule(rule.given[0], rule.name) for rule in rules if len(rule.given) == 1 and rule.form in (dense, kernel)]
-    return tuple(name for rule in back for name in rule.paths(path) or ())
+    return lambda path: tuple(name for rule in back for name in rule.paths(path) or ())
 
 
 # --- the check --------------------------------------------------------------------------------------------------------
