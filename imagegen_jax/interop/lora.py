@@ -26,9 +26,8 @@ from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.files.weight_files import read_weight_file
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.core.state import create, unmerged
-from imagegen_jax.interop.diffusers_weights import tensor_names
 from imagegen_jax.interop.name_map import names_of
-from imagegen_jax.interop.names.unets import latent_unet
+from imagegen_jax.interop.names.unets import ddpm, latent_unet
 from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.backbones.unet import UNet
 
@@ -140,7 +139,7 @@ def _names(run: Run, network: str) -> Names:
     """Returns how the layers of a network are called in files."""
     module = getattr(run.experiment.model, network, None)
     if isinstance(module, UNet):
-        return functools.partial(_of_diffusers, functools.partial(tensor_names, levels=len(module.multipliers)))
+        return functools.partial(_of_diffusers, functools.partial(names_of, rules=ddpm(len(module.multipliers))))
     if isinstance(module, LatentUNet):
         return functools.partial(_of_diffusers, functools.partial(names_of, rules=latent_unet(len(module.multipliers))))
     return lambda at: (".".join(at[:-1]),)
