@@ -112,6 +112,6 @@ smoke = {
     "model.network.depth": 2,  # of the last block nobody sees the text
     "model.levels.steps": 3,
     "optim.network.lr": 1e-3,
-    "microbatches": 2,
+    "microbatches": 1,
     "samples": 4,
 }

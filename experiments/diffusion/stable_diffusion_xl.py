@@ -95,7 +95,7 @@ smoke = {
     "model.network.head_channels": 4,
     "model.levels.steps": 3,
     "optim.network.lr": 1e-3,
-    "microbatches": 2,
+    "microbatches": 1,
     "samples": 4,
 }
 
