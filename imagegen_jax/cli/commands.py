@@ -6,7 +6,20 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from imagegen_jax.cli import data, edit, encode, evaluate, exporting, importing, info, listing, report, sample, train
+from imagegen_jax.cli import (
+    data,
+    edit,
+    encode,
+    evaluate,
+    exporting,
+    importing,
+    info,
+    judging,
+    listing,
+    report,
+    sample,
+    train,
+)
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.errors import readable_errors
 from imagegen_jax.cli.studies import comparing, sweeping
@@ -16,7 +29,8 @@ from imagegen_jax.data.remedy import nowhere, remedies_spelled
 
 COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`
     listing.COMMAND, train.COMMAND, sweeping.COMMAND, comparing.COMMAND, sample.COMMAND, edit.COMMAND,
-    evaluate.COMMAND, encode.COMMAND, report.COMMAND, info.COMMAND, importing.COMMAND, exporting.COMMAND, data.COMMAND,
+    evaluate.COMMAND, judging.COMMAND, encode.COMMAND, report.COMMAND, info.COMMAND, importing.COMMAND,
+    exporting.COMMAND, data.COMMAND,
 )  # fmt: skip
 
 
