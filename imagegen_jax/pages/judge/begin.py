@@ -42,6 +42,7 @@ def begin(plan: Plan, folder: pathlib.Path) -> Study:
     )  # fmt: skip
     if folder.exists() and any(folder.iterdir()):
         return _there(folder, asked)
+    _make(folder)
     print(f"preparing {plan.pairs:,} pairs of pictures", file=sys.stderr)
     sides = with_like_channels([open_target(target, None, plan.drawing) for target in targets], None, fixed=False)
     a, b, labels, names = pairs_of(sides[0].images, sides[1].images, plan.pairs, plan.drawing.seed)
@@ -58,10 +59,13 @@ def begin(plan: Plan, folder: pathlib.Path) -> Study:
 def _targets(plan: Plan) -> Sequence[Target]:
     if len(plan.words) > 2:
         raise ValueError(f"{len(plan.words)} sets: give a run, or two sets")
-    targets, _ = targets_of(plan.words, None, plan.sources if len(plan.words) == 2 else {})
+    targets, _ = targets_of(plan.words, None, plan.sources)
     for target in targets:
         if target.saved is not None:
             raise ValueError(f"{target.word} holds statistics, no pictures: give a run, a folder, a .zip or an .npz")
+    for option, value in (("--step", plan.drawing.step), ("--average", plan.drawing.average)):
+        if value is not None and all(target.run is None for target in targets):
+            raise ValueError(f"{option} {value}: there is no run among {' and '.join(plan.words)}: leave it out")
     if len(targets) == 2:
         return targets
     if targets[0].run is None:
@@ -72,6 +76,13 @@ def _targets(plan: Plan) -> Sequence[Target]:
     if isinstance(data, Codes):
         raise ValueError(f"{targets[0].word} was trained on codes: name pictures to compare with as a second argument")
     return targets[0], Target(str(data), source=data)
+
+
+def _make(folder: pathlib.Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--out {folder}: cannot be written ({error}): give another folder") from error
 
 
 def _there(folder: pathlib.Path, asked: Settings) -> Study:

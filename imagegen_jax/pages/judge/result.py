@@ -56,13 +56,13 @@ def result_of(study: Study, votes: Sequence[Vote]) -> Result | None:
     if not counted:
         return None
     catches = [vote for vote in votes if vote.catch and vote.voter not in out]
-    of_pairs: dict[int, list[bool]] = collections.defaultdict(list)
+    of_pairs: dict[int, dict[str, bool]] = collections.defaultdict(dict)
     for vote in counted:
-        of_pairs[vote.pair].append(vote.chose_a)
+        of_pairs[vote.pair].setdefault(vote.voter, vote.chose_a)  # a pair may come to one person again
     return Result(
         study.settings, _row("all", counted), tuple(_by_class(study, counted)), tuple(_by_time(counted)),
         len(by_voter) - len(out), left_out, (sum(not vote.chose_a for vote in catches), len(catches)),
-        agreement(of_pairs), _threshold(study.settings, counted),
+        agreement({pair: list(of.values()) for pair, of in of_pairs.items()}), _threshold(study.settings, counted),
     )  # fmt: skip
 
 
@@ -134,7 +134,8 @@ def notes(result: Result) -> list[str]:
         lines.append(f"left out: {name[:6]}, {wrong} of {of} catch trials wrong")
     if result.agreement:
         share, kappa, pairs = result.agreement
-        lines.append(f"agreement: {share:.0%} of two people's votes on one pair, kappa {kappa:.2f}, of {pairs} pairs")
+        of = "1 pair" if pairs == 1 else f"{pairs} pairs"
+        lines.append(f"agreement: {share:.0%} of two people's votes on one pair, kappa {kappa:.2f}, of {of}")
     if result.threshold is not None:
         lines.append(f"time at which three of four answers are right: {result.threshold:.0f} ms")
     return lines

@@ -154,3 +154,12 @@ def test_a_damaged_study_is_named(tmp_path: pathlib.Path, study: Study) -> None:
     (tmp_path / "pictures.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match="holds no whole study"):
         load_study(tmp_path)
+
+
+def test_one_person_does_not_agree_with_themselves(study: Study, tmp_path: pathlib.Path) -> None:
+    few = Study(study.settings, study.a[:5], study.b[:5])  # each pair comes four times
+    save_study(few, tmp_path)
+    judging = Judging(few, Votes(tmp_path), b"s")
+    answer(judging, "one", lambda pair: True)
+    found = result_of(few, judging.votes.all)
+    assert found is not None and found.agreement is None
