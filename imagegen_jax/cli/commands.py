@@ -36,7 +36,8 @@ COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the console script `imagegen`; None: with the arguments of the process."""
-    options, more = main_parser().parse_known_args(target_first(sys.argv[1:] if arguments is None else arguments))
+    words = target_first(sys.argv[1:] if arguments is None else arguments)
+    options, more = main_parser(words).parse_known_args(words)
     command: Command = options.command
     if more and not command.takes_more:
         options.parser.error(f"unrecognized arguments: {' '.join(more)}")
@@ -48,8 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.run(request)
 
 
-def main_parser() -> argparse.ArgumentParser:
-    """Makes the parser of the command line, with a parser below it for each command."""
+def main_parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Makes the parser of the command line, with a parser below it for each command.
+
+    With the `words` to parse, only a command among them has its options: to make those of all takes time at each call.
+    """
     parser = argparse.ArgumentParser(
         prog="imagegen", description="Image generation in JAX and Flax.", allow_abbrev=False,
         epilog="imagegen COMMAND --help shows a command's options and examples.",
@@ -57,5 +61,5 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"imagegen {version('imagegen_jax') or 'of a checkout'}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        command.add_to(commands)
+        command.add_to(commands, whole=words is None or not {command.name, *command.aliases}.isdisjoint(words))
     return parser

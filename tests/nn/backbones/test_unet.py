@@ -21,6 +21,7 @@ from imagegen_jax.nn.norm import group_norm
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 TINY = UNet(width=8, multipliers=(1, 2), blocks=1, attention_at=(4,), dropout=0.5)
+apply = jit(TINY.apply)
 
 
 def count(network, *inputs):
@@ -65,7 +66,7 @@ def test_initial_output_is_zero(tiny):
     """Whatever the weights before the last layer are, which alone is drawn here as at the start."""
     variables, inputs, _ = tiny
     last = jit(lambda key: TINY.init(key, *inputs)["params"]["conv_out"])(jax.random.key(0))
-    y = jit(TINY.apply)({"params": variables["params"] | {"conv_out": last}}, *inputs)
+    y = apply({"params": variables["params"] | {"conv_out": last}}, *inputs)
     assert 0 < jnp.abs(y).max() < 1e-4
 
 
@@ -188,7 +189,6 @@ def test_a_row_does_not_depend_on_the_others(tiny, dropout):
 
 def test_output_depends_on_time_label_and_dropout(tiny):
     variables, (x, t, told), keys = tiny
-    apply = jit(TINY.apply)
     y = apply(variables, x, t, told)
     for other in (
         apply(variables, x, t + 1, told),
