@@ -194,7 +194,8 @@ MODULES: dict[str, str] = {
 NAMES: dict[str, str] = {
     "imagegen_jax.metrics.lpips:Layer": "imagegen_jax.nn.backbones.lpips:Layer",
     "imagegen_jax.metrics.features.lpips:Layer": "imagegen_jax.nn.backbones.lpips:Layer",
-    "imagegen_jax.core.loop:Run": "imagegen_jax.core.loop:LiveRun",
+    "imagegen_jax.core.loop:LiveRun": "imagegen_jax.core.training.live_run:LiveRun",
+    "imagegen_jax.core.loop:Run": "imagegen_jax.core.training.live_run:LiveRun",
     "imagegen_jax.core.optim:Cosine": "imagegen_jax.core.optim:CosineDecay",
     "imagegen_jax.core.override:parse_overrides": "imagegen_jax.core.config.command_line:parse_overrides",
     "imagegen_jax.data.image:images_to_float": "imagegen_jax.core.arrays.image:images_to_float",
