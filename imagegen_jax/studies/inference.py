@@ -19,9 +19,9 @@ POWER = 0.8  # share of repetitions that find a difference of the size that `Dif
 class Band(NamedTuple):
     """Means over seeds with the ends of their 95 % intervals; NaN ends where there is one seed alone."""
 
-    mean: Float64[np.ndarray, "..."]
-    low: Float64[np.ndarray, "..."]
-    high: Float64[np.ndarray, "..."]
+    mean: Float64[np.ndarray, "*n"]
+    low: Float64[np.ndarray, "*n"]
+    high: Float64[np.ndarray, "*n"]
 
 
 class Difference(NamedTuple):
