@@ -16,12 +16,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import os
 import pathlib
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -30,14 +31,11 @@ MACHINES = ("v5p:1x1x1", "v5p:2x2x2", "v5p:4x4x4")
 sys.path.insert(0, str(ROOT))
 
 from imagegen_jax import override  # noqa: E402
-from imagegen_jax.machines.bound import Bound  # noqa: E402
 from imagegen_jax.machines.described import check_compiler  # noqa: E402
 from imagegen_jax.machines.examine import planned_step  # noqa: E402
-from imagegen_jax.machines.fit import Memory  # noqa: E402
 from imagegen_jax.machines.machines import Machine, parse_machine  # noqa: E402
 from imagegen_jax.machines.programs import step_kinds  # noqa: E402
 from imagegen_jax.machines.report import MachineReport, ProgramReport  # noqa: E402
-from imagegen_jax.machines.traffic import Collective  # noqa: E402
 from imagegen_jax.recipes.shipped import recipe, recipes  # noqa: E402
 
 SMALL = ("digits", "mnist", "shapes", "emoji", "digits_latents.npz")  # data of recipes that are made for a CPU
@@ -85,28 +83,32 @@ def planned(name: str, machine: Machine, batch: int, fsdp: int, limit: float) ->
 
 def child(name: str, machine: str, batch: int, fsdp: int, place: int, limit: float) -> ProgramReport:
     """One step, from a process of its own. Raises Failed."""
-    command = [sys.executable, __file__, name, "--machines", machine, "--step", *map(str, (place, batch, fsdp))]
+    context = multiprocessing.get_context("fork")  # of a process that has imported all and computed nothing
+    receives, sends = context.Pipe(duplex=False)
+    process = context.Process(target=plan, args=(sends, name, machine, batch, fsdp, place))
+    process.start()
+    sends.close()
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"a step takes more than {limit:.0f} s to plan") from None
-    if done.returncode:
-        raise Failed(last(done.stderr))
-    found = json.loads(done.stdout.splitlines()[-1])
-    if found["memory"]:
-        found["memory"] = Memory(**found["memory"])
-    if found["bound"]:
-        found["bound"] = Bound(**found["bound"])
-    if found["collectives"] is not None:
-        found["collectives"] = tuple(Collective(**one) for one in found["collectives"])
-    return ProgramReport(**found)
+        if not receives.poll(limit):
+            raise Failed(f"a step takes more than {limit:.0f} s to plan")
+        found = receives.recv()
+    except EOFError:
+        raise Failed("its compiler ended the process") from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(found, str):
+        raise Failed(found)
+    return found
 
 
-def plan(name: str, machine: str, place: int, batch: int, fsdp: int) -> None:
-    """Prints one step as JSON, and ends the process: its compiler would go on for long."""
-    changed = override(recipe(name), {"batch_size": batch, "mesh.fsdp": fsdp})
-    found = planned_step(changed, parse_machine(machine), place)
-    print(json.dumps(dataclasses.asdict(found)), flush=True)
+def plan(sends: Connection, name: str, machine: str, batch: int, fsdp: int, place: int) -> None:
+    """Sends one step's report, or why there is none, and ends the process: its compiler would go on for long."""
+    try:
+        changed = override(recipe(name), {"batch_size": batch, "mesh.fsdp": fsdp})
+        sends.send(planned_step(changed, parse_machine(machine), place))
+    except Exception as error:
+        sends.send(last(f"{type(error).__name__}: {error}"))
     os._exit(0)
 
 
@@ -121,7 +123,7 @@ def row(name: str, machine: str, limit: float) -> dict[str, Any]:
 
 
 def last(text: str) -> str:
-    """The last line of what a process has said."""
+    """The last line of a text."""
     return (text.strip().splitlines() or ["it said nothing"])[-1]
 
 
@@ -181,13 +183,10 @@ def main() -> None:
     parser.add_argument("--machines", nargs="+", default=MACHINES)
     parser.add_argument("--limit", type=float, default=1800, help="seconds that a step may take")
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--step", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.table:
         print(table())
         return
-    if options.step:
-        plan(options.recipes[0], options.machines[0], *options.step)
     for name in options.recipes:
         recipe(name)
     for machine in options.machines:

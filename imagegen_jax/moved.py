@@ -71,7 +71,7 @@ MODULES: dict[str, str] = {
     "imagegen_jax.diffusion.ddpm": "imagegen_jax.diffusion.models.ddpm",
     "imagegen_jax.diffusion.denoiser": "imagegen_jax.diffusion.process.denoiser",
     "imagegen_jax.diffusion.diffusers_config": "imagegen_jax.interop.diffusers_config",
-    "imagegen_jax.diffusion.diffusers_weights": "imagegen_jax.interop.diffusers_weights",
+    "imagegen_jax.diffusion.diffusers_weights": "imagegen_jax.interop.name_map",
     "imagegen_jax.diffusion.diffusion": "imagegen_jax.diffusion.models.diffusion",
     "imagegen_jax.diffusion.editing": "imagegen_jax.editing.denoiser",
     "imagegen_jax.diffusion.exponential": "imagegen_jax.diffusion.sampling.exponential",

@@ -26,11 +26,10 @@ from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.model import Model
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.core.state import create, unmerged
-from imagegen_jax.interop.diffusers_weights import tensor_names
 from imagegen_jax.interop.lora_files import METADATA, PREFIXES, Layer, Pair, read_pairs
-from imagegen_jax.interop.name_map import kernel_names
+from imagegen_jax.interop.name_map import names_of
 from imagegen_jax.interop.names.text_encoders import CLIP
-from imagegen_jax.interop.names.unets import latent_unet
+from imagegen_jax.interop.names.unets import ddpm, latent_unet
 from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.text_encoders.clip import CLIPText
@@ -59,9 +58,7 @@ def export_lora(run: Run, path: Path, network: str | None = None) -> None:
     save_file(tensors, path, {"format": "pt", METADATA: json.dumps(settings, indent=2, sort_keys=True)})
 
 
-def _written(
-    network: str, variables: Mapping[str, Any], names: Names
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _written(network: str, variables: Mapping[str, Any], names: Names) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns the tensors of a network's pairs by their names in diffusers, and peft's settings."""
     prefix, layers, tensors = PREFIXES.get(network, f"{network}."), [], dict[str, np.ndarray]()
     for at, pair in _pairs(jax.device_get(variables["params"])):
@@ -122,7 +119,9 @@ def _add(weights: dict[str, Any], pairs: Mapping[Layer, Pair], scale: float, nam
 
 def _sum(kernel: Any, pair: Pair, scale: float, place: str) -> jax.Array:
     if not {pair.a.ndim, pair.b.ndim} <= {2, 4}:
-        raise ValueError(f"{place} has pairs of {pair.a.shape} and {pair.b.shape}, which are no matrices: fetch it again")
+        raise ValueError(
+            f"{place} has pairs of {pair.a.shape} and {pair.b.shape}, which are no matrices: fetch it again"
+        )
     a, b = _in(pair.a, kernel.ndim), _in(pair.b, 2)
     wanted = (*kernel.shape[:-1], b.shape[0]), (a.shape[-1], kernel.shape[-1])
     if (a.shape, b.shape) != wanted:
@@ -142,11 +141,12 @@ def _names(model: Model, network: str) -> Names:
     module = reads_text(model) if network == "text" else model.network if isinstance(model, OfOneNetwork) else None
     if network in PREFIXES:
         if isinstance(module, UNet):
-            return functools.partial(_of_diffusers, functools.partial(tensor_names, levels=len(module.multipliers)))
+            return functools.partial(_of_diffusers, functools.partial(names_of, rules=ddpm(len(module.multipliers))))
         if isinstance(module, LatentUNet):
-            return functools.partial(_of_diffusers, kernel_names(latent_unet(len(module.multipliers))))
+            of_unet = functools.partial(names_of, rules=latent_unet(len(module.multipliers)))
+            return functools.partial(_of_diffusers, of_unet)
         if isinstance(module, CLIPText):
-            return functools.partial(_of_diffusers, kernel_names(CLIP))
+            return functools.partial(_of_diffusers, functools.partial(names_of, rules=CLIP))
     return lambda at: (".".join(at[:-1]),)
 
 

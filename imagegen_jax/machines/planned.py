@@ -19,7 +19,7 @@ from imagegen_jax.machines.machines import Machine
 from imagegen_jax.machines.programs import Traced
 
 PLAN, MEMORY = "*.after_optimizations_after_buffer_assignment.txt", "*.after_optimizations-memory-usage-report.txt"
-POLL = 0.5  # seconds
+POLL = 0.2  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,10 @@ def attempt(traced: Traced, machine: Machine) -> fit.Attempt:
         folder = pathlib.Path(name)
 
         def compile_it() -> None:
-            found.append(fit.attempt(traced, machine, lowered, {"xla_dump_to": name}))
+            try:
+                found.append(fit.attempt(traced, machine, lowered, {"xla_dump_to": name}))
+            except Exception as error:  # nobody else would see it in a thread
+                found.append(fit.Attempt(error=f"{type(error).__name__}: {error}"))
 
         threading.Thread(target=compile_it, daemon=True).start()
         text = _whole(folder, found)

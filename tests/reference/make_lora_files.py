@@ -68,7 +68,9 @@ def kohya(pipe: StableDiffusionPipeline) -> Shapes:
     found: Shapes = {}
     attention = chosen(pipe.unet, (*IN_UNET, "proj_in", *IN_RESIDUAL))
     layers = {f"lora_unet_{name.replace('.', '_')}": p for name, p in attention.items()}
-    layers |= {f"lora_te_{text_name(name).replace('.', '_')}": p for name, p in chosen(pipe.text_encoder, IN_TEXT).items()}
+    layers |= {
+        f"lora_te_{text_name(name).replace('.', '_')}": p for name, p in chosen(pipe.text_encoder, IN_TEXT).items()
+    }
     for name, weight in layers.items():
         a, b = halves(weight)
         found |= {f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b, f"{name}.alpha": ()}
