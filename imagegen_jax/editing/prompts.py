@@ -119,7 +119,8 @@ def mixed(
     if first.token_mask is None:
         return first._replace(tokens=found, pooled=pooled), None
     masks: tuple[Bool[Array, "b m"], Bool[Array, "b m"]] = (first.token_mask, second.token_mask)
-    found = jnp.where(masks[0] & masks[1], found, jnp.where(masks[1], other, tokens))
+    in_first, in_second = (mask[..., None] for mask in masks)
+    found = jnp.where(in_first & in_second, found, jnp.where(in_second, other, tokens))
     weight = lerp(*(jnp.float32(mask) for mask in masks), share)
 
     def change(weights: Float[Array, "b n q k"], to_tokens: bool) -> Float[Array, "b n q k"]:
