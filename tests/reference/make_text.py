@@ -108,7 +108,7 @@ def as_trained(texts: list[str]) -> dict[str, np.ndarray]:
     """Texts, what ftfy makes of them, and checksums of open_clip's rows, none of which is cut."""
     import ftfy
 
-    plain, tokens = of_open_clip(texts, MERGES)
+    plain, tokens = of_open_clip(list(dict.fromkeys(texts)), MERGES)
     found = np.asarray([zlib.crc32(np.asarray(row, "<i4").tobytes()) for row in tokens], np.uint32)
     pairs = json.dumps({text: ftfy.fix_text(text) for text in plain})
     return {"trained": np.frombuffer(pairs.encode(), np.uint8), "open_clip": found}

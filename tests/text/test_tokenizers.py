@@ -159,7 +159,7 @@ def test_texts_cleaned_as_where_clip_was_trained_have_the_tokens_of_open_clip(fo
     rows = (np.asarray(tokenizer.tokens_of(text), "<i4") for text in texts)
     found = np.asarray([zlib.crc32(row.tobytes()) for row in rows], np.uint32)
     different = np.flatnonzero(found != reference["open_clip"])
-    assert not len(different) and len(found) > 800, [texts[at] for at in different[:5]]
+    assert not len(different) and len(found) > 700, [texts[at] for at in different[:5]]
     monkeypatch.setitem(sys.modules, "ftfy", None)
     with pytest.raises(ImportError, match=r"pip install 'imagegen_jax\[clip\]'"):
         CLIPTokenizer(str(folder), ftfy=True).open(())
