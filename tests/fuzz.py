@@ -242,6 +242,8 @@ def base_of(command: str) -> list[str]:
         "import": ["import", "diffusers", "folder", "--out", "imported"],
         "export": ["export", "ddpm", "--to", "safetensors", "--out", "exported"],
         "data": ["data", "info", "digits"],
+        "sweep": ["sweep", "fuzzed.py", "--smoke", "--workdir", "swept"],
+        "compare": ["compare", "ddpm", "--out", "comparison.html"],
         "train": ["train", "fuzzed.py", "--smoke", "--workdir", "trained"],
     }[command]
 

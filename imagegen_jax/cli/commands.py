@@ -1,25 +1,28 @@
-"""The command `imagegen`: list, train, sample, edit, evaluate, encode, report, info, import, export, data."""
+"""The command `imagegen`: list, train, sweep, compare, sample, edit, evaluate, encode, report, info, and so on."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from imagegen_jax.cli import data, edit, encode, evaluate, exporting, importing, info, listing, report, sample, train
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.errors import readable_errors
+from imagegen_jax.cli.studies import comparing, sweeping
+from imagegen_jax.cli.train_options import target_first
 from imagegen_jax.core.reporting.log import version
 from imagegen_jax.data.remedy import nowhere, remedies_spelled
 
 COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`
-    listing.COMMAND, train.COMMAND, sample.COMMAND, edit.COMMAND, evaluate.COMMAND, encode.COMMAND, report.COMMAND,
-    info.COMMAND, importing.COMMAND, exporting.COMMAND, data.COMMAND,
+    listing.COMMAND, train.COMMAND, sweeping.COMMAND, comparing.COMMAND, sample.COMMAND, edit.COMMAND,
+    evaluate.COMMAND, encode.COMMAND, report.COMMAND, info.COMMAND, importing.COMMAND, exporting.COMMAND, data.COMMAND,
 )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the console script `imagegen`; None: with the arguments of the process."""
-    options, more = main_parser().parse_known_args(arguments)
+    options, more = main_parser().parse_known_args(target_first(sys.argv[1:] if arguments is None else arguments))
     command: Command = options.command
     if more and not command.takes_more:
         options.parser.error(f"unrecognized arguments: {' '.join(more)}")

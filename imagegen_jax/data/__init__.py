@@ -13,6 +13,7 @@ from imagegen_jax.data.formats.parquet import Parquet
 from imagegen_jax.data.formats.shape_judge import judged
 from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.tfds import TFDS, prepare_tfds
+from imagegen_jax.data.formats.webdataset import WebDataset
 from imagegen_jax.data.image import HorizontalFlip
 from imagegen_jax.data.parse import parse_source
 from imagegen_jax.data.source import Dataset, Source
@@ -48,6 +49,7 @@ __all__ = [
     "Stacked",
     "TFDS",
     "Unpaired",
+    "WebDataset",
     "from_arrays",
     "judged",
     "parse_source",

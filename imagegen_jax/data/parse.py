@@ -17,6 +17,7 @@ from imagegen_jax.data.formats.paired import Paired, Unpaired
 from imagegen_jax.data.formats.parquet import Parquet
 from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.tfds import TFDS, tfds_names
+from imagegen_jax.data.formats.webdataset import WebDataset
 from imagegen_jax.data.remedy import option_words
 from imagegen_jax.data.source import Source
 from imagegen_jax.data.wrappers.captioned import Captioned
@@ -26,11 +27,11 @@ _CAPTIONED = "captioned:"
 _EMBEDDED: Mapping[str, Any] = {"digits": Digits, "shapes": Shapes}
 
 _FORMS = (
-    "digits, shapes, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip or an .npz; parquet:PLACE, a "
-    "file or a folder of .parquet; latents:PLACE, a folder, an .npz or an .npy; codes:PLACE, an .npz of `imagegen "
-    "encode`; captioned:SOURCE, shapes, parquet:PLACE, tfds:NAME, or a folder or a .zip of images with captions beside "
-    "them; for translation paired:PLACE (side by side), paired:IMAGES,SOURCES or unpaired:IMAGES,SOURCES, each a "
-    "folder or a .zip"
+    "digits, shapes, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip, a .tar or an .npz; "
+    "webdataset:PLACE, a folder of tars or a-{000..127}.tar; parquet:PLACE, a file or a folder of .parquet; "
+    "latents:PLACE, a folder, an .npz or an .npy; codes:PLACE, an .npz of `imagegen encode`; captioned:SOURCE, shapes, "
+    "tars, parquet:PLACE, tfds:NAME, or a folder or a .zip of images with captions beside them; for translation "
+    "paired:PLACE (side by side), paired:IMAGES,SOURCES or unpaired:IMAGES,SOURCES, each a folder or a .zip"
 )
 
 
@@ -87,6 +88,8 @@ def _kind(text: str) -> tuple[Any, dict[str, str]]:
         return TFDS, {"name": text.removeprefix("tfds:")}
     if text.startswith("parquet:") or text.lower().endswith(".parquet"):
         return Parquet, {"path": text.removeprefix("parquet:")}
+    if text.startswith("webdataset:") or text.lower().endswith(".tar"):
+        return WebDataset, {"path": text.removeprefix("webdataset:")}
     if text.startswith("latents:"):
         return Latents, {"path": text.removeprefix("latents:")}
     if text.startswith("codes:"):

@@ -13,7 +13,6 @@ from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
 from experiments import ddpm_digits
-from imagegen_jax.core import loop
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.checkpoints.stored import CheckpointError
 from imagegen_jax.core.drawing.draw import label_conditions, sample, sample_chunks
@@ -21,6 +20,7 @@ from imagegen_jax.core.ema import HalfLife, PowerFunction
 from imagegen_jax.core.optim import SGD, Adam
 from imagegen_jax.core.reporting.pending import PendingMetrics
 from imagegen_jax.core.state import networks
+from imagegen_jax.core.training import live_run
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM
 
 pytestmark = pytest.mark.versions
@@ -139,7 +139,7 @@ def test_grids_checkpoints_and_snapshots_are_there_when_they_are_due(tmp_path):
 
 def test_metrics_are_means_over_the_steps_since_the_last_line(monkeypatch):
     now = [10.0]
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(live_run.time, "perf_counter", lambda: now[0])
     pending = PendingMetrics()
     pending.restart(4)
     for step, loss in ((5, 1.0), (6, 3.0), (7, 10.0)):
@@ -154,7 +154,7 @@ def test_metrics_are_means_over_the_steps_since_the_last_line(monkeypatch):
 
 @pytest.mark.slow
 def test_time_spent_on_a_grid_is_no_training_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "write_png", lambda path, picture, prompts: time.sleep(2))
+    monkeypatch.setattr(live_run, "write_png", lambda path, picture, prompts: time.sleep(2))
     ig.fit(dataclasses.replace(TOY, steps=4, log_every=1, sample_every=2), tmp_path, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]
