@@ -138,6 +138,11 @@ def _taking_over(given: Given, sigma: Float[Array, " b"], asked: list[bool]) -> 
     def change(weights: Float[Array, "b n q k"], to_tokens: bool) -> Float[Array, "b n q k"]:
         asked.append(to_tokens)
         first, found = jax.lax.all_gather(weights, _PROMPTS)[0], weights
+        if to_tokens and weights.shape[-1] != given["own"].shape[-1]:
+            raise ValueError(
+                f"the network looks at {weights.shape[-1]} tokens, but texts have {given['own'].shape[-1]}: prompts "
+                "are reworded by models with one text encoder, whose tokens the network sees one by one"
+            )
         if to_tokens:
             own = given["own"][:, None, None]
             moved = jnp.einsum("bnqm,bmk->bnqk", first, given["taken"])

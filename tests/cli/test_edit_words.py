@@ -18,6 +18,7 @@ from imagegen_jax.core.run import Run
 from imagegen_jax.core.run_folder import store_rows
 from imagegen_jax.core.state import create
 from imagegen_jax.data import Captioned, Shapes
+from imagegen_jax.data.pictures.captions import written
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.sampling.levels import Karras
 from imagegen_jax.diffusion.sampling.multistep import Euler
@@ -74,17 +75,19 @@ def test_a_way_between_prompts_is_a_picture_or_a_video(imagegen, run, tmp_path):
     assert np.abs(still[-40:, :48] - still[-40:, -48:]).max() > 5
 
 
-def test_a_reworded_picture_lies_beside_the_first(imagegen):
-    """The first column is that of another rewording, by the same seed."""
-    pictures = []
+def test_a_reworded_picture_lies_below_the_first(imagegen):
+    """The first row is that of another rewording, by the same seed."""
+    height, rows = CELL + 16, []
     for more in (("--to", "a blue circle"), ("--reweight", "red=3", "--cross-replace", "0", "--self-replace", "0")):
         code, said, _ = imagegen("reword", "run", "--prompt", "a red circle", *more, "--n", 2, "--guidance", 2)
         assert code == 0 and "2 images by the prompt and by what it becomes in reword.png" in said
         with Image.open("reword.png") as picture:
-            pictures.append(np.asarray(picture.convert("RGB"))[-2 * CELL :].astype(int))
-    half = pictures[0].shape[1] // 2
-    np.testing.assert_array_equal(pictures[0][:, :half], pictures[1][:, :half])
-    assert all(np.abs(picture[:, :half] - picture[:, half:]).max() > 5 for picture in pictures)
+            assert picture.info["prompts"]
+            pixels = np.asarray(picture.convert("RGB")).astype(int)
+        head = len(written("a red circle", pixels.shape[1]))
+        rows.append((pixels[head : head + height], pixels[-height:]))
+    np.testing.assert_array_equal(rows[0][0], rows[1][0])
+    assert all(np.abs(first - second).max() > 5 for first, second in rows)
 
 
 def test_given_images_are_drawn_anew_by_prompts(imagegen):

@@ -13,8 +13,7 @@ from imagegen_jax.cli.common.runs import add_scalar, classes_of, open_run, scala
 from imagegen_jax.cli.edit.common import EditRequest, checked_place, edit
 from imagegen_jax.core.arrays.texts import conditions_of
 from imagegen_jax.core.drawing import draw
-from imagegen_jax.core.drawing.grid import coloured, grid, magnified
-from imagegen_jax.data.pictures.captions import row_under
+from imagegen_jax.data.pictures.captions import by_prompt
 from imagegen_jax.data.pictures.output import write_picture
 from imagegen_jax.editing.rewording import aligned, last_level, reworded
 from imagegen_jax.editing.rows import as_bytes, made
@@ -70,8 +69,9 @@ def reword(request: RewordRequest) -> pathlib.Path:
     levels = {"cross": last_level(sigmas, request.cross_replace), "self": last_level(sigmas, request.self_replace)}
     seed, check = request.seed or 0, opened.check_used
     found = as_bytes(made(run, reworded, rows, levels, chunk=request.chunk, seed=seed, check=check))
-    columns = [magnified(grid(coloured(found[:, i]), 1), found.shape[2]) for i in range(2)]
-    write_picture(place, row_under((prompt, to), columns), (prompt, to))
+    texts = (prompt, f"{to}{''.join(f' ({word} x {factor:g})' for word, factor in request.reweight)}")
+    images = found.swapaxes(0, 1).reshape(2 * n, *found.shape[2:])
+    write_picture(place, by_prompt(images, [text for text in texts for _ in range(n)], columns=n), texts)
     print(f"{n} images by the prompt and by what it becomes in {place}")
     return place
 

@@ -8,7 +8,7 @@ import functools
 import importlib.util
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -111,13 +111,15 @@ def _builder(name: str, data_dir: str | None) -> Any:
 
 def _text_feature(builder: Any) -> tuple[str, ...]:
     """Finds the keys that lead to the texts of images; () where there are none."""
-    for name in TEXTS:
-        kind, path = builder.info.features.get(name), (name,)
-        kind = getattr(kind, "feature", kind)  # of a sequence: of its members
-        if isinstance(kind, Mapping):
-            inner = next((one for one in TEXTS if one in kind), None)
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features.items())
+    for name in (name for name in TEXTS if name in features):
+        kind, path = getattr(features[name], "feature", features[name]), (name,)  # of a sequence: of its members
+        if isinstance(kind, tfds.features.FeaturesDict):
+            inner = next((one for one in TEXTS if one in kind), "")
             kind, path = (kind[inner], (name, inner)) if inner else (None, path)
-        if _is_text(kind):
+        if isinstance(kind, tfds.features.Text):
             return path
     return ()
 
@@ -171,12 +173,6 @@ def _damaged(source: TFDS, builder: Any, error: Exception) -> ValueError:
 def _remedy(source: TFDS) -> str:
     command = f"run `imagegen data prepare tfds:{source.name}"
     return command + (f" --data-dir {source.data_dir}`" if source.data_dir else "`")
-
-
-def _is_text(feature: Any) -> bool:
-    import tensorflow_datasets as tfds
-
-    return isinstance(feature, tfds.features.Text)
 
 
 def _is_image(feature: Any) -> bool:
