@@ -1,11 +1,24 @@
-"""The command `imagegen`: list, train, sample, edit, evaluate, encode, report, info, import, export, data."""
+"""The command `imagegen`: list, train, sample, edit, evaluate, encode, report, play, info, import, export, data."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from imagegen_jax.cli import data, edit, encode, evaluate, exporting, importing, info, listing, report, sample, train
+from imagegen_jax.cli import (
+    data,
+    edit,
+    encode,
+    evaluate,
+    exporting,
+    importing,
+    info,
+    listing,
+    playing,
+    report,
+    sample,
+    train,
+)
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.errors import readable_errors
 from imagegen_jax.core.reporting.log import version
@@ -13,7 +26,7 @@ from imagegen_jax.data.remedy import nowhere, remedies_spelled
 
 COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`
     listing.COMMAND, train.COMMAND, sample.COMMAND, edit.COMMAND, evaluate.COMMAND, encode.COMMAND, report.COMMAND,
-    info.COMMAND, importing.COMMAND, exporting.COMMAND, data.COMMAND,
+    playing.COMMAND, info.COMMAND, importing.COMMAND, exporting.COMMAND, data.COMMAND,
 )  # fmt: skip
 
 
