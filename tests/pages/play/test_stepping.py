@@ -36,7 +36,9 @@ def test_steps_guidance_and_class_share_a_program(caplog) -> None:
     list(stepping.walked(DENOISER, nets, CONDITIONS, SEEDS))
     with jax.log_compiles(), caplog.at_level("WARNING"):
         other = stepping.with_steps(DENOISER, 7)
-        seen = list(stepping.walked(other, nets, {"label": np.asarray([0, 2], np.int32), "guidance": np.float32(0)}, SEEDS))
+        seen = list(
+            stepping.walked(other, nets, {"label": np.asarray([0, 2], np.int32), "guidance": np.float32(0)}, SEEDS)
+        )
     assert len(seen) == 7 and not [m for m in caplog.messages if "Compiling" in m and "step" in m]
 
 
