@@ -237,6 +237,7 @@ def base_of(command: str) -> list[str]:
         "evaluate": ["evaluate", "images.npz", "folder", "--extractor", "pixels", "--metrics", "fid"],
         "encode": ["encode", "vqvae", "images.npz", "--out", "codes.npz"],
         "report": ["report", "ddpm"],
+        "play": ["play", "ddpm", "--gallery", "file.txt/gallery"],  # refused last of all: else it would serve
         "info": ["info", "ddpm"],
         "list": ["list", "digits"],
         "import": ["import", "diffusers", "folder", "--out", "imported"],

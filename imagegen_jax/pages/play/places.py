@@ -123,7 +123,10 @@ class RunPlace:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DigitsPlace:
-    """The model of handwritten digits that the package holds, so that the first picture needs no training."""
+    """The model of handwritten digits that the package holds, so that the first picture needs no training.
+
+    `digits/README.md` is its card, and says which commands made it.
+    """
 
     name: str = "digits"
     folder: pathlib.Path | None = None
@@ -138,10 +141,10 @@ class DigitsPlace:
         """The model of the recipe."""
         return self.experiment.model
 
-    @property
+    @functools.cached_property
     def class_names(self) -> tuple[str, ...]:
         """The digits themselves."""
-        return tuple(map(str, range(self.model.num_classes)))
+        return run_folder.load_class_names(DIGITS)
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -156,9 +159,8 @@ class DigitsPlace:
 
     @functools.cached_property
     def _opened(self) -> Opened:
-        found = FromFile(str(DIGITS / "weights.safetensors")).read("network")
-        nets = {"network": jax.tree.map(lambda a: jax.numpy.asarray(a, "float32"), found)}
-        return Opened(self.model, nets, self.steps[0])
+        found = FromFile(str(DIGITS / "weights.safetensors"), "network").read("network")
+        return Opened(self.model, {"network": jax.device_put(found)}, self.steps[0])
 
 
 def places_of(runs: Sequence[pathlib.Path], modules: tuple[str, ...] = ()) -> tuple[Place, ...]:

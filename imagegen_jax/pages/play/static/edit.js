@@ -1,4 +1,4 @@
-import {at, dropped, read, say, send, show, working} from "/static/own/working.js";
+import {at, chosen, dropped, read, say, send, show, working} from "/static/own/working.js";
 
 const form = at("form"), mask = at("mask"), pen = mask.getContext("2d"), photo = at("photo").getContext("2d");
 let upload = null, cursor = [160, 160], last = null;
@@ -23,7 +23,7 @@ async function take(file) {
     say("the picture is here: now choose an edit");
   } catch (error) { say(error.message, true); }
 }
-at("file").addEventListener("change", event => event.target.files.length && take(event.target.files[0]));
+chosen(at("file"), take);
 dropped(take);
 
 form.addEventListener("change", () => {

@@ -1,13 +1,14 @@
-import {at, dropped, say, send} from "/static/own/working.js";
+import {at, chosen, dropped, say, send} from "/static/own/working.js";
 
 async function take(file) {
   try {
     await send("/gallery", file);
+    at("file").value = "";
     location.reload();
   } catch (error) { say(error.message, true); }
 }
 dropped(take);
-at("file").addEventListener("change", event => event.target.files.length && take(event.target.files[0]));
+chosen(at("file"), take);
 at("out").addEventListener("click", async event => {
   if (!event.target.classList.contains("remove")) return;
   const figure = event.target.closest("figure");

@@ -101,3 +101,10 @@ export function dropped(then) {
     if (file) then(file);
   });
 }
+
+// Calls back with the file that an input has, also where it was chosen before this script was here.
+export function chosen(input, then) {
+  const look = () => input.files.length && then(input.files[0]);
+  input.addEventListener("change", look);
+  look();
+}
