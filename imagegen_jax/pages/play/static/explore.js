@@ -32,7 +32,7 @@ const begin = working("/explore", () => {
     when.max = frames.length - 1;
     look();
   }
-  show(at("out"), pictures);
+  show(at("out"), between ? [] : pictures);
 });
 for (const slider of form.querySelectorAll(".strength")) {
   slider.addEventListener("input", () => {
