@@ -238,6 +238,7 @@ def base_of(command: str) -> list[str]:
         "encode": ["encode", "vqvae", "images.npz", "--out", "codes.npz"],
         "judge": ["judge", "images.npz", "folder", "--out", "file.txt/study"],  # refused last: else it would serve
         "report": ["report", "ddpm"],
+        "play": ["play", "ddpm", "--gallery", "file.txt/gallery"],  # refused last of all: else it would serve
         "info": ["info", "ddpm"],
         "list": ["list", "digits"],
         "import": ["import", "diffusers", "folder", "--out", "imported"],
