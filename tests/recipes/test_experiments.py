@@ -1,7 +1,7 @@
 """Properties of every recipe in experiments/, which are discovered, never listed; each is run with its `smoke`.
 
 One recipe for each mechanism (`mechanisms`) is trained; the steps and the sampler of the others, which differ from
-these in numbers, are traced. The fast tests have one recipe a family, all but one of which are compiled as for users.
+these in numbers, are traced. The fast tests have one recipe a family, which is compiled as for users.
 """
 
 import dataclasses
@@ -59,11 +59,11 @@ STILL = {  # what nothing depends on, in the published networks either: queries 
 
 
 def quick(name):
-    return pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
+    return pytest.param(name, marks=() if name in AS_USERS else pytest.mark.slow)
 
 
 def as_users_compile(name):
-    return pytest.param(name, marks=pytest.mark.optimised if name in AS_USERS else quick(name).marks)
+    return pytest.param(name, marks=pytest.mark.optimised if name in AS_USERS else pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", params=[as_users_compile(name) for name in TRAINED])
