@@ -116,7 +116,7 @@ def row(name: str, machine: str, limit: float) -> dict[str, Any]:
     """One row: a report, or why there is none."""
     start = time.monotonic()
     try:
-        made = {"report": report_of(name, machine, limit)}
+        made: dict[str, Any] = {"report": report_of(name, machine, limit)}
     except Failed as error:
         made = {"error": str(error)}
     return {"recipe": name, "machine": machine, "seconds": round(time.monotonic() - start, 1), **made}

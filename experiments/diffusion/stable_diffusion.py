@@ -14,9 +14,10 @@ left out, averages of decay 0.9999. The steps are those of all their stages toge
 were at 256x256, of the base of version 2.0 the first 550,000, and data and dropped texts changed between stages. Here
 all are alike. A batch is taken in 16 parts, as eight devices need it; the authors took two on 256.
 
-Cost: made for a pod of accelerators (the authors: 256 A100, 150,000 and 200,000 hours of one). Expected of
-stable_diffusion_1: 859,520,964 trained parameters, as published; the authors show no FID.
+Cost of stable_diffusion_1: made for a pod of accelerators (the authors: 256 A100, 150,000 hours of one in all).
+Expected of stable_diffusion_1: 859,520,964 trained parameters, as published; the authors show no FID.
 
+Cost of stable_diffusion_2: made for a pod of accelerators (the authors: 256 A100, 200,000 hours of one in all).
 Expected of stable_diffusion_2: 865,910,724 trained parameters, as published; the authors show no FID.
 """
 
