@@ -139,7 +139,9 @@ def table() -> str:
         "sent by a device",
         "at least, bound by", "images/s at 40 %", "days at 40 %",
     )  # fmt: skip
-    lines = [head, ["---"] * len(head), *(cells(one) for one in rows())]
+    names = list(recipes())
+    found = sorted(rows(), key=lambda one: (names.index(one["recipe"]), parse_machine(one["machine"]).devices))
+    lines = [head, ["---"] * len(head), *map(cells, found)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
