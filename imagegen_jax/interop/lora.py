@@ -3,7 +3,8 @@
 For each layer there are `unet.LAYER.lora_A.weight` [r in] and `lora_B.weight` [out r], of convolutions [r in h w] and
 [out r 1 1], and in the metadata alpha, as `save_lora_weights` of diffusers 0.42 has it. Layers of DDPM's U-Net and of
 Stable Diffusion's, and of the latter's text encoder, have their names in diffusers; those of other networks the names
-here, with dots, which no other library knows. Around transformers `proj_in` and `proj_out` are written as dense layers, as Stable Diffusion 2 has them.
+here, with dots, which no other library knows. Around transformers `proj_in` and `proj_out` are written as dense layers,
+as Stable Diffusion 2 has them.
 """
 
 from __future__ import annotations
