@@ -1,4 +1,4 @@
-"""The command `imagegen`: list, train, sweep, compare, sample, edit, evaluate, encode, report, info, and so on."""
+"""The command `imagegen`: list, train, sweep, compare, sample, edit, evaluate, judge, encode, report, play, and so on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,21 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from imagegen_jax.cli import data, edit, encode, evaluate, exporting, importing, info, listing, report, sample, train
+from imagegen_jax.cli import (
+    data,
+    edit,
+    encode,
+    evaluate,
+    exporting,
+    importing,
+    info,
+    judging,
+    listing,
+    playing,
+    report,
+    sample,
+    train,
+)
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.errors import readable_errors
 from imagegen_jax.cli.studies import comparing, sweeping
@@ -16,7 +30,8 @@ from imagegen_jax.data.remedy import nowhere, remedies_spelled
 
 COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`
     listing.COMMAND, train.COMMAND, sweeping.COMMAND, comparing.COMMAND, sample.COMMAND, edit.COMMAND,
-    evaluate.COMMAND, encode.COMMAND, report.COMMAND, info.COMMAND, importing.COMMAND, exporting.COMMAND, data.COMMAND,
+    evaluate.COMMAND, judging.COMMAND, encode.COMMAND, report.COMMAND, playing.COMMAND, info.COMMAND,
+    importing.COMMAND, exporting.COMMAND, data.COMMAND,
 )  # fmt: skip
 
 

@@ -242,9 +242,8 @@ def _part_shape(leaf: Any, rule: Rule) -> tuple[int, ...]:
 
 
 def _joined(parts: Mapping[tuple[int, int], np.ndarray]) -> np.ndarray:
-    return (
-        np.concatenate([parts[at] for at in sorted(parts)], axis=-1) if len(parts) > 1 else next(iter(parts.values()))
-    )
+    arrays = [parts[at] for at in sorted(parts)]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
 
 def finite(array: np.ndarray, dtype: Any, name: str, place: str) -> np.ndarray:

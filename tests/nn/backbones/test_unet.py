@@ -14,7 +14,7 @@ import pytest
 
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.unet import UNet
-from imagegen_jax.nn.embed import positions, sinusoidal
+from imagegen_jax.nn.embed import frequencies, positions, sinusoidal
 from imagegen_jax.nn.norm import group_norm
 
 # Random numbers take most of the time to compile, six times less so without optimization.
@@ -234,6 +234,15 @@ def test_sizes_that_cannot_be_halved_are_refused(shape, levels, message):
 def test_groups_of_the_norm_fit_the_width():
     groups = {channels: group_norm(channels, jnp.float32, "norm").num_groups for channels in (2, 8, 48, 128, 144, 384)}
     assert groups == {2: 1, 8: 2, 48: 12, 128: 32, 144: 24, 384: 32}
+
+
+def test_frequencies_of_times_are_those_of_torch_to_the_last_digit():
+    """As diffusers 0.42.1 makes the first for a network of width 128; a digit is 6e-5 of an angle at time 999."""
+    wanted = [
+        1.0, 0.863988459, 0.746476054, 0.644946694, 0.557226479, 0.481437206, 0.415956229, 0.359381378, 0.310501367,
+        0.268269569, 0.231781796, 0.20025681, 0.173019573, 0.149486914, 0.12915498, 0.111588411, 0.0964110941,
+    ]  # fmt: skip
+    np.testing.assert_array_equal(frequencies(64, 10_000.0, endpoint=True)[:17], np.float32(wanted))
 
 
 def test_sinusoidal_embedding_is_the_references():
