@@ -225,7 +225,7 @@ def both_ways(case: Case, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """The mirrored result, and the result of what is mirrored."""
     weights = case.weights()
     function = case.function if case.weights is dict else jax.jit(case.function)
-    turned = jax.tree.map(lambda array: jnp.flip(array, axis - 1) if array.ndim == 4 else array, weights)
+    turned = jax.tree.map(lambda array: np.flip(array, axis - 1) if array.ndim == 4 else array, weights)
     plain, of_mirrored = (
         np.asarray(function(given, x), np.float32) for given, x in ((weights, case.x), (turned, np.flip(case.x, axis)))
     )
@@ -301,7 +301,7 @@ def test_whole_networks_commute_with_mirroring(axis):
     weights = drawn(generator, z, None, 0, 3), drawn(discriminator, x, None, 0)
     make = jax.jit(lambda weights: generator.apply(weights, z, None, 0, 3))
     judge = jax.jit(lambda weights, x: discriminator.apply(weights, x, None, 0))
-    turned = jax.tree.map(lambda leaf: jnp.flip(leaf, axis - 1) if leaf.ndim > 2 else leaf, weights)
+    turned = jax.tree.map(lambda leaf: np.flip(leaf, axis - 1) if leaf.ndim > 2 else leaf, weights)
     image, logits = make(weights[0]), judge(weights[1], x)
     np.testing.assert_allclose(make(turned[0]), jnp.flip(image, axis), atol=1e-4 * np.abs(image).max())
     np.testing.assert_allclose(judge(turned[1], jnp.flip(x, axis)), logits, atol=1e-4 * np.abs(logits).max())
