@@ -92,6 +92,6 @@ smoke = {
     "model.schedule.steps": 20,
     "optim.network.lr": 1e-3,
     "clip_norm": 1.0,
-    "microbatches": 2,
+    "microbatches": 1,
     "samples": 4,
 }

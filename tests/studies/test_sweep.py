@@ -157,6 +157,7 @@ def test_the_commands(imagegen, place, tmp_path):
         "--quiet",
     )  # fmt: skip
     assert code == 0 and "4 of 4 runs in runs/toy_sweep" in out, error
+    assert len(list(pathlib.Path("runs/toy_sweep").glob("*/report.html"))) == 4
     code, out, error = imagegen("compare", "runs/toy_sweep", "--metric", "critic/loss", "--out", "c.html")
     assert code == 0 and "model.penalty_every" in out and "Welch's t-test" in out, error
     assert "<svg" in pathlib.Path("c.html").read_text()
