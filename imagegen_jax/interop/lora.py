@@ -59,9 +59,7 @@ def export_lora(run: Run, path: Path, network: str | None = None) -> None:
     save_file(tensors, path, {"format": "pt", METADATA: json.dumps(settings, indent=2, sort_keys=True)})
 
 
-def _written(
-    network: str, variables: Mapping[str, Any], names: Names
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _written(network: str, variables: Mapping[str, Any], names: Names) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns the tensors of a network's pairs by their names in diffusers, and peft's settings."""
     prefix, layers, tensors = PREFIXES.get(network, f"{network}."), [], dict[str, np.ndarray]()
     for at, pair in _pairs(jax.device_get(variables["params"])):
@@ -122,7 +120,9 @@ def _add(weights: dict[str, Any], pairs: Mapping[Layer, Pair], scale: float, nam
 
 def _sum(kernel: Any, pair: Pair, scale: float, place: str) -> jax.Array:
     if not {pair.a.ndim, pair.b.ndim} <= {2, 4}:
-        raise ValueError(f"{place} has pairs of {pair.a.shape} and {pair.b.shape}, which are no matrices: fetch it again")
+        raise ValueError(
+            f"{place} has pairs of {pair.a.shape} and {pair.b.shape}, which are no matrices: fetch it again"
+        )
     a, b = _in(pair.a, kernel.ndim), _in(pair.b, 2)
     wanted = (*kernel.shape[:-1], b.shape[0]), (a.shape[-1], kernel.shape[-1])
     if (a.shape, b.shape) != wanted:

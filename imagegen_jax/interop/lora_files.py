@@ -65,9 +65,7 @@ def read_pairs(path: Path) -> dict[Layer, Pair]:
     return {layer: _pair(layer, halves, alphas, path) for layer, halves in found.items()}
 
 
-def _pair(
-    layer: Layer, halves: Mapping[str, np.ndarray], alphas: Callable[[Layer], float | None], path: Path
-) -> Pair:
+def _pair(layer: Layer, halves: Mapping[str, np.ndarray], alphas: Callable[[Layer], float | None], path: Path) -> Pair:
     if not {"A", "B"} <= halves.keys():
         there = ", ".join(name if name == "alpha" else f"lora_{name}" for name in sorted(halves))
         raise ValueError(f"{path}: {layer.name} has {there}, but a pair is lora_A and lora_B")

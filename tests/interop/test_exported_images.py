@@ -54,7 +54,9 @@ def test_diffusers_draws_our_images_from_an_export(root, tmp_path):
         start = x * math.sqrt(1 + path.sigmas[0] ** 2)
         return path.solver(run.experiment.model.denoiser(nets, {}), path.sigmas, start, jax.random.key(0))
 
-    images = np.clip(np.asarray(draw(run.nets, stored["x"].transpose(0, 2, 3, 1))) / 2 + 0.5, 0, 1).transpose(0, 3, 1, 2)
+    images = np.clip(np.asarray(draw(run.nets, stored["x"].transpose(0, 2, 3, 1))) / 2 + 0.5, 0, 1).transpose(
+        0, 3, 1, 2
+    )
     assert 0.3 < np.mean((images > 0) & (images < 1))
     np.testing.assert_allclose(images, stored["images"], rtol=0, atol=1e-5)
     np.testing.assert_allclose(images, stored["images_double"], rtol=0, atol=1e-5)

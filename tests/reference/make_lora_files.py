@@ -68,7 +68,9 @@ def kohya(pipe: StableDiffusionPipeline) -> Shapes:
     found: Shapes = {}
     attention = chosen(pipe.unet, (*IN_UNET, "proj_in", *IN_RESIDUAL))
     layers = {f"lora_unet_{name.replace('.', '_')}": p for name, p in attention.items()}
-    layers |= {f"lora_te_{text_name(name).replace('.', '_')}": p for name, p in chosen(pipe.text_encoder, IN_TEXT).items()}
+    layers |= {
+        f"lora_te_{text_name(name).replace('.', '_')}": p for name, p in chosen(pipe.text_encoder, IN_TEXT).items()
+    }
     for name, weight in layers.items():
         a, b = halves(weight)
         found |= {f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b, f"{name}.alpha": ()}
@@ -79,7 +81,9 @@ def of_peft(pipe: StableDiffusionPipeline) -> Shapes:
     """As `save_lora_weights` writes them."""
     layers = {f"unet.{name}": p for name, p in chosen(pipe.unet, (*IN_UNET, *IN_RESIDUAL)).items()}
     layers |= {f"text_encoder.{text_name(name)}": p for name, p in chosen(pipe.text_encoder, IN_TEXT).items()}
-    return {f"{n}.lora_{half}.weight": shape for n, p in layers.items() for half, shape in zip("AB", halves(p))}
+    return {
+        f"{n}.lora_{half}.weight": shape for n, p in layers.items() for half, shape in zip("AB", halves(p), strict=True)
+    }
 
 
 def older(pipe: StableDiffusionPipeline) -> Shapes:
@@ -92,7 +96,9 @@ def older(pipe: StableDiffusionPipeline) -> Shapes:
         layer, word = text_name(name).rsplit(".", 1)
         layers[f"text_encoder.{layer}.{OLD_TEXT[word]}_lora"] = p
     words = ("down", "up")
-    return {f"{n}.{word}.weight": shape for n, p in layers.items() for word, shape in zip(words, halves(p))}
+    return {
+        f"{n}.{word}.weight": shape for n, p in layers.items() for word, shape in zip(words, halves(p), strict=True)
+    }
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -118,7 +124,7 @@ def outputs(shapes: Shapes) -> dict[str, Any]:
         pipe.load_lora_weights(path, adapter_name="pairs")
     pipe.set_adapters(["pairs"], [SCALE])
     after = both()
-    moved = [float((new - old).abs().max() / old.abs().max()) for new, old in zip(after, before)]
+    moved = [float((new - old).abs().max() / old.abs().max()) for new, old in zip(after, before, strict=True)]
     assert min(moved) > 0.01, moved
     return {"y": np.float32(after[0]), "tokens": np.float32(after[1])}
 

@@ -82,9 +82,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--lora", type=pathlib.Path, metavar="FILE",
         help="add the low-rank pairs of a file of diffusers, peft or kohya's scripts to the weights",
     )  # fmt: skip
-    parser.add_argument(
-        "--lora-scale", type=number(-100, 100), help="how much of them to add (default: 1, 0 for none)"
-    )
+    parser.add_argument("--lora-scale", type=number(-100, 100), help="how much of them to add (default: 1, 0 for none)")
 
 
 def add_weight_options(parser: argparse.ArgumentParser) -> None:
