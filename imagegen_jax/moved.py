@@ -71,7 +71,7 @@ MODULES: dict[str, str] = {
     "imagegen_jax.diffusion.ddpm": "imagegen_jax.diffusion.models.ddpm",
     "imagegen_jax.diffusion.denoiser": "imagegen_jax.diffusion.process.denoiser",
     "imagegen_jax.diffusion.diffusers_config": "imagegen_jax.interop.diffusers_config",
-    "imagegen_jax.diffusion.diffusers_weights": "imagegen_jax.interop.diffusers_weights",
+    "imagegen_jax.diffusion.diffusers_weights": "imagegen_jax.interop.name_map",
     "imagegen_jax.diffusion.diffusion": "imagegen_jax.diffusion.models.diffusion",
     "imagegen_jax.diffusion.editing": "imagegen_jax.editing.denoiser",
     "imagegen_jax.diffusion.exponential": "imagegen_jax.diffusion.sampling.exponential",
@@ -194,7 +194,8 @@ MODULES: dict[str, str] = {
 NAMES: dict[str, str] = {
     "imagegen_jax.metrics.lpips:Layer": "imagegen_jax.nn.backbones.lpips:Layer",
     "imagegen_jax.metrics.features.lpips:Layer": "imagegen_jax.nn.backbones.lpips:Layer",
-    "imagegen_jax.core.loop:Run": "imagegen_jax.core.loop:LiveRun",
+    "imagegen_jax.core.loop:LiveRun": "imagegen_jax.core.training.live_run:LiveRun",
+    "imagegen_jax.core.loop:Run": "imagegen_jax.core.training.live_run:LiveRun",
     "imagegen_jax.core.optim:Cosine": "imagegen_jax.core.optim:CosineDecay",
     "imagegen_jax.core.override:parse_overrides": "imagegen_jax.core.config.command_line:parse_overrides",
     "imagegen_jax.data.image:images_to_float": "imagegen_jax.core.arrays.image:images_to_float",

@@ -26,11 +26,10 @@ from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.model import Model
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.core.state import create, unmerged
-from imagegen_jax.interop.diffusers_weights import tensor_names
 from imagegen_jax.interop.lora_files import METADATA, PREFIXES, Layer, Pair, read_pairs
-from imagegen_jax.interop.name_map import kernel_names
+from imagegen_jax.interop.name_map import names_of
 from imagegen_jax.interop.names.text_encoders import CLIP
-from imagegen_jax.interop.names.unets import latent_unet
+from imagegen_jax.interop.names.unets import ddpm, latent_unet
 from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.text_encoders.clip import CLIPText
@@ -142,11 +141,12 @@ def _names(model: Model, network: str) -> Names:
     module = reads_text(model) if network == "text" else model.network if isinstance(model, OfOneNetwork) else None
     if network in PREFIXES:
         if isinstance(module, UNet):
-            return functools.partial(_of_diffusers, functools.partial(tensor_names, levels=len(module.multipliers)))
+            return functools.partial(_of_diffusers, functools.partial(names_of, rules=ddpm(len(module.multipliers))))
         if isinstance(module, LatentUNet):
-            return functools.partial(_of_diffusers, kernel_names(latent_unet(len(module.multipliers))))
+            of_unet = functools.partial(names_of, rules=latent_unet(len(module.multipliers)))
+            return functools.partial(_of_diffusers, of_unet)
         if isinstance(module, CLIPText):
-            return functools.partial(_of_diffusers, kernel_names(CLIP))
+            return functools.partial(_of_diffusers, functools.partial(names_of, rules=CLIP))
     return lambda at: (".".join(at[:-1]),)
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import datetime
 import importlib.resources
 import json
-import math
 import os
 import pathlib
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from imagegen_jax.core.files.regular import whole
+from imagegen_jax.pages.evaluations import evaluations_of, trace_of
+from imagegen_jax.pages.explained import explained
 from imagegen_jax.pages.grids import shown_grids
 from imagegen_jax.pages.markup import class_name, missing, table, text, tree
+from imagegen_jax.pages.reading import Point, curves_of, read_json, read_lines, read_metrics, thin
 
-POINTS = 1_000  # points of a curve at most
 ROWS_NAMED = 20  # a grid of more rows has no room for the names of their classes
-
-Point = tuple[int, float]  # step, value
 
 
 def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -> pathlib.Path:
@@ -41,14 +40,14 @@ def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -
 
 def _sections(folder: pathlib.Path) -> dict[str, str]:
     """Makes the HTML of each placeholder in the template."""
-    experiment, parameters = _read_json(folder / "experiment.json"), _read_json(folder / "parameters.json")
-    environment, data = _read_json(folder / "environment.json"), _read_json(folder / "data.json")
-    rows = _read_metrics(folder / "metrics.jsonl")
+    experiment, parameters = read_json(folder / "experiment.json"), read_json(folder / "parameters.json")
+    environment, data = read_json(folder / "environment.json"), read_json(folder / "data.json")
+    rows = read_metrics(folder / "metrics.jsonl")
     grids = {int(path.stem): path for path in sorted(folder.glob("samples/*.png")) if path.stem.isdecimal()}
     step = max([*rows, *grids], default=0)
-    curves = _curves(rows.values())
-    changes, evaluations = _read_lines(folder / "changes.jsonl"), _read_lines(folder / "evaluations.jsonl")
-    if origin := _read_json(folder / "origin.json"):
+    curves = curves_of(rows.values())
+    changes, evaluations = read_lines(folder / "changes.jsonl"), read_lines(folder / "evaluations.jsonl")
+    if origin := read_json(folder / "origin.json"):
         environment = {"imported": origin, **environment}
     return {
         "title": text(experiment.get("name") or folder.resolve().name),
@@ -57,9 +56,11 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
         "grids": _or_note(
             "samples/*.png", lambda: shown_grids(grids, _row_names(experiment, data), _of_latents(experiment))
         ),
-        "curves": _json({name: _thin(points) for name, points in curves.items()}),
+        "curves": _json({name: thin(points) for name, points in curves.items()}),
         "values": _values(curves),
-        "evaluations": _or_note("evaluations.jsonl", lambda: _evaluations(evaluations)),
+        "evaluations": _or_note("evaluations.jsonl", lambda: evaluations_of(evaluations)),
+        "trace": _or_note("profile.json", lambda: trace_of(_read_json(folder / "profile.json"))),
+        "meanings": _as_json({name: explained(name) for name in curves}),
         "experiment": tree(experiment) if experiment else missing("experiment.json"),
         "changes": _or_note("changes.jsonl", lambda: _changes(changes)),
         "parameters": _or_note("parameters.json", lambda: _parameters(parameters)),
@@ -74,56 +75,6 @@ def _or_note(name: str, section: Callable[[], str]) -> str:
         return section()
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError, OSError):
         return missing(name)
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a JSON object; {} where the file is missing or damaged."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the objects of a JSON lines file, and skips damaged lines: a run that was killed may leave half of one."""
-    lines = []
-    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            lines.append(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
-    return [line for line in lines if isinstance(line, dict)]
-
-
-def _read_metrics(path: pathlib.Path) -> dict[int, dict[str, Any]]:
-    """Reads the line of metrics of each step, in the order of steps."""
-    rows = {line["step"]: line for line in _read_lines(path) if isinstance(line.get("step"), int)}
-    return dict(sorted(rows.items()))
-
-
-def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
-    """Collects the finite values of each metric by step: losses first, then other metrics, the speed last."""
-    curves: dict[str, list[Point]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name not in ("step", "time") and isinstance(value, (int, float)) and abs(value) < math.inf:
-                curves.setdefault(name, []).append((row["step"], value))
-    return dict(sorted(curves.items(), key=lambda item: (item[0] == "images_per_second", not _is_loss(item[0]))))
-
-
-def _is_loss(name: str) -> bool:
-    return name.split("/")[-1] == "loss"
-
-
-def _thin(points: list[Point], most: int = POINTS) -> list[Point]:
-    """Keeps at most `most` points: both ends, and the lowest and highest of each stretch, so that no spike is lost."""
-    if len(points) <= most:
-        return points
-    n = (most - 2) // 2
-    stretches = [points[i * len(points) // n : (i + 1) * len(points) // n] for i in range(n)]
-    extremes = {choose(stretch, key=lambda point: point[1]) for stretch in stretches for choose in (min, max)}
-    return sorted(extremes | {points[0], points[-1]})
 
 
 def _progress(step: int, steps: Any) -> str:
@@ -183,31 +134,6 @@ def _values(curves: Mapping[str, list[Point]]) -> str:
     return table(["metric", "first", "lowest", "highest", "last", "at step"], rows)
 
 
-def _evaluations(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Makes a table with a row for each evaluation and a column for each field in any; nothing without evaluations."""
-    if not lines:
-        return ""
-    shown = [_evaluation(line) for line in lines]
-    fields = [field for field in dict.fromkeys(f for line in shown for f in line) if any(x.get(field) for x in shown)]
-    rows = [[line.get(field) for field in fields] for line in shown]
-    return f'<section id="evaluations"><h2>Evaluations</h2>{table(fields, rows)}</section>'
-
-
-def _evaluation(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Joins the ends of an evaluation's interval to one field, and its versions to another."""
-    found = {}
-    for field, value in line.items():
-        if field == "low":
-            ends = [value, line.get("high")]
-            known = all(isinstance(end, (int, float)) for end in ends)
-            found["95 % interval"] = " to ".join(f"{end:.4g}" for end in ends) if known else ""
-        elif isinstance(value, Mapping):
-            found[field] = ", ".join(f"{name} {version}" for name, version in value.items() if version)
-        elif field != "high":
-            found[field] = value
-    return found
-
-
 def _parameters(networks: Mapping[str, Any]) -> str:
     """Makes a table of networks with totals, and below it a list of each one's arrays that unfolds."""
     if not networks:
@@ -230,6 +156,10 @@ def _changes(changes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _json(curves: Mapping[str, list[Point]]) -> str:
-    """Writes curves as JSON for a script element; "<" is escaped, since "</script" would end it even in a string."""
-    rounded = {name: [(step, float(f"{value:.6g}")) for step, value in points] for name, points in curves.items()}
-    return json.dumps(rounded, separators=(",", ":")).replace("<", "\\u003c")
+    """Writes curves as JSON, rounded."""
+    return _as_json({name: [(s, float(f"{value:.6g}")) for s, value in points] for name, points in curves.items()})
+
+
+def _as_json(value: Any) -> str:
+    """Writes JSON for a script element; "<" is escaped, since "</script" would end it even in a string."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")

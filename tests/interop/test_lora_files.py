@@ -21,11 +21,10 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.interop.diffusers_config import abstract_parameters
-from imagegen_jax.interop.diffusers_weights import parameters_of
 from imagegen_jax.interop.lora import export_lora, with_lora
 from imagegen_jax.interop.name_map import renamed
 from imagegen_jax.interop.names.text_encoders import CLIP
-from imagegen_jax.interop.names.unets import latent_unet
+from imagegen_jax.interop.names.unets import ddpm, latent_unet
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.backbones.unet import UNet
@@ -56,7 +55,7 @@ def reference(root):
 def base(reference, tmp_path_factory):
     """A run of the U-Net with the reference's weights."""
     like = abstract_parameters(MODEL.network, MODEL.image_shape)
-    params = parameters_of(drawn(reference["names"]), like, "here")
+    params = renamed(drawn(reference["names"]), like, ddpm(len(MODEL.network.multipliers)), "here")
     experiment = ig.Experiment("base", MODEL, Digits(channels=3), {}, mesh=MeshShape(data=1))
     return Run(experiment, create({"network": {"params": params}}, {}, {}), tmp_path_factory.mktemp("base"))
 
@@ -163,6 +162,7 @@ def of_stable_diffusion(case, kernels, folder):
     return dataclasses.replace(plain, state=create(nets, {}, {})), plain
 
 
+@pytest.mark.slow
 def test_layers_of_stable_diffusion_have_their_names_in_diffusers(root, tmp_path):
     case = published(root / "tests/reference/text_to_image.npz", "sd1")
     run, plain = of_stable_diffusion(case, ("*_transformer/block_*", "conv_1", "shortcut", "embed", "up_1"), tmp_path)

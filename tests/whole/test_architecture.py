@@ -16,7 +16,9 @@ ROWS = (  # of wings, from below, as docs/architecture.md draws them: each may k
     ("text",),
     ("data", "nn", "machines"),
     ("gan", "autoencoders", "autoregressive", "diffusion", "metrics"),
-    ("recipes", "editing", "interop", "pages"),
+    ("studies",),
+    ("recipes", "editing", "interop"),
+    ("pages",),
     ("cli",),
 )
 HEIGHT = {wing: height for height, row in enumerate(ROWS) for wing in row}

@@ -25,6 +25,7 @@ class Encoded(NamedTuple):
     tokens: Int32[np.ndarray, "n length"]  # 0 to below the vocabulary's size
     mask: Bool[np.ndarray, "n length"]  # False where a token only fills the row up
     cut: Bool[np.ndarray, " n"]  # the texts that were longer than the row, whose ends are lost
+    longest: int | None = None  # of rows that several tokenizers wrote side by side, the length of the longest
 
 
 class Tokenizer(Protocol):
@@ -55,12 +56,19 @@ class EmptyText:
 
     tokens: tuple[Natural, ...]
     length: Count  # of them that are no padding
+    seen: tuple[bool, ...] = ()  # which these are; (): the first ones
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> EmptyText:
         """Writes the row by a tokenizer."""
         found = tokenizer.encode([""])
-        return cls(tuple(found.tokens[0].tolist()), int(found.mask[0].sum()))
+        length, mask = int(found.mask[0].sum()), tuple(found.mask[0].tolist())
+        return cls(tuple(found.tokens[0].tolist()), length, () if all(mask[:length]) else mask)
+
+    @property
+    def mask(self) -> tuple[bool, ...]:
+        """False where a token is padding."""
+        return self.seen or tuple(i < self.length for i in range(len(self.tokens)))
 
 
 @runtime_checkable
@@ -108,7 +116,6 @@ def texts_of(data: Any, n: int, seed: int = 0) -> tuple[str, ...]:
 def keep_tokenizer(folder: pathlib.Path, tokenizer: Tokenizer | None) -> None:
     """Writes the files of a tokenizer, if there is one, into a folder of a run."""
     for name, content in tokenizer.files().items() if tokenizer else ():
-        folder.mkdir(exist_ok=True)
         with whole(folder / name) as partial:
             partial.write_bytes(content)
 
@@ -200,6 +207,6 @@ def say_cut(texts: Sequence[str], encoded: Encoded) -> str:
     cut = np.flatnonzero(encoded.cut)
     if not len(cut):
         return ""
-    first, length = texts[cut[0]], encoded.tokens.shape[1]
+    first, length = texts[cut[0]], encoded.longest or encoded.tokens.shape[1]
     begin = first if len(first) <= _SHOWN else f"{first[:_SHOWN]}..."
     return f"{len(cut)} of {len(texts)} texts are longer than {length} tokens and were cut, the first is {begin!r}"

@@ -7,7 +7,6 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 
 from imagegen_jax.core.model import Model
@@ -19,12 +18,14 @@ from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
 from imagegen_jax.diffusion.sampling.levels import Spaced
 from imagegen_jax.interop.diffusers_config import PREDICTIONS, UNET, model_of, network_of
-from imagegen_jax.interop.diffusers_weights import FILE, tensor_names
+from imagegen_jax.interop.name_map import as_published
+from imagegen_jax.interop.names import unets
 from imagegen_jax.interop.settings import Config, Settings
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.nn.norm import group_norm
 
+FILE = "diffusion_pytorch_model.safetensors"
 VERSION = "0.42.1"  # of diffusers, that the folder was tried with
 SHARED = {"clip_sample": True, "clip_sample_range": 1.0, "prediction_type": "epsilon", "trained_betas": None}
 REMEDY = "--to safetensors writes the weights of any model"
@@ -42,7 +43,7 @@ def export_diffusers(run: Run, folder: pathlib.Path) -> None:
         "unet": ["diffusers", "UNet2DModel"],
         "scheduler": ["diffusers", scheduler["_class_name"]],
     }
-    tensors = tensors_of(run.nets["network"]["params"], len(unet["block_out_channels"]))
+    tensors = as_published(run.nets["network"]["params"], unets.ddpm(len(unet["block_out_channels"])))
     (folder / "unet").mkdir()
     (folder / "scheduler").mkdir()
     save_file(tensors, folder / "unet" / FILE, {"format": "pt"})
@@ -118,20 +119,6 @@ def scheduler_of(model: DDPM | Diffusion) -> dict[str, Any]:
     levels = model.levels if isinstance(model, Diffusion) and isinstance(model.levels, Spaced) else Spaced()
     given |= {"set_alpha_to_one": levels.to_zero, "steps_offset": levels.offset}
     return {"_class_name": "DDIMScheduler", "_diffusers_version": VERSION, **given}
-
-
-def tensors_of(params: Any, levels: int) -> dict[str, np.ndarray]:
-    """Returns parameters under the names and in the layouts of diffusers."""
-    found = {}
-    for path, leaf in jax.tree.leaves_with_path(params):
-        where, array = jax.tree_util.keystr(path, simple=True, separator="/"), np.asarray(jax.device_get(leaf))
-        name = tensor_names(where, levels)[0]
-        if array.ndim == 4:
-            array = array.transpose(3, 2, 0, 1)
-        elif array.ndim == 2 and name != "class_embedding.weight":  # that is a table, with a row for each class
-            array = array.T[:, :, None, None] if "conv_shortcut" in name else array.T
-        found[name] = np.ascontiguousarray(array)
-    return found
 
 
 def _supported(settings: Settings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from imagegen_jax.core.config.bounds import BelowOne, Count
+from imagegen_jax.core.config.bounds import BelowOne, Count, Positive
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
@@ -39,6 +39,7 @@ class DiTBlock(nn.Module):
     dropout: float = 0.0
     attention: Implementation = "auto"
     dtype: Dtype = "auto"
+    mlp_epsilon: float = 1e-6
 
     @nn.compact
     def __call__(
@@ -60,7 +61,7 @@ class DiTBlock(nn.Module):
         x = x + gate_1 * attend(name="self_attention")(h)
         if tokens is not None:
             x = x + attend(out_init=zeros, name="cross_attention")(x, tokens, token_mask)
-        h = modulated(x, shift_2, scale_2, self.dtype)
+        h = modulated(x, shift_2, scale_2, self.dtype, self.mlp_epsilon)
         h = nn.gelu(dense(self.expansion * d, name="mlp_0")(h), approximate=True)
         h = Dropout(self.dropout, name="dropout")(h, keys)
         return x + gate_2 * dense(d, name="mlp_1")(h)
@@ -87,6 +88,8 @@ class DiT(nn.Module):
     remat: bool = False
     attention: Implementation = "auto"
     dtype: Dtype = "auto"
+    endpoint: bool = False  # whether times are embedded down to the lowest frequency, as diffusers does
+    mlp_epsilon: Positive = 1e-6  # of the norm before each perceptron; diffusers' default is 1e-5
 
     channels_field: ClassVar[str] = "out_channels"
 
@@ -127,7 +130,7 @@ class DiT(nn.Module):
         self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None, span: Num[Array, " b"] | None
     ) -> Float[Array, "b d"]:
         dtype = compute_dtype(self.dtype)
-        c = embedded(frequencies(t), self.width, dtype, "time")
+        c = embedded(sinusoidal(t, FREQUENCIES, endpoint=self.endpoint), self.width, dtype, "time")
         if span is not None:
             c = c + embedded(frequencies(span), self.width, dtype, "span")
         if labels is None:
@@ -139,12 +142,13 @@ class DiT(nn.Module):
         cls = nn.remat(DiTBlock) if self.remat else DiTBlock
         init = nn.initializers.xavier_uniform()
         states: list[Array] = []
+        shared = (self.heads, self.expansion, self.dropout, self.attention, self.dtype, self.mlp_epsilon)
         for i in range(self.depth):
             mirrored = self.depth - 1 - i
             if self.skips and mirrored < i - 1:  # a block sees the one before it anyway
                 h = jnp.concatenate([h, states[mirrored]], axis=-1)
                 h = nn.Dense(self.width, dtype=h.dtype, kernel_init=init, name=f"skip_{i}")(h)
-            block = cls(self.heads, self.expansion, self.dropout, self.attention, self.dtype, name=f"block_{i}")
+            block = cls(*shared, name=f"block_{i}")
             h = block(h, *inputs)
             states.append(h)
         return h
@@ -177,10 +181,14 @@ def embedded(x: Float[Array, "b f"], width: int, dtype: jnp.dtype, name: str) ->
 
 
 def modulated(
-    x: Float[Array, "b l d"], shift: Float[Array, "b 1 d"], scale: Float[Array, "b 1 d"], dtype: Dtype
+    x: Float[Array, "b l d"],
+    shift: Float[Array, "b 1 d"],
+    scale: Float[Array, "b 1 d"],
+    dtype: Dtype,
+    epsilon: float = 1e-6,
 ) -> Float[Array, "b l d"]:
     """Returns LayerNorm(x) (1 + scale) + shift, where the norm has no weights of its own."""
-    norm = nn.LayerNorm(1e-6, compute_dtype(dtype), use_bias=False, use_scale=False)
+    norm = nn.LayerNorm(epsilon, compute_dtype(dtype), use_bias=False, use_scale=False)
     return norm(x) * (1 + scale) + shift
 
 

@@ -1,0 +1,67 @@
+"""The server of a site: on this machine alone, at a port that is free, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import webbrowser
+from collections.abc import Callable
+
+import uvicorn
+
+from imagegen_jax.pages.serving.site import Site
+
+PORT = 8765  # where no other is asked for, and this one is free
+HOST = "127.0.0.1"
+
+
+def listen(port: int | None = None) -> socket.socket:
+    """Opens a port of this machine to itself: `port`, 0 for any; None: `PORT`, or any where that is taken.
+
+    Raises ValueError where the port that was asked for is taken.
+    """
+    try:
+        return socket.create_server((HOST, PORT if port is None else port))
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        if port is None:
+            return socket.create_server((HOST, 0))
+        taken = "is taken" if error.errno == errno.EADDRINUSE else "is for the system alone"
+        raise ValueError(f"--port {port} {taken}: give another, or leave it out, and a free one is found") from error
+
+
+def address_of(listening: socket.socket, site: Site) -> str:
+    """Returns the address that a browser opens, with the key that makes it a visitor."""
+    return f"http://{HOST}:{listening.getsockname()[1]}/?key={site.visitors.key}"
+
+
+def serve(site: Site, listening: socket.socket, say: Callable[[str], None] = print, browse: bool = False) -> None:
+    """Serves a site until Ctrl-C; says its address, and with `browse` opens it in the browser, once it answers."""
+    address = address_of(listening, site)
+
+    def started() -> None:
+        say(f"{site.title}: {address}\n(this machine alone; Ctrl-C ends it)")
+        if browse and not webbrowser.open(address):
+            say("no browser was found: open the address in one")
+
+    config = uvicorn.Config(
+        site.app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
+    )
+    with listening, contextlib.suppress(KeyboardInterrupt):
+        _Server(config, started).run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """A server that calls back when it answers."""
+
+    def __init__(self, config: uvicorn.Config, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to answer."""
+        await super().startup(sockets)
+        await asyncio.to_thread(self._on_start)
