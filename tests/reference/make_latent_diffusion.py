@@ -6,8 +6,8 @@
     .venv-torch/bin/python tests/reference/make_latent_diffusion.py ../taming-transformers ../latent-diffusion
 
 First stages are those of vqgan.npz, and their output is what they encode and decode. U-Nets are as narrow as 32 groups
-of channels allow: by a class, whose embedding is the only token, and without a condition. All compute in float64; names,
-shapes and scales of weights are kept, which are drawn by their names (tests/drawn_weights.py).
+of channels allow: by a class, whose embedding is the only token, and without a condition. All compute in float64.
+Names, shapes and scales of weights are kept, which are drawn by their names (tests/drawn_weights.py).
 """
 
 from __future__ import annotations

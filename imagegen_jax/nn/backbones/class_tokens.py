@@ -15,7 +15,7 @@ from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 class ClassTokens(nn.Module):
     """A network that attends to one token, the embedding of the image's class; the defaults are those of LDM-4.
 
-    With `dropped` there is a further embedding for a label that is dropped, the last, as classifier-free guidance needs.
+    With `dropped` there is a further embedding, the last, for a label that is dropped, as guidance needs.
     """
 
     network: LatentUNet = LatentUNet(192, (1, 2, 3, 5), 2, (0, 1, 1, 1), heads=1)
