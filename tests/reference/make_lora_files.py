@@ -5,8 +5,8 @@
     .venv-torch/bin/python tests/reference/make_lora_files.py
 
 The U-Net and the text encoder are those of text_to_image.npz and text_encoders.npz, "sd1" and "quick_gelu". Of each
-file there are names and shapes of its tensors, which are drawn by their names as weights are, and what both put out
-after the pipeline's `load_lora_weights`, with pairs at 0.8 of their strength.
+file there are names and shapes of its tensors, which are drawn by their names as weights are, and what both networks
+put out after the pipeline's `load_lora_weights`, with pairs at 0.8 of their strength.
 """
 
 from __future__ import annotations
