@@ -32,6 +32,12 @@ def table(title: str, rows: dict[str, float], total: float) -> str:
     return "\n".join([f"{title}, of {total:,.0f} s in all:", *lines[:SHOWN]])
 
 
+def name_in_reports(node: str) -> str:
+    """Returns the name, as `FILE::TEST`, that a test has in reports, of its name in pytest."""
+    file, *classes, name = node.split("::", node.split("[")[0].count("::"))
+    return f"{'.'.join([file.removesuffix('.py').replace('/', '.'), *classes])}::{name}"
+
+
 def long_tests(tests: dict[tuple[str, str], float]) -> list[str]:
     """Names the tests that took more than a second, as `FILE::TEST`."""
     return sorted(f"{file}::{name}" for (file, name), took in tests.items() if took > LONG)

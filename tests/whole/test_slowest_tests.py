@@ -78,8 +78,6 @@ def test_what_takes_more_than_a_second_is_listed(tmp_path: pathlib.Path) -> None
 
 
 @pytest.mark.parametrize("odd", ["a::b", "plain"])
-def test_a_listed_test_is_marked(request: pytest.FixtureRequest, odd: str) -> None:
-    from conftest import _name_in_reports
-
-    name = f"tests.whole.test_slowest_tests::test_a_listed_test_is_marked[{odd}]"
-    assert _name_in_reports(request.node) == name
+def test_a_test_has_one_name_in_pytest_and_in_its_reports(request: pytest.FixtureRequest, odd: str) -> None:
+    name = f"tests.whole.test_slowest_tests::test_a_test_has_one_name_in_pytest_and_in_its_reports[{odd}]"
+    assert slowest_tests.name_in_reports(request.node.nodeid) == name
