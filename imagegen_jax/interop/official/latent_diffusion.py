@@ -27,8 +27,7 @@ from imagegen_jax.interop.names.unets import TRANSFORMER
 from imagegen_jax.interop.official import first_stage, guided_diffusion
 from imagegen_jax.interop.official.guided_diffusion import attention_rules, check_groups, layout_of, unet_rules
 from imagegen_jax.nn.backbones.adm import ADM
-from imagegen_jax.nn.backbones.class_tokens import ClassTokens
-from imagegen_jax.nn.backbones.latent_unet import LatentUNet
+from imagegen_jax.nn.backbones.latent_unet import ClassTokens, LatentUNet
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 UNET, AVERAGED, STAGE = "model.diffusion_model.", "model_ema.", "first_stage_model."
