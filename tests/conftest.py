@@ -26,7 +26,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is marked as `of` other recipes, and what no change reaches where that is asked for."""
+    """Leaves out what is marked as `of` other recipes, and what no change reaches where that is asked for.
+
+    What took long when it was measured is marked as `long`.
+    """
+    long = set((ROOT / "tests" / "long_tests.txt").read_text().splitlines())
+    for item in items:
+        if _name_in_reports(item) in long:
+            item.add_marker("long")
     left_out = [item for item in items if (of := item.get_closest_marker("of")) and _recipe(item) not in of.args[0]]
     if revision := config.getoption("--reached-since"):
         left_out += [item for item in _not_reached(items, revision) if item not in left_out]
@@ -71,6 +78,11 @@ def _not_reached(items, revision):
         own = {value for value in values if isinstance(value, str) and value in recipes}
         if path not in reached or (own and reached[path] is not None and not own & reached[path]):
             yield item
+
+
+def _name_in_reports(item):
+    file, *classes, name = item.nodeid.split("::", item.nodeid.split("[")[0].count("::"))
+    return f"{'.'.join([file.removesuffix('.py').replace('/', '.'), *classes])}::{name}"
 
 
 def _recipe(item):

@@ -140,7 +140,7 @@ def sentence_pieces() -> T5Tokenizer:
 
 
 def pixart() -> tuple[DiffusionPipeline, Drawn]:
-    """PixArt-alpha, by DPM-Solver++. Texts have capitals, which it takes away."""
+    """PixArt-alpha, by DPM-Solver++."""
     words = sentence_pieces()
     network = PixArtTransformer2DModel(
         num_attention_heads=2, attention_head_dim=16, num_layers=2, cross_attention_dim=32, sample_size=SIDE,

@@ -10,7 +10,7 @@ import numpy as np
 
 from imagegen_jax.core.arrays.image import is_image
 from imagegen_jax.core.arrays.texts import check_prompts, conditions_of
-from imagegen_jax.core.capabilities import Denoising, FromLatents, StyleBased, reads_text
+from imagegen_jax.core.capabilities import FromLatents, StyleBased, reads_text
 from imagegen_jax.core.config.given import SEEDS, check_integer, check_labels, check_number, check_seed
 from imagegen_jax.core.model import ChecksConditions, condition_rows, num_classes, optional_conditions
 from imagegen_jax.pages.play.places import Opened, Place
@@ -31,8 +31,6 @@ class Abilities:
     prompts: bool = False
     latents: bool = False
     layers: int = 0  # of styles
-    denoises: bool = False
-    colours: int = 3
 
 
 def abilities_of(model: Any) -> Abilities:
@@ -52,8 +50,6 @@ def abilities_of(model: Any) -> Abilities:
         prompts=reads_text(model) is not None,
         latents=latents,
         layers=model.layers if isinstance(model, StyleBased) else 0,
-        denoises=isinstance(model, Denoising),
-        colours=model.image_shape[2],
     )
 
 
