@@ -106,7 +106,10 @@ def check_conditions(tensors: Tensors, unet: Tensors, channels: int, place: str)
 
 def plain(unet: Tensors, side: int, options: Options) -> tuple[ADM, list[Rule]]:
     """Returns the network without a condition, for latents of a height, and its rules."""
-    heads = {"heads": options.heads or 1, "head_channels": 0 if options.heads else options.head_channels}
+    heads: dict[str, Any] = {
+        "heads": options.heads or 1,
+        "head_channels": 0 if options.heads else options.head_channels,
+    }
     fields = guided_diffusion.Options(**heads)
     network = guided_diffusion.network_of(unet, side, fields, guided_diffusion.Preset(side))
     network = network.clone(learned_variance=False)
