@@ -30,9 +30,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write_result(name: str, result: dict[str, Any]) -> None:
-    """Prints a result and stores it under benchmarks/results/, with the machine."""
+def write_result(name: str, result: dict[str, Any], folder: pathlib.Path = RESULTS) -> None:
+    """Prints a result and stores it in a folder, benchmarks/results/ where none is given, with the machine."""
     result = {**result, "machine": machine()}
-    RESULTS.mkdir(exist_ok=True)
-    write_json(RESULTS / f"{name}.json", result)
+    folder.mkdir(exist_ok=True)
+    write_json(folder / f"{name}.json", result)
     print(json.dumps(result, indent=1))

@@ -1,25 +1,28 @@
-"""What every full-size recipe takes on TPUs that are not here: one, eight, and 64; compiled, not run.
+"""What every full-size recipe takes on TPUs that are not here: one, eight, and 64; planned by their compiler, not run.
 
-    python benchmarks/machines.py                                             all, hours: adds to results/machines.jsonl
-    python benchmarks/machines.py dcgan_celeb_a64 --machines h200:8 v5e:2x4   some
+    python benchmarks/machines.py                                             all: adds to results/machines.jsonl
+    python benchmarks/machines.py dcgan_celeb_a64 --machines v5e:1x1 v5e:2x4  some
     python benchmarks/machines.py --table                                     what is there, as Markdown
 
-A row is a process of its own and is written as it comes; the same command goes on with those that are missing. One that
-failed is there, too: delete its line to try it again. A recipe that does not fit is tried again with its state split
-over all devices (`fsdp`), and then with smaller batches. A batch that the devices do not divide is raised to the next
-that they do.
+A row is written as it comes; the same command goes on with those that are missing. One that failed is there, too:
+delete its line to try it again. Each training step is planned in a process of its own, which ends before the compiler
+has written the machine's code. A recipe that does not fit is tried again with its state split over all devices
+(`fsdp`), and then with a half, a quarter and so on of its batch. A batch that the devices do not divide is raised to
+the next that they do.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import multiprocessing
 import os
 import pathlib
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -29,48 +32,98 @@ sys.path.insert(0, str(ROOT))
 
 from imagegen_jax import override  # noqa: E402
 from imagegen_jax.machines.described import check_compiler  # noqa: E402
-from imagegen_jax.machines.examine import examine  # noqa: E402
-from imagegen_jax.machines.machines import parse_machine  # noqa: E402
+from imagegen_jax.machines.examine import planned_step  # noqa: E402
+from imagegen_jax.machines.machines import Machine, parse_machine  # noqa: E402
+from imagegen_jax.machines.programs import step_kinds  # noqa: E402
+from imagegen_jax.machines.report import MachineReport, ProgramReport  # noqa: E402
 from imagegen_jax.recipes.shipped import recipe, recipes  # noqa: E402
+
+SMALL = ("digits", "mnist", "shapes", "emoji", "digits_latents.npz")  # data of recipes that are made for a CPU
+
+
+class Failed(Exception):
+    """A process that planned a step gave no report."""
 
 
 def full_size() -> list[str]:
-    """The recipes for more than digits."""
-    return [name for name, shipped in recipes().items() if shipped.data not in ("digits", "mnist")]
+    """The recipes that are made for more than a CPU."""
+    return [name for name, shipped in recipes().items() if shipped.data not in SMALL]
 
 
-def report_of(name: str, machine: str) -> dict[str, Any]:
+def report_of(name: str, machine: str, limit: float) -> dict[str, Any]:
     """What comes of one recipe on one machine, with the changes that it takes to fit there."""
     experiment, place = recipe(name), parse_machine(machine)
     parts = place.devices * experiment.microbatches
     batch = -(-experiment.batch_size // parts) * parts
-    found: dict[str, Any] = {}
-    for fsdp in dict.fromkeys((1, place.devices)):
-        changed = override(experiment, {"batch_size": batch, "mesh.fsdp": fsdp})
-        found = examine(changed, place, chunk=None, search=fsdp == place.devices).as_json()
-        if all(program["fits"] or program["error"] for program in found["programs"]):
-            break
+    found = planned(name, place, batch, 1, limit)
+    if not fitting(found) and place.devices > 1:
+        found = planned(name, place, batch, place.devices, limit)
+    smaller = batch
+    while not fitting(found) and found.fitting_batch is None:
+        smaller = smaller // 2 // parts * parts
+        fits = smaller and fitting(planned(name, place, smaller, place.devices, limit))
+        found = dataclasses.replace(found, fitting_batch=smaller if fits or not smaller else None)
+    return found.as_json()
+
+
+def fitting(report: MachineReport) -> bool:
+    """Whether all its steps fit; one that does not compile is no matter of memory."""
+    return all(program.fits or program.error for program in report.programs)
+
+
+def planned(name: str, machine: Machine, batch: int, fsdp: int, limit: float) -> MachineReport:
+    """All training steps of a recipe, each planned in a process of its own. Raises Failed."""
+    places = range(len(step_kinds(recipe(name))))
+    steps = [child(name, str(machine), batch, fsdp, place, limit) for place in places]
+    mesh = {"data": machine.devices // fsdp, "fsdp": fsdp}
+    return MachineReport(
+        name, str(machine), machine.chip.platform, machine.devices, mesh, batch, recipe(name).steps, tuple(steps)
+    )
+
+
+def child(name: str, machine: str, batch: int, fsdp: int, place: int, limit: float) -> ProgramReport:
+    """One step, from a process of its own. Raises Failed."""
+    context = multiprocessing.get_context("fork")  # of a process that has imported all and computed nothing
+    receives, sends = context.Pipe(duplex=False)
+    process = context.Process(target=plan, args=(sends, name, machine, batch, fsdp, place))
+    process.start()
+    sends.close()
+    try:
+        if not receives.poll(limit):
+            raise Failed(f"a step takes more than {limit:.0f} s to plan")
+        found = receives.recv()
+    except EOFError:
+        raise Failed("its compiler ended the process") from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(found, str):
+        raise Failed(found)
     return found
 
 
-def row(name: str, machine: str, limit: float) -> dict[str, Any]:
-    """One row, made in a process of its own: a report, or why there is none."""
-    start = time.monotonic()
-    command = [sys.executable, __file__, name, "--machines", machine, "--one"]
+def plan(sends: Connection, name: str, machine: str, batch: int, fsdp: int, place: int) -> None:
+    """Sends one step's report, or why there is none, and ends the process: its compiler would go on for long."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
-        made = (
-            {"report": json.loads(done.stdout.splitlines()[-1])}
-            if done.returncode == 0
-            else {"error": last(done.stderr)}
-        )
-    except subprocess.TimeoutExpired:
-        made = {"error": f"it takes more than {limit:.0f} s to compile"}
+        changed = override(recipe(name), {"batch_size": batch, "mesh.fsdp": fsdp})
+        sends.send(planned_step(changed, parse_machine(machine), place))
+    except Exception as error:
+        sends.send(last(f"{type(error).__name__}: {error}"))
+    os._exit(0)
+
+
+def row(name: str, machine: str, limit: float) -> dict[str, Any]:
+    """One row: a report, or why there is none."""
+    start = time.monotonic()
+    try:
+        made: dict[str, Any] = {"report": report_of(name, machine, limit)}
+    except Failed as error:
+        made = {"error": str(error)}
     return {"recipe": name, "machine": machine, "seconds": round(time.monotonic() - start, 1), **made}
 
 
 def last(text: str) -> str:
-    """The last line of what a process has said."""
+    """The last line of a text."""
     return (text.strip().splitlines() or ["it said nothing"])[-1]
 
 
@@ -86,7 +139,9 @@ def table() -> str:
         "sent by a device",
         "at least, bound by", "images/s at 40 %", "days at 40 %",
     )  # fmt: skip
-    lines = [head, ["---"] * len(head), *(cells(one) for one in rows())]
+    names = list(recipes())
+    found = sorted(rows(), key=lambda one: (names.index(one["recipe"]), parse_machine(one["machine"]).devices))
+    lines = [head, ["---"] * len(head), *map(cells, found)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -128,21 +183,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="*", help="default: all but those for digits")
     parser.add_argument("--machines", nargs="+", default=MACHINES)
-    parser.add_argument("--limit", type=float, default=5400, help="seconds that a row may take")
+    parser.add_argument("--limit", type=float, default=1800, help="seconds that a step may take")
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.table:
         print(table())
-        return
-    if options.one:
-        print(json.dumps(report_of(options.recipes[0], options.machines[0])))
         return
     for name in options.recipes:
         recipe(name)
     for machine in options.machines:
         check_compiler(parse_machine(machine))  # or each row would be an error, which is not tried again
-    os.nice(10)
     there = {(one["recipe"], one["machine"]) for one in rows()}
     for machine in options.machines:
         for name in options.recipes or full_size():

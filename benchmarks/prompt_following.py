@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 3.0, 7.0])
     parser.add_argument("--step", type=int, help="of the checkpoint (default: the newest)")
     parser.add_argument("--name", default="prompt_following", help="of the result and of the picture")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS, help="the folder of both")
     options = parser.parse_args()
     run = ig.load(options.run, step=options.step)
     rows = [
@@ -55,8 +56,11 @@ def main() -> None:
     ]
     prompts = [prompt for prompt in SHOWN for _ in range(8)]
     picture = by_prompt(run.sample(prompts=prompts, guidance=3.0, chunk=CHUNK), prompts, 8)
-    write_picture(pathlib.Path(RESULTS, f"{options.name}.png"), picture, prompts)
-    write_result(options.name, {"run": run.experiment.name, "step": run.step, "rows": rows})
+    result = {"run": run.experiment.name, "step": run.step, "rows": rows}
+    write_result(options.name, result, options.out)
+    write_picture(options.out / f"{options.name}.png", picture, prompts)
+    for row in rows:
+        print(in_words(row))
 
 
 def followed(run: Run, split: str, guidance: float, n: int) -> dict[str, Any]:
@@ -73,6 +77,16 @@ def followed(run: Run, split: str, guidance: float, n: int) -> dict[str, Any]:
         name: share([name not in of_image for of_image in wrong]) for name in ("colour", "shape", "size", "place")
     }
     return {"images": n, **found, "cpu_seconds": round(seconds, 1)}
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """Returns a row as a sentence."""
+    share_right, low, high = row["right"]
+    kind = "combinations that training showed" if row["prompts"] == "train" else "combinations that it never did"
+    return (
+        f"{share_right:.0f} % of {row['images']} images by prompts of {kind} have all that these ask for, at guidance "
+        f"{row['guidance']:g} (95 % interval: {low:.0f} to {high:.0f} %)"
+    )
 
 
 def share(right: Sequence[bool]) -> list[float]:

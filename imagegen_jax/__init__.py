@@ -1,9 +1,10 @@
 """Image generation in JAX and Flax: every family of models under one contract and one loop."""
 
+import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imagegen_jax.core.platform.absent import hush_absent_tpus
 from imagegen_jax.core.platform.signals import one_line_for_interrupted_imports
@@ -23,7 +24,27 @@ from imagegen_jax.core.program import Program  # noqa: E402
 from imagegen_jax.core.run import Run, fit, load, load_network, save_network  # noqa: E402
 from imagegen_jax.recipes.shipped import recipe  # noqa: E402
 
+if TYPE_CHECKING:
+    from imagegen_jax.recipes.configs import load_config, save_config
+    from imagegen_jax.studies.comparing import compare
+    from imagegen_jax.studies.sweep import load_study, sweep
+
+_WHEN_ASKED = {  # name -> the module that has it: imported when it is asked for
+    "compare": "imagegen_jax.studies.comparing",
+    "load_config": "imagegen_jax.recipes.configs",
+    "load_study": "imagegen_jax.studies.sweep",
+    "save_config": "imagegen_jax.recipes.configs",
+    "sweep": "imagegen_jax.studies.sweep",
+}
+
 hush_absent_tpus()  # jax is imported by now, and has looked for them
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is seldom needed when it is asked for."""
+    if name not in _WHEN_ASKED:
+        raise AttributeError(f"module 'imagegen_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHEN_ASKED[name]), name)
 
 
 def main(
@@ -42,6 +63,6 @@ def main(
 
 
 __all__ = [
-    "Experiment", "FromFile", "FromRun", "Program", "Run", "fit", "load", "load_network", "main", "override",
-    "recipe", "save_network",
+    "Experiment", "FromFile", "FromRun", "Program", "Run", "compare", "fit", "load", "load_config", "load_network",
+    "load_study", "main", "override", "recipe", "save_config", "save_network", "sweep",
 ]  # fmt: skip

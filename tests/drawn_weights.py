@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import zlib
 
 import numpy as np
+
+_COPY = re.compile(r"transformer_blocks\.\d+\.norm1\.emb\.")
 
 
 def normal(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -26,12 +29,15 @@ def direction(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def drawn_file(place: pathlib.Path, head: bytes) -> None:
-    """Writes a .safetensors of which only the head was kept, with the weights of make_diffusers_folder.py."""
+    """Writes a .safetensors of which only the head was kept, with the weights of make_diffusers_folder.py.
+
+    What each block of DiT has a copy of is drawn by the name that it has in the first block.
+    """
     entries = {name: entry for name, entry in json.loads(head[8:]).items() if name != "__metadata__"}
     with place.open("wb") as file:
         file.write(head)
         for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
             shape = entry["shape"]
             scale = 1.0 if len(shape) == 1 and "norm" in name and name.endswith("weight") else 0.0
-            drawn = normal(name, shape) / np.sqrt(np.prod(shape[1:]))
+            drawn = normal(_COPY.sub("transformer_blocks.0.norm1.emb.", name), shape) / np.sqrt(np.prod(shape[1:]))
             file.write((scale + 0.5 * drawn).astype("<f4").tobytes())

@@ -236,6 +236,7 @@ def base_of(command: str) -> list[str]:
         "sample": ["sample", "ddpm", "--n", "1", "--out", "out.png"],
         "evaluate": ["evaluate", "images.npz", "folder", "--extractor", "pixels", "--metrics", "fid"],
         "encode": ["encode", "vqvae", "images.npz", "--out", "codes.npz"],
+        "judge": ["judge", "images.npz", "folder", "--out", "file.txt/study"],  # refused last: else it would serve
         "report": ["report", "ddpm"],
         "play": ["play", "ddpm", "--gallery", "file.txt/gallery"],  # refused last of all: else it would serve
         "info": ["info", "ddpm"],
@@ -243,6 +244,8 @@ def base_of(command: str) -> list[str]:
         "import": ["import", "diffusers", "folder", "--out", "imported"],
         "export": ["export", "ddpm", "--to", "safetensors", "--out", "exported"],
         "data": ["data", "info", "digits"],
+        "sweep": ["sweep", "fuzzed.py", "--smoke", "--workdir", "swept"],
+        "compare": ["compare", "ddpm", "--out", "comparison.html"],
         "train": ["train", "fuzzed.py", "--smoke", "--workdir", "trained"],
     }[command]
 

@@ -45,6 +45,15 @@ def filled(init, *arguments):
     return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(init, *arguments))
 
 
+def attentive(nets):
+    """Networks whose weights are small but for those of attention to tokens, so that texts make a difference."""
+
+    def scaled(path, leaf):
+        return (2.0 if any(getattr(part, "key", "") == "cross_attention" for part in path) else 0.2) * leaf
+
+    return jax.tree_util.tree_map_with_path(scaled, nets)
+
+
 @functools.cache
 def networks(name):
     batch = {"image": jnp.zeros((2, *SHAPE)), "label": jnp.zeros(2, jnp.int32)}

@@ -24,17 +24,26 @@ EXAMPLES = """examples:
   imagegen import edm2 edm2-img64-s-1073741-0.075.pkl --out runs/edm2_s
   imagegen import guided-diffusion 256x256_diffusion_uncond.pt --out runs/adm
   imagegen import guided-diffusion my_model.pt --out runs/mine --set size=128 heads=2 head_channels=0
+  imagegen import latent-diffusion cin256-v2.ckpt --out runs/ldm
+  imagegen import taming-transformer cin_transformer.ckpt --out runs/taming --set classes=1000
   imagegen import diffusers stable-diffusion-v1-5 --out runs/sd
+  imagegen import diffusers stable-diffusion-xl-base-1.0 --out runs/sdxl
   imagegen sample runs/ddpm_cifar10 --model.sampler DDIM --model.sampler.steps 50
   imagegen sample runs/sd --prompt "a red fox in the snow" --guidance 7.5 --n 4
 
 A folder of diffusers is one that its `save_pretrained` wrote, or a copy of a published one:
   DDPMPipeline, DDIMPipeline     such as google/ddpm-cifar10-32: model_index.json, unet/ and scheduler/, or what is in
-                                 these side by side; a U-Net of DDPM's design
+                                 these side by side; a U-Net of DDPM's design, or of ADM's as in diffusers' tutorials
   StableDiffusionPipeline        Stable Diffusion 1 and 2, with vae/, text_encoder/ and tokenizer/; no inpainting
+  StableDiffusionXLPipeline      with text_encoder_2/ and tokenizer_2/ too; the base, not the refiner
+  StableDiffusion3Pipeline       with transformer/ and, unless they are left out, text_encoder_3/ and tokenizer_3/
+  PixArtAlphaPipeline            by a text that T5 reads: pip install 'imagegen_jax[t5]'
+  DiTPipeline                    by classes
+  ConsistencyModelPipeline       in one step; in two: --model.levels.sigmas 80 1.38
   LDMPipeline                    latent diffusion without a text, with vqvae/
 The scheduler is a DDPM-, DDIM-, DPMSolverMultistep-, EulerDiscrete-, PNDM-, UniPCMultistep- or
-FlowMatchEulerDiscreteScheduler. safety_checker/ and feature_extractor/ are not read. Samples of a DDIMScheduler equal
+FlowMatchEulerDiscreteScheduler. Weights are .safetensors or .bin, whole or in parts. safety_checker/ and
+feature_extractor/ are not read. Samples of a DDIMScheduler equal
 those of diffusers' own pipeline, which keeps the noise of estimates before they are clipped;
 --model.sampler.clipped_noise takes that of the clipped ones, as a DDIM of this package does where it is not told
 otherwise.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import importlib.util
 import os
@@ -15,9 +14,9 @@ from typing import Any
 import jax
 
 from imagegen_jax.cli.common.command import Command, from_options
-from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options
 from imagegen_jax.cli.common.errors import readable_errors
 from imagegen_jax.cli.common.targets import experiment_of, import_modules, import_target
+from imagegen_jax.cli.train_options import EXAMPLES, FAMILIES, TrainRequest, add_options, options_of
 from imagegen_jax.core.arrays.space import sample_shape
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.config.override import override
@@ -25,74 +24,44 @@ from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.run import Run
 from imagegen_jax.core.run_folder import load_experiment
 from imagegen_jax.data.remedy import remedies_spelled, within
+from imagegen_jax.recipes.configs import load_config, save_config
 from imagegen_jax.recipes.shipped import recipes
 
-EXAMPLES = """examples:
-  imagegen train ddpm_digits                  a recipe: `imagegen list` shows them all
-  imagegen train dcgan_mnist --workdir runs/a --optim.generator.lr 1e-4
-  imagegen train my_experiment.py --smoke
-  imagegen train runs/a                       goes on with a run that was stopped
-  imagegen train ddpm_cifar10 --help          every field as an option
-  imagegen train photos/ --recipe stylegan2 --size 64     your own images: a folder, a .zip, an .npz
-  imagegen train photos.zip --recipe edm --size 32 --steps 20000
-  imagegen train edm_cifar10 --data photos/               a recipe on other data
 
-Images of several classes are those in a folder for each: photos/cat/, photos/dog/; a model that knows classes then
-learns them. --recipe is one of {families}."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainRequest:
-    """What to train, on which data, and where."""
-
-    target: str | None = None  # a recipe, a module, a .py file, a run to go on with; with `recipe` the place of images
-    _: dataclasses.KW_ONLY
-    recipe: str | None = None  # a family, for images of one's own
-    data: str | None = None  # other data than the experiment's, as `imagegen data` names them
-    size: int | None = None
-    channels: int | None = None
-    skip_damaged: bool | None = None
-    split: str | None = None
-    data_dir: str | None = None
-    workdir: str | pathlib.Path | None = None  # None: runs/NAME; resumes there
-    smoke: bool = False  # a tiny version that runs in seconds
-    resume_with_changes: bool = False
-    distributed: bool = False
-    modules: tuple[str, ...] = ()  # that classes of one's own come from
-    overrides: tuple[str, ...] = ()  # options of the experiment, as words: ("--steps", "100")
-
-    @property
-    def wants_help(self) -> bool:
-        """Tells whether help is asked for, or nothing is named to be trained."""
-        return self.target in (None, "-h", "--help")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Returns the settings of the data that are given, by name."""
-        found = dataclasses.asdict(self)
-        names = ("size", "channels", "skip_damaged", "split", "data_dir")
-        return {name: found[name] for name in names if found[name] is not None}
-
-
-def run(request: TrainRequest) -> Run:
-    """Trains what a request names, leaves a report and returns the run.
+def run(request: TrainRequest) -> Run | None:
+    """Trains what a request names, leaves a report and returns the run; None where it only writes a configuration.
 
     Raises ValueError for what cannot be trained, before anything is compiled, and what `fit` raises.
     """
     if request.target is None:
+        request = dataclasses.replace(request, target=request.config)
+    prog, modules = f"imagegen train {request.target or ''}".strip(), import_modules(request.modules)
+    if request.target is not None and request.recipe is None:
+        place = pathlib.Path(request.target)
+        if request.target not in recipes() and (place / "experiment.json").is_file():
+            return _resumed(place, modules, request, prog)
+    return _trained(*named(request, modules), request, prog)
+
+
+def named(request: TrainRequest, modules: Sequence[str]) -> tuple[Experiment, Mapping[str, Any]]:
+    """Returns the experiment that a request names, before any change, and the changes that make it tiny.
+
+    Raises ValueError where it names none.
+    """
+    if request.target is None:
         raise ValueError("nothing is named to be trained: give a module, a .py file, or images and a recipe")
-    prog, modules = f"imagegen train {request.target}", import_modules(request.modules)
     if request.recipe is not None:
-        return _trained(*_recipe_for_images(request), request, f"{prog} --recipe {request.recipe}")
-    place = pathlib.Path(request.target)
-    if request.target not in recipes() and (place / "experiment.json").is_file():
-        return _resumed(place, modules, request, prog)
+        return _recipe_for_images(request)
+    if request.target.endswith((".yaml", ".yml")):
+        if request.smoke:
+            raise ValueError(f"--smoke: {request.target} says what is trained: leave it out")
+        return load_config(request.target, modules), {}
     _check_no_images(request.target)
     module = import_target(request.target)
     experiment, smoke = experiment_of(module), vars(module).get("smoke", {})
     if not isinstance(smoke, Mapping):
         raise ValueError(f"{request.target}: `smoke` is a {type(smoke).__name__}, not a mapping of fields to values")
-    return _trained(experiment, smoke, request, prog)
+    return experiment, smoke
 
 
 def main(
@@ -107,13 +76,13 @@ def main(
     message for what a user can mend, and with 128 + the signal's number after a signal, its state saved.
     """
     prog = prog or f"python -m {_module_name()}"
-    options, rest = _parser(prog).parse_known_args(arguments)
+    options, rest = options_of(prog).parse_known_args(arguments)
     request = from_options(TrainRequest, {**vars(options), "overrides": tuple(rest)})
     with readable_errors():
         _trained(experiment, smoke or {}, request, prog)
 
 
-def _resumed(folder: pathlib.Path, modules: Sequence[str], request: TrainRequest, prog: str) -> Run:
+def _resumed(folder: pathlib.Path, modules: Sequence[str], request: TrainRequest, prog: str) -> Run | None:
     """Goes on with the run in a folder to its end, changed as a request asks."""
     if request.smoke:
         raise ValueError(f"--smoke: {folder} is a run, which goes on as what it is: leave it out")
@@ -135,20 +104,35 @@ def _check_no_images(target: str) -> None:
         )
 
 
-def _trained(experiment: Experiment, smoke: Mapping[str, Any], request: TrainRequest, prog: str) -> Run:
-    """Trains an experiment after the changes that a request asks for: made tiny, on other data, then by options."""
+def _trained(experiment: Experiment, smoke: Mapping[str, Any], request: TrainRequest, prog: str) -> Run | None:
+    """Trains an experiment after the changes that a request asks for, or writes what would be trained."""
     if request.distributed:
         initialize_distributed()
+    experiment = changed(experiment, smoke, request, prog)
+    if request.write_config is not None:
+        print(save_config(experiment, request.write_config))
+        return None
+    workdir = pathlib.Path(request.workdir or pathlib.Path("runs") / experiment.name)
+    with remedies_spelled(within(data=experiment.data, evaluation=experiment.evaluation)):
+        return train(experiment, workdir, request.resume_with_changes, request.track, request.profile)
+
+
+def changed(experiment: Experiment, smoke: Mapping[str, Any], request: TrainRequest, prog: str) -> Experiment:
+    """Returns an experiment as a request asks for it: made tiny, on other data, then changed by options."""
     if request.smoke:
         experiment = override(experiment, smoke)
     experiment = _on_other_data(experiment, request)
-    experiment = parse_overrides(experiment, request.overrides, prog, _parser(prog).format_help())
-    workdir = pathlib.Path(request.workdir or pathlib.Path("runs") / experiment.name)
-    with remedies_spelled(within(data=experiment.data, evaluation=experiment.evaluation)):
-        return train(experiment, workdir, request.resume_with_changes)
+    named_so = f"{prog} --recipe {request.recipe}" if request.recipe is not None else prog
+    return parse_overrides(experiment, request.overrides, named_so, options_of(prog).format_help())
 
 
-def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bool) -> Run:
+def train(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    resume_with_changes: bool,
+    track: Sequence[str] = (),
+    profile: tuple[int, int] | None = None,
+) -> Run:
     """Trains and writes a report, also of a run that was stopped, but not where the start was refused."""
     from imagegen_jax.core.run import fit
     from imagegen_jax.pages.report import write_report
@@ -160,7 +144,7 @@ def train(experiment: Experiment, workdir: pathlib.Path, resume_with_changes: bo
             print(f"no report: {error}", file=sys.stderr)
 
     print(f"run folder: {workdir}", file=sys.stderr)
-    return fit(experiment, workdir, resume_with_changes, at_end=report)
+    return fit(experiment, workdir, resume_with_changes, at_end=report, track=track, profile=profile)
 
 
 def initialize_distributed() -> None:
@@ -217,49 +201,10 @@ def _on_other_data(experiment: Experiment, request: TrainRequest) -> Experiment:
     return dataclasses.replace(found, samples=8 * classes if classes else found.samples)  # a row a class, of eight
 
 
-# --- options ---------------------------------------------------------------------------------------------------------
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of `imagegen train`, which are not those of its experiment."""
-    parser.add_argument(
-        "target", nargs="?",
-        help="a recipe such as ddpm_digits, a module, the path of a .py file, the folder of a run to go on with, or "
-        "with --recipe the place of images",
-    )  # fmt: skip
-    parser.add_argument("--recipe", metavar="FAMILY", help="train a model of this family on your own images")
-    add_module_option(parser)
-    _add_run_options(parser)
-
-
-def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--workdir", type=pathlib.Path, help="the run's folder (default: runs/NAME); resumes there")
-    parser.add_argument("--smoke", action="store_true", help="a tiny version that runs in seconds on a CPU")
-    parser.add_argument(
-        "--resume-with-changes", action="store_true", help="go on in an old folder with other values, such as steps"
-    )
-    parser.add_argument("--distributed", action="store_true", help="join the other processes of a run over many hosts")
-    parser.add_argument(
-        "--data", metavar="PLACE",
-        help="train on other data: a folder, a .zip, an .npz, a TFDS name, ...; the model is fitted to their shape and "
-        "classes",
-    )  # fmt: skip
-    add_source_options(parser, "that of the recipe, 64 of a family; smaller images stay as they are")
-    add_set_options(parser)
-
-
-def _parser(prog: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
-    _add_run_options(parser)
-    return parser
-
-
 def _module_name() -> str:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name if spec else pathlib.Path(sys.argv[0]).stem
 
-
-FAMILIES = "dcgan, cgan, wgan, sngan, stylegan2, r3gan, vae, ddpm, edm, flow"  # `recipes.families` takes long to import
 
 COMMAND = Command(
     "train", "train a recipe, an experiment of your own, or on your own images", add_options, TrainRequest, run,

@@ -179,6 +179,16 @@ class ReadsText(Protocol):
 
 
 @runtime_checkable
+class OfOneNetwork(Protocol):
+    """A model whose field `network` is what its weights called "network" belong to."""
+
+    @property
+    def network(self) -> Any:
+        """The network, a linen module."""
+        ...
+
+
+@runtime_checkable
 class Classifying(Protocol):
     """Tells the classes of images, so that it can choose among samples of another model."""
 

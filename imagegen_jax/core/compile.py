@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from imagegen_jax.core.arrays.shard import batch_sharding, replicated, state_sharding
 from imagegen_jax.core.files.regular import cache_root
 from imagegen_jax.core.platform.target import cached_by_platform, platform
-from imagegen_jax.core.step import StepSpec, train_step
+from imagegen_jax.core.step import StepSpec, train_step, train_steps
 
 # Convolutions and their gradients take half the time on the CPU backend with the first (measured on jax 0.10.2 and
 # 0.12); with the second as well, the whole step of a U-Net or a GAN another 3 to 20 % less (jax 0.12).
@@ -97,11 +97,11 @@ def traced_step(
 ) -> Any:
     """Returns the training step of `compiled_step`, traced: it has `jaxpr` and `lower()`.
 
-    State, batch and run may be shapes.
+    State, batch and run may be shapes. Where `batch` and `run` are lists, the step is one of several runs at once.
     """
     sharding = state_sharding(mesh, state)
     step = jit(
-        functools.partial(train_step, spec, stage, due),
+        functools.partial(train_steps if isinstance(batch, list) else train_step, spec, stage, due),
         donate_argnums=0,
         in_shardings=(sharding, batch_sharding(mesh), replicated(mesh)),
         out_shardings=(sharding, replicated(mesh)),

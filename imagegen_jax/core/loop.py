@@ -1,4 +1,4 @@
-"""The loop: restore, step, log, sample, save. The only one, for every model."""
+"""The loop: restore, step, log, sample, save. The only one, for every model, and for several seeds side by side."""
 
 from __future__ import annotations
 
@@ -7,32 +7,23 @@ import functools
 import pathlib
 import signal
 import sys
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from imagegen_jax import moved
-from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import run_folder as folders
-from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
-from imagegen_jax.core.drawing.draw import label_conditions
-from imagegen_jax.core.drawing.grid import write_png
-from imagegen_jax.core.experiment import Experiment, Measurement, frozen_sources, measured, power_averages
+from imagegen_jax.core.experiment import Experiment, measured
 from imagegen_jax.core.files.claim import claimed
-from imagegen_jax.core.model import Generative
 from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.reporting.log import Progress, environment, write_json
-from imagegen_jax.core.reporting.pending import NonFiniteError, PendingMetrics
-from imagegen_jax.core.reporting.run_log import RunLog
-from imagegen_jax.core.reporting.summary import parameter_summary
-from imagegen_jax.core.samples import draw_grid, rows_of_grid
+from imagegen_jax.core.reporting.log import Progress
+from imagegen_jax.core.reporting.trackers.tracker import Tracking
+from imagegen_jax.core.reporting.trackers.words import tracking_of
 from imagegen_jax.core.state import State
-from imagegen_jax.core.step import stage_at
+from imagegen_jax.core.training.live_run import LiveRun
+from imagegen_jax.core.training.side_by_side import SideBySide, check_alike
 
 __getattr__ = moved.attributes(__name__)
 
@@ -43,6 +34,8 @@ def train(
     resume_with_changes: bool = False,
     quiet: bool = False,
     at_end: Callable[[], None] | None = None,
+    track: Sequence[str | Tracking] = (),
+    profile: tuple[int, int] | None = None,
 ) -> tuple[Program, State]:
     """Trains an experiment in a folder, from its newest good checkpoint or from the start, to its last step.
 
@@ -50,8 +43,50 @@ def train(
     RunFolderError, CheckpointError or ValueError before anything is compiled where the folder or the experiment
     cannot be used, Stopped after a signal, NonFiniteError, and LogError or CheckpointError where the disk is full.
     Nothing is written before the first step can be taken; from then on, `at_end` is called when the run ends.
+    `track` are further trackers of its metrics, by their words (`core.reporting.trackers`); steps `profile`, from the
+    first to the last of the two, are traced.
     """
+    with _opened(experiment, workdir, resume_with_changes, quiet, at_end, track, profile) as (run, state):
+        return run.program, to_the_end(run, state, int(state.step))
+
+
+def train_side_by_side(
+    experiments: Sequence[Experiment], workdirs: Sequence[pathlib.Path], quiet: bool = False
+) -> list[tuple[Program, State]]:
+    """Trains runs that differ in their seeds alone, each in its folder, by one program that is mapped over them.
+
+    Each run is what `train` makes of it, within float rounding, and may be gone on with by itself. Raises ValueError
+    where the experiments differ otherwise, their models have stages, or their checkpoints are of different steps; else
+    as `train` does.
+    """
+    check_alike(experiments)
+    with contextlib.ExitStack() as opened:
+        progress = Progress(experiments[0].steps, quiet=quiet)
+        opened.enter_context(contextlib.closing(progress))
+        found = [
+            opened.enter_context(_opened(experiment, workdir, False, True, compiles=False))
+            for experiment, workdir in zip(experiments, workdirs, strict=True)
+        ]
+        together = SideBySide([run for run, _ in found], progress, quiet)
+        states = together.program.stacked([state for _, state in found])
+        states = to_the_end(together, states, together.step)
+        return list(zip([run.program for run, _ in found], together.program.apart(states), strict=True))
+
+
+@contextlib.contextmanager
+def _opened(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    resume_with_changes: bool,
+    quiet: bool,
+    at_end: Callable[[], None] | None = None,
+    track: Sequence[str | Tracking] = (),
+    profile: tuple[int, int] | None = None,
+    compiles: bool = True,
+) -> Iterator[tuple[LiveRun, State]]:
+    """Opens a run up to its first step, with the state to take it from."""
     first = jax.process_index() == 0
+    trackers = tracking_of(track) if first else {}
     progress = Progress(experiment.steps, quiet=quiet or not first)
     with claimed(workdir if first else None) as begin, contextlib.ExitStack() as at_last, contextlib.closing(progress):
         experiment = measured(experiment)
@@ -60,233 +95,44 @@ def train(
             dataset = experiment.data.open()
             changed = folders.compare_data(workdir, changed, dataset, resume_with_changes)
             program = Program(experiment, dataset)
-        with LiveRun(program, workdir, progress, quiet) as run:
-            state = run.start()
+        with LiveRun(program, workdir, progress, quiet, trackers, profile) as run:
+            state = run.start(compiles)
             begin()
             if changed:
                 progress.say(f"goes on with other values:{folders.in_words(changed)}")
             if first and at_end:
                 at_last.callback(at_end)
             run.open_files(state, changed)
-            return program, run.to_the_end(state)
+            yield run, state
 
 
-class LiveRun:
-    """A run that is being trained: what it holds beside its state, such as files and metrics not yet written."""
-
-    def __init__(self, program: Program, workdir: pathlib.Path, progress: Progress, quiet: bool) -> None:
-        """Opens the checkpoints of a folder that this run has claimed."""
-        self.program, self.workdir, self.experiment = program, workdir, program.experiment
-        self.first, self.progress, self.quiet = jax.process_index() == 0, progress, quiet
-        self.measure: Measurement | None = None
-        self.snapshots = Checkpoints(workdir / "snapshots") if power_averages(self.experiment) else None
-        self.pending = PendingMetrics()
-        self.doing = ""  # for who asks it to stop
-        self.checkpoints = self._open_checkpoints()
-        self.log = RunLog(workdir, progress, self._kept)
-
-    def _open_checkpoints(self) -> Checkpoints:
-        best = None
-        if self.experiment.evaluation is not None:
-            with self.progress.activity("preparing the evaluation"):
-                quiet = self.quiet or not self.first
-                self.measure = self.experiment.evaluation.open(self.experiment, self.workdir, quiet)
-            best = self.measure.best
-        frozen = frozen_sources(self.experiment)
-        return Checkpoints(self.workdir / "checkpoints", self.experiment.keep_checkpoints, best, frozen)
-
-    def _kept(self) -> str:
-        """Says which checkpoint is the newest, after the one that may be under way."""
-        with contextlib.suppress(Exception):  # the disk may be full for it, too
-            self.checkpoints.wait()
-        return self.checkpoints.newest()
-
-    def start(self) -> State:
-        """Returns the state to go on from, the newest good checkpoint's or a fresh one; compiles steps meanwhile."""
-        begun = time.perf_counter()
-        newest, pretrained = max(self.checkpoints.steps(), default=0), None
-        if not newest:
-            folders.check_not_lost(self.workdir)
-            if self.experiment.pretrained:
-                with self.progress.activity("reading the weights that it starts from"):
-                    pretrained = self.program.pretrained()
-        finished = newest >= self.experiment.steps
-        if not finished:
-            self.compile_stage(newest)
-            if isinstance(self.experiment.model, Generative):
-                labels, _, n = rows_of_grid(self.experiment)
-                with self.progress.activity("checking what is to be drawn"):
-                    self.program.check_sampling(newest + 1, n, label_conditions(labels))
-        with self.progress.activity("reading the newest checkpoint" if newest else "making the networks"):
-            found = self.checkpoints.restore(self.program.abstract_state)
-            step, state = (found.step, found.tree) if found else (0, self.program.init(pretrained))
-        if found:
-            self.progress.say(f"resumed at step {step:,}")
-        if not finished:
-            self.compile_stage(step)  # of a checkpoint before the newest
-            self.program.compile_ahead(step).result()
-            self.progress.say(f"training begins, after {time.perf_counter() - begun:.1f} s")
-        return state
-
-    def compile_stage(self, step: int) -> None:
-        """Begins to compile what comes due from `step` on in its stage, and shows it."""
-
-        def show(text: str) -> AbstractContextManager[None]:
-            return self.progress.activity(text, announce=text.startswith("compiling"))
-
-        self.program.compile_stage(step, show)
-
-    def open_files(self, state: State, changed: folders.Changes) -> None:
-        """Writes the files that describe the run, and opens its log."""
-        if not self.first:
-            return
-        step = int(state.step)
-        with self.log.writing("the log", step):
-            best = self.measure.best if self.measure else None
-            folders.store(self.workdir, self.experiment, changed, self.program.dataset, best)
-            write_json(self.workdir / "environment.json", environment())
-            write_json(self.workdir / "parameters.json", parameter_summary(state))
-            self.log.open(step)
-
-    def to_the_end(self, state: State) -> State:
-        """Trains to the last step, saves, and returns the state."""
-        step, end = int(state.step), self.experiment.steps
-        reached = self.checkpoints.reached_preemption if jax.process_count() > 1 else None
-        say = functools.partial(print, file=sys.stderr) if self.quiet else self.progress.say
-        with stopping(reached, say, lambda: self.doing) as asked:
-            self.pending.restart(step)
-            self.progress.begin(step)
-            while step < end:
-                self.doing = f"step {step + 1:,} is under way and will be saved"
-                self._await_program(step)
-                with jax.transfer_guard("disallow"):
-                    batch = self.program.batch(step)
-                    state, metrics = self.program.advance(state, step, batch)
-                step += 1
-                self.progress.at(step)
-                self.pending.add(step, metrics)
-                if step - 1 in self.pending.due:  # the device has its next step already, so this does not stall it
-                    self.write_metrics(step - 1)
-                if step % self.experiment.log_every == 0:
-                    self.pending.due.add(step)
-                stop = asked(step)
-                self.keep(step, state, stop)
-                if stop and step < end:
-                    self._wait_for_save(step)
-                    name = signal.Signals(stop).name
-                    raise Stopped(
-                        stop, f"stopped by {name} at step {step:,}, saved; the same command goes on from there"
-                    )
-            self._wait_for_save(step)
-        return state
-
-    def _await_program(self, step: int) -> None:
-        """Begins to compile a new stage, and waits for a step that is not compiled: that is no time of training."""
-        model = self.experiment.model
-        if step and stage_at(model, step) != stage_at(model, step - 1):
-            self.compile_stage(step)
-        if not self.program.ready(step):
-            with jax.transfer_guard("allow"):
-                self.program.compile_ahead(step).result()
-            self.pending.restart(step)
-
-    def _wait_for_save(self, step: int) -> None:
-        self.doing = f"saving is under way, of step {step:,}"
-        with self.progress.activity(f"saving step {step:,}"):
-            self.checkpoints.wait()
-
-    def keep(self, step: int, state: State, stop: int) -> None:
-        """Evaluates, saves a checkpoint and a snapshot, and writes a grid of samples, each where it is due."""
-        end = step == self.experiment.steps
-        scores = self.evaluate(step, state) if self._evaluation_due(step) else None
-        if stop or scores or end or step % self.experiment.checkpoint_every == 0:
-            self.doing = f"saving is under way, of step {step:,}"
-            self.save(step, state, scores)
-        if self._snapshot_due(step):
-            self.save_snapshot(step, state)
-        if end or (self.experiment.sample_every and step % self.experiment.sample_every == 0):
-            self.write_samples(step, state)
-
-    def save(self, step: int, state: State, scores: Mapping[str, float] | None) -> None:
-        """Saves a checkpoint, after a look at every metric up to it; `scores` are an evaluation's."""
-        self.write_metrics(step)
-        with self.progress.activity(f"saving step {step:,}"):
-            self.checkpoints.save(step, state, scores)
-
-    def write_metrics(self, step: int) -> None:
-        """Writes the means of all metrics up to a step; raises NonFiniteError where one is not finite."""
-        means = self.pending.take(step, self.experiment.batch_size)
-        if means:
-            self.log.write_line(step, means)
-            rate = means["images_per_second"]
-            self.progress.update(step, rate, rate / self.experiment.batch_size, means)
-
-    def _evaluation_due(self, step: int) -> bool:
-        if self.measure is None:
-            return False
-        return step % self.experiment.evaluation.every == 0 or step == self.experiment.steps
-
-    def evaluate(self, step: int, state: State) -> Mapping[str, float]:
-        """Returns scores of images drawn from the averaged networks; this time does not count as training."""
-        assert self.measure is not None
-        self.write_metrics(step)
-
-        def draw(n: int, labels: np.ndarray | None, seed: int) -> np.ndarray:
-            return self.program.sample(state, n, seed, label_conditions(labels))
-
-        try:
-            with self.progress.activity(f"evaluating step {step:,}"):
-                scores = self.measure(draw, step)
-        except NonFiniteError as error:
-            self.progress.say(f"warning: no evaluation of step {step:,}: {error}")
-            self.pending.restart(step)
-            return {}
-        self.log.write_line(step, {f"evaluation/{name}": score for name, score in scores.items()})
-        self.progress.say(f"step {step:,}: " + "  ".join(f"{name} {score:.4g}" for name, score in scores.items()))
-        self.pending.restart(step)
-        return scores
-
-    def _snapshot_due(self, step: int) -> bool:
-        every = -(-self.experiment.steps // self.experiment.snapshots)
-        return self.snapshots is not None and (step % every == 0 or step == self.experiment.steps)
-
-    def save_snapshot(self, step: int, state: State) -> None:
-        """Saves the power-function averages of this step, for post-hoc reconstruction."""
-        assert self.snapshots is not None
-        names = power_averages(self.experiment)
-        kept = {network: {a: tree for a, tree in of.items() if a in names} for network, of in state.ema.items()}
-        self.snapshots.save(step, kept)
-
-    def write_samples(self, step: int, state: State) -> None:
-        """Writes a grid of samples, if the model draws any."""
-        self.write_metrics(step)
-        if not isinstance(self.experiment.model, Generative):
-            return
-        try:
-            with self.progress.activity(f"drawing samples of step {step:,}"):
-                picture, health, prompts = draw_grid(self.program, state)
-        except NonFiniteError as error:  # while losses are finite, so that the training itself may well go on
-            self.progress.say(f"warning: no samples of step {step:,}: {error}")
-            self.pending.restart(step)
-            return
-        self.log.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
-        if self.log.is_open:
-            with self.log.writing("the picture of samples", step):
-                write_png(self.workdir / "samples" / f"{step:08d}.png", picture, prompts)
-                self.log.write_image(step, picture)
-        self.pending.restart(step)
-
-    def __enter__(self) -> LiveRun:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        """Closes all that is open; a second error does not hide the one that ended the run."""
-        compiling.drop_waiting()
-        with contextlib.suppress(Exception) if error else contextlib.nullcontext():
-            self.close()
-
-    def close(self) -> None:
-        """Waits for what is being saved, and closes all that is open."""
-        for open_file in (self.log, self.snapshots, self.checkpoints):
-            if open_file:
-                open_file.close()
+def to_the_end(run: LiveRun | SideBySide, state: State, step: int) -> State:
+    """Trains from a step to the last, saves, and returns the state; `state` is donated."""
+    end = run.experiment.steps
+    say: Any = functools.partial(print, file=sys.stderr) if run.quiet else run.progress.say
+    with stopping(run.agree_to_stop(), say, lambda: run.doing) as asked:
+        run.pending.restart(step)
+        run.progress.begin(step)
+        while step < end:
+            run.doing = f"step {step + 1:,} is under way and will be saved"
+            run.await_program(step)
+            run.tracer.at(step, state)
+            with jax.transfer_guard("disallow"), run.tracer.marked(step):
+                batch: Any = run.program.batch(step)
+                state, metrics = run.program.advance(state, step, batch)
+            step += 1
+            run.progress.at(step)
+            run.pending.add(step, metrics)
+            if step - 1 in run.pending.due:  # the device has its next step already, so this does not stall it
+                run.write_metrics(step - 1)
+            if step % run.experiment.log_every == 0:
+                run.pending.due.add(step)
+            stop = asked(step)
+            run.keep(step, state, stop)
+            if stop and step < end:
+                run.wait_for_save(step)
+                name = signal.Signals(stop).name
+                raise Stopped(stop, f"stopped by {name} at step {step:,}, saved; the same command goes on from there")
+        run.tracer.at(step, state)
+        run.wait_for_save(step)
+    return state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib
 import os
 import pathlib
 import tempfile
@@ -31,15 +32,18 @@ from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.config.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.drawing import draw, rejection
 from imagegen_jax.core.drawing.rejection import Rejection
+from imagegen_jax.core.drawing.showing import as_html, as_text, picture_of_samples
 from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
 from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
 from imagegen_jax.core.loop import train
+from imagegen_jax.core.reporting.curves import Curves, read_curves
+from imagegen_jax.core.reporting.trackers.tracker import Tracking
 from imagegen_jax.core.state import State, networks, split
 
 Path = str | os.PathLike[str]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Run:
     """An experiment that was trained for some steps: what it is, its state, and its folder."""
 
@@ -51,6 +55,46 @@ class Run:
     def step(self) -> int:
         """The number of training steps behind the state."""
         return int(self.state.step)
+
+    @property
+    def metrics(self) -> Curves:
+        """What was measured as it trained, by name: `run.metrics["loss"]` has `steps` and `values`, read anew."""
+        return read_curves(self.workdir)
+
+    def __repr__(self) -> str:
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        return as_html(self)
+
+    def show(self, n: int = 16, **conditions: Any) -> Any:
+        """Draws `n` images as one picture, a PIL image, which notebooks show; `conditions` as `sample` takes them."""
+        return picture_of_samples(self, n, conditions)
+
+    def report(self, out: Path | None = None) -> pathlib.Path:
+        """Writes the page of this run, report.html in its folder or at `out`, and returns its path."""
+        return _above("imagegen_jax.pages.report:write_report")(
+            self.workdir, None if out is None else pathlib.Path(out)
+        )
+
+    def evaluate(
+        self,
+        *metrics: str,
+        n: int = 10_000,
+        against: Any = None,
+        extractor: Any = "auto",
+        resize: str | None = None,
+        seed: int = 0,
+        quiet: bool = False,
+    ) -> Any:
+        """Measures `n` images that it draws: returns cards of scores, and keeps them in the run's folder.
+
+        `metrics` are those of `imagegen evaluate`, "fid" and "kid" where none is given; `against` is a source of images
+        or its word, None the data that it was trained on. Raises ValueError for what cannot be measured, before any
+        image is drawn.
+        """
+        measure = _above("imagegen_jax.metrics.of_run:evaluate_run")
+        return measure(self, metrics or ("fid", "kid"), n, against, extractor, resize, seed, quiet)
 
     @functools.cached_property
     def nets(self) -> dict[str, dict[str, Any]]:
@@ -227,22 +271,31 @@ class Run:
         return dataclasses.replace(self, state=self.state.replace(ema={**self.state.ema, **ema}))
 
 
+def _above(tag: str) -> Any:
+    """Imports what a run can be asked for but the core does not know, by "module:function", when it is asked."""
+    module, _, name = tag.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def fit(
     experiment: Experiment,
     workdir: Path | None = None,
     resume_with_changes: bool = False,
     quiet: bool = False,
     at_end: Callable[[], None] | None = None,
+    track: Sequence[str | Tracking] = (),
+    profile: tuple[int, int] | None = None,
 ) -> Run:
     """Trains an experiment to its last step, from where its folder is, and returns the finished run.
 
     Without `workdir`, in a new temporary folder (`Run.workdir` says where). Raises ValueError or RunFolderError
     before anything is compiled where the experiment or the folder cannot be used; see `core.loop.train`, also for
-    `at_end`. A start that fails leaves nothing that it made.
+    `at_end`. `track` names trackers that follow its metrics, such as "wandb:my_project" or "csv"; `profile` are the
+    first and the last of the steps to trace, (20, 25). A start that fails leaves nothing that it made.
     """
     path = pathlib.Path(tempfile.mkdtemp(prefix="imagegen_") if workdir is None else workdir)
     try:
-        program, state = train(experiment, path, resume_with_changes, quiet, at_end)
+        program, state = train(experiment, path, resume_with_changes, quiet, at_end, track, profile)
     except BaseException:
         if workdir is None:
             with contextlib.suppress(OSError):  # it holds what was trained

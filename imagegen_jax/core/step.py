@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -110,7 +110,7 @@ def train_step(
     key = jax.random.fold_in(run.key, state.step)
     batch = prepare(spec.augment, batch, key)
     encoding = augmentation_keys(key, len(spec.augment), batch)  # as if it were the last augmentation
-    batch = autoencoding.drawn_latents(spec.model, networks(state), batch, encoding)
+    batch = autoencoding.drawn_latents(spec.model, networks(state), batch, encoding, spec.microbatches)
     phases = spec.model.phases(stage)
     lazy = lazy_correction({n: tuple(p.every for p in phases if n in p.trains) for p in phases for n in p.trains})
     metrics: dict[str, Scalar] = {}
@@ -124,6 +124,20 @@ def train_step(
         trained = jnp.array([metrics[f"{phase}/skipped"] == 0 for phase in due])
         followed = _either(jnp.any(trained), followed, state)
     return followed.replace(step=state.step + 1), metrics | gradient_ratio(phases, metrics)
+
+
+def train_steps(
+    spec: StepSpec,
+    stage: Hashable,
+    due: tuple[str, ...],
+    states: State,
+    batches: Sequence[Batch],
+    runs: Sequence[RunConstants],
+) -> tuple[State, dict[str, Scalar]]:
+    """Takes one step of several runs: their states on a leading axis, metrics with a value each."""
+    batch = jax.tree.map(lambda *rows: jnp.stack(rows), *batches)
+    constants = jax.tree.map(lambda *leaves: jnp.stack(leaves), *runs)
+    return jax.vmap(functools.partial(train_step, spec, stage, due))(states, batch, constants)
 
 
 def prepare(augment: tuple[Augmentation, ...], batch: Batch, key: PRNGKey) -> Batch:

@@ -9,9 +9,11 @@ from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.formats.image_folder import Folder
 from imagegen_jax.data.formats.latents import Latents, Posterior
 from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
+from imagegen_jax.data.formats.parquet import Parquet
 from imagegen_jax.data.formats.shape_judge import judged
 from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.tfds import TFDS, prepare_tfds
+from imagegen_jax.data.formats.webdataset import WebDataset
 from imagegen_jax.data.image import HorizontalFlip
 from imagegen_jax.data.parse import parse_source
 from imagegen_jax.data.source import Dataset, Source
@@ -38,6 +40,7 @@ __all__ = [
     "Latents",
     "Lowered",
     "Paired",
+    "Parquet",
     "Part",
     "Posterior",
     "Shapes",
@@ -46,6 +49,7 @@ __all__ = [
     "Stacked",
     "TFDS",
     "Unpaired",
+    "WebDataset",
     "from_arrays",
     "judged",
     "parse_source",

@@ -26,6 +26,7 @@ from imagegen_jax.diffusion.sampling.levels import Spaced
 from imagegen_jax.interop.diffusers_solvers import SOLVERS, flow, settings_of, solved, spaced_as_said
 from imagegen_jax.interop.settings import Config, Settings, complete, short
 from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.denoising import AnyNetwork
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.nn.norm import group_norm
@@ -127,7 +128,7 @@ def network_of(config: Config, place: str) -> tuple[UNet, tuple[int, int, int]]:
 
 
 def model_of(
-    network: UNet, image_shape: tuple[int, int, int], scheduler: Config, place: str, num_classes: int = 0
+    network: AnyNetwork, image_shape: tuple[int, int, int], scheduler: Config, place: str, num_classes: int = 0
 ) -> DDPM | Diffusion:
     """Makes the model of a network and of a scheduler's configuration, which was read at `place`.
 

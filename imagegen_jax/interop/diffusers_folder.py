@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 from imagegen_jax.core.run import Path, Run
-from imagegen_jax.interop.diffusers_config import abstract_parameters, model_of, network_of
-from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
-from imagegen_jax.interop.importing import Published, check_target, sha256, write_run
+from imagegen_jax.interop.diffusers_config import model_of
+from imagegen_jax.interop.diffusers_unets import rules_of, unet_of
+from imagegen_jax.interop.importing import check_target, write_run
+from imagegen_jax.interop.pipelines.parts import NETWORK, Part, published, weights_in
 from imagegen_jax.interop.pipelines.pipelines import READERS, read_pipeline
-from imagegen_jax.interop.settings import Config, read_config
+from imagegen_jax.interop.settings import Config, read_config, short
 
 
 def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
@@ -25,22 +27,13 @@ def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
         return write_run(target, source.resolve().name, read_pipeline(source, pipeline), data)
     unet_place, scheduler_place = _parts(source, pipeline)
     unet, scheduler = read_config(unet_place), read_config(scheduler_place)
-    network, image_shape = network_of(unet, str(unet_place))
-    classes = unet.get("num_class_embeds") or 0
-    model = model_of(network, image_shape, scheduler, str(scheduler_place), classes)
-    weights = find_weights(unet_place.parent)
-    params = parameters_of(read_tensors(weights), abstract_parameters(network, image_shape, classes), str(weights))
-    origin = {
-        "library": "diffusers",
-        "folder": str(source),
-        "weights": str(weights.relative_to(source)),
-        "sha256": sha256(weights),
-        "model_index": pipeline,
-        "unet": unet,
-        "scheduler": scheduler,
-    }
-    found = Published(model, {"network": {"params": params}}, origin)
-    return write_run(target, source.resolve().name, found, data)
+    network, image_shape = unet_of(unet, str(unet_place))
+    model = model_of(network, image_shape, scheduler, str(scheduler_place), unet.get("num_class_embeds") or 0)
+    configs = {"unet": (unet, str(unet_place)), "scheduler": (scheduler, str(scheduler_place))}
+    parts = {"unet": Part("network", rules_of(network))}
+    found = published(source, model, configs, parts, places={"unet": weights_in(unet_place.parent, NETWORK)})
+    origin = {"library": "diffusers", "folder": str(source), "model_index": pipeline, **found.origin}
+    return write_run(target, source.resolve().name, dataclasses.replace(found, origin=origin), data)
 
 
 def _pipeline(folder: pathlib.Path) -> Config | None:
@@ -56,8 +49,9 @@ def _parts(folder: pathlib.Path, pipeline: Config | None) -> tuple[pathlib.Path,
     others = sorted(name for name in pipeline or () if not name.startswith("_") and name not in ("unet", "scheduler"))
     if others:
         raise ValueError(
-            f"{folder / 'model_index.json'} has {others[0]!r} beside unet and scheduler: only pipelines of these two, "
-            f"whose network sees the images themselves, can be imported, and a {' or '.join(READERS)}"
+            f"{folder / 'model_index.json'}: _class_name={short((pipeline or {}).get('_class_name'))}, with "
+            f"{others[0]!r} beside unet and scheduler: only pipelines of these two, whose network sees the images "
+            f"themselves, can be imported, and a {' or '.join(READERS)}"
         )
     unet = _first(folder, "unet/config.json", "config.json")
     return unet, _first(folder, "scheduler/scheduler_config.json", "scheduler_config.json")

@@ -2,8 +2,9 @@
 
 For each layer there are `unet.LAYER.lora_A.weight` [r in] and `lora_B.weight` [out r], of convolutions [r in h w] and
 [out r 1 1], and in the metadata alpha, as `save_lora_weights` of diffusers 0.42 has it. Layers of DDPM's U-Net and of
-Stable Diffusion's have their names in diffusers; those of other networks the names here, with dots, which no other
-library knows. Around transformers `proj_in` and `proj_out` are written as dense layers, as Stable Diffusion 2 has them.
+Stable Diffusion's, and of the latter's text encoder, have their names in diffusers; those of other networks the names
+here, with dots, which no other library knows. Around transformers `proj_in` and `proj_out` are written as dense layers,
+as Stable Diffusion 2 has them. What is read may have the words of other libraries too: see `lora_files`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import dataclasses
 import difflib
 import functools
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,127 +22,132 @@ import jax.numpy as jnp
 import numpy as np
 
 from imagegen_jax.core.arrays.lora import SCALE, adapted_kernel, has_pairs, kernels_of
+from imagegen_jax.core.capabilities import OfOneNetwork, reads_text
 from imagegen_jax.core.config.frozen_map import FrozenMap
-from imagegen_jax.core.files.weight_files import read_weight_file
+from imagegen_jax.core.model import Model
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.core.state import create, unmerged
-from imagegen_jax.interop.diffusers_weights import tensor_names
-from imagegen_jax.interop.name_map import names_of
-from imagegen_jax.interop.names.unets import latent_unet
+from imagegen_jax.interop.lora_files import METADATA, PREFIXES, Layer, Pair, read_pairs
+from imagegen_jax.interop.name_map import kernel_names
+from imagegen_jax.interop.names.text_encoders import CLIP
+from imagegen_jax.interop.names.unets import ddpm, latent_unet
 from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.backbones.unet import UNet
-
-METADATA = "lora_adapter_metadata"  # where diffusers keeps peft's settings, as JSON
-_PREFIX = "unet."
-_KEY = re.compile(r"(?:unet\.|base_model\.model\.)?(.+?)\.(lora_A|lora_B|lora_down|lora_up|alpha)(?:\.weight)?")
+from imagegen_jax.nn.text_encoders.clip import CLIPText
 
 Names = Callable[[tuple[str, ...]], tuple[str, ...]]  # a kernel's path -> what its layer may be called, the first now
-Module = dict[str, np.ndarray]  # "lora_A", "lora_B" and perhaps "alpha" of one layer
 
 
-def export_lora(run: Run, path: Path, network: str = "network") -> None:
-    """Writes the pairs of a network, as sampling sees them, to a .safetensors file.
+def export_lora(run: Run, path: Path, network: str | None = None) -> None:
+    """Writes the pairs of a network, as sampling sees them, to a .safetensors file; None: of all that have some.
 
     Raises ValueError where the run has trained no pairs of it, and where a layer has no name in diffusers.
     """
     from safetensors.numpy import save_file
 
     nets = unmerged(run.state, run.experiment.step_spec.average)
-    if network not in nets or not has_pairs(nets[network]):
-        pairs = [name for name, variables in nets.items() if has_pairs(variables)]
-        raise ValueError(f"{run.workdir} has no low-rank pairs of {network!r}, but of {pairs}: train with --lora.rank")
-    names, tensors, layers = _names(run, network), dict[str, np.ndarray](), []
-    for at, pair in _pairs(jax.device_get(nets[network]["params"])):
+    pairs = [name for name, variables in nets.items() if has_pairs(variables)]
+    wanted = pairs if network is None else [network]
+    if not wanted or not set(wanted) <= set(pairs):
+        of = "" if network is None else f" of {network!r}, but of {', '.join(pairs) or 'no network'}"
+        raise ValueError(f"{run.workdir} has no low-rank pairs{of}: train with --lora.rank")
+    tensors: dict[str, np.ndarray] = {}
+    settings: dict[str, Any] = {}
+    for name in wanted:
+        found, said = _written(name, nets[name], _names(run.experiment.model, name))
+        tensors, settings = tensors | found, settings | said
+    save_file(tensors, path, {"format": "pt", METADATA: json.dumps(settings, indent=2, sort_keys=True)})
+
+
+def _written(network: str, variables: Mapping[str, Any], names: Names) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the tensors of a network's pairs by their names in diffusers, and peft's settings."""
+    prefix, layers, tensors = PREFIXES.get(network, f"{network}."), [], dict[str, np.ndarray]()
+    for at, pair in _pairs(jax.device_get(variables["params"])):
         layer = names(at)[0]
         layers.append(layer)
         for part, kernel in pair.items():
-            tensors[f"{_PREFIX}{layer}.lora_{part}.weight"] = _out(kernel, layer, convolution=pair["A"].ndim == 4)
+            tensors[f"{prefix}{layer}.lora_{part}.weight"] = _out(kernel, layer, convolution=pair["A"].ndim == 4)
     rank = next(iter(tensors.values())).shape[0]
-    settings = {"r": rank, "lora_alpha": rank * float(nets[network][SCALE]["scale"]), "target_modules": layers}
-    said = {_PREFIX + name: value for name, value in settings.items()}
-    save_file(tensors, path, {"format": "pt", METADATA: json.dumps(said, indent=2, sort_keys=True)})
+    settings = {"r": rank, "lora_alpha": rank * float(variables[SCALE]["scale"]), "target_modules": layers}
+    return tensors, {prefix + name: value for name, value in settings.items()}
 
 
-def with_lora(run: Run, path: Path, scale: float = 1.0, network: str = "network") -> Run:
-    """Returns a run that samples and edits with the pairs of a file in a network's weights, `scale` times.
+def with_lora(run: Run, path: Path, scale: float = 1.0) -> Run:
+    """Returns a run that samples and edits with the pairs of a file in its networks' weights, `scale` times.
 
     It is for sampling: its weights are those that sampling of `run` sees, without optimizers and averages. Raises
     ValueError for a file that is not of such pairs, or of another network's.
     """
-    nets, names = {**run.nets}, _names(run, network)
-    weights = jax.tree.map(lambda x: x, dict(nets[network]["params"]))
-    layers = {name: at for at in kernels_of(weights) for name in _known(names, at)}
-    found = _modules(path)
-    for layer, module in found.items():
-        if layer not in layers:
-            near = difflib.get_close_matches(layer, layers, n=1, cutoff=0.0)[0]
-            raise ValueError(f"{path}: this network has no layer {layer!r}; the nearest is {near!r}: name another file")
-        *parents, leaf = layers[layer]
-        node = weights
-        for name in parents:
-            node = node[name]
-        node[leaf] = _sum(node[leaf], module, scale, f"{path}: {layer}")
-    nets[network] = {**nets[network], "params": weights}
+    nets = {**run.nets}
+    for network, pairs in _by_network(read_pairs(path)).items():
+        if network not in nets:
+            raise ValueError(
+                f"{path} has pairs of {PREFIXES[network][:-1]}, but this run has no network {network!r}, only "
+                f"{', '.join(nets)}: name a file that was made for such a model"
+            )
+        weights = jax.tree.map(lambda x: x, dict(nets[network]["params"]))
+        _add(weights, pairs, scale, _names(run.experiment.model, network), path)
+        nets[network] = {**nets[network], "params": weights}
     experiment = dataclasses.replace(run.experiment, optim={}, averages=FrozenMap(), lora=None)
     state = create(nets, {}, {}).replace(step=run.state.step)
     return dataclasses.replace(run, experiment=experiment, state=state)
 
 
-def _sum(kernel: Any, module: Module, scale: float, place: str) -> jax.Array:
-    a, b = _in(module["lora_A"], kernel.ndim), _in(module["lora_B"], 2)
+def _by_network(pairs: Mapping[Layer, Pair]) -> dict[str, dict[Layer, Pair]]:
+    found: dict[str, dict[Layer, Pair]] = {}
+    for layer, pair in pairs.items():
+        found.setdefault(layer.network, {})[layer] = pair
+    return found
+
+
+def _add(weights: dict[str, Any], pairs: Mapping[Layer, Pair], scale: float, names: Names, path: Path) -> None:
+    """Adds pairs to a tree of weights. Raises ValueError, and names them, for layers that the network does not have."""
+    layers = {name: at for at in kernels_of(weights) for name in _known(names, at)}
+    flat = {name.replace(".", "_"): at for name, at in layers.items()}
+    places = {layer: (flat if layer.flat else layers).get(layer.name) for layer in pairs}
+    if unknown := [layer for layer, at in places.items() if at is None]:
+        near = difflib.get_close_matches(unknown[0].name, flat if unknown[0].flat else layers, n=1, cutoff=0.0)
+        more = f" ({len(unknown)} of its {len(pairs)} layers do not fit)" if len(unknown) > 1 else ""
+        raise ValueError(
+            f"{path}: this network has no layer {unknown[0].name!r}; the nearest is {near[0]!r}{more}: name another "
+            "file"
+        )
+    for layer, at in places.items():
+        *parents, leaf = at or ()
+        node = functools.reduce(dict.__getitem__, parents, weights)
+        node[leaf] = _sum(node[leaf], pairs[layer], scale, f"{path}: {layer.name}")
+
+
+def _sum(kernel: Any, pair: Pair, scale: float, place: str) -> jax.Array:
+    if not {pair.a.ndim, pair.b.ndim} <= {2, 4}:
+        raise ValueError(
+            f"{place} has pairs of {pair.a.shape} and {pair.b.shape}, which are no matrices: fetch it again"
+        )
+    a, b = _in(pair.a, kernel.ndim), _in(pair.b, 2)
     wanted = (*kernel.shape[:-1], b.shape[0]), (a.shape[-1], kernel.shape[-1])
     if (a.shape, b.shape) != wanted:
         raise ValueError(
             f"{place} has pairs of {a.shape} and {b.shape}, but a kernel of {tuple(kernel.shape)}: they are another "
             "network's"
         )
-    alpha = float(module["alpha"]) if "alpha" in module else float(a.shape[-1])
-    return adapted_kernel(kernel, jnp.asarray(a), jnp.asarray(b), jnp.float32(scale * alpha / a.shape[-1]))
-
-
-def _modules(path: Path) -> dict[str, Module]:
-    """Reads the pairs of a file by layer. Raises ValueError for anything else in it, and for half a pair."""
-    file = read_weight_file(path)
-    found: dict[str, Module] = {}
-    for key, array in file.arrays.items():
-        match = _KEY.fullmatch(key.replace(".lora.down.", ".lora_down.").replace(".lora.up.", ".lora_up."))
-        if match is None:
-            raise ValueError(f"{path}: {key!r} is of no low-rank pair (LAYER.lora_A.weight, LAYER.lora_B.weight)")
-        part = {"lora_down": "lora_A", "lora_up": "lora_B"}.get(match[2], match[2])
-        found.setdefault(match[1], {})[part] = array
-    alphas = _alphas(file.metadata)
-    for layer, module in found.items():
-        if not {"lora_A", "lora_B"} <= module.keys():
-            raise ValueError(f"{path}: {layer} has {', '.join(sorted(module))}, but a pair is lora_A and lora_B")
-        if "alpha" not in module and (alpha := alphas(layer)) is not None:
-            module["alpha"] = np.asarray(alpha, np.float32)
-    return found
-
-
-def _alphas(metadata: Mapping[str, Any]) -> Callable[[str], float | None]:
-    """Returns the function from a layer to its alpha by peft's settings; None where these do not say."""
-    settings = json.loads(metadata[METADATA]) if METADATA in metadata else {}
-    settings = {name.removeprefix(_PREFIX): value for name, value in settings.items()}
-    if settings.get("use_rslora") or settings.get("use_dora"):
-        raise ValueError("pairs by use_rslora or use_dora are not known here: merge them where they were made")
-
-    def alpha(layer: str) -> float | None:
-        of = settings.get("alpha_pattern", {})
-        return next((of[key] for key in of if re.fullmatch(rf"(.*\.)?({key})", layer)), settings.get("lora_alpha"))
-
-    return alpha
+    scale = scale * pair.alpha / a.shape[-1]
+    return adapted_kernel(kernel, *(jnp.asarray(half, jnp.float32) for half in (a, b)), jnp.float32(scale))
 
 
 # --- names and layouts -----------------------------------------------------------------------------------------------
 
 
-def _names(run: Run, network: str) -> Names:
+def _names(model: Model, network: str) -> Names:
     """Returns how the layers of a network are called in files."""
-    module = getattr(run.experiment.model, network, None)
-    if isinstance(module, UNet):
-        return functools.partial(_of_diffusers, functools.partial(tensor_names, levels=len(module.multipliers)))
-    if isinstance(module, LatentUNet):
-        return functools.partial(_of_diffusers, functools.partial(names_of, rules=latent_unet(len(module.multipliers))))
+    module = reads_text(model) if network == "text" else model.network if isinstance(model, OfOneNetwork) else None
+    if network in PREFIXES:
+        if isinstance(module, UNet):
+            return functools.partial(_of_diffusers, kernel_names(ddpm(len(module.multipliers))))
+        if isinstance(module, LatentUNet):
+            of_unet = kernel_names(latent_unet(len(module.multipliers)))
+            return functools.partial(_of_diffusers, of_unet)
+        if isinstance(module, CLIPText):
+            return functools.partial(_of_diffusers, kernel_names(CLIP))
     return lambda at: (".".join(at[:-1]),)
 
 

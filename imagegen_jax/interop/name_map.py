@@ -43,6 +43,11 @@ def dense(tensor: np.ndarray) -> np.ndarray:
     return tensor.reshape(len(tensor), -1).T
 
 
+def pixelwise(tensor: np.ndarray) -> np.ndarray:
+    """Transposes the kernel of a convolution of single pixels, which is a dense layer here: [O I 1 1] -> [I O]."""
+    return tensor[..., 0, 0].T if tensor.shape[2:] == (1, 1) else np.zeros(0)  # of no layer's shape
+
+
 def channels_last(tensor: np.ndarray) -> np.ndarray:
     """Reorders feature maps: [... C H W] -> [... H W C]."""
     return np.moveaxis(tensor, -3, -1)
@@ -82,6 +87,11 @@ class Rule:
     name: str  # as published; {i} or another word in braces stands for any whole number
     path: str | Sequence[str]  # in the tree, with "/" between names, of each part; of none: the tensor is not needed
     form: Form = as_is
+    part: tuple[int, int] = (
+        0,
+        1,
+    )  # (i, n): the i-th of n tensors that are one parameter, side by side in its last axis
+    copied: bool = False  # whether a file has the tensor several times, each time the same
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -131,16 +141,45 @@ def within(places: Mapping[str, str], rules: Iterable[Rule]) -> list[Rule]:
     """
     rules = tuple(rules)
     return [
-        Rule(begin + rule.name, [ours + path for path in rule.given], rule.form)
+        dataclasses.replace(rule, name=begin + rule.name, path=[ours + path for path in rule.given])
         for begin, ours in places.items()
         for rule in rules
     ]
 
 
-def names_of(path: str, rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Returns the names, as published, of a kernel; none where a tensor is more than that, or has other places."""
-    back = [Rule(rule.given[0], rule.name) for rule in rules if len(rule.given) == 1 and rule.form in (dense, kernel)]
-    return tuple(name for rule in back for name in rule.paths(path) or ())
+def kernel_names(rules: Iterable[Rule]) -> Callable[[str], tuple[str, ...]]:
+    """Returns the function from a kernel's path to its names, as published.
+
+    There are none where a tensor is more than that kernel, or has other places.
+    """
+    back = [Rule(rule.given[0], rule.name) for rule in rules if len(rule.given) == 1 and rule.form in _LAYERS]
+    return lambda path: tuple(name for rule in back for name in rule.paths(path) or ())
+
+
+_LAYERS = (dense, kernel, pixelwise)  # whose inputs are in the published order
+_BACK: Mapping[Any, Layout] = {  # from the layout of linen to the published one
+    as_is: as_is,
+    dense: lambda array: array.T,
+    kernel: lambda array: array.transpose(3, 2, 0, 1),
+    pixelwise: lambda array: array.T[:, :, None, None],
+    sines_first: lambda array: np.roll(array, len(array) // 2, axis=0).T,
+}
+
+
+def as_published(params: Any, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
+    """Returns a network's parameters by their published names, the first ones of `rules`, and in that layout.
+
+    Raises ValueError where a parameter is in no rule, or is not one tensor there.
+    """
+    back = [(Rule(rule.given[0], rule.name), _BACK[rule.form]) for rule in rules if rule.path and rule.form in _BACK]
+    found = {}
+    for path, leaf in jax.tree.leaves_with_path(params):
+        where = jax.tree_util.keystr(path, simple=True, separator="/")
+        name, form = next(((names[0], form) for rule, form in back if (names := rule.paths(where))), ("", as_is))
+        if not name:
+            raise ValueError(f"the parameter {where} has no published name: this network cannot be written for others")
+        found[name] = np.ascontiguousarray(form(np.asarray(jax.device_get(leaf))))
+    return found
 
 
 # --- the check --------------------------------------------------------------------------------------------------------
@@ -154,31 +193,60 @@ def renamed(tensors: Tensors, abstract: Mapping[str, Any], rules: Sequence[Rule]
     """
     leaves, tree = jax.tree.flatten_with_path(abstract)
     wanted = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-    found: dict[str, Any] = {}
+    found: dict[str, dict[tuple[int, int], Any]] = {}
     faults: list[str] = []
     for name, tensor in tensors.items():
-        said = f"{name} {_shape(tensor)}"
         rule, paths = next(((r, paths) for r in rules if (paths := r.paths(name)) is not None), (None, ()))
         if rule is None or not set(paths) <= wanted.keys():
-            faults.append(f"{said} has no place in the network")
-            continue
-        faults += [f"{said} is a second {path}" for path in paths if path in found]
-        arrays = _formed(rule, tensor, [wanted[path].shape for path in paths])
-        if arrays is None:
-            shapes = ", ".join(f"{path} {_shape(wanted[path])}" for path in paths)
-            faults.append(f"{said} does not fit {shapes}")
-            found |= dict.fromkeys(paths)
-            continue
-        for path, array in zip(paths, arrays, strict=True):
-            found[path] = finite(array, wanted[path].dtype, name, place)
-    faults += [f"{path} {_shape(leaf)} is not there" for path, leaf in wanted.items() if path not in found]
+            faults.append(f"{name} {_shape(tensor)} has no place in the network")
+        else:
+            faults += _placed(name, tensor, rule, {path: wanted[path] for path in paths}, found, place)
+    whole = {path for path, parts in found.items() if len(parts) == next(iter(parts))[1]}
+    faults += [f"{path} {_shape(leaf)} is not there" for path, leaf in wanted.items() if path not in whole]
     if faults:
         more = f"; and {len(faults) - _SHOWN:,} more" if len(faults) > _SHOWN else ""
         raise ValueError(
             f"{place}: these are not the weights of this network: {'; '.join(faults[:_SHOWN])}{more}. Give the file "
             "and the configuration of one network"
         )
-    return jax.tree.unflatten(tree, [found[path] for path in wanted])
+    return jax.tree.unflatten(tree, [_joined(found[path]) for path in wanted])
+
+
+def _placed(
+    name: str,
+    tensor: np.ndarray,
+    rule: Rule,
+    leaves: Mapping[str, Any],
+    found: dict[str, dict[tuple[int, int], Any]],
+    place: str,
+) -> list[str]:
+    """Puts a tensor where its rule says, into `found`; returns what does not fit."""
+    said = f"{name} {_shape(tensor)}"
+    arrays = _formed(rule, tensor, [_part_shape(leaf, rule) for leaf in leaves.values()])
+    if arrays is None:
+        for path in leaves:
+            found.setdefault(path, {})[rule.part] = None
+        return [f"{said} does not fit {', '.join(f'{path} {_shape(leaf)}' for path, leaf in leaves.items())}"]
+    faults = []
+    for (path, leaf), array in zip(leaves.items(), arrays, strict=True):
+        parts, values = found.setdefault(path, {}), finite(array, leaf.dtype, name, place)
+        if rule.part not in parts:
+            parts[rule.part] = values
+        elif not rule.copied:
+            faults.append(f"{said} is a second {path}")
+        elif not np.array_equal(parts[rule.part], values):
+            faults.append(f"{said} is not the same as elsewhere, but the network has it once, as {path}")
+    return faults
+
+
+def _part_shape(leaf: Any, rule: Rule) -> tuple[int, ...]:
+    count = rule.part[1]
+    return tuple(leaf.shape) if count == 1 else (*leaf.shape[:-1], leaf.shape[-1] // count)
+
+
+def _joined(parts: Mapping[tuple[int, int], np.ndarray]) -> np.ndarray:
+    arrays = [parts[at] for at in sorted(parts)]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
 
 def finite(array: np.ndarray, dtype: Any, name: str, place: str) -> np.ndarray:

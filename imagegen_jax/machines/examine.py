@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.platform.target import made_for
-from imagegen_jax.machines import fit
+from imagegen_jax.machines import fit, planned
 from imagegen_jax.machines.bound import bound_of
 from imagegen_jax.machines.cost import flops_of
 from imagegen_jax.machines.described import described_devices
@@ -54,16 +54,28 @@ def examine(
         return dataclasses.replace(report, fitting_batch=batch)
 
 
+def planned_step(experiment: Experiment, machine: Machine, place: int) -> ProgramReport:
+    """Has one of an experiment's `step_kinds` planned for a TPU that is not here.
+
+    It takes a twentieth of the time of `examine`, which compiles. Do it once in a process: see `planned.attempt`.
+    """
+    with made_for(machine.chip.platform, described_devices(machine)):
+        (step,) = training_steps(experiment, experiment.mesh.build(), slice(place, place + 1))
+        return _examined(step, machine, lambda: None, planned.attempt)
+
+
 def _programs(experiment: Experiment, chunk: int | None) -> Iterator[Traced]:
     yield from training_steps(experiment, experiment.mesh.build())
     if chunk is not None and (draws := sampler(experiment, chunk)):
         yield draws
 
 
-def _examined(traced: Traced, machine: Machine, show: Callable[[], None]) -> ProgramReport:
+def _examined(
+    traced: Traced, machine: Machine, show: Callable[[], None], attempt: Callable[..., fit.Attempt] | None = None
+) -> ProgramReport:
     show()
     start = time.monotonic()
-    tried = fit.attempt(traced, machine)
+    tried = (attempt or fit.attempt)(traced, machine)
     seconds = time.monotonic() - start
     report = ProgramReport(
         traced.name, traced.images, traced.steps, flops_of(traced.program.jaxpr), tried.memory, tried.error, seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -48,11 +48,14 @@ class Attempt:
         return self.memory is not None and self.memory.fits
 
 
-def attempt(traced: Traced, machine: Machine) -> Attempt:
-    """Compiles a program for a machine, and says what it takes there."""
+def attempt(traced: Traced, machine: Machine, lowered: Any = None, options: Mapping[str, Any] | None = None) -> Attempt:
+    """Compiles a program for a machine, and says what it takes there.
+
+    `lowered` is the program where it has been lowered already, `options` are further ones of its compiler.
+    """
     state, arguments = device_bytes(traced.state), device_bytes(traced.arguments)
     try:
-        compiled = traced.program.lower().compile()
+        compiled = (lowered or traced.program.lower()).compile(options)
     except jax.errors.JaxRuntimeError as error:
         needed = _needed(str(error))
         if needed is None:

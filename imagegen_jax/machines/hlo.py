@@ -13,7 +13,7 @@ _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?")
 _OPCODE = re.compile(r"\s*([a-z][\w\-]*)\(")
-_NAME = re.compile(r"%([\w.\-]+)")
+_NAME = re.compile(r"%([\w.\-]+(?:#\d+)?)")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 _CALLED_LIST = re.compile(r"(?:branch_computations|called_computations|calls)=\{([^}]*)\}")
 _BITS = {"pred": 8, "token": 0, "opaque": 0}
@@ -106,6 +106,7 @@ def parse(text: str) -> Module:
         elif current is not None and (found := _INSTRUCTION.match(line)):
             instruction = _instruction(found[2], found[3], bool(found[1]))
             if instruction:
+                current |= {name: _part(name, current) for name in instruction.operands if "#" in name}
                 current[instruction.name] = instruction
     if not entry:
         raise ValueError("this is not the text of a compiled program: it has no ENTRY")
@@ -122,6 +123,13 @@ def _instruction(name: str, text: str, is_root: bool) -> Instruction | None:
     operands = inside[1:end]
     rest = operands if opcode[1] in ("constant", "parameter") else inside[end + 1 :]
     return Instruction(name, opcode[1], arrays_of(kind), tuple(_NAME.findall(operands)), rest, is_root)
+
+
+def _part(name: str, before: Mapping[str, Instruction]) -> Instruction:
+    """Makes the instruction that "fusion.1#0" stands for: a compiler's own files name parts of tuples like that."""
+    whole, place = name.split("#")
+    results = before[whole].results[int(place) :][:1] if whole in before else ()
+    return Instruction(name, "get-tuple-element", results, (whole,), "", False)
 
 
 def _split_type(text: str) -> tuple[str, str]:

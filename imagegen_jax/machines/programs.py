@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -43,22 +44,41 @@ class Traced:
     devices: int
 
 
-def training_steps(experiment: Experiment, mesh: Mesh) -> Iterator[Traced]:
-    """Yields the training step of each stage and of the phases that come due together in it, as the loop compiles it.
+class StepKind(NamedTuple):
+    """Training steps that are one program."""
+
+    begin: int  # the first step of their stage
+    due: tuple[str, ...]  # the phases
+    steps: float  # how many of the run
+
+
+def step_kinds(experiment: Experiment) -> list[StepKind]:
+    """Returns the training steps of each stage and of the phases that come due together in it."""
+    return [
+        StepKind(begin, due, steps)
+        for begin, end in _stages(experiment)
+        for due, steps in _shares(experiment.model.phases(stage_at(experiment.model, begin)), begin, end).items()
+    ]
+
+
+def training_steps(experiment: Experiment, mesh: Mesh, places: slice = slice(None)) -> Iterator[Traced]:
+    """Yields the training step of each of the `step_kinds`, or of those at some places, as the loop compiles it.
 
     Raises ValueError for a batch that the mesh does not divide.
     """
     experiment = dataclasses.replace(experiment, model=with_measures(experiment.model, UNKNOWN))
-    model, rows = experiment.model, row_shapes(experiment)
+    rows = row_shapes(experiment)
     shard.check_batch_size(experiment.batch_size, experiment.microbatches, mesh)
-    batch = _batch(experiment, rows, mesh)
-    for start, end in _stages(experiment):
-        state, stage = program.abstract_state(experiment, rows, mesh, start + 1), stage_at(model, start)
-        for due, steps in _shares(model.phases(stage), start, end).items():
-            arguments = (state, batch, _constants(mesh))
-            traced = compiling.traced_step(experiment.step_spec, mesh, stage, due, *arguments)
-            name = (" + ".join(due) or "no phase") + (f" at stage {stage}" if stage is not None else "")
-            yield Traced(name, experiment.batch_size, steps, traced, state, arguments, mesh.size)
+    batch, state_of = (
+        _batch(experiment, rows, mesh),
+        functools.cache(lambda begin: program.abstract_state(experiment, rows, mesh, begin + 1)),
+    )
+    for begin, due, steps in step_kinds(experiment)[places]:
+        state, stage = state_of(begin), stage_at(experiment.model, begin)
+        arguments = (state, batch, _constants(mesh))
+        traced = compiling.traced_step(experiment.step_spec, mesh, stage, due, *arguments)
+        name = (" + ".join(due) or "no phase") + (f" at stage {stage}" if stage is not None else "")
+        yield Traced(name, experiment.batch_size, steps, traced, state, arguments, mesh.size)
 
 
 def _stages(experiment: Experiment) -> list[tuple[int, int]]:

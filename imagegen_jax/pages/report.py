@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from imagegen_jax.core.files.regular import whole
+from imagegen_jax.pages.evaluations import evaluations_of, trace_of
+from imagegen_jax.pages.explained import explained
 from imagegen_jax.pages.grids import shown_grids
 from imagegen_jax.pages.markup import class_name, missing, table, text, tree
 from imagegen_jax.pages.reading import Point, curves_of, read_json, read_lines, read_metrics, thin
@@ -56,7 +58,9 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
         ),
         "curves": _json({name: thin(points) for name, points in curves.items()}),
         "values": _values(curves),
-        "evaluations": _or_note("evaluations.jsonl", lambda: _evaluations(evaluations)),
+        "evaluations": _or_note("evaluations.jsonl", lambda: evaluations_of(evaluations)),
+        "trace": _or_note("profile.json", lambda: trace_of(read_json(folder / "profile.json"))),
+        "meanings": _as_json({name: explained(name) for name in curves}),
         "experiment": tree(experiment) if experiment else missing("experiment.json"),
         "changes": _or_note("changes.jsonl", lambda: _changes(changes)),
         "parameters": _or_note("parameters.json", lambda: _parameters(parameters)),
@@ -130,31 +134,6 @@ def _values(curves: Mapping[str, list[Point]]) -> str:
     return table(["metric", "first", "lowest", "highest", "last", "at step"], rows)
 
 
-def _evaluations(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Makes a table with a row for each evaluation and a column for each field in any; nothing without evaluations."""
-    if not lines:
-        return ""
-    shown = [_evaluation(line) for line in lines]
-    fields = [field for field in dict.fromkeys(f for line in shown for f in line) if any(x.get(field) for x in shown)]
-    rows = [[line.get(field) for field in fields] for line in shown]
-    return f'<section id="evaluations"><h2>Evaluations</h2>{table(fields, rows)}</section>'
-
-
-def _evaluation(line: Mapping[str, Any]) -> dict[str, Any]:
-    """Joins the ends of an evaluation's interval to one field, and its versions to another."""
-    found = {}
-    for field, value in line.items():
-        if field == "low":
-            ends = [value, line.get("high")]
-            known = all(isinstance(end, (int, float)) for end in ends)
-            found["95 % interval"] = " to ".join(f"{end:.4g}" for end in ends) if known else ""
-        elif isinstance(value, Mapping):
-            found[field] = ", ".join(f"{name} {version}" for name, version in value.items() if version)
-        elif field != "high":
-            found[field] = value
-    return found
-
-
 def _parameters(networks: Mapping[str, Any]) -> str:
     """Makes a table of networks with totals, and below it a list of each one's arrays that unfolds."""
     if not networks:
@@ -177,6 +156,10 @@ def _changes(changes: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _json(curves: Mapping[str, list[Point]]) -> str:
-    """Writes curves as JSON for a script element; "<" is escaped, since "</script" would end it even in a string."""
-    rounded = {name: [(step, float(f"{value:.6g}")) for step, value in points] for name, points in curves.items()}
-    return json.dumps(rounded, separators=(",", ":")).replace("<", "\\u003c")
+    """Writes curves as JSON, rounded."""
+    return _as_json({name: [(s, float(f"{value:.6g}")) for s, value in points] for name, points in curves.items()})
+
+
+def _as_json(value: Any) -> str:
+    """Writes JSON for a script element; "<" is escaped, since "</script" would end it even in a string."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")

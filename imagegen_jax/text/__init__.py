@@ -2,8 +2,9 @@
 
 from imagegen_jax.core.arrays.texts import Encoded, Tokenizer, say_cut
 from imagegen_jax.text.byte_pairs import BytePairs
+from imagegen_jax.text.joined import JoinedRows
 from imagegen_jax.text.sentence_pieces import SentencePieces
-from imagegen_jax.text.settings import BERTTokenizer, CLIPTokenizer, T5Tokenizer, WordVocabulary
+from imagegen_jax.text.settings import BERTTokenizer, CLIPTokenizer, JoinedTokenizers, T5Tokenizer, WordVocabulary
 from imagegen_jax.text.word_pieces import WordPieces
 from imagegen_jax.text.words import Words
 
@@ -12,6 +13,8 @@ __all__ = [
     "BytePairs",
     "CLIPTokenizer",
     "Encoded",
+    "JoinedRows",
+    "JoinedTokenizers",
     "SentencePieces",
     "T5Tokenizer",
     "Tokenizer",

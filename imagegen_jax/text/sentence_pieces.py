@@ -29,9 +29,10 @@ class SentencePieces:
     model: bytes = dataclasses.field(repr=False)
     context: int = 512
     extra_ids: Natural = 100  # how many tokens follow those of the file; their numbers go down
+    lower: bool = False  # whether texts are put into small letters first, and spaces around them taken off
 
     @classmethod
-    def read(cls, folder: Path, context: int = 512, extra_ids: int = 100) -> SentencePieces:
+    def read(cls, folder: Path, context: int = 512, extra_ids: int = 100, lower: bool = False) -> SentencePieces:
         """Reads spiece.model of a folder.
 
         Raises FileNotFoundError where it is missing, ImportError without the library, and ValueError for what is no
@@ -44,7 +45,7 @@ class SentencePieces:
             raise ValueError(f"{folder}/{_FILE} is no model of sentencepiece ({error}): fetch it again") from error
         if min(processor.pad_id(), processor.eos_id()) < 0:
             raise ValueError(f"{folder}/{_FILE} has no token for padding, or none for the end: give that of a T5")
-        return cls(model, context, extra_ids)
+        return cls(model, context, extra_ids, lower)
 
     @property
     def vocabulary_size(self) -> int:
@@ -58,7 +59,7 @@ class SentencePieces:
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Writes each text as a row. Raises ValueError where `context` is less than 2."""
         processor = _processor(self.model)
-        rows = (self.tokens_of(text) for text in texts)
+        rows = (self.tokens_of(text.lower().strip() if self.lower else text) for text in texts)
         return rows_of(rows, self.context, None, processor.eos_id(), processor.pad_id())
 
     def tokens_of(self, text: str) -> list[int]:

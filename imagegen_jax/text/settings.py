@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Iterable
 from typing import Annotated, Protocol
 
@@ -11,6 +12,7 @@ from imagegen_jax.core.config.bounds import Count, Natural
 from imagegen_jax.core.config.choices import Choices
 from imagegen_jax.core.files.regular import Path
 from imagegen_jax.text.byte_pairs import END, BytePairs
+from imagegen_jax.text.joined import JoinedRows
 from imagegen_jax.text.sentence_pieces import SentencePieces
 from imagegen_jax.text.word_pieces import WordPieces
 from imagegen_jax.text.words import Words
@@ -29,7 +31,8 @@ class TokenizerSettings(Protocol):
 
 
 AnyTokenizer = Annotated[
-    TokenizerSettings, Choices("imagegen_jax.text.settings:WordVocabulary, CLIPTokenizer, BERTTokenizer, T5Tokenizer")
+    TokenizerSettings,
+    Choices("imagegen_jax.text.settings:WordVocabulary, CLIPTokenizer, BERTTokenizer, T5Tokenizer, JoinedTokenizers"),
 ]
 
 
@@ -57,6 +60,7 @@ class CLIPTokenizer:
     context: Count = 77
     padding: str = END
     entities: bool = False
+    ftfy: bool = False
 
     def open(self, captions: Iterable[str]) -> BytePairs:
         """Reads the files of `folder`. Raises what `BytePairs.read` raises."""
@@ -64,7 +68,7 @@ class CLIPTokenizer:
 
     def read(self, folder: Path) -> BytePairs:
         """Reads the files of a folder. Raises what `BytePairs.read` raises."""
-        return BytePairs.read(folder, self.context, self.padding, self.entities)
+        return BytePairs.read(folder, self.context, self.padding, self.entities, self.ftfy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +94,7 @@ class T5Tokenizer:
     folder: str
     context: Count = 120  # PixArt's; Stable Diffusion 3 has 256
     extra_ids: Natural = 100
+    lower: bool = False  # whether texts are put into small letters, and spaces around them taken off, as in PixArt
 
     def open(self, captions: Iterable[str]) -> SentencePieces:
         """Reads the file of `folder`. Raises what `SentencePieces.read` raises."""
@@ -97,4 +102,20 @@ class T5Tokenizer:
 
     def read(self, folder: Path) -> SentencePieces:
         """Reads the file of a folder. Raises what `SentencePieces.read` raises."""
-        return SentencePieces.read(folder, self.context, self.extra_ids)
+        return SentencePieces.read(folder, self.context, self.extra_ids, self.lower)
+
+
+@dataclasses.dataclass(frozen=True)
+class JoinedTokenizers:
+    """The rows of several tokenizers, one after another; a run keeps the files of each in a folder of its number."""
+
+    parts: tuple[AnyTokenizer, ...] = ()
+
+    def open(self, captions: Iterable[str]) -> JoinedRows:
+        """Opens each. Raises what that raises."""
+        kept = tuple(captions)
+        return JoinedRows(tuple(part.open(kept) for part in self.parts))
+
+    def read(self, folder: Path) -> JoinedRows:
+        """Reads each from its own folder. Raises what that raises."""
+        return JoinedRows(tuple(part.read(pathlib.Path(folder) / str(i)) for i, part in enumerate(self.parts)))

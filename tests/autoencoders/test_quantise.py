@@ -286,7 +286,7 @@ def test_entropies_of_bits_are_those_of_all_codes(bits):
     book = LFQ(bits).lookup(jnp.arange(2**bits))
 
     def both(entropies_of):
-        return jax.value_and_grad(lambda z: (lambda a, b: a - 0.7 * b)(*entropies_of(z)))(z)
+        return jit(jax.value_and_grad(lambda z: (lambda a, b: a - 0.7 * b)(*entropies_of(z))))(z)
 
     found, wanted = both(lambda z: bit_entropies(4 * z / 0.8)), both(lambda z: entropies(2 * z @ book.T / 0.8))
     for a, b in zip(found, wanted, strict=True):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 from toys import Affine, Regression, ToyData
 
 import imagegen_jax as ig
@@ -455,6 +456,25 @@ def test_options_are_used_or_refused(imagegen, tmp_path, root, arguments, words)
     code, out, said = imagegen(*arguments)
     assert code in (1, 2) and words in said + out and "Traceback" not in said, said + out
     assert {path.name for path in tmp_path.iterdir()} == {"RUN", "tests"}
+
+
+def test_low_rank_pairs_are_added_as_much_as_is_asked(imagegen, run, tmp_path):
+    pair = {"Dense_0.lora_A.weight": np.ones((2, 4), np.float32), "Dense_0.lora_B.weight": np.ones((4, 2), np.float32)}
+    save_file(pair, tmp_path / "pairs.safetensors")
+    call = ("sample", "flat", "--n", 6, "--out", "x.npz")
+    found = {}
+    for scale in ((), ("--lora-scale", 0.5), ("--lora-scale", 0)):
+        assert imagegen(*call, "--lora", "pairs.safetensors", *scale, "--overwrite")[0] == 0
+        found[scale] = images_of(tmp_path / "x.npz")
+    np.testing.assert_array_equal(found["--lora-scale", 0], run.sample(6, [0, 0, 1, 1, 2, 2]))
+    kernel = run.nets["network"]["params"]["Dense_0"]["kernel"]
+    for scale, times in (((), 1.0), (("--lora-scale", 0.5), 0.5)):
+        params = {"Dense_0": {**run.nets["network"]["params"]["Dense_0"], "kernel": kernel + 2 * times}}
+        moved = dataclasses.replace(run, state=create({"network": {"params": params}}, run.experiment.optim, {}))
+        np.testing.assert_array_equal(found[scale], moved.sample(6, [0, 0, 1, 1, 2, 2]))
+    assert not np.array_equal(found[()], found["--lora-scale", 0.5])
+    said = imagegen(*call, "--lora-scale", 0.5)[2]
+    assert "--lora-scale 0.5: of which pairs? Name their file, --lora FILE" in said
 
 
 def test_options_that_are_read(imagegen, run, tmp_path):

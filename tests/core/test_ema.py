@@ -21,8 +21,8 @@ def clock(step):
 
 def follow(average, values, batch_size=1):
     kept, found = np.float64(values[0]) * 0, []
-    for step, value in enumerate(values):
-        keep = float(average.decay(clock(step), batch_size))
+    decays = np.asarray(average.decay(clock(np.arange(len(values))), batch_size), np.float64)
+    for keep, value in zip(decays, values, strict=True):
         kept = keep * kept + (1 - keep) * value
         found.append(kept)
     return np.array(found)
@@ -77,7 +77,7 @@ def test_power_function_average_is_the_profile_it_names():
     """The weights of the recursion, as a distribution over time, have the width that the field says."""
     steps = 4000
     for std in (0.05, 0.1, 0.2):
-        decays = np.array([float(d) for d in PowerFunction(std).decay(clock(jnp.arange(steps)), 1)])
+        decays = np.asarray(PowerFunction(std).decay(clock(np.arange(steps)), 1), np.float64)
         weights = (1 - decays) * np.append(np.cumprod(decays[:0:-1])[::-1], 1.0)
         time = np.arange(1, steps + 1) / steps
         mean = np.sum(weights * time)

@@ -13,7 +13,6 @@ from toys import Game, Regression, ToyData
 
 import imagegen_jax as ig
 from experiments import ddpm_digits
-from imagegen_jax.core import loop
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.checkpoints.stored import CheckpointError
 from imagegen_jax.core.drawing.draw import label_conditions, sample, sample_chunks
@@ -21,6 +20,7 @@ from imagegen_jax.core.ema import HalfLife, PowerFunction
 from imagegen_jax.core.optim import SGD, Adam
 from imagegen_jax.core.reporting.pending import PendingMetrics
 from imagegen_jax.core.state import networks
+from imagegen_jax.core.training import live_run
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM
 
 pytestmark = pytest.mark.versions
@@ -104,17 +104,21 @@ def test_pretrained_weights_start_a_network_and_frozen_ones_stay(tmp_path):
 
 
 def test_pretrained_weights_come_from_a_run_too(tmp_path):
-    from experiments import vae_mnist
-
-    small = ig.override(vae_mnist.experiment, vae_mnist.smoke | {"mesh": MeshShape(data=1), "steps": 3})
+    optim = {"generator": SGD(0.1), "critic": SGD(0.1)}
+    small = dataclasses.replace(TOY, model=Game(), optim=optim, steps=4)
     first = ig.fit(small, tmp_path / "first", quiet=True)
-    state = ig.Program(small).init({"decoder": ig.load_network(tmp_path / "first", "decoder")})
-    for a, b in zip(
-        jax.tree.leaves(state.params["decoder"]), jax.tree.leaves(first.state.params["decoder"]), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="no network 'generator'.*decoder.*encoder"):
-        ig.load_network(tmp_path / "first", "generator")
+    fresh = ig.Program(small).init()
+    state = ig.Program(small).init({"generator": ig.load_network(tmp_path / "first", "generator")})
+    for network, source in (("generator", first.state), ("critic", fresh)):
+        for a, b in zip(jax.tree.leaves(state.params[network]), jax.tree.leaves(source.params[network]), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(kernel_of(first.state), kernel_of(fresh))
+    with pytest.raises(ValueError, match="no network 'decoder'.*critic.*generator"):
+        ig.load_network(tmp_path / "first", "decoder")
+
+
+def kernel_of(state):
+    return np.asarray(state.params["generator"]["Dense_0"]["kernel"])
 
 
 def numbers(folder):
@@ -139,7 +143,7 @@ def test_grids_checkpoints_and_snapshots_are_there_when_they_are_due(tmp_path):
 
 def test_metrics_are_means_over_the_steps_since_the_last_line(monkeypatch):
     now = [10.0]
-    monkeypatch.setattr(loop.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(live_run.time, "perf_counter", lambda: now[0])
     pending = PendingMetrics()
     pending.restart(4)
     for step, loss in ((5, 1.0), (6, 3.0), (7, 10.0)):
@@ -154,7 +158,7 @@ def test_metrics_are_means_over_the_steps_since_the_last_line(monkeypatch):
 
 @pytest.mark.slow
 def test_time_spent_on_a_grid_is_no_training_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "write_png", lambda path, picture, prompts: time.sleep(2))
+    monkeypatch.setattr(live_run, "write_png", lambda path, picture, prompts: time.sleep(2))
     ig.fit(dataclasses.replace(TOY, steps=4, log_every=1, sample_every=2), tmp_path, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4]

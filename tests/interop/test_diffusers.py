@@ -17,9 +17,11 @@ import pytest
 from drawn_weights import drawn_file
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from saved_pipelines import write_bin
 
 import imagegen_jax as ig
 from imagegen_jax import cli
+from imagegen_jax.core.files.weight_files import read_weight_file
 from imagegen_jax.core.reporting.summary import count
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -29,9 +31,14 @@ from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral, EulerAncest
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
 from imagegen_jax.interop.diffusers_config import abstract_parameters, model_of, network_of
 from imagegen_jax.interop.diffusers_folder import import_diffusers
-from imagegen_jax.interop.diffusers_weights import find_weights, parameters_of, read_tensors
+from imagegen_jax.interop.diffusers_unets import unet_of
 from imagegen_jax.interop.exports.export import export_run
 from imagegen_jax.interop.importing import Published, write_run
+from imagegen_jax.interop.name_map import as_published, renamed
+from imagegen_jax.interop.names import unets
+from imagegen_jax.interop.pipelines.parts import NETWORK as BEGINS
+from imagegen_jax.interop.pipelines.parts import weights_in
+from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
@@ -57,6 +64,7 @@ SCHEDULER = json.loads("""{
   "beta_start": 0.0001, "clip_sample": true, "num_train_timesteps": 1000, "trained_betas": null,
   "variance_type": "fixed_large"
 }""")
+RULES = unets.ddpm(2)
 NETWORK, SHAPE = UNet(128, (1, 1), 1, (4,), 0.0), (8, 8, 3)
 
 
@@ -94,7 +102,7 @@ def run(run_folder):
 
 @pytest.fixture(scope="module")
 def tensors(folder):
-    return read_tensors(folder / WEIGHTS)
+    return read_weight_file(folder / WEIGHTS).arrays
 
 
 @functools.cache
@@ -213,7 +221,7 @@ def test_published_models_fill_the_network(reference, name, config, total):
         assert model_of(network, shape, SCHEDULER, "scheduler_config.json") == DDPM(network)
     like = abstract_parameters(network, shape)
     tensors = published(reference, name)
-    filled = parameters_of(tensors, like, WEIGHTS)
+    filled = renamed(tensors, like, unets.ddpm(len(network.multipliers)), WEIGHTS)
     assert jax.tree.map(jnp.shape, filled) == jax.tree.map(jnp.shape, like)
     assert count(filled) == sum(tensor.size for tensor in tensors.values()) == total
     assert any("proj_attn" in name for name in tensors)
@@ -226,7 +234,7 @@ def test_old_names_of_attention_are_read(tensors):
         old |= {key.replace(new, name): old.pop(key) for key in list(old) if new in key}
     assert set(old) != set(tensors)
     jax.tree.map(
-        np.testing.assert_array_equal, parameters_of(old, shapes(), "old"), parameters_of(tensors, shapes(), "new")
+        np.testing.assert_array_equal, renamed(old, shapes(), RULES, "old"), renamed(tensors, shapes(), RULES, "new")
     )
 
 
@@ -234,7 +242,7 @@ def test_a_table_of_classes_is_the_layer_of_labels(tensors):
     """diffusers adds a row of the table to the embedding of the time, as a layer of one-hot labels does."""
     table = np.random.RandomState(0).standard_normal((10, 512)).astype(np.float32)
     like = abstract_parameters(NETWORK, SHAPE, 10)
-    found = parameters_of(tensors | {"class_embedding.weight": table}, like, "here")
+    found = renamed(tensors | {"class_embedding.weight": table}, like, RULES, "here")
     np.testing.assert_array_equal(found["label"]["kernel"], table)
     assert model_of(NETWORK, SHAPE, {"_class_name": "DDPMScheduler"}, "a", 10).num_classes == 10
 
@@ -244,18 +252,55 @@ def test_parts_of_a_network_are_read_together_or_refused(tensors, tmp_path):
     for i, part in enumerate((names[:20], names[20:]), start=1):
         path = tmp_path / f"diffusion_pytorch_model-0000{i}-of-00002.safetensors"
         save_file({name: np.ascontiguousarray(tensors[name]) for name in part}, path)
-    found = read_tensors(find_weights(tmp_path))
+    found = read_weight_file(weights_in(tmp_path, BEGINS)).arrays
     assert found.keys() == tensors.keys()
     path.unlink()
     with pytest.raises(ValueError, match="of the 2 parts of its network 1 are missing, .*00002-of-00002"):
-        read_tensors(find_weights(tmp_path))
+        read_weight_file(weights_in(tmp_path, BEGINS))
+
+
+@pytest.mark.slow
+def test_parts_of_torch_of_a_network_by_classes_make_a_run(tmp_path, capsys):
+    """A U-Net with a table of classes and scaled norms, in two .bin with an index, imported and drawn from."""
+    network = ADM(128, (1,), 1, (), 64, 1, resample="conv", learned_variance=False)
+    numbers = np.random.default_rng(0)
+    like = abstract_parameters(network, (4, 4, 3), 10)
+    params = jax.tree.map(lambda leaf: 0.1 * numbers.standard_normal(leaf.shape, np.float32), like)
+    tensors = as_published(params, unets.adm(1))
+    config = CONSISTENCY | {
+        "block_out_channels": [128], "down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"],
+        "layers_per_block": 1, "num_class_embeds": 10, "sample_size": 4, "upsample_type": "conv",
+        "downsample_type": "conv",
+    }  # fmt: skip
+    folder = tmp_path / "saved"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "scheduler").mkdir()
+    (folder / "unet/config.json").write_text(json.dumps(config))
+    scheduler = {"_class_name": "DDIMScheduler", "clip_sample": False}
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
+    index = {}
+    for i, part in enumerate((sorted(tensors)[:20], sorted(tensors)[20:]), start=1):
+        file = f"diffusion_pytorch_model-0000{i}-of-00002.bin"
+        write_bin(folder / "unet" / file, {name: tensors[name] for name in part})
+        index |= dict.fromkeys(part, file)
+    (folder / "unet/diffusion_pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    code, _, error = imagegen(capsys, "import", "diffusers", folder, "--out", tmp_path / "run")
+    assert code == 0, error
+    run = ig.load(tmp_path / "run")
+    assert run.experiment.model.network == network and run.experiment.model.num_classes == 10
+    jax.tree.map(np.testing.assert_array_equal, run.nets["network"]["params"], params)
+    origin = json.loads((tmp_path / "run/origin.json").read_text())
+    assert sorted(origin["sha256"]) == sorted(f"unet/{file}" for file in set(index.values()))
+    out, steps = tmp_path / "a.npz", ("--model.levels.steps", 2)
+    code, _, error = imagegen(capsys, "sample", tmp_path / "run", "--n", 2, "--labels", "3,7", "--out", out, *steps)
+    assert code == 0 and out.exists(), error
 
 
 def test_half_precision_is_read_as_float32(tmp_path):
     values = np.array([[1.5, -2.25], [0.0, 3.0]])
     given = {name: values.astype(dtype) for name, dtype in (("a", ml_dtypes.bfloat16), ("b", np.float16))}
     save_file(given, tmp_path / "half.safetensors")
-    for found in read_tensors(tmp_path / "half.safetensors").values():
+    for found in read_weight_file(tmp_path / "half.safetensors").arrays.values():
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, values)
 
@@ -265,19 +310,19 @@ def test_half_precision_is_read_as_float32(tmp_path):
     [
         (
             lambda t: t.pop("mid_block.attentions.0.to_q.weight"),
-            ["'mid_block.attentions.0.to_q.weight' or", "middle_0/attention/query/kernel", "1 in all"],
+            ["middle_0/attention/query/kernel 128x128 is not there"],
         ),
         (
             lambda t: t.update({"class_embedding.weight": np.zeros((10, 512), np.float32)}),
-            ["'class_embedding.weight'", "no place"],
+            ["class_embedding.weight 10x512 has no place"],
         ),
         (
             lambda t: t.update({"mid_block.attentions.0.key.bias": t["mid_block.attentions.0.to_k.bias"]}),
-            ["'mid_block.attentions.0.key.bias'"],
+            ["mid_block.attentions.0.key.bias 128 is a second middle_0/attention/key/bias"],
         ),
         (
             lambda t: t.update({"conv_in.weight": t["conv_in.weight"][:, :1]}),
-            ["'conv_in.weight'", "(128, 1, 3, 3)", "(128, 3, 3, 3)"],
+            ["conv_in.weight 128x1x3x3 does not fit conv_in/kernel 3x3x3x128"],
         ),
         (
             lambda t: t.update(
@@ -287,15 +332,15 @@ def test_half_precision_is_read_as_float32(tmp_path):
                     ]
                 }
             ),
-            ["(128, 256)", "(128, 256, 1, 1)"],
+            ["up_blocks.0.resnets.0.conv_shortcut.weight 128x256 does not fit up_1_0/shortcut/kernel 256x128"],
         ),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(tensors, change, words):
     changed = dict(tensors)
     change(changed)
-    with pytest.raises(ValueError, match="^here.safetensors.* fetch both files again") as refused:
-        parameters_of(changed, shapes(), "here.safetensors")
+    with pytest.raises(ValueError, match="^here.safetensors: these are not the weights of this network: ") as refused:
+        renamed(changed, shapes(), RULES, "here.safetensors")
     assert all(word in str(refused.value) for word in words)
 
 
@@ -306,7 +351,7 @@ def test_an_export_is_the_folder_again(run, tensors, tmp_path):
     wanted = {
         re.sub(r"(query|key|value|proj_attn)(?=\.\w+$)", lambda word: old[word[0]], n): x for n, x in tensors.items()
     }
-    found = read_tensors(folder / WEIGHTS)
+    found = read_weight_file(folder / WEIGHTS).arrays
     assert found.keys() == wanted.keys()
     for name in wanted:
         np.testing.assert_array_equal(found[name], wanted[name])
@@ -322,7 +367,9 @@ def test_an_export_keeps_the_classes(tmp_path):
     run = write_run(tmp_path / "run", "a", Published(model, {"network": {"params": params}}, {}))
     folder = export_run(run, "diffusers", tmp_path / "out")
     assert json.loads((folder / "unet/config.json").read_text())["num_class_embeds"] == 5
-    np.testing.assert_array_equal(read_tensors(folder / WEIGHTS)["class_embedding.weight"], params["label"]["kernel"])
+    np.testing.assert_array_equal(
+        read_weight_file(folder / WEIGHTS).arrays["class_embedding.weight"], params["label"]["kernel"]
+    )
     assert "unet(x, t, labels)" in (folder / "README.md").read_text()
     again = import_diffusers(folder, tmp_path / "again")
     assert again.experiment.model == model
@@ -362,6 +409,45 @@ def test_networks_of_another_kind_are_refused(changes, words):
     with pytest.raises(ValueError, match=r"^unet/config\.json: ") as refused:
         network_of(config, "unet/config.json")
     assert all(word in str(refused.value) for word in words)
+
+
+TUTORIAL = {  # of diffusers: most of its settings are the defaults, which DDPM's own network does not have
+    "_class_name": "UNet2DModel", "block_out_channels": [128, 128, 256], "layers_per_block": 2, "sample_size": 64,
+    "down_block_types": ["DownBlock2D", "DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D", "UpBlock2D"],
+}  # fmt: skip
+CONSISTENCY = {  # as published for ImageNet
+    "_class_name": "UNet2DModel", "attention_head_dim": 64, "attn_norm_num_groups": 32, "num_class_embeds": 1000,
+    "block_out_channels": [192, 384, 576, 768], "downsample_type": "resnet", "layers_per_block": 3, "sample_size": 64,
+    "down_block_types": ["ResnetDownsampleBlock2D", *3 * ["AttnDownBlock2D"]], "upsample_type": "resnet",
+    "resnet_time_scale_shift": "scale_shift", "up_block_types": [*3 * ["AttnUpBlock2D"], "ResnetUpsampleBlock2D"],
+}  # fmt: skip
+
+
+def test_other_networks_of_pixels_are_adm():
+    """Those with diffusers' defaults, and with blocks that change the resolution."""
+    plain = ADM(128, (1, 1, 2), 2, (16,), 8, 1, scale_shift=False, resample="conv", learned_variance=False)
+    assert unet_of(TUTORIAL, "") == (plain, (64, 64, 3))
+    imagenet = ADM(192, (1, 2, 3, 4), 3, (32, 16, 8), 64, 1, learned_variance=False)
+    assert unet_of(CONSISTENCY, "") == (imagenet, (64, 64, 3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"attn_norm_num_groups": None}, "attn_norm_num_groups=None, norm_num_groups=32"),
+        ({"upsample_type": "conv"}, "downsample_type='resnet', upsample_type='conv', .* everywhere by"),
+        (
+            {"down_block_types": ["DownBlock2D", *3 * ["AttnDownBlock2D"]]},
+            ".*down_block_types=.'DownBlock2D', .* everywhere by a block",
+        ),
+        ({"freq_shift": 1}, "freq_shift=1: only 0"),
+        ({"out_channels": 6}, "in_channels=3, out_channels=6"),
+    ],
+)
+def test_networks_that_are_neither_are_refused(changes, words):
+    with pytest.raises(ValueError, match=f"^unet/config.json: {words}"):
+        unet_of(CONSISTENCY | changes, "unet/config.json")
 
 
 def test_an_image_that_cannot_be_halved_is_refused():
@@ -418,10 +504,10 @@ def test_everything_may_lie_side_by_side(copied, run, tmp_path):
 
 def test_a_variant_alone_is_read(copied):
     (copied / "diffusion_pytorch_model.safetensors").rename(copied / "diffusion_pytorch_model.fp16.safetensors")
-    assert find_weights(copied).name == "diffusion_pytorch_model.fp16.safetensors"
-    (copied / "diffusion_pytorch_model.non_ema.safetensors").symlink_to(find_weights(copied))
-    with pytest.raises(ValueError, match="fp16.safetensors, .*non_ema.safetensors, but no .*: rename the one"):
-        find_weights(copied)
+    assert weights_in(copied, BEGINS).name == "diffusion_pytorch_model.fp16.safetensors"
+    (copied / "diffusion_pytorch_model.non_ema.safetensors").symlink_to(weights_in(copied, BEGINS))
+    with pytest.raises(ValueError, match="fp16.safetensors, .*non_ema.safetensors: rename the one to be read"):
+        weights_in(copied, BEGINS)
 
 
 def without_weights(copied):
@@ -442,15 +528,15 @@ def damaged(copied):
     ("change", "words"),
     [
         (without_weights, ["has no diffusion_pytorch_model.safetensors: copy it"]),
-        (only_a_pickle, ["diffusion_pytorch_model.bin is damaged or no .bin file", "fetch it again"]),
-        (damaged, ["diffusion_pytorch_model.safetensors is damaged", "fetch it again"]),
+        (only_a_pickle, ["diffusion_pytorch_model.bin: truncated, or not a file of weights"]),
+        (damaged, ["diffusion_pytorch_model.safetensors: truncated, or not a file of weights"]),
         (lambda copied: (copied / "config.json").unlink(), ["neither unet/config.json nor config.json: copy it"]),
         (lambda copied: (copied / "scheduler_config.json").unlink(), ["scheduler/scheduler_config.json nor scheduler"]),
         (lambda copied: (copied / "config.json").write_text("{"), ["config.json is no JSON", "fetch it again"]),
         (lambda copied: (copied / "config.json").write_text("[]"), ["config.json holds a list"]),
         (
             lambda copied: (copied / "model_index.json").write_text('{"unet": [], "scheduler": [], "vqvae": []}'),
-            ["model_index.json has 'vqvae' beside", "LDMPipeline or StableDiffusionPipeline"],
+            ["model_index.json: _class_name=None, with 'vqvae' beside", "DiTPipeline or LDMPipeline or"],
         ),
     ],
 )
@@ -492,8 +578,11 @@ def imagegen(capsys, *arguments):
 
 def test_a_run_says_where_it_came_from(run_folder, folder, reference):
     origin = json.loads((run_folder / "origin.json").read_text())
-    assert origin["library"] == "diffusers" and origin["folder"] == str(folder) and origin["weights"] == WEIGHTS
-    assert origin["sha256"] == reference["sha256"]
+    assert (
+        origin["library"] == "diffusers"
+        and origin["folder"] == str(folder)
+        and origin["sha256"] == {WEIGHTS: reference["sha256"]}
+    )
     assert origin["unet"]["_diffusers_version"] == origin["model_index"]["_diffusers_version"] == "0.42.1"
     assert origin["scheduler"]["beta_end"] == 0.002
     assert json.loads((run_folder / "parameters.json").read_text())["network"]["count"] == 4_509_571

@@ -4,10 +4,11 @@ import dataclasses
 import json
 import zlib
 
+import drawn_weights
 import jax
 import numpy as np
 import pytest
-from official import published
+from official import close, jit, parsed, published
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
@@ -20,13 +21,14 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.interop.diffusers_config import abstract_parameters
-from imagegen_jax.interop.diffusers_weights import parameters_of
 from imagegen_jax.interop.lora import export_lora, with_lora
 from imagegen_jax.interop.name_map import renamed
-from imagegen_jax.interop.names.unets import latent_unet
+from imagegen_jax.interop.names.text_encoders import CLIP
+from imagegen_jax.interop.names.unets import ddpm, latent_unet
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.backbones.unet import UNet
+from imagegen_jax.nn.text_encoders.clip import CLIPText
 
 MODEL = DDPM(UNet(128, (1, 1), 1, (4,), 0.0), image_shape=(8, 8, 3))
 LAYERS = ("attention/*", "conv_1", "embed", "shortcut", "down_1")
@@ -53,7 +55,7 @@ def reference(root):
 def base(reference, tmp_path_factory):
     """A run of the U-Net with the reference's weights."""
     like = abstract_parameters(MODEL.network, MODEL.image_shape)
-    params = parameters_of(drawn(reference["names"]), like, "here")
+    params = renamed(drawn(reference["names"]), like, ddpm(len(MODEL.network.multipliers)), "here")
     experiment = ig.Experiment("base", MODEL, Digits(channels=3), {}, mesh=MeshShape(data=1))
     return Run(experiment, create({"network": {"params": params}}, {}, {}), tmp_path_factory.mktemp("base"))
 
@@ -138,8 +140,10 @@ def test_pairs_of_other_shapes_are_refused(base, file, reference, tmp_path):
 
 
 def test_a_run_without_pairs_has_nothing_to_write(base, tmp_path):
-    with pytest.raises(ValueError, match=r"no low-rank pairs of 'network', but of \[\]: train with --lora.rank"):
+    with pytest.raises(ValueError, match="has no low-rank pairs: train with --lora.rank"):
         export_lora(base, tmp_path / "out.safetensors")
+    with pytest.raises(ValueError, match="no low-rank pairs of 'text', but of no network: train with --lora.rank"):
+        export_lora(base, tmp_path / "out.safetensors", "text")
 
 
 # --- Stable Diffusion's U-Net -----------------------------------------------------------------------------------------
@@ -158,6 +162,7 @@ def of_stable_diffusion(case, kernels, folder):
     return dataclasses.replace(plain, state=create(nets, {}, {})), plain
 
 
+@pytest.mark.slow
 def test_layers_of_stable_diffusion_have_their_names_in_diffusers(root, tmp_path):
     case = published(root / "tests/reference/text_to_image.npz", "sd1")
     run, plain = of_stable_diffusion(case, ("*_transformer/block_*", "conv_1", "shortcut", "embed", "up_1"), tmp_path)
@@ -180,3 +185,93 @@ def test_a_layer_that_lies_otherwise_in_diffusers_is_refused(root, tmp_path):
     run, _ = of_stable_diffusion(published(root / "tests/reference/text_to_image.npz", "sd1"), ("time_0",), tmp_path)
     with pytest.raises(ValueError, match="the layer time_0 has no name, or another layout, in diffusers"):
         export_lora(run, tmp_path / "out.safetensors")
+
+
+# --- files of three libraries, with pairs of the text encoder ---------------------------------------------------------
+
+TEXT = CLIPText(23, 8, width=16, depth=2, heads=2)
+
+
+@pytest.fixture(scope="module")
+def libraries(root):
+    with np.load(root / "tests/reference/lora_files.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def by_text(root, tmp_path_factory):
+    """A run with the U-Net and the text encoder of the reference; what both put out, as a function of a run."""
+    case = published(root / "tests/reference/text_to_image.npz", "sd1")
+    encoder = published(root / "tests/reference/text_encoders.npz", "quick_gelu")
+    x, t = case.inputs["x"].transpose(0, 2, 3, 1), case.inputs["t"]
+    told = Conditioning(tokens=case.inputs["tokens"])
+    with np.load(root / "tests/reference/text_encoders.npz") as arrays:
+        words, mask = arrays["text"].astype(np.int32), arrays["mask"]
+    shapes = jax.eval_shape(LATENT.init, jax.random.key(0), x, t, told)["params"]
+    of_text = jax.eval_shape(TEXT.init, jax.random.key(0), words, mask)["params"]
+    nets = {"network": {"params": renamed(case.tensors, shapes, latent_unet(2), "here")}}
+    nets["text"] = {"params": renamed(encoder.tensors, of_text, CLIP, "here")}
+    model = Diffusion(LATENT, text=TEXT, train_text=False)
+    run = Run(ig.Experiment("a", model, Digits(), {}), create(nets, {}, {}), tmp_path_factory.mktemp("by_text"))
+
+    @jit
+    def both(nets):
+        return LATENT.apply(nets["network"], x, t, told), TEXT.apply(nets["text"], words, mask).tokens
+
+    return run, both
+
+
+def written(libraries, name, place):
+    """The file of a library, whose tensors follow from their names; peft's has its alpha in the metadata."""
+    rows = map(parsed, libraries[f"{name}/weights"].tolist())
+    tensors = {
+        key: np.asarray(drawn_weights.weight(key, *rest) if rest[0] else libraries["alpha"], np.float32)
+        for key, *rest in rows
+    }
+    save_file(tensors, place)
+    return place
+
+
+@pytest.mark.parametrize("name", ["kohya", "peft", "older"])
+def test_files_of_three_libraries_count_as_diffusers_loads_them(name, libraries, by_text, tmp_path):
+    run, both = by_text
+    found = with_lora(run, written(libraries, name, tmp_path / "pairs.safetensors"), float(libraries["scale"]))
+    y, tokens = both(found.nets)
+    close(np.asarray(y).transpose(0, 3, 1, 2), libraries[f"{name}/y"])
+    close(tokens, libraries[f"{name}/tokens"])
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("lora_te2_a.lora_down.weight", "is of a second text encoder, which no run here has"),
+        ("lora_te_text_model_encoder_layers_9_mlp_fc1.lora_down.weight", "has no layer .*layers_9_mlp_fc1'; .*nearest"),
+        ("unet.conv_in.lora_magnitude_vector", "is of no low-rank pair .* have to be merged where they were made"),
+    ],
+)
+def test_what_a_run_does_not_have_is_named(key, said, by_text, tmp_path):
+    pair = {key: np.zeros((3, 16), np.float32), key.replace("down", "up"): np.zeros((16, 3), np.float32)}
+    save_file(pair, tmp_path / "pairs.safetensors")
+    with pytest.raises(ValueError, match=said):
+        with_lora(by_text[0], tmp_path / "pairs.safetensors")
+
+
+def test_pairs_of_a_text_encoder_need_a_run_with_one(base, libraries, tmp_path):
+    with pytest.raises(ValueError, match="has pairs of text_encoder, but this run has no network 'text'"):
+        path = written(libraries, "kohya", tmp_path / "pairs.safetensors")
+        save_file({k: x for k, x in load_file(path).items() if "_te_" in k}, path)
+        with_lora(base, path)
+
+
+def test_pairs_of_both_networks_are_written_to_one_file(by_text, tmp_path):
+    run, _ = by_text
+    nets = adapted(run.nets, LoRA(2), ["network", "text"], jax.random.key(0))
+    nets["text"]["params"] = jax.tree.map(lambda x: x + 0.1, nets["text"]["params"])
+    export_lora(dataclasses.replace(run, state=create(nets, {}, {})), tmp_path / "out.safetensors")
+    starts = {name.split(".")[0] for name in load_file(tmp_path / "out.safetensors")}
+    assert starts == {"unet", "text_encoder"}
+    again = with_lora(run, tmp_path / "out.safetensors").nets
+    query = again["text"]["params"]["block_1"]["attention"]["query"]["kernel"]
+    pair = nets["text"]["params"]["block_1"]["attention"]["query"]["kernel"]
+    weights = run.nets["text"]["params"]["block_1"]["attention"]["query"]["kernel"]
+    np.testing.assert_allclose(query, weights + pair["A"] @ pair["B"], rtol=1e-5, atol=1e-6)

@@ -4,7 +4,20 @@ import jax
 import numpy as np
 import pytest
 
-from imagegen_jax.interop.name_map import Rule, convolution, fused, layer, norm, parts, renamed, within
+from imagegen_jax.interop.name_map import (
+    Rule,
+    as_published,
+    convolution,
+    dense,
+    fused,
+    layer,
+    norm,
+    parts,
+    pixelwise,
+    renamed,
+    sines_first,
+    within,
+)
 
 RULES = [
     *convolution("stem", "conv_in"),
@@ -97,3 +110,48 @@ def test_values_that_are_no_finite_floats_are_refused(tensors, value, message):
     bias = np.array([0, value, 0, 0]) if value == 1 else np.array([0.0, value, 0, 0])
     with pytest.raises(ValueError, match=f"a.pth: the tensor 'stem.bias' (has|is) .*{message}"):
         renamed(tensors | {"stem.bias": bias}, ABSTRACT, RULES, "a.pth")
+
+
+def test_several_tensors_may_be_one_parameter():
+    """Side by side in its last axis, as queries, keys and values are in some networks here."""
+    rules = [Rule(f"{name}.weight", "qkv/kernel", dense, part=(at, 3)) for at, name in enumerate("qkv")]
+    given = {f"{name}.weight": np.full((2, 4), at, np.float32) for at, name in enumerate("qkv")}
+    abstract = tree({"qkv/kernel": (4, 6)})
+    found = renamed(dict(reversed(given.items())), abstract, rules, "a.pth")
+    np.testing.assert_array_equal(found["qkv"]["kernel"], np.tile(np.repeat(np.arange(3), 2), (4, 1)))
+    with pytest.raises(ValueError, match="qkv/kernel 4x6 is not there"):
+        renamed({name: given[name] for name in ("q.weight", "v.weight")}, abstract, rules, "a.pth")
+    with pytest.raises(ValueError, match="k.weight 3x4 does not fit qkv/kernel 4x6"):
+        renamed(given | {"k.weight": np.zeros((3, 4), np.float32)}, abstract, rules, "a.pth")
+
+
+def test_copies_have_to_be_the_same():
+    rules = [Rule("blocks.{i}.time", "time", copied=True)]
+    abstract = tree({"time": (2,)})
+    given = {f"blocks.{i}.time": np.float32([1, 2]) for i in range(3)}
+    np.testing.assert_array_equal(renamed(given, abstract, rules, "a.pth")["time"], [1, 2])
+    given["blocks.1.time"] = np.float32([1, 3])
+    with pytest.raises(ValueError, match="blocks.1.time 2 is not the same as elsewhere, but the network has it once"):
+        renamed(given, abstract, rules, "a.pth")
+
+
+def test_parameters_are_written_as_they_were_published():
+    """In the layouts of convolutions of one pixel and of layers that see times, too."""
+    rules = [
+        *convolution("stem", "conv_in"),
+        *layer("short", "shortcut", pixelwise),
+        *layer("time", "time_0", sines_first),
+        *within({"blocks.{i}.": "block_{i}/"}, [*norm("norm1", "norm"), *layer("a", "b")]),
+    ]
+    draw = np.random.RandomState(0).standard_normal
+    shapes = {"stem.weight": (4, 2, 3, 3), "short.weight": (5, 3, 1, 1), "time.weight": (4, 6), "time.bias": (4,)}
+    given = {name: draw(shape).astype(np.float32) for name, shape in shapes.items()}
+    given |= {"stem.bias": given["time.bias"], "short.bias": draw(5).astype(np.float32)}
+    abstract = {"conv_in/kernel": (3, 3, 2, 4), "conv_in/bias": (4,), "shortcut/kernel": (3, 5), "shortcut/bias": (5,)}
+    abstract |= {"time_0/kernel": (6, 4), "time_0/bias": (4,)}
+    found = as_published(renamed(given, tree(abstract), rules, "a"), rules)
+    assert found.keys() == given.keys()
+    for name, array in given.items():
+        np.testing.assert_array_equal(found[name], array)
+    with pytest.raises(ValueError, match="the parameter elsewhere/kernel has no published name"):
+        as_published({"elsewhere": {"kernel": given["stem.bias"]}}, rules)

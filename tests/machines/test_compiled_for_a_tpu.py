@@ -17,12 +17,14 @@ RECIPES = {  # a GAN with lazy phases, a VAE, a U-Net, a transformer whose state
 
 REFUSING = ("v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2")
 
+PLANNED = "vae_mnist"
+
 CODE = """
-import json, sys
+import dataclasses, json, os, sys
 import jax, numpy
 import imagegen_jax as ig
 from imagegen_jax.machines.described import described_devices
-from imagegen_jax.machines.examine import examine
+from imagegen_jax.machines.examine import examine, planned_step
 from imagegen_jax.machines.fit import attempt
 from imagegen_jax.machines.machines import parse_machine
 from imagegen_jax.machines.programs import Traced
@@ -39,6 +41,11 @@ for name in json.loads(sys.argv[2]):  # on each, one array of 100 GiB
     memory = attempt(Traced("", 1, 1.0, jax.jit(lambda x: x, donate_argnums=0).trace(x), x, x, 1), machine).memory
     found = memory.peak, memory.fits, memory.available, machine.chip.memory_bytes
     print(json.dumps({"name": name, "refused": found}))
+
+experiment = ig.override(ig.override(recipe(sys.argv[3]), module_of(sys.argv[3]).smoke), {"batch_size": 8})
+planned = dataclasses.asdict(planned_step(experiment, parse_machine("v5e:2x2"), 0))
+print(json.dumps({"name": "planned", "program": planned}), flush=True)
+os._exit(0)
 """
 
 
@@ -49,7 +56,7 @@ def reports(root):
         pytest.skip("libtpu is not installed: pip install imagegen_jax[tpu] compiles for TPUs without one")
     environment = {**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(root)}
     done = subprocess.run(
-        [sys.executable, "-c", CODE, json.dumps(RECIPES), json.dumps(REFUSING)],
+        [sys.executable, "-c", CODE, json.dumps(RECIPES), json.dumps(REFUSING), PLANNED],
         cwd=root,
         env=environment,
         capture_output=True,
@@ -88,6 +95,16 @@ def test_a_split_state_is_gathered(reports):
 def test_the_memory_of_a_chip_is_what_its_compiler_leaves_to_programs(reports, name):
     peak, fits, available, known = reports[name]["refused"]
     assert peak == 100 * 2**30 and not fits and available == known
+
+
+@pytest.mark.slow
+def test_a_plan_says_what_the_compiled_program_takes(reports):
+    planned, compiled = reports["planned"]["program"], reports[PLANNED]["programs"][0]
+    for name in ("name", "images", "steps", "flops", "memory_bytes", "collectives", "unknown_loops"):
+        assert planned[name] == compiled[name]
+    memory, whole = planned["memory"], compiled["memory"]
+    assert memory["state"] == whole["state"] and memory["available"] == whole["available"] and memory["fits"]
+    assert memory["arguments"] < memory["peak"] <= whole["peak"]  # which has the code, too
 
 
 def kinds(program):

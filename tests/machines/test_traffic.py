@@ -183,6 +183,27 @@ def test_memory_traffic_is_what_operations_read_and_write():
     assert memory_bytes(hlo.parse(GPU)) == moved + sliced + waited + copied
 
 
+def test_a_part_of_a_tuple_may_be_named_by_its_place():
+    """As a TPU's compiler writes its plans: %both#1 is the second of what %both makes."""
+    named = """HloModule m
+%two (p: f32[8]) -> (f32[8], f32[4]) {
+  %p = f32[8]{0} parameter(0)
+  %half = f32[4]{0} slice(%p), slice={[0:4]}
+  ROOT %t = (f32[8]{0}, f32[4]{0}) tuple(%p, %half)
+}
+ENTRY %main (x: f32[8]) -> f32[4] {
+  %x = f32[8]{0} parameter(0)
+  %both = (f32[8]{0}, f32[4]{0}) fusion(%x), kind=kLoop, calls=%two
+  GET
+  ROOT %out = f32[4]{0} add(PART, PART)
+}
+"""
+    part = "%get = f32[4]{0} get-tuple-element(%both), index=1"
+    written_out = memory_bytes(hlo.parse(named.replace("GET", part).replace("PART", "%get")))
+    assert memory_bytes(hlo.parse(named.replace("PART", "%both#1"))) == written_out
+    assert memory_bytes(hlo.parse(named.replace("PART", "%both#0"))) == written_out + 2 * 4 * 4
+
+
 def test_loops_whose_length_is_unknown_are_named():
     assert (hlo.parse(TPU).loops_of_unknown_length(), hlo.parse(GPU).loops_of_unknown_length()) == (0, 1)
 

@@ -227,12 +227,39 @@ def test_damaged_parts_do_not_stop_the_others(run: pathlib.Path) -> None:
     assert "at step 250" in page.text and page.curves["d/loss"]
 
 
-def test_evaluations_and_changes_have_tables(run: pathlib.Path) -> None:
+def test_evaluations_have_a_table_that_fits(run: pathlib.Path) -> None:
     card = {"metric": "FD", "value": 3.17, "low": 2.5, "high": 4.125, "versions": {"jax": "0.10", "own": None}}
     write_lines(run / "evaluations.jsonl", [card, {"metric": "IS", "value": 2, "low": None, "high": None, "seed": 50}])
+    words = " ".join(Page(write_report(run)).text.split())
+    assert "metric value 95 % interval IS 2 FD 3.17 2.5 to 4.125" in words  # the newest first
+    assert "how each was measured metric seed versions IS 50 FD jax 0.10" in words
+    assert "FD distance of features' Gaussians; lower is better" in words
+
+
+def test_many_evaluations_are_folded(run: pathlib.Path) -> None:
+    write_lines(run / "evaluations.jsonl", [{"metric": "FID", "value": value} for value in range(30)])
+    words = " ".join(Page(write_report(run)).text.split())
+    assert "metric value FID 29 FID 28" in words and "18 earlier scores metric value FID 17" in words
+
+
+def test_metrics_are_explained_in_place(run: pathlib.Path) -> None:
+    scripts = [json.loads(text) for text in Page(write_report(run)).scripts if text.startswith("{")]
+    assert any("minimises" in meanings.get("d/loss", "") for meanings in scripts)
+
+
+def test_a_trace_is_summed_up(run: pathlib.Path) -> None:
+    assert "Largest operations" not in Page(write_report(run)).text
+    operations = [{"name": "<dot>", "ms": 1.5, "share": 0.75, "calls": 2.0}]
+    write_json(run / "profile.json", {"from": 20, "to": 25, "total_ms": 2.0, "operations": operations})
+    words = " ".join(Page(write_report(run)).text.split())
+    assert "<dot> 1.5 75.0 % 2" in words and "Of training steps 20 to 25, 2 ms a step in all" in words
+    write_json(run / "profile.json", {"from": 20})
+    assert "no readable profile.json" in Page(write_report(run)).text
+
+
+def test_changes_have_a_table(run: pathlib.Path) -> None:
     write_lines(run / "changes.jsonl", [{"steps": [400_000, 800_000]}])
     words = " ".join(Page(write_report(run)).text.split())
-    assert "metric value 95 % interval versions seed FD 3.17 2.5 to 4.125 jax 0.10 IS 2 50" in words
     assert "Changed on resuming field was became steps 400,000 800,000" in words
 
 
@@ -280,7 +307,7 @@ def test_what_is_no_folder_is_refused(tmp_path: pathlib.Path) -> None:
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node to read JavaScript")
 def test_script_is_valid(run: pathlib.Path, tmp_path: pathlib.Path) -> None:
     script = tmp_path / "script.js"
-    script.write_text(Page(write_report(run)).scripts[2])
+    script.write_text(Page(write_report(run)).scripts[3])
     done = subprocess.run(["node", "--check", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

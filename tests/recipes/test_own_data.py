@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imagegen_jax.cli.train import FAMILIES as NAMED
+from imagegen_jax.cli.train_options import FAMILIES as NAMED
 from imagegen_jax.core.arrays.space import autoencoder_of, sample_shape
 from imagegen_jax.core.config.override import override
 from imagegen_jax.core.experiment import validate

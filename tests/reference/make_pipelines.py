@@ -108,7 +108,7 @@ def saved(pipe: DiffusionPipeline) -> dict[str, np.ndarray]:
             if path.suffix == ".safetensors":
                 content = path.read_bytes()
                 found[name] = np.frombuffer(content[: 8 + int.from_bytes(content[:8], "little")], np.uint8)
-            elif path.is_file() and path.name not in ("tokenizer.json", "vocab.json", "merges.txt"):
+            elif path.is_file() and path.name not in ("tokenizer.json", "vocab.json", "merges.txt", "spiece.model"):
                 found[name] = np.array(path.read_text())
     return found
 

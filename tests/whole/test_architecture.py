@@ -16,6 +16,7 @@ ROWS = (  # of wings, from below, as docs/architecture.md draws them: each may k
     ("text",),
     ("data", "nn", "machines"),
     ("gan", "autoencoders", "autoregressive", "diffusion", "metrics"),
+    ("studies",),
     ("recipes", "editing", "interop"),
     ("pages",),
     ("cli",),

@@ -51,6 +51,8 @@ class RunRequest:
     std: float | None = None  # width of the post-hoc average
     modules: tuple[str, ...] = ()  # where the run's own classes come from, by name or file
     overrides: tuple[str, ...] = ()  # options of the model, as words: ("--model.levels.steps", "32")
+    lora: str | pathlib.Path | None = None  # a file of low-rank pairs
+    lora_scale: float | None = None  # how much of them is added; None: all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +78,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", help="classes to draw, e.g. 3,7 or cat,dog (default: all), each as often")
     parser.add_argument("--seed", type=seed, default=0, help="another seed, other images (default: 0)")
     add_weight_options(parser)
+    parser.add_argument(
+        "--lora", type=pathlib.Path, metavar="FILE",
+        help="add the low-rank pairs of a file of diffusers, peft or kohya's scripts to the weights",
+    )  # fmt: skip
+    parser.add_argument("--lora-scale", type=number(-100, 100), help="how much of them to add (default: 1, 0 for none)")
 
 
 def add_weight_options(parser: argparse.ArgumentParser) -> None:
@@ -164,6 +171,7 @@ def open_run(
     _check_guidance(stored.model, changed.model, guidance)
     _check_fits(run, changed, request.overrides)
     run = run.with_average(request.average) if request.std is None else run.reconstruct(request.std)
+    run = _with_pairs(run, request)
 
     def of_model(model: Model) -> Run:
         found = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, model=model))
@@ -174,6 +182,17 @@ def open_run(
         of_model(changed.model),
         tuple(Variant(words, of_model(other.model).experiment.model) for words, other in variants),
     )
+
+
+def _with_pairs(run: Run, request: RunRequest) -> Run:
+    """Adds the pairs of --lora to the weights. Raises ValueError for a file that does not fit, and a scale of none."""
+    if request.lora is None:
+        if request.lora_scale is not None:
+            raise ValueError(f"--lora-scale {request.lora_scale}: of which pairs? Name their file, --lora FILE")
+        return run
+    from imagegen_jax.interop.lora import with_lora  # most runs are drawn without, and need none of its networks
+
+    return with_lora(run, request.lora, 1.0 if request.lora_scale is None else request.lora_scale)
 
 
 def _check_guidance(stored: Model, changed: Model, guidance: float | None) -> None:

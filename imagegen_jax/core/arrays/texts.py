@@ -49,18 +49,35 @@ class Tokenizer(Protocol):
         ...
 
 
+@runtime_checkable
+class SideBySide(Protocol):
+    """A tokenizer whose row is those of several tokenizers, one after another."""
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest of them."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class EmptyText:
     """The row that a tokenizer writes for a text without a word: `EmptyText.of(tokenizer)`."""
 
     tokens: tuple[Natural, ...]
     length: Count  # of them that are no padding
+    seen: tuple[bool, ...] = ()  # which these are; (): the first ones
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> EmptyText:
         """Writes the row by a tokenizer."""
         found = tokenizer.encode([""])
-        return cls(tuple(found.tokens[0].tolist()), int(found.mask[0].sum()))
+        length, mask = int(found.mask[0].sum()), tuple(found.mask[0].tolist())
+        return cls(tuple(found.tokens[0].tolist()), length, () if all(mask[:length]) else mask)
+
+    @property
+    def mask(self) -> tuple[bool, ...]:
+        """False where a token is padding."""
+        return self.seen or tuple(i < self.length for i in range(len(self.tokens)))
 
 
 @runtime_checkable
@@ -108,7 +125,6 @@ def texts_of(data: Any, n: int, seed: int = 0) -> tuple[str, ...]:
 def keep_tokenizer(folder: pathlib.Path, tokenizer: Tokenizer | None) -> None:
     """Writes the files of a tokenizer, if there is one, into a folder of a run."""
     for name, content in tokenizer.files().items() if tokenizer else ():
-        folder.mkdir(exist_ok=True)
         with whole(folder / name) as partial:
             partial.write_bytes(content)
 
@@ -187,7 +203,8 @@ def check_prompts(model: Any, prompts: Any, negative: Any, n: int | None) -> tup
 def notes_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     """Says which texts are longer than the tokenizer's context, and which words it does not know."""
     different = list(dict.fromkeys(texts))
-    cut = say_cut(different, tokenizer.encode(different))
+    longest = tokenizer.longest if isinstance(tokenizer, SideBySide) else None
+    cut = say_cut(different, tokenizer.encode(different), longest)
     words = (
         [word for text in different for word in tokenizer.unknown(text)] if isinstance(tokenizer, KnowsWords) else []
     )
@@ -195,11 +212,14 @@ def notes_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     return [note for note in (cut, unknown) if note]
 
 
-def say_cut(texts: Sequence[str], encoded: Encoded) -> str:
-    """Says how many texts were cut, and how the first of them begins; "" where all of them fit."""
+def say_cut(texts: Sequence[str], encoded: Encoded, length: int | None = None) -> str:
+    """Says how many texts were cut, and how the first of them begins; "" where all of them fit.
+
+    `length` is how much a text may have; None: as much as the rows.
+    """
     cut = np.flatnonzero(encoded.cut)
     if not len(cut):
         return ""
-    first, length = texts[cut[0]], encoded.tokens.shape[1]
+    first, length = texts[cut[0]], length or encoded.tokens.shape[1]
     begin = first if len(first) <= _SHOWN else f"{first[:_SHOWN]}..."
     return f"{len(cut)} of {len(texts)} texts are longer than {length} tokens and were cut, the first is {begin!r}"

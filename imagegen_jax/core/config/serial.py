@@ -158,6 +158,11 @@ def _classes_in(node: Any) -> Iterator[tuple[str, type]]:
             yield from _classes_in(item)
 
 
+def modules_in(node: Any) -> list[str]:
+    """Returns the modules that the classes of a value come from, each once."""
+    return list(dict.fromkeys(tag.partition(":")[0] for tag, _ in _classes_in(node)))
+
+
 def with_defaults(tree: Any, node: Any) -> Any:
     """Adds to a result of `to_dict` the fields that classes have gained since, at their defaults.
 

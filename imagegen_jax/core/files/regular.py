@@ -70,6 +70,12 @@ def whole(path: Path) -> Iterator[pathlib.Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_whole(file: io.RawIOBase, data: bytes) -> None:
+    """Writes all of `data`: on a disk that is nearly full, a write may take a part and the next one raise."""
+    while data:
+        data = data[file.write(data) or 0 :]
+
+
 def is_at(descriptor: int, path: pathlib.Path) -> bool:
     """Tells whether an open file is still the one at `path`: who held a lock may have deleted it."""
     try:

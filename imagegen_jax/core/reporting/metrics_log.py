@@ -12,15 +12,14 @@ import json
 import math
 import pathlib
 import shutil
-import socket
-import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from imagegen_jax.core.files.regular import whole
+from imagegen_jax.core.files.regular import whole, write_whole
+from imagegen_jax.core.reporting.trackers.tensorboard import Events
 
 
 class LogError(OSError):
@@ -61,7 +60,7 @@ class MetricsLog:
                 partial.write_text("".join(map(_text, self.lines)))
         self._file = self.path.open("ab", buffering=0)
         self._line: dict[str, Any] = self.lines[-1] if self.lines else {}
-        self._events = _Events(folder / "tensorboard", step)
+        self._events = Events(folder / "tensorboard", step)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Writes one line of metrics; a second call for the same step replaces it by both. Raises OSError."""
@@ -71,7 +70,7 @@ class MetricsLog:
         before = _text(old).encode() if old is self._line else b""
         self._line = old | found
         self._replace(before, _text(self._line).encode())
-        self._events.scalars(step, metrics)
+        self._events.write(step, metrics)
 
     def _replace(self, before: bytes, after: bytes) -> None:
         """Puts `after` at the end of the file, in place of `before`, which stays there if that fails."""
@@ -79,11 +78,11 @@ class MetricsLog:
         try:
             if before:
                 self._file.truncate(start)
-            _write_whole(self._file, after)
+            write_whole(self._file, after)
         except OSError:
             with contextlib.suppress(OSError):
                 self._file.truncate(start)
-                _write_whole(self._file, before)
+                write_whole(self._file, before)
             raise
 
     def image(self, step: int, grid: np.ndarray) -> None:
@@ -94,59 +93,6 @@ class MetricsLog:
         """Closes both files; nothing is left to be written."""
         self._file.close()
         self._events.close()
-
-
-class _Events:
-    """A file of TensorBoard events, made of tensorboardX's own parts without its queue and its thread."""
-
-    def __init__(self, folder: pathlib.Path, step: int) -> None:
-        """Begins a file; with `step`, TensorBoard forgets what earlier files say of later steps."""
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}"
-        self._file = path.open("ab", buffering=0)
-        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        if step:
-            log = SessionLog(status=SessionLog.START)
-            self._write(Event(wall_time=time.time(), step=step + 1, session_log=log))
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes numbers by name."""
-        from tensorboardX.summary import Summary, scalar
-
-        found = [scalar(name, value).value[0] for name, value in values.items()]
-        self._summary(step, Summary(value=found))
-
-    def image(self, step: int, grid: np.ndarray) -> None:
-        """Writes a picture [H W c] under the name "samples"."""
-        from tensorboardX.summary import image
-
-        self._summary(step, image("samples", grid, dataformats="HWC"))
-
-    def _summary(self, step: int, summary: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
-        self._write(Event(wall_time=time.time(), step=step, summary=summary))
-
-    def _write(self, event: Any) -> None:
-        """Appends a record in the form of TFRecord: length, its checksum, data, their checksum."""
-        from tensorboardX.record_writer import masked_crc32c
-
-        data = event.SerializeToString()
-        length = struct.pack("<Q", len(data))
-        checks = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
-        _write_whole(self._file, length + next(checks) + data + next(checks))
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-
-def _write_whole(file: io.FileIO, data: bytes) -> None:
-    """Writes all of `data`: on a disk that is nearly full, a write may take a part and the next one raise."""
-    while data:
-        data = data[file.write(data) or 0 :]
 
 
 def _text(line: Mapping[str, Any]) -> str:

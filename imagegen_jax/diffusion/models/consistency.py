@@ -37,7 +37,7 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.diffusion.guidance.by_network import Guided
 from imagegen_jax.diffusion.models.teacher import with_teacher
-from imagegen_jax.diffusion.process.denoiser import Denoise, from_prediction, preconditioned
+from imagegen_jax.diffusion.process.denoiser import Denoise, clipped, from_prediction, preconditioned
 from imagegen_jax.diffusion.process.prediction import SIGMA_DATA, broadcast_rows
 from imagegen_jax.diffusion.process.process import EDM
 from imagegen_jax.diffusion.sampling.ancestral import ConsistencyMultistep
@@ -75,6 +75,8 @@ class Consistency:
     sigma_data: Positive = SIGMA_DATA
     distil: bool = False  # whether a teacher leads from level to level
     space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
+    time_scale: Positive = 1.0  # of log(sigma) / 4, before the network sees it; 1000 in the authors' code
+    clip: bool = False  # whether estimates of x_0 are kept in [-1, 1] while sampling, as in the authors' code
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
@@ -95,6 +97,10 @@ class Consistency:
         """Initialises the network. Raises ValueError where images, labels or the levels of the network do not fit."""
         check_images(self, batch)
         check_space(self)
+        if self.clip and not self.space.clips:
+            raise ValueError(
+                f"model.clip=True, model.space={self.space}: latents have no range to be kept in; set clip to False"
+            )
         check_channels(self.network, self.image_shape)
         x = batch["image"]
         network = self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))
@@ -144,7 +150,7 @@ class Consistency:
         """Takes one step of Heun's method from one level to another along the flow of the teacher, an EDM denoiser."""
 
         def network(x: Image, c_noise: Float[Array, " b"]) -> Image:
-            return self.network.apply(teacher, x, c_noise, conditioning)
+            return self.network.apply(teacher, x, c_noise * self.time_scale, conditioning)
 
         predict = preconditioned(network, self.sigma_data)
         slope = noise_estimate(from_prediction(predict, EDM(), "F", sigma_data=self.sigma_data))
@@ -192,7 +198,8 @@ class Consistency:
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
         """Returns the denoiser of the network under these conditions."""
-        return self._jump(nets["network"], conditioning)
+        jump = self._jump(nets["network"], conditioning)
+        return clipped(jump) if self.clip else jump
 
     def guided_by(self, guide: Model) -> Guided:
         """Returns this model, led by `guide`."""
@@ -206,7 +213,8 @@ class Consistency:
             size = jnp.sqrt(sigma**2 + self.sigma_data**2)
             c_skip = self.sigma_data**2 / (above**2 + self.sigma_data**2)
             c_out = self.sigma_data * above / size
-            inner = self.network.apply(network, x / broadcast_rows(size, x), jnp.log(sigma) / 4, conditioning)
+            time = jnp.log(sigma) / 4 * self.time_scale
+            inner = self.network.apply(network, x / broadcast_rows(size, x), time, conditioning)
             return broadcast_rows(c_skip, x) * x + broadcast_rows(c_out, x) * inner
 
         return f

@@ -114,6 +114,7 @@ class Diffusion:
     text: AnyTextEncoder | None = None  # makes tokens of texts; None: of images without texts
     train_text: bool = True  # whether it is trained; else it is frozen, as `Experiment.pretrained` gives it
     empty_text: EmptyText | None = None  # what a dropped text becomes; None: none of its tokens is seen
+    unused_variance: bool = False  # whether the network puts out a variance too, in as many channels, as in DiT
 
     def __post_init__(self) -> None:
         check_times(self.process, self.times)
@@ -171,7 +172,7 @@ class Diffusion:
         check_space(self)
         check_source_shape(self.source_shape, self.image_shape)
         check_empty_text(self.empty_text, self.text)
-        check_channels(self.network, self.image_shape)
+        check_channels(self.network, self.image_shape, self.unused_variance)
         check_range(self.process, self.times)
         self._check_together()
         x, t = batch["image"], jnp.zeros(batch["image"].shape[:1])
@@ -259,7 +260,8 @@ class Diffusion:
         """Returns the function (x_t, t) -> the prediction of the network under these conditions."""
 
         def network(x: Float[Array, "b h w c"], t: Float[Array, " b"]) -> Float[Array, "b h w c"]:
-            return self.network.apply(nets["network"], x, t * self.time_scale, conditioning)
+            out = self.network.apply(nets["network"], x, t * self.time_scale, conditioning)
+            return out[..., : x.shape[-1]]
 
         if self.prediction != "F":
             return network

@@ -7,17 +7,17 @@ learns that from the variational bound (VLB), in bits per dimension of 8-bit ima
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.arrays.bits_per_dim import bits_per_dim
-from imagegen_jax.core.arrays.random import integer_rows, normal_rows, streams
+from imagegen_jax import moved
+from imagegen_jax.core.arrays.random import normal_rows, streams
 from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space, with_space
+from imagegen_jax.core.arrays.texts import EmptyText
 from imagegen_jax.core.config.bounds import Count, Natural, NonNegative, Shape, Share
 from imagegen_jax.core.model import (
     Aux,
@@ -28,14 +28,15 @@ from imagegen_jax.core.model import (
     Nets,
     Phase,
     PRNGKey,
-    PRNGKeys,
     Scalar,
     check_choice,
     check_images,
 )
 from imagegen_jax.diffusion.guidance.by_network import Guided
 from imagegen_jax.diffusion.guidance.conditions import (
+    NEGATIVE_TEXT,
     check_dropout,
+    check_empty_text,
     check_guidance,
     check_source_shape,
     guided_by_conditions,
@@ -43,30 +44,36 @@ from imagegen_jax.diffusion.guidance.conditions import (
 )
 from imagegen_jax.diffusion.guidance.fields import AnyGuidance, ClassifierFree
 from imagegen_jax.diffusion.guidance.functions import Guiding, constant
+from imagegen_jax.diffusion.process.bound import Predictor, bound_bits, step_bits
 from imagegen_jax.diffusion.process.denoiser import Denoise, clipped, from_prediction
-from imagegen_jax.diffusion.process.importance import important_times, no_losses, remembered
-from imagegen_jax.diffusion.process.prediction import broadcast_rows
+from imagegen_jax.diffusion.process.importance import drawn_times, no_losses, remembered
 from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
 from imagegen_jax.diffusion.sampling.levels import of_schedule, timesteps
 from imagegen_jax.diffusion.sampling.solver import Path
 from imagegen_jax.nn.backbones.adm import ADM
-from imagegen_jax.nn.backbones.conditioning import Conditioning, Rates, conditioning_of, drop_conditions
+from imagegen_jax.nn.backbones.conditioning import (
+    Conditioning,
+    Rates,
+    conditioning_of,
+    drop_conditions,
+    drop_texts,
+    init_text,
+)
 from imagegen_jax.nn.backbones.denoising import AnyNetwork, check_channels
 from imagegen_jax.nn.distributions.noise_steps import (
     AnySchedule,
     CosineSchedule,
-    Step,
     StepTable,
     backward,
-    bound_terms,
     rows_of,
     signal_and_noise,
     step_table,
     x_0_of,
 )
+from imagegen_jax.nn.text_encoders.encoding import AnyTextEncoder
 
-Predictor = Callable[[Image, Array], tuple[Image, Image]]  # (x_t, t) -> the noise, and where the variance lies
+__getattr__ = moved.attributes(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +101,12 @@ class ImprovedDDPM:
     importance: bool = False
     sampling_steps: Count | None = None
     label_dropout: Share = 0.0  # share of images whose label is dropped
+    token_dropout: Share = 0.0  # share of images whose text is dropped
     guidance: AnyGuidance = ClassifierFree()  # what a guidance scale does, where one is given
     space: AnySpace = Pixels()  # what the data are: pixels, or latents and how they are scaled
-
-    optional_conditions: ClassVar[tuple[str, ...]] = ("guidance",)
+    text: AnyTextEncoder | None = None  # as the next two, see `Diffusion`
+    train_text: bool = True
+    empty_text: EmptyText | None = None
 
     def __post_init__(self) -> None:
         if self.sampling_steps is not None and not 1 <= self.sampling_steps <= self.schedule.steps:
@@ -117,13 +126,23 @@ class ImprovedDDPM:
 
     @property
     def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """The shape of the "source" in a row, where there is one."""
-        return rows_of_conditions(self.source_shape)
+        """The shapes of the "source" and of the "text" in a row, where there are any."""
+        return rows_of_conditions(self.source_shape, text=self.text)
+
+    @property
+    def optional_conditions(self) -> tuple[str, ...]:
+        """The guidance scale, and a text to lead away from."""
+        return ("guidance", *(() if self.text is None else NEGATIVE_TEXT))
+
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """The network of texts, where it is not trained."""
+        return ("text",) if self.text is not None and not self.train_text else ()
 
     @property
     def condition_dropout(self) -> Rates:
         """The share of rows in training for which each condition is dropped."""
-        return Rates(self.label_dropout)
+        return Rates(self.label_dropout, self.token_dropout)
 
     @property
     def guidance_settings(self) -> Mapping[str, Any]:
@@ -138,36 +157,39 @@ class ImprovedDDPM:
         check_images(self, batch)
         check_space(self)
         check_source_shape(self.source_shape, self.image_shape)
+        check_empty_text(self.empty_text, self.text)
         check_channels(self.network, self.image_shape, variance=True)
-        x = batch["image"]
-        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch))
+        x, nets = batch["image"], init_text(self, jax.random.fold_in(key, 2), batch)
+        network = self.network.init(key, x, jnp.zeros(x.shape[:1]), conditioning_of(self, batch, nets))
         if self.importance:
             network |= {"history": no_losses(self.schedule.steps)}
-        return {"network": network}
+        return {**nets, "network": network}
 
     def phases(self, stage: Hashable) -> tuple[Phase, ...]:
         """Returns the only phase of a step: the network learns to denoise."""
-        return (Phase(trains=("network",), loss=self.loss, name="denoise"),)
+        trains = ("network", "text") if self.text is not None and self.train_text else ("network",)
+        return (Phase(trains, self.loss, name="denoise"),)
 
     def loss(self, nets: Nets, inputs: Inputs) -> tuple[Scalar, Aux]:
         """L_hybrid = L_simple + lambda L_vlb, where L_vlb does not move the mean (Eq. 16); or L_vlb alone.
 
         L_vlb is in bits per dimension: T times the mean of its terms. The metric `vlb` is its mean over the batch.
         """
-        x_0 = self.space.encode(inputs.batch["image"])
         keys = streams(inputs.keys, 4)
         t_keys, epsilon_keys, dropout_keys, condition_keys = keys
-        t, weight = self._times(nets, t_keys)
+        batch, rates = drop_texts(self, inputs.batch, self.condition_dropout, condition_keys)
+        x_0 = self.space.encode(batch["image"])
+        t, weight = drawn_times(self.schedule.steps, nets["network"].get("history"), t_keys)
         epsilon = normal_rows(epsilon_keys, self.image_shape)
         signal, noise = signal_and_noise(self.schedule, t, x_0.ndim)
         x_t = signal * x_0 + noise * epsilon
-        conditioning = drop_conditions(conditioning_of(self, inputs.batch), self.condition_dropout, condition_keys)
-        predicted, between = self._predictor(nets, conditioning._replace(keys=dropout_keys))(x_t, t)
+        conditioning = drop_conditions(conditioning_of(self, batch, nets, dropout_keys), rates, condition_keys)
+        predicted, between = self._predictor(nets, conditioning)(x_t, t)
         hybrid = self.objective == "hybrid"
         table = rows_of(self._table(None), t, x_0.ndim)
         mean_of = jax.lax.stop_gradient(predicted) if hybrid else predicted
         p = backward(table, x_t, x_0_of(table, x_t, mean_of), between)  # not clipped: what is cut off has no gradient
-        terms = self._bits(table, x_0, x_t, p, t == 0)
+        terms = step_bits(table, x_0, x_t, p, t == 0)
         vlb = self.schedule.steps * terms
         rows = vlb
         if hybrid:
@@ -183,21 +205,8 @@ class ImprovedDDPM:
         """
         if not self.space.clips:
             raise ValueError(f"model.space={self.space}: these are latents, and bits per dimension are of 8-bit images")
-        x_0, table, predict = batch["image"], self._table(None), self._predictor(nets, conditioning_of(self, batch))
-
-        def term(total: Float[Array, " b"], i: Int[Array, ""]) -> tuple[Float[Array, " b"], None]:
-            epsilon = jax.random.normal(jax.random.fold_in(key, i), x_0.shape)
-            t = jnp.full(x_0.shape[:1], i)
-            row = rows_of(table, t, x_0.ndim)
-            x_t = row.signal * x_0 + row.noise * epsilon
-            predicted, between = predict(x_t, t)
-            p = backward(row, x_t, jnp.clip(x_0_of(row, x_t, predicted), -1.0, 1.0), between)
-            return total + self._bits(row, x_0, x_t, p, t == 0), None
-
-        total, _ = jax.lax.scan(term, jnp.zeros(x_0.shape[:1]), jnp.arange(self.schedule.steps))
-        left = float(self.schedule.alpha_bar[-1])
-        prior = 0.5 * jnp.sum(left * x_0**2 - left - math.log1p(-left), axis=(1, 2, 3))  # KL(q(x_T | x_0) || N(0, 1))
-        return total + bits_per_dim(prior, self.image_shape)
+        table, predict = self._table(None), self._predictor_under(nets, batch)
+        return bound_bits(table, float(self.schedule.alpha_bar[-1]), predict, batch["image"], key)
 
     def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
         """Draws `n` images in [-1, 1], or latents, of the classes `conditions["label"]` where the model has classes.
@@ -208,7 +217,7 @@ class ImprovedDDPM:
 
     def draw_by(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch, guide: Guiding) -> Image:
         """Draws as `sample` does, with the estimates that `guide` makes: it moves means, and leaves the variances."""
-        table, predict = self._table(self.sampling_steps), self._predictor(nets, conditioning_of(self, conditions))
+        table, predict = self._table(self.sampling_steps), self._predictor_under(nets, conditions)
         noise_key, step_key = jax.random.split(key)
         count = len(table.t)
 
@@ -234,7 +243,7 @@ class ImprovedDDPM:
     def denoiser(self, nets: Nets, conditions: Batch) -> Denoise:
         """Returns the denoiser, x_0 from the network's noise; guided where `conditions` has "guidance"."""
         guide = guided_by_conditions(self, nets, conditions)
-        return guide(self.estimate(nets, conditioning_of(self, conditions)))
+        return guide(self.estimate(nets, conditioning_of(self, conditions, nets)))
 
     def estimate(self, nets: Nets, conditioning: Conditioning) -> Denoise:
         """Returns the denoiser of the network under these conditions, without guidance."""
@@ -254,6 +263,9 @@ class ImprovedDDPM:
         """Clips estimates of pixels to [-1, 1]; those of latents stay."""
         return clipped(denoise) if self.space.clips else denoise
 
+    def _predictor_under(self, nets: Nets, conditions: Batch) -> Predictor:
+        return self._predictor(nets, conditioning_of(self, conditions, nets))
+
     def _predictor(self, nets: Nets, conditioning: Conditioning) -> Predictor:
         """Returns the function (x_t, t) -> noise and v of Eq. 15, which is in [0, 1] for outputs in [-1, 1]."""
         variables = {"params": nets["network"]["params"]}
@@ -268,15 +280,3 @@ class ImprovedDDPM:
     def _table(self, steps: int | None) -> StepTable:
         """Tables the steps from each of `steps` times (None: all) to the one before; the first leads to the image."""
         return step_table(self.schedule, timesteps(self.schedule.steps, steps, "linear"))
-
-    def _bits(self, row: StepTable, x_0: Image, x_t: Image, p: Step, first: Array) -> Float[Array, " b"]:
-        """L_{t-1} = KL(q(x_{t-1} | x_t, x_0) || p) and, at the first time, L_0 = -log p(x_0 | x_1)   (Eq. 4 to 7)."""
-        nats = bound_terms(row, x_0, x_t, p, broadcast_rows(first, x_0))
-        return bits_per_dim(jnp.sum(nats, axis=(1, 2, 3)), self.image_shape)
-
-    def _times(self, nets: Nets, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
-        """Draws the times of a batch, and returns them with the weights of their losses."""
-        if self.importance:
-            return important_times(nets["network"]["history"], keys)
-        t = integer_rows(keys, self.schedule.steps)
-        return t, jnp.ones(t.shape)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax.core.arrays.random import integer_rows
 from imagegen_jax.core.model import PRNGKeys
 
 HISTORY = 10  # losses kept of each time
@@ -17,6 +18,14 @@ History = dict[str, Array]  # the last "losses" [T, HISTORY] of each time, and t
 def no_losses(steps: int) -> History:
     """Returns the empty history of `steps` times, as it is before training."""
     return {"losses": jnp.zeros((steps, HISTORY)), "count": jnp.zeros(steps, jnp.int32)}
+
+
+def drawn_times(steps: int, history: History | None, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:
+    """Draws one of `steps` times for each key, evenly where there is no history; returns the weights of losses too."""
+    if history is not None:
+        return important_times(history, keys)
+    t = integer_rows(keys, steps)
+    return t, jnp.ones(t.shape)
 
 
 def important_times(history: History, keys: PRNGKeys) -> tuple[Int[Array, " b"], Float[Array, " b"]]:

@@ -7,23 +7,25 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
 
 from imagegen_jax.core.model import Model
 from imagegen_jax.core.run import Run
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.sampling.discrete_time import Ancestral
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
 from imagegen_jax.diffusion.sampling.levels import Spaced
 from imagegen_jax.interop.diffusers_config import PREDICTIONS, UNET, model_of, network_of
-from imagegen_jax.interop.diffusers_weights import FILE, tensor_names
+from imagegen_jax.interop.name_map import as_published
+from imagegen_jax.interop.names import unets
 from imagegen_jax.interop.settings import Config, Settings
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 from imagegen_jax.nn.norm import group_norm
 
+FILE = "diffusion_pytorch_model.safetensors"
 VERSION = "0.42.1"  # of diffusers, that the folder was tried with
 SHARED = {"clip_sample": True, "clip_sample_range": 1.0, "prediction_type": "epsilon", "trained_betas": None}
 REMEDY = "--to safetensors writes the weights of any model"
@@ -41,7 +43,7 @@ def export_diffusers(run: Run, folder: pathlib.Path) -> None:
         "unet": ["diffusers", "UNet2DModel"],
         "scheduler": ["diffusers", scheduler["_class_name"]],
     }
-    tensors = tensors_of(run.nets["network"]["params"], len(unet["block_out_channels"]))
+    tensors = as_published(run.nets["network"]["params"], unets.ddpm(len(unet["block_out_channels"])))
     (folder / "unet").mkdir()
     (folder / "scheduler").mkdir()
     save_file(tensors, folder / "unet" / FILE, {"format": "pt"})
@@ -93,7 +95,8 @@ def unet_of(network: UNet, image_shape: tuple[int, int, int], num_classes: int) 
 
 def scheduler_of(model: DDPM | Diffusion) -> dict[str, Any]:
     """Returns the configuration of a schedule and a way to sample: a DDPMScheduler, or a DDIMScheduler."""
-    schedule = model.schedule if isinstance(model, DDPM) else getattr(model.process, "schedule", None)
+    process = Discrete(model.schedule) if isinstance(model, DDPM) else model.process
+    schedule = process.schedule if isinstance(process, Discrete) else None
     if not isinstance(schedule, LinearSchedule | CosineSchedule):
         raise ValueError(f"{model}: diffusers has the linear and the cosine schedule: {REMEDY}")
     given = {"num_train_timesteps": schedule.steps, **SHARED}
@@ -110,25 +113,12 @@ def scheduler_of(model: DDPM | Diffusion) -> dict[str, Any]:
     if isinstance(path, Ancestral | DDPMAncestral):
         given["variance_type"] = "fixed_large" if path.variance == "large" else "fixed_small"
         return {"_class_name": "DDPMScheduler", "_diffusers_version": VERSION, **given}
-    spacing = getattr(path if isinstance(model, DDPM) else model.levels, "spacing", None)
+    spaced = path if isinstance(model, DDPM) else model.levels
+    spacing = spaced.spacing if isinstance(spaced, DDIM | Spaced) else None
     given["timestep_spacing"] = spacing if spacing in ("leading", "trailing") else "leading"
     levels = model.levels if isinstance(model, Diffusion) and isinstance(model.levels, Spaced) else Spaced()
     given |= {"set_alpha_to_one": levels.to_zero, "steps_offset": levels.offset}
     return {"_class_name": "DDIMScheduler", "_diffusers_version": VERSION, **given}
-
-
-def tensors_of(params: Any, levels: int) -> dict[str, np.ndarray]:
-    """Returns parameters under the names and in the layouts of diffusers."""
-    found = {}
-    for path, leaf in jax.tree.leaves_with_path(params):
-        where, array = jax.tree_util.keystr(path, simple=True, separator="/"), np.asarray(jax.device_get(leaf))
-        name = tensor_names(where, levels)[0]
-        if array.ndim == 4:
-            array = array.transpose(3, 2, 0, 1)
-        elif array.ndim == 2 and name != "class_embedding.weight":  # that is a table, with a row for each class
-            array = array.T[:, :, None, None] if "conv_shortcut" in name else array.T
-        found[name] = np.ascontiguousarray(array)
-    return found
 
 
 def _supported(settings: Settings) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Tables of places are in the files, but computed here.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from imagegen_jax.interop.name_map import Form, Rule, dense, layer, patches, sines_first, within
@@ -48,6 +50,32 @@ PIXART = [
             *within({"ff.": "mlp/"}, _MLP),
         ],
     ),
+]
+
+
+_COPIES = [  # each block has what here is there once
+    *_two_layers("timestep_embedder", "time", sines_first),
+    Rule("class_embedder.embedding_table.weight", "label/kernel"),
+]
+DIT = [
+    *_SHARED,
+    *within(
+        {"transformer_blocks.{i}.": "block_{i}/"},
+        [
+            *(
+                dataclasses.replace(rule, part=(at, 3))
+                for at, name in enumerate("qkv")
+                for rule in layer(f"attn1.to_{name}", "self_attention/qkv")
+            ),
+            *layer("attn1.to_out.0", "self_attention/out"),
+            *layer("norm1.linear", "modulation"),
+            *layer("ff.net.0.proj", "mlp_0"),
+            *layer("ff.net.2", "mlp_1"),
+        ],
+    ),
+    *(dataclasses.replace(rule, copied=True) for rule in within({"transformer_blocks.{i}.norm1.emb.": ""}, _COPIES)),
+    *layer("proj_out_1", "modulation"),
+    *layer("proj_out_2", "out"),
 ]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from imagegen_jax.interop.name_map import Rule, convolution, dense, layer, norm, sines_first, within
+from imagegen_jax.interop.name_map import Form, Rule, convolution, dense, layer, norm, pixelwise, sines_first, within
 from imagegen_jax.nn.backbones.latent_unet import SIZE_FREQUENCIES
 
 _RESIDUAL = [
@@ -18,7 +18,7 @@ _RESIDUAL = [
     *layer("time_emb_proj", "embed"),
     *norm("norm2", "norm_2"),
     *convolution("conv2", "conv_2"),
-    *layer("conv_shortcut", "shortcut"),
+    *layer("conv_shortcut", "shortcut", pixelwise),
 ]
 SELF_ATTENTION = [
     *norm("group_norm", "norm"),
@@ -45,7 +45,7 @@ _TRANSFORMER_BLOCK = [
     *layer("ff.net.0.proj", "hidden"),
     *layer("ff.net.2", "out"),
 ]
-_TRANSFORMER = [
+TRANSFORMER = [
     *norm("norm", "norm"),
     *layer("proj_in", "in"),
     *layer("proj_out", "out"),
@@ -53,29 +53,42 @@ _TRANSFORMER = [
 ]
 
 
+_LABEL = [Rule("class_embedding.weight", "label/kernel")]  # a row for each class
+
+
 def adm(levels: int) -> list[Rule]:
     """Returns the rules of `UNet2DModel`, such as LDM-4's, for an `ADM` of so many levels."""
-    return _unet(levels, SELF_ATTENTION, "/attention")
+    changes = {f"down_blocks.{level - 1}.downsamplers.0.": f"down_{level}/" for level in range(1, levels)}
+    changes |= {f"up_blocks.{levels - 1 - level}.upsamplers.0.": f"up_{level}/" for level in range(1, levels)}
+    return [*_unet(levels, SELF_ATTENTION, "/attention"), *within(changes, _RESIDUAL), *_LABEL]
+
+
+def ddpm(levels: int) -> list[Rule]:
+    """Returns the rules of `UNet2DModel` with DDPM's settings for a `UNet` of so many levels."""
+    return [*_unet(levels, SELF_ATTENTION, "/attention", dense), *_LABEL]
 
 
 def latent_unet(levels: int) -> list[Rule]:
     """Returns the rules of `UNet2DConditionModel`, Stable Diffusion's, for a `LatentUNet` of so many levels."""
     return [
-        *_unet(levels, _TRANSFORMER, "_transformer"),
+        *_unet(levels, TRANSFORMER, "_transformer"),
         Rule("add_embedding.linear_1.weight", "added_0/kernel", _told),
         Rule("add_embedding.linear_1.bias", "added_0/bias"),
         *layer("add_embedding.linear_2", "added_1"),
     ]
 
 
-def _unet(levels: int, attention: Iterable[Rule], suffix: str) -> list[Rule]:
-    """Returns the rules of a U-Net whose attention is under the name of a block with that suffix."""
+def _unet(levels: int, attention: Iterable[Rule], suffix: str, times: Form = sines_first) -> list[Rule]:
+    """Returns the rules of a U-Net whose attention is under the name of a block with that suffix.
+
+    `times` is the layout of the layer that sees sines and cosines of times.
+    """
     ways = {"down_blocks.{i}.": "down_{i}_", "mid_block.": "middle_"}
     ways |= {f"up_blocks.{levels - 1 - level}.": f"up_{level}_" for level in range(levels)}
     changes = {f"down_blocks.{level - 1}.downsamplers.0.conv": f"down_{level}" for level in range(1, levels)}
     changes |= {f"up_blocks.{levels - 1 - level}.upsamplers.0.conv": f"up_{level}" for level in range(1, levels)}
     return [
-        Rule("time_embedding.linear_1.weight", "time_0/kernel", sines_first),
+        Rule("time_embedding.linear_1.weight", "time_0/kernel", times),
         Rule("time_embedding.linear_1.bias", "time_0/bias"),
         *layer("time_embedding.linear_2", "time_1"),
         *convolution("conv_in", "conv_in"),

@@ -11,21 +11,14 @@ from imagegen_jax.autoencoders.tokenizer import Tokenizer
 from imagegen_jax.core.arrays.space import Latents
 from imagegen_jax.core.config.bounds import Range
 from imagegen_jax.diffusion.models.diffusion import Diffusion
-from imagegen_jax.interop.diffusers_config import UNET, Channels, attention_levels, check_class, height_and_width
+from imagegen_jax.interop.diffusers_config import Channels, check_class
+from imagegen_jax.interop.diffusers_unets import adm_of
 from imagegen_jax.interop.importing import Published
 from imagegen_jax.interop.names import autoencoders, unets
-from imagegen_jax.interop.pipelines.networks import AUTOENCODER, coders_of, image_shape_of, levels_of
+from imagegen_jax.interop.pipelines.networks import AUTOENCODER, coders_of, image_shape_of
 from imagegen_jax.interop.pipelines.parts import Part, config_of, latent_sampling, published
 from imagegen_jax.interop.settings import Config, Settings, complete
-from imagegen_jax.nn.backbones.adm import ADM
 
-ADM_UNET: Settings = UNET | {
-    "attention_head_dim": (8, Channels | None),  # of each head; None: one head
-    "downsample_padding": (1, (1,)),
-    "flip_sin_to_cos": (True, (True,)),
-    "freq_shift": (0, (0,)),
-    "norm_eps": (1e-5, (1e-5,)),
-}
 VQ: Settings = AUTOENCODER | {
     "latent_channels": (3, Channels),
     "lookup_from_codebook": (False, (False,)),
@@ -35,7 +28,7 @@ VQ: Settings = AUTOENCODER | {
 }
 
 
-def read(folder: pathlib.Path) -> Published:
+def read(folder: pathlib.Path, index: Config) -> Published:
     """Reads a folder.
 
     Raises ValueError, which names value, place and remedy, for parts that are missing, not whole or not supported.
@@ -54,34 +47,6 @@ def read(folder: pathlib.Path) -> Published:
         "vqvae": Part("autoencoder", autoencoders.autoencoder(len(stage["block_out_channels"]))),
     }
     return published(folder, model, configs, parts)
-
-
-def adm_of(config: Config, place: str) -> tuple[ADM, tuple[int, int, int]]:
-    """Makes the U-Net of a `UNet2DModel` whose configuration was read at `place`, and returns its latents' shape too.
-
-    Raises ValueError where an `ADM` cannot be that network.
-    """
-    check_class(config, ("UNet2DModel",), place)
-    found = complete(config, ADM_UNET, place)
-    height, width = height_and_width(found["sample_size"], place)
-    channels = found["in_channels"]
-    if channels != found["out_channels"]:
-        raise ValueError(
-            f"{place}: in_channels={channels}, out_channels={found['out_channels']}: only networks that see nothing "
-            "beside latents can be imported: no enlarging"
-        )
-    network = ADM(
-        **levels_of(found["block_out_channels"], place),
-        blocks=found["layers_per_block"],
-        attention_at=tuple(height >> level for level in attention_levels(found, place)),
-        head_channels=found["attention_head_dim"],
-        heads=1,
-        scale_shift=False,
-        resample="conv",
-        learned_variance=False,
-        dropout=found["dropout"],
-    )
-    return network, (height, width, channels)
 
 
 def vq_of(config: Config, latent_shape: tuple[int, int, int], place: str) -> tuple[Unquantised, dict[str, Any]]:

@@ -13,12 +13,12 @@ from imagegen_jax.autoencoders.adversary import Likeness
 from imagegen_jax.autoencoders.kl import AutoencoderKL, KLNetwork
 from imagegen_jax.core.config.bounds import BelowOne, Positive, Range
 from imagegen_jax.interop.diffusers_config import Channels, Few, Side, attention_levels, check_class, height_and_width
+from imagegen_jax.interop.diffusers_unets import levels_of
 from imagegen_jax.interop.settings import Config, Settings, complete, short
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
-from imagegen_jax.nn.backbones.latent_unet import LatentUNet
+from imagegen_jax.nn.backbones.latent_unet import SIZE_FREQUENCIES, LatentUNet
 from imagegen_jax.nn.text_encoders.clip import CLIPText
 
-_Blocks = tuple[Few, ...]
 _ONLY: Settings = {  # what the U-Net of Stable Diffusion leaves at its default
     name: (value, (value,))
     for name, value in {
@@ -46,11 +46,16 @@ LATENT_UNET: Settings = _ONLY | {
     "norm_num_groups": (32, Channels),
     "out_channels": (4, Channels),
     "sample_size": (None, Side | tuple[Side, Side] | None),
-    "transformer_layers_per_block": (1, Few | _Blocks),
+    "transformer_layers_per_block": (1, Few | tuple[Few, ...]),
     "up_block_types": (("UpBlock2D", *3 * ("CrossAttnUpBlock2D",)), tuple[str, ...]),
-    "upcast_attention": (False, (False, True)),  # how to compute in half precision
+    "upcast_attention": (False, (False, True, None)),  # how to compute in half precision
     "use_linear_projection": (False, (False, True)),  # the layout of the same layers
     "projection_class_embeddings_input_dim": (None, Channels | None),
+}
+SDXL_UNET: Settings = LATENT_UNET | {
+    "addition_embed_type": (None, ("text_time",)),
+    "addition_time_embed_dim": (None, (SIZE_FREQUENCIES,)),
+    "projection_class_embeddings_input_dim": (None, Channels),
 }
 AUTOENCODER: Settings = {
     "act_fn": ("silu", ("silu", "swish")),
@@ -82,14 +87,17 @@ CLIP: Settings = {
     "max_position_embeddings": (77, Annotated[int, Range(2, 1 << 12)]),
     "num_attention_heads": (8, Channels),
     "num_hidden_layers": (12, Annotated[int, Range(1, 256)]),
+    "projection_dim": (512, Channels),
     "vocab_size": (49_408, Annotated[int, Range(2, 1 << 24)]),
 }
 
 
-def latent_unet_of(config: Config, place: str) -> tuple[LatentUNet, tuple[int, int, int], dict[str, Any]]:
+def latent_unet_of(
+    config: Config, place: str, settings: Settings = LATENT_UNET
+) -> tuple[LatentUNet, tuple[int, int, int], dict[str, Any]]:
     """Makes the U-Net of a `UNet2DConditionModel`, and returns the shape of its latents and its settings too."""
     check_class(config, ("UNet2DConditionModel",), place)
-    found = complete(config, LATENT_UNET, place)
+    found = complete(config, settings, place)
     channels, widths = found["in_channels"], found["block_out_channels"]
     if channels != found["out_channels"]:
         raise ValueError(
@@ -101,6 +109,7 @@ def latent_unet_of(config: Config, place: str) -> tuple[LatentUNet, tuple[int, i
         blocks=found["layers_per_block"],
         depths=_depths(found, place),
         **_heads(found["attention_head_dim"], widths, place),
+        added=found["addition_embed_type"] is not None,
         dropout=found["dropout"],
     )
     return network, (*height_and_width(found["sample_size"], place), channels), found
@@ -151,8 +160,11 @@ def image_shape_of(
     return height * encoder.factor, width * encoder.factor, found["in_channels"]
 
 
-def clip_of(config: Config, place: str) -> CLIPText:
-    """Makes the text encoder of a `CLIPTextModel`, whose configuration has settings of other uses as well."""
+def clip_of(config: Config, place: str, projected: bool = False, **fields: Any) -> CLIPText:
+    """Makes the text encoder of a `CLIPTextModel`, or a `CLIPTextModelWithProjection`, with further `fields`.
+
+    Its configuration has settings of other uses as well.
+    """
     kind = config.get("model_type", "clip_text_model")
     if kind != "clip_text_model":
         raise ValueError(f"{place}: model_type={short(kind)}: only clip_text_model can be imported")
@@ -166,14 +178,8 @@ def clip_of(config: Config, place: str) -> CLIPText:
     return CLIPText(
         found["vocab_size"], found["max_position_embeddings"], width, found["num_hidden_layers"],
         found["num_attention_heads"], expansion=hidden // width, activation=found["hidden_act"],
+        projection=found["projection_dim"] if projected else None, **fields,
     )  # fmt: skip
-
-
-def levels_of(widths: Sequence[int], place: str) -> dict[str, Any]:
-    """Returns the fields of the channels of each level."""
-    if not widths or any(width % widths[0] for width in widths):
-        raise ValueError(f"{place}: block_out_channels={list(widths)}: only multiples of the first can be imported")
-    return {"width": widths[0], "multipliers": tuple(width // widths[0] for width in widths)}
 
 
 def _depths(found: Mapping[str, Any], place: str) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.files.weight_files import read_weight_file
 from imagegen_jax.core.files.wrong_files import INDEX, parts_of
 from imagegen_jax.core.model import Model
@@ -19,6 +20,7 @@ from imagegen_jax.interop.settings import Config, read_config
 from imagegen_jax.text.settings import AnyTokenizer
 
 NETWORK, ENCODER = ("diffusion_pytorch_model",), ("model", "pytorch_model")  # how files of weights begin
+_NONE: Mapping[str, pathlib.Path] = FrozenMap()
 _ENDS = (".safetensors", f".safetensors{INDEX}", ".bin", f".bin{INDEX}")
 
 
@@ -53,7 +55,7 @@ def weights_in(folder: pathlib.Path, begins: Sequence[str]) -> pathlib.Path:
 class Part(NamedTuple):
     """A network of a pipeline."""
 
-    name: str  # of the network here
+    name: str  # of the network here, or of a part of it: "text/encoders_0"
     rules: Sequence[Rule]
     begins: Sequence[str] = NETWORK
 
@@ -64,8 +66,12 @@ def published(
     configs: Mapping[str, tuple[Config, str]],
     parts: Mapping[str, Part],
     tokenizer: AnyTokenizer | None = None,
+    class_names: tuple[str, ...] = (),
+    places: Mapping[str, pathlib.Path] = _NONE,
 ) -> Published:
     """Reads the weights of a model's networks; `configs` are the configurations of all parts, and their places.
+
+    `places` are files of weights that are not in the folder of their part.
 
     Raises ValueError for sizes that do not go together, and for weights that are missing, not whole, or another's.
     """
@@ -77,12 +83,18 @@ def published(
     files: dict[str, str] = {}
     for part, (name, rules, begins) in parts.items():
         config, place = configs[part]
+        network, _, inside = name.partition("/")
+        wanted = {"params": shapes[network]["params"][inside]} if inside else shapes[network]
         if begins == NETWORK:  # an encoder of texts has no groups
-            check_groups(shapes[name]["params"], config.get("norm_num_groups", 32), place)
-        nets[name], found = filled(weights_in(folder / part, begins), shapes[name], rules)
+            check_groups(wanted["params"], config.get("norm_num_groups", 32), place)
+        collections, found = filled(places.get(part) or weights_in(folder / part, begins), wanted, rules)
+        if inside:
+            nets.setdefault(network, {"params": {}})["params"][inside] = collections["params"]
+        else:
+            nets[network] = collections
         files |= found
     origin = {"sha256": files, **{part: config for part, (config, _) in configs.items()}}
-    return Published(model, nets, origin, tokenizer=tokenizer)
+    return Published(model, nets, origin, class_names, tokenizer)
 
 
 def filled(
@@ -105,7 +117,7 @@ def latent_sampling(scheduler: Config, place: str) -> dict[str, Any]:
     Raises ValueError for settings that are not supported, and for latents that would be clipped.
     """
     fields = sampling_of(scheduler, place)
-    if fields["clip"]:
+    if fields.get("clip"):
         raise ValueError(
             f"{place}: clip_sample=True (its default): latents have no range to be kept in: write "
             '"clip_sample": false there'

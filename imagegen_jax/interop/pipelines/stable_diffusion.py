@@ -12,14 +12,14 @@ from imagegen_jax.interop.importing import Published
 from imagegen_jax.interop.names import autoencoders, text_encoders, unets
 from imagegen_jax.interop.pipelines.networks import clip_of, kl_of, latent_unet_of
 from imagegen_jax.interop.pipelines.parts import ENCODER, Part, config_of, latent_sampling, published
-from imagegen_jax.interop.settings import read_config, short
+from imagegen_jax.interop.settings import Config, read_config, short
 from imagegen_jax.text.byte_pairs import END
 from imagegen_jax.text.settings import CLIPTokenizer
 
 DROPPED = 0.1  # the share of texts that training dropped, of all published versions that can be guided
 
 
-def read(folder: pathlib.Path) -> Published:
+def read(folder: pathlib.Path, index: Config) -> Published:
     """Reads a folder, all but the classifier that hides images.
 
     Raises ValueError, which names value, place and remedy, for parts that are missing, not whole or not supported, and
@@ -53,19 +53,19 @@ def read(folder: pathlib.Path) -> Published:
     return published(folder, model, configs, parts, tokenizer)
 
 
-def tokenizer_of(folder: pathlib.Path, context: int) -> CLIPTokenizer:
-    """Returns the settings of the folder's tokenizer, whose padding its own files name."""
+def tokenizer_of(folder: pathlib.Path, context: int, part: str = "tokenizer") -> CLIPTokenizer:
+    """Returns the settings of a tokenizer of the folder, whose padding its own files name."""
     found: dict[str, Any] = {}
-    for place in (folder / "tokenizer" / name for name in ("tokenizer_config.json", "special_tokens_map.json")):
+    for place in (folder / part / name for name in ("tokenizer_config.json", "special_tokens_map.json")):
         found |= read_config(place) if place.is_file() else {}
     padding = found.get("pad_token") or END
     padding = padding.get("content") if isinstance(padding, dict) else padding
     if not isinstance(padding, str):
-        raise ValueError(f"{folder / 'tokenizer'}: pad_token={short(padding)}: must be a text; fetch its files again")
+        raise ValueError(f"{folder / part}: pad_token={short(padding)}: must be a text; fetch its files again")
     length = found.get("model_max_length", context)
     if length != context:
         raise ValueError(
-            f"{folder / 'tokenizer'}: model_max_length={short(length)}, but the text encoder reads rows of {context}: "
+            f"{folder / part}: model_max_length={short(length)}, but the text encoder reads rows of {context}: "
             "these two are not of one pipeline; fetch both again"
         )
-    return CLIPTokenizer(str(folder / "tokenizer"), context, padding)
+    return CLIPTokenizer(str(folder / part), context, padding)

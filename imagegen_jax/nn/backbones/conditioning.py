@@ -182,7 +182,7 @@ def drop_texts(model: object, batch: Batch, rates: Rates, keys: PRNGKeys) -> tup
 
 def keep_texts(empty: EmptyText, batch: Batch, kept: Bool[Array, " b"]) -> dict[str, Array]:
     """Puts the empty text in the place of those that are not kept."""
-    rows = jnp.asarray(empty.tokens, jnp.int32), jnp.arange(len(empty.tokens)) < empty.length
+    rows = jnp.asarray(empty.tokens, jnp.int32), jnp.asarray(empty.mask)
     found = {name: jnp.where(kept[:, None], batch[name], row) for name, row in zip(TEXT, rows, strict=True)}
     return {**batch, **found}
 

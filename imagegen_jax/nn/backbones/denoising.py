@@ -30,6 +30,7 @@ AnyNetwork = Annotated[
         "imagegen_jax.nn.backbones.edm2:EDM2UNet",
         "imagegen_jax.nn.backbones.dit:DiT",
         "imagegen_jax.nn.backbones.latent_unet:LatentUNet",
+        "imagegen_jax.nn.backbones.class_tokens:ClassTokens",
         "imagegen_jax.nn.backbones.transformers.pixart:PixArt",
         "imagegen_jax.nn.backbones.transformers.mmdit:MMDiT",
     ),
@@ -107,7 +108,10 @@ def check_channels(network: Network, image_shape: tuple[int, int, int], variance
     wanted = 2 * channels if variance else channels
     if isinstance(network, OwnChannels) and network.output_channels(channels) != wanted:
         field = network.channels_field
-        of_image = f"images have {channels} channels, and so has a prediction; a variance is ImprovedDDPM's alone"
+        of_image = (
+            f"images have {channels} channels, and so has a prediction; a variance is ImprovedDDPM's alone (Diffusion "
+            "leaves it unused with model.unused_variance=True)"
+        )
         why = f"noise and variance of {channels} channels are {wanted}" if variance else of_image
         raise ValueError(
             f"model.network.{field}={getattr(network, field)} makes {network.output_channels(channels)} channels, but "

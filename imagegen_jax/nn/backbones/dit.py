@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
-from imagegen_jax.core.config.bounds import BelowOne, Count
+from imagegen_jax.core.config.bounds import BelowOne, Count, Positive
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import positions, sinusoidal
 from imagegen_jax.nn.multihead import Implementation, MultiHeadAttention, check_heads
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.resample import with_source
+from imagegen_jax.nn.resample import check_patches, image, patches, with_source
 
 # Blocks, width and heads of Table 1; M, between B and L, is MeanFlow's.
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "M": (16, 1024, 16), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
@@ -39,6 +38,7 @@ class DiTBlock(nn.Module):
     dropout: float = 0.0
     attention: Implementation = "auto"
     dtype: Dtype = "auto"
+    mlp_epsilon: float = 1e-6
 
     @nn.compact
     def __call__(
@@ -60,7 +60,7 @@ class DiTBlock(nn.Module):
         x = x + gate_1 * attend(name="self_attention")(h)
         if tokens is not None:
             x = x + attend(out_init=zeros, name="cross_attention")(x, tokens, token_mask)
-        h = modulated(x, shift_2, scale_2, self.dtype)
+        h = modulated(x, shift_2, scale_2, self.dtype, self.mlp_epsilon)
         h = nn.gelu(dense(self.expansion * d, name="mlp_0")(h), approximate=True)
         h = Dropout(self.dropout, name="dropout")(h, keys)
         return x + gate_2 * dense(d, name="mlp_1")(h)
@@ -87,6 +87,8 @@ class DiT(nn.Module):
     remat: bool = False
     attention: Implementation = "auto"
     dtype: Dtype = "auto"
+    endpoint: bool = False  # whether times are embedded down to the lowest frequency, as diffusers does
+    mlp_epsilon: Positive = 1e-6  # of the norm before each perceptron; diffusers' default is 1e-5
 
     channels_field: ClassVar[str] = "out_channels"
 
@@ -127,7 +129,7 @@ class DiT(nn.Module):
         self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None, span: Num[Array, " b"] | None
     ) -> Float[Array, "b d"]:
         dtype = compute_dtype(self.dtype)
-        c = embedded(frequencies(t), self.width, dtype, "time")
+        c = embedded(sinusoidal(t, FREQUENCIES, endpoint=self.endpoint), self.width, dtype, "time")
         if span is not None:
             c = c + embedded(frequencies(span), self.width, dtype, "span")
         if labels is None:
@@ -139,12 +141,13 @@ class DiT(nn.Module):
         cls = nn.remat(DiTBlock) if self.remat else DiTBlock
         init = nn.initializers.xavier_uniform()
         states: list[Array] = []
+        shared = (self.heads, self.expansion, self.dropout, self.attention, self.dtype, self.mlp_epsilon)
         for i in range(self.depth):
             mirrored = self.depth - 1 - i
             if self.skips and mirrored < i - 1:  # a block sees the one before it anyway
                 h = jnp.concatenate([h, states[mirrored]], axis=-1)
                 h = nn.Dense(self.width, dtype=h.dtype, kernel_init=init, name=f"skip_{i}")(h)
-            block = cls(self.heads, self.expansion, self.dropout, self.attention, self.dtype, name=f"block_{i}")
+            block = cls(*shared, name=f"block_{i}")
             h = block(h, *inputs)
             states.append(h)
         return h
@@ -177,32 +180,12 @@ def embedded(x: Float[Array, "b f"], width: int, dtype: jnp.dtype, name: str) ->
 
 
 def modulated(
-    x: Float[Array, "b l d"], shift: Float[Array, "b 1 d"], scale: Float[Array, "b 1 d"], dtype: Dtype
+    x: Float[Array, "b l d"],
+    shift: Float[Array, "b 1 d"],
+    scale: Float[Array, "b 1 d"],
+    dtype: Dtype,
+    epsilon: float = 1e-6,
 ) -> Float[Array, "b l d"]:
     """Returns LayerNorm(x) (1 + scale) + shift, where the norm has no weights of its own."""
-    norm = nn.LayerNorm(1e-6, compute_dtype(dtype), use_bias=False, use_scale=False)
+    norm = nn.LayerNorm(epsilon, compute_dtype(dtype), use_bias=False, use_scale=False)
     return norm(x) * (1 + scale) + shift
-
-
-def patches(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b l ppc"]:
-    """Cuts squares of `patch` x `patch` pixels, row by row, each flattened: [B H W C] -> [B (H / p) (W / p), p p C]."""
-    b, height, width, c = x.shape
-    x = x.reshape(b, height // patch, patch, width // patch, patch, c)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * c)
-
-
-def image(h: Float[Array, "b l ppc"], rows: int, columns: int, patch: int) -> Float[Array, "b h w c"]:
-    """Inverts `patches`, for an image of `rows` x `columns` of them."""
-    h = h.reshape(h.shape[0], rows, columns, patch, patch, -1)
-    return h.transpose(0, 1, 3, 2, 4, 5).reshape(h.shape[0], rows * patch, columns * patch, -1)
-
-
-def check_patches(height: int, width: int, patch: int) -> None:
-    """Raises ValueError where an image does not consist of whole patches."""
-    if patch < 1 or height % patch or width % patch:
-        common = math.gcd(height, width)
-        possible = ", ".join(str(n) for n in (1, 2, 4, 8, 16, 32) if common % n == 0)
-        raise ValueError(
-            f"an image of {height}x{width} does not divide into patches of patch={patch}: use a patch of {possible}, "
-            "or pad the image"
-        )

@@ -4,8 +4,8 @@
     Stable Diffusion 2              LatentUNet(head_channels=64): 865,910,724, with tokens of 1024 features
     SDXL (arXiv 2307.01952)         LatentUNet(multipliers=(1, 2, 4), depths=(0, 2, 10), head_channels=64, added=True):
                                         2,567,463,684, with tokens of 2048 features
-    LDM-8, ImageNet 256x256         LatentUNet(256, (1, 2, 4), depths=(1, 1, 1), heads=1): 394,984,196, with one token
-                                        of 512 features, the class's
+    LDM-8, ImageNet 256x256         LatentUNet(256, (1, 2, 4), depths=(1, 1, 1), head_channels=32, class_token=512):
+                                        394,984,196, and 512,512 that make the class's token
     LDM-4, without a text           `adm.ADM(224, (1, 2, 3, 4), attention_at=(32, 16, 8), head_channels=32,
                                         scale_shift=False, resample="conv", learned_variance=False)`: 274,056,163
 
@@ -90,7 +90,9 @@ class LatentUNet(nn.Module):
     Level i has `blocks` residual blocks of `width` * `multipliers[i]` channels, each with a transformer of `depths[i]`
     blocks after it (0: none), and half the height and width of the level above. The middle has one as deep as the
     lowest level that has any. With `added`, as in SDXL, the pooled text and the `sizes` are added to the time: height
-    and width of the original, top and left of the part that was cut out, and height and width to draw, in pixels.
+    and width of the original, top and left of the part that was cut out, and height and width to draw, in pixels. With
+    `class_token`, as in latent diffusion of ImageNet, the only token is one that stands for the image's class, or for
+    that it was dropped.
     """
 
     width: Count = 320
@@ -100,14 +102,15 @@ class LatentUNet(nn.Module):
     head_channels: Count | None = None  # channels of each head; None: `heads` heads, whatever the channels
     heads: Count = 8  # where `head_channels` is None
     added: bool = False
+    class_token: Count | None = None  # features of the class's token; None: the tokens are given
     dropout: BelowOne = 0.0
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
 
     @property
     def needed(self) -> tuple[str, ...]:
-        """The tokens, and what is `added`."""
-        return ("tokens", "pooled", "sizes") if self.added else ("tokens",)
+        """The tokens or the labels that one is made of, and what is `added`."""
+        return ("labels" if self.class_token else "tokens", *(("pooled", "sizes") if self.added else ()))
 
     @nn.nowrap
     def sizes_of(self, height: int, width: int) -> tuple[int, ...]:
@@ -123,10 +126,12 @@ class LatentUNet(nn.Module):
         Raises ValueError where the levels cannot halve the image, heads do not divide the channels, or conditions are
         missing.
         """
-        check_seen(self, conditioning, "token_mask", "source", needed=self.needed)
+        check_seen(self, conditioning, *(() if self.class_token else ("token_mask",)), "source", needed=self.needed)
         check_depths(self.multipliers, self.depths)
         check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
         dtype = compute_dtype(self.dtype)
+        if self.class_token and conditioning.labels is not None:
+            conditioning = conditioning._replace(tokens=self._token(conditioning.labels))
         block = functools.partial(self._block, conditioning, self._embed(t, conditioning))
         h = conv(with_source(x, conditioning.source), self.width, dtype, "conv_in")
         states = [h]
@@ -159,6 +164,13 @@ class LatentUNet(nn.Module):
         told = jnp.concatenate([pooled, sides], axis=-1)
         told = nn.swish(dense(told, 4 * self.width, dtype, "added_0"))
         return h + dense(told, 4 * self.width, dtype, "added_1")
+
+    def _token(self, labels: Float[Array, "b k"]) -> Float[Array, "b 1 e"]:
+        """Makes the token of each class, and that of a dropped label."""
+        labels = jnp.concatenate([labels, 1 - labels.sum(axis=1, keepdims=True)], axis=1)
+        init = nn.initializers.normal(1.0)  # torch's, of embeddings
+        made = nn.Dense(self.class_token or 0, False, dtype=compute_dtype(self.dtype), kernel_init=init, name="label")
+        return made(labels)[:, None]
 
     def _block(
         self, told: Conditioning, embedding: Float[Array, "b e"], x: Any, channels: int, depth: int, name: str

@@ -14,12 +14,12 @@ from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
-from imagegen_jax.nn.embed import sinusoidal
+from imagegen_jax.nn.embed import positions, sinusoidal
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.multihead import CrossAttention, Implementation
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.resample import upsample_nearest, with_source
+from imagegen_jax.nn.resample import check_patches, image, patches, upsample_nearest, with_source
 
 
 class ResidualBlock(nn.Module):
@@ -64,7 +64,10 @@ class UNet(nn.Module):
     The defaults are DDPM's for CIFAR-10. Level i has `blocks` residual blocks of `width` * `multipliers[i]` channels,
     and half the height and width of the level above. Levels whose height is in `attention_at` end each block with
     self-attention (heights that do not occur are ignored), and so does the middle; with `cross_attention`, attention to
-    the tokens follows. See `group_norm` for how many groups its norms have.
+    the tokens follows. See `group_norm` for how many groups its norms have. With a `patch` of p the first level has a
+    place for each p x p pixels, which are its channels (Luhman & Luhman 2022, arXiv 2207.04316, section 3.1): the same
+    time then pays for wider levels. Convolutions know of places only by the zeros around the image; `positions` saves
+    learning "on the left" from these (as in CoordConv, Liu et al. 2018, arXiv 1807.03247, with DiT's embedding).
     """
 
     width: Count = 128
@@ -75,6 +78,8 @@ class UNet(nn.Module):
     cross_attention: bool = False
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
+    patch: Count = 1  # height and width of what is one place of the first level, in pixels
+    positions: bool = False  # whether sines and cosines tell the first level where each place lies
 
     @nn.compact
     def __call__(
@@ -82,16 +87,21 @@ class UNet(nn.Module):
     ) -> Float[Array, "b h w c"]:
         """Predicts for `x` at times `t`, counted 0 to 999 as in DDPM's code; in float32 with the shape of `x`.
 
-        Raises ValueError where the levels cannot halve the image, and where there are tokens but no `cross_attention`,
-        or the other way round.
+        Raises ValueError where patches do not divide the image or levels cannot halve it, and where there are tokens
+        but no `cross_attention`, or the other way round.
         """
         check_seen(self, conditioning, "labels", "source", "span", cross_attention=self.cross_attention)
         labels, tokens, token_mask, source, span, *_, keys = conditioning
-        check_halvings(x.shape[1], x.shape[2], len(self.multipliers))
+        check_patches(x.shape[1], x.shape[2], self.patch)
+        rows, columns = x.shape[1] // self.patch, x.shape[2] // self.patch
+        check_halvings(rows, columns, len(self.multipliers), self.patch)
         dtype = compute_dtype(self.dtype)
         block = functools.partial(ResidualBlock, dropout=self.dropout, implementation=self.attention, dtype=self.dtype)
         conditions = (self._embed(t, labels, span), keys, tokens, token_mask)
-        h = conv(self.width, dtype, name="conv_in")(with_source(x, source))
+        h = patches(with_source(x, source), self.patch).reshape(len(x), rows, columns, -1)
+        h = conv(self.width, dtype, name="conv_in")(h)
+        if self.positions:
+            h = h + positions(rows, columns, self.width).reshape(rows, columns, -1).astype(dtype)
         skips = [h]
         for level, multiplier in enumerate(self.multipliers):
             if level > 0:
@@ -111,7 +121,8 @@ class UNet(nn.Module):
             if level > 0:
                 h = conv(h.shape[-1], dtype, name=f"up_{level}")(upsample_nearest(h))
         h = nn.swish(group_norm(h.shape[-1], dtype, name="norm_out")(h))
-        return conv(x.shape[-1], dtype, scale=0, name="conv_out")(h).astype(jnp.float32)
+        h = conv(self.patch**2 * x.shape[-1], dtype, scale=0, name="conv_out")(h)
+        return image(h, rows, columns, self.patch).astype(jnp.float32)
 
     def _embed(
         self, t: Num[Array, " b"], labels: Float[Array, "b k"] | None, span: Num[Array, " b"] | None
@@ -135,13 +146,15 @@ def conv(channels: int, dtype: jnp.dtype, name: str, strides: int = 1, scale: fl
     return nn.Conv(channels, (3, 3), (strides, strides), "SAME", dtype=dtype, kernel_init=init, name=name)
 
 
-def check_halvings(height: int, width: int, levels: int) -> None:
-    """Raises ValueError where an image cannot be halved `levels` - 1 times."""
+def check_halvings(height: int, width: int, levels: int, patch: int = 1) -> None:
+    """Raises ValueError where an image, or the grid of its patches, cannot be halved `levels` - 1 times."""
     factor = 2 ** (levels - 1)
     if height % factor or width % factor:
         odd = math.gcd(height, width)
         possible = (odd & -odd).bit_length()
+        grid = "an image" if patch == 1 else f"a grid of patches (patch={patch})"
         raise ValueError(
-            f"an image of {height}x{width} cannot be halved {levels - 1} times, as the {levels} levels of this U-Net "
-            f"need: use a height and width divisible by {factor}, or multipliers of at most {possible} levels"
+            f"{grid} of {height}x{width} cannot be halved {levels - 1} times, as the {levels} levels of this U-Net "
+            f"need: use images of a height and width divisible by {factor * patch}, or multipliers of at most "
+            f"{possible} levels"
         )

@@ -47,5 +47,6 @@ AnyTextEncoder = Annotated[
         "imagegen_jax.nn.text_encoders.clip:CLIPText",
         "imagegen_jax.nn.text_encoders.t5:T5Encoder",
         "imagegen_jax.nn.text_encoders.bert:BERTText",
+        "imagegen_jax.nn.text_encoders.joined:JoinedText",
     ),
 ]

@@ -11,13 +11,13 @@ import pytest
 from toys import Game, ToyData
 
 import imagegen_jax as ig
-from imagegen_jax.core import loop
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.files.regular import partial_of
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.reporting import metrics_log
 from imagegen_jax.core.reporting.log import Progress, speed, write_json
 from imagegen_jax.core.reporting.metrics_log import LogError, MetricsLog, read_lines
+from imagegen_jax.core.training import live_run
 
 pytestmark = pytest.mark.versions
 
@@ -47,7 +47,7 @@ def test_a_full_disk_is_one_error_that_names_the_step_and_what_is_kept(tmp_path,
     monkeypatch.setattr(MetricsLog, "write", filled)
     if which == "picture":
         monkeypatch.setattr(
-            loop, "write_png", lambda path, picture, prompts: open("/dev/full", "wb", buffering=0).write(b"0")
+            live_run, "write_png", lambda path, picture, prompts: open("/dev/full", "wb", buffering=0).write(b"0")
         )
     before = threading.active_count()
     with pytest.raises(LogError) as error:
@@ -73,7 +73,7 @@ def test_a_write_that_is_cut_short_goes_on_or_raises():
             return min(3, len(data))
 
     file = Slow()
-    metrics_log._write_whole(file, b"0123456789")
+    metrics_log.write_whole(file, b"0123456789")
     assert file.found == b"0123456789"
 
 
@@ -116,7 +116,7 @@ def test_a_line_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
     log = MetricsLog(tmp_path, 0)
     log.write(1, {"a": 1.0})
     before = log.path.read_bytes()
-    whole, calls = metrics_log._write_whole, []
+    whole, calls = metrics_log.write_whole, []
 
     def once_full(file, data):
         calls.append(data)
@@ -125,7 +125,7 @@ def test_a_line_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         whole(file, data)
 
-    monkeypatch.setattr(metrics_log, "_write_whole", once_full)
+    monkeypatch.setattr(metrics_log, "write_whole", once_full)
     with pytest.raises(OSError):
         log.write(1, {"b": 2.0})
     assert log.path.read_bytes() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.arrays.bits_per_dim import log_prob_of_level
+from imagegen_jax.core.arrays.texts import EmptyText
 from imagegen_jax.core.model import Inputs
-from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM, Step
-from imagegen_jax.diffusion.process.importance import HISTORY, remembered
+from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
+from imagegen_jax.diffusion.process.importance import HISTORY, drawn_times, remembered
 from imagegen_jax.nn.backbones.adm import ADM
-from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule, posterior
+from imagegen_jax.nn.backbones.transformers.pixart import PixArt
+from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule, Step, posterior
+from imagegen_jax.nn.text_encoders.clip import CLIPText
 
 KEY = jax.random.key(0)
 SHAPE = (2, 2, 1)
@@ -100,7 +104,8 @@ def test_the_bound_alone_moves_the_mean_of_images_out_of_range_too():
     def vlb(share):
         return model_of(Knows(0.5, share), objective="vlb").loss(NETS, given)[1].metrics["vlb"]
 
-    slopes = [float(jax.grad(vlb)(share)) for share in (-1.0, -3.0, -9.0)]
+    slope = jax.jit(jax.grad(vlb))
+    slopes = [float(slope(share)) for share in (-1.0, -3.0, -9.0)]
     np.testing.assert_allclose(np.divide(slopes, slopes[0]), [1, 2, 5], rtol=0.01)
 
 
@@ -127,8 +132,7 @@ def history():
 
 
 def test_times_of_great_losses_come_more_often_and_weigh_less(history):
-    model = model_of(Knows(), importance=True)
-    t, weight = model._times(history, jax.random.split(KEY, 20_000))
+    t, weight = drawn_times(SCHEDULE.steps, history["network"]["history"], jax.random.split(KEY, 20_000))
     expected = 0.999 * 10 / (SCHEDULE.steps - 1 + 10) + 0.001 / SCHEDULE.steps
     assert float(jnp.mean(t == 7)) == pytest.approx(expected, rel=0.05)
     np.testing.assert_allclose(weight[t == 7], 1 / (SCHEDULE.steps * expected), rtol=1e-4)
@@ -138,7 +142,7 @@ def test_times_of_great_losses_come_more_often_and_weigh_less(history):
 @pytest.mark.slow
 def test_times_are_uniform_until_all_are_known(history):
     history["network"]["history"]["count"] = history["network"]["history"]["count"].at[3].set(HISTORY - 1)
-    t, weight = model_of(Knows(), importance=True)._times(history, jax.random.split(KEY, 5_000))
+    t, weight = drawn_times(SCHEDULE.steps, history["network"]["history"], jax.random.split(KEY, 5_000))
     assert (weight == 1).all() and float(jnp.mean(t == 7)) < 0.05
 
 
@@ -207,3 +211,28 @@ def test_its_denoiser_is_guided():
     np.testing.assert_allclose(free, np.clip(x, -1, 1), atol=1e-4)
     half = model.denoiser(NETS, given | {"guidance": 0.5})(x, jnp.full(1, sigma))
     np.testing.assert_allclose(half, (plain + free) / 2, atol=1e-4)
+
+
+def test_a_text_is_frozen_or_trained_and_dropped_as_the_empty_one():
+    text = CLIPText(20, context=4, width=8, depth=1, heads=2)
+    network = PixArt(depth=1, width=16, heads=2, out_channels=2, extent=2)
+    model = ImprovedDDPM(
+        network, SCHEDULE, (4, 4, 1), text=text, train_text=False, token_dropout=0.5, empty_text=EmptyText((1,) * 4, 2)
+    )
+    assert model.frozen == ("text",) and model.phases(None)[0].trains == ("network",)
+    trained = dataclasses.replace(model, train_text=True)
+    assert trained.frozen == () and trained.phases(None)[0].trains == ("network", "text")
+    rows = jnp.full((8, 4), 3), jnp.ones((8, 4), bool)
+    batch = {"image": jnp.zeros((8, 4, 4, 1)), "text": rows[0], "text_mask": rows[1]}
+    nets = jax.eval_shape(model.init, KEY, batch)
+    rng = np.random.default_rng(0)  # layers start at 0
+    nets = jax.tree.map(lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32), nets)
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def loss(batch, rate):
+        inputs = Inputs(batch, KEY, jax.random.split(KEY, 8), jnp.int32(0), {})
+        return dataclasses.replace(model, token_dropout=rate).loss(nets, inputs)[0]
+
+    empty = batch | {"text": jnp.full((8, 4), 1), "text_mask": jnp.arange(4)[None].repeat(8, 0) < 2}
+    assert loss(batch, 0.0) != loss(empty, 0.0)
+    assert loss(batch, 0.999999) == loss(empty, 0.0)

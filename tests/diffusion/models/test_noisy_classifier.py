@@ -76,7 +76,7 @@ def noisy(n=30):
 def test_the_class_is_that_of_x_whatever_the_process(name):
     """`log_probability` in the coordinates of denoisers, of a network that was trained in those of its process."""
     x, sigma, parts = noisy()
-    found = MODELS[name].log_probability(NETS, parts)(x, sigma)
+    found = jax.jit(MODELS[name].log_probability(NETS, parts))(x, sigma)
     expected = jax.nn.log_softmax(mixture._parts(x.reshape(-1, 2), sigma)[0])
     np.testing.assert_allclose(found, expected[jnp.arange(len(parts)), parts], rtol=2e-3, atol=2e-3)
     if name != "whole times":  # of which none has this level

@@ -92,6 +92,23 @@ def test_fields_that_do_not_fit_are_refused(changes, message):
         jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((2, 8, 8, 4)), jnp.zeros(2), conditioning)
 
 
+def test_the_token_of_a_class_is_a_row_of_a_table():
+    network = TINY.clone(class_token=6)
+    x, t, labels = jnp.ones((3, 8, 8, 4)), jnp.arange(3.0), jnp.eye(3)[:, :2]  # the last one is dropped
+    params = network.init(jax.random.key(0), x, t, Conditioning(labels=labels))["params"]
+    table = params["label"]["kernel"]
+    assert table.shape == (3, 6)
+    moved = jax.tree.map(lambda p: p + 0.1, params) | {"label": params["label"]}  # layers start at 0
+    given = TINY.apply(
+        {"params": {k: v for k, v in moved.items() if k != "label"}}, x, t, Conditioning(tokens=table[:, None])
+    )
+    made = network.apply({"params": moved}, x, t, Conditioning(labels=labels))
+    np.testing.assert_allclose(made, given, rtol=1e-6)
+    assert not np.allclose(made[0], made[1])
+    with pytest.raises(ValueError, match="is given tokens, but sees labels, source alone"):
+        network.init(jax.random.key(0), x, t, Conditioning(labels=labels, tokens=table[:, None]))
+
+
 def test_a_pooled_text_is_nulled_with_its_tokens_and_sizes_are_not():
     conditioning = Conditioning(tokens=jnp.ones((2, 4, 6)), pooled=jnp.ones((2, 5)), sizes=jnp.ones((2, 6)))
     found = null_conditions(conditioning, ("tokens",))

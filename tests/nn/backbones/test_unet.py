@@ -14,13 +14,14 @@ import pytest
 
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.unet import UNet
-from imagegen_jax.nn.embed import sinusoidal
+from imagegen_jax.nn.embed import frequencies, positions, sinusoidal
 from imagegen_jax.nn.norm import group_norm
 
 # Random numbers take most of the time to compile, six times less so without optimization.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 TINY = UNet(width=8, multipliers=(1, 2), blocks=1, attention_at=(4,), dropout=0.5)
+apply = jit(TINY.apply)
 
 
 def count(network, *inputs):
@@ -61,9 +62,12 @@ def test_parameter_count_is_the_recorded_one(shared):
     assert count(UNet(), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1)) == published
 
 
-def test_initial_output_is_zero(tiny, initial):
-    _, inputs, _ = tiny
-    assert 0 < jnp.abs(jit(TINY.apply)(initial, *inputs)).max() < 1e-4
+def test_initial_output_is_zero(tiny):
+    """Whatever the weights before the last layer are, which alone is drawn here as at the start."""
+    variables, inputs, _ = tiny
+    last = jit(lambda key: TINY.init(key, *inputs)["params"]["conv_out"])(jax.random.key(0))
+    y = apply({"params": variables["params"] | {"conv_out": last}}, *inputs)
+    assert 0 < jnp.abs(y).max() < 1e-4
 
 
 @pytest.mark.slow
@@ -145,6 +149,33 @@ def our(name):
     return name.replace(".", "/")
 
 
+def space_to_depth(x):
+    b, h, w, c = x.shape
+    return x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5).reshape(b, h // 2, w // 2, 4 * c)
+
+
+def test_patches_are_channels_of_a_smaller_image():
+    network = UNet(width=8, multipliers=(1,), blocks=1, attention_at=(), dropout=0.0)
+    x, t = jax.random.normal(jax.random.key(0), (1, 8, 4, 2)), jnp.array([500])
+    small = space_to_depth(x)
+    weights = random_like(jax.eval_shape(network.init, jax.random.key(0), small, t))
+    patched = jit(network.clone(patch=2).apply)(weights, x, t)
+    assert patched.shape == x.shape
+    np.testing.assert_allclose(space_to_depth(patched), jit(network.apply)(weights, small, t), atol=1e-6)
+
+
+def test_positions_are_added_to_the_first_level():
+    network = UNet(width=8, multipliers=(1,), blocks=1, attention_at=(), dropout=0.0)
+    x, t = jax.random.normal(jax.random.key(0), (1, 4, 4, 8)), jnp.array([500])
+    weights = random_like(jax.eval_shape(network.init, jax.random.key(0), x, t))
+    weights["params"]["conv_in"]["kernel"] = np.zeros((3, 3, 8, 8), np.float32)
+    weights["params"]["conv_in"]["kernel"][1, 1] = np.eye(8)
+    told = jit(network.clone(positions=True).apply)(weights, x, t)
+    places = positions(4, 4, 8).reshape(4, 4, 8)
+    np.testing.assert_allclose(told, jit(network.apply)(weights, x + places, t), rtol=1e-4, atol=1e-4)
+    assert jnp.abs(told - jit(network.apply)(weights, x, t)).max() > 1e-2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", [False, True])
 def test_a_row_does_not_depend_on_the_others(tiny, dropout):
@@ -158,7 +189,6 @@ def test_a_row_does_not_depend_on_the_others(tiny, dropout):
 
 def test_output_depends_on_time_label_and_dropout(tiny):
     variables, (x, t, told), keys = tiny
-    apply = jit(TINY.apply)
     y = apply(variables, x, t, told)
     for other in (
         apply(variables, x, t + 1, told),
@@ -175,6 +205,16 @@ def test_bfloat16_is_near_float32(tiny):
     rough = jit(TINY.clone(dtype="bfloat16").apply)(variables, *inputs)
     assert rough.dtype == jnp.float32
     assert 1e-5 < jnp.abs(rough - exact).max() / jnp.abs(exact).max() < 0.05
+
+
+def test_patches_that_do_not_fit_are_refused():
+    for shape, levels, message in (
+        ((9, 8), 1, "an image of 9x8 does not divide into patches of patch=2"),
+        ((12, 8), 3, "a grid of patches .patch=2. of 6x4 cannot be halved 2 times.* divisible by 8, or .* 2 levels"),
+    ):
+        network = UNet(8, (1,) * levels, patch=2)
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *shape, 1)), jnp.zeros(1))
 
 
 @pytest.mark.parametrize(
@@ -194,6 +234,15 @@ def test_sizes_that_cannot_be_halved_are_refused(shape, levels, message):
 def test_groups_of_the_norm_fit_the_width():
     groups = {channels: group_norm(channels, jnp.float32, "norm").num_groups for channels in (2, 8, 48, 128, 144, 384)}
     assert groups == {2: 1, 8: 2, 48: 12, 128: 32, 144: 24, 384: 32}
+
+
+def test_frequencies_of_times_are_those_of_torch_to_the_last_digit():
+    """As diffusers 0.42.1 makes the first for a network of width 128; a digit is 6e-5 of an angle at time 999."""
+    wanted = [
+        1.0, 0.863988459, 0.746476054, 0.644946694, 0.557226479, 0.481437206, 0.415956229, 0.359381378, 0.310501367,
+        0.268269569, 0.231781796, 0.20025681, 0.173019573, 0.149486914, 0.12915498, 0.111588411, 0.0964110941,
+    ]  # fmt: skip
+    np.testing.assert_array_equal(frequencies(64, 10_000.0, endpoint=True)[:17], np.float32(wanted))
 
 
 def test_sinusoidal_embedding_is_the_references():

@@ -1,0 +1,77 @@
+"""Stable Diffusion 3 (Esser et al. 2024, arXiv 2403.03206) as diffusers saves it: a flow by three encoders of a text.
+
+The third of them, T5, may be left out: its tokens are then zeros.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+from imagegen_jax.core.arrays.space import Latents
+from imagegen_jax.core.arrays.texts import EmptyText
+from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.interop.importing import Published
+from imagegen_jax.interop.names import autoencoders, text_encoders, transformers
+from imagegen_jax.interop.pipelines.networks import clip_of, kl_of
+from imagegen_jax.interop.pipelines.parts import ENCODER, Part, config_of, latent_sampling, published
+from imagegen_jax.interop.pipelines.stable_diffusion import DROPPED, tokenizer_of
+from imagegen_jax.interop.pipelines.transformers import mmdit_of, t5_of
+from imagegen_jax.interop.settings import Config
+from imagegen_jax.nn.text_encoders.joined import JoinedText
+from imagegen_jax.text.settings import AnyTokenizer, JoinedTokenizers, T5Tokenizer
+
+CLIPS = ("text_encoder", "text_encoder_2")
+T5 = "text_encoder_3"
+T5_CONTEXT = 256  # of its rows of tokens, also where they are zeros: in no file
+
+
+def read(folder: pathlib.Path, index: Config) -> Published:
+    """Reads a folder. Raises what `stable_diffusion.read` raises, and with T5 ImportError without sentencepiece."""
+    has_t5 = any(index.get(T5) or ())
+    texts = (*CLIPS, T5) if has_t5 else CLIPS
+    configs = {part: config_of(folder, part) for part in ("transformer", "vae", *texts, "scheduler")}
+    network, latent_shape, found = mmdit_of(*configs["transformer"])
+    autoencoder, stage = kl_of(configs["vae"][0], latent_shape, configs["vae"][1])
+    text = _encoders(configs, has_t5, found["joint_attention_dim"])
+    if found["pooled_projection_dim"] != (pooled := sum(clip.projection for clip in text.encoders)):
+        raise ValueError(
+            f"{configs['transformer'][1]}: pooled_projection_dim={found['pooled_projection_dim']}, but the two text "
+            f"encoders have {pooled} features: these are not of one pipeline; fetch them again"
+        )
+    tokenizers: list[AnyTokenizer] = [
+        tokenizer_of(folder, clip.context, f"tokenizer{end}")
+        for clip, end in zip(text.encoders, ("", "_2"), strict=True)
+    ]
+    tokenizers += [T5Tokenizer(str(folder / "tokenizer_3"), T5_CONTEXT)] if has_t5 else []
+    tokenizer = JoinedTokenizers(tuple(tokenizers))
+    model = Diffusion(
+        network=network,
+        image_shape=latent_shape,
+        space=Latents(stage["scaling_factor"], stage["shift_factor"] or 0.0, autoencoder),
+        text=text,
+        train_text=False,
+        token_dropout=DROPPED,
+        empty_text=EmptyText.of(tokenizer.open(())),
+        **latent_sampling(*configs["scheduler"]),
+    )
+    parts = {
+        "transformer": Part("network", transformers.mmdit(network.depth)),
+        "vae": Part("autoencoder", autoencoders.autoencoder(len(stage["block_out_channels"]))),
+        **{part: Part(f"text/encoders_{i}", text_encoders.CLIP, ENCODER) for i, part in enumerate(CLIPS)},
+        **({T5: Part("text/after", text_encoders.T5, ENCODER)} if has_t5 else {}),
+    }
+    return published(folder, model, configs, parts, tokenizer)
+
+
+def _encoders(configs: dict[str, tuple[Config, str]], has_t5: bool, width: int) -> JoinedText:
+    """Makes the encoders, whose tokens have `width` features. Raises ValueError where theirs are too many."""
+    clips = tuple(clip_of(*configs[part], projected=True, layer="penultimate", last_norm=False) for part in CLIPS)
+    t5 = t5_of(*configs[T5], context=T5_CONTEXT, masked=False) if has_t5 else None
+    widths = {"the first two encoders": sum(clip.width for clip in clips)} | ({T5: t5.width} if t5 else {})
+    for name, own in widths.items():
+        if own > width or (name == T5 and own != width):
+            raise ValueError(
+                f"{configs['transformer'][1]}: joint_attention_dim={width}, but {name} make tokens of {own} features: "
+                "these are not of one pipeline; fetch them again"
+            )
+    return JoinedText(clips, t5, 0 if has_t5 else T5_CONTEXT, width, "all")
