@@ -36,7 +36,7 @@ test: dev-env  ## all tests
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: dev-env  ## the tests that take seconds
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow and not long" $(PYTEST_ARGS)
 
 test-changed: dev-env  ## the tests that the changes since SINCE (default: main) can reach
 	@files=$$($(BIN)/python scripts/reached_tests.py $(SINCE)) || exit 1; \

@@ -1,4 +1,4 @@
-"""The command `imagegen`: list, train, sweep, compare, sample, edit, evaluate, judge, encode, report, play, and so on."""
+"""The command `imagegen`: list, train, sweep, compare, sample, edit, evaluate, judge, encode, report, play, ..."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from imagegen_jax.cli import (
     exporting,
     importing,
     info,
-    judging,
     listing,
-    playing,
     report,
     sample,
     train,
 )
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.errors import readable_errors
+from imagegen_jax.cli.pages import judging, playing
 from imagegen_jax.cli.studies import comparing, sweeping
 from imagegen_jax.cli.train_options import target_first
 from imagegen_jax.core.reporting.log import version

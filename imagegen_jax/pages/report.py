@@ -59,7 +59,7 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
         "curves": _json({name: thin(points) for name, points in curves.items()}),
         "values": _values(curves),
         "evaluations": _or_note("evaluations.jsonl", lambda: evaluations_of(evaluations)),
-        "trace": _or_note("profile.json", lambda: trace_of(_read_json(folder / "profile.json"))),
+        "trace": _or_note("profile.json", lambda: trace_of(read_json(folder / "profile.json"))),
         "meanings": _as_json({name: explained(name) for name in curves}),
         "experiment": tree(experiment) if experiment else missing("experiment.json"),
         "changes": _or_note("changes.jsonl", lambda: _changes(changes)),

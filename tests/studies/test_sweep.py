@@ -150,6 +150,7 @@ def test_runs_in_processes_of_their_own(study, tmp_path, monkeypatch):
     assert "loss of phase 'regress'" in found.failed["noise=2_lr=1e+38_seed0"]
 
 
+@pytest.mark.slow
 def test_the_commands(imagegen, place, tmp_path):
     pathlib.Path("mine.py").write_text("from toy_experiment import experiment, smoke\n")
     code, out, error = imagegen(
@@ -171,6 +172,7 @@ def test_the_commands(imagegen, place, tmp_path):
         assert code and message in error
 
 
+@pytest.mark.slow
 def test_a_configuration_is_written_and_trained(imagegen, place):
     pathlib.Path("mine.py").write_text("from toy_experiment import experiment, smoke\n")
     code, out, error = imagegen("train", "mine.py", "--smoke", "--mesh.data", "1", "--write-config", "run.yaml")

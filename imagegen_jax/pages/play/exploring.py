@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +12,13 @@ import numpy as np
 
 from imagegen_jax.core.capabilities import FromLatents, StyleBased
 from imagegen_jax.core.config.given import check_integer, check_number, check_seed
+from imagegen_jax.core.model import num_classes
 from imagegen_jax.editing import directions as sefa
 from imagegen_jax.editing import latents
 from imagegen_jax.metrics.scores.path_length import slerp
 from imagegen_jax.pages.play.drawing import Drawing, Progress, drawn, latents_of, rendered
 from imagegen_jax.pages.play.places import Opened
-from imagegen_jax.pages.play.settings import MOST, Settings
+from imagegen_jax.pages.play.settings import Settings
 from imagegen_jax.pages.play.stepping import start_noise
 
 DIRECTIONS = 6  # that there are sliders for
@@ -37,18 +37,19 @@ def between(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Dra
     first = dataclasses.replace(settings, n=1)
     share = jnp.linspace(0, 1, max(2, settings.n))
     if settings.steps is not None:
-        ends = [start_noise(end.seeds, opened.model.image_shape) for end in (first, other)]
-        images = yield from drawn(opened, settings, _arc(*ends, share))
+        start, end = (start_noise(one.seeds, opened.model.image_shape) for one in (first, other))
+        images = yield from drawn(opened, settings, _arc(start, end, share))
         return images
     yield Progress(0, 1)
     _check_latents(opened)
-    path = _arc(*(latents_of(opened, end) for end in (first, other)), share)
+    start, end = (latents_of(opened, one) for one in (first, other))
+    path = _arc(start, end, share)
     return rendered(opened, {"z": path, **settings.conditions(opened, len(path))})
 
 
 def _arc(start: np.ndarray, end: np.ndarray, share: Any) -> np.ndarray:
-    rows = [jnp.repeat(jnp.asarray(x).reshape(1, -1), len(share), axis=0) for x in (start, end)]
-    return np.asarray(slerp(*rows, share)).reshape(-1, *start.shape[1:])
+    a, b = (jnp.repeat(jnp.asarray(x).reshape(1, -1), len(share), axis=0) for x in (start, end))
+    return np.asarray(slerp(a, b, share)).reshape(-1, *start.shape[1:])
 
 
 def mixed(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
@@ -96,26 +97,21 @@ def directions_of(opened: Opened) -> np.ndarray:
 
 
 def _directions(opened: Opened) -> np.ndarray:
-    model, nets = opened.model, opened.nets
+    model, nets, first = opened.model, opened.nets, Settings(label=0 if num_classes(opened.model) else None)
     if isinstance(model, StyleBased):
-        width = _styles(opened, Settings(label=0)).shape[-1]
+        width = _styles(opened, first).shape[-1]
         a = sefa.style_weights(model, nets, width, range(model.layers))
     else:
-        conditions = Settings(label=0).conditions(opened, 1)
-        label = {name: value for name, value in conditions.items() if name == "label" and _labelled(model)}
+        conditions = first.conditions(opened, 1)
+        label = {name: value for name, value in conditions.items() if name == "label"}
         a = sefa.latent_weights(model, nets, label)
     return sefa.directions(a, min(DIRECTIONS, a.shape[1]))[0].astype(np.float32)
-
-
-def _labelled(model: Any) -> bool:
-    return bool(getattr(model, "num_classes", 0))
 
 
 def _styles(opened: Opened, settings: Settings) -> Any:
     z = latents_of(opened, settings)
     conditions = settings.conditions(opened, len(z))
-    label = conditions.get("label") if _labelled(opened.model) else None
-    return opened.model.styles(opened.nets, jnp.asarray(z), label, conditions.get("truncation", 1.0))
+    return opened.model.styles(opened.nets, jnp.asarray(z), conditions.get("label"), conditions.get("truncation", 1.0))
 
 
 def _check_latents(opened: Opened) -> None:
@@ -123,5 +119,4 @@ def _check_latents(opened: Opened) -> None:
         raise TypeError(f"a {type(opened.model).__name__} does not make its images of latents alone")
 
 
-WAYS = {"between": between, "mix": mixed, "walk": functools.partial(walked)}
-MOST_BETWEEN = MOST
+WAYS = {"between": between, "mix": mixed, "walk": walked}

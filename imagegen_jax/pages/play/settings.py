@@ -10,7 +10,7 @@ import numpy as np
 
 from imagegen_jax.core.arrays.image import is_image
 from imagegen_jax.core.arrays.texts import check_prompts, conditions_of
-from imagegen_jax.core.capabilities import Denoising, FromLatents, StyleBased, reads_text
+from imagegen_jax.core.capabilities import FromLatents, StyleBased, reads_text
 from imagegen_jax.core.config.given import SEEDS, check_integer, check_labels, check_number, check_seed
 from imagegen_jax.core.model import ChecksConditions, condition_rows, num_classes, optional_conditions
 from imagegen_jax.pages.play.places import Opened, Place
@@ -31,8 +31,6 @@ class Abilities:
     prompts: bool = False
     latents: bool = False
     layers: int = 0  # of styles
-    denoises: bool = False
-    colours: int = 3
 
 
 def abilities_of(model: Any) -> Abilities:
@@ -52,16 +50,15 @@ def abilities_of(model: Any) -> Abilities:
         prompts=reads_text(model) is not None,
         latents=latents,
         layers=model.layers if isinstance(model, StyleBased) else 0,
-        denoises=isinstance(model, Denoising),
-        colours=model.image_shape[2],
     )
 
 
 def _guides(model: Any) -> bool:
     """Tells whether the model was trained to do without its conditions, as guidance asks."""
+    given: dict[str, Any] = {"guidance": np.float32(2)}
     if isinstance(model, ChecksConditions):
         try:
-            model.check_conditions({"guidance": np.float32(2)})
+            model.check_conditions(given)
         except ValueError:
             return False
     return True
@@ -90,7 +87,7 @@ class Settings:
         fields = {**dataclasses.asdict(self), "n": 1, "seed": int(self.seeds[i])}
         return {name: value for name, value in fields.items() if value not in (None, "")}
 
-    def conditions(self, opened: Opened, rows: int) -> dict[str, np.ndarray]:
+    def conditions(self, opened: Opened, rows: int) -> dict[str, Any]:
         """Returns the conditions of `rows` images alike."""
         found: dict[str, Any] = {}
         if self.label is not None:

@@ -57,7 +57,8 @@ def with_steps(model: Any, steps: int | None) -> Any:
 
 def _tabled(solver: Any) -> bool:
     """Tells whether a solver is a table; of clipped estimates but whole noise, a step needs both."""
-    return isinstance(solver, OF_IMAGES + OF_NOISE) and getattr(solver, "clipped_noise", True)
+    whole_noise = isinstance(solver, EulerAncestral) and not solver.clipped_noise
+    return isinstance(solver, OF_IMAGES + OF_NOISE) and not whole_noise
 
 
 def _counted(model: Any) -> str | None:

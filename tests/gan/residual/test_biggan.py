@@ -39,7 +39,7 @@ def batch(n=4, shape=(8, 8, 2)):
 def generator():
     """That of `tiny`, whose weights have left their small start."""
     fresh, random = jax.jit(lambda key: tiny().init(key, batch())["generator"])(KEY), np.random.default_rng(0)
-    params = jax.tree.map(lambda p: p + np.float32(0.3 * random.standard_normal(p.shape)), fresh["params"])
+    params = jax.tree.map(lambda p: np.asarray(p) + np.float32(0.3 * random.standard_normal(p.shape)), fresh["params"])
     return {**fresh, "params": params}
 
 

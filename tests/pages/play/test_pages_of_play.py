@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import WIDTHS, served
 from starlette.testclient import TestClient
 
 from imagegen_jax.pages.play import training
+from imagegen_jax.pages.play.gallery import Gallery
 from imagegen_jax.pages.play.pictures import png_of
 from imagegen_jax.pages.play.playground import Playground
+from imagegen_jax.pages.play.routes import play_site
 from imagegen_jax.pages.serving.site import Site
-from tests.pages.conftest import WIDTHS, served
+from imagegen_jax.pages.serving.visitors import Visitors
 
 
 @pytest.fixture
@@ -131,3 +134,17 @@ def test_a_visit(open_page: Callable[..., Any], site: Site, width: int, tmp_path
         expect(page.locator("#grids img")).to_have_count(2)
         expect(page.locator("#health")).to_contain_text("nothing is out")
         shot("training")
+
+
+def test_a_new_server_has_the_visitors_and_their_pictures(client: TestClient, ground: Playground) -> None:
+    content = png_of(np.zeros((8, 8, 1), np.uint8), {"run": "denoiser", "seed": 1, "kind": "draw"})
+    name = client.post("/gallery", content=content).json()["name"]
+    again = play_site(Playground(ground.places, Gallery(ground.gallery.root)), Visitors(b"p" * 32), warms=False)
+    after = TestClient(again.app, base_url="http://127.0.0.1", cookies=dict(client.cookies))
+    assert after.get(f"/gallery/{name}").content == content
+    other = TestClient(
+        play_site(ground, Visitors(b"q" * 32), warms=False).app,
+        base_url="http://127.0.0.1",
+        cookies=dict(client.cookies),
+    )
+    assert other.get(f"/gallery/{name}").status_code == 403

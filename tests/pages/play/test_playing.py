@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from latent_models import styled
 from PIL import Image
+from playthings import DENOISER
 from starlette.testclient import TestClient
 
 from imagegen_jax.pages.play import edits, exploring, settings
 from imagegen_jax.pages.play.pictures import png_of
+from imagegen_jax.pages.play.places import Opened
 from imagegen_jax.pages.play.playground import Playground
-from tests.pages.play.conftest import DENOISER
 
 Ask = Callable[..., dict[str, Any]]
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -75,6 +77,27 @@ def test_directions_move_images_and_none_does_not(ask: Ask) -> None:
     np.testing.assert_array_equal(pixels(here["url"]), pixels(same["url"]))
     assert here["name"] and not np.array_equal(pixels(here["url"]), pixels(there["url"]))
     assert "list" in ask("/explore", run=1, way="walk", strengths="1")["error"]
+
+
+@pytest.mark.slow
+def test_styles_are_mixed_and_moved() -> None:
+    """With all layers mixed, images are those of the columns; a strength of 0 moves nothing."""
+    opened, two = Opened(*styled(), 1), settings.Settings(n=4, seed=1)
+
+    def ended(way: str, **given: Any) -> np.ndarray:
+        drawing = exploring.WAYS[way](opened, two, given)
+        while True:
+            try:
+                next(drawing)
+            except StopIteration as end:
+                return end.value
+
+    images = ended("mix", other=50, first=0, last=opened.model.layers - 1).reshape(2, 2, 8, 8, 3)
+    np.testing.assert_array_equal(images[0], images[1])
+    images = ended("mix", other=50, first=0, last=0).reshape(2, 2, 8, 8, 3)
+    assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[:, 0], images[:, 1])
+    still, moved = ended("walk", strengths=[0]), ended("walk", strengths=[5])
+    assert len(still) == 4 and not np.array_equal(still, moved)
 
 
 def test_ways_that_a_model_has_not_are_refused(ask: Ask) -> None:
@@ -154,5 +177,5 @@ def test_a_visitor_keeps_few_uploads() -> None:
 
 def test_abilities_are_the_models() -> None:
     can = settings.abilities_of(DENOISER)
-    assert can.classes == 3 and can.steps == 4 and can.guidance and can.denoises and not can.latents
+    assert can.classes == 3 and can.steps == 4 and can.guidance and not can.latents
     assert edits.edits_of(DENOISER) == ("inpaint", "vary", "enlarge", "restore", "colour")

@@ -10,8 +10,8 @@ import pytest
 from toys import Regression
 
 import imagegen_jax as ig
-from imagegen_jax.cli import judging
-from imagegen_jax.cli.judging import JudgeRequest
+from imagegen_jax.cli.pages import judging
+from imagegen_jax.cli.pages.judging import JudgeRequest
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Digits
 from imagegen_jax.pages.judge.judging import Judging
