@@ -16,7 +16,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 unexport PYTHONDONTWRITEBYTECODE  # scripts/environment leaves compiling to the first import, which must then be kept
 
 .DEFAULT_GOAL := help
-.PHONY: help demo accelerator test test-fast test-changed test-oldest check format notebook lock clean run-env dev-env
+.PHONY: help demo accelerator test test-fast test-changed test-oldest check format notebook docs lock clean run-env dev-env
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1@/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -36,7 +36,7 @@ test: dev-env  ## all tests
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: dev-env  ## the tests that take seconds
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow and not long" $(PYTEST_ARGS)
 
 test-changed: dev-env  ## the tests that the changes since SINCE (default: main) can reach
 	@files=$$($(BIN)/python scripts/reached_tests.py $(SINCE)) || exit 1; \
@@ -45,10 +45,11 @@ test-changed: dev-env  ## the tests that the changes since SINCE (default: main)
 test-oldest: dev-env  ## the tests that take seconds of what depends on the versions of Python and jax
 	$(PYTEST) -m "not slow and versions" $(PYTEST_ARGS)
 
-check: dev-env  ## formatting, lint and types
+check: dev-env  ## formatting, lint and types, also of the Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; fi
 
 format: dev-env  ## mend what `make check` says of formatting and of lint, as far as that goes by itself
 	$(BIN)/ruff check --fix .
@@ -56,6 +57,12 @@ format: dev-env  ## mend what `make check` says of formatting and of lint, as fa
 
 notebook: dev-env  ## execute the notebooks
 	for notebook in notebooks/*.ipynb; do $(BIN)/jupyter execute "$$notebook" || exit 1; done
+
+docs: dev-env  ## the site of docs/ (docs/_build/index.html), its code executed (Python 3.13; LINKS=1 asks the net for its links)
+	@$(BIN)/python -c 'import sphinx' || { echo "the pages want Python 3.13 or newer: make docs PYTHON=python3.13"; exit 1; }
+	$(BIN)/python -m sphinx --jobs auto --fail-on-warning --keep-going --quiet docs docs/_build
+	$(if $(LINKS),$(BIN)/python -m sphinx --builder linkcheck --quiet docs docs/_build/links)
+	@echo "the pages: docs/_build/index.html"
 
 lock: dev-env  ## pin the newest versions of everything anew (requirements/*.txt)
 	$(BIN)/python -m pip install --quiet uv

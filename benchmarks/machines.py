@@ -116,7 +116,7 @@ def row(name: str, machine: str, limit: float) -> dict[str, Any]:
     """One row: a report, or why there is none."""
     start = time.monotonic()
     try:
-        made = {"report": report_of(name, machine, limit)}
+        made: dict[str, Any] = {"report": report_of(name, machine, limit)}
     except Failed as error:
         made = {"error": str(error)}
     return {"recipe": name, "machine": machine, "seconds": round(time.monotonic() - start, 1), **made}
@@ -139,7 +139,9 @@ def table() -> str:
         "sent by a device",
         "at least, bound by", "images/s at 40 %", "days at 40 %",
     )  # fmt: skip
-    lines = [head, ["---"] * len(head), *(cells(one) for one in rows())]
+    names = list(recipes())
+    found = sorted(rows(), key=lambda one: (names.index(one["recipe"]), parse_machine(one["machine"]).devices))
+    lines = [head, ["---"] * len(head), *map(cells, found)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

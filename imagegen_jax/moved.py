@@ -219,6 +219,8 @@ NAMES: dict[str, str] = {
     "imagegen_jax.diffusion.solvers:UniPC": "imagegen_jax.diffusion.sampling.exponential:UniPC",
     "imagegen_jax.diffusion.models.diffusion:check_range": "imagegen_jax.diffusion.process.times:check_range",
     "imagegen_jax.diffusion.models.diffusion:check_times": "imagegen_jax.diffusion.process.times:check_times",
+    "imagegen_jax.diffusion.improved:Step": "imagegen_jax.nn.distributions.noise_steps:Step",
+    "imagegen_jax.diffusion.models.improved_ddpm:Step": "imagegen_jax.nn.distributions.noise_steps:Step",
     "imagegen_jax.editing:Drawn": "imagegen_jax.cli.edit.styles:Drawn",
     "imagegen_jax.gan.latents:check_truncation": "imagegen_jax.gan.truncation:check_truncation",
     "imagegen_jax.importing:import_diffusers": "imagegen_jax.interop.diffusers_folder:import_diffusers",

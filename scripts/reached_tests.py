@@ -83,10 +83,11 @@ class Files:
         tree = self._tree(path)
         if tree is None:
             return frozenset()
-        late = {id(node) for f in ast.walk(tree) if isinstance(f, FUNCTIONS) for node in ast.walk(f)} - {id(tree)}
+        inside = () if whole else (f for f in _nodes(tree) if isinstance(f, FUNCTIONS))
+        late = {id(node) for f in inside for node in ast.walk(f)}
         unused = _used_as_program_alone(tree)
         found: set[tuple[str, bool]] = set()
-        for node in ast.walk(tree):
+        for node in _nodes(tree):
             if whole or id(node) not in late:
                 for module in _imported(node, path, tree, unused):
                     found |= self._files_of(module, path, whole)
@@ -99,9 +100,7 @@ class Files:
 
     def _by_fixtures(self, path: str, tree: ast.Module) -> Iterator[str]:
         """The modules that the fixtures of conftest.py import which a file of tests asks for."""
-        arguments = {
-            argument.arg for node in ast.walk(tree) if isinstance(node, ast.arguments) for argument in node.args
-        }
+        arguments = {argument.arg for node in _nodes(tree) if isinstance(node, ast.arguments) for argument in node.args}
         for conftest in self.by_name.get("conftest.py", ()) if path.startswith("tests/") else ():
             fixtures = [
                 node for node in (self._tree(conftest) or ast.Module([], [])).body if isinstance(node, ast.FunctionDef)
@@ -151,7 +150,7 @@ class Files:
 
     def _goes_through_recipes(self, path: str) -> bool:
         tree = self._tree(path)
-        nodes = list(ast.walk(tree)) if tree else []
+        nodes = _nodes(tree) if tree else ()
         made = [node.values[0] for node in nodes if isinstance(node, ast.JoinedStr) and node.values]
         by_name = any(isinstance(first, ast.Constant) and first.value == ANY_RECIPE for first in made)
         return by_name or any(
@@ -176,6 +175,12 @@ class Files:
         return ast.parse(file.read_text("utf-8")) if path.endswith(".py") and file.is_file() else None
 
 
+@functools.cache
+def _nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """All nodes of a file, which is gone through once."""
+    return tuple(ast.walk(tree))
+
+
 def _name(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
@@ -195,7 +200,7 @@ def _imported(node: ast.AST, path: str, tree: ast.Module, unused: frozenset[str]
 
 def _asked_for(tree: ast.Module, name: str, module: str) -> Iterator[str]:
     """Of ig.core.arrays.shard.MeshShape, where `ig` is the name of a module, all of it with the module's own name."""
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Attribute):
             words = ast.unparse(node).split(".")
             if words[0] == name and all(word.isidentifier() for word in words):
@@ -206,16 +211,16 @@ def _used_as_program_alone(tree: ast.Module) -> frozenset[str]:
     """The names that a file uses below `if __name__ == "__main__"` and nowhere else: no import gets there."""
     program = [node for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)]
     inside = {id(node) for part in program for node in ast.walk(part)}
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    names = [node for node in _nodes(tree) if isinstance(node, ast.Name)]
     return frozenset(node.id for node in names if id(node) in inside) - {n.id for n in names if id(n) not in inside}
 
 
 def _texts(tree: ast.Module) -> Iterator[str]:
     """All texts of a file but its docstrings."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    bodies = [node.body for node in ast.walk(tree) if isinstance(node, documented) and node.body]
+    bodies = [node.body for node in _nodes(tree) if isinstance(node, documented) and node.body]
     docstrings = {id(body[0].value) for body in bodies if isinstance(body[0], ast.Expr)}
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield node.value
 

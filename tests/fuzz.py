@@ -236,7 +236,9 @@ def base_of(command: str) -> list[str]:
         "sample": ["sample", "ddpm", "--n", "1", "--out", "out.png"],
         "evaluate": ["evaluate", "images.npz", "folder", "--extractor", "pixels", "--metrics", "fid"],
         "encode": ["encode", "vqvae", "images.npz", "--out", "codes.npz"],
+        "judge": ["judge", "images.npz", "folder", "--out", "file.txt/study"],  # refused last: else it would serve
         "report": ["report", "ddpm"],
+        "play": ["play", "ddpm", "--gallery", "file.txt/gallery"],  # refused last of all: else it would serve
         "info": ["info", "ddpm"],
         "list": ["list", "digits"],
         "import": ["import", "diffusers", "folder", "--out", "imported"],

@@ -17,6 +17,8 @@ from imagegen_jax.gan.dcgan import DCGAN
 from imagegen_jax.gan.r3gan import R3GAN
 from imagegen_jax.gan.residual import sngan
 from imagegen_jax.gan.residual.sngan import SNGAN
+from imagegen_jax.gan.style.stylegan2 import StyleGAN2
+from imagegen_jax.gan.style.stylegan2_networks import Generator
 from imagegen_jax.gan.wgan import WGAN
 
 KEY, SHAPE = jax.random.key(0), (8, 8, 1)
@@ -43,10 +45,32 @@ def filled(init, *arguments):
     return jax.tree_util.tree_map_with_path(fill, jax.eval_shape(init, *arguments))
 
 
+def attentive(nets):
+    """Networks whose weights are small but for those of attention to tokens, so that texts make a difference."""
+
+    def scaled(path, leaf):
+        return (2.0 if any(getattr(part, "key", "") == "cross_attention" for part in path) else 0.2) * leaf
+
+    return jax.tree_util.tree_map_with_path(scaled, nets)
+
+
 @functools.cache
 def networks(name):
     batch = {"image": jnp.zeros((2, *SHAPE)), "label": jnp.zeros(2, jnp.int32)}
     return filled(MODELS[name].init, KEY, batch)
+
+
+@functools.cache
+def styled(classes: int = 0):
+    """A tiny StyleGAN2 and its generator, whose images are within [-1, 1]."""
+    model = StyleGAN2((8, 8, 3), Generator(6, 2, 1.0, 64, 8), latent_dim=4, num_classes=classes)
+    labels = jnp.zeros((1, classes)) if classes else None
+    init = functools.partial(model.generator.init, image_shape=model.image_shape)
+    variables = filled(init, KEY, jnp.zeros((1, 4)), labels)
+    for name, layer in variables["params"]["synthesis"].items():
+        if name.startswith("image"):
+            layer["kernel"], layer["bias"] = 0.03 * layer["kernel"], 0.1 * layer["bias"]
+    return model, {"generator": {**variables, "averages": {"w": jnp.zeros(6)}}}
 
 
 @dataclasses.dataclass

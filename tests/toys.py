@@ -18,7 +18,7 @@ from imagegen_jax.core.run_folder import store_rows
 from imagegen_jax.core.state import create
 from imagegen_jax.data import from_arrays
 from imagegen_jax.nn.backbones.dit import image as image_of
-from imagegen_jax.nn.backbones.dit import patches
+from imagegen_jax.nn.resample import patches
 
 
 @dataclasses.dataclass(frozen=True)

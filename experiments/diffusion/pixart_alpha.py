@@ -38,8 +38,8 @@ from imagegen_jax.text.settings import T5Tokenizer, WordVocabulary
 ROW, STOP = 120, 1  # the length of T5's rows, and its token at the end of a text
 
 SIZES = {  # recipe: pixels, batch, in how many parts, steps
-    "pixart_alpha_256": (256, 64 * 176, 16, 90_000),
-    "pixart_alpha_512": (512, 64 * 40, 16, 100_000),
+    "pixart_alpha_256": (256, 64 * 176, 8, 90_000),
+    "pixart_alpha_512": (512, 64 * 40, 8, 100_000),
 }
 
 experiments = {
@@ -92,6 +92,6 @@ smoke = {
     "model.schedule.steps": 20,
     "optim.network.lr": 1e-3,
     "clip_norm": 1.0,
-    "microbatches": 2,
+    "microbatches": 1,
     "samples": 4,
 }

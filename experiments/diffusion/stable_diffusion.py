@@ -9,14 +9,15 @@ texts, OpenAI's CLIP ViT-L/14 and OpenCLIP's ViT-H/14, are frozen, and are those
 imported; to go on with its U-Net, `--pretrained.network runs/sd1`.
 
 The authors' recipe, from the cards of their models: noise by 1,000 steps whose root grows linearly from 0.00085 to
-0.012, its prediction, AdamW with a rate of 1e-4 after 10,000 steps, batches of 2,048 in two parts, a tenth of the texts
+0.012, its prediction, AdamW with a rate of 1e-4 after 10,000 steps, batches of 2,048, a tenth of the texts
 left out, averages of decay 0.9999. The steps are those of all their stages together: of version 1.4 the first 237,000
 were at 256x256, of the base of version 2.0 the first 550,000, and data and dropped texts changed between stages. Here
-all are alike.
+all are alike. A batch is taken in 16 parts, as eight devices need it; the authors took two on 256.
 
-Cost: made for a pod of accelerators (the authors: 256 A100, 150,000 and 200,000 hours of one). Expected of
-stable_diffusion_1: 859,520,964 trained parameters, as published; the authors show no FID.
+Cost of stable_diffusion_1: made for a pod of accelerators (the authors: 256 A100, 150,000 hours of one in all).
+Expected of stable_diffusion_1: 859,520,964 trained parameters, as published; the authors show no FID.
 
+Cost of stable_diffusion_2: made for a pod of accelerators (the authors: 256 A100, 200,000 hours of one in all).
 Expected of stable_diffusion_2: 865,910,724 trained parameters, as published; the authors show no FID.
 """
 
@@ -75,7 +76,7 @@ experiments = {
         optim={"network": AdamW(WarmUp(1e-4, 10_000))},
         averages={"ema": FixedDecay(0.9999)},
         batch_size=2_048,
-        microbatches=2,
+        microbatches=16,
         steps=steps,
         log_every=50,
         sample_every=10_000,

@@ -39,9 +39,9 @@ from imagegen_jax.core.model import (
     check_labels,
 )
 from imagegen_jax.nn.backbones.conditioning import Rates, conditioning_of, drop_conditions
-from imagegen_jax.nn.backbones.dit import check_patches, image, patches
 from imagegen_jax.nn.backbones.transformers.mae import MaskedAutoencoder
 from imagegen_jax.nn.backbones.transformers.token_denoiser import TokenDenoiser
+from imagegen_jax.nn.resample import check_patches, image, patches
 
 AnyAutoencoder = Annotated[
     EncodesLatents,

@@ -1,4 +1,4 @@
-"""The command `imagegen`: list, train, sweep, compare, sample, edit, evaluate, encode, report, info, and so on."""
+"""The command `imagegen`: list, train, sweep, compare, sample, edit, evaluate, judge, encode, report, play, ..."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from imagegen_jax.cli import data, edit, encode, evaluate, exporting, importing, info, listing, report, sample, train
+from imagegen_jax.cli import (
+    data,
+    edit,
+    encode,
+    evaluate,
+    exporting,
+    importing,
+    info,
+    listing,
+    report,
+    sample,
+    train,
+)
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.errors import readable_errors
+from imagegen_jax.cli.pages import judging, playing
 from imagegen_jax.cli.studies import comparing, sweeping
 from imagegen_jax.cli.train_options import target_first
 from imagegen_jax.core.reporting.log import version
@@ -16,13 +29,15 @@ from imagegen_jax.data.remedy import nowhere, remedies_spelled
 
 COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`
     listing.COMMAND, train.COMMAND, sweeping.COMMAND, comparing.COMMAND, sample.COMMAND, edit.COMMAND,
-    evaluate.COMMAND, encode.COMMAND, report.COMMAND, info.COMMAND, importing.COMMAND, exporting.COMMAND, data.COMMAND,
+    evaluate.COMMAND, judging.COMMAND, encode.COMMAND, report.COMMAND, playing.COMMAND, info.COMMAND,
+    importing.COMMAND, exporting.COMMAND, data.COMMAND,
 )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the console script `imagegen`; None: with the arguments of the process."""
-    options, more = main_parser().parse_known_args(target_first(sys.argv[1:] if arguments is None else arguments))
+    words = target_first(sys.argv[1:] if arguments is None else arguments)
+    options, more = main_parser(words).parse_known_args(words)
     command: Command = options.command
     if more and not command.takes_more:
         options.parser.error(f"unrecognized arguments: {' '.join(more)}")
@@ -34,8 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.run(request)
 
 
-def main_parser() -> argparse.ArgumentParser:
-    """Makes the parser of the command line, with a parser below it for each command."""
+def main_parser(words: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """Makes the parser of the command line, with a parser below it for each command.
+
+    With the `words` to parse, only a command among them has its options: to make those of all takes time at each call.
+    """
     parser = argparse.ArgumentParser(
         prog="imagegen", description="Image generation in JAX and Flax.", allow_abbrev=False,
         epilog="imagegen COMMAND --help shows a command's options and examples.",
@@ -43,5 +61,5 @@ def main_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"imagegen {version('imagegen_jax') or 'of a checkout'}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        command.add_to(commands)
+        command.add_to(commands, whole=words is None or not {command.name, *command.aliases}.isdisjoint(words))
     return parser

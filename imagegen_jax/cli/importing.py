@@ -24,6 +24,8 @@ EXAMPLES = """examples:
   imagegen import edm2 edm2-img64-s-1073741-0.075.pkl --out runs/edm2_s
   imagegen import guided-diffusion 256x256_diffusion_uncond.pt --out runs/adm
   imagegen import guided-diffusion my_model.pt --out runs/mine --set size=128 heads=2 head_channels=0
+  imagegen import latent-diffusion cin256-v2.ckpt --out runs/ldm
+  imagegen import taming-transformer cin_transformer.ckpt --out runs/taming --set classes=1000
   imagegen import diffusers stable-diffusion-v1-5 --out runs/sd
   imagegen import diffusers stable-diffusion-xl-base-1.0 --out runs/sdxl
   imagegen sample runs/ddpm_cifar10 --model.sampler DDIM --model.sampler.steps 50

@@ -6,7 +6,8 @@ import argparse
 import dataclasses
 
 from imagegen_jax.cli.common.command import Command
-from imagegen_jax.recipes.shipped import listing, recipes
+from imagegen_jax.core.reporting.tables import Table
+from imagegen_jax.recipes.shipped import HEADS, listing, recipes
 
 EXAMPLES = """examples:
   imagegen list
@@ -28,14 +29,14 @@ def run(request: ListRequest) -> str:
 
     Raises ValueError where there are none.
     """
-    found = listing(request.words)
-    if not found:
+    found = Table("", HEADS, listing(request.words))
+    if not found.rows:
         families = ", ".join(sorted({recipe.family for recipe in recipes().values()}))
         raise ValueError(
             f"no recipe has {' or '.join(map(repr, request.words))} in its name, family or data: {families}"
         )
-    print(found)
-    return found
+    found.print()
+    return str(found)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

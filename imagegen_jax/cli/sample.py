@@ -73,6 +73,7 @@ EXAMPLES = """examples:
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
   imagegen sample runs/shapes_text --prompt "a small red circle on the left" --prompt "a blue square" --guidance 3
   imagegen sample runs/shapes_text --prompts prompts.txt --negative-prompt "a red circle" --guidance 5
+  imagegen sample runs/sd --prompt "a red fox" --guidance 7.5 --lora style.safetensors --lora-scale 0.8
   imagegen sample runs/gpt_digits --temperature 0.9 --top_k 40
   imagegen sample runs/gpt_digits --rejection 0.25            the best quarter of four times as many
   imagegen sample runs/vqgan_gpt --rejection 0.05 --classifier runs/resnet

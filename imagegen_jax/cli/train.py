@@ -33,6 +33,8 @@ def run(request: TrainRequest) -> Run | None:
 
     Raises ValueError for what cannot be trained, before anything is compiled, and what `fit` raises.
     """
+    if request.target is None:
+        request = dataclasses.replace(request, target=request.config)
     prog, modules = f"imagegen train {request.target or ''}".strip(), import_modules(request.modules)
     if request.target is not None and request.recipe is None:
         place = pathlib.Path(request.target)

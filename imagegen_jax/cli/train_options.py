@@ -46,6 +46,7 @@ class TrainRequest:
     smoke: bool = False  # a tiny version that runs in seconds
     resume_with_changes: bool = False
     distributed: bool = False
+    config: str | None = None  # a .yaml file, as `target` may be one
     write_config: pathlib.Path | None = None  # write what would be trained to this file, and train nothing
     track: tuple[str, ...] = ()  # trackers beside the run's own files: "csv", "wandb:PROJECT"
     profile: tuple[int, int] | None = None  # the first and the last step to trace
@@ -55,7 +56,7 @@ class TrainRequest:
     @property
     def wants_help(self) -> bool:
         """Tells whether help is asked for, or nothing is named to be trained."""
-        return self.target in (None, "-h", "--help")
+        return (self.target or self.config) in (None, "-h", "--help")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def add_config_option(parser: argparse.ArgumentParser) -> None:
     """Adds --config FILE, which is another word for the file as target (`target_first`)."""
     parser.add_argument(
-        "--config", metavar="FILE", dest="config_file",
+        "--config", metavar="FILE",
         help="train what a YAML file says: a whole experiment, or `recipe: NAME` with changes",
     )  # fmt: skip
 

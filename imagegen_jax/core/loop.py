@@ -118,7 +118,7 @@ def to_the_end(run: LiveRun | SideBySide, state: State, step: int) -> State:
             run.await_program(step)
             run.tracer.at(step, state)
             with jax.transfer_guard("disallow"), run.tracer.marked(step):
-                batch = run.program.batch(step)
+                batch: Any = run.program.batch(step)
                 state, metrics = run.program.advance(state, step, batch)
             step += 1
             run.progress.at(step)

@@ -110,7 +110,7 @@ def train_step(
     key = jax.random.fold_in(run.key, state.step)
     batch = prepare(spec.augment, batch, key)
     encoding = augmentation_keys(key, len(spec.augment), batch)  # as if it were the last augmentation
-    batch = autoencoding.drawn_latents(spec.model, networks(state), batch, encoding)
+    batch = autoencoding.drawn_latents(spec.model, networks(state), batch, encoding, spec.microbatches)
     phases = spec.model.phases(stage)
     lazy = lazy_correction({n: tuple(p.every for p in phases if n in p.trains) for p in phases for n in p.trains})
     metrics: dict[str, Scalar] = {}

@@ -9,6 +9,7 @@ from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.formats.image_folder import Folder
 from imagegen_jax.data.formats.latents import Latents, Posterior
 from imagegen_jax.data.formats.paired import DigitPairs, Paired, Unpaired
+from imagegen_jax.data.formats.parquet import Parquet
 from imagegen_jax.data.formats.shape_judge import judged
 from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.tfds import TFDS, prepare_tfds
@@ -39,6 +40,7 @@ __all__ = [
     "Latents",
     "Lowered",
     "Paired",
+    "Parquet",
     "Part",
     "Posterior",
     "Shapes",

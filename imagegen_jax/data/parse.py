@@ -14,6 +14,7 @@ from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.formats.image_folder import Folder
 from imagegen_jax.data.formats.latents import Latents
 from imagegen_jax.data.formats.paired import Paired, Unpaired
+from imagegen_jax.data.formats.parquet import Parquet
 from imagegen_jax.data.formats.shapes import Shapes
 from imagegen_jax.data.formats.tfds import TFDS, tfds_names
 from imagegen_jax.data.formats.webdataset import WebDataset
@@ -27,10 +28,10 @@ _EMBEDDED: Mapping[str, Any] = {"digits": Digits, "shapes": Shapes}
 
 _FORMS = (
     "digits, shapes, tfds:NAME (or NAME alone: mnist, cifar10, celeb_a), a folder, a .zip, a .tar or an .npz; "
-    "webdataset:PLACE, a folder of tars or a-{000..127}.tar; latents:PLACE, a folder, an .npz or an .npy; "
-    "codes:PLACE, an .npz of `imagegen encode`; captioned:SOURCE, shapes, tars, or a folder or a .zip of images with "
-    "captions beside them; for translation paired:PLACE (side by side), paired:IMAGES,SOURCES or "
-    "unpaired:IMAGES,SOURCES, each a folder or a .zip"
+    "webdataset:PLACE, a folder of tars or a-{000..127}.tar; parquet:PLACE, a file or a folder of .parquet; "
+    "latents:PLACE, a folder, an .npz or an .npy; codes:PLACE, an .npz of `imagegen encode`; captioned:SOURCE, shapes, "
+    "tars, parquet:PLACE, tfds:NAME, or a folder or a .zip of images with captions beside them; for translation "
+    "paired:PLACE (side by side), paired:IMAGES,SOURCES or unpaired:IMAGES,SOURCES, each a folder or a .zip"
 )
 
 
@@ -44,11 +45,11 @@ def parse_source(
 ) -> Source:
     """Makes the source that `text` names: "digits", "shapes", "tfds:NAME", a folder, a .zip or an .npz, or a NAME.
 
-    The files are named by their paths; a NAME is one of TensorFlow Datasets. Latents are "latents:PLACE", codes
-    "codes:PLACE"; images with texts are "captioned:shapes" or "captioned:PLACE", and their settings those of what the
-    word ends with; images for translation are "paired:PLACE", "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES".
-    None leaves a setting at the source's default. Raises ValueError where `text` is none of these, or a setting is
-    given that such a source does not have.
+    The files are named by their paths; a NAME is one of TensorFlow Datasets. Parquet files are "parquet:PLACE", latents
+    "latents:PLACE", codes "codes:PLACE"; images with texts are "captioned:SOURCE", such as "captioned:shapes" or
+    "captioned:PLACE", and their settings those of what the word ends with; images for translation are "paired:PLACE",
+    "paired:IMAGES,SOURCES" or "unpaired:IMAGES,SOURCES". None leaves a setting at the source's default. Raises
+    ValueError where `text` is none of these, or a setting is given that such a source does not have.
     """
     kind, fixed = _kind(text)
     given = {"size": size, "channels": channels, "split": split, "data_dir": data_dir}
@@ -85,6 +86,8 @@ def _kind(text: str) -> tuple[Any, dict[str, str]]:
         return _EMBEDDED[text], {}
     if text.startswith("tfds:"):
         return TFDS, {"name": text.removeprefix("tfds:")}
+    if text.startswith("parquet:") or text.lower().endswith(".parquet"):
+        return Parquet, {"path": text.removeprefix("parquet:")}
     if text.startswith("webdataset:") or text.lower().endswith(".tar"):
         return WebDataset, {"path": text.removeprefix("webdataset:")}
     if text.startswith("latents:"):

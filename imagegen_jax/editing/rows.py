@@ -31,12 +31,12 @@ def made(
     check: Callable[[TextOf], None] | None = None,
     **settings: Any,
 ) -> np.ndarray:
-    """Edits `rows`, `chunk` at a time, all with the same `arrays`; returns the images.
+    """Edits `rows`, `chunk` at a time, all with the same `arrays`; returns the images. Scalars are no rows.
 
     `check` may look at models' programs before anything is made, and raise. Raises NonFiniteError where an image is not
     finite.
     """
-    n = len(rows["image"])
+    n = next(len(values) for values in jax.tree.leaves(rows) if np.ndim(values))
     chunk = min(chunk, n)
 
     def given(start: int) -> tuple[Any, ...]:

@@ -13,7 +13,18 @@ from imagegen_jax.core.files.regular import check_regular
 from imagegen_jax.core.files.weight_files import WeightFile, read_weight_file
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.interop.importing import Published, check_target, sha256, write_run
-from imagegen_jax.interop.official import biggan, dit, edm, edm2, first_stage, guided_diffusion, r3gan, stylegan2_ada
+from imagegen_jax.interop.official import (
+    biggan,
+    dit,
+    edm,
+    edm2,
+    first_stage,
+    guided_diffusion,
+    latent_diffusion,
+    r3gan,
+    stylegan2_ada,
+    taming_transformer,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +65,18 @@ KINDS: dict[str, Kind] = {
         ("post_quant_conv.weight", "encoder.mid.block_1.conv1.weight"),
         first_stage.read,
         first_stage.Options,
+    ),
+    "latent-diffusion": Kind(
+        "a checkpoint of latent diffusion with its autoencoder",
+        ("model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.post_quant_conv.weight"),
+        latent_diffusion.read,
+        latent_diffusion.Options,
+    ),
+    "taming-transformer": Kind(
+        "a checkpoint of taming's transformer with its VQGAN",
+        ("transformer.tok_emb.weight", "first_stage_model.quantize.embedding.weight"),
+        taming_transformer.read,
+        taming_transformer.Options,
     ),
 }
 

@@ -3,7 +3,8 @@
 For each layer there are `unet.LAYER.lora_A.weight` [r in] and `lora_B.weight` [out r], of convolutions [r in h w] and
 [out r 1 1], and in the metadata alpha, as `save_lora_weights` of diffusers 0.42 has it. Layers of DDPM's U-Net and of
 Stable Diffusion's, and of the latter's text encoder, have their names in diffusers; those of other networks the names
-here, with dots, which no other library knows. Around transformers `proj_in` and `proj_out` are written as dense layers, as Stable Diffusion 2 has them.
+here, with dots, which no other library knows. Around transformers `proj_in` and `proj_out` are written as dense layers,
+as Stable Diffusion 2 has them. What is read may have the words of other libraries too: see `lora_files`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from imagegen_jax.core.model import Model
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.core.state import create, unmerged
 from imagegen_jax.interop.lora_files import METADATA, PREFIXES, Layer, Pair, read_pairs
-from imagegen_jax.interop.name_map import names_of
+from imagegen_jax.interop.name_map import kernel_names
 from imagegen_jax.interop.names.text_encoders import CLIP
 from imagegen_jax.interop.names.unets import ddpm, latent_unet
 from imagegen_jax.nn.backbones.latent_unet import LatentUNet
@@ -141,12 +142,12 @@ def _names(model: Model, network: str) -> Names:
     module = reads_text(model) if network == "text" else model.network if isinstance(model, OfOneNetwork) else None
     if network in PREFIXES:
         if isinstance(module, UNet):
-            return functools.partial(_of_diffusers, functools.partial(names_of, rules=ddpm(len(module.multipliers))))
+            return functools.partial(_of_diffusers, kernel_names(ddpm(len(module.multipliers))))
         if isinstance(module, LatentUNet):
-            of_unet = functools.partial(names_of, rules=latent_unet(len(module.multipliers)))
+            of_unet = kernel_names(latent_unet(len(module.multipliers)))
             return functools.partial(_of_diffusers, of_unet)
         if isinstance(module, CLIPText):
-            return functools.partial(_of_diffusers, functools.partial(names_of, rules=CLIP))
+            return functools.partial(_of_diffusers, kernel_names(CLIP))
     return lambda at: (".".join(at[:-1]),)
 
 

@@ -147,10 +147,13 @@ def within(places: Mapping[str, str], rules: Iterable[Rule]) -> list[Rule]:
     ]
 
 
-def names_of(path: str, rules: Iterable[Rule]) -> tuple[str, ...]:
-    """Returns the names, as published, of a kernel; none where a tensor is more than that, or has other places."""
+def kernel_names(rules: Iterable[Rule]) -> Callable[[str], tuple[str, ...]]:
+    """Returns the function from a kernel's path to its names, as published.
+
+    There are none where a tensor is more than that kernel, or has other places.
+    """
     back = [Rule(rule.given[0], rule.name) for rule in rules if len(rule.given) == 1 and rule.form in _LAYERS]
-    return tuple(name for rule in back for name in rule.paths(path) or ())
+    return lambda path: tuple(name for rule in back for name in rule.paths(path) or ())
 
 
 _LAYERS = (dense, kernel, pixelwise)  # whose inputs are in the published order
@@ -242,9 +245,8 @@ def _part_shape(leaf: Any, rule: Rule) -> tuple[int, ...]:
 
 
 def _joined(parts: Mapping[tuple[int, int], np.ndarray]) -> np.ndarray:
-    return (
-        np.concatenate([parts[at] for at in sorted(parts)], axis=-1) if len(parts) > 1 else next(iter(parts.values()))
-    )
+    arrays = [parts[at] for at in sorted(parts)]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
 
 
 def finite(array: np.ndarray, dtype: Any, name: str, place: str) -> np.ndarray:

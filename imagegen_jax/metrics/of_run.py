@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any
 
 from imagegen_jax.data import Codes, Source, parse_source
 from imagegen_jax.metrics.card import Card, append, text_table
@@ -13,16 +13,14 @@ from imagegen_jax.metrics.features.choose import extractor_of
 from imagegen_jax.metrics.features.extractor import Extractor, Pixels
 from imagegen_jax.metrics.sets import ReconstructionSet, SampleSet, TrainedRun, reconstructs, source_set
 
-T = TypeVar("T")
-
 
 class Cards(tuple[Card, ...]):
     """Cards of one evaluation, by their places or by the names of their metrics; shown as a table."""
 
-    def __getitem__(self, key: object) -> object:  # type: ignore[override]
+    def __getitem__(self, key: Any) -> Any:
         """Returns the card of a metric by its printed name, or what a tuple has at a place."""
         if not isinstance(key, str):
-            return super().__getitem__(key)  # type: ignore[index]
+            return super().__getitem__(key)
         for card in self:
             if card.metric == key:
                 return card

@@ -10,7 +10,7 @@ from flax.typing import Initializer
 from jaxtyping import Array, Bool, Float
 
 from imagegen_jax.nn.init import fan_avg_uniform
-from imagegen_jax.nn.multihead import Implementation, attend, check_heads, in_heads, keep_attention
+from imagegen_jax.nn.multihead import Implementation, attend, check_heads, in_heads
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
 
@@ -84,9 +84,8 @@ class SequenceAttention(nn.Module):
         )
         pairs = None if mask is None else mask[:, None, None, :]
         q = q if self.scaled else q * q.shape[-1] ** 0.5  # by whose inverse `attend` multiplies
-        if tokens is not None:
-            keep_attention(q, k, pairs)
-        mixed = attend(q, k, v, self.implementation, pairs, self.causal, bias).reshape(*x.shape[:2], width)
+        mixed = attend(q, k, v, self.implementation, pairs, self.causal, bias, tokens is not None)
+        mixed = mixed.reshape(*x.shape[:2], width)
         if mask is not None:
             # A softmax over nothing would be the mean of the masked tokens.
             mixed = jnp.where(mask.any(axis=1)[:, None, None], mixed, 0)

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 import flax.linen as nn
@@ -79,10 +79,8 @@ class MultiHeadAttention(nn.Module):
         if rotation is not None:
             q, k = rotated(q, rotation), rotated(k, rotation)
         seen = _seen(mask, pairs)
-        if tokens is not None:
-            keep_attention(q, k, seen)
         if cursor is None:
-            mixed = attend(q, k, v, self.implementation, seen, self.causal).reshape(x.shape)
+            mixed = attend(q, k, v, self.implementation, seen, self.causal, None, tokens is not None).reshape(x.shape)
         else:
             mixed = self._recall(q, k, v, cursor, seen).reshape(x.shape)
         if mask is not None:
@@ -169,17 +167,20 @@ def attend(
     mask: Bool[Array, "#b 1 #q k"] | None = None,
     causal: bool = False,
     bias: Float[Array, "1 n q k"] | None = None,
+    to_tokens: bool = False,
 ) -> Float[Array, "b q n d"]:
     """Computes softmax(q k^T / sqrt(d) + bias) v in each of n heads (Vaswani et al. 2017, arXiv 1706.03762, Eq. 1).
 
     Pairs count where `mask` is True; with `causal`, those alone whose key is not after the query. The softmax is in
     float32. "auto" is cuDNN's fused attention where it fits (see `fused`) and neither mask nor bias is given, and "xla"
     elsewhere. cuDNN's never holds the matrix of all pairs, but refuses forward mode: see
-    `denoising.forward_differentiable`.
+    `denoising.forward_differentiable`. `to_tokens` says, to who changes the weights (`changing_attention`), that keys
+    are another sequence's.
     """
     if implementation == "auto":
         implementation = "cudnn" if mask is None and bias is None and fused(q) else "xla"
-    if implementation == "xla" and platform() == "cpu":
+    change = _change.get()
+    if change is not None or (implementation == "xla" and platform() == "cpu"):
         # jax.nn's has one axis more, for groups of heads, so that a CPU transposes the matrix of all pairs: at 8 x 256
         # places and 6 heads of 64 it takes 39 % longer forward and 14 % with gradients; with one head, no longer.
         logits = jnp.einsum("bqnd,bknd->bnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
@@ -187,7 +188,10 @@ def attend(
         if causal:
             earlier = jnp.tril(jnp.ones(logits.shape[-2:], bool))[None, None]
             mask = earlier if mask is None else mask & earlier
-        return jnp.einsum("bnqk,bknd->bqnd", _softmax(logits, mask).astype(v.dtype), v)
+        weights = _softmax(logits, mask)
+        if change is not None:
+            weights = change(weights if mask is None else jnp.where(mask, weights, 0), to_tokens)
+        return jnp.einsum("bnqk,bknd->bqnd", weights.astype(v.dtype), v)
     return jax.nn.dot_product_attention(q, k, v, bias=bias, mask=mask, is_causal=causal, implementation=implementation)
 
 
@@ -233,33 +237,41 @@ def check_heads(width: int, heads: int) -> None:
         raise ValueError(f"heads={heads} does not divide a width of {width}: {remedy}")
 
 
-# --- the weights of attention to tokens, for those who want to look at them -------------------------------------------
+# --- the weights of attention, for those who want to look at them or to change them -----------------------------------
 
 Weights = Float[Array, "b l m"]  # how much each place looks at each token: they add up to 1 over the tokens
+Change = Callable[[Float[Array, "b n q k"], bool], Float[Array, "b n q k"]]  # (weights, whether keys are tokens)
 
-_kept: contextvars.ContextVar[list[Weights] | None] = contextvars.ContextVar("kept", default=None)
+_change: contextvars.ContextVar[Change | None] = contextvars.ContextVar("change", default=None)
+
+
+@contextlib.contextmanager
+def changing_attention(change: Change) -> Iterator[None]:
+    """Gives attention, where it is computed under it, the weights that `change` makes of its own.
+
+    They are zero where nothing is seen. It is asked in the order of the layers, once for each. cuDNN's attention holds
+    no weights, and is not used under it; what recalls earlier pieces (`Cursor`) does not ask. One that is under another
+    takes its place.
+    """
+    token = _change.set(change)
+    try:
+        yield
+    finally:
+        _change.reset(token)
 
 
 @contextlib.contextmanager
 def keeping_attention() -> Iterator[list[Weights]]:
-    """Keeps the weights of all attention to tokens that is computed under it, in order: a list that fills.
+    """Keeps the weights of all attention to tokens that is computed under it, as means over heads: a list that fills.
 
     What is traced under it returns them from the same function, since they are values of that trace.
     """
     found: list[Weights] = []
-    token = _kept.set(found)
-    try:
+
+    def keep(weights: Float[Array, "b n q k"], to_tokens: bool) -> Float[Array, "b n q k"]:
+        if to_tokens:
+            found.append(jnp.mean(weights, axis=1))
+        return weights
+
+    with changing_attention(keep):
         yield found
-    finally:
-        _kept.reset(token)
-
-
-def keep_attention(q: Float[Array, "b l n d"], k: Float[Array, "b m n d"], mask: Bool[Array, "b 1 1 m"] | None) -> None:
-    """Keeps the weights of these queries and keys, as means over the heads n, where somebody asks for them."""
-    found = _kept.get()
-    if found is None:
-        return
-    logits = jnp.einsum("bqnd,bknd->bnqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-    logits = logits if mask is None else jnp.where(mask, logits, -jnp.inf)
-    weights = jnp.nan_to_num(jax.nn.softmax(logits))  # zeros where no token is seen
-    found.append(jnp.mean(weights, axis=1))

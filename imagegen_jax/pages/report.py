@@ -5,11 +5,10 @@ from __future__ import annotations
 import datetime
 import importlib.resources
 import json
-import math
 import os
 import pathlib
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from imagegen_jax.core.files.regular import whole
@@ -17,11 +16,9 @@ from imagegen_jax.pages.evaluations import evaluations_of, trace_of
 from imagegen_jax.pages.explained import explained
 from imagegen_jax.pages.grids import shown_grids
 from imagegen_jax.pages.markup import class_name, missing, table, text, tree
+from imagegen_jax.pages.reading import Point, curves_of, read_json, read_lines, read_metrics, thin
 
-POINTS = 1_000  # points of a curve at most
 ROWS_NAMED = 20  # a grid of more rows has no room for the names of their classes
-
-Point = tuple[int, float]  # step, value
 
 
 def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -> pathlib.Path:
@@ -43,14 +40,14 @@ def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -
 
 def _sections(folder: pathlib.Path) -> dict[str, str]:
     """Makes the HTML of each placeholder in the template."""
-    experiment, parameters = _read_json(folder / "experiment.json"), _read_json(folder / "parameters.json")
-    environment, data = _read_json(folder / "environment.json"), _read_json(folder / "data.json")
-    rows = _read_metrics(folder / "metrics.jsonl")
+    experiment, parameters = read_json(folder / "experiment.json"), read_json(folder / "parameters.json")
+    environment, data = read_json(folder / "environment.json"), read_json(folder / "data.json")
+    rows = read_metrics(folder / "metrics.jsonl")
     grids = {int(path.stem): path for path in sorted(folder.glob("samples/*.png")) if path.stem.isdecimal()}
     step = max([*rows, *grids], default=0)
-    curves = _curves(rows.values())
-    changes, evaluations = _read_lines(folder / "changes.jsonl"), _read_lines(folder / "evaluations.jsonl")
-    if origin := _read_json(folder / "origin.json"):
+    curves = curves_of(rows.values())
+    changes, evaluations = read_lines(folder / "changes.jsonl"), read_lines(folder / "evaluations.jsonl")
+    if origin := read_json(folder / "origin.json"):
         environment = {"imported": origin, **environment}
     return {
         "title": text(experiment.get("name") or folder.resolve().name),
@@ -59,10 +56,10 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
         "grids": _or_note(
             "samples/*.png", lambda: shown_grids(grids, _row_names(experiment, data), _of_latents(experiment))
         ),
-        "curves": _json({name: _thin(points) for name, points in curves.items()}),
+        "curves": _json({name: thin(points) for name, points in curves.items()}),
         "values": _values(curves),
         "evaluations": _or_note("evaluations.jsonl", lambda: evaluations_of(evaluations)),
-        "trace": _or_note("profile.json", lambda: trace_of(_read_json(folder / "profile.json"))),
+        "trace": _or_note("profile.json", lambda: trace_of(read_json(folder / "profile.json"))),
         "meanings": _as_json({name: explained(name) for name in curves}),
         "experiment": tree(experiment) if experiment else missing("experiment.json"),
         "changes": _or_note("changes.jsonl", lambda: _changes(changes)),
@@ -78,56 +75,6 @@ def _or_note(name: str, section: Callable[[], str]) -> str:
         return section()
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError, OSError):
         return missing(name)
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a JSON object; {} where the file is missing or damaged."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the objects of a JSON lines file, and skips damaged lines: a run that was killed may leave half of one."""
-    lines = []
-    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            lines.append(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
-    return [line for line in lines if isinstance(line, dict)]
-
-
-def _read_metrics(path: pathlib.Path) -> dict[int, dict[str, Any]]:
-    """Reads the line of metrics of each step, in the order of steps."""
-    rows = {line["step"]: line for line in _read_lines(path) if isinstance(line.get("step"), int)}
-    return dict(sorted(rows.items()))
-
-
-def _curves(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
-    """Collects the finite values of each metric by step: losses first, then other metrics, the speed last."""
-    curves: dict[str, list[Point]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if name not in ("step", "time") and isinstance(value, (int, float)) and abs(value) < math.inf:
-                curves.setdefault(name, []).append((row["step"], value))
-    return dict(sorted(curves.items(), key=lambda item: (item[0] == "images_per_second", not _is_loss(item[0]))))
-
-
-def _is_loss(name: str) -> bool:
-    return name.split("/")[-1] == "loss"
-
-
-def _thin(points: list[Point], most: int = POINTS) -> list[Point]:
-    """Keeps at most `most` points: both ends, and the lowest and highest of each stretch, so that no spike is lost."""
-    if len(points) <= most:
-        return points
-    n = (most - 2) // 2
-    stretches = [points[i * len(points) // n : (i + 1) * len(points) // n] for i in range(n)]
-    extremes = {choose(stretch, key=lambda point: point[1]) for stretch in stretches for choose in (min, max)}
-    return sorted(extremes | {points[0], points[-1]})
 
 
 def _progress(step: int, steps: Any) -> str:

@@ -26,6 +26,7 @@ FOLDER = next(
     place for place in (HERE / "experiments", HERE.parent / "experiments") if place.is_dir()
 )  # wheel, checkout
 PACKAGE = "imagegen_jax.experiments"
+HEADS = ("recipe", "family", "data", "cost", "expected")  # of the columns of `listing`
 
 SCORES = re.compile(
     r"(?:FID|FD-classifier|inception score) \d+\.?\d*|\d+\.?\d* (?:bits per dimension|nats)|PSNR of \d+\.?\d* dB"
@@ -91,24 +92,16 @@ def recipe(name: str) -> Any:
     return module_of(name).experiment
 
 
-def listing(words: Sequence[str] = ()) -> str:
-    """Returns a table of the recipes with one of `words` in name, family or data, a line each; "" for none."""
+def listing(words: Sequence[str] = ()) -> list[tuple[str, ...]]:
+    """Returns a row for each recipe with one of `words` in name, family or data, as `HEADS` names its columns."""
     wanted = [
         recipe
         for recipe in recipes().values()
         if not words or any(word.lower() in f"{recipe.name} {recipe.family} {recipe.data}".lower() for word in words)
     ]
-    if not wanted:
-        return ""
-    head = ("recipe", "family", "data", "cost", "expected")
-    lines = [
+    return [
         (r.name, r.family, textwrap.shorten(r.data, 26, placeholder="..."), _short(r.cost), r.score) for r in wanted
     ]
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-    return "\n".join(
-        "  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip()
-        for line in (head, *lines)
-    )
 
 
 # --- what a file says ------------------------------------------------------------------------------------------------

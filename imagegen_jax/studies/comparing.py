@@ -154,11 +154,11 @@ def _notes(
             f"{len(tested)} {'test' if len(tested) == 1 else 'tests'}, {how}, p corrected for their number (Holm); "
             "intervals are for one difference alone."
         )
-    for test in tested:
-        if test.p >= 0.05:
-            notes.append(
-                f"{test.metric}, {test.a} and {test.b}: with {test.difference.seeds[0]} and {test.difference.seeds[1]} "
-                f"seeds a difference of {test.difference.detectable:.3g} would be found in 4 of 5 repetitions; this "
-                "one is not found, which does not show that there is none."
-            )
+    for name in dict.fromkeys(test.metric for test in tested if test.p >= 0.05):
+        missed = [test for test in tested if test.p >= 0.05 and test.metric == name]
+        sizes = "; ".join(f"{test.difference.detectable(len(tested)):.3g} ({test.a} and {test.b})" for test in missed)
+        notes.append(
+            f"{name}: not told apart does not mean equal. With these seeds a difference has to be so large to be "
+            f"found in 4 of 5 repetitions: {sizes}."
+        )
     return tuple(notes)

@@ -19,9 +19,9 @@ POWER = 0.8  # share of repetitions that find a difference of the size that `Dif
 class Band(NamedTuple):
     """Means over seeds with the ends of their 95 % intervals; NaN ends where there is one seed alone."""
 
-    mean: Float64[np.ndarray, ...]
-    low: Float64[np.ndarray, ...]
-    high: Float64[np.ndarray, ...]
+    mean: Float64[np.ndarray, "*n"]
+    low: Float64[np.ndarray, "*n"]
+    high: Float64[np.ndarray, "*n"]
 
 
 class Difference(NamedTuple):
@@ -32,8 +32,16 @@ class Difference(NamedTuple):
     high: float
     p: float  # of a difference at least so large, were there none; NaN likewise
     degrees: float  # of freedom
-    detectable: float  # the difference that would be found in POWER of repetitions, at p < 0.05 of this test alone
     seeds: tuple[int, int]
+    error: float  # the standard error of the difference
+    planned: float  # degrees of freedom with which repetitions are reckoned
+
+    def detectable(self, tests: int = 1) -> float:
+        """Returns the difference that would be found in POWER of repetitions, at p < 0.05 / `tests`."""
+        from scipy.special import nctdtrinc
+
+        quantile = t_quantile(self.planned, 1 - (1 - LEVEL) / 2 / tests)
+        return float(nctdtrinc(self.planned, 1 - POWER, quantile)) * self.error
 
 
 def band(values: Float64[np.ndarray, "seeds ..."]) -> Band:
@@ -99,19 +107,17 @@ def t_quantile(degrees: float, probability: float) -> float:
 
 
 def _tested(value: float, error: float, degrees: float, seeds: tuple[int, int], planned: float) -> Difference:
-    """Makes the test; `planned` are degrees of freedom with which repetitions are reckoned."""
-    from scipy.special import nctdtrinc, stdtr
+    from scipy.special import stdtr
 
     quantile = t_quantile(degrees, (1 + LEVEL) / 2)
     p = 2 * float(stdtr(degrees, -abs(value) / error))
-    detectable = float(nctdtrinc(planned, 1 - POWER, t_quantile(planned, (1 + LEVEL) / 2))) * error
-    return Difference(value, value - quantile * error, value + quantile * error, p, degrees, detectable, seeds)
+    return Difference(value, value - quantile * error, value + quantile * error, p, degrees, seeds, error, planned)
 
 
 def _untested(value: float, seeds: tuple[int, int]) -> Difference:
-    return Difference(value, math.nan, math.nan, math.nan, 0.0, math.nan, seeds)
+    return Difference(value, math.nan, math.nan, math.nan, 0.0, seeds, math.nan, math.nan)
 
 
 def _without_spread(value: float, degrees: float, seeds: tuple[int, int]) -> Difference:
     """Seeds that all give the same number: a deterministic score, of which a test of chance says nothing more."""
-    return Difference(value, value, value, 1.0 if value == 0 else 0.0, degrees, 0.0, seeds)
+    return Difference(value, value, value, 1.0 if value == 0 else 0.0, degrees, seeds, 0.0, degrees)

@@ -4,10 +4,10 @@ A text is cleaned and split into words, numbers' digits and runs of signs. Each 
 that stands first in the list of merges becomes one, again and again.
 
 Cleaning is that of transformers' CLIPTokenizer: Unicode's form NFC, one space for many, lower case letter by letter.
-CLIP's own training turned HTML's entities into characters besides, which is `entities`, and ran `ftfy`, which is not
-done: it would be a dependency, and transformers does not ask for it either. It mends text that was decoded wrongly, and
-turns curled quotes, ligatures and wide letters into plain ones. CLIP's own code also writes a sigma at the end of a
-Greek word as a final one and leaves out U+001C to U+001F and U+0345, and transformers does not.
+CLIP's own training, and open_clip, clean otherwise, which `ftfy` does: the library of this name mends text that was
+decoded wrongly, and turns curled quotes, ligatures and wide letters into plain ones; HTML's entities become characters
+(`entities` is this alone); a sigma at the end of a Greek word becomes a final one; U+001C to U+001F are spaces, and
+U+0345 is left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _VOCABULARY, _MERGES = "vocab.json", "merges.txt"
 _LAST = "</w>"  # at the end of a word's last token
 _NAMED = re.compile(r"<\|(?:startoftext|endoftext)\|>")  # as CLIP's expression has them; further split into three
 _SHORT = re.compile(r"'(?:s|t|re|ve|m|ll|d)")
-_RUN = re.compile("L+|N|O+")
+_RUN = re.compile("L+|N|O+")  # of kinds of characters
+_IOTA_BELOW = "\u0345"  # neither a letter nor a sign to CLIP's expression, which ignores case: it is left out
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,20 +49,26 @@ class BytePairs:
     context: int = 77
     padding: str = END
     entities: bool = False  # whether HTML's entities become characters, twice, as where CLIP was trained
+    ftfy: bool = False  # whether all is cleaned as there, with the help of ftfy
 
     @classmethod
-    def read(cls, folder: Path, context: int = 77, padding: str = END, entities: bool = False) -> BytePairs:
+    def read(
+        cls, folder: Path, context: int = 77, padding: str = END, entities: bool = False, ftfy: bool = False
+    ) -> BytePairs:
         """Reads vocab.json and merges.txt of a folder.
 
-        Raises FileNotFoundError where one is missing, and ValueError where they are not what their names say.
+        Raises FileNotFoundError where one is missing, ValueError where they are not what their names say, and
+        ImportError where ftfy is asked for and not installed.
         """
+        if ftfy:
+            _fixed("")
         contents = read_all(folder, (_VOCABULARY, _MERGES), "CLIP's tokenizer")
         vocabulary = _vocabulary(folder, contents[_VOCABULARY])
         for name in (START, END, padding):
             if name not in vocabulary:
                 raise ValueError(f"{folder}/{_VOCABULARY} has no {name}: give that of a CLIP, or another padding")
         ranks = _ranks(folder, contents[_MERGES], vocabulary)
-        return cls(vocabulary, ranks, contents, context, padding, entities)
+        return cls(vocabulary, ranks, contents, context, padding, entities, ftfy)
 
     @property
     def vocabulary_size(self) -> int:
@@ -80,13 +87,14 @@ class BytePairs:
     def tokens_of(self, text: str) -> list[int]:
         """Returns all tokens of a text, without start and end."""
         text = whole_characters(text)
-        text = html.unescape(html.unescape(text)) if self.entities else text
+        text = html.unescape(html.unescape(text)) if self.entities and not self.ftfy else text
         tokens: list[int] = []
         for part in around(text, {name: self.vocabulary[name] for name in (START, END)}):
             if isinstance(part, int):
                 tokens.append(part)
             else:
-                tokens += [token for word in words_of(part) for token in self._merged(word)]
+                words = words_as_trained(part) if self.ftfy else words_of(part)
+                tokens += [token for word in words for token in self._merged(word)]
         return tokens
 
     @functools.cached_property
@@ -112,7 +120,27 @@ _MOST_KNOWN = 1 << 16
 def words_of(text: str) -> list[str]:
     """Cleans a text, and splits it into words, digits and runs of signs; spaces are left out."""
     text = "".join(lower(character) for character in unicodedata.normalize("NFC", text))
-    kinds = "".join(kind(character) for character in text)
+    return _split(text, "".join(kind(character) for character in text))
+
+
+def words_as_trained(text: str) -> list[str]:
+    """Does what `words_of` does as CLIP's own code does it. Raises ImportError where ftfy is not installed."""
+    text = " ".join(html.unescape(html.unescape(_fixed(text))).split()).lower()
+    return _split(text, "".join(" " if character == _IOTA_BELOW else kind(character) for character in text))
+
+
+def _fixed(text: str) -> str:
+    try:
+        import ftfy
+    except ImportError as error:
+        raise ImportError(
+            "CLIP's own cleaning of texts needs ftfy: pip install 'imagegen_jax[clip]', or set ftfy to False"
+        ) from error
+    fixed: str = ftfy.fix_text(text)
+    return fixed
+
+
+def _split(text: str, kinds: str) -> list[str]:
     words, at = [], 0
     while at < len(text):
         if named := _NAMED.match(text, at):

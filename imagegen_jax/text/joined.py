@@ -26,12 +26,16 @@ class JoinedRows:
         """The length of all rows together."""
         return sum(part.context for part in self.parts)
 
+    @property
+    def longest(self) -> int:
+        """The length of the longest row."""
+        return max(part.context for part in self.parts)
+
     def encode(self, texts: Sequence[str]) -> Encoded:
         """Writes each text as a row. A text is cut where no tokenizer has it whole."""
         found = [part.encode(texts) for part in self.parts]
         tokens, mask = (np.concatenate([one[i] for one in found], axis=1) for i in range(2))
-        longest = max(part.context for part in self.parts)
-        return Encoded(tokens, mask, np.all([one.cut for one in found], axis=0), longest)
+        return Encoded(tokens, mask, np.all([one.cut for one in found], axis=0))
 
     def files(self) -> Mapping[str, bytes]:
         """Returns the files of each tokenizer, in a folder of its number."""

@@ -60,6 +60,7 @@ class CLIPTokenizer:
     context: Count = 77
     padding: str = END
     entities: bool = False
+    ftfy: bool = False
 
     def open(self, captions: Iterable[str]) -> BytePairs:
         """Reads the files of `folder`. Raises what `BytePairs.read` raises."""
@@ -67,7 +68,7 @@ class CLIPTokenizer:
 
     def read(self, folder: Path) -> BytePairs:
         """Reads the files of a folder. Raises what `BytePairs.read` raises."""
-        return BytePairs.read(folder, self.context, self.padding, self.entities)
+        return BytePairs.read(folder, self.context, self.padding, self.entities, self.ftfy)
 
 
 @dataclasses.dataclass(frozen=True)

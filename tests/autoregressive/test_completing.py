@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from latent_models import filled
 from PIL import Image
 
 import imagegen_jax as ig
@@ -25,7 +26,8 @@ def inpaint(imagegen, monkeypatch, tmp_path):
     """Runs `imagegen edit inpaint` by an untrained model, in a folder with an image and masks."""
     model = PixelCNN((SIZE, SIZE, 1), GatedPixelCNN(4, 1, 3, 4), num_classes=10)
     experiment = ig.Experiment("pixels", model, Digits(), {"network": Adam(1e-3)}, batch_size=8)
-    nets = model.init(jax.random.key(0), {"image": jnp.zeros((1, SIZE, SIZE, 1)), "label": jnp.zeros(1, jnp.int32)})
+    batch = {"image": jnp.zeros((1, SIZE, SIZE, 1)), "label": jnp.zeros(1, jnp.int32)}
+    nets = filled(model.init, jax.random.key(0), batch)
     run = Run(experiment, create(nets, {}, {}), tmp_path)
     monkeypatch.setattr(run_options, "load", lambda path, modules, step=None: run)
     monkeypatch.chdir(tmp_path)

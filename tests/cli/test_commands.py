@@ -49,16 +49,27 @@ def run(process, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_run_folder_holds_what_a_reader_needs(run):
+    holds_what_a_reader_needs(run, "denoise")
+    grids = sorted((run / "samples").glob("*.png"))
+    assert len(grids[-1].stem) == 8 and Image.open(grids[-1]).mode == "L"
+
+
+def test_a_run_folder_of_a_users_own_model_holds_it_too(imagegen, tmp_path):
+    code, _, said = imagegen("train", "tests/toy_experiment.py", "--smoke", "--workdir", tmp_path / "run", *ONE)
+    assert code == 0, said
+    holds_what_a_reader_needs(tmp_path / "run", "critic")
+
+
+def holds_what_a_reader_needs(run, phase):
     names = {path.name for path in run.iterdir()}
     assert names >= {
         "checkpoints", "experiment.json", "environment.json", "metrics.jsonl", "parameters.json", "report.html",
         "samples", "tensorboard",
     }  # fmt: skip
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert {"step", "time", "images_per_second", "denoise/loss", "denoise/grad_norm"} <= set(lines[-1])
-    grids = sorted((run / "samples").glob("*.png"))
-    assert len(grids[-1].stem) == 8 and Image.open(grids[-1]).mode == "L"
+    assert {"step", "time", "images_per_second", f"{phase}/loss", f"{phase}/grad_norm"} <= set(lines[-1])
     environment = json.loads((run / "environment.json").read_text())
     assert environment["versions"]["jax"] and environment["devices"]
 

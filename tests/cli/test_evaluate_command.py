@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import errno
 import json
 import os
+import pathlib
 import re
 import shutil
 
@@ -57,20 +59,32 @@ def pictures(folder, shapes, seed=0):
     return folder
 
 
+LAYOUTS = {
+    "same": [(16, 16, 3)] * 8,
+    "bigger": [(24, 24, 3)] * 8,
+    "sizes": [(16 + i % 3, 16 + i % 2, 3) for i in range(8)],
+    "all_odd": [(16 + i % 3, 16, (1, 3, 4)[i % 3]) for i in range(8)],
+    "one_grey": [(16, 16, 1 if i == 3 else 3) for i in range(8)],
+    "grey_first": [(16, 16, 3 if i else 1) for i in range(8)],
+    "grey": [(16, 16, 1)] * 8,
+    "rgba": [(16, 16, 4)] * 8,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layouts:
+    """Folders whose images differ in size or channels, by name; they are drawn when they are asked for."""
+
+    place: pathlib.Path
+
+    def __getitem__(self, name):
+        folder = self.place / name
+        return folder if folder.exists() else pictures(folder, LAYOUTS[name], list(LAYOUTS).index(name))
+
+
 @pytest.fixture
 def layouts(tmp_path):
-    """Folders whose images differ in size or channels, by name."""
-    shapes = {
-        "same": [(16, 16, 3)] * 8,
-        "bigger": [(24, 24, 3)] * 8,
-        "sizes": [(16 + i % 3, 16 + i % 2, 3) for i in range(8)],
-        "all_odd": [(16 + i % 3, 16, (1, 3, 4)[i % 3]) for i in range(8)],
-        "one_grey": [(16, 16, 1 if i == 3 else 3) for i in range(8)],
-        "grey_first": [(16, 16, 3 if i else 1) for i in range(8)],
-        "grey": [(16, 16, 1)] * 8,
-        "rgba": [(16, 16, 4)] * 8,
-    }
-    return {name: pictures(tmp_path / name, of, seed) for seed, (name, of) in enumerate(shapes.items())}
+    return Layouts(tmp_path)
 
 
 CARD = Card("KID", 0.0, None, None, "", 8, "a", 8, "b", "it", "0", "none", 0)

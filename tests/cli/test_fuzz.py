@@ -54,6 +54,7 @@ def test_wrong_calls_of_every_command_are_refused_in_one_message(place, root, mo
         "evaluate",
         "encode",
         "report",
+        "play",
         "info",
         "list",
         "import",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import errno
 import pathlib
@@ -28,7 +29,7 @@ RUN = pathlib.Path("runs/a")
 
 
 def request_of(*words):
-    options, more = main_parser().parse_known_args(list(words))
+    options, more = main_parser(words).parse_known_args(words)
     return options.command.read(vars(options), more)
 
 
@@ -65,6 +66,15 @@ def test_words_become_a_request(words, request_):
     assert request_of(*words.split()) == request_
     with pytest.raises(dataclasses.FrozenInstanceError):
         request_.n = 1
+
+
+@pytest.mark.parametrize("words", [("sample", "runs/a", "--n", "4"), ("edit", "mix", "runs/a")])
+def test_of_the_words_to_parse_only_the_command_has_its_options(words):
+    named, whole = main_parser(words), main_parser()
+    assert named.format_help() == whole.format_help()
+    assert request_of(*words) == (MixRequest(RUN) if words[0] == "edit" else sample.SampleRequest(RUN, n=4))
+    commands = next(a for a in named._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert {name for name, parser in commands.items() if len(parser._actions) > 1} == {words[0]}
 
 
 @pytest.mark.parametrize("command", fuzz.parsers())

@@ -16,6 +16,7 @@ from PIL import Image
 
 import imagegen_jax as ig
 from imagegen_jax.cli.common.prompts import PromptRequest, drawn_texts, texts_in_turn, with_prompts
+from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.arrays.texts import notes_of
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.files.claim import RunFolderError
@@ -46,7 +47,7 @@ MODEL = Diffusion(
 )  # fmt: skip
 EXPERIMENT = ig.Experiment(
     "text", MODEL, Captioned(Shapes(40, size=16), WordVocabulary(context=12)),
-    {"network": Adam(1e-2), "text": Adam(1e-2)}, batch_size=8, steps=2, samples=4,
+    {"network": Adam(1e-2), "text": Adam(1e-2)}, batch_size=8, steps=2, samples=4, mesh=MeshShape(data=1),
 )  # fmt: skip
 
 

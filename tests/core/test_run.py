@@ -104,17 +104,21 @@ def test_pretrained_weights_start_a_network_and_frozen_ones_stay(tmp_path):
 
 
 def test_pretrained_weights_come_from_a_run_too(tmp_path):
-    from experiments import vae_mnist
-
-    small = ig.override(vae_mnist.experiment, vae_mnist.smoke | {"mesh": MeshShape(data=1), "steps": 3})
+    optim = {"generator": SGD(0.1), "critic": SGD(0.1)}
+    small = dataclasses.replace(TOY, model=Game(), optim=optim, steps=4)
     first = ig.fit(small, tmp_path / "first", quiet=True)
-    state = ig.Program(small).init({"decoder": ig.load_network(tmp_path / "first", "decoder")})
-    for a, b in zip(
-        jax.tree.leaves(state.params["decoder"]), jax.tree.leaves(first.state.params["decoder"]), strict=True
-    ):
-        np.testing.assert_array_equal(a, b)
-    with pytest.raises(ValueError, match="no network 'generator'.*decoder.*encoder"):
-        ig.load_network(tmp_path / "first", "generator")
+    fresh = ig.Program(small).init()
+    state = ig.Program(small).init({"generator": ig.load_network(tmp_path / "first", "generator")})
+    for network, source in (("generator", first.state), ("critic", fresh)):
+        for a, b in zip(jax.tree.leaves(state.params[network]), jax.tree.leaves(source.params[network]), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(kernel_of(first.state), kernel_of(fresh))
+    with pytest.raises(ValueError, match="no network 'decoder'.*critic.*generator"):
+        ig.load_network(tmp_path / "first", "decoder")
+
+
+def kernel_of(state):
+    return np.asarray(state.params["generator"]["Dense_0"]["kernel"])
 
 
 def numbers(folder):

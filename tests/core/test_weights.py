@@ -170,6 +170,14 @@ def test_a_frozen_classifier_judges_a_vae_under_another_name(root):
     assert all(line["elbo/judged"] > 0 for line in lines)
 
 
+def drawn(shapes):
+    """Arrays of these shapes, in their places, of numbers that no archive makes smaller."""
+    random = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda a: jax.device_put((99 * random.standard_normal(a.shape)).astype(a.dtype), a.sharding), shapes
+    )
+
+
 def test_checkpoints_are_no_larger_than_without_the_frozen_network(tmp_path):
     """By a judge of a million bytes beside a VAE of a few thousand, which Orbax writes once or a few times over."""
     judge = judged.model.judge.clone(width=32, features=256)
@@ -177,13 +185,13 @@ def test_checkpoints_are_no_larger_than_without_the_frozen_network(tmp_path):
     for name, model in models.items():
         given = {} if name == "without" else {"judge": "random"}
         value = dataclasses.replace(judged, model=model, pretrained=given)
-        state = ig.Program(value).init()
+        state = drawn(ig.Program(value).abstract_state(1))
         with contextlib.closing(Checkpoints(tmp_path / name / "checkpoints", frozen=frozen_sources(value))) as saved:
-            for step in (1, 2, 3):
+            for step in (1, 2):
                 saved.save(step, state)
         weights = sum(x.nbytes for x in jax.tree.leaves(state.params.get("judge", {}))) or weights
     assert weights > 1e6
-    for step in ("1", "2", "3"):
+    for step in ("1", "2"):
         places = {name: tmp_path / name / "checkpoints" / step for name in models}
         sizes = {name: size(place) for name, place in places.items()}
         assert sizes["with"] < sizes["without"] + 0.1 * weights and sizes["held"] > sizes["without"] + 0.8 * weights

@@ -66,6 +66,7 @@ def bound_of(model, **options):
     return bound
 
 
+@pytest.mark.slow
 def test_bound_of_improved_ddpm_falls_to_the_entropy_with_more_steps():
     """What it is above is of the order of a step: its steps back are normal, the images' are not."""
     above = []

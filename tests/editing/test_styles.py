@@ -12,32 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
-from latent_models import KEY, MODELS, Painter, filled, networks
+from latent_models import KEY, MODELS, Painter, networks
 
 from imagegen_jax.editing.directions import directions, latent_weights, moved, style_weights
 from imagegen_jax.editing.interpolation import interpolate, loop
 from imagegen_jax.editing.projection import learning_rate, noise_strength, project, style_statistics
 from imagegen_jax.gan.residual import biggan_networks
 from imagegen_jax.gan.residual.biggan import BigGAN
-from imagegen_jax.gan.style.stylegan2 import StyleGAN2
-from imagegen_jax.gan.style.stylegan2_networks import Generator
 from imagegen_jax.metrics.features.distances import distance_of
 from imagegen_jax.metrics.scores.path_length import lerp, slerp
 
 NUMPY = np.random.default_rng(0)
-
-
-@functools.cache
-def styled(classes: int = 0):
-    """A tiny StyleGAN2 and its generator, whose images are within [-1, 1]."""
-    model = StyleGAN2((8, 8, 3), Generator(6, 2, 1.0, 64, 8), latent_dim=4, num_classes=classes)
-    labels = jnp.zeros((1, classes)) if classes else None
-    init = functools.partial(model.generator.init, image_shape=model.image_shape)
-    variables = filled(init, KEY, jnp.zeros((1, 4)), labels)
-    for name, layer in variables["params"]["synthesis"].items():
-        if name.startswith("image"):
-            layer["kernel"], layer["bias"] = 0.03 * layer["kernel"], 0.1 * layer["bias"]
-    return model, {"generator": {**variables, "averages": {"w": jnp.zeros(6)}}}
 
 
 @functools.cache

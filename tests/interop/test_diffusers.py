@@ -436,8 +436,11 @@ def test_other_networks_of_pixels_are_adm():
     ("changes", "words"),
     [
         ({"attn_norm_num_groups": None}, "attn_norm_num_groups=None, norm_num_groups=32"),
-        ({"upsample_type": "conv"}, "upsample_type='conv', .* everywhere by a block"),
-        ({"down_block_types": ["DownBlock2D", *3 * ["AttnDownBlock2D"]]}, "down_block_types=.* everywhere by a block"),
+        ({"upsample_type": "conv"}, "downsample_type='resnet', upsample_type='conv', .* everywhere by"),
+        (
+            {"down_block_types": ["DownBlock2D", *3 * ["AttnDownBlock2D"]]},
+            ".*down_block_types=.'DownBlock2D', .* everywhere by a block",
+        ),
         ({"freq_shift": 1}, "freq_shift=1: only 0"),
         ({"out_channels": 6}, "in_channels=3, out_channels=6"),
     ],

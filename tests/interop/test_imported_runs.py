@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from imagegen_jax.autoencoders.adversary import Likeness
 from imagegen_jax.autoencoders.kl import AutoencoderKL, KLNetwork
@@ -45,7 +46,11 @@ def tokenizer(root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def of_texts(tokenizer, tmp_path_factory):
-    return write_run(tmp_path_factory.mktemp("runs") / "a", "a", published(TEXT, tokenizer), "captioned:shapes")
+    images = tmp_path_factory.mktemp("images")
+    for name in ("one", "two"):
+        Image.new("RGB", (40, 40)).save(images / f"{name}.png")
+        (images / f"{name}.txt").write_text(f"a picture of {name}")
+    return write_run(tmp_path_factory.mktemp("runs") / "a", "a", published(TEXT, tokenizer), f"captioned:{images}")
 
 
 def test_data_may_be_images_with_texts_of_the_model_s_size(of_texts, tokenizer):

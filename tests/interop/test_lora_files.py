@@ -162,6 +162,7 @@ def of_stable_diffusion(case, kernels, folder):
     return dataclasses.replace(plain, state=create(nets, {}, {})), plain
 
 
+@pytest.mark.slow
 def test_layers_of_stable_diffusion_have_their_names_in_diffusers(root, tmp_path):
     case = published(root / "tests/reference/text_to_image.npz", "sd1")
     run, plain = of_stable_diffusion(case, ("*_transformer/block_*", "conv_1", "shortcut", "embed", "up_1"), tmp_path)

@@ -23,6 +23,7 @@ from imagegen_jax.data import parse_source
 from imagegen_jax.diffusion.sampling import solver
 from imagegen_jax.diffusion.sampling.levels import Listed
 from imagegen_jax.interop.diffusers_folder import import_diffusers
+from imagegen_jax.interop.pipelines.dit import class_names_of
 from imagegen_jax.interop.pipelines.networks import SDXL_UNET, clip_of, latent_unet_of
 from imagegen_jax.interop.pipelines.transformers import dit_of, mmdit_of, pixart_of, t5_of
 from imagegen_jax.nn.backbones.dit import DiT
@@ -88,7 +89,13 @@ def test_images_of_classes_are_those_of_diffusers(run_of, stored):
     run = run_of("dit")
     conditions = {"label": jnp.asarray(stored["dit/labels"]), "guidance": jnp.float32(4.0)}
     assert_same(draw(run, stored["dit/latents"], conditions, steps=10), stored["dit/images"])
-    assert run.class_names[998] == "class 998" and run.experiment.model.num_classes == 1000
+    assert run.experiment.model.num_classes == 1000
+
+
+def test_classes_have_the_names_of_the_index():
+    names = {"0": "tench, Tinca tinca", "1": "goldfish"}
+    assert class_names_of({"id2label": names}, 2) == ("tench, Tinca tinca", "goldfish")
+    assert class_names_of({"id2label": names}, 3) == class_names_of({}, 2) == ()
 
 
 @pytest.mark.slow
@@ -247,18 +254,25 @@ def test_blocks_with_embeddings_of_their_own_are_refused(folder_of, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_is_drawn_from_and_trained_on(run_of, tmp_path, capsys):
-    """By the command, by a text; a step of training on images with texts moves the network alone."""
-    run = run_of("pixart")
+def test_the_command_draws_by_prompts_of_several_encoders(run_of, tmp_path):
+    workdir = run_of("sd3_without_t5").workdir
     options = ["--prompt", "a red circle", "--guidance", "3", "--n", "2", "--out", str(tmp_path / "grid.png")]
-    cli.main(["sample", str(run.workdir), *options])
+    cli.main(["sample", str(workdir), *options])
     with Image.open(tmp_path / "grid.png") as picture:
         assert "a red circle" in str(picture.info)
+    assert sorted(path.name for path in (workdir / "tokenizer").iterdir()) == ["0", "1"]
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_on(run_of, tmp_path):
+    """A step on images with texts moves the network alone."""
+    run = run_of("pixart")
+    photos = tmp_path / "photos"
+    photos.mkdir()
     for i in range(8):
-        Image.new("RGB", (8, 8), (30 * i, 0, 0)).save(tmp_path / f"{i}.png")
-        (tmp_path / f"{i}.txt").write_text("a red circle")
-    (tmp_path / "grid.png").unlink()
-    data = dataclasses.replace(parse_source(f"captioned:{tmp_path}"), tokenizer=run.experiment.data.tokenizer)
+        Image.new("RGB", (8, 8), (30 * i, 0, 0)).save(photos / f"{i}.png")
+        (photos / f"{i}.txt").write_text("a red circle")
+    data = dataclasses.replace(parse_source(f"captioned:{photos}", size=8), tokenizer=run.experiment.data.tokenizer)
     tuned = ig.Experiment(
         "tuned", run.experiment.model, data, {"network": Adam()}, pretrained=dict.fromkeys(run.nets, str(run.workdir)),
         batch_size=8, steps=1, samples=1,

@@ -7,7 +7,9 @@ with the image. What the authors of a model shift is listed with the reason; a f
 from __future__ import annotations
 
 import ast
+import base64
 import functools
+import io
 import pathlib
 import re
 from collections.abc import Callable
@@ -34,6 +36,7 @@ from imagegen_jax.nn import affine, resample, strided, upfirdn
 from imagegen_jax.nn.backbones import adm, edm2, unet
 from imagegen_jax.nn.backbones import ncsnpp as song
 from imagegen_jax.nn.backbones.pooled_autoencoder import PooledEncoder
+from imagegen_jax.pages.play import edits
 
 PACKAGE = pathlib.Path(imagegen_jax.__file__).parent
 KEY = jax.random.key(0)
@@ -82,6 +85,17 @@ def decoded(x: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(decode._resized(Image.fromarray(image), 5)) for image in np.asarray(x)])
 
 
+def painted(x: np.ndarray) -> np.ndarray:
+    """What a painted mask leaves of 5 x 5 pixels."""
+
+    def known(image: np.ndarray) -> np.ndarray:
+        out = io.BytesIO()
+        Image.fromarray(np.concatenate([image, image[..., :1]], -1)).save(out, "PNG")
+        return edits.mask_of(base64.b64encode(out.getvalue()).decode(), 5, 5)
+
+    return np.stack([known(image) for image in np.asarray(x)])
+
+
 conv, ROOM = resnet.plain("float32"), (16, 16)
 CASES: dict[str, list[Case]] = {
     "nn.upfirdn.upsample": [images(functools.partial(upfirdn.upsample, taps=taps)) for taps in FILTERS],
@@ -127,6 +141,7 @@ CASES: dict[str, list[Case]] = {
     "gan.style.progan_networks.Conv.__call__": [layer(progan_networks.Conv(3, True, dtype="float32"))],
     "gan.style.growing.at_stage": [images(lambda x: growing.at_stage(x, growing.Stage(1, True), jnp.float32(0.3), 3))],
     "data.decode._resized": [images(decoded, BYTES)],
+    "pages.play.edits.mask_of": [images(painted, BYTES)],
     "data.wrappers.derived.lowered": [images(lambda x: derived.lowered(np.asarray(x), 2), BYTES)],
     "editing.attention._map_of": [images(lambda x: attention._map_of((8, 8), (16, 16), x.reshape(2, 64, 4)))],
     "editing.inverse_problems.pooled": [images(inverse.pooled(2).forward), images(inverse.pooled(2).adjoint)],
@@ -210,7 +225,7 @@ def both_ways(case: Case, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """The mirrored result, and the result of what is mirrored."""
     weights = case.weights()
     function = case.function if case.weights is dict else jax.jit(case.function)
-    turned = jax.tree.map(lambda array: jnp.flip(array, axis - 1) if array.ndim == 4 else array, weights)
+    turned = jax.tree.map(lambda array: np.flip(array, axis - 1) if array.ndim == 4 else array, weights)
     plain, of_mirrored = (
         np.asarray(function(given, x), np.float32) for given, x in ((weights, case.x), (turned, np.flip(case.x, axis)))
     )
@@ -286,7 +301,7 @@ def test_whole_networks_commute_with_mirroring(axis):
     weights = drawn(generator, z, None, 0, 3), drawn(discriminator, x, None, 0)
     make = jax.jit(lambda weights: generator.apply(weights, z, None, 0, 3))
     judge = jax.jit(lambda weights, x: discriminator.apply(weights, x, None, 0))
-    turned = jax.tree.map(lambda leaf: jnp.flip(leaf, axis - 1) if leaf.ndim > 2 else leaf, weights)
+    turned = jax.tree.map(lambda leaf: np.flip(leaf, axis - 1) if leaf.ndim > 2 else leaf, weights)
     image, logits = make(weights[0]), judge(weights[1], x)
     np.testing.assert_allclose(make(turned[0]), jnp.flip(image, axis), atol=1e-4 * np.abs(image).max())
     np.testing.assert_allclose(judge(turned[1], jnp.flip(x, axis)), logits, atol=1e-4 * np.abs(logits).max())

@@ -41,6 +41,7 @@ def chromium() -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("needs the browser Chromium: apt-get install chromium")
+    sync_api.expect.set_options(timeout=60_000)  # a first drawing compiles its programs
     flags = ["--no-sandbox"] if os.getuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=flags)
@@ -68,7 +69,7 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
         found = Opened(context.new_page())
         opened.append(found)
         page, origin = found.page, address.split("/?")[0]
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("console", lambda said: found.wrong.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: found.wrong.append(str(error)))
         page.on(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.drawing.grid import write_png
-from imagegen_jax.pages import grids, report
+from imagegen_jax.pages import grids, reading
 from imagegen_jax.pages.report import write_report
 
 EXPERIMENT = {
@@ -161,11 +161,11 @@ def test_curves_skip_what_is_damaged_or_not_finite_and_begin_with_losses(run: pa
 def test_thinned_curve_keeps_its_ends_and_its_spikes() -> None:
     points = [(step, 1.0 + step % 7) for step in range(100_000)]
     points[54_321], points[77_777] = (54_321, 1e6), (77_777, -1e6)
-    thinned = report._thin(points)
-    assert len(thinned) <= report.POINTS and thinned == sorted(thinned)
+    thinned = reading.thin(points)
+    assert len(thinned) <= reading.POINTS and thinned == sorted(thinned)
     assert {points[0], points[-1], points[54_321], points[77_777]} <= set(thinned)
     assert max(b - a for (a, _), (b, _) in zip(thinned, thinned[1:], strict=False)) < 500
-    assert report._thin(points[: report.POINTS]) == points[: report.POINTS]
+    assert reading.thin(points[: reading.POINTS]) == points[: reading.POINTS]
 
 
 def test_pictures_are_embedded_whole_and_the_newest_is_large(run: pathlib.Path) -> None:

@@ -1,7 +1,7 @@
 """Properties of every recipe in experiments/, which are discovered, never listed; each is run with its `smoke`.
 
 One recipe for each mechanism (`mechanisms`) is trained; the steps and the sampler of the others, which differ from
-these in numbers, are traced. The fast tests have one recipe a family, all but one of which are compiled as for users.
+these in numbers, are traced. The fast tests have one recipe a family, which is compiled as for users.
 """
 
 import dataclasses
@@ -53,14 +53,17 @@ STORED = chosen(  # these, and every optimizer, average and augmentation
     FIRST,
 )
 TRACED = [name for name in NAMES if name not in TRAINED]
+STILL = {  # what nothing depends on, in the published networks either: queries of a text that nobody sees any more
+    "stable_diffusion_3_medium": "['block_1']['text']['query']['bias']",
+}
 
 
 def quick(name):
-    return pytest.param(name, marks=() if name in FAST else pytest.mark.slow)
+    return pytest.param(name, marks=() if name in AS_USERS else pytest.mark.slow)
 
 
 def as_users_compile(name):
-    return pytest.param(name, marks=pytest.mark.optimised if name in AS_USERS else quick(name).marks)
+    return pytest.param(name, marks=pytest.mark.optimised if name in AS_USERS else pytest.mark.slow)
 
 
 @pytest.fixture(scope="module", params=[as_users_compile(name) for name in TRAINED])
@@ -125,8 +128,8 @@ def test_losses_are_finite_and_what_is_trained_moves(finished, begun):
             jax.tree.leaves_with_path(begun.params[network]), jax.tree.leaves(params), strict=True
         ):
             name = jax.tree_util.keystr(path)
-            if name.endswith("['key']['bias']"):
-                continue  # adds the same to all logits of a query, of which softmax sees nothing
+            if name.endswith("['key']['bias']") or name == STILL.get(run.experiment.name):
+                continue  # a key's adds the same to all logits of a query, of which softmax sees nothing
             moved = not np.array_equal(old, new)
             assert moved == (network in run.experiment.optim), f"{network}{name}"
 

@@ -108,8 +108,10 @@ def test_a_module_of_the_user_goes_before_a_recipe(tmp_path, monkeypatch):
     assert import_target("vae_cifar10").mine
 
 
-def test_version_and_module(root):
-    for words in (["--version"], ["list", "vae_mnist"]):
-        done = subprocess.run([sys.executable, "-m", "imagegen_jax", *words], cwd=root, capture_output=True, text=True)
-        assert done.returncode == 0
+def test_version_and_module(root, imagegen):
+    code, out, _ = imagegen("--version")
+    assert code == 0 and out.startswith("imagegen ")
+    command = [sys.executable, "-m", "imagegen_jax", "list", "vae_mnist"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0
     assert done.stdout.splitlines()[1].startswith("vae_mnist")

@@ -4,9 +4,9 @@
     .venv-torch/bin/pip install diffusers==0.42.1 transformers==5.24.0 peft==0.21.2
     .venv-torch/bin/python tests/reference/make_lora_files.py
 
-The U-Net and the text encoder are those of text_to_image.npz and text_encoders.npz, "sd1" and "quick_gelu". Of each file
-there are names and shapes of its tensors, which are drawn by their names as weights are, and what both networks put out
-after the pipeline's `load_lora_weights`, with pairs at 0.8 of their strength.
+The U-Net and the text encoder are those of text_to_image.npz and text_encoders.npz, "sd1" and "quick_gelu". Of each
+file there are names and shapes of its tensors, which are drawn by their names as weights are, and what both networks
+put out after the pipeline's `load_lora_weights`, with pairs at 0.8 of their strength.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def of_peft(pipe: StableDiffusionPipeline) -> Shapes:
     """As `save_lora_weights` writes them."""
     layers = {f"unet.{name}": p for name, p in chosen(pipe.unet, (*IN_UNET, *IN_RESIDUAL)).items()}
     layers |= {f"text_encoder.{text_name(name)}": p for name, p in chosen(pipe.text_encoder, IN_TEXT).items()}
-    return {f"{n}.lora_{half}.weight": shape for n, p in layers.items() for half, shape in zip("AB", halves(p))}
+    return {
+        f"{n}.lora_{half}.weight": shape for n, p in layers.items() for half, shape in zip("AB", halves(p), strict=True)
+    }
 
 
 def older(pipe: StableDiffusionPipeline) -> Shapes:
@@ -94,7 +96,9 @@ def older(pipe: StableDiffusionPipeline) -> Shapes:
         layer, word = text_name(name).rsplit(".", 1)
         layers[f"text_encoder.{layer}.{OLD_TEXT[word]}_lora"] = p
     words = ("down", "up")
-    return {f"{n}.{word}.weight": shape for n, p in layers.items() for word, shape in zip(words, halves(p))}
+    return {
+        f"{n}.{word}.weight": shape for n, p in layers.items() for word, shape in zip(words, halves(p), strict=True)
+    }
 
 
 def drawn(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -120,7 +124,7 @@ def outputs(shapes: Shapes) -> dict[str, Any]:
         pipe.load_lora_weights(path, adapter_name="pairs")
     pipe.set_adapters(["pairs"], [SCALE])
     after = both()
-    moved = [float((new - old).abs().max() / old.abs().max()) for new, old in zip(after, before)]
+    moved = [float((new - old).abs().max() / old.abs().max()) for new, old in zip(after, before, strict=True)]
     assert min(moved) > 0.01, moved
     return {"y": np.float32(after[0]), "tokens": np.float32(after[1])}
 

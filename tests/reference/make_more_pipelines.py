@@ -115,7 +115,7 @@ def dit() -> tuple[DiffusionPipeline, Drawn]:
         num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=8, num_layers=2, sample_size=SIDE,
     )  # fmt: skip
     scheduler = DDIMScheduler(clip_sample=False)
-    pipe = DiTPipeline(network, autoencoder(), scheduler, id2label={i: f"class {i}" for i in range(1000)})
+    pipe = DiTPipeline(network, autoencoder(), scheduler)
     draw_weights(pipe)
     for block in network.transformer_blocks[1:]:
         block.norm1.emb.load_state_dict(network.transformer_blocks[0].norm1.emb.state_dict())
@@ -140,7 +140,7 @@ def sentence_pieces() -> T5Tokenizer:
 
 
 def pixart() -> tuple[DiffusionPipeline, Drawn]:
-    """PixArt-alpha, by DPM-Solver++. Texts have capitals, which it takes away."""
+    """PixArt-alpha, by DPM-Solver++."""
     words = sentence_pieces()
     network = PixArtTransformer2DModel(
         num_attention_heads=2, attention_head_dim=16, num_layers=2, cross_attention_dim=32, sample_size=SIDE,

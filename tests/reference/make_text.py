@@ -17,10 +17,9 @@ import gzip
 import importlib.util
 import json
 import pathlib
-import re
 import sys
 import tempfile
-import unicodedata
+import zlib
 
 import numpy as np
 from transformers import BertTokenizer, CLIPTokenizer
@@ -30,6 +29,7 @@ sys.path[:0] = [str(FOLDER.parent / "text"), str(FOLDER.parent.parent)]
 from prompts import checksums, prompts  # noqa: E402
 
 MERGES, CONTEXT = 1_500, 24  # rows short enough that some texts are cut
+TRAINED = 1_000  # texts that are compared with open_clip's, since what ftfy makes of them is committed
 SCRIPTS = [
     (0x21, 0x7E),
     (0xA1, 0x17F),
@@ -80,26 +80,38 @@ def rows(tokenizer, texts: list[str]) -> np.ndarray:
 
 def agreement(texts: list[str]) -> None:
     """Prints how this package's tokenizer agrees with all of CLIP's vocabulary."""
-    from open_clip import tokenizer as open_clip
-
     from imagegen_jax.text import BytePairs
 
     folder = in_folder(clip_files(10**6))
     ours = BytePairs.read(folder, CONTEXT).encode(texts)
     same = checksums(ours.tokens, ours.mask) == rows(CLIPTokenizer.from_pretrained(folder), texts)
     print(f"all of CLIP's merges, transformers: {same.mean():.2%} of {len(texts):,} rows are equal")
-    theirs, clean = open_clip.SimpleTokenizer(), BytePairs.read(folder, CONTEXT, entities=True)
-    names = ("<|startoftext|>", "<|endoftext|>")  # open_clip has other names for them
+    plain, theirs = of_open_clip(texts, 10**6)
+    for ftfy in (False, True):
+        ours = BytePairs.read(folder, CONTEXT, entities=True, ftfy=ftfy)
+        same = np.asarray([ours.tokens_of(text) == row for text, row in zip(plain, theirs, strict=True)])
+        print(f"open_clip, ftfy={ftfy}: {same.mean():.2%} of {len(plain):,} texts have equal tokens")
+
+
+def of_open_clip(texts: list[str], merges: int) -> tuple[list[str], list[list[int]]]:
+    """Texts without names of special tokens, which open_clip has others of, and its tokens of them."""
+    from open_clip import tokenizer as open_clip
+
+    names, file = ("<|startoftext|>", "<|endoftext|>"), pathlib.Path(tempfile.mkdtemp()) / "merges.txt.gz"
+    file.write_bytes(gzip.compress(clip_files(merges)["merges.txt"].rstrip("\n").encode()))
+    tokenizer = open_clip.SimpleTokenizer(str(file))
     plain = [text for text in texts if not any(name in text.lower() for name in names)]
-    for fix in ("with ftfy", "with NFC alone in its place"):
-        same = np.asarray([theirs.encode(text) == clean.tokens_of(text) for text in plain])
-        print(f"open_clip, {fix}: {same.mean():.2%} of {len(plain):,} texts have equal tokens")
-        open_clip.ftfy.fix_text = lambda text: unicodedata.normalize("NFC", text)
-    # A final sigma; spaces to Python alone; an iota below, which `regex` takes for a letter where case is ignored.
-    others = np.asarray([not re.search("[Σ\x1c-\x1f\u0345]", text) for text in plain])
-    print(
-        f"... of the {others.sum():,} without a capital sigma, U+001C to U+001F and U+0345: {same[others].mean():.2%}"
-    )
+    return plain, [tokenizer.encode(text) for text in plain]
+
+
+def as_trained(texts: list[str]) -> dict[str, np.ndarray]:
+    """Texts, what ftfy makes of them, and checksums of open_clip's rows, none of which is cut."""
+    import ftfy
+
+    plain, tokens = of_open_clip(list(dict.fromkeys(texts)), MERGES)
+    found = np.asarray([zlib.crc32(np.asarray(row, "<i4").tobytes()) for row in tokens], np.uint32)
+    pairs = json.dumps({text: ftfy.fix_text(text) for text in plain})
+    return {"trained": np.frombuffer(pairs.encode(), np.uint8), "open_clip": found}
 
 
 def main() -> None:
@@ -110,6 +122,7 @@ def main() -> None:
     values["clip"] = rows(CLIPTokenizer.from_pretrained(in_folder(clip)), texts)
     values["bert"] = rows(BertTokenizer.from_pretrained(in_folder(bert)), texts)
     values["context"] = np.int32(CONTEXT)
+    values |= as_trained(texts[:TRAINED])
     np.savez_compressed(FOLDER / "text.npz", **values)
     if "--agreement" in sys.argv:
         agreement(texts)

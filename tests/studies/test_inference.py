@@ -47,11 +47,12 @@ def test_the_detectable_difference_is_found_in_about_four_of_five_repetitions():
     rng, n = np.random.default_rng(0), 3
     a, b = rng.normal(size=(2, 20_000, n))
     ends = np.array([-1.0, 0.0, 1.0])  # of variance 1
-    shift = welch(ends, ends + 1).detectable
+    shift = welch(ends, ends + 1).detectable()
     p = stats.ttest_ind(a, b + shift, axis=1, equal_var=False).pvalue
     assert 0.77 < (p < 0.05).mean() < 0.83
     same = stats.ttest_ind(a, b, axis=1, equal_var=False).pvalue
     assert (same < 0.05).mean() < 0.055
+    assert welch(ends, ends).detectable(3) > 1.3 * shift  # it is harder to be found in one of three tests
 
 
 def test_nothing_is_said_of_single_seeds_and_of_numbers_without_spread():

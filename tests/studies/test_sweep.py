@@ -150,6 +150,7 @@ def test_runs_in_processes_of_their_own(study, tmp_path, monkeypatch):
     assert "loss of phase 'regress'" in found.failed["noise=2_lr=1e+38_seed0"]
 
 
+@pytest.mark.slow
 def test_the_commands(imagegen, place, tmp_path):
     pathlib.Path("mine.py").write_text("from toy_experiment import experiment, smoke\n")
     code, out, error = imagegen(
@@ -157,6 +158,7 @@ def test_the_commands(imagegen, place, tmp_path):
         "--quiet",
     )  # fmt: skip
     assert code == 0 and "4 of 4 runs in runs/toy_sweep" in out, error
+    assert len(list(pathlib.Path("runs/toy_sweep").glob("*/report.html"))) == 4
     code, out, error = imagegen("compare", "runs/toy_sweep", "--metric", "critic/loss", "--out", "c.html")
     assert code == 0 and "model.penalty_every" in out and "Welch's t-test" in out, error
     assert "<svg" in pathlib.Path("c.html").read_text()
@@ -170,6 +172,7 @@ def test_the_commands(imagegen, place, tmp_path):
         assert code and message in error
 
 
+@pytest.mark.slow
 def test_a_configuration_is_written_and_trained(imagegen, place):
     pathlib.Path("mine.py").write_text("from toy_experiment import experiment, smoke\n")
     code, out, error = imagegen("train", "mine.py", "--smoke", "--mesh.data", "1", "--write-config", "run.yaml")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from imagegen_jax.core.arrays.texts import EmptyText, keep_tokenizer, say_cut
+from imagegen_jax.core.arrays.texts import EmptyText, keep_tokenizer, notes_of
 from imagegen_jax.text import JoinedRows, JoinedTokenizers, Words, WordVocabulary
 
 SHORT, LONG = Words(("a", "red", "circle"), 4), Words(("a", "red", "circle", "blue"), 6)
@@ -23,7 +23,9 @@ def test_a_text_is_cut_where_no_row_has_it_whole():
     texts = ["a", "a red circle a", "a red circle a red circle"]
     found = JOINED.encode(texts)
     assert SHORT.encode(texts).cut.tolist() == [False, True, True] and found.cut.tolist() == [False, False, True]
-    assert say_cut(texts, found).startswith("1 of 3 texts are longer than 6 tokens and were cut, the first is 'a red")
+    assert notes_of(JOINED, texts)[0].startswith(
+        "1 of 3 texts are longer than 6 tokens and were cut, the first is 'a red"
+    )
 
 
 def test_the_empty_text_has_padding_in_each_row():

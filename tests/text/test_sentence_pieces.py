@@ -52,6 +52,14 @@ def test_rows_end_with_the_end_and_say_what_was_cut(t5):
     assert SentencePieces(t5.model, context=len(whole)).encode(["a red circle"]).cut.tolist() == [True]
 
 
+def test_texts_may_be_put_into_small_letters(t5):
+    """As PixArt has it."""
+    small = SentencePieces(t5.model, t5.context, lower=True)
+    for found, wanted in zip(small.encode(["  A Red CIRCLE\n"]), t5.encode(["a red circle"]), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert (t5.encode(["  A Red CIRCLE\n"]).tokens != t5.encode(["a red circle"]).tokens).any()
+
+
 def test_halves_of_surrogates_are_no_error(t5):
     assert t5.tokens_of("a\ud800b") == t5.tokens_of("a\ufffdb")
 

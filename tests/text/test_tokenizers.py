@@ -1,7 +1,12 @@
-"""Tokenizers of texts: rows of CLIP's and BERT's equal to those of transformers, and words of captions.
+"""Tokenizers of texts: rows of CLIP's and BERT's equal to those of transformers and open_clip, and words.
 
 Reference values: tests/reference/make_text.py.
 """
+
+import json
+import sys
+import types
+import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ from prompts import checksums, prompts
 
 from imagegen_jax.text import BytePairs, WordPieces, Words, say_cut
 from imagegen_jax.text.byte_pairs import END, START, merged
+from imagegen_jax.text.settings import CLIPTokenizer
 
 FILES = {"clip": ("vocab.json", "merges.txt"), "bert": ("vocab.txt",)}
 
@@ -143,3 +149,17 @@ def test_sizes_without_room_are_refused():
         Words.built(["a"], size=4)
     with pytest.raises(ValueError, match="without a word"):
         Words.built(["", " "])
+
+
+def test_texts_cleaned_as_where_clip_was_trained_have_the_tokens_of_open_clip(folder, reference, monkeypatch):
+    """With what ftfy makes of them, which is committed: it is not installed everywhere."""
+    fixed = json.loads(reference["trained"].tobytes())
+    monkeypatch.setitem(sys.modules, "ftfy", types.SimpleNamespace(fix_text=lambda text: fixed[text] if text else ""))
+    tokenizer, texts = CLIPTokenizer(str(folder), ftfy=True).open(()), list(fixed)
+    rows = (np.asarray(tokenizer.tokens_of(text), "<i4") for text in texts)
+    found = np.asarray([zlib.crc32(row.tobytes()) for row in rows], np.uint32)
+    different = np.flatnonzero(found != reference["open_clip"])
+    assert not len(different) and len(found) > 700, [texts[at] for at in different[:5]]
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    with pytest.raises(ImportError, match=r"pip install 'imagegen_jax\[clip\]'"):
+        CLIPTokenizer(str(folder), ftfy=True).open(())

@@ -17,7 +17,8 @@ ROWS = (  # of wings, from below, as docs/architecture.md draws them: each may k
     ("data", "nn", "machines"),
     ("gan", "autoencoders", "autoregressive", "diffusion", "metrics"),
     ("studies",),
-    ("recipes", "editing", "interop", "pages"),
+    ("recipes", "editing", "interop"),
+    ("pages",),
     ("cli",),
 )
 HEIGHT = {wing: height for height, row in enumerate(ROWS) for wing in row}

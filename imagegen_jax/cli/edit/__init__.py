@@ -6,13 +6,23 @@ import argparse
 from typing import Any
 
 from imagegen_jax.cli.common.command import Command
-from imagegen_jax.cli.edit import attending, projecting, reconstructing, redrawing, restoring, styles
+from imagegen_jax.cli.edit import (
+    attending,
+    projecting,
+    reconstructing,
+    redrawing,
+    restoring,
+    rewording,
+    styles,
+    walking,
+)
 from imagegen_jax.cli.edit.common import EditRequest
 
 EXAMPLES = """examples:
   imagegen edit mix runs/stylegan2 --layers coarse
   imagegen edit truncate runs/stylegan2 --range -1 1
   imagegen edit interpolate runs/dcgan --latents 6 --out walk.gif
+  imagegen edit interpolate runs/shapes_text --prompt "a red circle" --prompt "a blue star" --out between.png
   imagegen edit directions runs/stylegan2 --layers 0-3
   imagegen edit project runs/stylegan2 photo.png --steps 500
   imagegen edit reconstruct runs/vqvae_digits digit.png       an autoencoder's, beside it
@@ -25,12 +35,13 @@ EXAMPLES = """examples:
   imagegen edit morph runs/ddpm one.png other.png
   imagegen edit reclass runs/ddpm_digits three.png --from 3 --to 5,8
   imagegen edit attention runs/shapes_text --prompt "a small red circle on the left" --guidance 3
+  imagegen edit reword runs/shapes_text --prompt "a red circle" --to "a blue circle" --guidance 3
 
 imagegen edit EDIT --help shows an edit's options."""
 
 EDITS: tuple[Command, ...] = (
-    *styles.EDITS, *projecting.EDITS, *reconstructing.EDITS, *restoring.EDITS, *redrawing.EDITS,
-    *attending.EDITS,
+    *styles.EDITS, *walking.EDITS, *projecting.EDITS, *reconstructing.EDITS, *restoring.EDITS, *redrawing.EDITS,
+    *attending.EDITS, *rewording.EDITS,
 )  # fmt: skip
 
 

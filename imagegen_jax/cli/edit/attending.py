@@ -23,7 +23,7 @@ from imagegen_jax.core.arrays.space import space_of
 from imagegen_jax.core.arrays.texts import Tokenizer
 from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.drawing.grid import coloured, grid, magnified
-from imagegen_jax.data.pictures.captions import written
+from imagegen_jax.data.pictures.captions import filled, row_under
 from imagegen_jax.data.pictures.output import write_picture
 from imagegen_jax.editing import attention
 from imagegen_jax.editing.denoiser import denoising_model
@@ -66,7 +66,7 @@ def attend(request: AttentionRequest) -> pathlib.Path:
     shares = made(run, attention.attended, rows, chunk=request.chunk, seed=seed)
     pictures = [row_of(*one, run.tokenizer) for one in zip(images, shares, texts, strict=True)]
     width = max(picture.shape[1] for picture in pictures)
-    write_picture(place, np.concatenate([_filled(picture, picture.shape[0], width) for picture in pictures]), texts)
+    write_picture(place, np.concatenate([filled(picture, picture.shape[0], width) for picture in pictures]), texts)
     print(f"{n} images with maps of their words in {place}")
     return place
 
@@ -76,20 +76,7 @@ def row_of(image: np.ndarray, shares: np.ndarray, text: str, tokenizer: Tokenize
     words = attention.words_of(tokenizer, text)
     maps = [attention.heated(image, shares[..., word.tokens].sum(axis=-1)) for word in words]
     cells = [magnified(grid(coloured(one[None]), 1), len(image)) for one in (image, *maps)]
-    cells = [cell.repeat(3, axis=-1) if cell.shape[-1] == 1 else cell[..., :3] for cell in cells]
-    names = ("", *(word.text for word in words))
-    heads = [written(name, cell.shape[1]) for name, cell in zip(names, cells, strict=True)]
-    height = max(len(head) for head in heads)
-    columns = [
-        np.concatenate([_filled(head, height, cell.shape[1]), cell]) for head, cell in zip(heads, cells, strict=True)
-    ]
-    return np.concatenate(columns, axis=1)
-
-
-def _filled(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fills a picture up with white, below and on the right."""
-    missing = ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0))
-    return np.pad(picture, missing, constant_values=255)
+    return row_under(("", *(word.text for word in words)), cells)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

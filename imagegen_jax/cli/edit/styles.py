@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import pathlib
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,15 +16,10 @@ from imagegen_jax.cli.common.runs import Opened, add_scalar, classes_of, open_ru
 from imagegen_jax.cli.edit.common import EditRequest, checked_place, edit, write_grid
 from imagegen_jax.core.capabilities import StyleBased
 from imagegen_jax.core.drawing import draw
-from imagegen_jax.core.drawing.grid import grid, magnified
-from imagegen_jax.core.reporting.progress import counted
-from imagegen_jax.data.pictures.output import VIDEOS
 from imagegen_jax.data.pictures.streaming import with_progress
-from imagegen_jax.data.pictures.video import check_video, write_video
 from imagegen_jax.editing import latents
 from imagegen_jax.editing.directions import directions as directions_of
 from imagegen_jax.editing.directions import latent_weights, moved, style_weights
-from imagegen_jax.editing.interpolation import interpolate as frames_of
 
 Layers = tuple[int, int | None]  # first and last + 1; None for up to the end
 
@@ -59,19 +53,6 @@ class TruncateRequest(EditRequest):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InterpolateRequest(EditRequest):
-    """A video that goes through some latents and back."""
-
-    out: str | pathlib.Path = "walk.gif"
-    latents: int = 6  # how many to go through
-    frames: int = 30  # from each to the next
-    fps: int = 25
-    space: Literal["z", "w"] = "z"  # arcs in z, or lines in w
-    n: int | None = None  # loops side by side; None: one, or one a class
-    truncation: float | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class DirectionsRequest(EditRequest):
     """A grid of one image moved along SeFa's directions, a row each."""
 
@@ -97,7 +78,7 @@ def mix(request: MixRequest) -> pathlib.Path:
     """Writes the grid that a request asks for, and returns its place."""
     place, opened = checked_place(request), open_run(request, "imagegen edit mix")
     model = latents.style_model(opened.model)
-    drawn = _draw(request, opened, request.rows + request.columns, request.truncation)
+    drawn = draw_latents(request, opened, request.rows + request.columns, request.truncation)
     w = _styles(opened, drawn, drawn.conditions.get("truncation", 1.0))
     of_rows, of_columns = w[: request.rows], w[request.rows :]
     mixed = latents.mixed(of_rows, of_columns, *_range(request.layers, model))
@@ -109,30 +90,10 @@ def mix(request: MixRequest) -> pathlib.Path:
 def truncate(request: TruncateRequest) -> pathlib.Path:
     """Writes the grid that a request asks for, and returns its place."""
     place, opened = checked_place(request), open_run(request, "imagegen edit truncate")
-    drawn = _draw(request, opened, request.n)
+    drawn = draw_latents(request, opened, request.n)
     psis = jnp.linspace(*request.range, request.columns)
     w = latents.truncated(_styles(opened, drawn), _styles(opened, drawn, 0.0), psis)
     return write_grid(place, _rendered(request, opened, {"w": w.reshape(-1, *w.shape[2:])}), request.columns)
-
-
-def interpolate(request: InterpolateRequest) -> pathlib.Path:
-    """Writes the video that a request asks for, and returns its place."""
-    place, opened = checked_place(request, VIDEOS), open_run(request, "imagegen edit interpolate")
-    check_video(place, request.fps)
-    run, model = opened.run, latents.latent_model(opened.model)
-    loops = request.n or len(classes_of(request.labels, run)) or run.experiment.num_classes or 1
-    classes_of(request.labels, run, loops)
-    z, conditions = _draw(request, opened, request.latents * loops, request.truncation)
-    if "label" in conditions:
-        conditions["label"] = conditions["label"][:loops]
-    z = z.reshape(request.latents, loops, -1)
-    frames = frames_of(model, run.nets, z, request.frames, request.space, conditions, request.chunk)
-    columns, pad, height = math.ceil(loops**0.5), 2 * (loops > 1), opened.model.image_shape[0]
-    count = request.latents * request.frames
-    shown = counted(frames, "frames", count, "frames")
-    write_video(place, (magnified(grid(tiles, columns, pad), height) for tiles in shown), request.fps)
-    print(f"{count} frames in {place}")
-    return place
 
 
 def directions(request: DirectionsRequest) -> pathlib.Path:
@@ -140,7 +101,7 @@ def directions(request: DirectionsRequest) -> pathlib.Path:
     place, opened = checked_place(request), open_run(request, "imagegen edit directions")
     model, run = opened.model, opened.run
     strengths = jnp.linspace(-request.strength, request.strength, request.columns)
-    drawn = _draw(request, opened, 1, request.truncation)
+    drawn = draw_latents(request, opened, 1, request.truncation)
     if isinstance(model, StyleBased):
         start = _styles(opened, drawn, drawn.conditions.get("truncation", 1.0))[0]
         layers = range(*_range(request.layers or LAYERS["all"], model))
@@ -160,7 +121,7 @@ def directions(request: DirectionsRequest) -> pathlib.Path:
 # --- what they share -------------------------------------------------------------------------------------------------
 
 
-def _draw(request: EditRequest, opened: Opened, n: int, truncation: float | None = None) -> Drawn:
+def draw_latents(request: EditRequest, opened: Opened, n: int, truncation: float | None = None) -> Drawn:
     """Draws latents for a model that has them, with the classes asked for in turn."""
     model, run = latents.latent_model(opened.model), opened.run
     classes = classes_of(request.labels, run, n) or list(range(run.experiment.num_classes))
@@ -220,15 +181,6 @@ def _truncate_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _interpolate_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--latents", type=integer(2), default=6, help="how many to go through (default: 6)")
-    parser.add_argument("--frames", type=integer(), default=30, help="from each to the next (default: 30)")
-    parser.add_argument("--fps", type=integer(), default=25, help="frames a second (default: 25)")
-    parser.add_argument("--space", choices=("z", "w"), default="z", help="arcs in z (default), or lines in w")
-    parser.add_argument("--n", type=integer(), help="loops side by side (default: one, or one a class)")
-    add_scalar(parser, "truncation")
-
-
 def _directions_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=integer(), default=6, help="how many directions (default: 6)")
     parser.add_argument("--columns", type=integer(), default=7, help="how many positions (default: 7)")
@@ -241,12 +193,10 @@ def _directions_options(parser: argparse.ArgumentParser) -> None:
 
 _MIX = "a grid of images with the styles of their row, in some layers of their column"
 _TRUNCATE = "a grid of images, a row each, drawn towards the mean and beyond it"
-_WALK = "a video that goes through some latents and back"
 _DIRECTIONS = "a grid of one image moved along SeFa's directions, a row each"
 
 EDITS = (
     edit("mix", _MIX, MixRequest, mix, _mix_options),
     edit("truncate", _TRUNCATE, TruncateRequest, truncate, _truncate_options),
-    edit("interpolate", _WALK, InterpolateRequest, interpolate, _interpolate_options, VIDEOS),
     edit("directions", _DIRECTIONS, DirectionsRequest, directions, _directions_options),
 )

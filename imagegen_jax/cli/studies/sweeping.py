@@ -19,6 +19,7 @@ from imagegen_jax.cli.train_options import TrainRequest, add_config_option
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.data.remedy import remedies_spelled, within
+from imagegen_jax.pages.report import write_report
 from imagegen_jax.studies.sweep import Study, Variant, train_study, with_seeds
 
 EXAMPLES = """examples:
@@ -37,6 +38,7 @@ class SweepRequest:
     """Which experiment to sweep over which values, and how."""
 
     target: str | None = None  # a recipe, a module, a .py or .yaml file
+    config: str | None = None  # a .yaml file, as `target` may be one
     over: tuple[tuple[str, ...], ...] = ()  # a field and its values, as words
     seeds: str = "1"  # their number, or the seeds themselves with commas
     workdir: pathlib.Path | None = None  # None: runs/NAME_sweep
@@ -54,14 +56,18 @@ def run(request: SweepRequest) -> Study:
 
     Raises ValueError before anything is trained for what cannot be, and ends with an error where a run failed.
     """
-    asked = TrainRequest(request.target, smoke=request.smoke, overrides=request.overrides)
-    prog = f"imagegen sweep {request.target or ''}".strip()
+    target = request.target or request.config
+    asked = TrainRequest(target, smoke=request.smoke, overrides=request.overrides)
+    prog = f"imagegen sweep {target or ''}".strip()
     experiment, smoke = train.named(asked, import_modules(request.modules))
     experiment = train.changed(experiment, smoke, asked, prog)
     members = with_seeds(variants_of(experiment, request.over, prog), seeds_of(request.seeds))
     workdir = request.workdir or pathlib.Path("runs") / f"{experiment.name}_sweep"
     with remedies_spelled(within(data=experiment.data, evaluation=experiment.evaluation)):
         study = train_study(members, workdir, request.together, request.processes, request.quiet, request.track)
+    for folder in study.folders.values():
+        if (folder / "experiment.json").is_file():
+            write_report(folder)
     done = len(study.folders) - len(study.failed)
     print(f"{done} of {len(study.folders)} runs in {workdir}: imagegen compare {workdir}")
     if study.failed:

@@ -7,6 +7,7 @@ as well (`data.Latents`, which `imagegen encode` makes), which costs less.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -16,22 +17,22 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core.arrays.random import normal_rows
 from imagegen_jax.core.arrays.space import AUTOENCODER, OfImages, autoencoder_of, check_space, space_of
-from imagegen_jax.core.capabilities import EncodesLatents
+from imagegen_jax.core.capabilities import EncodesLatents, Moments
 from imagegen_jax.core.model import Batch, Image, Nets, PRNGKey, PRNGKeys, Variables
 
 
-def drawn_latents(model: object, nets: Nets, batch: Batch, keys: PRNGKeys) -> Batch:
+def drawn_latents(model: object, nets: Nets, batch: Batch, keys: PRNGKeys, parts: int = 1) -> Batch:
     """Returns a batch with draws of latents in the place of "image": of those of its images, or of given moments.
 
     Data with a "std" are moments of latents, whatever the model knows of their autoencoder. Of a model without one,
-    all other batches stay as they are.
+    all other batches stay as they are. Images are encoded in so many `parts`, one after the other, to save memory.
     """
     autoencoder = autoencoder_of(model)
     if "image" not in batch or (autoencoder is None and "std" not in batch):
         return batch
     mean, std = batch["image"], batch.get("std")
     if autoencoder is not None and _are_images(autoencoder, batch):
-        mean, std = autoencoder.encode(nets, mean)
+        mean, std = _encoded(autoencoder, nets, mean, parts)
     drawn = mean if std is None else mean + std * normal_rows(keys, mean.shape[1:])
     return _without_moments(batch, stop_gradient(drawn))
 
@@ -69,6 +70,15 @@ def into_space(model: object, nets: Nets, image: Image) -> Float[Array, "b h w c
     """
     autoencoder = autoencoder_of(model)
     return space_of(model).encode(image if autoencoder is None else autoencoder.encode(nets, image).mean)
+
+
+def _encoded(autoencoder: EncodesLatents, nets: Nets, image: Image, parts: int) -> Moments:
+    """Encodes images in parts whose rows are interleaved, as those of microbatches: each device keeps its own."""
+    if parts == 1:
+        return autoencoder.encode(nets, image)
+    rows = image.reshape(-1, parts, *image.shape[1:]).swapaxes(0, 1)
+    found = jax.lax.map(functools.partial(autoencoder.encode, nets), rows)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), found)
 
 
 def _are_images(autoencoder: EncodesLatents, batch: Batch) -> bool:

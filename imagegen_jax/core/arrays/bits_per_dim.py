@@ -38,13 +38,13 @@ def dequantize(
     return low + (high - low) / LEVELS * (jnp.float32(images) + noise)
 
 
-def bits_per_dim(nats: Float[Array, "*shape"], image_shape: tuple[int, int, int]) -> Float[Array, "*shape"]:
+def bits_per_dim(nats: Float[Array, "*shape"], image_shape: tuple[int, ...]) -> Float[Array, "*shape"]:
     """Turns -log P of whole 8-bit images, in nats, into bits for each channel of each pixel: nats / (D log 2)."""
     return nats / (math.prod(image_shape) * math.log(2))
 
 
 def density_to_bits_per_dim(
-    nats: Float[Array, "*shape"], image_shape: tuple[int, int, int], data_range: tuple[float, float]
+    nats: Float[Array, "*shape"], image_shape: tuple[int, ...], data_range: tuple[float, float]
 ) -> Float[Array, "*shape"]:
     """Turns -log p of whole dequantised images in `data_range`, in nats, into bits per dimension.
 

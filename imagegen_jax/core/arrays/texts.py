@@ -25,7 +25,6 @@ class Encoded(NamedTuple):
     tokens: Int32[np.ndarray, "n length"]  # 0 to below the vocabulary's size
     mask: Bool[np.ndarray, "n length"]  # False where a token only fills the row up
     cut: Bool[np.ndarray, " n"]  # the texts that were longer than the row, whose ends are lost
-    longest: int | None = None  # of rows that several tokenizers wrote side by side, the length of the longest
 
 
 class Tokenizer(Protocol):
@@ -47,6 +46,16 @@ class Tokenizer(Protocol):
 
     def files(self) -> Mapping[str, bytes]:
         """Returns the files, by name, that a run folder needs in order to read the tokenizer again."""
+        ...
+
+
+@runtime_checkable
+class SideBySide(Protocol):
+    """A tokenizer whose row is those of several tokenizers, one after another."""
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest of them."""
         ...
 
 
@@ -194,7 +203,8 @@ def check_prompts(model: Any, prompts: Any, negative: Any, n: int | None) -> tup
 def notes_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     """Says which texts are longer than the tokenizer's context, and which words it does not know."""
     different = list(dict.fromkeys(texts))
-    cut = say_cut(different, tokenizer.encode(different))
+    longest = tokenizer.longest if isinstance(tokenizer, SideBySide) else None
+    cut = say_cut(different, tokenizer.encode(different), longest)
     words = (
         [word for text in different for word in tokenizer.unknown(text)] if isinstance(tokenizer, KnowsWords) else []
     )
@@ -202,11 +212,14 @@ def notes_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     return [note for note in (cut, unknown) if note]
 
 
-def say_cut(texts: Sequence[str], encoded: Encoded) -> str:
-    """Says how many texts were cut, and how the first of them begins; "" where all of them fit."""
+def say_cut(texts: Sequence[str], encoded: Encoded, length: int | None = None) -> str:
+    """Says how many texts were cut, and how the first of them begins; "" where all of them fit.
+
+    `length` is how much a text may have; None: as much as the rows.
+    """
     cut = np.flatnonzero(encoded.cut)
     if not len(cut):
         return ""
-    first, length = texts[cut[0]], encoded.longest or encoded.tokens.shape[1]
+    first, length = texts[cut[0]], length or encoded.tokens.shape[1]
     begin = first if len(first) <= _SHOWN else f"{first[:_SHOWN]}..."
     return f"{len(cut)} of {len(texts)} texts are longer than {length} tokens and were cut, the first is {begin!r}"

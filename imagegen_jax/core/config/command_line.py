@@ -32,6 +32,8 @@ def parse_overrides(
     a dataclass takes the name of another that its annotation allows: `--model.sampler DDIM`. A mapping of texts takes
     new items too: `--pretrained.encoder runs/a`. With `prefix`, only the options below these names are offered.
     """
+    if not arguments:
+        return node
     import tyro  # here and below: it is slow to import, and a notebook has no command line
 
     node, rest = _take_texts(node, list(arguments)) if not prefix else (node, list(arguments))

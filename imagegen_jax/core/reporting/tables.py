@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 from typing import IO
 
-_WIDTH = 160  # of plain text: no line is broken before that
+_WIDTH = 2_000  # of plain text, in which no line is to be broken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,22 +26,24 @@ class Table:
 
     def print(self, file: IO[str] | None = None, width: int | None = None) -> None:
         """Prints it; None: to standard output."""
-        from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(title=Text(self.title) if self.title else None, box=SIMPLE_HEAD, title_justify="left",
-                          pad_edge=False, title_style="bold")  # fmt: skip
+        title = Text(self.title) if self.title else None
+        table = RichTable(
+            title=title, title_style="bold", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+        )
         for i, head in enumerate(self.heads):
             numbers = self._is_of_numbers(i)
             table.add_column(Text(head), justify="right" if numbers else "left", no_wrap=numbers, overflow="fold")
         for row in self.rows:
             table.add_row(*map(Text, row))
-        console = Console(file=file, width=width, highlight=False, soft_wrap=False)
+        console = Console(file=file, width=width, highlight=False)
         if width is None and not console.is_terminal:
-            console.width = _WIDTH
-        console.print(table)
+            print(self, file=file)
+        else:
+            console.print(table)
 
     def html(self) -> str:
         """Writes it as HTML, with everything escaped."""

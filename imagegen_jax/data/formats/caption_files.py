@@ -8,6 +8,7 @@ import io
 import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from imagegen_jax.core.config.bounds import Count
 from imagegen_jax.data.formats.image_folder import Files, fingerprint, is_beside, may_be_image, open_files
@@ -16,6 +17,7 @@ from imagegen_jax.data.source import Dataset, Source
 
 _METADATA = "metadata.jsonl"
 _FILE, _TEXT = "file_name", "text"  # keys of metadata.jsonl, and columns of a .csv
+TEXTS = ("text", "caption", "captions", "texts", "prompt", "sentences", "description", "txt")  # of columns, in order
 _NAMED = 10  # files that an error names; the others are counted
 
 Found = Mapping[str, tuple[str, ...]]  # the captions of each image, by its name
@@ -139,6 +141,13 @@ def _text(source: Source, files: Files, name: str) -> str:
         return files.read(name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: {name} is no text in UTF-8 ({error}): store it as UTF-8") from error
+
+
+def texts_in(value: Any) -> tuple[str, ...]:
+    """Returns the texts of a column's value: of a text, of bytes in UTF-8, or of a list of these."""
+    texts = [value] if isinstance(value, str | bytes) else [] if value is None else value
+    plain = (text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in texts)
+    return tuple(text.strip() for text in plain if isinstance(text, str) and text.strip())
 
 
 def _joined(pairs: Iterator[tuple[str, str]]) -> Found:

@@ -214,7 +214,7 @@ def _with_given(
     return names, numbered(source, max(given.values())), [given[name] for name in names]
 
 
-def class_folders(source: Folder, images: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
+def class_folders(source: Source, images: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
     """Returns the names of the first folders that divide the images, and the number of each image's folder.
 
     () and [] where all images lie in one folder. Raises ValueError where some lie beside the class folders.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib.util
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -12,15 +14,21 @@ from typing import Any
 import numpy as np
 
 from imagegen_jax.core.config.bounds import Count
+from imagegen_jax.data.cache import cached
+from imagegen_jax.data.formats.caption_files import TEXTS, texts_in
 from imagegen_jax.data.formats.image_folder import fingerprint, stamps_of_folder
 from imagegen_jax.data.prepare import Item, Listing, prepare
 from imagegen_jax.data.source import Dataset
+
+_READ, _TEXTS_FILE = 256, "texts.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
 class TFDS:
     """A data set of TensorFlow Datasets, such as "mnist", "cifar10" or "celeb_a".
 
+    Where it has texts of its images (a feature "text", "caption", "captions", ..., of one text or of several, alone or
+    with other values, as "coco_captions" has them), these are their captions.
     `name` and `split` are written as in TensorFlow Datasets, with configurations ("celeb_a_hq/64") and slices
     ("train[:90%]"). `data_dir` None is its default folder: the environment variable TFDS_DATA_DIR, or
     ~/tensorflow_datasets. `size` None keeps the size of the images, `channels` None their channels (1 grey, 3 RGB,
@@ -45,6 +53,7 @@ class TFDS:
         if not builder.is_prepared():
             raise FileNotFoundError(f"{self}: not prepared in {builder.data_path}: {_remedy(self)}")
         image, label = _features(self, builder)
+        text = _text_feature(builder)
         records = _records(self, builder)
 
         def read(indices: range) -> Iterator[Item]:
@@ -62,7 +71,8 @@ class TFDS:
             start=lambda: read,
             class_names=tuple(builder.info.features[label].names) if label else (),
         )
-        return prepare(self, listing, self.size, self.channels)
+        dataset = prepare(self, listing, self.size, self.channels)
+        return dataclasses.replace(dataset, captions=_captions(self, listing, records, text)) if text else dataset
 
 
 def prepare_tfds(name: str, data_dir: str | None = None) -> pathlib.Path:
@@ -97,6 +107,40 @@ def _builder(name: str, data_dir: str | None) -> Any:
         raise ValueError(f"TensorFlow Datasets has no data set {name!r}: {hint}") from error
     except (ValueError, AssertionError) as error:  # of the name's form, the configuration, the version
         raise ValueError(f"TensorFlow Datasets cannot give {name!r}: {error}") from error
+
+
+def _text_feature(builder: Any) -> tuple[str, ...]:
+    """Finds the keys that lead to the texts of images; () where there are none."""
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features.items())
+    for name in (name for name in TEXTS if name in features):
+        kind, path = getattr(features[name], "feature", features[name]), (name,)  # of a sequence: of its members
+        if isinstance(kind, tfds.features.FeaturesDict):
+            inner = next((one for one in TEXTS if one in kind), "")
+            kind, path = (kind[inner], (name, inner)) if inner else (None, path)
+        if isinstance(kind, tfds.features.Text):
+            return path
+    return ()
+
+
+def _captions(source: TFDS, listing: Listing, records: Any, text: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Returns the texts of all images, read once for all runs. Raises ValueError where an image has none."""
+
+    def build(folder: pathlib.Path) -> None:
+        lines = []
+        for start in range(0, listing.total, _READ):
+            for row in records.__getitems__(list(range(listing.total)[start : start + _READ])):
+                lines.append(json.dumps(texts_in(functools.reduce(lambda value, key: value[key], text, row))))
+        (folder / _TEXTS_FILE).write_text("\n".join(lines), "utf-8")
+
+    key = {"title": listing.title, "fingerprint": listing.fingerprint, "texts": text}
+    folder = cached(f"texts of {listing.title}", key, build)
+    found = [tuple(json.loads(line)) for line in (folder / _TEXTS_FILE).read_text("utf-8").splitlines()]
+    without = [listing.name(i) for i, texts in enumerate(found) if not texts]
+    if without:
+        raise ValueError(f"{source}: {len(without)} of {len(found)} images have no text, the first is {without[0]}")
+    return found
 
 
 def _records(source: TFDS, builder: Any) -> Any:

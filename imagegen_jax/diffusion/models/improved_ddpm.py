@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from imagegen_jax import moved
 from imagegen_jax.core.arrays.random import normal_rows, streams
 from imagegen_jax.core.arrays.space import AnySpace, Pixels, check_space, with_space
 from imagegen_jax.core.arrays.texts import EmptyText
@@ -71,6 +72,8 @@ from imagegen_jax.nn.distributions.noise_steps import (
     x_0_of,
 )
 from imagegen_jax.nn.text_encoders.encoding import AnyTextEncoder
+
+__getattr__ = moved.attributes(__name__)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,9 @@ from imagegen_jax.core.model import Model
 from imagegen_jax.core.run import Run
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import DDPMAncestral
-from imagegen_jax.diffusion.sampling.discrete_time import Ancestral
+from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
 from imagegen_jax.diffusion.sampling.levels import Spaced
 from imagegen_jax.interop.diffusers_config import PREDICTIONS, UNET, model_of, network_of
 from imagegen_jax.interop.name_map import as_published
@@ -94,7 +95,8 @@ def unet_of(network: UNet, image_shape: tuple[int, int, int], num_classes: int) 
 
 def scheduler_of(model: DDPM | Diffusion) -> dict[str, Any]:
     """Returns the configuration of a schedule and a way to sample: a DDPMScheduler, or a DDIMScheduler."""
-    schedule = model.schedule if isinstance(model, DDPM) else getattr(model.process, "schedule", None)
+    process = Discrete(model.schedule) if isinstance(model, DDPM) else model.process
+    schedule = process.schedule if isinstance(process, Discrete) else None
     if not isinstance(schedule, LinearSchedule | CosineSchedule):
         raise ValueError(f"{model}: diffusers has the linear and the cosine schedule: {REMEDY}")
     given = {"num_train_timesteps": schedule.steps, **SHARED}
@@ -111,7 +113,8 @@ def scheduler_of(model: DDPM | Diffusion) -> dict[str, Any]:
     if isinstance(path, Ancestral | DDPMAncestral):
         given["variance_type"] = "fixed_large" if path.variance == "large" else "fixed_small"
         return {"_class_name": "DDPMScheduler", "_diffusers_version": VERSION, **given}
-    spacing = getattr(path if isinstance(model, DDPM) else model.levels, "spacing", None)
+    spaced = path if isinstance(model, DDPM) else model.levels
+    spacing = spaced.spacing if isinstance(spaced, DDIM | Spaced) else None
     given["timestep_spacing"] = spacing if spacing in ("leading", "trailing") else "leading"
     levels = model.levels if isinstance(model, Diffusion) and isinstance(model.levels, Spaced) else Spaced()
     given |= {"set_alpha_to_one": levels.to_zero, "steps_offset": levels.offset}

@@ -45,7 +45,7 @@ _TRANSFORMER_BLOCK = [
     *layer("ff.net.0.proj", "hidden"),
     *layer("ff.net.2", "out"),
 ]
-_TRANSFORMER = [
+TRANSFORMER = [
     *norm("norm", "norm"),
     *layer("proj_in", "in"),
     *layer("proj_out", "out"),
@@ -71,7 +71,7 @@ def ddpm(levels: int) -> list[Rule]:
 def latent_unet(levels: int) -> list[Rule]:
     """Returns the rules of `UNet2DConditionModel`, Stable Diffusion's, for a `LatentUNet` of so many levels."""
     return [
-        *_unet(levels, _TRANSFORMER, "_transformer"),
+        *_unet(levels, TRANSFORMER, "_transformer"),
         Rule("add_embedding.linear_1.weight", "added_0/kernel", _told),
         Rule("add_embedding.linear_1.bias", "added_0/bias"),
         *layer("add_embedding.linear_2", "added_1"),

@@ -25,7 +25,7 @@ from imagegen_jax.interop.names.autoencoders import residual
 from imagegen_jax.nn.backbones.autoencoder import ConvDecoder, ConvEncoder
 from imagegen_jax.nn.backbones.patch import PatchDiscriminator
 
-LOSS, JUDGE = "loss.", "loss.discriminator.main."
+JUDGE = "loss.discriminator.main."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,8 @@ class Options:
 
 def read(file: WeightFile, place: str, options: Options = Options()) -> Published:  # noqa: B008
     """Reads an autoencoder, with or without the discriminator. Raises ValueError where it is none of ours."""
-    arrays = {name.removeprefix("state_dict/"): x for name, x in file.arrays.items()}
-    tensors = {name: x for name, x in arrays.items() if name.startswith(("encoder.", "decoder.", "qu", "post_", LOSS))}
-    autoencoder = {name: x for name, x in tensors.items() if not name.startswith(LOSS)}
+    tensors = {name.removeprefix("state_dict/"): x for name, x in file.arrays.items()}
+    autoencoder = autoencoder_in(tensors)
     judge = {
         name.removeprefix(JUDGE): x
         for name, x in tensors.items()
@@ -47,13 +46,19 @@ def read(file: WeightFile, place: str, options: Options = Options()) -> Publishe
     }
     model, network = model_of(autoencoder, judge, options.size)
     shapes = shapes_of(model)
-    nets = {network: _filled(autoencoder, shapes[network], RULES, place)}
+    nets = {network: filled(autoencoder, shapes[network], RULES, place)}
     if judge:
         nets["discriminator"] = renamed(judge, shapes["discriminator"], judge_rules(judge), f"{place}, {JUDGE[:-1]}")
     return Published(model, completed(model, nets, shapes), {"options": dataclasses.asdict(options)})
 
 
-def _filled(tensors: Tensors, shapes: dict[str, Any], rules: list[Rule], place: str) -> dict[str, Any]:
+def autoencoder_in(tensors: Tensors, prefix: str = "") -> dict[str, np.ndarray]:
+    """Returns the tensors of an autoencoder below `prefix`, without those of the loss that it was trained by."""
+    found = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+    return {name: x for name, x in found.items() if name.startswith(("encoder.", "decoder.", "qu", "post_"))}
+
+
+def filled(tensors: Tensors, shapes: dict[str, Any], rules: list[Rule], place: str) -> dict[str, Any]:
     """Fills the parameters. When each code was last chosen no file says, and counting starts at 0."""
     counts = {
         name: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), x) for name, x in shapes.items() if name != "params"

@@ -132,7 +132,7 @@ def layout_of(tensors: Tensors) -> Layout:
         width,
         tuple(c // width if c % width == 0 else c / width for c in channels),
         blocks,
-        tuple(f"input_blocks.{at}.1.qkv.weight" in tensors for at in firsts),
+        tuple(f"input_blocks.{at}.1.norm.weight" in tensors for at in firsts),
         any(name.endswith("in_layers.0.weight") for name in ups.values()),
     )
 
@@ -165,16 +165,22 @@ BLOCK = [
 
 def network_rules(network: ADM, new_order: bool) -> list[Rule]:
     """Returns the rules for a network of these fields."""
-    rules = within({"middle_block.0.": "middle_0/", "middle_block.2.": "middle_1/"}, BLOCK)
     attention = attention_rules(network, new_order)
-    rules += within({"middle_block.1.": "middle_0/attention/"}, attention)
-    levels, each = len(network.multipliers), network.blocks + 1
+    rules = unet_rules(len(network.multipliers), network.blocks, attention, "/attention")
+    return [*rules, Rule("label_emb.weight", "label/kernel")]
+
+
+def unet_rules(levels: int, blocks: int, attention: list[Rule], suffix: str) -> list[Rule]:
+    """Returns the rules of a U-Net whose attention is under the name of a block with that suffix."""
+    rules = within({"middle_block.0.": "middle_0/", "middle_block.2.": "middle_1/"}, BLOCK)
+    rules += within({"middle_block.1.": f"middle_0{suffix}/"}, attention)
+    each = blocks + 1
     for level in range(levels):
         down, up = level * each, (levels - 1 - level) * each  # the first of its blocks; of the former it halves
         places = {f"input_blocks.{down + 1 + i}": f"down_{level}_{i}" for i in range(each - 1)}
         places |= {f"output_blocks.{up + i}": f"up_{level}_{i}" for i in range(each)}
         rules += within({f"{theirs}.0.": f"{ours}/" for theirs, ours in places.items()}, BLOCK)
-        rules += within({f"{theirs}.1.": f"{ours}/attention/" for theirs, ours in places.items()}, attention)
+        rules += within({f"{theirs}.1.": f"{ours}{suffix}/" for theirs, ours in places.items()}, attention)
         if level > 0:
             changes = {f"input_blocks.{down}.0.": f"down_{level}"}
             changes |= {f"output_blocks.{up + each - 1}.{at}.": f"up_{level}" for at in (1, 2)}
@@ -185,8 +191,7 @@ def network_rules(network: ADM, new_order: bool) -> list[Rule]:
         *norm("out.0", "norm_out"),
         *convolution("out.2", "conv_out"),
     ]
-    rules += [*layer("time_embed.0", "time_0", sines_first), *layer("time_embed.2", "time_1")]
-    return [*rules, Rule("label_emb.weight", "label/kernel")]
+    return [*rules, *layer("time_embed.0", "time_0", sines_first), *layer("time_embed.2", "time_1")]
 
 
 def attention_rules(network: ADM, new_order: bool) -> list[Rule]:

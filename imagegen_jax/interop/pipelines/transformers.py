@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from imagegen_jax.core.config.bounds import Natural, Positive, Range
+from imagegen_jax.core.config.bounds import Positive, Range
 from imagegen_jax.interop.diffusers_config import Channels, Few, Side, check_class
 from imagegen_jax.interop.settings import Config, Settings, complete, short
 from imagegen_jax.nn.backbones.dit import DiT
@@ -59,7 +59,6 @@ PIXART: Settings = _BLOCKS | {
 MMDIT: Settings = {
     "attention_head_dim": (64, Channels),
     "caption_projection_dim": (1152, Channels),
-    "dual_attention_layers": ((), tuple[Natural, ...]),
     "in_channels": (16, Channels),
     "joint_attention_dim": (4096, Channels),
     "num_attention_heads": (18, Channels),
@@ -83,6 +82,7 @@ T5: Settings = {
     "relative_attention_num_buckets": (32, Channels),
     "vocab_size": (32_128, Annotated[int, Range(2, 1 << 24)]),
 }
+_DUAL = "dual_attention_layers"  # of a list that may be empty
 SIZED = 128  # the side of the latents of PixArt's pipelines that are told sizes
 
 
@@ -128,9 +128,9 @@ def pixart_of(config: Config, place: str) -> tuple[PixArt, Shape, dict[str, Any]
 def mmdit_of(config: Config, place: str) -> tuple[MMDiT, Shape, dict[str, Any]]:
     """Makes the network of an `SD3Transformer2DModel`, as `dit_of` does."""
     check_class(config, ("SD3Transformer2DModel",), place)
-    found = complete(config, MMDIT, place)
-    dual = found["dual_attention_layers"]
-    if list(dual) != list(range(len(dual))):
+    dual = config.get(_DUAL) or ()
+    found = complete({name: value for name, value in config.items() if name != _DUAL}, MMDIT, place)
+    if not isinstance(dual, list | tuple) or list(dual) != list(range(len(dual))):
         raise ValueError(f"{place}: dual_attention_layers={short(dual)}: only the first ones can be imported")
     if found["caption_projection_dim"] != _width(found) or found["out_channels"] != found["in_channels"]:
         raise ValueError(

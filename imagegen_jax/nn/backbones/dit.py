@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -17,7 +16,7 @@ from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import positions, sinusoidal
 from imagegen_jax.nn.multihead import Implementation, MultiHeadAttention, check_heads
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.resample import with_source
+from imagegen_jax.nn.resample import check_patches, image, patches, with_source
 
 # Blocks, width and heads of Table 1; M, between B and L, is MeanFlow's.
 SIZES = {"S": (12, 384, 6), "B": (12, 768, 12), "M": (16, 1024, 16), "L": (24, 1024, 16), "XL": (28, 1152, 16)}
@@ -190,27 +189,3 @@ def modulated(
     """Returns LayerNorm(x) (1 + scale) + shift, where the norm has no weights of its own."""
     norm = nn.LayerNorm(epsilon, compute_dtype(dtype), use_bias=False, use_scale=False)
     return norm(x) * (1 + scale) + shift
-
-
-def patches(x: Float[Array, "b h w c"], patch: int) -> Float[Array, "b l ppc"]:
-    """Cuts squares of `patch` x `patch` pixels, row by row, each flattened: [B H W C] -> [B (H / p) (W / p), p p C]."""
-    b, height, width, c = x.shape
-    x = x.reshape(b, height // patch, patch, width // patch, patch, c)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(b, -1, patch * patch * c)
-
-
-def image(h: Float[Array, "b l ppc"], rows: int, columns: int, patch: int) -> Float[Array, "b h w c"]:
-    """Inverts `patches`, for an image of `rows` x `columns` of them."""
-    h = h.reshape(h.shape[0], rows, columns, patch, patch, -1)
-    return h.transpose(0, 1, 3, 2, 4, 5).reshape(h.shape[0], rows * patch, columns * patch, -1)
-
-
-def check_patches(height: int, width: int, patch: int) -> None:
-    """Raises ValueError where an image does not consist of whole patches."""
-    if patch < 1 or height % patch or width % patch:
-        common = math.gcd(height, width)
-        possible = ", ".join(str(n) for n in (1, 2, 4, 8, 16, 32) if common % n == 0)
-        raise ValueError(
-            f"an image of {height}x{width} does not divide into patches of patch={patch}: use a patch of {possible}, "
-            "or pad the image"
-        )

@@ -13,14 +13,13 @@ from imagegen_jax.core.config.bounds import BelowOne, Count
 from imagegen_jax.core.model import PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
-from imagegen_jax.nn.backbones.dit import check_patches, image, patches
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import positions, sinusoidal
 from imagegen_jax.nn.init import fan_avg_uniform
 from imagegen_jax.nn.multihead import CrossAttention, Implementation
 from imagegen_jax.nn.norm import group_norm
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.resample import upsample_nearest, with_source
+from imagegen_jax.nn.resample import check_patches, image, patches, upsample_nearest, with_source
 
 
 class ResidualBlock(nn.Module):

@@ -37,7 +37,7 @@ class Event(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Job:
-    """A piece of work of a visitor, and what it has told so far: of several events of a name in a row the last."""
+    """A piece of work of a visitor, and what it has told so far: of each name, the last event."""
 
     visitor: str
     work: Work
@@ -53,9 +53,7 @@ class Job:
             if self._told and self._told[-1].name in ENDS:
                 return
             serial = self._told[-1].serial + 1 if self._told else 0
-            if self._told and self._told[-1].name == name:
-                del self._told[-1]
-            self._told.append(Event(serial, name, data))
+            self._told = [*(event for event in self._told if event.name != name), Event(serial, name, data)]
             listeners = list(self._listeners)
         for listener in listeners:
             listener()

@@ -106,6 +106,23 @@ def test_any_model_of_latents_draws_images_with_their_autoencoder(name):
         assert networks(state)["autoencoder"] == nets["autoencoder"]
 
 
+def test_images_are_encoded_in_parts_as_they_are_together():
+    """Each row with its own key, in its own place; no program encodes more than a part."""
+    model, counts = decoded(EDM), []
+
+    class Counting(type(FIRST)):
+        def encode(self, nets, image):
+            counts.append(len(image))
+            return super().encode(nets, image)
+
+    model = dataclasses.replace(model, space=dataclasses.replace(WITH, autoencoder=Counting()))
+    nets = autoencoding.init(model, KEY, {})
+    whole = autoencoding.drawn_latents(model, nets, {"image": X}, KEYS)
+    parts = autoencoding.drawn_latents(model, nets, {"image": X}, KEYS, parts=4)
+    np.testing.assert_allclose(parts["image"], whole["image"], atol=1e-6)
+    assert counts[0] == len(X) and set(counts[1:]) == {len(X) // 4}
+
+
 def test_moments_are_drawn_from_without_an_autoencoder():
     """As `Posterior` does, which leaves nothing to draw; and latents alone stay as they are."""
     batch = {"image": jnp.zeros((4, *SHAPE)), "std": jnp.full((4, *SHAPE), 0.5)}

@@ -17,7 +17,10 @@ from imagegen_jax.core.config.serial import from_dict
 REFERENCE = pathlib.Path(__file__).parents[2] / "reference"
 EXPERIMENTS = json.loads((REFERENCE / "old_experiments.json").read_text())
 NAMES = json.loads((REFERENCE / "old_names.json").read_text())
-RUNS = ("edm_digits", "vae_mnist", "dcgan_mnist", "dit_b4_imagenet256")
+RUNS = [
+    "vae_mnist",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ("edm_digits", "dcgan_mnist", "dit_b4_imagenet256")),
+]
 
 # Recipes of latents scaled these to [-1, 1], from which the model brought them to a deviation of 1; with these options,
 # which the recipe names, they still do.

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
 
-from imagegen_jax.data import TFDS, prepare_tfds
+from imagegen_jax.data import TFDS, Captioned, CaptionedFolder, prepare_tfds
 from imagegen_jax.data.pictures.describe import channel_statistics
+from imagegen_jax.text import WordVocabulary
 
 QUICKLY = """
 import runpy, sys
@@ -154,3 +159,65 @@ def test_preparing_needs_tensorflow(tmp_path: pathlib.Path) -> None:
         prepare_tfds("mnist", str(tmp_path))
     with pytest.raises(ValueError, match="perhaps you meant mnist"):
         prepare_tfds("mnits", str(tmp_path))
+
+
+def words_set(folder: pathlib.Path, name: str, feature: tfds.features.FeatureConnector, texts: list[object]) -> str:
+    """Prepares four tiny images with texts in a feature "captions", and returns where."""
+    with tfds.core.registered.skip_registration():
+
+        class Prepared(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
+            VERSION = tfds.core.Version("1.0.0")
+
+            def _info(self) -> tfds.core.DatasetInfo:
+                features = {"image": tfds.features.Image(shape=(6, 6, 3)), "captions": feature}
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+            def _split_generators(self, manager: object) -> dict[str, object]:
+                return {"train": self._generate_examples()}
+
+            def _generate_examples(self) -> Iterator[tuple[int, dict[str, object]]]:
+                for at, text in enumerate(texts):
+                    png = io.BytesIO()
+                    Image.new("RGB", (6, 6), (at, 10 * at, 200)).save(png, format="PNG")
+                    png.seek(0)
+                    yield at, {"image": png, "captions": text}
+
+    Prepared.name = name
+    Prepared(data_dir=str(folder), file_format="array_record").download_and_prepare()
+    return str(folder)
+
+
+@pytest.mark.parametrize("form", ["one", "several", "with numbers"])
+def test_texts_are_captions(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    """Of one text, of several, and of several with other values; equal to the folder with the same texts beside."""
+    monkeypatch.setenv("IMAGEGEN_CACHE", str(tmp_path / "cache"))
+    text, wanted = tfds.features.Text(), [("a red circle",), ("grün, and 円", "a square"), ("a cross",), ("a star",)]
+    feature: tfds.features.FeatureConnector = text
+    texts: list[object] = [one[0] for one in wanted]
+    if form == "several":
+        feature, texts = tfds.features.Sequence(text), [list(one) for one in wanted]
+    elif form == "with numbers":
+        feature = tfds.features.Sequence({"id": np.int64, "text": text})
+        texts = [[{"id": i, "text": word} for i, word in enumerate(one)] for one in wanted]
+    wanted = [one[:1] for one in wanted] if form == "one" else wanted
+    place = words_set(tmp_path, "my_captions", feature, texts)
+    found = TFDS("my_captions", data_dir=place).open()
+    images = {int(image[0, 0, 0]): image for image in found.images}
+    order = [int(image[0, 0, 0]) for image in found.images]  # that of the shuffled records
+    assert list(found.captions or ()) == [wanted[at] for at in order] and sorted(order) == [0, 1, 2, 3]
+    assert list(TFDS("my_captions", data_dir=place).open().captions or ()) == [wanted[at] for at in order]
+    (tmp_path / "folder").mkdir()
+    for rank, at in enumerate(order):
+        Image.fromarray(images[at]).save(tmp_path / "folder" / f"{rank}.png")
+        (tmp_path / "folder" / f"{rank}.txt").write_text("\n".join(wanted[at]), "utf-8")
+    sources = (TFDS("my_captions", data_dir=place), CaptionedFolder(str(tmp_path / "folder")))
+    batches = [Captioned(source, WordVocabulary(context=8)).open().batch(1, 6, seed=3) for source in sources]
+    assert batches[0].keys() == batches[1].keys() == {"image", "text", "text_mask"}
+    assert all((batches[0][name] == batches[1][name]).all() for name in batches[0])
+
+
+def test_an_image_without_a_text_is_named(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEGEN_CACHE", str(tmp_path / "cache"))
+    place = words_set(tmp_path, "my_gaps", tfds.features.Text(), ["a", " ", "b", ""])
+    with pytest.raises(ValueError, match=r"2 of 4 images have no text, the first is train\["):
+        TFDS("my_gaps", data_dir=place).open()

@@ -149,7 +149,7 @@ class Noise:
         return jnp.concatenate([epsilon, jnp.full_like(x_t, 2 * self.v - 1)], axis=-1)
 
 
-@pytest.mark.parametrize("v", [0.0, 1.0])
+@pytest.mark.parametrize("v", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_learned_variances_are_kept_when_led(v):
     schedule = LinearSchedule(200, 5e-4, 0.1)
     model = ImprovedDDPM(Noise(schedule, v), schedule, (1, 1, 2))

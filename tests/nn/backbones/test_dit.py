@@ -15,10 +15,11 @@ from imagegen_jax.core.config.serial import from_dict, to_dict
 from imagegen_jax.core.platform.target import made_for
 from imagegen_jax.nn.backbones.adm import ADM
 from imagegen_jax.nn.backbones.conditioning import Conditioning
-from imagegen_jax.nn.backbones.dit import DiT, DiTBlock, dit, image, patches
+from imagegen_jax.nn.backbones.dit import DiT, DiTBlock, dit
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.embed import positions
 from imagegen_jax.nn.multihead import CrossAttention, fused
+from imagegen_jax.nn.resample import image, patches
 
 # Random numbers take most of the time to compile, six times less so without optimization.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -29,7 +29,7 @@ def test_a_job_tells_how_far_it_is_and_its_end(client: TestClient, gate: threadi
     gate.set()
     events = told(client, start(client, 3))
     assert events[-2:] == [("progress", {"at": 2}), ("done", {"counted": 3})]
-    assert [name for name, _ in events].count("progress") == 1  # of those in a row, the last
+    assert [name for name, _ in events].count("progress") == 1  # of those of a name, the last
 
 
 def test_what_goes_wrong_is_told(client: TestClient, gate: threading.Event, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,12 +16,12 @@ from jaxtyping import Array, Bool, Float, Num
 
 from imagegen_jax.core.config.bounds import Count, Natural
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
-from imagegen_jax.nn.backbones.dit import check_patches, embedded, frequencies, image, modulated, patches
+from imagegen_jax.nn.backbones.dit import embedded, frequencies, modulated
 from imagegen_jax.nn.backbones.transformers.transformer import Perceptron, Style
 from imagegen_jax.nn.embed import positions
 from imagegen_jax.nn.multihead import Implementation, attend, check_heads, in_heads
 from imagegen_jax.nn.precision import Dtype, compute_dtype
-from imagegen_jax.nn.resample import with_source
+from imagegen_jax.nn.resample import check_patches, image, patches, with_source
 
 STYLE = Style(activation="gelu_tanh")  # of the perceptrons
 

@@ -1,0 +1,1 @@
+"""Commands that serve pages to the browser of this machine."""

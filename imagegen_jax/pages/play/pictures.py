@@ -1,0 +1,58 @@
+"""Pictures as PNG files that hold the settings they were made by, so that a picture says how to make it again."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from imagegen_jax.core.drawing.grid import coloured, grid
+
+KEY = "imagegen"  # of the settings, a JSON object, in a PNG's texts
+LARGEST = 1 << 14  # letters of settings
+SIDE = 4096  # pixels of a picture that is read, at most
+Settings = dict[str, Any]
+
+
+def png_of(image: np.ndarray, settings: Mapping[str, Any] | None = None) -> bytes:
+    """Writes an image, uint8 [h w c], as a PNG with its settings."""
+    image, written, texts = coloured(image), io.BytesIO(), PngInfo()
+    if settings is not None:
+        texts.add_itxt(KEY, json.dumps(dict(settings), ensure_ascii=False))
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(written, "PNG", pnginfo=texts)
+    return written.getvalue()
+
+
+def settings_in(content: bytes) -> Settings:
+    """Reads the settings that a picture holds. Raises ValueError where it is none of these pages, or damaged."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            if max(image.size) > SIDE:
+                raise ValueError(f"it has more than {SIDE} pixels a side")
+            image.load()
+            text = image.info.get(KEY, "")
+        found = json.loads(text) if 0 < len(text) <= LARGEST else None
+    except MemoryError:
+        raise
+    except Exception as error:  # what Pillow raises at damaged files is not a closed list
+        raise ValueError(f"no picture that says its settings: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError("the picture does not say its settings: only pictures of these pages do")
+    plain = (str, int, float, bool, type(None))
+    return {str(name): value for name, value in found.items() if isinstance(value, plain)}
+
+
+def url_of(image: np.ndarray) -> str:
+    """Returns an image, uint8 [h w c], as a data URL."""
+    return f"data:image/png;base64,{base64.b64encode(png_of(image)).decode()}"
+
+
+def sheet_of(images: np.ndarray) -> str:
+    """Returns images, uint8 [n h w c], side by side, at most four in a row, as a data URL."""
+    return url_of(grid(images, min(4, len(images)), pad=0))

@@ -1,0 +1,63 @@
+"""What pages read of a run's folder, whole or not: metrics as curves, and files that a killed run left in half."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+POINTS = 1_000  # points of a curve at most
+
+Point = tuple[int, float]  # step, value
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON object; {} where the file is missing or damaged."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads the objects of a JSON lines file, and skips damaged lines: a run that was killed may leave half of one."""
+    lines = []
+    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            lines.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def read_metrics(path: pathlib.Path) -> dict[int, dict[str, Any]]:
+    """Reads the line of metrics of each step, in the order of steps."""
+    rows = {line["step"]: line for line in read_lines(path) if isinstance(line.get("step"), int)}
+    return dict(sorted(rows.items()))
+
+
+def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
+    """Collects the finite values of each metric by step: losses first, then other metrics, the speed last."""
+    curves: dict[str, list[Point]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name not in ("step", "time") and isinstance(value, (int, float)) and abs(value) < math.inf:
+                curves.setdefault(name, []).append((row["step"], value))
+    return dict(sorted(curves.items(), key=lambda item: (item[0] == "images_per_second", not _is_loss(item[0]))))
+
+
+def _is_loss(name: str) -> bool:
+    return name.split("/")[-1] == "loss"
+
+
+def thin(points: list[Point], most: int = POINTS) -> list[Point]:
+    """Keeps at most `most` points: both ends, and the lowest and highest of each stretch, so that no spike is lost."""
+    if len(points) <= most:
+        return points
+    n = (most - 2) // 2
+    stretches = [points[i * len(points) // n : (i + 1) * len(points) // n] for i in range(n)]
+    extremes = {choose(stretch, key=lambda point: point[1]) for stretch in stretches for choose in (min, max)}
+    return sorted(extremes | {points[0], points[-1]})

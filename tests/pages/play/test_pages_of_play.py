@@ -1,0 +1,150 @@
+"""The playground's pages: what they show and give to whom, and a visit in a browser at two widths."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from imagegen_jax.pages.play import training
+from imagegen_jax.pages.play.gallery import Gallery
+from imagegen_jax.pages.play.pictures import png_of
+from imagegen_jax.pages.play.playground import Playground
+from imagegen_jax.pages.play.routes import play_site
+from imagegen_jax.pages.serving.site import Site
+from imagegen_jax.pages.serving.visitors import Visitors
+from tests.pages.conftest import WIDTHS, served
+
+
+@pytest.fixture
+def client(visitor: Callable[[], TestClient]) -> TestClient:
+    return visitor()
+
+
+def test_every_page_shows_what_its_run_can_do(client: TestClient) -> None:
+    pages = {path: client.get(path) for path in ("/", "/explore", "/edit", "/compare", "/training", "/gallery")}
+    assert {answer.status_code for answer in pages.values()} == {200}
+    assert "a&lt;b" in pages["/"].text and "a<b" not in pages["/"].text and 'name="guidance"' in pages["/"].text
+    of_gan = client.get("/?run=1").text
+    assert 'name="guidance"' not in of_gan and "/training" not in of_gan and "/edit" not in of_gan
+    assert "along directions" in client.get("/explore?run=1").text
+
+
+@pytest.mark.parametrize("run", ["2", "-1", "x", "", "99999", "١"])
+def test_runs_that_are_not_there_are_not_found(client: TestClient, run: str) -> None:
+    assert client.get("/", params={"run": run}).status_code == 404
+    assert not run or client.get(f"/training/{run}").status_code == 404
+
+
+def test_pictures_are_their_visitors_alone(client: TestClient, visitor: Callable[[], TestClient]) -> None:
+    content = png_of(np.zeros((8, 8, 1), np.uint8), {"run": "denoiser", "seed": 1, "kind": "draw"})
+    name = client.post("/gallery", content=content).json()["name"]
+    assert client.get(f"/gallery/{name}").content == content and name in client.get("/gallery").text
+    assert client.get(f"/gallery/{name}/settings").json()["seed"] == 1
+    other = visitor()
+    assert other.get(f"/gallery/{name}").status_code == 404 and name not in other.get("/gallery").text
+    other.post(f"/gallery/{name}/remove")
+    assert client.get(f"/gallery/{name}").status_code == 200
+    client.post(f"/gallery/{name}/remove")
+    assert client.get(f"/gallery/{name}").status_code == 404
+    assert client.post("/gallery", content=b"none").status_code == 400
+
+
+def test_files_of_a_run_outside_its_grids_are_not_found(client: TestClient, folder: pathlib.Path) -> None:
+    assert client.get("/training/0/grids/00000100.png").status_code == 200
+    for name in ("../experiment.json", "%2e%2e/metrics.jsonl", "none.png", "/etc/passwd"):
+        assert client.get(f"/training/0/grids/{name}").status_code == 404
+    assert client.get("/training/1/grids/00000100.png").status_code == 404
+
+
+def test_a_run_that_trains_is_read_as_it_goes_on(ground: Playground, folder: pathlib.Path) -> None:
+    place = ground.places[0]
+    state = training.state_of(place)
+    assert state["step"] == 180 and state["steps"] == 400 and state["healthy"]
+    assert state["grids"] == ["00000100.png", "00000180.png"] and len(state["curves"]["denoise/loss"]) == 10
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('oise/loss": 0.1}\n' + json.dumps({"step": 220, "health/diversity": 0.0}) + "\n")
+    later = training.state_of(place)
+    assert later["step"] == 220 and later["curves"]["denoise/loss"][-1] == (200, 0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_visit(open_page: Callable[..., Any], site: Site, width: int, tmp_path: pathlib.Path) -> None:
+    """Draws by keyboard, sees progress, keeps, downloads, uses again, explores, edits, compares, watches, deletes."""
+    from playwright.sync_api import expect
+
+    with served(site) as address:
+        page = open_page(address, width, "dark" if width == 390 else "light")
+        shot = lambda name: page.screenshot(path=tmp_path / f"{width}_{name}.png", full_page=True)  # noqa: E731
+        page.get_by_label("a<b").focus()
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_label("cat")).to_be_checked()
+        page.locator("[name=seed]").fill("12")
+        page.keyboard.press("Enter")
+        expect(page.locator("#say")).to_contain_text("done in")
+        expect(page.locator("#out figure")).to_have_count(8)
+        shot("draw")
+        with page.expect_download() as download:
+            page.locator("#out a").first.click()
+        kept = download.value.path()
+        page.get_by_role("link", name="Gallery").click()
+        page.wait_for_url("**/gallery*")  # and until its script is there
+        expect(page.locator("figure")).to_have_count(8)
+        page.get_by_role("button", name="delete").first.click()
+        expect(page.locator("figure")).to_have_count(7)
+        page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": kept.read_bytes()})
+        expect(page.locator("figure")).to_have_count(7)
+        page.get_by_role("link", name="use").first.click()
+        page.wait_for_url("**use=*")
+        expect(page.locator("[name=seed]")).not_to_have_value("0")
+        page.get_by_role("link", name="Explore").click()
+        page.wait_for_url("**/explore*")  # and until its script is there
+        page.get_by_role("button", name="draw").click()
+        expect(page.locator("#film")).to_be_visible()
+        page.locator("#when").focus()
+        page.keyboard.press("End")
+        expect(page.locator("#film output")).to_have_text("16")
+        shot("explore")
+        page.get_by_role("link", name="Edit").click()
+        page.wait_for_url("**/edit*")  # and until its script is there
+        page.locator("#file").set_input_files({"name": "p.png", "mimeType": "image/png", "buffer": kept.read_bytes()})
+        expect(page.locator("#say")).to_contain_text("is here")
+        page.locator("#mask").focus()
+        page.keyboard.press("Space")
+        page.locator("#mask").click(position={"x": 60, "y": 60})
+        page.get_by_role("button", name="edit").click()
+        expect(page.locator("#say")).to_contain_text("done in")
+        expect(page.locator("#out figure")).to_have_count(4)
+        shot("edit")
+        page.get_by_role("link", name="Compare").click()
+        page.wait_for_url("**/compare*")  # and until its script is there
+        page.locator("#other").select_option("0,100")
+        page.get_by_role("button", name="compare").click()
+        expect(page.locator("#sides figure")).to_have_count(16)
+        shot("compare")
+        page.get_by_role("link", name="Training").click()
+        page.wait_for_url("**/training*")  # and until its script is there
+        expect(page.locator(".u-wrap")).to_have_count(2)
+        expect(page.locator("#grids img")).to_have_count(2)
+        expect(page.locator("#health")).to_contain_text("nothing is out")
+        shot("training")
+
+
+def test_a_new_server_has_the_visitors_and_their_pictures(client: TestClient, ground: Playground) -> None:
+    content = png_of(np.zeros((8, 8, 1), np.uint8), {"run": "denoiser", "seed": 1, "kind": "draw"})
+    name = client.post("/gallery", content=content).json()["name"]
+    again = play_site(Playground(ground.places, Gallery(ground.gallery.root)), Visitors(b"p" * 32), warms=False)
+    after = TestClient(again.app, base_url="http://127.0.0.1", cookies=dict(client.cookies))
+    assert after.get(f"/gallery/{name}").content == content
+    other = TestClient(
+        play_site(ground, Visitors(b"q" * 32), warms=False).app,
+        base_url="http://127.0.0.1",
+        cookies=dict(client.cookies),
+    )
+    assert other.get(f"/gallery/{name}").status_code == 403

@@ -1,0 +1,55 @@
+"""Pictures that hold their settings, and the gallery that keeps them."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagegen_jax.pages.play import pictures
+from imagegen_jax.pages.play.gallery import Gallery
+from imagegen_jax.pages.play.settings import Settings
+
+IMAGE = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+MADE = {"run": "digits", "seed": 7, "prompt": "Grüße <b>", "guidance": 1.5}
+
+
+def test_a_picture_says_its_settings_and_is_not_changed(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.png").write_bytes(content := pictures.png_of(IMAGE, MADE))
+    assert pictures.settings_in(content) == MADE
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), IMAGE)
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", pictures.png_of(IMAGE), pictures.png_of(IMAGE, MADE)[:-40]])
+def test_other_files_are_refused(content: bytes) -> None:
+    with pytest.raises(ValueError, match="settings"):
+        pictures.settings_in(content)
+
+
+def test_only_plain_values_are_read() -> None:
+    assert pictures.settings_in(pictures.png_of(IMAGE, {"a": [1], "b": {"c": 1}, "d": 1})) == {"d": 1}
+
+
+def test_the_gallery_keeps_each_visitors_pictures_apart(tmp_path: pathlib.Path) -> None:
+    gallery = Gallery(tmp_path)
+    name = gallery.add("one", IMAGE, MADE)
+    assert gallery.names("one") == [name] and gallery.names("other") == []
+    assert gallery.path("other", name) is None and gallery.settings("one", name) == MADE
+    assert Gallery(tmp_path).names("one") == [name]  # of another server
+    for wrong in ("../one/" + name, "..", "", "a.png"):
+        assert gallery.path("other", wrong) is None
+    content = gallery.path("one", name).read_bytes()
+    assert gallery.take("one", content) == (name, MADE)
+    again, _ = gallery.take("other", content)
+    assert gallery.names("other") == [again]
+    gallery.remove("other", name)
+    gallery.remove("other", again)
+    assert gallery.names("other") == [] and gallery.names("one") == [name]
+
+
+def test_image_i_has_the_seed_i_after_the_first() -> None:
+    settings = Settings(n=3, seed=2**32 - 1, label=0)
+    assert settings.seeds.tolist() == [2**32 - 1, 0, 1]
+    assert settings.of(2) == {"n": 1, "seed": 1, "label": 0}
