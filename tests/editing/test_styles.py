@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
-from latent_models import KEY, MODELS, Painter, networks
+from latent_models import KEY, MODELS, Painter, networks, styled
 
 from imagegen_jax.editing.directions import directions, latent_weights, moved, style_weights
 from imagegen_jax.editing.interpolation import interpolate, loop

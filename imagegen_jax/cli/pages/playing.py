@@ -50,7 +50,7 @@ def run(request: PlayRequest) -> None:
     compiling.use_persistent_cache()
     gallery = pathlib.Path(request.gallery).expanduser()
     runs = [pathlib.Path(run) for run in request.run]
-    ground = Playground(places_of(runs, import_modules(request.modules)), Gallery(gallery))
+    ground = Playground(places_of(runs, tuple(import_modules(request.modules))), Gallery(gallery))
     _ = ground.abilities  # what cannot be played with is said before anything is served
     listening = listen(request.port)
     try:

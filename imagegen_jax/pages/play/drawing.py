@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -96,7 +96,7 @@ def latents_of(opened: Opened, settings: Settings) -> np.ndarray:
     return np.concatenate([np.asarray(z) for z in found])
 
 
-def rendered(opened: Opened, rows: Batch) -> Images:
+def rendered(opened: Opened, rows: Mapping[str, Any]) -> Images:
     """Makes the images of latents "z" and their conditions, or of styles "w", at most `MOST` at a time."""
     n, parts = len(rows["w" if "w" in rows else "z"]), []
     make = _rendering(opened.model)

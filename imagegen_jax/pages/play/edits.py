@@ -58,7 +58,8 @@ class Uploads:
 
     def of(self, visitor: str, name: Any) -> bytes:
         """Returns a visitor's picture. Raises ValueError where there is none of that name."""
-        found = self._of.get(visitor, {}).get(name) if isinstance(name, str) else None
+        own = self._of.get(visitor, collections.OrderedDict())
+        found = own.get(name) if isinstance(name, str) else None
         if found is None:
             raise ValueError("the picture is not here any more: choose it again")
         return found
@@ -98,7 +99,7 @@ def edited(opened: Opened, settings: Settings, content: bytes, given: Mapping[st
         raise ValueError(f"edit {name!r}: this model can {', '.join(edits_of(model)) or 'edit nothing'}")
     task = _TASKS[str(name)](model, content, given)
     rows = rows_for(settings.n)
-    conditions = {k: v for k, v in settings.conditions(opened, rows).items()}
+    conditions = settings.conditions(opened, rows)
     image = floats(np.repeat(task.image[None], rows, axis=0))
     yield Progress(0, 1)
     program = restoration.program(task.edit, model, **task.settings)

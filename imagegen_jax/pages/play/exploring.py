@@ -37,18 +37,19 @@ def between(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Dra
     first = dataclasses.replace(settings, n=1)
     share = jnp.linspace(0, 1, max(2, settings.n))
     if settings.steps is not None:
-        ends = [start_noise(end.seeds, opened.model.image_shape) for end in (first, other)]
-        images = yield from drawn(opened, settings, _arc(*ends, share))
+        start, end = (start_noise(one.seeds, opened.model.image_shape) for one in (first, other))
+        images = yield from drawn(opened, settings, _arc(start, end, share))
         return images
     yield Progress(0, 1)
     _check_latents(opened)
-    path = _arc(*(latents_of(opened, end) for end in (first, other)), share)
+    start, end = (latents_of(opened, one) for one in (first, other))
+    path = _arc(start, end, share)
     return rendered(opened, {"z": path, **settings.conditions(opened, len(path))})
 
 
 def _arc(start: np.ndarray, end: np.ndarray, share: Any) -> np.ndarray:
-    rows = [jnp.repeat(jnp.asarray(x).reshape(1, -1), len(share), axis=0) for x in (start, end)]
-    return np.asarray(slerp(*rows, share)).reshape(-1, *start.shape[1:])
+    a, b = (jnp.repeat(jnp.asarray(x).reshape(1, -1), len(share), axis=0) for x in (start, end))
+    return np.asarray(slerp(a, b, share)).reshape(-1, *start.shape[1:])
 
 
 def mixed(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:

@@ -55,9 +55,10 @@ def abilities_of(model: Any) -> Abilities:
 
 def _guides(model: Any) -> bool:
     """Tells whether the model was trained to do without its conditions, as guidance asks."""
+    given: dict[str, Any] = {"guidance": np.float32(2)}
     if isinstance(model, ChecksConditions):
         try:
-            model.check_conditions({"guidance": np.float32(2)})
+            model.check_conditions(given)
         except ValueError:
             return False
     return True
@@ -86,7 +87,7 @@ class Settings:
         fields = {**dataclasses.asdict(self), "n": 1, "seed": int(self.seeds[i])}
         return {name: value for name, value in fields.items() if value not in (None, "")}
 
-    def conditions(self, opened: Opened, rows: int) -> dict[str, np.ndarray]:
+    def conditions(self, opened: Opened, rows: int) -> dict[str, Any]:
         """Returns the conditions of `rows` images alike."""
         found: dict[str, Any] = {}
         if self.label is not None:

@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from latent_models import MODELS, networks
 from PIL import Image
+from playthings import DENOISER, denoiser_nets
 from starlette.testclient import TestClient
 
-from imagegen_jax.diffusion.models.diffusion import Diffusion
-from imagegen_jax.diffusion.sampling.exponential import DPMSolver
-from imagegen_jax.diffusion.sampling.levels import Karras
-from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.pages.play.gallery import Gallery
 from imagegen_jax.pages.play.places import Opened
 from imagegen_jax.pages.play.playground import Playground
 from imagegen_jax.pages.play.routes import play_site
 from imagegen_jax.pages.serving.site import Site
 from imagegen_jax.pages.serving.visitors import Visitors
-from tests.latent_models import MODELS, filled, networks
-
-DENOISER = Diffusion(
-    network=UNet(width=8, multipliers=(1,), blocks=1, attention_at=()),
-    levels=Karras(4), solver=DPMSolver(2), image_shape=(8, 8, 3), num_classes=3, label_dropout=0.1, clip=True,
-)  # fmt: skip
-
-
-@functools.cache
-def denoiser_nets() -> dict[str, Any]:
-    """Networks of `DENOISER`, with small random weights."""
-    batch = {"image": jnp.zeros((1, 8, 8, 3)), "label": jnp.zeros(1, jnp.int32)}
-    return jax.tree.map(lambda leaf: 0.2 * leaf, filled(DENOISER.init, jax.random.key(0), batch))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

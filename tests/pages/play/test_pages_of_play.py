@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import WIDTHS, served
 from starlette.testclient import TestClient
 
 from imagegen_jax.pages.play import training
@@ -18,7 +19,6 @@ from imagegen_jax.pages.play.playground import Playground
 from imagegen_jax.pages.play.routes import play_site
 from imagegen_jax.pages.serving.site import Site
 from imagegen_jax.pages.serving.visitors import Visitors
-from tests.pages.conftest import WIDTHS, served
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pathlib
 import jax
 import numpy as np
 import pytest
+from fuzz import make_run
 
 from experiments.diffusion import ddpm_digits
 from imagegen_jax.core.checkpoints.errors import CheckpointError
@@ -20,7 +21,6 @@ from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.pages.play.drawing import drawn
 from imagegen_jax.pages.play.places import DIGITS, DigitsPlace, RunPlace, place_at, places_of
 from imagegen_jax.pages.play.settings import read_settings
-from tests.fuzz import make_run
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from latent_models import styled
 from PIL import Image
+from playthings import DENOISER
 from starlette.testclient import TestClient
 
 from imagegen_jax.pages.play import edits, exploring, settings
 from imagegen_jax.pages.play.pictures import png_of
 from imagegen_jax.pages.play.places import Opened
 from imagegen_jax.pages.play.playground import Playground
-from tests.latent_models import styled
-from tests.pages.play.conftest import DENOISER
 
 Ask = Callable[..., dict[str, Any]]
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)

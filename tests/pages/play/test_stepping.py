@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from playthings import DENOISER, denoiser_nets
 
 from imagegen_jax.diffusion.sampling.ancestral import EulerAncestral
 from imagegen_jax.diffusion.sampling.exponential import DPMSolver
 from imagegen_jax.diffusion.sampling.heun import Heun
 from imagegen_jax.diffusion.sampling.multistep import LMS
 from imagegen_jax.pages.play import stepping
-from tests.pages.play.conftest import DENOISER, denoiser_nets
 
 SEEDS = np.asarray([3, 4], np.uint32)
 CONDITIONS = {"label": np.asarray([1, 1], np.int32), "guidance": np.float32(2)}

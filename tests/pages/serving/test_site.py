@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from browsing import WIDTHS, served
 from starlette.testclient import TestClient
 
 from imagegen_jax.pages.serving import server
 from imagegen_jax.pages.serving.site import Site
-from tests.pages.conftest import WIDTHS, served
 
 
 def test_values_are_escaped(client: TestClient) -> None:
