@@ -3,6 +3,8 @@
     # a folder "t5" with the spiece.model of T5 v1.1, and files of its weights and of the autoencoder's
     python -m experiments.pixart_alpha_512 --workdir runs/pixart --pretrained.text t5.safetensors \
         --pretrained.autoencoder runs/sd1
+    python -m experiments.pixart_alpha_256 --workdir runs/pixart256 --pretrained.text t5.safetensors \
+        --pretrained.autoencoder runs/sd1
     imagegen sample runs/pixart --prompt "a small cactus with a happy face in the Sahara desert" --guidance 4.5
 
 A DiT-XL/2 with attention to a text, which a frozen T5 XXL of 4.8 billion parameters encodes as 120 tokens; latents are

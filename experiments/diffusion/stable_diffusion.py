@@ -2,6 +2,7 @@
 
     imagegen import diffusers stable-diffusion-v1-5 --out runs/sd1     # its autoencoder, encoder of texts, tokenizer
     python -m experiments.stable_diffusion_1 --data.source.path laion --workdir runs/stable_diffusion_1
+    python -m experiments.stable_diffusion_2 --data.source.path laion --workdir runs/stable_diffusion_2
     imagegen sample runs/stable_diffusion_1 --prompt "a photograph of an astronaut riding a horse" --guidance 7.5
 
 The data are any captioned pictures (`data.Captioned`); the authors' are subsets of LAION-5B. Autoencoder and encoder of

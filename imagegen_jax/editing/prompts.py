@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import Image, Nets, PRNGKey
@@ -92,8 +92,8 @@ def between(model: Denoising, nets: Nets, given: Given, key: PRNGKey, *, arc: bo
     def one(conditions: Given, to: Given, share: Float[Array, ""], data: Any) -> Image:
         conditions = {name: x[None] if by_row[name] == 0 else x for name, x in conditions.items()}
         other = {**conditions, **{name: x[None] for name, x in to.items()}}
-        ends = (conditioning_of(worded, one, nets) for one in (conditions, other))
-        seen, change = mixed(*ends, share[None], arc)
+        start, end = (conditioning_of(worded, one, nets) for one in (conditions, other))
+        seen, change = mixed(start, end, share[None], arc)
         return drawn_by(worded, nets, conditions, seen, jax.random.wrap_key_data(data), change and (lambda _: change))
 
     by_row = {name: 0 if jnp.ndim(x) else None for name, x in given["conditions"].items()}
@@ -113,15 +113,15 @@ def mixed(
     """
     tokens, other = first.tokens, second.tokens
     assert tokens is not None and other is not None
-    flat, t = (x.reshape(-1, x.shape[-1]) for x in (tokens, other)), share.repeat(tokens.shape[1])
-    found = (slerp if arc else lerp)(*flat, t).reshape(tokens.shape).astype(tokens.dtype)
-    pooled = None if first.pooled is None else lerp(first.pooled, second.pooled, share)
-    if first.token_mask is None:
+    here, there = (x.reshape(-1, x.shape[-1]) for x in (tokens, other))
+    found = (slerp if arc else lerp)(here, there, share.repeat(tokens.shape[1])).reshape(tokens.shape)
+    found = found.astype(tokens.dtype)
+    pooled = None if first.pooled is None or second.pooled is None else lerp(first.pooled, second.pooled, share)
+    if first.token_mask is None or second.token_mask is None:
         return first._replace(tokens=found, pooled=pooled), None
-    masks: tuple[Bool[Array, "b m"], Bool[Array, "b m"]] = (first.token_mask, second.token_mask)
-    in_first, in_second = (mask[..., None] for mask in masks)
+    in_first, in_second = first.token_mask[..., None], second.token_mask[..., None]
     found = jnp.where(in_first & in_second, found, jnp.where(in_second, other, tokens))
-    weight = lerp(*(jnp.float32(mask) for mask in masks), share)
+    weight = lerp(jnp.float32(first.token_mask), jnp.float32(second.token_mask), share)
 
     def change(weights: Float[Array, "b n q k"], to_tokens: bool) -> Float[Array, "b n q k"]:
         if not to_tokens:

@@ -52,7 +52,7 @@ def aligned(tokenizer: Tokenizer, first: str, second: str, strength: Mapping[str
     words, m = [words_of(tokenizer, prompt) for prompt in (first, second)], tokenizer.context
     texts = [[word.text.casefold() for word in one] for one in words]
     taken, own = np.zeros((m, m), np.float32), np.zeros(m, np.float32)
-    for kind, a, a_end, b, b_end in difflib.SequenceMatcher(None, *texts, autojunk=False).get_opcodes():
+    for kind, a, a_end, b, b_end in difflib.SequenceMatcher(None, texts[0], texts[1], autojunk=False).get_opcodes():
         if kind in ("equal", "replace") and a_end - a == b_end - b:
             for one, other in zip(words[0][a:a_end], words[1][b:b_end], strict=True):
                 taken[one.tokens, other.tokens] = _shares(one, other)

@@ -54,11 +54,11 @@ def reword(request: RewordRequest) -> pathlib.Path:
     classes = classes_of(request.labels, run, n)
     conditions = {
         **draw.label_conditions(np.resize(classes, n) if classes else None),
-        **scalars_of(model, guidance=request.guidance),
+        **scalars_of(opened.model, guidance=request.guidance),
     }
     negative = () if request.negative_prompt is None else (request.negative_prompt,)
     conditions = run.prompted(n, [prompt], negative, **conditions)
-    draw.check_conditions(model, n, conditions)
+    draw.check_conditions(opened.model, n, conditions)
     words = aligned(run.tokenizer, prompt, to, dict(request.reweight))
     rows = {
         "conditions": conditions,

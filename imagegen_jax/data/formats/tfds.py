@@ -115,11 +115,12 @@ def _text_feature(builder: Any) -> tuple[str, ...]:
 
     features = dict(builder.info.features.items())
     for name in (name for name in TEXTS if name in features):
-        kind, path = getattr(features[name], "feature", features[name]), (name,)  # of a sequence: of its members
+        kind = getattr(features[name], "feature", features[name])  # of a sequence: of its members
+        path: tuple[str, ...] | None = (name,)
         if isinstance(kind, tfds.features.FeaturesDict):
             inner = next((one for one in TEXTS if one in kind), "")
             kind, path = (kind[inner], (name, inner)) if inner else (None, path)
-        if isinstance(kind, tfds.features.Text):
+        if path and isinstance(kind, tfds.features.Text):
             return path
     return ()
 
