@@ -2,7 +2,7 @@
 
 VENV ?= .venv
 RUN ?= runs/demo
-DEMO_STEPS ?=
+DEMO_STEPS ?= 1500
 OUT ?= runs/accelerator
 ACCELERATOR_ARGS ?=
 TEST_PROCESSES ?= auto
@@ -22,9 +22,9 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1@/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
 	@echo "PYTHON=/path/to/python chooses the Python, VENV=folder its environment (default: the newest, $(VENV))"
 
-demo: run-env  ## train a small diffusion model on handwritten digits, draw 100 and write the report (runs/demo)
-	$(BIN)/python -m experiments.edm_digits --workdir $(RUN) $(if $(DEMO_STEPS),--steps $(DEMO_STEPS))
-	$(BIN)/imagegen sample $(RUN) --n 100 --out $(RUN)/grid.png
+demo: run-env  ## train a small model to draw shapes by sentences, count how well it does, write the report (runs/demo)
+	$(BIN)/python -m experiments.shapes_text --workdir $(RUN) --steps $(DEMO_STEPS)
+	$(BIN)/python benchmarks/prompt_following.py $(RUN) --n 128 --guidance 3 --out $(RUN) --name grid
 	$(BIN)/imagegen report $(RUN)
 	@echo "the picture: $(RUN)/grid.png"
 	@echo "the report:  $(RUN)/report.html"
@@ -36,7 +36,7 @@ test: dev-env  ## all tests
 	$(PYTEST) $(PYTEST_ARGS)
 
 test-fast: dev-env  ## the tests that take seconds
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow and not long" $(PYTEST_ARGS)
 
 test-changed: dev-env  ## the tests that the changes since SINCE (default: main) can reach
 	@files=$$($(BIN)/python scripts/reached_tests.py $(SINCE)) || exit 1; \

@@ -1,6 +1,6 @@
 """Whether digits are what was asked for: a classifier trained on the real ones looks at 500 samples.
 
-make demo && python benchmarks/demo_agreement.py runs/demo
+python benchmarks/demo_agreement.py runs/edm_digits
 python benchmarks/demo_agreement.py runs/gpt_digits --name gpt_digits_agreement --temperature 0.9
 
 The samples are drawn twice, and the second time is timed: their program is compiled by then.

@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Prints which tests and which files of tests took most: scripts/slowest_tests.py REPORT.xml.
+"""Prints which tests and which files of tests took most: scripts/slowest_tests.py REPORT.xml [LIST].
 
 The report is one of `pytest --junitxml`. In seconds of processors, which tests note as `cpu_seconds`: they do not
-depend on what else the machine does.
+depend on what else the machine does. With LIST, which is tests/long_tests.txt, the tests that took more than a second
+are written there: `make test-fast` leaves them out.
 """
 
 from __future__ import annotations
 
 import collections
+import pathlib
 import sys
 import xml.etree.ElementTree
 
 SHOWN = 20
+LONG = 1.0  # seconds of processors
 
 
 def seconds(report: str) -> dict[tuple[str, str], float]:
@@ -29,13 +32,26 @@ def table(title: str, rows: dict[str, float], total: float) -> str:
     return "\n".join([f"{title}, of {total:,.0f} s in all:", *lines[:SHOWN]])
 
 
+def name_in_reports(node: str) -> str:
+    """Returns the name, as `FILE::TEST`, that a test has in reports, of its name in pytest."""
+    file, *classes, name = node.split("::", node.split("[")[0].count("::"))
+    return f"{'.'.join([file.removesuffix('.py').replace('/', '.'), *classes])}::{name}"
+
+
+def long_tests(tests: dict[tuple[str, str], float]) -> list[str]:
+    """Names the tests that took more than a second, as `FILE::TEST`."""
+    return sorted(f"{file}::{name}" for (file, name), took in tests.items() if took > LONG)
+
+
 def _order(row: tuple[str, float]) -> tuple[float, str]:
     return -row[1], row[0]
 
 
-def main(report: str) -> None:
-    """Prints both tables."""
+def main(report: str, written: str | None = None) -> None:
+    """Prints both tables, and writes the list of what took long."""
     tests = seconds(report)
+    if written:
+        pathlib.Path(written).write_text("".join(f"{name}\n" for name in long_tests(tests)))
     files: dict[str, float] = collections.Counter()
     for (file, _), took in tests.items():
         files[file] += took
@@ -45,4 +61,4 @@ def main(report: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:3])

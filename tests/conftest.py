@@ -17,6 +17,10 @@ import pytest  # noqa: E402
 from imagegen_jax.core import compile as compiling  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from slowest_tests import name_in_reports  # noqa: E402
+
 compiling.use_persistent_cache()  # of all processes in one folder, before a test gives it another
 
 
@@ -26,7 +30,14 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is marked as `of` other recipes, and what no change reaches where that is asked for."""
+    """Leaves out what is marked as `of` other recipes, and what no change reaches where that is asked for.
+
+    What took long when it was measured is marked as `long`.
+    """
+    long = set((ROOT / "tests" / "long_tests.txt").read_text().splitlines())
+    for item in items:
+        if name_in_reports(item.nodeid) in long:
+            item.add_marker("long")
     left_out = [item for item in items if (of := item.get_closest_marker("of")) and _recipe(item) not in of.args[0]]
     if revision := config.getoption("--reached-since"):
         left_out += [item for item in _not_reached(items, revision) if item not in left_out]
@@ -61,7 +72,6 @@ _BEGUN, _COUNTED = pytest.StashKey[float](), pytest.StashKey[float]()
 
 def _not_reached(items, revision):
     """Tests in files that no change reaches, and those of another recipe where a file is reached by recipes alone."""
-    sys.path.insert(0, str(ROOT / "scripts"))
     from reached_tests import Files, git, reached_since
 
     reached, recipes = reached_since(revision, ROOT), Files(ROOT, git("ls-files", root=ROOT)).recipes

@@ -7,8 +7,8 @@
 It draws nothing: it judges what `emoji_text` draws, and so it has seen all pictures, also those that are held out of
 that training. Random crops of slightly enlarged pictures keep it from learning them pixel by pixel.
 
-Cost: about 15 min on 2 CPU cores (estimated by its first steps). Expected: not measured yet; there is no published
-score.
+Cost: 3 min of one CPU core. Expected: it finds the name of a real picture among 20 for 98 % of 150 and for 100 % of 77,
+which it has all seen; there is no published score.
 """
 
 from imagegen_jax import Experiment, main
@@ -35,9 +35,9 @@ experiment = Experiment(
     optim={"network": AdamW(CosineDecay(1e-3, warmup=100), weight_decay=0.05)},
     averages={"ema": HalfLife(images=10_000)},
     batch_size=128,
-    steps=2_500,
+    steps=600,
     log_every=25,
-    checkpoint_every=500,
+    checkpoint_every=300,
 )
 
 # Adam would move kernels along the scale that the norm after them takes away, by rounding.

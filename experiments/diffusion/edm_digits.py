@@ -1,4 +1,4 @@
-"""The demo: EDM (Karras et al. 2022, arXiv 2206.00364) on scikit-learn's handwritten digits, with classes.
+"""EDM (Karras et al. 2022, arXiv 2206.00364) on scikit-learn's handwritten digits, with classes.
 
     python -m experiments.edm_digits --workdir runs/edm_digits
     imagegen sample runs/edm_digits --n 20 --labels 3,7 --guidance 2 --model.levels.steps 32

@@ -65,8 +65,8 @@ PIXELS = 2**27  # of a grid, at most: larger ones take gigabytes to write and to
 
 EXAMPLES = """examples:
   imagegen sample runs/demo --n 100
-  imagegen sample runs/demo --n 20 --labels 3,7 --out grid.png
-  imagegen sample runs/demo --n 50000 --out samples.npz       arr_0 images uint8, arr_1 labels
+  imagegen sample runs/edm_digits --n 20 --labels 3,7 --out grid.png
+  imagegen sample runs/edm_digits --n 50000 --out samples.npz  arr_0 images uint8, arr_1 labels
   imagegen sample runs/dit --n 5000 --out latents.npz         arr_0 latents float32, of a model of latents
   imagegen sample runs/demo --model.levels.steps 32 --out folder/
   imagegen sample runs/stylegan2 --truncation 0.7

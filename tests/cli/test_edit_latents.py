@@ -170,7 +170,7 @@ def test_project(imagegen):
         (("project", "dcgan", "a.png"), "a DCGAN has no styles"),
         (("interpolate", "cyclegan"), "a CycleGAN does not make"),
         (("interpolate", "dcgan", "--space", "w"), "a DCGAN has no styles"),
-        (("interpolate", "dcgan", "--out", "walk.avi"), "this command writes .gif or .mp4"),
+        (("interpolate", "dcgan", "--out", "walk.avi"), "this command writes .gif, .mp4, .png, "),
         (("interpolate", "dcgan", "--latents", "1"), "'1' must be an integer, at least 2"),
         (("directions", "dcgan", "--layers", "0"), "has no styles to choose among"),
         (("directions", "dcgan", "--count", "6"), "6 directions: latents of 5 numbers have 1 to 5"),
@@ -206,7 +206,7 @@ def test_edits_refuse_bad_input(imagegen, tmp_path, arguments, words):
 
 EDITS = (
     "mix truncate interpolate directions project reconstruct inpaint redraw resemble enlarge colour deblur morph "
-    "reclass"
+    "reclass attention reword"
 )
 
 

@@ -220,7 +220,7 @@ SCHEDULER = "scheduler/scheduler_config.json"
         ("pixart", rewritten("transformer/config.json", caption_channels=8), "caption_channels=8, .*d_model=24"),
         ("dit", rewritten(SCHEDULER, clip_sample=True), "clip_sample=True .* write"),
         ("sd3", rewritten("transformer/config.json", pooled_projection_dim=9), "dim=9, .* encoders have 32 features"),
-        ("sd3", rewritten("transformer/config.json", joint_attention_dim=30), "text_encoder_3 make tokens of 24"),
+        ("sd3", rewritten("transformer/config.json", joint_attention_dim=30), "text_encoder_3 makes tokens of 24"),
         ("consistency", rewritten(SCHEDULER, s_noise=2.0), "s_noise=2.0: only 1.0"),
         ("consistency", rewritten(SCHEDULER, sigma_min=90.0), "sigma_min=90.0, sigma_max=80.0"),
         ("consistency", rewritten(SCHEDULER, _class_name="DDIMScheduler"), "only CMStochasticIterativeScheduler"),

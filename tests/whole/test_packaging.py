@@ -80,7 +80,8 @@ def test_wheel_says_what_it_is(wheel: zipfile.ZipFile) -> None:
     said = email.message_from_bytes(wheel.read(f"{info}/METADATA"))
     assert said["License-Expression"] == "Apache-2.0" and f"{info}/licenses/LICENSE" in wheel.namelist()
     assert said["Requires-Python"] == ">=3.11" and said.get_payload()
-    assert set(said.get_all("Provides-Extra")) == {"cuda", "tpu", "tfds", "video", "t5", "dev"}
+    extras = {"cuda", "tpu", "tfds", "video", "t5", "clip", "parquet", "wandb", "trackio", "tensorboard", "dev"}
+    assert set(said.get_all("Provides-Extra")) == extras
     needed = [line for line in said.get_all("Requires-Dist") if "extra ==" not in line]
     assert not any(line.startswith("tensorflow>") or line.startswith("tensorflow-cpu") for line in needed)
     assert b"imagegen = imagegen_jax.cli:main" in wheel.read(f"{info}/entry_points.txt")

@@ -69,3 +69,15 @@ def test_tests_note_what_they_take_with_fixtures_and_processes(tmp_path: pathlib
     found = {name: took for (_, name), took in slowest_tests.seconds(str(path)).items()}
     assert found["test_with_a_fixture"] >= 0.5 and found["test_with_a_process"] >= 0.5
     assert found["test_with_the_same"] < 0.4
+
+
+def test_what_takes_more_than_a_second_is_listed(tmp_path: pathlib.Path) -> None:
+    cases = ("tests.a", "one[x::y]", 1.01), ("tests.a", "two", 1.0), ("tests.b.Class", "three", 5)
+    slowest_tests.main(report(tmp_path / "r.xml", *cases), str(tmp_path / "list.txt"))
+    assert (tmp_path / "list.txt").read_text() == "tests.a::one[x::y]\ntests.b.Class::three\n"
+
+
+@pytest.mark.parametrize("odd", ["a::b", "plain"])
+def test_a_test_has_one_name_in_pytest_and_in_its_reports(request: pytest.FixtureRequest, odd: str) -> None:
+    name = f"tests.whole.test_slowest_tests::test_a_test_has_one_name_in_pytest_and_in_its_reports[{odd}]"
+    assert slowest_tests.name_in_reports(request.node.nodeid) == name

@@ -27,8 +27,7 @@ from imagegen_jax.interop.names.unets import TRANSFORMER
 from imagegen_jax.interop.official import first_stage, guided_diffusion
 from imagegen_jax.interop.official.guided_diffusion import attention_rules, check_groups, layout_of, unet_rules
 from imagegen_jax.nn.backbones.adm import ADM
-from imagegen_jax.nn.backbones.class_tokens import ClassTokens
-from imagegen_jax.nn.backbones.latent_unet import LatentUNet
+from imagegen_jax.nn.backbones.latent_unet import ClassTokens, LatentUNet
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 UNET, AVERAGED, STAGE = "model.diffusion_model.", "model_ema.", "first_stage_model."
@@ -107,7 +106,10 @@ def check_conditions(tensors: Tensors, unet: Tensors, channels: int, place: str)
 
 def plain(unet: Tensors, side: int, options: Options) -> tuple[ADM, list[Rule]]:
     """Returns the network without a condition, for latents of a height, and its rules."""
-    heads = {"heads": options.heads or 1, "head_channels": 0 if options.heads else options.head_channels}
+    heads: dict[str, Any] = {
+        "heads": options.heads or 1,
+        "head_channels": 0 if options.heads else options.head_channels,
+    }
     fields = guided_diffusion.Options(**heads)
     network = guided_diffusion.network_of(unet, side, fields, guided_diffusion.Preset(side))
     network = network.clone(learned_variance=False)

@@ -46,4 +46,5 @@ def class_names_of(index: Config, classes: int) -> tuple[str, ...]:
     """Returns the names of the classes, which model_index.json may have by their numbers; () where it has not all."""
     names = index.get("id2label")
     found = [names.get(str(i)) for i in range(classes)] if isinstance(names, dict) else []
-    return tuple(found) if all(isinstance(name, str) for name in found) else ()
+    known = tuple(name for name in found if isinstance(name, str))
+    return known if len(known) == classes else ()

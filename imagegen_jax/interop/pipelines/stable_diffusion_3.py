@@ -6,6 +6,8 @@ The third of them, T5, may be left out: its tokens are then zeros.
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from imagegen_jax.core.arrays.space import Latents
 from imagegen_jax.core.arrays.texts import EmptyText
@@ -32,12 +34,7 @@ def read(folder: pathlib.Path, index: Config) -> Published:
     configs = {part: config_of(folder, part) for part in ("transformer", "vae", *texts, "scheduler")}
     network, latent_shape, found = mmdit_of(*configs["transformer"])
     autoencoder, stage = kl_of(configs["vae"][0], latent_shape, configs["vae"][1])
-    text = _encoders(configs, has_t5, found["joint_attention_dim"])
-    if found["pooled_projection_dim"] != (pooled := sum(clip.projection for clip in text.encoders)):
-        raise ValueError(
-            f"{configs['transformer'][1]}: pooled_projection_dim={found['pooled_projection_dim']}, but the two text "
-            f"encoders have {pooled} features: these are not of one pipeline; fetch them again"
-        )
+    text = _encoders(configs, has_t5, found)
     tokenizers: list[AnyTokenizer] = [
         tokenizer_of(folder, clip.context, f"tokenizer{end}")
         for clip, end in zip(text.encoders, ("", "_2"), strict=True)
@@ -63,15 +60,18 @@ def read(folder: pathlib.Path, index: Config) -> Published:
     return published(folder, model, configs, parts, tokenizer)
 
 
-def _encoders(configs: dict[str, tuple[Config, str]], has_t5: bool, width: int) -> JoinedText:
-    """Makes the encoders, whose tokens have `width` features. Raises ValueError where theirs are too many."""
+def _encoders(configs: Mapping[str, tuple[Config, str]], has_t5: bool, found: Mapping[str, Any]) -> JoinedText:
+    """Makes the encoders for a transformer's settings. Raises ValueError where these do not go together."""
     clips = tuple(clip_of(*configs[part], projected=True, layer="penultimate", last_norm=False) for part in CLIPS)
     t5 = t5_of(*configs[T5], context=T5_CONTEXT, masked=False) if has_t5 else None
-    widths = {"the first two encoders": sum(clip.width for clip in clips)} | ({T5: t5.width} if t5 else {})
-    for name, own in widths.items():
-        if own > width or (name == T5 and own != width):
-            raise ValueError(
-                f"{configs['transformer'][1]}: joint_attention_dim={width}, but {name} make tokens of {own} features: "
-                "these are not of one pipeline; fetch them again"
-            )
+    width, beside = found["joint_attention_dim"], sum(clip.width for clip in clips)
+    pooled = sum(clip.projection or 0 for clip in clips)
+    faults = {
+        f"joint_attention_dim={width}, but the first two encoders make tokens of {beside} features": beside > width,
+        f"joint_attention_dim={width}, but {T5} makes tokens of {t5 and t5.width} features": t5 and t5.width != width,
+        f"pooled_projection_dim={found['pooled_projection_dim']}, but the first two encoders have {pooled} features":
+            pooled != found["pooled_projection_dim"],
+    }  # fmt: skip
+    if said := next((said for said, wrong in faults.items() if wrong), None):
+        raise ValueError(f"{configs['transformer'][1]}: {said}: these are not of one pipeline; fetch them again")
     return JoinedText(clips, t5, 0 if has_t5 else T5_CONTEXT, width, "all")

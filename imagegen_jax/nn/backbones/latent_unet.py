@@ -18,6 +18,7 @@ import functools
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
@@ -183,6 +184,38 @@ class LatentUNet(nn.Module):
         heads = heads_of(channels, self.heads, self.head_channels)
         transformer = SpatialTransformer(depth, heads, self.attention, self.dtype, name=f"{name}_transformer")
         return transformer(x, told.tokens, told.token_mask)
+
+
+class ClassTokens(nn.Module):
+    """A network that attends to one token, the embedding of the image's class; the defaults are those of LDM-4.
+
+    With `dropped` there is a further embedding, the last, for a label that is dropped, as guidance needs.
+    """
+
+    network: LatentUNet = LatentUNet(192, (1, 2, 3, 5), 2, (0, 1, 1, 1), heads=1)
+    features: Count = 512  # of the embedding
+    dropped: bool = True
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The labels."""
+        return ("labels",)
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
+    ) -> Float[Array, "b h w c"]:
+        """Predicts for `x` at times `t` of 0 to 999: [B H W C], [B] -> [B H W C] in float32.
+
+        Raises ValueError where labels are missing, and as the `network` does.
+        """
+        check_seen(self, conditioning, "source", needed=self.needed)
+        labels = jnp.asarray(conditioning.labels)
+        if self.dropped:
+            labels = jnp.concatenate([labels, 1 - labels.sum(axis=1, keepdims=True)], axis=1)
+        table = self.param("class", nn.initializers.normal(1.0), (labels.shape[1], self.features))
+        token = jnp.matmul(labels, table, precision=jax.lax.Precision.HIGHEST)
+        return self.network(x, t, conditioning._replace(labels=None, tokens=token[:, None]))
 
 
 def check_depths(multipliers: tuple[int, ...], depths: tuple[int, ...]) -> None:

@@ -134,8 +134,10 @@ def notes(result: Result) -> list[str]:
         lines.append(f"left out: {name[:6]}, {wrong} of {of} catch trials wrong")
     if result.agreement:
         share, kappa, pairs = result.agreement
-        of = "1 pair" if pairs == 1 else f"{pairs} pairs"
-        lines.append(f"agreement: {share:.0%} of two people's votes on one pair, kappa {kappa:.2f}, of {of}")
+        lines.append(
+            f"agreement: {share:.0%} of two people's votes on one pair, kappa {kappa:.2f}, of {pairs} "
+            f"pair{'s' * (pairs != 1)}"
+        )
     if result.threshold is not None:
         lines.append(f"time at which three of four answers are right: {result.threshold:.0f} ms")
     return lines

@@ -60,7 +60,9 @@ class Study:
 def save_study(study: Study, folder: pathlib.Path) -> None:
     """Writes a study to a folder, the settings last: a folder that has them is whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"a": study.a, "b": study.b} | ({} if study.labels is None else {"labels": study.labels})
+    arrays: dict[str, Any] = {"a": study.a, "b": study.b}
+    if study.labels is not None:
+        arrays["labels"] = study.labels
     with whole(folder / PICTURES) as partial:
         np.savez_compressed(partial, **arrays)
     with whole(folder / SETTINGS) as partial:
