@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from browsing import WIDTHS, served
 from starlette.testclient import TestClient
 
 from imagegen_jax.pages.judge.judging import Judging
@@ -15,7 +16,6 @@ from imagegen_jax.pages.judge.result import result_of
 from imagegen_jax.pages.judge.routes import judge_site
 from imagegen_jax.pages.judge.trials import chosen_a
 from imagegen_jax.pages.serving.visitors import Visitors
-from tests.pages.conftest import WIDTHS, served
 
 SIGNS = ("secret", "step 7", "digits", "tabby", "poodle", "study", "imagegen_jax")  # of the sets, of places
 

@@ -38,6 +38,7 @@ def test_the_gallery_keeps_each_visitors_pictures_apart(tmp_path: pathlib.Path) 
     assert gallery.names("one") == [name] and gallery.names("other") == []
     assert gallery.path("other", name) is None and gallery.settings("one", name) == MADE
     assert Gallery(tmp_path).names("one") == [name]  # of another server
+    (tmp_path / "other").mkdir()
     for wrong in ("../one/" + name, "..", "", "a.png"):
         assert gallery.path("other", wrong) is None
     content = gallery.path("one", name).read_bytes()
