@@ -24,6 +24,8 @@ from imagegen_jax.diffusion.sampling.heun import Heun
 from imagegen_jax.interop.diffusers_folder import import_diffusers
 from imagegen_jax.interop.exports.export import export_run
 from imagegen_jax.interop.exports.stable_diffusion import configurations, export_stable_diffusion
+from imagegen_jax.interop.name_map import as_published
+from imagegen_jax.interop.names.autoencoders import autoencoder
 from imagegen_jax.interop.pipelines.stable_diffusion import model_of
 from imagegen_jax.nn.text_encoders.small import TextTransformer
 from imagegen_jax.text.byte_pairs import BytePairs
@@ -88,6 +90,15 @@ def test_a_run_comes_back_to_the_last_bit(exported, tmp_path):
     assert replaced(again.experiment.model, levels=run.experiment.model.levels) == run.experiment.model
     assert again.tokenizer.files() == run.tokenizer.files() and again.tokenizer.padding == run.tokenizer.padding
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(again.nets), jax.device_get(run.nets))
+
+
+def test_a_shortcut_of_an_autoencoder_is_a_convolution():
+    """As diffusers has it; the tiny networks above have none."""
+    params = {"encoder": {"down_1_0": {"shortcut": {"kernel": np.ones((2, 3)), "bias": np.ones(3)}}}}
+    begin, found = "encoder.down_blocks.1.resnets.0.conv_shortcut", as_published(params, autoencoder(2))
+    assert {name: array.shape for name, array in found.items()} == {
+        f"{begin}.weight": (3, 2, 1, 1), f"{begin}.bias": (3,),
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")

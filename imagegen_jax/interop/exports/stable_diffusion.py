@@ -86,7 +86,7 @@ def configurations(model: Any, tokenizer: BytePairs) -> dict[str, Config]:
         )
     if not isinstance(space.scale, float | int):
         raise ValueError(f"space.scale={space.scale}: a StableDiffusionPipeline has one number for all: {REMEDY}")
-    found = {
+    found: dict[str, Config] = {
         "unet": unet_of(model.network, model.image_shape, model.text.width),
         "vae": vae_of(space.autoencoder, space.scale),
         "text_encoder": clip_text_of(model.text, tokenizer),
@@ -214,9 +214,10 @@ def _as_drawn(ours: Diffusion, again: Diffusion) -> Diffusion:
     """Returns the model with the other's training, sampling and arithmetic: what is left decides on its images."""
     space: Any = ours.space
     there: Any = again.space
-    network: Any = _as_computed(ours.network, again.network, "attention", "dtype", "dropout")
+    other: Any = again.network
+    network: Any = _as_computed(ours.network, other, "attention", "dtype", "dropout")
     if network.head_channels:
-        network = network.clone(heads=again.network.heads)
+        network = network.clone(heads=other.heads)
     coders = {
         half: _as_computed(getattr(space.autoencoder.network, half), getattr(there.autoencoder.network, half))
         for half in ("encoder", "decoder")

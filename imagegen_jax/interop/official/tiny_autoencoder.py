@@ -10,7 +10,7 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 
@@ -106,7 +106,8 @@ def _block(at: int, path: str) -> list[Rule]:
 
 
 def _encoder_rules(blocks: tuple[int, ...]) -> list[Rule]:
-    rules, at = [], 0
+    rules: list[Rule] = []
+    at = 0
     for level, count in enumerate(blocks):
         rules += convolution(str(at), f"down_{level}")
         rules += [rule for i in range(count) for rule in _block(at + 1 + i, f"down_{level}_{i}")]
@@ -115,7 +116,7 @@ def _encoder_rules(blocks: tuple[int, ...]) -> list[Rule]:
 
 
 def _decoder_rules(blocks: tuple[int, ...]) -> list[Rule]:
-    rules: list[Any] = [*convolution("0", "conv_in")]
+    rules: list[Rule] = [*convolution("0", "conv_in")]
     at = 2  # after a relu
     for level, count in reversed(tuple(enumerate(blocks))):
         rules += [rule for i in range(count) for rule in _block(at + i, f"up_{level}_{i}")]
