@@ -20,7 +20,8 @@ EXAMPLES = """examples:
 
 Weights are those that sampling reads: averaged where the run keeps an average. `imagegen import safetensors` makes a
 run of the first again, to the last bit. A sampler is one file with its weights that JAX runs without this package, on
-CPU, GPU and TPU, for a number of images and any seed. Each folder has a model card, README.md."""
+CPU, GPU and TPU, for a number of images and any seed. diffusers has two designs: DDPM's U-Net, and Stable Diffusion's
+of texts (LatentUNet, CLIPText, AutoencoderKL, CLIP's tokenizer). Each folder has a model card, README.md."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,6 +52,8 @@ A folder of safetensors is one that `imagegen export` wrote.
 
 The other kinds are files of the authors' own code. Nothing in a pickle is executed. Where a file has averaged weights,
 they are taken. What a bare state dict does not say is said by --set; the defaults are those of the published networks.
+taesd takes the authors' taesd_encoder.pth with taesd_decoder.pth beside it, and tiny-autoencoder the one file that
+diffusers' AutoencoderTiny saves, for --pretrained.autoencoder RUN.
 
 The run has no optimizer. To train on from its weights, name it in an experiment with the same network:
   pretrained={"network": "runs/ddpm_cifar10"}"""

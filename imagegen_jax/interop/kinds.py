@@ -24,6 +24,7 @@ from imagegen_jax.interop.official import (
     r3gan,
     stylegan2_ada,
     taming_transformer,
+    tiny_autoencoder,
 )
 
 
@@ -65,6 +66,18 @@ KINDS: dict[str, Kind] = {
         ("post_quant_conv.weight", "encoder.mid.block_1.conv1.weight"),
         first_stage.read,
         first_stage.Options,
+    ),
+    "taesd": Kind(
+        "the encoder of TAESD, beside its decoder",
+        ("0.weight", "1.conv.0.weight", "1.conv.4.bias"),
+        tiny_autoencoder.read_pair,
+        tiny_autoencoder.PairOptions,
+    ),
+    "tiny-autoencoder": Kind(
+        "an AutoencoderTiny of diffusers",
+        ("encoder.layers.1.conv.0.weight", "decoder.layers.2.conv.0.weight"),
+        tiny_autoencoder.read,
+        tiny_autoencoder.Options,
     ),
     "latent-diffusion": Kind(
         "a checkpoint of latent diffusion with its autoencoder",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from imagegen_jax.autoencoders.tokenizer import divided
 from imagegen_jax.core.capabilities import Moments
 from imagegen_jax.core.config.bounds import Shape
-from imagegen_jax.core.model import Image, Nets, PRNGKey, Variables
+from imagegen_jax.core.model import Batch, Image, Nets, Phase, PRNGKey, Variables, check_images
 from imagegen_jax.nn.backbones.tiny_autoencoder import TinyDecoder, TinyEncoder
 
 LatentGrid = Float[Array, "b hh ww d"]
@@ -41,7 +44,8 @@ class TinyAutoencoder:
     """A small autoencoder, whose latents are the large one's times the latter's scale; the defaults are TAESD's.
 
     In a space whose scale is 1 it decodes what models of Stable Diffusion's latents denoise: a trained run draws
-    previews by `Latents(1.0, autoencoder=TinyAutoencoder())`. It is given as weights alone: nothing here trains it.
+    previews by `Latents(1.0, autoencoder=TinyAutoencoder())`. Nothing here trains it: its runs are imported ones, and
+    draw reconstructions.
     """
 
     image_shape: Shape = (512, 512, 3)
@@ -54,6 +58,24 @@ class TinyAutoencoder:
     def latent_shape(self) -> tuple[int, int, int]:
         """The height, width and channels of an image's latents."""
         return *divided(self.image_shape, self.network.encoder.factor), self.network.encoder.features
+
+    @property
+    def condition_rows(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what images are made from: others."""
+        return {"image": jax.ShapeDtypeStruct(self.image_shape, np.uint8)}
+
+    def init(self, key: PRNGKey, batch: Batch) -> Nets:
+        """Initialises the network. Raises ValueError where the images have another shape."""
+        check_images(self, batch)
+        return {"autoencoder": self.init_autoencoder(key)}
+
+    def phases(self, stage: Hashable) -> tuple[Phase, ...]:
+        """Returns none."""
+        return ()
+
+    def sample(self, nets: Nets, key: PRNGKey, n: int, conditions: Batch) -> Image:
+        """Reconstructs the `n` images `conditions["image"]`, in [-1, 1]."""
+        return self.decode(nets, self.encode(nets, conditions["image"]).mean)
 
     def init_autoencoder(self, key: PRNGKey) -> Variables:
         """Makes fresh weights of the network that encodes and decodes."""

@@ -90,7 +90,7 @@ def unet_of(network: UNet, image_shape: tuple[int, int, int], num_classes: int) 
         "sample_size": height if height == width else [height, width],
         "up_block_types": [f"{word}UpBlock2D" for word in reversed(attends)],
     }
-    return {"_class_name": "UNet2DModel", "_diffusers_version": VERSION, **_supported(UNET), **given}
+    return {"_class_name": "UNet2DModel", "_diffusers_version": VERSION, **supported(UNET), **given}
 
 
 def scheduler_of(model: DDPM | Diffusion) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def scheduler_of(model: DDPM | Diffusion) -> dict[str, Any]:
     return {"_class_name": "DDIMScheduler", "_diffusers_version": VERSION, **given}
 
 
-def _supported(settings: Settings) -> dict[str, Any]:
+def supported(settings: Settings) -> dict[str, Any]:
     """Returns the value that is supported here of each setting that has one alone."""
     return {name: known[0] for name, (_, known) in settings.items() if isinstance(known, tuple)}
 

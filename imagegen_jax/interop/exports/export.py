@@ -6,10 +6,12 @@ import pathlib
 import shutil
 from typing import Literal, get_args
 
+from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.model import num_classes
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.interop.exports.card import write_card
 from imagegen_jax.interop.exports.diffusers import export_diffusers
+from imagegen_jax.interop.exports.stable_diffusion import export_stable_diffusion
 from imagegen_jax.interop.exports.stablehlo import FILE, INPUTS, export_sampler
 from imagegen_jax.interop.exports.weights import WEIGHTS, export_weights
 from imagegen_jax.interop.importing import check_target
@@ -21,6 +23,7 @@ from diffusers import DiffusionPipeline
 
 images = DiffusionPipeline.from_pretrained("FOLDER")().images
 ```"""
+USE_BY_TEXTS = USE_OF_DIFFUSERS.replace("()", '("what to draw", num_inference_steps=50, guidance_scale=7.5)')
 USE_WITH_CLASSES = """No pipeline of diffusers gives this network its classes, so each step is taken here.
 
 ```python
@@ -75,6 +78,9 @@ def _written(run: Run, form: Form, folder: pathlib.Path, n: int) -> str:
             'parameters by name, "network/params/...", and `--pretrained.NETWORK FOLDER/' + WEIGHTS + ":NETWORK` takes "
             "those of one network."
         )
+    if form == "diffusers" and reads_text(run.experiment.model):
+        export_stable_diffusion(run, folder)
+        return USE_BY_TEXTS
     if form == "diffusers":
         export_diffusers(run, folder)
         model = run.experiment.model

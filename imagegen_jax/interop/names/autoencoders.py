@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imagegen_jax.interop.name_map import Rule, convolution, layer, norm, within
+from imagegen_jax.interop.name_map import Rule, convolution, layer, norm, pixelwise, within
 from imagegen_jax.interop.names.unets import SELF_ATTENTION
 
 
@@ -13,7 +13,7 @@ def residual(shortcut: str) -> list[Rule]:
         *convolution("conv1", "conv_1"),
         *norm("norm2", "norm_2"),
         *convolution("conv2", "conv_2"),
-        *layer(shortcut, "shortcut"),
+        *layer(shortcut, "shortcut", pixelwise),
     ]
 
 

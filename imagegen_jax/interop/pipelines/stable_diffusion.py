@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from imagegen_jax.core.arrays.space import Latents
-from imagegen_jax.core.arrays.texts import EmptyText
+from imagegen_jax.core.arrays.texts import EmptyText, Tokenizer
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.interop.importing import Published
 from imagegen_jax.interop.names import autoencoders, text_encoders, unets
@@ -26,6 +27,16 @@ def read(folder: pathlib.Path, index: Config) -> Published:
     FileNotFoundError without the tokenizer's files.
     """
     configs = {part: config_of(folder, part) for part in ("unet", "vae", "text_encoder", "scheduler")}
+    tokenizer = tokenizer_of(folder, clip_of(*configs["text_encoder"]).context)
+    model = model_of(configs, tokenizer.open(()))
+    return published(folder, model, configs, parts_of(model), tokenizer)
+
+
+def model_of(configs: Mapping[str, tuple[Config, str]], tokenizer: Tokenizer) -> Diffusion:
+    """Makes the model of the configurations, each with its place, of U-Net, autoencoder, text encoder and scheduler.
+
+    Raises ValueError as `read` does.
+    """
     network, latent_shape, unet = latent_unet_of(*configs["unet"])
     autoencoder, stage = kl_of(configs["vae"][0], latent_shape, configs["vae"][1])
     text = clip_of(*configs["text_encoder"])
@@ -34,23 +45,26 @@ def read(folder: pathlib.Path, index: Config) -> Published:
             f"{configs['unet'][1]}: cross_attention_dim={unet['cross_attention_dim']}, but the text encoder's "
             f"hidden_size={text.width}: these two are not of one pipeline; fetch both again"
         )
-    tokenizer = tokenizer_of(folder, text.context)
-    model = Diffusion(
+    return Diffusion(
         network=network,
         image_shape=latent_shape,
         space=Latents(stage["scaling_factor"], stage["shift_factor"] or 0.0, autoencoder),
         text=text,
         train_text=False,
         token_dropout=DROPPED,
-        empty_text=EmptyText.of(tokenizer.open(())),
+        empty_text=EmptyText.of(tokenizer),
         **latent_sampling(*configs["scheduler"]),
     )
-    parts = {
-        "unet": Part("network", unets.latent_unet(len(network.multipliers))),
-        "vae": Part("autoencoder", autoencoders.autoencoder(len(stage["block_out_channels"]))),
+
+
+def parts_of(model: Any) -> dict[str, Part]:
+    """Returns the networks of a pipeline of such a model, by their folders."""
+    levels, stages = len(model.network.multipliers), len(model.space.autoencoder.network.encoder.multipliers)
+    return {
+        "unet": Part("network", unets.latent_unet(levels)),
+        "vae": Part("autoencoder", autoencoders.autoencoder(stages)),
         "text_encoder": Part("text", text_encoders.CLIP, ENCODER),
     }
-    return published(folder, model, configs, parts, tokenizer)
 
 
 def tokenizer_of(folder: pathlib.Path, context: int, part: str = "tokenizer") -> CLIPTokenizer:

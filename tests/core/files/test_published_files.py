@@ -127,6 +127,24 @@ def test_a_damaged_file_is_refused_in_a_line_or_read(tmp_path, change):
     assert refused >= 20 and not trace.exists()
 
 
+@pytest.mark.parametrize("name", ["types.pth", "types_older.pth", "training.ckpt", "stylegan2.pkl", "w.safetensors"])
+def test_a_file_damaged_anywhere_is_refused_in_a_line_or_read(tmp_path, name):
+    """Fifty of each kind: in its archive, its names or its values."""
+    content = FILES.get(name) or save({"Block/C": np.arange(6.0), "T": np.ones((2, 3), np.float16)})
+    trace, refused = tmp_path / "ran", 0
+    for seed in range(50):
+        change = (flipped, truncated, inflated, inserted)[seed % 4]
+        path = written(tmp_path, name, change(content, np.random.default_rng(seed), trace))
+        start = time.process_time()
+        try:
+            read_weight_file(path)
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: truncated, or not a file of weights (") and "\n" not in str(error)
+        assert time.process_time() - start < 5
+    assert refused >= 13 and not trace.exists()  # all that are cut off, at least
+
+
 class _Run:
     def __init__(self, command):
         self.command = command

@@ -1,0 +1,177 @@
+"""`imagegen export --to diffusers` of a run of texts: what diffusers itself saved, and back.
+
+Called with a folder, this file writes the exports from which tests/reference/check_exported_pipelines.py draws.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import sys
+import tempfile
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from saved_pipelines import add_byte_pairs, written
+
+from imagegen_jax import cli
+from imagegen_jax.diffusion.process.weighting import MinSNR
+from imagegen_jax.diffusion.sampling.heun import Heun
+from imagegen_jax.interop.diffusers_folder import import_diffusers
+from imagegen_jax.interop.exports.export import export_run
+from imagegen_jax.interop.exports.stable_diffusion import configurations, export_stable_diffusion
+from imagegen_jax.interop.name_map import as_published
+from imagegen_jax.interop.names.autoencoders import autoencoder
+from imagegen_jax.interop.pipelines.stable_diffusion import model_of
+from imagegen_jax.nn.text_encoders.small import TextTransformer
+from imagegen_jax.text.byte_pairs import BytePairs
+
+VAE, UNET = (f"{part}/diffusion_pytorch_model.safetensors" for part in ("vae", "unet"))
+ENCODER = "text_encoder/model.safetensors"
+
+
+def imported(root, case, place):
+    """Writes what diffusers saved, and the run that is made of it."""
+    with np.load(root / "tests/reference/pipelines.npz") as stored:
+        written(stored, case, place / "saved")
+    add_byte_pairs(root, place / "saved/tokenizer")
+    return import_diffusers(place / "saved", place / "run")
+
+
+@pytest.fixture(scope="module")
+def exported(root, tmp_path_factory):
+    """What diffusers saved, the run that was made of it, and that run's export: Stable Diffusion 2's design."""
+    place = tmp_path_factory.mktemp("exported")
+    run = imported(root, "sd2", place)
+    cli.main(["export", str(place / "run"), "--to", "diffusers", "--out", str(place / "out")])
+    return place, run
+
+
+@pytest.mark.slow
+def test_tensors_are_those_that_diffusers_saved(exported):
+    """By name, to the last bit. Names of CLIP begin as in published files, which transformers 5 leaves out."""
+    place, _ = exported
+    for name in (UNET, VAE, ENCODER):
+        wanted = load_file(place / "saved" / name)
+        if name == ENCODER:
+            wanted = {f"text_model.{tensor}": array for tensor, array in wanted.items()}
+        found = load_file(place / "out" / name)
+        assert found.keys() == wanted.keys()
+        for tensor, array in wanted.items():
+            np.testing.assert_array_equal(found[tensor], array, tensor)
+
+
+@pytest.mark.slow
+def test_settings_are_those_that_diffusers_saved(exported):
+    """Each that the export names; one of how to load it, those of other uses, and versions apart."""
+    place, _ = exported
+    left_out = {"do_lower_case", "pad_token_id", "projection_dim", "transformer_layers_per_block"}
+    for path in sorted((place / "out").rglob("*.json")):
+        name, found = path.relative_to(place / "out"), json.loads(path.read_text())
+        if name == pathlib.Path("tokenizer/vocab.json"):
+            continue
+        wanted = json.loads((place / "saved" / name).read_text())
+        settings = found.keys() - left_out
+        assert {key: found[key] for key in settings} == {key: wanted[key] for key in settings}, name
+    for name in ("vocab.json", "merges.txt"):
+        assert (place / "out/tokenizer" / name).read_bytes() == (place / "saved/tokenizer" / name).read_bytes()
+    assert "text-to-image" in (place / "out/README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_run_comes_back_to_the_last_bit(exported, tmp_path):
+    place, run = exported
+    again = import_diffusers(place / "out", tmp_path / "again")
+    replaced = dataclasses.replace
+    assert replaced(again.experiment.model, levels=run.experiment.model.levels) == run.experiment.model
+    assert again.tokenizer.files() == run.tokenizer.files() and again.tokenizer.padding == run.tokenizer.padding
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(again.nets), jax.device_get(run.nets))
+
+
+def test_a_shortcut_of_an_autoencoder_is_a_convolution():
+    """As diffusers has it; the tiny networks above have none."""
+    params = {"encoder": {"down_1_0": {"shortcut": {"kernel": np.ones((2, 3)), "bias": np.ones(3)}}}}
+    begin, found = "encoder.down_blocks.1.resnets.0.conv_shortcut", as_published(params, autoencoder(2))
+    assert {name: array.shape for name, array in found.items()} == {
+        f"{begin}.weight": (3, 2, 1, 1), f"{begin}.bias": (3,),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def configured(root, tmp_path_factory):
+    """The model of Stable Diffusion 2's design, and its tokenizer, without weights."""
+    place = tmp_path_factory.mktemp("words")
+    add_byte_pairs(root, place)
+    tokenizer, parts = BytePairs.read(place, 16, "!"), {}
+    with np.load(root / "tests/reference/pipelines.npz") as stored:
+        for part in ("unet", "vae", "text_encoder", "scheduler"):
+            name = f"{part}/{'scheduler_' * (part == 'scheduler')}config.json"
+            parts[part] = json.loads(str(stored[f"sd2/folder/{name}"])), name
+    return model_of(parts, tokenizer), tokenizer
+
+
+def changed(model, what):
+    """The model with one thing that no such pipeline has."""
+    changes = {
+        "empty text": {"empty_text": None},
+        "layer": {"text": model.text.clone(layer="penultimate")},
+        "prediction": {"prediction": "F"},
+        "shift": {"space": dataclasses.replace(model.space, shift=0.5)},
+        "scales": {"space": dataclasses.replace(model.space, scale=(1.0, 2.0, 3.0, 4.0))},
+        "encoder": {"text": TextTransformer(40, 6, 32, 1, 1), "empty_text": None},
+        "clip": {"clip": True},
+        "sizes": {"network": model.network.clone(added=True)},
+    }
+    return dataclasses.replace(model, **changes[what])
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("empty text", r"cannot have empty_text=None \(but EmptyText"),
+        ("layer", r"cannot have text.layer='penultimate' \(but 'last'\)"),
+        ("prediction", r"cannot have prediction='F' \(but 'epsilon'\)"),
+        ("shift", r"cannot have space.shift=0.5 \(but 0.0\)"),
+        ("scales", r"space.scale=\(1.0, 2.0, 3.0, 4.0\): a StableDiffusionPipeline has one number"),
+        ("encoder", "is no StableDiffusionPipeline, which has a LatentUNet, a CLIPText"),
+        ("clip", "no StableDiffusionPipeline has these settings .*clip_sample"),
+        ("sizes", r"cannot have network.added=True \(but False\)"),
+    ],
+)
+def test_what_a_pipeline_does_not_have_is_refused(what, words, configured):
+    """In one line, which names the setting."""
+    model, tokenizer = configured
+    with pytest.raises(ValueError, match=f"{words}.*--to safetensors") as refused:
+        configurations(changed(model, what), tokenizer)
+    assert "\n" not in str(refused.value)
+
+
+def test_training_and_sampling_are_of_no_account(configured):
+    model, tokenizer = configured
+    other = dataclasses.replace(
+        model, token_dropout=0.3, train_text=True, solver=Heun(), weighting=MinSNR(),
+        network=model.network.clone(dtype="bfloat16", dropout=0.1),
+    )  # fmt: skip
+    assert configurations(other, tokenizer)["unet"] == configurations(model, tokenizer)["unet"] | {"dropout": 0.1}
+
+
+def test_another_tokenizer_than_that_of_clip_is_refused(configured, tmp_path):
+    """Before anything is written."""
+    model, tokenizer = configured
+    run = SimpleNamespace(
+        experiment=SimpleNamespace(model=model), tokenizer=dataclasses.replace(tokenizer, entities=True)
+    )
+    with pytest.raises(ValueError, match="tokenizer, BytePairs, is not CLIP's as transformers has it.*--to safetens"):
+        export_stable_diffusion(run, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as written_at:
+        for design in ("sd1", "sd2"):
+            made = imported(pathlib.Path(__file__).parents[2], design, pathlib.Path(written_at) / design)
+            export_run(made, "diffusers", pathlib.Path(sys.argv[1]) / design)
