@@ -12,6 +12,7 @@ from official import close, last
 
 from imagegen_jax.interop.kinds import import_checkpoint
 from imagegen_jax.interop.official.latent_diffusion import schedule_of
+from imagegen_jax.interop.official.taming_transformer import heads_of
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.transformers.code_network import Codes
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
@@ -153,6 +154,15 @@ def test_second_stages_by_an_image_are_refused(change, said, root, tmp_path):
     tensors |= {name: np.zeros(shape, np.float32) for name, shape in change.items()}
     with pytest.raises(ValueError, match=said):
         import_checkpoint("taming-transformer", saved(tmp_path, tensors), tmp_path / "run", given=("size=6",))
+
+
+def test_heads_of_a_second_stage_are_those_of_its_width(root, tmp_path):
+    """The network of faces has heads of 104 channels, the others of 64; one of another width is not guessed."""
+    assert [heads_of(width, "here") for width in (1024, 1536, 1664)] == [16, 24, 16]
+    with pytest.raises(ValueError, match="width 24 is none of the published ones, .* --set heads=16"):
+        import_checkpoint(
+            "taming-transformer", saved(tmp_path, of_taming(root)[0]), tmp_path / "run", given=("size=6",)
+        )
 
 
 @pytest.mark.parametrize(
