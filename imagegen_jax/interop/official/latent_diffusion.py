@@ -22,12 +22,12 @@ from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import EulerAncestral
 from imagegen_jax.diffusion.sampling.levels import Spaced
 from imagegen_jax.interop.importing import Published, shapes_of
-from imagegen_jax.interop.name_map import Rule, Tensors, renamed, within
+from imagegen_jax.interop.name_map import Rule, Tensors, renamed
 from imagegen_jax.interop.names.unets import TRANSFORMER
 from imagegen_jax.interop.official import first_stage, guided_diffusion
 from imagegen_jax.interop.official.guided_diffusion import Layout, attention_rules, check_groups, layout_of, unet_rules
 from imagegen_jax.nn.backbones.adm import ADM
-from imagegen_jax.nn.backbones.latent_unet import ClassTokens, LatentUNet
+from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 UNET, AVERAGED, STAGE = "model.diffusion_model.", "model_ema.", "first_stage_model."
@@ -115,7 +115,7 @@ def plain(unet: Tensors, side: int, options: Options) -> tuple[ADM, list[Rule]]:
     return network, unet_rules(len(network.multipliers), network.blocks, attention, "/attention")
 
 
-def by_class(unet: Tensors, table: np.ndarray, options: Options, no_class: bool) -> tuple[ClassTokens, list[Rule]]:
+def by_class(unet: Tensors, table: np.ndarray, options: Options, no_class: bool) -> tuple[LatentUNet, list[Rule]]:
     """Returns the network that attends to a class's token, and its rules."""
     layout = layout_of(unet)
     depth = len({name.split(".")[3] for name in unet if name.startswith("middle_block.1.transformer_blocks.")})
@@ -127,9 +127,11 @@ def by_class(unet: Tensors, table: np.ndarray, options: Options, no_class: bool)
         tuple(depth * attends for attends in layout.attends),
         head_channels=head_channels,
         heads=heads,
+        class_token=table.shape[1],
+        dropped_token=no_class,
     )
     rules = unet_rules(len(layout.multipliers), layout.blocks, TRANSFORMER, "_transformer")
-    return ClassTokens(network, table.shape[1], no_class), [*within({"": "network/"}, rules), Rule("class", "class")]
+    return network, [*rules, Rule("class", "label/kernel")]
 
 
 def heads_of(layout: Layout, options: Options) -> tuple[int, int | None]:
