@@ -52,8 +52,8 @@ class Parquet:
         Raises:
           FileNotFoundError: there is no such folder or file.
           ImportError: pyarrow is not installed; names the command that installs it.
-          ValueError: a file is no parquet, there is no such split or column, or `skip_damaged` is set for data with texts;
-            as `prepare` does. Texts are read when they are asked for, and a row without one is then named.
+          ValueError: a file is no parquet, there is no such split or column, or `skip_damaged` is set for data with
+            texts; as `prepare` does. A row without a text is named where texts are asked for.
         """
         files = _files(self)
         rows = _Rows(self, files, *_columns(self, files))
