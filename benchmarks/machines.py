@@ -61,9 +61,17 @@ def report_of(name: str, machine: str, limit: float) -> dict[str, Any]:
     smaller = batch
     while not fitting(found) and found.fitting_batch is None:
         smaller = smaller // 2 // parts * parts
-        fits = smaller and fitting(planned(name, place, smaller, place.devices, limit))
-        found = dataclasses.replace(found, fitting_batch=smaller if fits or not smaller else None)
+        if not smaller or smaller_fits(name, place, smaller, limit):
+            found = dataclasses.replace(found, fitting_batch=smaller)
     return found.as_json()
+
+
+def smaller_fits(name: str, place: Machine, batch: int, limit: float) -> bool:
+    """Whether all steps compile for a smaller batch and fit; one without a report does not."""
+    try:
+        return all(program.fits for program in planned(name, place, batch, place.devices, limit).programs)
+    except Failed:
+        return False
 
 
 def fitting(report: MachineReport) -> bool:

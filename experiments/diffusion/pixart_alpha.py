@@ -1,15 +1,14 @@
 """PixArt-alpha (Chen et al. 2023, arXiv 2310.00426) at 512x512 and 256x256, from pictures with long captions.
 
-    # a folder "t5" with the spiece.model of T5 v1.1, and files of its weights and of the autoencoder's
-    python -m experiments.pixart_alpha_512 --workdir runs/pixart --pretrained.text t5.safetensors \
-        --pretrained.autoencoder runs/sd1
-    python -m experiments.pixart_alpha_256 --workdir runs/pixart256 --pretrained.text t5.safetensors \
-        --pretrained.autoencoder runs/sd1
+    imagegen import diffusers stable-diffusion-v1-5 --out runs/sd1     # its autoencoder
+    python -m experiments.pixart_alpha_512 --workdir runs/pixart --data.source.path PICTURES
+    python -m experiments.pixart_alpha_256 --workdir runs/pixart256 --data.source.path PICTURES
     imagegen sample runs/pixart --prompt "a small cactus with a happy face in the Sahara desert" --guidance 4.5
 
 A DiT-XL/2 with attention to a text, which a frozen T5 XXL of 4.8 billion parameters encodes as 120 tokens; latents are
-Stable Diffusion's. The data are any captioned pictures (`data.Captioned`): the authors had 14 million with captions
-that a model of pictures and language wrote.
+Stable Diffusion's. No command makes T5's files: `t5/spiece.model` and the weights `t5.safetensors` are those of v1.1
+XXL (`--data.tokenizer.folder` and `--pretrained.text` name others). PICTURES are any with captions beside them
+(`data.CaptionedFolder`): the authors had 14 million with captions that a model of pictures and language wrote.
 
 The configurations of the authors' code: improved DDPM over 1,000 steps of the linear schedule, noise and variance;
 AdamW with a rate of 2e-5 after 1,000 steps and a decay of 0.03; gradients cut off at a norm of 0.01; a tenth of the
@@ -58,7 +57,9 @@ experiments = {
             train_text=False,
             empty_text=EmptyText((STOP, *(0,) * (ROW - 1)), 1),
         ),
-        data=Captioned(CaptionedFolder("captioned_pictures", size=pixels, channels=3), T5Tokenizer("t5", ROW)),
+        data=Captioned(
+            CaptionedFolder("captioned_pictures", size=pixels, channels=3), T5Tokenizer("t5", ROW, lower=True)
+        ),
         pretrained={"autoencoder": FromRun("runs/sd1"), "text": FromFile("t5.safetensors")},
         optim={"network": AdamW(WarmUp(2e-5, 1_000), eps=1e-10, weight_decay=0.03)},
         averages={"ema": FixedDecay(0.9999)},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -54,6 +54,26 @@ class Captions(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[str, ...]: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ReadCaptions:
+    """Texts of `count` images that are read when the first of them is asked for, and kept."""
+
+    count: int
+    read: Callable[[], Sequence[tuple[str, ...]]]  # raises ValueError for an image without a text
+
+    def __len__(self) -> int:
+        """Returns the number of images."""
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[str, ...]:
+        """Returns the texts of an image. Raises what `read` raises."""
+        return self._kept[index]
+
+    @functools.cached_property
+    def _kept(self) -> Sequence[tuple[str, ...]]:
+        return self.read()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core.arrays.autoencoding import into_space
 from imagegen_jax.core.arrays.space import sample_shape
-from imagegen_jax.core.arrays.texts import Tokenizer
+from imagegen_jax.core.arrays.texts import SideBySide, Tokenizer
 from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import Nets, PRNGKey
 from imagegen_jax.editing.restoration import Given
@@ -27,6 +27,20 @@ class Word(NamedTuple):
 
     text: str
     tokens: slice
+
+
+def row_seen(tokenizer: Tokenizer, tokens: int) -> Tokenizer:
+    """Returns the tokenizer whose rows a network sees that looks at so many tokens; of several side by side the first.
+
+    Raises ValueError where those are of another length, so that it is not known which word a token is of.
+    """
+    first = tokenizer.parts[0] if isinstance(tokenizer, SideBySide) else tokenizer
+    if first.context != tokens:
+        raise ValueError(
+            f"the network looks at {tokens} tokens, but the rows of its {type(first).__name__} have {first.context}: "
+            "words are found for models that see the tokens of one row"
+        )
+    return first
 
 
 def words_of(tokenizer: Tokenizer, prompt: str) -> list[Word]:

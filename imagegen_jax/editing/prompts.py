@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ from imagegen_jax.core.capabilities import Denoising
 from imagegen_jax.core.model import Image, Nets, PRNGKey
 from imagegen_jax.core.run import Run
 from imagegen_jax.editing.restoration import Given
-from imagegen_jax.editing.rows import as_bytes, made
+from imagegen_jax.editing.rows import TextOf, as_bytes, made
 from imagegen_jax.editing.worded import drawn_by, worded_model
 from imagegen_jax.metrics.scores.path_length import lerp, slerp
 from imagegen_jax.nn.backbones.conditioning import TEXT, Conditioning, conditioning_of
@@ -57,13 +57,15 @@ def interpolated(
     negative: str | None = None,
     seed: int = 0,
     chunk: int = 64,
+    check: Callable[[TextOf], None] | None = None,
     **conditions: Any,
 ) -> UInt8[np.ndarray, "f n h w c"]:
     """Draws `n` images in each frame of a `way` through prompts; an image has the same noise in all frames.
 
     Vectors of texts go along lines, or with `arc` along arcs, which keep their lengths. `conditions` are as
-    `Run.sample` takes them: those that are not scalars have a row for each of the `n`. Raises ValueError where the
-    model does not draw by text, for an empty prompt, and as `way` does.
+    `Run.sample` takes them: those that are not scalars have a row for each of the `n`. `check` may look at models'
+    programs, as in `made`. Raises ValueError where the model does not draw by text, for an empty prompt, and as `way`
+    does.
     """
     worded_model(run.experiment.model)
     path = way(len(prompts), frames, closed)
@@ -78,7 +80,7 @@ def interpolated(
         "share": np.float32(share),
         "keys": np.tile(jax.random.key_data(jax.random.split(jax.random.key(seed), n)), (frames, 1)),
     }
-    images = as_bytes(made(run, between, given, chunk=chunk, seed=seed, arc=arc))
+    images = as_bytes(made(run, between, given, chunk=chunk, seed=seed, check=check, arc=arc))
     return images.reshape(frames, n, *images.shape[1:])
 
 

@@ -81,9 +81,8 @@ def _strengths(prompt: str, words: list[Word], strength: Mapping[str, float], m:
     for name, factor in strength.items():
         meant = [word for word in words if name.casefold() in (word.text.casefold(), _plain(word.text))]
         if not meant:
-            raise ValueError(
-                f"{name!r} is no word of the prompt {prompt!r}: name one of it, such as {words[-1].text!r}"
-            )
+            remedy = f"name one of it, such as {words[-1].text!r}" if words else "it has none that could be reweighted"
+            raise ValueError(f"{name!r} is no word of the prompt {prompt!r}: {remedy}")
         for word in meant:
             found[word.tokens] = factor
     return found

@@ -110,10 +110,20 @@ def _alphas(metadata: Mapping[str, Any], path: Path) -> Callable[[Layer], float 
     def alpha(layer: Layer) -> float | None:
         own = {**settings, **_below(settings, PREFIXES[layer.network])}
         of = own.get("alpha_pattern") or {}
-        found = next((of[key] for key in of if re.fullmatch(rf"(.*\.)?({key})", layer.name)), own.get("lora_alpha"))
+        found = next((of[key] for key in of if _names(key, layer.name, path)), own.get("lora_alpha"))
         return None if found is None else float(found)
 
     return alpha
+
+
+def _names(pattern: str, layer: str, path: Path) -> bool:
+    """Tells whether a key of alpha_pattern, a regular expression, is of a layer. Raises ValueError where it is none."""
+    try:
+        return re.fullmatch(rf"(.*\.)?({pattern})", layer) is not None
+    except re.error as error:
+        raise ValueError(
+            f"{path}: alpha_pattern has {pattern!r}, which is no regular expression ({error}): fetch it again"
+        ) from error
 
 
 def _below(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:

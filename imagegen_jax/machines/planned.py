@@ -20,6 +20,7 @@ from imagegen_jax.machines.programs import Traced
 
 PLAN, MEMORY = "*.after_optimizations_after_buffer_assignment.txt", "*.after_optimizations-memory-usage-report.txt"
 POLL = 0.2  # seconds
+_TOTAL = re.compile(r"Memory Space: default.*\nTotal bytes: (\d+)(?=\D)")  # of a device's large memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Plan:
 def attempt(traced: Traced, machine: Machine) -> fit.Attempt:
     """Has a program planned for a TPU, and says what it takes there; as `fit.attempt` where it does not compile.
 
+    It fits where the plan takes no more than the device's memory; the code, and some MiB to work in, are not in it.
     The compiler cannot be stopped: it goes on beside, until the process ends. So do this once in a process, and end it
     by `os._exit`.
     """
@@ -51,18 +53,17 @@ def attempt(traced: Traced, machine: Machine) -> fit.Attempt:
                 found.append(fit.Attempt(error=f"{type(error).__name__}: {error}"))
 
         threading.Thread(target=compile_it, daemon=True).start()
-        text = _whole(folder, found)
+        text, peak = _whole(folder, found)
         if found:
             return found[0]
-        report = next(folder.glob(MEMORY)).read_text()
     state, arguments = fit.device_bytes(traced.state), fit.device_bytes(traced.arguments)
-    peak = planned_bytes(report)
-    memory = fit.Memory(state, arguments, peak - arguments, peak, machine.chip.memory_bytes, fits=True)
+    available = machine.chip.memory_bytes
+    memory = fit.Memory(state, arguments, peak - arguments, peak, available, fits=peak <= available)
     return fit.Attempt(Plan(text), memory)
 
 
-def _whole(folder: pathlib.Path, found: list[fit.Attempt]) -> str:
-    """Waits for the plan's file until it is written to its end, or for what the compiler says in its place."""
+def _whole(folder: pathlib.Path, found: list[fit.Attempt]) -> tuple[str, int]:
+    """Waits until the plan's file is written to its end and the report says its bytes, or for what comes instead."""
     size = 0
     while not found:
         time.sleep(POLL)
@@ -70,14 +71,14 @@ def _whole(folder: pathlib.Path, found: list[fit.Attempt]) -> str:
         before, size = size, place.stat().st_size if place else 0
         if place and size and size == before:
             text = place.read_text()
-            if text.rstrip().endswith("}") and "\nENTRY " in text:
-                return text
-    return ""
+            report = next(folder.glob(MEMORY), None)
+            peak = planned_bytes(report.read_text()) if report else None
+            if peak is not None and text.rstrip().endswith("}") and "\nENTRY " in text:
+                return text, peak
+    return "", 0
 
 
-def planned_bytes(report: str) -> int:
-    """Reads the bytes of a device's large memory from a compiler's report. Raises ValueError where it does not say."""
-    found = re.search(r"Memory Space: default.*\nTotal bytes: (\d+)", report)
-    if found is None:
-        raise ValueError("this report of a compiler does not say how much of the large memory is taken")
-    return int(found[1])
+def planned_bytes(report: str) -> int | None:
+    """Reads the bytes of a device's large memory from a compiler's report; None where it does not say, or not yet."""
+    found = _TOTAL.search(report)
+    return int(found[1]) if found else None

@@ -113,6 +113,9 @@ def test_what_is_not_read_or_missing_is_said(imagegen):
         (("reword", "run", "--prompt", "a red circle"), "nothing is reworded: say what the prompt becomes"),
         (("reword", "run", "--prompt", "a red circle", "--reweight", "star=2"), "'star' is no word of the prompt"),
         (("reword", "run", "--prompt", "a red circle", "--reweight", "red"), "not of the form WORD=FACTOR"),
+        (("reword", "run", "--prompt", "a red circle", "--reweight", "red=2", "--reweight", "Red=3"), "a word once"),
+        (("interpolate", "run", *PAIR, "--fps", 9, "--out", "a.png"), "--fps 9: of a video"),
+        (("attention", "run", "--prompt", "a red circle", "--labels", "1"), "--labels"),
     ):
         code, _, error = imagegen(*arguments)
         assert code and message in error.replace("\n", " ")

@@ -164,6 +164,8 @@ def test_words_that_replace_as_many_take_their_weights():
     np.testing.assert_allclose(taken.sum(axis=1)[:6], 1)
     with pytest.raises(ValueError, match="'green' is no word of the prompt 'a blue circle'"):
         aligned(TOKENIZER, PROMPTS[0], PROMPTS[1], {"green": 2.0})
+    with pytest.raises(ValueError, match="'red' is no word of the prompt '': it has none"):
+        aligned(TOKENIZER, PROMPTS[0], "", {"red": 2.0})
 
 
 def test_a_share_of_the_steps_ends_between_two_levels():

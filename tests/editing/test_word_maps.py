@@ -12,12 +12,13 @@ from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Captioned, Shapes
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.sampling.levels import Karras
-from imagegen_jax.editing.attention import attended, heated, words_of
+from imagegen_jax.editing.attention import attended, heated, row_seen, words_of
 from imagegen_jax.nn.attention import SequenceAttention
 from imagegen_jax.nn.backbones.dit import DiT
 from imagegen_jax.nn.multihead import MultiHeadAttention, keeping_attention
 from imagegen_jax.nn.text_encoders.small import TextTransformer
 from imagegen_jax.text import SentencePieces, Words, WordVocabulary
+from imagegen_jax.text.joined import JoinedRows
 
 KEY = jax.random.key(0)
 MODEL = Diffusion(
@@ -75,6 +76,15 @@ def test_words_have_the_tokens_by_which_the_text_grows(root):
     )
     assert [token for word in words for token in row[word.tokens]] == row and len(words) == 4
     assert words[3].tokens.stop - words[3].tokens.start > 3
+
+
+def test_of_rows_side_by_side_words_have_the_tokens_of_the_first():
+    """A network that sees the features of all at the places of one; rows of other lengths are refused."""
+    one = Words.built([PROMPT], context=8)
+    joined = JoinedRows((one, Words.built([PROMPT], context=8)))
+    assert row_seen(one, 8) is one and row_seen(joined, 8) is one
+    with pytest.raises(ValueError, match="the network looks at 16 tokens, but the rows of its Words have 8"):
+        row_seen(joined, 16)
 
 
 def test_a_word_that_is_looked_at_everywhere_alike_paints_nothing():

@@ -22,6 +22,7 @@ from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.interop.diffusers_config import abstract_parameters
 from imagegen_jax.interop.lora import export_lora, with_lora
+from imagegen_jax.interop.lora_files import read_pairs
 from imagegen_jax.interop.name_map import renamed
 from imagegen_jax.interop.names.text_encoders import CLIP
 from imagegen_jax.interop.names.unets import ddpm, latent_unet
@@ -117,6 +118,14 @@ def test_older_names_are_read(reference, base, file, tmp_path):
     for name in ("kohya", "old"):
         found = jax.tree.leaves(with_lora(base, tmp_path / f"{name}.safetensors").nets["network"])
         assert all(map(np.array_equal, found, wanted))
+
+
+def test_an_alpha_pattern_that_is_no_pattern_is_refused_with_its_file(tmp_path):
+    tensors = {"unet.a.lora_A.weight": np.ones((1, 2)), "unet.a.lora_B.weight": np.ones((2, 1))}
+    settings = json.dumps({"unet.alpha_pattern": {"a(": 2}})
+    save_file(tensors, tmp_path / "x.safetensors", {"lora_adapter_metadata": settings})
+    with pytest.raises(ValueError, match=r"x.safetensors: alpha_pattern has 'a\(', which is no regular expression"):
+        read_pairs(tmp_path / "x.safetensors")
 
 
 @pytest.mark.parametrize(

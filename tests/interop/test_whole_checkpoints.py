@@ -11,7 +11,10 @@ import pytest
 from official import close, last
 
 from imagegen_jax.interop.kinds import import_checkpoint
-from imagegen_jax.interop.official.latent_diffusion import schedule_of
+from imagegen_jax.interop.official.guided_diffusion import Layout
+from imagegen_jax.interop.official.latent_diffusion import Options, schedule_of
+from imagegen_jax.interop.official.latent_diffusion import heads_of as heads_of_unet
+from imagegen_jax.interop.official.taming_transformer import heads_of
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.transformers.code_network import Codes
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
@@ -155,6 +158,15 @@ def test_second_stages_by_an_image_are_refused(change, said, root, tmp_path):
         import_checkpoint("taming-transformer", saved(tmp_path, tensors), tmp_path / "run", given=("size=6",))
 
 
+def test_heads_of_a_second_stage_are_those_of_its_width(root, tmp_path):
+    """The network of faces has heads of 104 channels, the others of 64; one of another width is not guessed."""
+    assert [heads_of(width, "here") for width in (1024, 1536, 1664)] == [16, 24, 16]
+    with pytest.raises(ValueError, match="width 24 is none of the published ones, .* --set heads=16"):
+        import_checkpoint(
+            "taming-transformer", saved(tmp_path, of_taming(root)[0]), tmp_path / "run", given=("size=6",)
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -168,6 +180,22 @@ def test_other_models_of_latents_are_refused(change, said, root, tmp_path):
     tensors |= {name: np.float32(x) for name, x in change.items()}
     with pytest.raises(ValueError, match=said):
         import_checkpoint("latent-diffusion", saved(tmp_path, tensors), tmp_path / "run", given=("size=8",))
+
+
+@pytest.mark.parametrize(
+    ("width", "multipliers", "given", "wanted"),
+    [
+        (192, (1, 2, 2, 4, 4), {}, (8, None)),  # LSUN Churches
+        (192, (1, 2, 3, 5), {}, (1, None)),  # ImageNet, LDM-4
+        (256, (1, 2, 4), {}, (1, 32)),  # ImageNet, LDM-8
+        (224, (1, 2, 3, 4), {}, (1, 32)),  # faces, and LSUN Bedrooms
+        (192, (1, 2, 3, 5), {"head_channels": 64}, (1, 64)),
+        (192, (1, 2, 2, 4, 4), {"heads": 4}, (4, None)),
+    ],
+)
+def test_heads_of_latent_diffusion_are_those_of_the_published_network(width, multipliers, given, wanted):
+    layout = Layout(width, multipliers, 2, (True,) * len(multipliers), by_blocks=False)
+    assert heads_of_unet(layout, Options(**given)) == wanted
 
 
 def test_a_schedule_is_found_by_its_ends():

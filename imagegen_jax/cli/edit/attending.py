@@ -17,17 +17,19 @@ from imagegen_jax.cli.common.prompts import (
     number_of_images,
     prompts_of,
 )
-from imagegen_jax.cli.common.runs import add_scalar, open_run, scalars_of
+from imagegen_jax.cli.common.runs import add_scalar, classes_of, open_run, scalars_of
 from imagegen_jax.cli.edit.common import EditRequest, checked_place, edit
 from imagegen_jax.core.arrays.space import space_of
 from imagegen_jax.core.arrays.texts import Tokenizer
 from imagegen_jax.core.capabilities import reads_text
+from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.drawing.grid import coloured, grid, magnified
 from imagegen_jax.data.pictures.captions import filled, row_under
 from imagegen_jax.data.pictures.output import write_picture
 from imagegen_jax.editing import attention
 from imagegen_jax.editing.denoiser import denoising_model
 from imagegen_jax.editing.rows import floats, made
+from imagegen_jax.nn.backbones.conditioning import TEXT
 
 IMAGES = 4  # drawn where nothing else is asked for
 
@@ -44,7 +46,7 @@ class AttentionRequest(PromptRequest, EditRequest):
 def attend(request: AttentionRequest) -> pathlib.Path:
     """Draws images by prompts, writes each beside the maps of its words, and returns the picture's place.
 
-    Raises ValueError for a model that reads no text, draws latents, or has no cross-attention.
+    Raises ValueError for a model that reads no text, draws latents, or has no cross-attention to one row.
     """
     place = checked_place(request)
     opened = open_run(request, "imagegen edit attention", request.guidance)
@@ -57,14 +59,16 @@ def attend(request: AttentionRequest) -> pathlib.Path:
         )
     prompts = prompts_of(request)
     n = number_of_images(prompts, request.n or max(IMAGES, len(prompts)), IMAGES)
-    texts = drawn_texts(prompts, run, n, seed)
+    texts, classes = drawn_texts(prompts, run, n, seed), classes_of(request.labels, run, n)
     conditions = conditions_of_prompts(texts, request.negative_prompt, run)
     conditions |= scalars_of(model, guidance=request.guidance)
+    conditions |= draw.label_conditions(np.resize(classes, n) if classes else None)
     images = run.sample(n, None, seed, request.chunk, **conditions)
-    told = {name: conditions[name] for name in ("text", "text_mask")}
+    told = {name: conditions[name] for name in (*TEXT, "label") if name in conditions}
     rows = {"image": floats(images), "conditions": told}
     shares = made(run, attention.attended, rows, chunk=request.chunk, seed=seed)
-    pictures = [row_of(*one, run.tokenizer) for one in zip(images, shares, texts, strict=True)]
+    tokenizer = attention.row_seen(run.tokenizer, shares.shape[-1])
+    pictures = [row_of(*one, tokenizer) for one in zip(images, shares, texts, strict=True)]
     width = max(picture.shape[1] for picture in pictures)
     write_picture(place, np.concatenate([filled(picture, picture.shape[0], width) for picture in pictures]), texts)
     print(f"{n} images with maps of their words in {place}")

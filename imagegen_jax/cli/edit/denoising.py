@@ -47,7 +47,7 @@ def read(request: ImagesRequest, opened: Opened, shape: tuple[int, ...] | None =
     if not space_of(model).draws_images:
         raise ValueError(
             f"{opened.run.workdir} is of a model of latents, which no image file holds: edit latents in Python, with "
-            "the functions of diffusion.restoration"
+            "the functions of imagegen_jax.editing.restoration"
         )
     return read_images(request.images, shape or sample_shape(model), request.fit)
 

@@ -51,6 +51,7 @@ def reword(request: RewordRequest) -> pathlib.Path:
         raise ValueError(
             "nothing is reworded: say what the prompt becomes (--to TEXT), or reweight a word (--reweight)"
         )
+    factors = _factors(request.reweight)
     classes = classes_of(request.labels, run, n)
     conditions = {
         **draw.label_conditions(np.resize(classes, n) if classes else None),
@@ -59,7 +60,7 @@ def reword(request: RewordRequest) -> pathlib.Path:
     negative = () if request.negative_prompt is None else (request.negative_prompt,)
     conditions = run.prompted(n, [prompt], negative, **conditions)
     draw.check_conditions(opened.model, n, conditions)
-    words = aligned(run.tokenizer, prompt, to, dict(request.reweight))
+    words = aligned(run.tokenizer, prompt, to, factors)
     rows = {
         "conditions": conditions,
         "to": conditions_of(run.tokenizer, [to] * n),
@@ -74,6 +75,16 @@ def reword(request: RewordRequest) -> pathlib.Path:
     write_picture(place, by_prompt(images, [text for text in texts for _ in range(n)], columns=n), texts)
     print(f"{n} images by the prompt and by what it becomes in {place}")
     return place
+
+
+def _factors(reweight: tuple[tuple[str, float], ...]) -> dict[str, float]:
+    """Returns the factor of each word. Raises ValueError for a word that is given twice, in large letters or small."""
+    found: dict[str, float] = {}
+    for word, factor in reweight:
+        if any(word.casefold() == other.casefold() for other in found):
+            raise ValueError(f"--reweight {word}={factor:g}: {word!r} has a factor already: name a word once")
+        found[word] = factor
+    return found
 
 
 def _weighted(text: str) -> tuple[str, float]:

@@ -29,6 +29,7 @@ from imagegen_jax.editing.prompts import interpolated
 from imagegen_jax.editing.worded import worded_model
 
 FRAMES, COLUMNS = 30, 6  # from each latent or prompt to the next, in a video and in a picture
+FPS = 25
 LATENTS = 6  # to go through, where nothing else is asked for
 
 
@@ -39,7 +40,7 @@ class InterpolateRequest(PromptRequest, EditRequest):
     out: str | pathlib.Path = "walk.gif"
     latents: int | None = None  # how many to go through; None: 6, of a model that has them
     frames: int | None = None  # from each to the next; None: 30, and 6 in a picture
-    fps: int = 25
+    fps: int | None = None  # None: 25, in a video
     space: Literal["z", "w"] | None = None  # arcs in z, or lines in w; None: z, of a model that has latents
     arc: bool = False  # whether vectors of texts go along arcs, and not along lines
     n: int | None = None  # loops side by side; None: one, or one a class
@@ -54,7 +55,9 @@ def interpolate(request: InterpolateRequest) -> pathlib.Path:
     """
     place = checked_place(request, (*VIDEOS, *PICTURES))
     if kind_of(place) in VIDEOS:
-        check_video(place, request.fps)
+        check_video(place, request.fps or FPS)
+    else:
+        _refuse(request, ("fps",), f"of a video, and --out {place} is a picture")
     opened = open_run(request, "imagegen edit interpolate", request.guidance)
     if reads_text(opened.model) is not None:
         return _between_prompts(request, opened, place)
@@ -88,7 +91,8 @@ def _between_prompts(request: InterpolateRequest, opened: Opened, place: pathlib
     }
     found = interpolated(
         run, prompts, request.frames or (FRAMES if video else COLUMNS), n=n, closed=video, arc=request.arc,
-        negative=request.negative_prompt, seed=request.seed or 0, chunk=request.chunk, **conditions,
+        negative=request.negative_prompt, seed=request.seed or 0, chunk=request.chunk,
+        check=opened.check_used, **conditions,
     )  # fmt: skip
     if video:
         return _write_video(found, request, opened, place)
@@ -113,7 +117,7 @@ def _write_video(
             columns, pad = math.ceil(len(tiles) ** 0.5), 2 * (len(tiles) > 1)
             yield magnified(grid(tiles, columns, pad), tiles.shape[1])
 
-    write_video(place, tiled(), request.fps)
+    write_video(place, tiled(), request.fps or FPS)
     print(f"{count} frames in {place}")
     return place
 
@@ -132,7 +136,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--frames", type=integer(), help=f"from each to the next (default: {FRAMES}, and {COLUMNS} in a picture)"
     )
-    parser.add_argument("--fps", type=integer(), default=25, help="frames a second (default: 25)")
+    parser.add_argument("--fps", type=integer(), help=f"frames a second of a video (default: {FPS})")
     parser.add_argument("--space", choices=("z", "w"), help="of latents: arcs in z (default), or lines in w")
     parser.add_argument("--arc", action="store_true", help="of prompts: arcs between vectors of texts, and not lines")
     parser.add_argument("--n", type=integer(), help="loops side by side (default: one, or one a class)")

@@ -54,6 +54,11 @@ class SideBySide(Protocol):
     """A tokenizer whose row is those of several tokenizers, one after another."""
 
     @property
+    def parts(self) -> tuple[Tokenizer, ...]:
+        """These tokenizers."""
+        ...
+
+    @property
     def longest(self) -> int:
         """The length of the longest of them."""
         ...

@@ -18,7 +18,7 @@ from imagegen_jax.core.files.regular import read_file
 from imagegen_jax.data.formats.caption_files import TEXTS, texts_in
 from imagegen_jax.data.formats.image_folder import fingerprint
 from imagegen_jax.data.prepare import Item, Listing, numbered, prepare
-from imagegen_jax.data.source import Dataset, Source
+from imagegen_jax.data.source import Dataset, ReadCaptions, Source
 
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "photo")  # names of columns, the first one there is
 _LABEL = "label"
@@ -52,8 +52,8 @@ class Parquet:
         Raises:
           FileNotFoundError: there is no such folder or file.
           ImportError: pyarrow is not installed; names the command that installs it.
-          ValueError: a file is no parquet, there is no such split or column, a row has no text, or
-            `skip_damaged` is set for data with texts; as `prepare` does.
+          ValueError: a file is no parquet, there is no such split or column, or `skip_damaged` is set for data with
+            texts; as `prepare` does. A row without a text is named where texts are asked for.
         """
         files = _files(self)
         rows = _Rows(self, files, *_columns(self, files))
@@ -61,7 +61,6 @@ class Parquet:
             raise ValueError(
                 f"{self}: skip_damaged=True would part images and texts: take damaged rows out of the file"
             )
-        texts = rows.texts() if rows.text is not None else None
         labels = rows.labels() if rows.label is not None else None
         names = rows.class_names or (numbered(self, max(labels, default=0)) if labels else ())
 
@@ -77,7 +76,9 @@ class Parquet:
             class_names=names,
         )
         dataset = prepare(self, listing, self.size, self.channels, self.skip_damaged)
-        return dataclasses.replace(dataset, captions=texts)
+        return (
+            dataset if rows.text is None else dataclasses.replace(dataset, captions=ReadCaptions(len(rows), rows.texts))
+        )
 
 
 class _File(NamedTuple):

@@ -18,7 +18,7 @@ from imagegen_jax.data.cache import cached
 from imagegen_jax.data.formats.caption_files import TEXTS, texts_in
 from imagegen_jax.data.formats.image_folder import fingerprint, stamps_of_folder
 from imagegen_jax.data.prepare import Item, Listing, prepare
-from imagegen_jax.data.source import Dataset
+from imagegen_jax.data.source import Dataset, ReadCaptions
 
 _READ, _TEXTS_FILE = 256, "texts.jsonl"
 
@@ -72,7 +72,10 @@ class TFDS:
             class_names=tuple(builder.info.features[label].names) if label else (),
         )
         dataset = prepare(self, listing, self.size, self.channels)
-        return dataclasses.replace(dataset, captions=_captions(self, listing, records, text)) if text else dataset
+        if not text:
+            return dataset
+        captions = ReadCaptions(len(records), lambda: _captions(self, listing, records, text))
+        return dataclasses.replace(dataset, captions=captions)
 
 
 def prepare_tfds(name: str, data_dir: str | None = None) -> pathlib.Path:

@@ -30,6 +30,8 @@ class Captioned:
                 f"{self.source} has no captions: name a source that has, such as Shapes (--data captioned:shapes) or "
                 "a folder with a metadata.jsonl (--data captioned:FOLDER)"
             )
+        if len(dataset):
+            dataset.captions[0]  # reads them, so that an image without one is named now
         return dataclasses.replace(dataset, tokenizer=self.tokenizer.open(dataset.all_captions()))
 
     def kept_tokenizer(self, folder: pathlib.Path) -> Tokenizer:

@@ -13,7 +13,7 @@ from imagegen_jax.core.config.given import LARGEST, Range
 from imagegen_jax.core.files.identity import contents
 from imagegen_jax.data.formats.digits import Digits
 from imagegen_jax.data.prepare import Item, Listing, prepare
-from imagegen_jax.data.source import Dataset, Source
+from imagegen_jax.data.source import Dataset, ReadCaptions, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,5 +51,8 @@ class Part:
             start=lambda: read,
             class_names=whole.class_names,
         )
-        captions = None if whole.captions is None else tuple(whole.captions[int(row)] for row in rows)
-        return dataclasses.replace(prepare(self, listing, None, None), captions=captions)
+        found = prepare(self, listing, None, None)
+        if (captions := whole.captions) is None:
+            return found
+        texts = ReadCaptions(len(rows), lambda: tuple(captions[int(row)] for row in rows))
+        return dataclasses.replace(found, captions=texts)

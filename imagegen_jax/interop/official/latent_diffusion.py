@@ -22,18 +22,19 @@ from imagegen_jax.diffusion.process.variance_preserving import Discrete
 from imagegen_jax.diffusion.sampling.ancestral import EulerAncestral
 from imagegen_jax.diffusion.sampling.levels import Spaced
 from imagegen_jax.interop.importing import Published, shapes_of
-from imagegen_jax.interop.name_map import Rule, Tensors, renamed, within
+from imagegen_jax.interop.name_map import Rule, Tensors, renamed
 from imagegen_jax.interop.names.unets import TRANSFORMER
 from imagegen_jax.interop.official import first_stage, guided_diffusion
-from imagegen_jax.interop.official.guided_diffusion import attention_rules, check_groups, layout_of, unet_rules
+from imagegen_jax.interop.official.guided_diffusion import Layout, attention_rules, check_groups, layout_of, unet_rules
 from imagegen_jax.nn.backbones.adm import ADM
-from imagegen_jax.nn.backbones.latent_unet import ClassTokens, LatentUNet
+from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
 UNET, AVERAGED, STAGE = "model.diffusion_model.", "model_ema.", "first_stage_model."
 CLASSES = "cond_stage_model.embedding.weight"
 STEPS, DROPPED = 50, 0.1  # of DDIM, in the authors' scripts; the share of labels that training dropped
-ONE_HEAD = 192  # the width of the published network by a class that has one head, not heads of 32 channels
+HEAD_CHANNELS = 32  # of the published networks but those of `HEADS`
+HEADS = {(192, 4): 1, (192, 5): 8}  # of published networks by width and levels: ImageNet's by a class, LSUN Churches'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Options:
     """What a checkpoint of latent diffusion does not say; the defaults are those of the published networks."""
 
     size: Annotated[int, Range(8, 1 << 14)] = 256  # height and width of its images
-    heads: Natural = 0  # 0: as many as have `head_channels`
-    head_channels: Natural = 32  # where `heads` is 0
+    heads: Natural = 0  # 0: as many as have `head_channels`, or those of the published network
+    head_channels: Natural = 0  # where `heads` is 0; 0: those of the published network
     no_class: bool | None = None  # whether the last class stands for none; None: where there are 1001
 
 
@@ -106,32 +107,39 @@ def check_conditions(tensors: Tensors, unet: Tensors, channels: int, place: str)
 
 def plain(unet: Tensors, side: int, options: Options) -> tuple[ADM, list[Rule]]:
     """Returns the network without a condition, for latents of a height, and its rules."""
-    heads: dict[str, Any] = {
-        "heads": options.heads or 1,
-        "head_channels": 0 if options.heads else options.head_channels,
-    }
-    fields = guided_diffusion.Options(**heads)
+    heads, head_channels = heads_of(layout_of(unet), options)
+    fields = guided_diffusion.Options(heads=heads, head_channels=head_channels or 0)
     network = guided_diffusion.network_of(unet, side, fields, guided_diffusion.Preset(side))
     network = network.clone(learned_variance=False)
     attention = attention_rules(network, new_order=False)
     return network, unet_rules(len(network.multipliers), network.blocks, attention, "/attention")
 
 
-def by_class(unet: Tensors, table: np.ndarray, options: Options, no_class: bool) -> tuple[ClassTokens, list[Rule]]:
+def by_class(unet: Tensors, table: np.ndarray, options: Options, no_class: bool) -> tuple[LatentUNet, list[Rule]]:
     """Returns the network that attends to a class's token, and its rules."""
     layout = layout_of(unet)
     depth = len({name.split(".")[3] for name in unet if name.startswith("middle_block.1.transformer_blocks.")})
-    heads = options.heads or (layout.width == ONE_HEAD)
+    heads, head_channels = heads_of(layout, options)
     network = LatentUNet(
         layout.width,
         tuple(int(multiplier) for multiplier in layout.multipliers),
         layout.blocks,
         tuple(depth * attends for attends in layout.attends),
-        head_channels=None if heads else options.head_channels,
-        heads=int(heads or 1),
+        head_channels=head_channels,
+        heads=heads,
+        class_token=table.shape[1],
+        dropped_token=no_class,
     )
     rules = unet_rules(len(layout.multipliers), layout.blocks, TRANSFORMER, "_transformer")
-    return ClassTokens(network, table.shape[1], no_class), [*within({"": "network/"}, rules), Rule("class", "class")]
+    return network, [*rules, Rule("class", "label/kernel")]
+
+
+def heads_of(layout: Layout, options: Options) -> tuple[int, int | None]:
+    """Returns how many heads attend, and None; or, where each has as many channels, any number and these."""
+    heads = options.heads
+    if not heads and not options.head_channels:
+        heads = HEADS.get((layout.width, len(layout.multipliers)), 0)
+    return (heads, None) if heads else (1, options.head_channels or HEAD_CHANNELS)
 
 
 def schedule_of(betas: np.ndarray, place: str) -> LinearSchedule:

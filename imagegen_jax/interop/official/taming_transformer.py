@@ -19,9 +19,9 @@ from imagegen_jax.interop.name_map import Rule, dense, layer, norm, renamed, wit
 from imagegen_jax.interop.official import first_stage
 from imagegen_jax.nn.backbones.transformers.gpt import GPT
 
-GPT_, STAGE = "transformer.", "first_stage_model."
+TRANSFORMER, STAGE = "transformer.", "first_stage_model."
 PARTS = ("query", "key", "value")
-HEAD_CHANNELS = 64  # of all published networks
+HEADS = {1024: 16, 1536: 24, 1664: 16}  # of the published networks, by their width
 IMAGENET = (1536, 16_384)  # width and codes of the published network by a class
 
 
@@ -30,7 +30,7 @@ class Options:
     """What a checkpoint of the second stage does not say; the defaults are those of the published networks."""
 
     size: Annotated[int, Range(2, 1 << 14)] = 256  # height and width of its images
-    heads: Natural = 0  # 0: of 64 channels each
+    heads: Natural = 0  # 0: those of the published network of this width
     classes: Natural | None = None  # None: 1000 for the size of ImageNet's network, 0 for any other
 
 
@@ -55,7 +55,7 @@ def read(file: WeightFile, place: str, options: Options = Options()) -> Publishe
 
 def joined(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the tensors of the transformer, with queries, keys and values as one layer; masks are left out."""
-    found = {name.removeprefix(GPT_): x for name, x in tensors.items() if name.startswith(GPT_)}
+    found = {name.removeprefix(TRANSFORMER): x for name, x in tensors.items() if name.startswith(TRANSFORMER)}
     found = {name: x for name, x in found.items() if not name.endswith("attn.mask")}
     for name in [name for name in found if ".attn.query." in name]:
         found[name.replace("query", "qkv")] = np.concatenate([found.pop(name.replace("query", part)) for part in PARTS])
@@ -76,8 +76,18 @@ def model_of(given: dict[str, np.ndarray], tokenizer: VQGAN, options: Options, p
     classes = options.classes
     if classes is None:
         classes = 1000 if (width, codes) == IMAGENET else 0
-    network = GPT(depth, width, options.heads or max(1, width // HEAD_CHANNELS), start="code")
+    network = GPT(depth, width, options.heads or heads_of(width, place), start="code")
     return CodePrior(tokenizer, network, classes)
+
+
+def heads_of(width: int, place: str) -> int:
+    """Returns how many heads the published network of a width has. Raises ValueError where there is none."""
+    if width not in HEADS:
+        raise ValueError(
+            f"{place}: a transformer of width {width} is none of the published ones, which are of "
+            f"{', '.join(map(str, HEADS))}: say how many heads it has (n_head): --set heads=16"
+        )
+    return HEADS[width]
 
 
 BLOCK = [

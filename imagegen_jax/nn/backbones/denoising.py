@@ -30,7 +30,6 @@ AnyNetwork = Annotated[
         "imagegen_jax.nn.backbones.edm2:EDM2UNet",
         "imagegen_jax.nn.backbones.dit:DiT",
         "imagegen_jax.nn.backbones.latent_unet:LatentUNet",
-        "imagegen_jax.nn.backbones.latent_unet:ClassTokens",
         "imagegen_jax.nn.backbones.transformers.pixart:PixArt",
         "imagegen_jax.nn.backbones.transformers.mmdit:MMDiT",
     ),

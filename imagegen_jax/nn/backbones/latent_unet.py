@@ -4,8 +4,8 @@
     Stable Diffusion 2              LatentUNet(head_channels=64): 865,910,724, with tokens of 1024 features
     SDXL (arXiv 2307.01952)         LatentUNet(multipliers=(1, 2, 4), depths=(0, 2, 10), head_channels=64, added=True):
                                         2,567,463,684, with tokens of 2048 features
-    LDM-8, ImageNet 256x256         LatentUNet(256, (1, 2, 4), depths=(1, 1, 1), head_channels=32, class_token=512):
-                                        394,984,196, and 512,512 that make the class's token
+    LDM-8, ImageNet 256x256         LatentUNet(256, (1, 2, 4), depths=(1, 1, 1), head_channels=32, class_token=512,
+                                        dropped_token=False): 394,984,196, and 512,000 that make the class's token
     LDM-4, without a text           `adm.ADM(224, (1, 2, 3, 4), attention_at=(32, 16, 8), head_channels=32,
                                         scale_shift=False, resample="conv", learned_variance=False)`: 274,056,163
 
@@ -18,7 +18,6 @@ import functools
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
@@ -92,8 +91,8 @@ class LatentUNet(nn.Module):
     blocks after it (0: none), and half the height and width of the level above. The middle has one as deep as the
     lowest level that has any. With `added`, as in SDXL, the pooled text and the `sizes` are added to the time: height
     and width of the original, top and left of the part that was cut out, and height and width to draw, in pixels. With
-    `class_token`, as in latent diffusion of ImageNet, the only token is one that stands for the image's class, or for
-    that it was dropped.
+    `class_token`, as in latent diffusion of ImageNet, the only token is one that stands for the image's class, or, with
+    `dropped_token`, for that it was dropped, as guidance needs.
     """
 
     width: Count = 320
@@ -104,6 +103,7 @@ class LatentUNet(nn.Module):
     heads: Count = 8  # where `head_channels` is None
     added: bool = False
     class_token: Count | None = None  # features of the class's token; None: the tokens are given
+    dropped_token: bool = True  # where there is `class_token`: a last one for a label that is dropped
     dropout: BelowOne = 0.0
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
@@ -167,10 +167,11 @@ class LatentUNet(nn.Module):
         return h + dense(told, 4 * self.width, dtype, "added_1")
 
     def _token(self, labels: Float[Array, "b k"]) -> Float[Array, "b 1 e"]:
-        """Makes the token of each class, and that of a dropped label."""
-        labels = jnp.concatenate([labels, 1 - labels.sum(axis=1, keepdims=True)], axis=1)
-        init = nn.initializers.normal(1.0)  # torch's, of embeddings
-        made = nn.Dense(self.class_token or 0, False, dtype=compute_dtype(self.dtype), kernel_init=init, name="label")
+        """Makes the token of each class, and that of a dropped label where it has one."""
+        if self.dropped_token:
+            labels = jnp.concatenate([labels, 1 - labels.sum(axis=1, keepdims=True)], axis=1)
+        dtype, init = compute_dtype(self.dtype), nn.initializers.normal(1.0)  # torch's, of embeddings
+        made = nn.Dense(self.class_token or 0, False, dtype, precision="highest", kernel_init=init, name="label")
         return made(labels)[:, None]
 
     def _block(
@@ -184,38 +185,6 @@ class LatentUNet(nn.Module):
         heads = heads_of(channels, self.heads, self.head_channels)
         transformer = SpatialTransformer(depth, heads, self.attention, self.dtype, name=f"{name}_transformer")
         return transformer(x, told.tokens, told.token_mask)
-
-
-class ClassTokens(nn.Module):
-    """A network that attends to one token, the embedding of the image's class; the defaults are those of LDM-4.
-
-    With `dropped` there is a further embedding, the last, for a label that is dropped, as guidance needs.
-    """
-
-    network: LatentUNet = LatentUNet(192, (1, 2, 3, 5), 2, (0, 1, 1, 1), heads=1)
-    features: Count = 512  # of the embedding
-    dropped: bool = True
-
-    @property
-    def needed(self) -> tuple[str, ...]:
-        """The labels."""
-        return ("labels",)
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b h w c"], t: Num[Array, " b"], conditioning: Conditioning = NOTHING
-    ) -> Float[Array, "b h w c"]:
-        """Predicts for `x` at times `t` of 0 to 999: [B H W C], [B] -> [B H W C] in float32.
-
-        Raises ValueError where labels are missing, and as the `network` does.
-        """
-        check_seen(self, conditioning, "source", needed=self.needed)
-        labels = jnp.asarray(conditioning.labels)
-        if self.dropped:
-            labels = jnp.concatenate([labels, 1 - labels.sum(axis=1, keepdims=True)], axis=1)
-        table = self.param("class", nn.initializers.normal(1.0), (labels.shape[1], self.features))
-        token = jnp.matmul(labels, table, precision=jax.lax.Precision.HIGHEST)
-        return self.network(x, t, conditioning._replace(labels=None, tokens=token[:, None]))
 
 
 def check_depths(multipliers: tuple[int, ...], depths: tuple[int, ...]) -> None:

@@ -114,7 +114,8 @@ def test_what_is_wrong_is_named(folder, tmp_path, monkeypatch):
         Parquet(str(place), skip_damaged=True).open()
     empty = {**columns(folder, single=True), "text": pa.array(["a", "b", None, "d", " "])}
     with pytest.raises(ValueError, match=r"2 of 5 rows have no text in 'text', the first is empty.parquet\[2\]"):
-        Parquet(str(write(tmp_path / "empty.parquet", empty, row_group_size=2))).open()
+        Captioned(Parquet(str(write(tmp_path / "empty.parquet", empty, row_group_size=2)))).open()
+    assert len(Parquet(str(tmp_path / "empty.parquet")).open()) == 5  # where nobody asks for texts
     with pytest.raises(ValueError, match="none of the columns text holds the bytes of images"):
         Parquet(str(write(tmp_path / "words.parquet", {"text": pa.array(["a"])}))).open()
     (tmp_path / "cut.parquet").write_bytes(place.read_bytes()[:-20])

@@ -105,6 +105,8 @@ def test_the_token_of_a_class_is_a_row_of_a_table():
     made = network.apply({"params": moved}, x, t, Conditioning(labels=labels))
     np.testing.assert_allclose(made, given, rtol=1e-6)
     assert not np.allclose(made[0], made[1])
+    shapes = jax.eval_shape(network.clone(dropped_token=False).init, jax.random.key(0), x, t, Conditioning(labels))
+    assert shapes["params"]["label"]["kernel"].shape == (2, 6)
     with pytest.raises(ValueError, match="is given tokens, but sees labels, source alone"):
         network.init(jax.random.key(0), x, t, Conditioning(labels=labels, tokens=table[:, None]))
 
