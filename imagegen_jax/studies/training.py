@@ -14,13 +14,14 @@ import jax
 from imagegen_jax.core.checkpoints.stored import CheckpointError, Stored
 from imagegen_jax.core.config.config_file import save_config
 from imagegen_jax.core.config.serial import PACKAGE, modules_in
-from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.experiment import Experiment, measured
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.loop import train_side_by_side
 from imagegen_jax.core.platform.target import platform
 from imagegen_jax.core.reporting.pending import NonFiniteError
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
 from imagegen_jax.core.run import fit
+from imagegen_jax.core.run_folder import compare_experiment
 from imagegen_jax.core.training.side_by_side import refusal
 
 _FULL = "RESOURCE_EXHAUSTED"  # what jax says where the memory of a device does not hold a program
@@ -61,8 +62,13 @@ def train_all(
 
 
 def is_finished(folder: pathlib.Path, experiment: Experiment) -> bool:
-    """Tells whether a folder holds a checkpoint of an experiment's last step."""
-    return (folder / "experiment.json").is_file() and experiment.steps in Stored(folder / "checkpoints").steps()
+    """Tells whether a folder holds a checkpoint of an experiment's last step, and the run of no other experiment."""
+    if not (folder / "experiment.json").is_file() or experiment.steps not in Stored(folder / "checkpoints").steps():
+        return False
+    try:
+        return not compare_experiment(folder, measured(experiment))
+    except (RunFolderError, ValueError, OSError):  # to train it says what is wrong
+        return False
 
 
 def _next_group(

@@ -107,6 +107,14 @@ def test_finished_runs_are_left_as_they_are_and_others_trained(study, capsys):
     assert set(ig.load_study(study.workdir).folders) == set(again.folders)
 
 
+def test_a_folder_of_another_experiment_is_not_taken_for_finished(study, capsys):
+    other = dataclasses.replace(TOY, batch_size=8)
+    found = ig.sweep(other, {"model.noise": [0.1]}, 2, study.workdir, together=2)
+    assert set(found.failed) == {"noise=0.1_seed0", "noise=0.1_seed1"}
+    assert all("batch_size: 16 there, 8 now" in why for why in found.failed.values())
+    assert "finished already" not in capsys.readouterr().err
+
+
 def test_a_run_that_fails_stops_no_other(tmp_path, capsys):
     found = ig.sweep(TOY, {"optim.network.lr": [1e38, 1e-2]}, 2, tmp_path, together=2, quiet=True)
     assert set(found.failed) == {"lr=1e+38_seed0", "lr=1e+38_seed1"}
