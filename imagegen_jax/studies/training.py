@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from imagegen_jax.core.config.serial import PACKAGE, modules_in
 from imagegen_jax.core.experiment import Experiment, measured
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.loop import train_side_by_side
+from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.platform.target import platform
 from imagegen_jax.core.reporting.pending import NonFiniteError
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
@@ -129,24 +132,27 @@ def _in_processes(
     if words := [word for word in track if not isinstance(word, str)]:
         raise ValueError(f"track={words}: name trackers by words where runs have processes of their own")
     waiting, failed = list(members), dict[str, str]()
-    running: list[tuple[Member, subprocess.Popen[bytes]]] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < processes:
-                member = waiting.pop(0)
-                running.append((member, _started(member, workdir, [str(word) for word in track])))
-                if not quiet:
-                    print(f"training {member.name} ({len(waiting)} left)", file=sys.stderr)
-            time.sleep(0.2)
-            for member, process in [pair for pair in running if pair[1].poll() is not None]:
-                running.remove((member, process))
-                if process.returncode:
-                    failed[member.name] = _last_words(workdir / f"{member.name}.log")
-    finally:
-        for _, process in running:
-            process.terminate()  # it saves before it ends
-        for _, process in running:
-            process.wait()
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    say = functools.partial(print, file=sys.stderr)
+    with stopping(None, say, lambda: f"{', '.join(running)} save before they end") as asked:
+        try:
+            while (waiting or running) and not asked(0):
+                while waiting and len(running) < processes:
+                    member = waiting.pop(0)
+                    running[member.name] = _started(member, workdir, [str(word) for word in track])
+                    if not quiet:
+                        say(f"training {member.name} ({len(waiting)} left)")
+                time.sleep(0.2)
+                for name in [name for name, process in running.items() if process.poll() is not None]:
+                    if running.pop(name).returncode:
+                        failed[name] = _last_words(workdir / f"{name}.log")
+        finally:
+            for process in running.values():
+                process.terminate()  # it saves before it ends
+            for process in running.values():
+                process.wait()
+        if signum := asked(0):
+            raise Stopped(signum, f"stopped by {signal.Signals(signum).name}; the same command goes on from there")
     return failed
 
 
@@ -155,9 +161,13 @@ def _started(member: Member, workdir: pathlib.Path, track: Sequence[str]) -> sub
     config = save_config(member.experiment, workdir / f"{member.name}.yaml")
     own = [module for module in modules_in(member.experiment) if module.split(".")[0] != PACKAGE]
     command = [sys.executable, "-m", "imagegen_jax", "train", "--config", str(config)]
-    command += ["--workdir", str(workdir / member.name), *(word for module in own for word in ("--module", module))]
+    command += ["--workdir", str(workdir / member.name), *_repeated("--module", own), *_repeated("--track", track)]
     with (workdir / f"{member.name}.log").open("ab") as log:
-        return subprocess.Popen([*command, *(["--track", *track] if track else [])], stdout=log, stderr=log)
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def _repeated(option: str, values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]
 
 
 def _last_words(path: pathlib.Path) -> str:

@@ -1,8 +1,11 @@
 """Sweeps: which runs they have, that equal programs are compiled once, that they go on, and what failures do."""
 
 import dataclasses
+import functools
 import json
 import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -14,6 +17,7 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.optim import SGD, Adam
+from imagegen_jax.core.platform import signals
 from imagegen_jax.studies import training
 from imagegen_jax.studies.sweep import members_of, word_of
 
@@ -145,6 +149,26 @@ def test_a_folder_without_runs_is_no_study(tmp_path):
         ig.sweep(TOY, workdir=tmp_path, together=0)
     with pytest.raises(ValueError, match="side by side in one process alone"):
         ig.sweep(TOY, workdir=tmp_path, together=2, processes=2)
+
+
+def test_a_process_is_given_each_tracker_by_an_option(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(training.subprocess, "Popen", lambda command, **files: given.extend(command))
+    (member,) = members_of(TOY, {}, 1)
+    training._started(member, tmp_path, ["csv", "wandb:mine"])
+    assert given[-4:] == ["--track", "csv", "--track", "wandb:mine"]
+
+
+def test_processes_that_save_are_waited_for(tmp_path, monkeypatch, capsys):
+    saving = "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    saving += "def save(*_): time.sleep(1); open(sys.argv[1], 'w').close(); sys.exit()\n"
+    saving += "signal.signal(signal.SIGTERM, save); os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    saved = tmp_path / "saved"
+    process = functools.partial(subprocess.Popen, [sys.executable, "-c", saving, str(saved)])
+    monkeypatch.setattr(training, "_started", lambda member, workdir, track: process())
+    with signals.interruptible(), pytest.raises(signals.Stopped, match="stopped by SIGINT"):
+        ig.sweep(TOY, workdir=tmp_path, processes=2, quiet=True)
+    assert saved.exists() and "SIGINT: stopping after this step, saving" in capsys.readouterr().err
 
 
 @pytest.mark.slow
