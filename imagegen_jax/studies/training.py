@@ -21,6 +21,7 @@ from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.loop import train_side_by_side
 from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.platform.target import platform
+from imagegen_jax.core.program import Program
 from imagegen_jax.core.reporting.pending import NonFiniteError
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
 from imagegen_jax.core.run import fit
@@ -48,12 +49,16 @@ def train_all(
     quiet: bool,
     track: Sequence[str | Tracking],
 ) -> dict[str, str]:
-    """Trains members that are not finished; returns why those failed that did, by name."""
+    """Trains members that are not finished; returns why those failed that did, by name.
+
+    Raises ValueError, before any is trained in this process, where one cannot be.
+    """
     left = [member for member in members if not is_finished(workdir / member.name, member.experiment)]
     if len(left) < len(members) and not quiet:
         print(f"{len(members) - len(left)} of {len(members)} runs are finished already", file=sys.stderr)
     if processes > 1:
         return _in_processes(left, workdir, processes, quiet, track)
+    _validate(left)
     failed: dict[str, str] = {}
     while left:
         group = _next_group(left, workdir, together, track)
@@ -62,6 +67,16 @@ def train_all(
             print(f"training {', '.join(member.name for member in group)} ({len(left)} left)", file=sys.stderr)
         failed |= _trained(group, workdir, quiet, track)
     return failed
+
+
+def _validate(members: Sequence[Member]) -> None:
+    """Raises ValueError, naming it, where a member is seen to be wrong before anything is compiled."""
+    for member in {member.variant: member for member in reversed(members)}.values():
+        try:
+            Program(member.experiment)
+        except ValueError as error:
+            error.args = (f"{member.name}: {error}",)
+            raise
 
 
 def is_finished(folder: pathlib.Path, experiment: Experiment) -> bool:
@@ -105,12 +120,10 @@ def _trained(
         else:
             train_side_by_side([m.experiment for m in group], [workdir / m.name for m in group], quiet)
         return {}
-    except NonFiniteError as error:
+    except (NonFiniteError, RunFolderError, CheckpointError, ValueError, OSError) as error:
         if len(group) == 1:
             return {group[0].name: str(error)}
         half = 1
-    except (RunFolderError, CheckpointError) as error:
-        return {member.name: str(error) for member in group}
     except jax.errors.JaxRuntimeError as error:
         if _FULL not in str(error) or len(group) == 1:
             return {member.name: str(error).splitlines()[0] for member in group}

@@ -127,6 +127,22 @@ def test_a_run_that_fails_stops_no_other(tmp_path, capsys):
     assert len(found.compare("loss").groups) == 1
 
 
+def test_all_members_are_looked_at_before_any_is_trained(tmp_path):
+    with pytest.raises(ValueError, match="microbatches=3_seed0: batch_size=16 is not divisible by 1 devices x 3"):
+        ig.sweep(TOY, {"microbatches": [1, 3]}, 2, tmp_path, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError("disk is gone"), ValueError("rows are missing")])
+def test_data_that_fail_stop_no_other_run(error, tmp_path, monkeypatch):
+    def fit(experiment, folder, **options):
+        if experiment.seed == 0:
+            raise error
+
+    monkeypatch.setattr(training, "fit", fit)
+    assert ig.sweep(TOY, {}, 2, tmp_path, together=1, quiet=True).failed == {"seed0": str(error)}
+
+
 def test_fewer_are_side_by_side_where_memory_does_not_hold_them(tmp_path, monkeypatch, capsys):
     train, sizes = training.train_side_by_side, []
 
