@@ -62,10 +62,12 @@ def append(cards: Sequence[Card], path: pathlib.Path) -> None:
         partial.write_text("".join(line + "\n" for line in kept + new))
 
 
+MEASUREMENT = ("metric", "samples", "images", "references", "reference", "extractor", "weights", "resize", "seed")
+
+
 def _measurement(line: Mapping[str, Any]) -> tuple[Any, ...]:
     """Returns what cards of one measurement share; a run that was stopped and resumed makes it twice."""
-    names = ("metric", "samples", "images", "references", "reference", "extractor", "weights", "resize", "seed")
-    return tuple(line.get(name) for name in names)
+    return tuple(line.get(name) for name in MEASUREMENT)
 
 
 def text_table(cards: Sequence[Card]) -> str:
