@@ -171,6 +171,7 @@ def test_project(imagegen):
         (("interpolate", "cyclegan"), "a CycleGAN does not make"),
         (("interpolate", "dcgan", "--space", "w"), "a DCGAN has no styles"),
         (("interpolate", "dcgan", "--out", "walk.avi"), "this command writes .gif, .mp4, .png, "),
+        (("interpolate", "dcgan", "--out", "walk.png"), "a way through latents is a video"),
         (("interpolate", "dcgan", "--latents", "1"), "'1' must be an integer, at least 2"),
         (("directions", "dcgan", "--layers", "0"), "has no styles to choose among"),
         (("directions", "dcgan", "--count", "6"), "6 directions: latents of 5 numbers have 1 to 5"),

@@ -115,7 +115,7 @@ def test_outputs_are_what_their_names_say(imagegen, tmp_path, run, name):
         (("sample", "flat"), "a_folder.npz", "there is a folder of this name"),
         (("edit", "mix", "flat"), "o.gif", "this command writes .png, .jpg, .jpeg or .webp"),
         (("edit", "redraw", "flat", "a.png"), "o.gif", "this command writes .png"),
-        (("edit", "interpolate", "flat"), "o.png", "this command writes .gif or .mp4"),
+        (("edit", "interpolate", "flat"), "o.bmp", "this command writes .gif, .mp4, .png, .jpg, .jpeg or .webp"),
         (
             ("edit", "project", "flat", "a.png", "--styles", "w.png"),
             "o.png",

@@ -12,6 +12,7 @@ from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.data_options import add_module_option, add_source_options
 from imagegen_jax.cli.common.options import integer, number, seed, step
 from imagegen_jax.cli.common.targets import import_modules
+from imagegen_jax.core.platform.signals import watching
 
 EXAMPLES = """examples:
   imagegen judge runs/demo                           its samples beside the data that it was trained on: which is real?
@@ -78,13 +79,26 @@ def run(request: JudgeRequest) -> Any:
     first = pathlib.Path(request.sets[0]).expanduser()
     going_on = len(request.sets) == 1 and is_study(first)
     folder = first if going_on else request.folder
+    if going_on:
+        _check_nothing_new(request)
     if request.result:
         if not is_study(folder):
             raise ValueError(f"--result: {folder} holds no study: give the folder of one")
         return finish(folder)
-    study = load_study(folder) if going_on else begin(_plan(request), folder)
-    _serve(study, folder, request)
+    _serve(load_study(folder) if going_on else begin(_plan(request), folder), folder, request)
     return finish(folder)
+
+
+def _check_nothing_new(request: JudgeRequest) -> None:
+    """Raises ValueError for an option that a study which goes on would not follow."""
+    follows = ("sets", "result", "port", "open")
+    for field in dataclasses.fields(request):
+        if field.name not in follows and getattr(request, field.name) != field.default:
+            option = "module" if field.name == "modules" else field.name.replace("_", "-")
+            raise ValueError(
+                f"--{option}: {request.sets[0]} is a study that goes on as it began: leave it out, or begin another "
+                "with the sets and --out"
+            )
 
 
 def _plan(request: JudgeRequest) -> Any:
@@ -99,6 +113,7 @@ def _plan(request: JudgeRequest) -> Any:
 
 
 def _serve(study: Any, folder: pathlib.Path, request: JudgeRequest) -> None:
+    from imagegen_jax.pages.judge.counts import answers_for_width, answers_to_tell
     from imagegen_jax.pages.judge.judging import Judging
     from imagegen_jax.pages.judge.routes import judge_site
     from imagegen_jax.pages.judge.votes import Votes
@@ -110,10 +125,12 @@ def _serve(study: Any, folder: pathlib.Path, request: JudgeRequest) -> None:
     settings = study.settings
     print(
         f"{len(study)} pairs; each person gives {settings.answers} answers and {settings.trials - settings.answers} "
-        "that show whether they look. Near 50 %, an interval of +-10 points takes 97 answers, of +-5 385; to tell 45 "
-        "from 50 % four times in five takes 783."
+        f"that show whether they look. Near 50 %, an interval of +-10 points takes {answers_for_width(0.10)} answers, "
+        f"of +-5 {answers_for_width(0.05)}; to tell 45 from 50 % four times in five takes {answers_to_tell(0.45)}."
     )
-    serve(judge_site(Judging(study, Votes(folder), secret), Visitors(secret)), listening, browse=request.open)
+    site = judge_site(Judging(study, Votes(folder), secret), Visitors(secret))
+    with watching(lambda signum: None):  # Ctrl-C ends the pages, not the counting after them
+        serve(site, listening, browse=request.open)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,9 +37,12 @@ def begin(plan: Plan, folder: pathlib.Path) -> Study:
     Raises ValueError for words that name no two sets of pictures of one size, and for a folder with another study.
     """
     targets = _targets(plan)
+    question = plan.question or ("real" if len(plan.words) == 1 else "better")
+    if plan.staircase and question != "real":
+        raise ValueError("--staircase: it follows right and wrong answers, and no answer to which is better is wrong")
     asked = Settings(
-        targets[0].word, targets[1].word, plan.question or ("real" if len(plan.words) == 1 else "better"), plan.answers,
-        plan.catch, plan.milliseconds, plan.staircase, plan.drawing.seed,
+        targets[0].word, targets[1].word, question, plan.answers, plan.catch, plan.milliseconds, plan.staircase,
+        plan.drawing.seed, asked=_asked(plan),
     )  # fmt: skip
     if folder.exists() and any(folder.iterdir()):
         return _there(folder, asked)
@@ -85,6 +89,15 @@ def _make(folder: pathlib.Path) -> None:
         raise ValueError(f"--out {folder}: cannot be written ({error}): give another folder") from error
 
 
+def _asked(plan: Plan) -> str:
+    """Writes what pictures were asked for, places by where they are, so that equal words for others are told apart."""
+    places = [
+        str(pathlib.Path(word).expanduser().resolve()) if pathlib.Path(word).exists() else word for word in plan.words
+    ]
+    drawing = plan.drawing
+    return json.dumps([places, plan.pairs, dict(plan.sources), drawing.step, drawing.average], sort_keys=True)
+
+
 def _there(folder: pathlib.Path, asked: Settings) -> Study:
     """Returns the study of a folder where it asks the same. Raises ValueError where it does not."""
     study = load_study(folder)
@@ -95,4 +108,9 @@ def _there(folder: pathlib.Path, asked: Settings) -> Study:
                 f"{folder} holds a study with {name} {old}, not {new}: go on with `imagegen judge {folder}`, or give "
                 "another folder with --out"
             )
+    if study.settings.asked != asked.asked:
+        raise ValueError(
+            f"{folder} holds a study of other pictures ({study.settings.a} and {study.settings.b}, "
+            f"{len(study)} pairs): give another folder with --out"
+        )
     return study

@@ -31,6 +31,7 @@ class Settings:
     milliseconds: int | None = None  # that pictures are seen; None: until the answer
     staircase: bool = False  # whether that time follows the answers
     seed: int = 0
+    asked: str = ""  # what pictures were asked for: a study goes on for the same alone
     run: str | None = None  # the folder of the run that `a` was drawn from
     class_names: tuple[str, ...] = ()  # of the pairs' labels
 

@@ -93,6 +93,25 @@ def test_what_cannot_be_judged_is_refused(sets: tuple[str, ...], more: dict[str,
     assert not pathlib.Path("judgements/none").exists()
 
 
+def test_other_pictures_of_the_same_words_are_another_study(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        monkeypatch.chdir(tmp_path / place)
+        saved("a.npz", (8, 4, 4, 3))
+    monkeypatch.chdir(tmp_path)
+    judging.run(JudgeRequest(("one/a.npz", "two/a.npz"), answers=4, out="study"))
+    for sets, more in ((("two/a.npz", "one/a.npz"), {}), (("one/a.npz", "two/a.npz"), {"pairs": 3})):
+        with pytest.raises(ValueError, match="a study of other pictures"):
+            judging.run(JudgeRequest(sets, answers=4, out="study", **more))
+    with pytest.raises(ValueError, match="--answers: .*goes on as it began"):
+        judging.run(JudgeRequest(("study",), answers=5))
+
+
+def test_a_staircase_wants_right_answers() -> None:
+    with pytest.raises(ValueError, match="--staircase"):
+        judging.run(JudgeRequest((saved("a.npz", (8, 4, 4, 3)), saved("bb.npz", (8, 4, 4, 3))), staircase=True))
+
+
 def test_a_run_alone_is_asked_for_nothing_but_which_is_real(run: pathlib.Path) -> None:
     with pytest.raises(ValueError, match="--question better"):
         judging.run(JudgeRequest((str(run),), question="better"))

@@ -11,6 +11,8 @@ from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.drawing.grid import write_png
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.reporting.curves import curves_of, read_curves
+from imagegen_jax.data import from_arrays
+from imagegen_jax.metrics.of_run import Cards
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +67,12 @@ def test_a_picture_of_samples_holds_as_many_as_asked(run):
 
 
 def test_scores_are_kept_in_the_folder_and_found_by_name(tmp_path):
-    experiment = ig.override(ig.recipe("vae_mnist"), {})
-    assert experiment.name
     images = np.random.default_rng(0).integers(0, 256, (8, 2, 2, 1), np.uint8)
-    from imagegen_jax.data import from_arrays
-
     toy = ig.Experiment("toy", Regression(), from_arrays(images), {"network": Adam(1e-3)}, batch_size=8, steps=1,
                         samples=4, mesh=MeshShape(data=1))  # fmt: skip
     run = ig.fit(toy, tmp_path, quiet=True)
     cards = run.evaluate("fid", n=16, extractor="pixels", quiet=True)
+    assert isinstance(cards, Cards)
     assert cards["FD-pixels"].value == cards[0].value > 0 and "FD-pixels" in repr(cards)
     kept = [json.loads(line) for line in (tmp_path / "evaluations.jsonl").read_text().splitlines()]
     assert [line["value"] for line in kept] == [cards[0].value]
