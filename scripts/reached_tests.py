@@ -28,7 +28,7 @@ ANY_RECIPE = "experiments."  # what texts begin with that are made into the name
 
 
 class Files:
-    """The files of a checkout, and which of them each one reads."""
+    """Knows the files of a checkout, and which of them each one reads."""
 
     def __init__(self, root: pathlib.Path, paths: Iterable[str]) -> None:
         """`paths` are those of all files, relative to `root`."""
@@ -177,7 +177,7 @@ class Files:
 
 @functools.cache
 def _nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
-    """All nodes of a file, which is gone through once."""
+    """Returns all nodes of a file, which is gone through once."""
     return tuple(ast.walk(tree))
 
 
@@ -186,7 +186,7 @@ def _name(node: ast.expr) -> str:
 
 
 def _imported(node: ast.AST, path: str, tree: ast.Module, unused: frozenset[str] = frozenset()) -> Iterator[str]:
-    """The modules that a statement may import; of a package with a short name those that are asked for by it."""
+    """Yields the modules that a statement may import; of a package with a short name those that are asked for by it."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             yield alias.name
@@ -199,7 +199,7 @@ def _imported(node: ast.AST, path: str, tree: ast.Module, unused: frozenset[str]
 
 
 def _asked_for(tree: ast.Module, name: str, module: str) -> Iterator[str]:
-    """Of ig.core.arrays.shard.MeshShape, where `ig` is the name of a module, all of it with the module's own name."""
+    """Yields of ig.core.arrays.shard.MeshShape, where `ig` is the name of a module, all with the module's own name."""
     for node in _nodes(tree):
         if isinstance(node, ast.Attribute):
             words = ast.unparse(node).split(".")
@@ -208,7 +208,7 @@ def _asked_for(tree: ast.Module, name: str, module: str) -> Iterator[str]:
 
 
 def _used_as_program_alone(tree: ast.Module) -> frozenset[str]:
-    """The names that a file uses below `if __name__ == "__main__"` and nowhere else: no import gets there."""
+    """Returns the names that a file uses below `if __name__ == "__main__"` and nowhere else: no import gets there."""
     program = [node for node in tree.body if isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)]
     inside = {id(node) for part in program for node in ast.walk(part)}
     names = [node for node in _nodes(tree) if isinstance(node, ast.Name)]
@@ -216,7 +216,7 @@ def _used_as_program_alone(tree: ast.Module) -> frozenset[str]:
 
 
 def _texts(tree: ast.Module) -> Iterator[str]:
-    """All texts of a file but its docstrings."""
+    """Yields all texts of a file but its docstrings."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     bodies = [node.body for node in _nodes(tree) if isinstance(node, documented) and node.body]
     docstrings = {id(body[0].value) for body in bodies if isinstance(body[0], ast.Expr)}
@@ -226,13 +226,13 @@ def _texts(tree: ast.Module) -> Iterator[str]:
 
 
 def git(*arguments: str, root: pathlib.Path = ROOT) -> list[str]:
-    """The lines that a command of git prints."""
+    """Returns the lines that a command of git prints."""
     command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
 def reached_since(revision: str, root: pathlib.Path = ROOT) -> dict[str, frozenset[str] | None]:
-    """What is reached by all that differs from where `revision` and HEAD parted (`Files.reached`)."""
+    """Returns what is reached by all that differs from where `revision` and HEAD parted (`Files.reached`)."""
     (base,) = git("merge-base", revision, "HEAD", root=root)
     new = git("ls-files", "--others", "--exclude-standard", root=root)
     changed = git("diff", "--name-only", "--no-renames", base, root=root) + new

@@ -18,7 +18,7 @@ LONG = 1.0  # seconds of processors
 
 
 def seconds(report: str) -> dict[tuple[str, str], float]:
-    """(file, test) -> seconds of processors, those of the fixtures that it was the first to ask for included."""
+    """Reads (file, test) -> seconds of processors, those of the fixtures that it was the first to ask for included."""
     found: dict[tuple[str, str], float] = collections.Counter()
     for case in xml.etree.ElementTree.parse(report).iter("testcase"):
         noted = [p.get("value") for p in case.iter("property") if p.get("name") == "cpu_seconds"]
@@ -27,7 +27,7 @@ def seconds(report: str) -> dict[tuple[str, str], float]:
 
 
 def table(title: str, rows: dict[str, float], total: float) -> str:
-    """The first rows of what took most, each with its part of the whole."""
+    """Returns the first rows of what took most, each with its part of the whole."""
     lines = [f"{took:8.1f} s {took / max(total, 1e-9):6.1%}  {name}" for name, took in sorted(rows.items(), key=_order)]
     return "\n".join([f"{title}, of {total:,.0f} s in all:", *lines[:SHOWN]])
 

@@ -12,12 +12,7 @@ from typing import Any
 
 from imagegen_jax.core.files.regular import whole
 from imagegen_jax.metrics.scale import DISTANCE, Scale
-
-# The 97.5 % quantile of Student's t for 1 to 30 degrees of freedom, for means over seeds; beyond, the normal's.
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
+from imagegen_jax.metrics.student import t_quantile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +62,12 @@ def append(cards: Sequence[Card], path: pathlib.Path) -> None:
         partial.write_text("".join(line + "\n" for line in kept + new))
 
 
+MEASUREMENT = ("metric", "samples", "images", "references", "reference", "extractor", "weights", "resize", "seed")
+
+
 def _measurement(line: Mapping[str, Any]) -> tuple[Any, ...]:
     """Returns what cards of one measurement share; a run that was stopped and resumed makes it twice."""
-    names = ("metric", "samples", "images", "references", "reference", "extractor", "weights", "resize", "seed")
-    return tuple(line.get(name) for name in names)
+    return tuple(line.get(name) for name in MEASUREMENT)
 
 
 def text_table(cards: Sequence[Card]) -> str:
@@ -174,7 +171,7 @@ def _over_runs(runs: Sequence[Sequence[Card]], metric: str) -> _Score | None:
     if not all(map(math.isfinite, values)):
         return _Score(max(values), None, None, len(values))
     mean, degrees = statistics.mean(values), len(values) - 1
-    half = (_T[degrees - 1] if degrees <= len(_T) else 1.96) * statistics.stdev(values) / math.sqrt(len(values))
+    half = t_quantile(degrees, 0.975) * statistics.stdev(values) / math.sqrt(len(values))
     scale = cards[0].scale
     return _Score(mean, max(mean - half, scale.least), min(mean + half, scale.greatest), len(values))
 

@@ -8,6 +8,9 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from imagegen_jax.core.files.json_lines import read_objects
+from imagegen_jax.core.reporting.curves import is_loss
+
 POINTS = 1_000  # points of a curve at most
 
 Point = tuple[int, float]  # step, value
@@ -22,35 +25,20 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the objects of a JSON lines file, and skips damaged lines: a run that was killed may leave half of one."""
-    lines = []
-    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            lines.append(json.loads(line))
-        except (ValueError, RecursionError):
-            continue
-    return [line for line in lines if isinstance(line, dict)]
-
-
 def read_metrics(path: pathlib.Path) -> dict[int, dict[str, Any]]:
     """Reads the line of metrics of each step, in the order of steps."""
-    rows = {line["step"]: line for line in read_lines(path) if isinstance(line.get("step"), int)}
+    rows = {line["step"]: line for line in read_objects(path) if isinstance(line.get("step"), int)}
     return dict(sorted(rows.items()))
 
 
-def curves_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
+def points_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Point]]:
     """Collects the finite values of each metric by step: losses first, then other metrics, the speed last."""
     curves: dict[str, list[Point]] = {}
     for row in rows:
         for name, value in row.items():
             if name not in ("step", "time") and isinstance(value, (int, float)) and abs(value) < math.inf:
                 curves.setdefault(name, []).append((row["step"], value))
-    return dict(sorted(curves.items(), key=lambda item: (item[0] == "images_per_second", not _is_loss(item[0]))))
-
-
-def _is_loss(name: str) -> bool:
-    return name.split("/")[-1] == "loss"
+    return dict(sorted(curves.items(), key=lambda item: (item[0] == "images_per_second", not is_loss(item[0]))))
 
 
 def thin(points: list[Point], most: int = POINTS) -> list[Point]:

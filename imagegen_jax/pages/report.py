@@ -11,12 +11,13 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from imagegen_jax.core.files.json_lines import read_objects
 from imagegen_jax.core.files.regular import whole
 from imagegen_jax.pages.evaluations import evaluations_of, trace_of
 from imagegen_jax.pages.explained import explained
 from imagegen_jax.pages.grids import shown_grids
 from imagegen_jax.pages.markup import class_name, missing, table, text, tree
-from imagegen_jax.pages.reading import Point, curves_of, read_json, read_lines, read_metrics, thin
+from imagegen_jax.pages.reading import Point, points_of, read_json, read_metrics, thin
 
 ROWS_NAMED = 20  # a grid of more rows has no room for the names of their classes
 
@@ -45,8 +46,8 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
     rows = read_metrics(folder / "metrics.jsonl")
     grids = {int(path.stem): path for path in sorted(folder.glob("samples/*.png")) if path.stem.isdecimal()}
     step = max([*rows, *grids], default=0)
-    curves = curves_of(rows.values())
-    changes, evaluations = read_lines(folder / "changes.jsonl"), read_lines(folder / "evaluations.jsonl")
+    curves = points_of(rows.values())
+    changes, evaluations = read_objects(folder / "changes.jsonl"), read_objects(folder / "evaluations.jsonl")
     if origin := read_json(folder / "origin.json"):
         environment = {"imported": origin, **environment}
     return {

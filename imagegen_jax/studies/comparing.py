@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 import os
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from imagegen_jax.core.reporting.curves import Curve, Curves, read_curves
+from imagegen_jax.core.reporting.curves import Curve, Curves, is_loss, read_curves
 from imagegen_jax.studies.comparison import Comparison, Summary, Test
 from imagegen_jax.studies.groups import Group, groups_of
 from imagegen_jax.studies.inference import Band, Difference, band, holm, paired, welch
+from imagegen_jax.studies.scores import scores_of
 
 EVALUATION = "evaluation/"
 LAST = 0.1  # of a training's steps, over which a loss is averaged to one value a run
@@ -28,7 +27,8 @@ def compare(
 ) -> Comparison:
     """Compares run folders: those that differ in their seeds alone are seeds of one group.
 
-    A run's value of a metric is its mean over the `last` share of its steps, and of an evaluation the newest score.
+    A run's value of a metric is its mean over the `last` share of its steps, and of an evaluation the newest score;
+    scores that were not measured alike, such as of other numbers of samples, are compared each by itself.
     `metrics` are those to compare and draw, "loss" for the one that ends so; without, scores, or losses where there are
     none. Each two groups are compared by Welch's test, or with `pairs` seed by seed, and p-values corrected for the
     number of tests. Raises ValueError for what cannot be compared, and KeyError for a metric that no run has.
@@ -37,7 +37,7 @@ def compare(
         raise ValueError(f"last={last}: the share of steps to average over is above 0 and at most 1")
     groups = groups_of(runs)
     read = {path: read_curves(path) for group in groups for path in group.folders.values()}
-    scores = {path: _scores(path) for path in read}
+    scores = scores_of(read)
     names = _names(metrics, read, scores)
     summaries, tests = [], []
     for name in names:
@@ -71,28 +71,14 @@ def _names(metrics: Sequence[str], read: Mapping[Any, Curves], scores: Mapping[A
         known = Curves(
             dict.fromkeys([*every, *stored], Curve(np.zeros(0, np.int64), np.zeros(0))), "none of these runs"
         )
-        return list(dict.fromkeys(known.full_name(name) for name in metrics))
+        ways = {name: [full for full in stored if full.startswith(f"{name} [")] for name in metrics}
+        return list(dict.fromkeys(full for name in metrics for full in ways[name] or [known.full_name(name)]))
     evaluations = [name for name in every if name.startswith(EVALUATION)] + stored
     return evaluations or _losses(read)
 
 
 def _losses(read: Mapping[Any, Curves]) -> list[str]:
-    return list(dict.fromkeys(n for curves in read.values() for n in curves if n.split("/")[-1] == "loss"))
-
-
-def _scores(folder: pathlib.Path) -> dict[str, float]:
-    """Reads the newest score of each metric that a run's evaluations.jsonl keeps; damaged lines are passed over."""
-    path = folder / "evaluations.jsonl"
-    found: dict[str, tuple[str, float]] = {}
-    for line in path.read_text("utf-8", "replace").splitlines() if path.is_file() else []:
-        try:
-            card = json.loads(line)
-            name, time, value = str(card["metric"]), str(card["time"]), float(card["value"])
-        except (ValueError, TypeError, KeyError, RecursionError):
-            continue
-        if name not in found or time >= found[name][0]:
-            found[name] = (time, value)
-    return {name: value for name, (_, value) in found.items()}
+    return list(dict.fromkeys(n for curves in read.values() for n in curves if is_loss(n)))
 
 
 def _value(curves: Curves, scores: Mapping[str, float], name: str, last: float) -> float:
@@ -142,7 +128,9 @@ def _notes(
         notes.append(
             f"Not all runs are equally far: their last steps are {', '.join(f'{s:,}' for s in sorted(steps))}."
         )
-    if any(not name.startswith(EVALUATION) for name in names):
+    if several := [name for name in names if name.endswith("]")]:
+        notes.append(f"Measured in several ways, each compared by itself: {'; '.join(several)}.")
+    if any(name in set(curves) and not name.startswith(EVALUATION) for name in names for curves in read.values()):
         notes.append(f"A run's value of a loss is its mean over the last {100 * last:.0f} % of its steps.")
     fewest = min(len(group.seeds) for group in groups)
     tested = [test for test in tests if not math.isnan(test.p)]

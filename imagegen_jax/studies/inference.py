@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from imagegen_jax.metrics.student import t_quantile
+
 LEVEL = 0.95  # of intervals and bands
 # Welch's test has fewer degrees of freedom than equal variances would have, as chance has it; with this share of them
 # the power is 0.80 to 0.82 from 3 seeds on, and 0.65 with 2 (20,000 simulated pairs).
@@ -99,13 +101,6 @@ def holm(p: Sequence[float]) -> list[float]:
     return found
 
 
-def t_quantile(degrees: float, probability: float) -> float:
-    """Returns the quantile of Student's t."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(degrees, probability))
-
-
 def _tested(value: float, error: float, degrees: float, seeds: tuple[int, int], planned: float) -> Difference:
     from scipy.special import stdtr
 
@@ -119,5 +114,5 @@ def _untested(value: float, seeds: tuple[int, int]) -> Difference:
 
 
 def _without_spread(value: float, degrees: float, seeds: tuple[int, int]) -> Difference:
-    """Seeds that all give the same number: a deterministic score, of which a test of chance says nothing more."""
+    """Compares seeds that all give the same number: a deterministic score, of which chance has no part."""
     return Difference(value, value, value, 1.0 if value == 0 else 0.0, degrees, seeds, 0.0, degrees)

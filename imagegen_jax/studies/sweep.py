@@ -17,7 +17,7 @@ from imagegen_jax.core.config.override import override
 from imagegen_jax.core.config.serial import fields_of, has_fields
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.files.claim import RunFolderError
-from imagegen_jax.core.reporting.curves import read_curves
+from imagegen_jax.core.reporting.curves import is_loss, read_curves
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
 from imagegen_jax.core.run import Run, load
 from imagegen_jax.studies.comparing import LAST, Comparison, compare
@@ -50,7 +50,7 @@ class Study:
         lines = []
         for name, path in itertools.islice(self.folders.items(), 20):
             curves = read_curves(path)
-            losses = [f"{n} {c.last:.4g}" for n, c in curves.items() if n.split("/")[-1] == "loss"][:2]
+            losses = [f"{n} {c.last:.4g}" for n, c in curves.items() if is_loss(n)][:2]
             lines.append(
                 f"  {name}: {'failed, ' + self.failed[name] if name in self.failed else '  '.join(losses)}"[:150]
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -14,13 +16,16 @@ import jax
 from imagegen_jax.core.checkpoints.stored import CheckpointError, Stored
 from imagegen_jax.core.config.config_file import save_config
 from imagegen_jax.core.config.serial import PACKAGE, modules_in
-from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.experiment import Experiment, measured
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.loop import train_side_by_side
+from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.platform.target import platform
+from imagegen_jax.core.program import Program
 from imagegen_jax.core.reporting.pending import NonFiniteError
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
 from imagegen_jax.core.run import fit
+from imagegen_jax.core.run_folder import compare_experiment
 from imagegen_jax.core.training.side_by_side import refusal
 
 _FULL = "RESOURCE_EXHAUSTED"  # what jax says where the memory of a device does not hold a program
@@ -44,12 +49,16 @@ def train_all(
     quiet: bool,
     track: Sequence[str | Tracking],
 ) -> dict[str, str]:
-    """Trains members that are not finished; returns why those failed that did, by name."""
+    """Trains members that are not finished; returns why those failed that did, by name.
+
+    Raises ValueError, before any is trained in this process, where one cannot be.
+    """
     left = [member for member in members if not is_finished(workdir / member.name, member.experiment)]
     if len(left) < len(members) and not quiet:
         print(f"{len(members) - len(left)} of {len(members)} runs are finished already", file=sys.stderr)
     if processes > 1:
         return _in_processes(left, workdir, processes, quiet, track)
+    _validate(left)
     failed: dict[str, str] = {}
     while left:
         group = _next_group(left, workdir, together, track)
@@ -60,9 +69,24 @@ def train_all(
     return failed
 
 
+def _validate(members: Sequence[Member]) -> None:
+    """Raises ValueError, naming it, where a member is seen to be wrong before anything is compiled."""
+    for member in {member.variant: member for member in reversed(members)}.values():
+        try:
+            Program(member.experiment)
+        except ValueError as error:
+            error.args = (f"{member.name}: {error}",)
+            raise
+
+
 def is_finished(folder: pathlib.Path, experiment: Experiment) -> bool:
-    """Tells whether a folder holds a checkpoint of an experiment's last step."""
-    return (folder / "experiment.json").is_file() and experiment.steps in Stored(folder / "checkpoints").steps()
+    """Tells whether a folder holds a checkpoint of an experiment's last step, and the run of no other experiment."""
+    if not (folder / "experiment.json").is_file() or experiment.steps not in Stored(folder / "checkpoints").steps():
+        return False
+    try:
+        return not compare_experiment(folder, measured(experiment))
+    except (RunFolderError, ValueError, OSError):  # to train it says what is wrong
+        return False
 
 
 def _next_group(
@@ -96,12 +120,10 @@ def _trained(
         else:
             train_side_by_side([m.experiment for m in group], [workdir / m.name for m in group], quiet)
         return {}
-    except NonFiniteError as error:
+    except (NonFiniteError, RunFolderError, CheckpointError, ValueError, OSError) as error:
         if len(group) == 1:
             return {group[0].name: str(error)}
         half = 1
-    except (RunFolderError, CheckpointError) as error:
-        return {member.name: str(error) for member in group}
     except jax.errors.JaxRuntimeError as error:
         if _FULL not in str(error) or len(group) == 1:
             return {member.name: str(error).splitlines()[0] for member in group}
@@ -123,24 +145,27 @@ def _in_processes(
     if words := [word for word in track if not isinstance(word, str)]:
         raise ValueError(f"track={words}: name trackers by words where runs have processes of their own")
     waiting, failed = list(members), dict[str, str]()
-    running: list[tuple[Member, subprocess.Popen[bytes]]] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < processes:
-                member = waiting.pop(0)
-                running.append((member, _started(member, workdir, [str(word) for word in track])))
-                if not quiet:
-                    print(f"training {member.name} ({len(waiting)} left)", file=sys.stderr)
-            time.sleep(0.2)
-            for member, process in [pair for pair in running if pair[1].poll() is not None]:
-                running.remove((member, process))
-                if process.returncode:
-                    failed[member.name] = _last_words(workdir / f"{member.name}.log")
-    finally:
-        for _, process in running:
-            process.terminate()  # it saves before it ends
-        for _, process in running:
-            process.wait()
+    running: dict[str, subprocess.Popen[bytes]] = {}
+    say = functools.partial(print, file=sys.stderr)
+    with stopping(None, say, lambda: f"{', '.join(running)} save before they end") as asked:
+        try:
+            while (waiting or running) and not asked(0):
+                while waiting and len(running) < processes:
+                    member = waiting.pop(0)
+                    running[member.name] = _started(member, workdir, [str(word) for word in track])
+                    if not quiet:
+                        say(f"training {member.name} ({len(waiting)} left)")
+                time.sleep(0.2)
+                for name in [name for name, process in running.items() if process.poll() is not None]:
+                    if running.pop(name).returncode:
+                        failed[name] = _last_words(workdir / f"{name}.log")
+        finally:
+            for process in running.values():
+                process.terminate()  # it saves before it ends
+            for process in running.values():
+                process.wait()
+        if signum := asked(0):
+            raise Stopped(signum, f"stopped by {signal.Signals(signum).name}; the same command goes on from there")
     return failed
 
 
@@ -149,9 +174,13 @@ def _started(member: Member, workdir: pathlib.Path, track: Sequence[str]) -> sub
     config = save_config(member.experiment, workdir / f"{member.name}.yaml")
     own = [module for module in modules_in(member.experiment) if module.split(".")[0] != PACKAGE]
     command = [sys.executable, "-m", "imagegen_jax", "train", "--config", str(config)]
-    command += ["--workdir", str(workdir / member.name), *(word for module in own for word in ("--module", module))]
+    command += ["--workdir", str(workdir / member.name), *_repeated("--module", own), *_repeated("--track", track)]
     with (workdir / f"{member.name}.log").open("ab") as log:
-        return subprocess.Popen([*command, *(["--track", *track] if track else [])], stdout=log, stderr=log)
+        return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def _repeated(option: str, values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]
 
 
 def _last_words(path: pathlib.Path) -> str:

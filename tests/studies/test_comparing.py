@@ -94,6 +94,21 @@ def test_scores_go_before_losses_and_the_newest_counts(tmp_path):
         compare(folders, ["nothing"])
 
 
+def test_scores_that_were_not_measured_alike_are_compared_apart(tmp_path):
+    few, many = ({"metric": "FID", "samples": n, "reference": "digits", "time": "2026"} for n in (2_000, 50_000))
+    kept = {1: [{**few, "value": 9.0}, {**many, "value": 4.0}], 2: [{**few, "value": 8.0, "images": "b", "seed": 1}]}
+    for lr, cards in kept.items():
+        folder = run_of(tmp_path / f"{lr}", 0, [1.0], lr)
+        (folder / "evaluations.jsonl").write_text("".join(f"{json.dumps(card)}\n" for card in cards))
+    for found in (compare([tmp_path / "1", tmp_path / "2"]), compare([tmp_path / "1", tmp_path / "2"], ["FID"])):
+        values = [(summary.metric, summary.values) for summary in found.summaries]
+        assert values == [
+            ("FID [samples 2000]", (9.0,)), ("FID [samples 2000]", (8.0,)), ("FID [samples 50000]", (4.0,)),
+        ]  # fmt: skip
+        assert [test.metric for test in found.tests] == ["FID [samples 2000]"]
+        assert "in several ways" in found.notes[0] and not any("value of a loss" in note for note in found.notes)
+
+
 def test_what_cannot_be_compared_is_named(runs, tmp_path):
     with pytest.raises(ValueError, match="are one experiment with one seed, 0"):
         compare([runs[0], run_of(tmp_path / "again", 0, [1.0])])

@@ -1,8 +1,11 @@
 """Sweeps: which runs they have, that equal programs are compiled once, that they go on, and what failures do."""
 
 import dataclasses
+import functools
 import json
 import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -14,6 +17,7 @@ from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.optim import SGD, Adam
+from imagegen_jax.core.platform import signals
 from imagegen_jax.studies import training
 from imagegen_jax.studies.sweep import members_of, word_of
 
@@ -107,12 +111,36 @@ def test_finished_runs_are_left_as_they_are_and_others_trained(study, capsys):
     assert set(ig.load_study(study.workdir).folders) == set(again.folders)
 
 
+def test_a_folder_of_another_experiment_is_not_taken_for_finished(study, capsys):
+    other = dataclasses.replace(TOY, batch_size=8)
+    found = ig.sweep(other, {"model.noise": [0.1]}, 2, study.workdir, together=2)
+    assert set(found.failed) == {"noise=0.1_seed0", "noise=0.1_seed1"}
+    assert all("batch_size: 16 there, 8 now" in why for why in found.failed.values())
+    assert "finished already" not in capsys.readouterr().err
+
+
 def test_a_run_that_fails_stops_no_other(tmp_path, capsys):
     found = ig.sweep(TOY, {"optim.network.lr": [1e38, 1e-2]}, 2, tmp_path, together=2, quiet=True)
     assert set(found.failed) == {"lr=1e+38_seed0", "lr=1e+38_seed1"}
     assert set(found.runs) == {"lr=0.01_seed0", "lr=0.01_seed1"}
     assert "failed: lr=1e+38_seed0: loss of phase 'regress' is" in capsys.readouterr().err
     assert len(found.compare("loss").groups) == 1
+
+
+def test_all_members_are_looked_at_before_any_is_trained(tmp_path):
+    with pytest.raises(ValueError, match="microbatches=3_seed0: batch_size=16 is not divisible by 1 devices x 3"):
+        ig.sweep(TOY, {"microbatches": [1, 3]}, 2, tmp_path, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError("disk is gone"), ValueError("rows are missing")])
+def test_data_that_fail_stop_no_other_run(error, tmp_path, monkeypatch):
+    def fit(experiment, folder, **options):
+        if experiment.seed == 0:
+            raise error
+
+    monkeypatch.setattr(training, "fit", fit)
+    assert ig.sweep(TOY, {}, 2, tmp_path, together=1, quiet=True).failed == {"seed0": str(error)}
 
 
 def test_fewer_are_side_by_side_where_memory_does_not_hold_them(tmp_path, monkeypatch, capsys):
@@ -137,6 +165,26 @@ def test_a_folder_without_runs_is_no_study(tmp_path):
         ig.sweep(TOY, workdir=tmp_path, together=0)
     with pytest.raises(ValueError, match="side by side in one process alone"):
         ig.sweep(TOY, workdir=tmp_path, together=2, processes=2)
+
+
+def test_a_process_is_given_each_tracker_by_an_option(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(training.subprocess, "Popen", lambda command, **files: given.extend(command))
+    (member,) = members_of(TOY, {}, 1)
+    training._started(member, tmp_path, ["csv", "wandb:mine"])
+    assert given[-4:] == ["--track", "csv", "--track", "wandb:mine"]
+
+
+def test_processes_that_save_are_waited_for(tmp_path, monkeypatch, capsys):
+    saving = "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    saving += "def save(*_): time.sleep(1); open(sys.argv[1], 'w').close(); sys.exit()\n"
+    saving += "signal.signal(signal.SIGTERM, save); os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    saved = tmp_path / "saved"
+    process = functools.partial(subprocess.Popen, [sys.executable, "-c", saving, str(saved)])
+    monkeypatch.setattr(training, "_started", lambda member, workdir, track: process())
+    with signals.interruptible(), pytest.raises(signals.Stopped, match="stopped by SIGINT"):
+        ig.sweep(TOY, workdir=tmp_path, processes=2, quiet=True)
+    assert saved.exists() and "SIGINT: stopping after this step, saving" in capsys.readouterr().err
 
 
 @pytest.mark.slow

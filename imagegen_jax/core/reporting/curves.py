@@ -72,6 +72,11 @@ def read_curves(folder: str | os.PathLike[str]) -> Curves:
     return Curves(curves_of({line["step"]: line for line in lines}.values()), str(folder))
 
 
+def is_loss(name: str) -> bool:
+    """Tells whether a metric is a loss, by its whole name: "loss" or "critic/loss"."""
+    return name.split("/")[-1] == "loss"
+
+
 def curves_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, Curve]:
     """Collects curves from lines of metrics, each with its "step"; what is null, since JSON has no NaN, is NaN."""
     found: dict[str, list[tuple[int, float]]] = {}

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from imagegen_jax.core.reporting.curves import is_loss
+
 STEPS_AHEAD = 2  # steps given to the device before the oldest is waited for: it is never idle, and stops soon
 
 
@@ -44,12 +46,12 @@ class PendingMetrics:
         self.due = {due for due in self.due if due > step}
         if not rows:
             return {}
-        for name in {name for _, metrics in rows for name in metrics}:
+        names = dict.fromkeys(name for _, metrics in rows for name in metrics)
+        for name in sorted(names, key=lambda name: not is_loss(name)):  # a loss is named before its gradient
             _check_finite(name, [(at, metrics[name]) for at, metrics in rows if name in metrics])
         now = time.perf_counter()
         rate = batch_size * (step - self.since_step) / max(now - self.since, 1e-9)
         self.since, self.since_step = now, step
-        names = dict.fromkeys(name for _, metrics in rows for name in metrics)
         means = {name: float(np.mean([metrics[name] for _, metrics in rows if name in metrics])) for name in names}
         return {"images_per_second": rate, **means}
 

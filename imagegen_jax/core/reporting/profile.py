@@ -47,9 +47,12 @@ class Tracer:
             shutil.rmtree(self._folder / FOLDER, ignore_errors=True)
             jax.profiler.start_trace(str(self._folder / FOLDER), create_perfetto_trace=True)
             self._traces, self._steps = True, (step + 1, last)
-        elif self._traces and step >= last:
+        elif step >= last and self._traces:
             jax.block_until_ready(state)
             self.close(step)
+        elif step >= last:
+            self._steps = None
+            self._progress.say(f"warning: steps {first:,} to {last:,} lie behind step {step:,}: none is traced")
 
     def marked(self, step: int) -> AbstractContextManager[Any]:
         """Marks what is done for a step in the trace, so that xprof knows where it begins."""
@@ -61,15 +64,21 @@ class Tracer:
             return
         assert self._steps is not None
         steps, self._traces, self._steps = self._steps, False, None
-        with self._progress.activity("writing the trace"):
-            jax.profiler.stop_trace()
-        if step is not None:
-            count = steps[1] - steps[0] + 1
-            write_json(self._folder / FILE, {"from": steps[0], "to": steps[1], **operations(self._folder, count)})
-            self._progress.say(
-                f"traced steps {steps[0]:,} to {steps[1]:,}: {self._folder / FOLDER} (xprof --logdir, or "
-                "perfetto_trace.json.gz in https://ui.perfetto.dev)"
-            )
+        try:
+            with self._progress.activity("writing the trace"):
+                jax.profiler.stop_trace()
+                if step is not None:
+                    self._keep_operations(*steps)
+        except Exception as error:  # a full disk, a trace of another form: no reason to end a training
+            self._progress.say(f"warning: the trace in {self._folder / FOLDER} could not be written or read: {error}")
+
+    def _keep_operations(self, first: int, last: int) -> None:
+        found = operations(self._folder, last - first + 1)
+        write_json(self._folder / FILE, {"from": first, "to": last, **found})
+        self._progress.say(
+            f"traced steps {first:,} to {last:,}: {self._folder / FOLDER} (xprof --logdir, or "
+            "perfetto_trace.json.gz in https://ui.perfetto.dev)"
+        )
 
 
 def operations(folder: pathlib.Path, steps: int) -> dict[str, Any]:

@@ -137,6 +137,7 @@ class LiveRun:
             self.pending.restart(step)
 
     def wait_for_save(self, step: int) -> None:
+        """Waits for the checkpoint of a step."""
         self.doing = f"saving is under way, of step {step:,}"
         with self.progress.activity(f"saving step {step:,}"):
             self.checkpoints.wait()
@@ -246,7 +247,8 @@ class LiveRun:
             self.close()
 
     def close(self) -> None:
-        """Waits for what is being saved, and closes all that is open."""
-        for open_file in (self.tracer, self.log, self.snapshots, self.checkpoints):
-            if open_file:
-                open_file.close()
+        """Closes all that is open, the checkpoints last and whatever the others raise: what is being saved is whole."""
+        with contextlib.ExitStack() as closing:
+            for open_file in (self.checkpoints, self.snapshots, self.log, self.tracer):
+                if open_file:
+                    closing.callback(open_file.close)

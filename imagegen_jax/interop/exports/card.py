@@ -10,9 +10,9 @@ from typing import Any
 from imagegen_jax.core.arrays.space import sample_words
 from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.config.serial import to_dict
+from imagegen_jax.core.files.json_lines import read_objects
 from imagegen_jax.core.model import Generative, Model, condition_rows
 from imagegen_jax.core.reporting import summary
-from imagegen_jax.core.reporting.metrics_log import read_lines
 from imagegen_jax.core.run import Run
 
 UNSAID = "not said: give it by --licence"
@@ -55,9 +55,8 @@ def task_of(model: Model) -> dict[str, str]:
 
 def scores_of(workdir: pathlib.Path) -> str:
     """Returns the scores of a run as a table, the newest of each metric; a sentence where it was never evaluated."""
-    path = workdir / "evaluations.jsonl"
     newest: dict[tuple[Any, Any], Mapping[str, Any]] = {}
-    for card in read_lines(path)[0] if path.is_file() else []:
+    for card in read_objects(workdir / "evaluations.jsonl"):
         newest[card.get("metric"), card.get("reference")] = card
     if not newest:
         return "None: it was not evaluated (`imagegen evaluate`)."

@@ -25,7 +25,7 @@ def state_of(place: Place) -> dict[str, Any]:
     return {
         "step": max(rows, default=0),
         "steps": reading.read_json(folder / "experiment.json").get("steps"),
-        "curves": {name: reading.thin(points) for name, points in reading.curves_of(rows.values()).items()},
+        "curves": {name: reading.thin(points) for name, points in reading.points_of(rows.values()).items()},
         "grids": grids[-12:],
         "health": warnings[-20:],
         "healthy": not warnings,

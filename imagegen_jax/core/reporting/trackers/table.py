@@ -49,7 +49,7 @@ class Table:
         self._row = {**self._row, "step": step, **metrics}
 
     def image(self, step: int, picture: np.ndarray) -> None:
-        """A table has no pictures."""
+        """Leaves a picture out, which a table cannot hold."""
 
     def close(self) -> None:
         """Writes the last row."""

@@ -1,4 +1,4 @@
-"""Trackers by the words of the command line: `--track wandb:my_project csv`."""
+"""Trackers by the words of the command line: `--track wandb:my_project --track csv`."""
 
 from __future__ import annotations
 
