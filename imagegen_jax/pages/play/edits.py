@@ -6,6 +6,7 @@ import base64
 import binascii
 import collections
 import dataclasses
+import hashlib
 import io
 import secrets
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from imagegen_jax.editing import inverse_problems as inverse
 from imagegen_jax.editing import restoration
 from imagegen_jax.editing.rows import as_bytes, floats
 from imagegen_jax.pages.play.drawing import Drawing, Progress, rows_for
+from imagegen_jax.pages.play.pictures import png_of
 from imagegen_jax.pages.play.places import Opened
 from imagegen_jax.pages.play.settings import Settings
 
@@ -139,6 +141,21 @@ def mask_of(given: Any, height: int, width: int) -> np.ndarray:
     except (OSError, ValueError, binascii.Error, SyntaxError) as error:
         raise ValueError(f"the mask cannot be read ({error}): paint what is to be drawn anew") from None
     return (np.asarray(painted) < 64)[..., None]
+
+
+def mask_text(known: np.ndarray) -> str:
+    """Writes a mask, True [h w 1] where the picture stays, so that `mask_of` reads the same one of that size."""
+    layer = np.zeros((*known.shape[:2], 4), np.uint8)
+    layer[..., 3] = np.where(known[..., 0], 0, 255)
+    return base64.b64encode(png_of(layer)).decode()
+
+
+def said(model: Any, content: bytes, read: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an edit `read`, as its pictures say it, and the SHA-256 of the picture that was edited."""
+    found = {name: value for name, value in read.items() if name != "edit"}
+    if "mask" in found:
+        found["mask"] = mask_text(mask_of(found["mask"], *sample_shape(model)[:2]))
+    return {**found, "picture": hashlib.sha256(content).hexdigest()}
 
 
 def _vary(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:

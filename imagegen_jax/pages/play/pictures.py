@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 from imagegen_jax.core.drawing.grid import coloured, grid
 
 KEY = "imagegen"  # of the settings, a JSON object, in a PNG's texts
-LARGEST = 1 << 14  # letters of settings
+LARGEST = 1 << 17  # letters of settings: of prompts few, of a painted mask up to a bit for each pixel
 SIDE = 4096  # pixels of a picture that is read, at most
 Settings = dict[str, Any]
 
@@ -45,7 +45,10 @@ def settings_in(content: bytes) -> Settings:
     if not isinstance(found, dict):
         raise ValueError("the picture does not say its settings: only pictures of these pages do")
     plain = (str, int, float, bool, type(None))
-    return {str(name): value for name, value in found.items() if isinstance(value, plain)}
+    lists = {
+        name for name, value in found.items() if isinstance(value, list) and all(isinstance(v, plain) for v in value)
+    }
+    return {name: value for name, value in found.items() if name in lists or isinstance(value, plain)}
 
 
 def url_of(image: np.ndarray) -> str:

@@ -102,6 +102,19 @@ class Settings:
         return found
 
 
+class Reads(dict[str, Any]):
+    """What a page sends; `read` is what was got of it by name, the default where the page left it out."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__(given)
+        self.read: dict[str, Any] = {}
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Returns a value, and notes it."""
+        self.read[name] = super().get(name, default)
+        return self.read[name]
+
+
 def read_settings(given: Mapping[str, Any], place: Place) -> Settings:
     """Reads what a page sends for a model. Raises ValueError, naming it, for what is wrong or missing."""
     can = abilities_of(place.model)

@@ -29,7 +29,10 @@ def test_other_files_are_refused(content: bytes) -> None:
 
 
 def test_only_plain_values_are_read() -> None:
-    assert pictures.settings_in(pictures.png_of(IMAGE, {"a": [1], "b": {"c": 1}, "d": 1})) == {"d": 1}
+    assert pictures.settings_in(pictures.png_of(IMAGE, {"a": [1, 2.5], "b": {"c": 1}, "d": 1, "e": [[1]]})) == {
+        "a": [1, 2.5],
+        "d": 1,
+    }
 
 
 def test_the_gallery_keeps_each_visitors_pictures_apart(tmp_path: pathlib.Path) -> None:

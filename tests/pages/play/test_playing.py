@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from PIL import Image
 from playthings import DENOISER
 from starlette.testclient import TestClient
 
-from imagegen_jax.pages.play import edits, exploring, settings
+from imagegen_jax.pages.play import edits, exploring, pictures, settings
 from imagegen_jax.pages.play.pictures import png_of
 from imagegen_jax.pages.play.places import Opened
 from imagegen_jax.pages.play.playground import Playground
@@ -64,6 +65,8 @@ def test_the_way_between_two_seeds_begins_and_ends_at_them(ask: Ask, run: int) -
     way = ask("/explore", run=run, way="between", n=4, seed=1, other=9)
     ends = [ask("/draw", run=run, n=1, seed=seed)["pictures"][0]["url"] for seed in (1, 9)]
     shown = [pixels(picture["url"]).astype(int) for picture in way["pictures"]]
+    last = way["pictures"][-1]["settings"]
+    assert (last["kind"], last["seed"], last["other"], last["n"], last["image"]) == ("between", 1, 9, 4, 3)
     assert len(shown) == 4 and not any(picture["name"] for picture in way["pictures"])
     for found, wanted in zip((shown[0], shown[-1]), map(pixels, ends), strict=True):
         assert np.abs(found - wanted).max() <= 1
@@ -75,6 +78,7 @@ def test_directions_move_images_and_none_does_not(ask: Ask) -> None:
     there = ask("/explore", run=1, way="walk", n=1, seed=1, strengths=[4, 0])["pictures"][0]
     same = ask("/draw", run=1, n=1, seed=1)["pictures"][0]
     np.testing.assert_array_equal(pixels(here["url"]), pixels(same["url"]))
+    assert here["settings"]["strengths"] == [0, 0] and there["settings"]["strengths"] == [4, 0]
     assert here["name"] and not np.array_equal(pixels(here["url"]), pixels(there["url"]))
     assert "list" in ask("/explore", run=1, way="walk", strengths="1")["error"]
 
@@ -139,6 +143,11 @@ def test_what_is_not_painted_stays(ask: Ask, upload: tuple[TestClient, str]) -> 
     images = np.stack([pixels(picture["url"]) for picture in done["pictures"]])
     np.testing.assert_array_equal(images[:, 4:], np.stack([given[4:]] * 2))
     assert not np.array_equal(images[0, :4], given[:4]) and not np.array_equal(*images)
+    made = pictures.settings_in(client.get(f"/gallery/{done['pictures'][1]['name']}").content)
+    assert made["picture"] == hashlib.sha256(png_of(PHOTO)).hexdigest()
+    again = ask("/edit", client, edit=made["kind"], upload=name, **{key: made[key] for key in ("mask", "n", "seed")})
+    np.testing.assert_array_equal(pixels(again["pictures"][made["image"]]["url"]), images[1])
+    assert made["mask"] not in client.get("/gallery").text
 
 
 @pytest.mark.slow
@@ -152,7 +161,8 @@ def test_edits_make_pictures_of_the_models_size(
     client, name = upload
     done = ask("/edit", client, edit=edit, upload=name, n=1, **more)
     assert done["end"] == "done" and pixels(done["pictures"][0]["url"]).shape == (8, 8, 3)
-    assert done["pictures"][0]["settings"]["kind"] == edit
+    made = done["pictures"][0]["settings"]
+    assert made["kind"] == edit and {name: made[name] for name in more} == more
 
 
 def test_wrong_edits_are_named(ask: Ask, upload: tuple[TestClient, str], visitor: Callable[[], TestClient]) -> None:
