@@ -40,31 +40,33 @@ def rows_for(n: int) -> int:
     return next(size for size in (1, 4, 8, MOST) if size >= n)
 
 
-def drawn(opened: Opened, settings: Settings, noise: np.ndarray | None = None) -> Drawing:
-    """Draws the images of settings; `noise` [n h w c] takes the place of that of the seeds, where a model denoises.
+def drawn(opened: Opened, settings: Settings, noises: stepping.Noises | None = None) -> Drawing:
+    """Draws the images of settings; `noises` [n h w c] take the place of those of the seeds, where a model denoises.
 
     Raises NonFiniteError where an image is not finite.
     """
     if settings.steps is not None:
-        return _by_steps(opened, settings, noise)
+        return _by_steps(opened, settings, noises)
     if isinstance(opened.model, FromLatents):
         return _whole(_of_latents(opened, settings))
     return _whole(_of_model(opened, settings))
 
 
-def _by_steps(opened: Opened, settings: Settings, noise: np.ndarray | None) -> Drawing:
+def _by_steps(opened: Opened, settings: Settings, noises: stepping.Noises | None) -> Drawing:
     n, rows = settings.n, rows_for(settings.n)
     model = stepping.with_steps(opened.model, settings.steps)
     conditions = settings.conditions(opened, rows)
     draw.check_conditions(model, rows, conditions)
-    if noise is not None:
-        noise = np.resize(noise, (rows, *noise.shape[1:]))
     x: Any = None
+
+    def resized(draw: int) -> np.ndarray:
+        noise = noises(draw) if noises else stepping.start_noise(settings.seeds, model.image_shape, draw)
+        return np.resize(noise, (rows, *noise.shape[1:]))
 
     def look() -> Images:
         return picture_of(model, stepping.decoded(model, opened.nets, x)[0][:n])
 
-    for seen in stepping.walked(model, opened.nets, conditions, np.resize(settings.seeds, rows), noise):
+    for seen in stepping.walked(model, opened.nets, conditions, np.resize(settings.seeds, rows), resized):
         x = jax.block_until_ready(seen.estimate)
         yield Progress(seen.step, seen.of, look)
     images, finite = stepping.decoded(model, opened.nets, x)

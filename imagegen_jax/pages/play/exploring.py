@@ -29,7 +29,7 @@ _finding = threading.Lock()
 
 
 def between(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
-    """Draws `n` images on the arc from the seed to "other", of latents or of the noise that a drawing begins with.
+    """Draws `n` images on the arc from the seed to "other": of latents, or of all noise, also what a solver adds.
 
     Raises TypeError where a model makes its images of neither.
     """
@@ -37,8 +37,12 @@ def between(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Dra
     first = dataclasses.replace(settings, n=1)
     share = jnp.linspace(0, 1, max(2, settings.n))
     if settings.steps is not None:
-        start, end = (start_noise(one.seeds, opened.model.image_shape) for one in (first, other))
-        images = yield from drawn(opened, settings, _arc(start, end, share))
+
+        def along(draw: int) -> np.ndarray:
+            start, end = (start_noise(one.seeds, opened.model.image_shape, draw) for one in (first, other))
+            return _arc(start, end, share)
+
+        images = yield from drawn(opened, settings, along)
         return images
     yield Progress(0, 1)
     _check_latents(opened)

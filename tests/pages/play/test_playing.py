@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import io
 from collections.abc import Callable
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 from latent_models import styled
 from PIL import Image
-from playthings import DENOISER
+from playthings import DENOISER, denoiser_nets
 from starlette.testclient import TestClient
 
-from imagegen_jax.pages.play import edits, exploring, pictures, settings
+from imagegen_jax.diffusion.sampling.ancestral import EulerAncestral
+from imagegen_jax.pages.play import drawing, edits, exploring, pictures, settings
 from imagegen_jax.pages.play.pictures import png_of
 from imagegen_jax.pages.play.places import Opened
 from imagegen_jax.pages.play.playground import Playground
@@ -26,6 +28,14 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 def pixels(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
+
+
+def ended(drawing: Any) -> np.ndarray:
+    while True:
+        try:
+            next(drawing)
+        except StopIteration as end:
+            return end.value
 
 
 def test_a_picture_is_drawn_kept_and_drawn_again_from_its_settings(ask: Ask, ground: Playground) -> None:
@@ -73,6 +83,15 @@ def test_the_way_between_two_seeds_begins_and_ends_at_them(ask: Ask, run: int) -
     assert np.abs(shown[1] - shown[0]).max() > 1
 
 
+def test_the_way_of_a_solver_that_adds_noise_ends_at_the_other_seed() -> None:
+    model = dataclasses.replace(DENOISER, solver=EulerAncestral())
+    opened, here = Opened(model, denoiser_nets(), 1), settings.Settings(n=4, seed=1, label=1, guidance=1.0, steps=4)
+    way = ended(exploring.between(opened, here, {"other": 9})).astype(int)
+    wanted = [ended(drawing.drawn(opened, dataclasses.replace(here, seed=seed)))[0] for seed in (1, 9)]
+    for found, one in zip((way[0], way[-1]), wanted, strict=True):
+        assert np.abs(found - one).max() <= 1
+
+
 def test_directions_move_images_and_none_does_not(ask: Ask) -> None:
     here = ask("/explore", run=1, way="walk", n=1, seed=1, strengths=[0, 0], keep=True)["pictures"][0]
     there = ask("/explore", run=1, way="walk", n=1, seed=1, strengths=[4, 0])["pictures"][0]
@@ -88,19 +107,14 @@ def test_styles_are_mixed_and_moved() -> None:
     """With all layers mixed, images are those of the columns; a strength of 0 moves nothing."""
     opened, two = Opened(*styled(), 1), settings.Settings(n=4, seed=1)
 
-    def ended(way: str, **given: Any) -> np.ndarray:
-        drawing = exploring.WAYS[way](opened, two, given)
-        while True:
-            try:
-                next(drawing)
-            except StopIteration as end:
-                return end.value
+    def shown(way: str, **given: Any) -> np.ndarray:
+        return ended(exploring.WAYS[way](opened, two, given))
 
-    images = ended("mix", other=50, first=0, last=opened.model.layers - 1).reshape(2, 2, 8, 8, 3)
+    images = shown("mix", other=50, first=0, last=opened.model.layers - 1).reshape(2, 2, 8, 8, 3)
     np.testing.assert_array_equal(images[0], images[1])
-    images = ended("mix", other=50, first=0, last=0).reshape(2, 2, 8, 8, 3)
+    images = shown("mix", other=50, first=0, last=0).reshape(2, 2, 8, 8, 3)
     assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[:, 0], images[:, 1])
-    still, moved = ended("walk", strengths=[0]), ended("walk", strengths=[5])
+    still, moved = shown("walk", strengths=[0]), shown("walk", strengths=[5])
     assert len(still) == 4 and not np.array_equal(still, moved)
 
 
