@@ -31,7 +31,7 @@ _finding = threading.Lock()
 def between(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
     """Draws `n` images on the arc from the seed to "other": of latents, or of all noise, also what a solver adds.
 
-    Raises TypeError where a model makes its images of neither.
+    Raises ValueError where a model makes its images of neither.
     """
     other = dataclasses.replace(settings, n=1, seed=check_seed(given.get("other", 1), "other"))
     first = dataclasses.replace(settings, n=1)
@@ -59,9 +59,12 @@ def _arc(start: np.ndarray, end: np.ndarray, share: Any) -> np.ndarray:
 def mixed(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
     """Mixes styles: image (r, c) of a square has those of row r, but in layers "first" to "last" those of column c.
 
-    Rows have the seeds from "seed" on, columns from "other" on. Raises TypeError for a model without styles.
+    Rows have the seeds from "seed" on, columns from "other" on. Raises ValueError for a model without styles.
     """
-    model = latents.style_model(opened.model)
+    try:
+        model = latents.style_model(opened.model)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
     side = max(2, min(4, int(settings.n**0.5)))
     first = check_integer(given.get("first", 0), "first", 0, model.layers - 1)
     last = check_integer(given.get("last", 3), "last", first, model.layers - 1)
@@ -75,7 +78,7 @@ def mixed(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawi
 def walked(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
     """Draws the images of seeds moved along directions, with a strength for each in "strengths".
 
-    Raises TypeError for a model that makes its images of no latents.
+    Raises ValueError for a model that makes its images of no latents.
     """
     _check_latents(opened)
     strengths = given.get("strengths", [])
@@ -120,7 +123,7 @@ def _styles(opened: Opened, settings: Settings) -> Any:
 
 def _check_latents(opened: Opened) -> None:
     if not isinstance(opened.model, FromLatents):
-        raise TypeError(f"a {type(opened.model).__name__} does not make its images of latents alone")
+        raise ValueError(f"a {type(opened.model).__name__} does not make its images of latents alone")
 
 
 WAYS = {"between": between, "mix": mixed, "walk": walked}

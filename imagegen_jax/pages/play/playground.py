@@ -45,17 +45,15 @@ class Playground:
         """Returns the work of going a way through what a model can make."""
         place, step, settings = self._asked(given)
         reads, way = Reads(given), given.get("way")
-        if way not in WAYS:
+        if not isinstance(way, str) or way not in WAYS:
             raise ValueError(f"way {way!r}: one of {', '.join(WAYS)}")
         # frames and what sliders show come by the dozen: they are shown, and kept where the page asks for it
         keeps = given.get("keep") is True
 
         def make(opened: Opened, settings: Settings) -> Drawing:
-            return WAYS[str(way)](opened, settings, reads)
+            return WAYS[way](opened, settings, reads)
 
-        return functools.partial(
-            self._made, visitor, place, step, settings, str(way), make, keeps, also=lambda: reads.read
-        )
+        return functools.partial(self._made, visitor, place, step, settings, way, make, keeps, also=lambda: reads.read)
 
     def edit(self, visitor: str, given: Mapping[str, Any]) -> Work:
         """Returns the work of editing a visitor's picture."""

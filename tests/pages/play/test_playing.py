@@ -119,9 +119,11 @@ def test_styles_are_mixed_and_moved() -> None:
 
 
 def test_ways_that_a_model_has_not_are_refused(ask: Ask) -> None:
-    assert "way 'away'" in ask("/explore", way="away")["error"]
+    for wrong in ("away", ["mix"], {}, None):
+        assert f"way {wrong!r}" in ask("/explore", way=wrong)["error"]
     for run, way in ((0, "mix"), (0, "walk"), (1, "mix")):
-        assert ask("/explore", run=run, way=way, strengths=[1])["end"] == "failed"
+        told = ask("/explore", run=run, way=way, strengths=[1])
+        assert told["end"] == "failed" and ("latents" in told["error"] or "styles" in told["error"])
     assert set(exploring.WAYS) == {"between", "mix", "walk"}
 
 
