@@ -31,6 +31,7 @@ from imagegen_jax.pages.play.places import Opened
 from imagegen_jax.pages.play.settings import Settings
 
 KEPT = 8  # pictures of a visitor in memory
+FACTOR = 16  # of enlarging, at most
 PIXELS = 1 << 26  # of an upload, at most
 
 
@@ -88,7 +89,14 @@ def edits_of(model: Any) -> tuple[str, ...]:
         return ("inpaint",) if completes(model) else ()
     of_pixels = autoencoder_of(model) is None
     colours = of_pixels and sample_shape(model)[2] == 3
-    return ("inpaint", "vary", *(("enlarge", "restore") if of_pixels else ()), *(("colour",) if colours else ()))
+    able = {"enlarge": of_pixels and factors_of(model), "restore": of_pixels, "colour": colours}
+    return ("inpaint", "vary", *(name for name, is_able in able.items() if is_able))
+
+
+def factors_of(model: Any) -> tuple[int, ...]:
+    """Returns the factors by which a model can enlarge: the divisors of its images' height up to `FACTOR`."""
+    height = sample_shape(model)[0]
+    return tuple(factor for factor in range(2, min(FACTOR, height) + 1) if height % factor == 0)
 
 
 def edited(opened: Opened, settings: Settings, content: bytes, given: Mapping[str, Any]) -> Drawing:
@@ -165,9 +173,10 @@ def _vary(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
 
 def _enlarge(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
     height, _, channels = sample_shape(model)
-    factor = check_integer(given.get("factor", 2), "factor", 2, height)
-    if height % factor:
-        raise ValueError(f"factor {factor}: must divide the {height} pixels of this model's images")
+    factors = factors_of(model)
+    factor = check_integer(given.get("factor", factors[0]), "factor", 2, height)
+    if factor not in factors:
+        raise ValueError(f"factor {factor}: one of {', '.join(map(str, factors))}, which divide the {height} pixels")
     return _solving(restoration.enlarged, picture_of(content, height // factor, channels), {}, factor=factor)
 
 
