@@ -25,10 +25,10 @@ from imagegen_jax.editing import denoiser as editing
 from imagegen_jax.editing import inverse_problems as inverse
 from imagegen_jax.editing import restoration
 from imagegen_jax.editing.rows import as_bytes, floats
-from imagegen_jax.pages.play.drawing import Drawing, Progress, rows_for
+from imagegen_jax.pages.play.drawing import Progress, Stepwise, rows_for
 from imagegen_jax.pages.play.pictures import png_of
 from imagegen_jax.pages.play.places import Opened
-from imagegen_jax.pages.play.settings import Settings
+from imagegen_jax.pages.play.settings import DrawSettings
 
 KEPT = 8  # pictures of a visitor in memory
 FACTOR = 16  # of enlarging, at most
@@ -52,7 +52,7 @@ class Uploads:
 
     def add(self, visitor: str, content: bytes) -> str:
         """Keeps a picture and returns its name. Raises ValueError for what is no picture, or a too large one."""
-        picture_of(content, 8, 3)
+        square_of(content, 8, 3)
         own = self._of.setdefault(visitor, collections.OrderedDict())
         own[name := secrets.token_urlsafe(9)] = content
         while len(own) > KEPT:
@@ -68,7 +68,7 @@ class Uploads:
         return found
 
 
-def picture_of(content: bytes, size: int, channels: int) -> np.ndarray:
+def square_of(content: bytes, size: int, channels: int) -> np.ndarray:
     """Decodes a picture's centre square, uint8 [size size c]. Raises ValueError for what is none, or too large."""
     try:
         with Image.open(io.BytesIO(content)) as opened:
@@ -99,7 +99,7 @@ def factors_of(model: Any) -> tuple[int, ...]:
     return tuple(factor for factor in range(2, min(FACTOR, height) + 1) if height % factor == 0)
 
 
-def edited(opened: Opened, settings: Settings, content: bytes, given: Mapping[str, Any]) -> Drawing:
+def edited(opened: Opened, settings: DrawSettings, content: bytes, given: Mapping[str, Any]) -> Stepwise:
     """Edits a picture `settings.n` times, by the edit "edit" and what it reads of `given`.
 
     Raises ValueError for an edit that the model cannot make and for what it reads that is wrong.
@@ -122,7 +122,7 @@ def edited(opened: Opened, settings: Settings, content: bytes, given: Mapping[st
 def shown(model: Any, content: bytes) -> np.ndarray:
     """Returns a picture as the model gets it, uint8 [h w c]."""
     height, _, channels = sample_shape(model)
-    return picture_of(content, height, channels)
+    return square_of(content, height, channels)
 
 
 def _inpaint(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
@@ -177,11 +177,11 @@ def _enlarge(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
     factor = check_integer(given.get("factor", factors[0]), "factor", 2, height)
     if factor not in factors:
         raise ValueError(f"factor {factor}: one of {', '.join(map(str, factors))}, which divide the {height} pixels")
-    return _solving(restoration.enlarged, picture_of(content, height // factor, channels), {}, factor=factor)
+    return _solving(restoration.enlarged, square_of(content, height // factor, channels), {}, factor=factor)
 
 
 def _colour(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
-    return _solving(restoration.coloured, picture_of(content, sample_shape(model)[0], 1), {})
+    return _solving(restoration.coloured, square_of(content, sample_shape(model)[0], 1), {})
 
 
 def _restore(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:

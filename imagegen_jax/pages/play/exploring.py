@@ -16,9 +16,9 @@ from imagegen_jax.core.model import num_classes
 from imagegen_jax.editing import directions as sefa
 from imagegen_jax.editing import latents
 from imagegen_jax.metrics.scores.path_length import slerp
-from imagegen_jax.pages.play.drawing import Drawing, Progress, drawn, latents_of, rendered
+from imagegen_jax.pages.play.drawing import Progress, Stepwise, drawn, latents_of, rendered
 from imagegen_jax.pages.play.places import Opened
-from imagegen_jax.pages.play.settings import Settings
+from imagegen_jax.pages.play.settings import DrawSettings
 from imagegen_jax.pages.play.stepping import start_noise
 
 DIRECTIONS = 6  # that there are sliders for
@@ -28,7 +28,7 @@ _found: dict[Opened, np.ndarray] = {}
 _finding = threading.Lock()
 
 
-def between(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
+def between(opened: Opened, settings: DrawSettings, given: Mapping[str, Any]) -> Stepwise:
     """Draws `n` images on the arc from the seed to "other": of latents, or of all noise, also what a solver adds.
 
     Raises ValueError where a model makes its images of neither.
@@ -56,7 +56,7 @@ def _arc(start: np.ndarray, end: np.ndarray, share: Any) -> np.ndarray:
     return np.asarray(slerp(a, b, share)).reshape(-1, *start.shape[1:])
 
 
-def mixed(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
+def mixed(opened: Opened, settings: DrawSettings, given: Mapping[str, Any]) -> Stepwise:
     """Mixes styles: image (r, c) of a square has those of row r, but in layers "first" to "last" those of column c.
 
     Rows have the seeds from "seed" on, columns from "other" on. Raises ValueError for a model without styles.
@@ -75,7 +75,7 @@ def mixed(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawi
     return rendered(opened, {"w": w.reshape(-1, *w.shape[2:])})
 
 
-def walked(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
+def walked(opened: Opened, settings: DrawSettings, given: Mapping[str, Any]) -> Stepwise:
     """Draws the images of seeds moved along directions, with a strength for each in "strengths".
 
     Raises ValueError for a model that makes its images of no latents.
@@ -104,7 +104,7 @@ def directions_of(opened: Opened) -> np.ndarray:
 
 
 def _directions(opened: Opened) -> np.ndarray:
-    model, nets, first = opened.model, opened.nets, Settings(label=0 if num_classes(opened.model) else None)
+    model, nets, first = opened.model, opened.nets, DrawSettings(label=0 if num_classes(opened.model) else None)
     if isinstance(model, StyleBased):
         width = _styles(opened, first).shape[-1]
         a = sefa.style_weights(model, nets, width, range(model.layers))
@@ -115,7 +115,7 @@ def _directions(opened: Opened) -> np.ndarray:
     return sefa.directions(a, min(DIRECTIONS, a.shape[1]))[0].astype(np.float32)
 
 
-def _styles(opened: Opened, settings: Settings) -> Any:
+def _styles(opened: Opened, settings: DrawSettings) -> Any:
     z = latents_of(opened, settings)
     conditions = settings.conditions(opened, len(z))
     return opened.model.styles(opened.nets, jnp.asarray(z), conditions.get("label"), conditions.get("truncation", 1.0))

@@ -17,7 +17,7 @@ from imagegen_jax.core.drawing.grid import coloured, grid
 KEY = "imagegen"  # of the settings, a JSON object, in a PNG's texts
 LARGEST = 1 << 17  # letters of settings: of prompts few, of a painted mask up to a bit for each pixel
 SIDE = 4096  # pixels of a picture that is read, at most
-Settings = dict[str, Any]
+Saved = dict[str, Any]
 
 
 def png_of(image: np.ndarray, settings: Mapping[str, Any] | None = None) -> bytes:
@@ -29,7 +29,7 @@ def png_of(image: np.ndarray, settings: Mapping[str, Any] | None = None) -> byte
     return written.getvalue()
 
 
-def settings_in(content: bytes) -> Settings:
+def settings_in(content: bytes) -> Saved:
     """Reads the settings that a picture holds. Raises ValueError where it is none of these pages, or damaged."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:

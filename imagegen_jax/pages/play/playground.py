@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.pages.play.drawing import Drawing, drawn, warm
+from imagegen_jax.pages.play.drawing import Stepwise, drawn, warm
 from imagegen_jax.pages.play.edits import Uploads, edited, edits_of, said
 from imagegen_jax.pages.play.exploring import WAYS
 from imagegen_jax.pages.play.gallery import Gallery
 from imagegen_jax.pages.play.pictures import sheet_of, url_of
 from imagegen_jax.pages.play.places import Opened, Place, place_at
-from imagegen_jax.pages.play.settings import Abilities, Reads, Settings, abilities_of, read_settings
+from imagegen_jax.pages.play.settings import Abilities, DrawSettings, Reads, abilities_of, read_settings
 from imagegen_jax.pages.serving.jobs import Told, Work
 
 OFTEN = 0.08  # seconds between two looks at unfinished images
@@ -50,7 +50,7 @@ class Playground:
         # frames and what sliders show come by the dozen: they are shown, and kept where the page asks for it
         keeps = given.get("keep") is True
 
-        def make(opened: Opened, settings: Settings) -> Drawing:
+        def make(opened: Opened, settings: DrawSettings) -> Stepwise:
             return WAYS[way](opened, settings, reads)
 
         return functools.partial(self._made, visitor, place, step, settings, way, make, keeps, also=lambda: reads.read)
@@ -62,7 +62,7 @@ class Playground:
         if name not in edits_of(place.model):
             raise ValueError(f"edit {name!r}: this model can {', '.join(edits_of(place.model)) or 'edit nothing'}")
 
-        def make(opened: Opened, settings: Settings) -> Drawing:
+        def make(opened: Opened, settings: DrawSettings) -> Stepwise:
             return edited(opened, settings, content, reads)
 
         also = functools.partial(said, place.model, content, reads.read)
@@ -93,7 +93,7 @@ class Playground:
 
         return work
 
-    def _asked(self, given: Mapping[str, Any]) -> tuple[Place, int | None, Settings]:
+    def _asked(self, given: Mapping[str, Any]) -> tuple[Place, int | None, DrawSettings]:
         place = place_at(self.places, given.get("run", 0))
         step = given.get("step")
         if step is not None and step not in place.steps:
@@ -105,9 +105,9 @@ class Playground:
         visitor: str,
         place: Place,
         step: int | None,
-        settings: Settings,
+        settings: DrawSettings,
         kind: str,
-        make: Callable[[Opened, Settings], Drawing],
+        make: Callable[[Opened, DrawSettings], Stepwise],
         keeps: bool = True,
         also: Callable[[], Mapping[str, Any]] = dict,
     ) -> Making:
@@ -135,7 +135,7 @@ class Playground:
         return {"run": place.name, "at": opened.step, "seconds": seconds, "pictures": pictures}
 
     def _kept(
-        self, visitor: str, images: np.ndarray, settings: Settings, made: Mapping[str, Any], keeps: bool
+        self, visitor: str, images: np.ndarray, settings: DrawSettings, made: Mapping[str, Any], keeps: bool
     ) -> list[dict[str, Any]]:
         pictures = []
         for i, image in enumerate(images):

@@ -85,7 +85,7 @@ def test_the_way_between_two_seeds_begins_and_ends_at_them(ask: Ask, run: int) -
 
 def test_the_way_of_a_solver_that_adds_noise_ends_at_the_other_seed() -> None:
     model = dataclasses.replace(DENOISER, solver=EulerAncestral())
-    opened, here = Opened(model, denoiser_nets(), 1), settings.Settings(n=4, seed=1, label=1, guidance=1.0, steps=4)
+    opened, here = Opened(model, denoiser_nets(), 1), settings.DrawSettings(n=4, seed=1, label=1, guidance=1.0, steps=4)
     way = ended(exploring.between(opened, here, {"other": 9})).astype(int)
     wanted = [ended(drawing.drawn(opened, dataclasses.replace(here, seed=seed)))[0] for seed in (1, 9)]
     for found, one in zip((way[0], way[-1]), wanted, strict=True):
@@ -105,7 +105,7 @@ def test_directions_move_images_and_none_does_not(ask: Ask) -> None:
 @pytest.mark.slow
 def test_styles_are_mixed_and_moved() -> None:
     """With all layers mixed, images are those of the columns; a strength of 0 moves nothing."""
-    opened, two = Opened(*styled(), 1), settings.Settings(n=4, seed=1)
+    opened, two = Opened(*styled(), 1), settings.DrawSettings(n=4, seed=1)
 
     def shown(way: str, **given: Any) -> np.ndarray:
         return ended(exploring.WAYS[way](opened, two, given))
@@ -155,7 +155,7 @@ def mask(painted: slice) -> str:
 def test_what_is_not_painted_stays(ask: Ask, upload: tuple[TestClient, str]) -> None:
     client, name = upload
     done = ask("/edit", client, edit="inpaint", upload=name, mask=mask(slice(0, 16)), n=2)
-    given = edits.picture_of(png_of(PHOTO), 8, 3)
+    given = edits.square_of(png_of(PHOTO), 8, 3)
     images = np.stack([pixels(picture["url"]) for picture in done["pictures"]])
     np.testing.assert_array_equal(images[:, 4:], np.stack([given[4:]] * 2))
     assert not np.array_equal(images[0, :4], given[:4]) and not np.array_equal(*images)
