@@ -9,8 +9,13 @@ from typing import Any
 
 def read_objects(path: pathlib.Path) -> list[dict[str, Any]]:
     """Reads the objects of a JSON lines file, and skips damaged lines; none where there is no file."""
+    return objects_of(path.read_text("utf-8", errors="replace")) if path.is_file() else []
+
+
+def objects_of(text: str) -> list[dict[str, Any]]:
+    """Reads the objects of JSON lines, and skips damaged lines."""
     found = []
-    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
+    for line in text.splitlines():
         try:
             found.append(json.loads(line))
         except (ValueError, RecursionError):

@@ -86,6 +86,11 @@ class Watch:
         self._seen: set[str] = set()  # metrics that were healthy at some time
         self._out: set[str] = set()  # that are out of their limits
 
+    @property
+    def healthy(self) -> bool:
+        """Whether no metric is out of its limits now, whatever there was a warning of before."""
+        return not self._out
+
     def look(self, step: int, metrics: Mapping[str, float | None]) -> list[str]:
         """Returns what to warn of in a step's line of metrics, in sentences that name the step.
 

@@ -19,7 +19,7 @@ from imagegen_jax.core.platform.target import cached_by_platform
 from imagegen_jax.editing import latents
 from imagegen_jax.pages.play import stepping
 from imagegen_jax.pages.play.places import Opened
-from imagegen_jax.pages.play.settings import MOST, Settings
+from imagegen_jax.pages.play.settings import MOST, DrawSettings
 
 Images = np.ndarray  # uint8 [n h w c]
 
@@ -32,7 +32,7 @@ class Progress(NamedTuple):
     look: Callable[[], Images] | None = None  # makes the images of now: costly, so not for every step
 
 
-Drawing = Generator[Progress, None, Images]
+Stepwise = Generator[Progress, None, Images]
 
 
 def rows_for(n: int) -> int:
@@ -40,31 +40,33 @@ def rows_for(n: int) -> int:
     return next(size for size in (1, 4, 8, MOST) if size >= n)
 
 
-def drawn(opened: Opened, settings: Settings, noise: np.ndarray | None = None) -> Drawing:
-    """Draws the images of settings; `noise` [n h w c] takes the place of that of the seeds, where a model denoises.
+def drawn(opened: Opened, settings: DrawSettings, noises: stepping.Noises | None = None) -> Stepwise:
+    """Draws the images of settings; `noises` [n h w c] take the place of those of the seeds, where a model denoises.
 
     Raises NonFiniteError where an image is not finite.
     """
     if settings.steps is not None:
-        return _by_steps(opened, settings, noise)
+        return _by_steps(opened, settings, noises)
     if isinstance(opened.model, FromLatents):
         return _whole(_of_latents(opened, settings))
     return _whole(_of_model(opened, settings))
 
 
-def _by_steps(opened: Opened, settings: Settings, noise: np.ndarray | None) -> Drawing:
+def _by_steps(opened: Opened, settings: DrawSettings, noises: stepping.Noises | None) -> Stepwise:
     n, rows = settings.n, rows_for(settings.n)
     model = stepping.with_steps(opened.model, settings.steps)
     conditions = settings.conditions(opened, rows)
     draw.check_conditions(model, rows, conditions)
-    if noise is not None:
-        noise = np.resize(noise, (rows, *noise.shape[1:]))
     x: Any = None
+
+    def resized(draw: int) -> np.ndarray:
+        noise = noises(draw) if noises else stepping.start_noise(settings.seeds, model.image_shape, draw)
+        return np.resize(noise, (rows, *noise.shape[1:]))
 
     def look() -> Images:
         return picture_of(model, stepping.decoded(model, opened.nets, x)[0][:n])
 
-    for seen in stepping.walked(model, opened.nets, conditions, np.resize(settings.seeds, rows), noise):
+    for seen in stepping.walked(model, opened.nets, conditions, np.resize(settings.seeds, rows), resized):
         x = jax.block_until_ready(seen.estimate)
         yield Progress(seen.step, seen.of, look)
     images, finite = stepping.decoded(model, opened.nets, x)
@@ -72,12 +74,12 @@ def _by_steps(opened: Opened, settings: Settings, noise: np.ndarray | None) -> D
     return picture_of(model, images[:n])
 
 
-def _whole(images: Iterator[Images]) -> Drawing:
+def _whole(images: Iterator[Images]) -> Stepwise:
     yield Progress(0, 1)
     return np.concatenate(list(images))
 
 
-def _of_model(opened: Opened, settings: Settings) -> Iterator[Images]:
+def _of_model(opened: Opened, settings: DrawSettings) -> Iterator[Images]:
     """Draws each image by itself with its own seed, by the model's own `sample`."""
     for seed in settings.seeds:
         conditions = settings.conditions(opened, 1)
@@ -85,11 +87,11 @@ def _of_model(opened: Opened, settings: Settings) -> Iterator[Images]:
         yield picture_of(opened.model, images)[..., :3]
 
 
-def _of_latents(opened: Opened, settings: Settings) -> Iterator[Images]:
+def _of_latents(opened: Opened, settings: DrawSettings) -> Iterator[Images]:
     yield rendered(opened, {"z": latents_of(opened, settings), **settings.conditions(opened, settings.n)})
 
 
-def latents_of(opened: Opened, settings: Settings) -> np.ndarray:
+def latents_of(opened: Opened, settings: DrawSettings) -> np.ndarray:
     """Draws the latent of each seed: [n z]."""
     conditions = settings.conditions(opened, 1)
     found = [latents.draw(opened.model, jax.random.key(seed), 1, conditions) for seed in settings.seeds]
@@ -121,7 +123,7 @@ def _images(model: Any, nets: Nets, rows: Batch) -> Any:
     return to_bytes(model.generate(nets, rows["z"], {name: rows[name] for name in rows if name != "z"}))
 
 
-def warm(opened: Opened, settings: Settings) -> None:
+def warm(opened: Opened, settings: DrawSettings) -> None:
     """Has the programs of a drawing ready, by the first of its steps."""
     for progress in drawn(opened, settings):
         if progress.look is not None:

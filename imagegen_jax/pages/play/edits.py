@@ -6,6 +6,7 @@ import base64
 import binascii
 import collections
 import dataclasses
+import hashlib
 import io
 import secrets
 from collections.abc import Callable, Mapping
@@ -24,11 +25,13 @@ from imagegen_jax.editing import denoiser as editing
 from imagegen_jax.editing import inverse_problems as inverse
 from imagegen_jax.editing import restoration
 from imagegen_jax.editing.rows import as_bytes, floats
-from imagegen_jax.pages.play.drawing import Drawing, Progress, rows_for
+from imagegen_jax.pages.play.drawing import Progress, Stepwise, rows_for
+from imagegen_jax.pages.play.pictures import png_of
 from imagegen_jax.pages.play.places import Opened
-from imagegen_jax.pages.play.settings import Settings
+from imagegen_jax.pages.play.settings import DrawSettings
 
 KEPT = 8  # pictures of a visitor in memory
+FACTOR = 16  # of enlarging, at most
 PIXELS = 1 << 26  # of an upload, at most
 
 
@@ -49,7 +52,7 @@ class Uploads:
 
     def add(self, visitor: str, content: bytes) -> str:
         """Keeps a picture and returns its name. Raises ValueError for what is no picture, or a too large one."""
-        picture_of(content, 8, 3)
+        square_of(content, 8, 3)
         own = self._of.setdefault(visitor, collections.OrderedDict())
         own[name := secrets.token_urlsafe(9)] = content
         while len(own) > KEPT:
@@ -65,7 +68,7 @@ class Uploads:
         return found
 
 
-def picture_of(content: bytes, size: int, channels: int) -> np.ndarray:
+def square_of(content: bytes, size: int, channels: int) -> np.ndarray:
     """Decodes a picture's centre square, uint8 [size size c]. Raises ValueError for what is none, or too large."""
     try:
         with Image.open(io.BytesIO(content)) as opened:
@@ -86,10 +89,17 @@ def edits_of(model: Any) -> tuple[str, ...]:
         return ("inpaint",) if completes(model) else ()
     of_pixels = autoencoder_of(model) is None
     colours = of_pixels and sample_shape(model)[2] == 3
-    return ("inpaint", "vary", *(("enlarge", "restore") if of_pixels else ()), *(("colour",) if colours else ()))
+    able = {"enlarge": of_pixels and factors_of(model), "restore": of_pixels, "colour": colours}
+    return ("inpaint", "vary", *(name for name, is_able in able.items() if is_able))
 
 
-def edited(opened: Opened, settings: Settings, content: bytes, given: Mapping[str, Any]) -> Drawing:
+def factors_of(model: Any) -> tuple[int, ...]:
+    """Returns the factors by which a model can enlarge: the divisors of its images' height up to `FACTOR`."""
+    height = sample_shape(model)[0]
+    return tuple(factor for factor in range(2, min(FACTOR, height) + 1) if height % factor == 0)
+
+
+def edited(opened: Opened, settings: DrawSettings, content: bytes, given: Mapping[str, Any]) -> Stepwise:
     """Edits a picture `settings.n` times, by the edit "edit" and what it reads of `given`.
 
     Raises ValueError for an edit that the model cannot make and for what it reads that is wrong.
@@ -112,7 +122,7 @@ def edited(opened: Opened, settings: Settings, content: bytes, given: Mapping[st
 def shown(model: Any, content: bytes) -> np.ndarray:
     """Returns a picture as the model gets it, uint8 [h w c]."""
     height, _, channels = sample_shape(model)
-    return picture_of(content, height, channels)
+    return square_of(content, height, channels)
 
 
 def _inpaint(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
@@ -141,6 +151,21 @@ def mask_of(given: Any, height: int, width: int) -> np.ndarray:
     return (np.asarray(painted) < 64)[..., None]
 
 
+def mask_text(known: np.ndarray) -> str:
+    """Writes a mask, True [h w 1] where the picture stays, so that `mask_of` reads the same one of that size."""
+    layer = np.zeros((*known.shape[:2], 4), np.uint8)
+    layer[..., 3] = np.where(known[..., 0], 0, 255)
+    return base64.b64encode(png_of(layer)).decode()
+
+
+def said(model: Any, content: bytes, read: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what an edit `read`, as its pictures say it, and the SHA-256 of the picture that was edited."""
+    found = {name: value for name, value in read.items() if name != "edit"}
+    if "mask" in found:
+        found["mask"] = mask_text(mask_of(found["mask"], *sample_shape(model)[:2]))
+    return {**found, "picture": hashlib.sha256(content).hexdigest()}
+
+
 def _vary(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
     strength = round(check_number(given.get("strength", 0.5), "strength", 0.05, 1.0), 2)
     return Task(restoration.redrawn, shown(model, content), {}, {"strength": strength})
@@ -148,14 +173,15 @@ def _vary(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
 
 def _enlarge(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
     height, _, channels = sample_shape(model)
-    factor = check_integer(given.get("factor", 2), "factor", 2, height)
-    if height % factor:
-        raise ValueError(f"factor {factor}: must divide the {height} pixels of this model's images")
-    return _solving(restoration.enlarged, picture_of(content, height // factor, channels), {}, factor=factor)
+    factors = factors_of(model)
+    factor = check_integer(given.get("factor", factors[0]), "factor", 2, height)
+    if factor not in factors:
+        raise ValueError(f"factor {factor}: one of {', '.join(map(str, factors))}, which divide the {height} pixels")
+    return _solving(restoration.enlarged, square_of(content, height // factor, channels), {}, factor=factor)
 
 
 def _colour(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:
-    return _solving(restoration.coloured, picture_of(content, sample_shape(model)[0], 1), {})
+    return _solving(restoration.coloured, square_of(content, sample_shape(model)[0], 1), {})
 
 
 def _restore(model: Any, content: bytes, given: Mapping[str, Any]) -> Task:

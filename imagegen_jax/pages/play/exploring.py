@@ -16,9 +16,9 @@ from imagegen_jax.core.model import num_classes
 from imagegen_jax.editing import directions as sefa
 from imagegen_jax.editing import latents
 from imagegen_jax.metrics.scores.path_length import slerp
-from imagegen_jax.pages.play.drawing import Drawing, Progress, drawn, latents_of, rendered
+from imagegen_jax.pages.play.drawing import Progress, Stepwise, drawn, latents_of, rendered
 from imagegen_jax.pages.play.places import Opened
-from imagegen_jax.pages.play.settings import Settings
+from imagegen_jax.pages.play.settings import DrawSettings
 from imagegen_jax.pages.play.stepping import start_noise
 
 DIRECTIONS = 6  # that there are sliders for
@@ -28,17 +28,21 @@ _found: dict[Opened, np.ndarray] = {}
 _finding = threading.Lock()
 
 
-def between(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
-    """Draws `n` images on the arc from the seed to "other", of latents or of the noise that a drawing begins with.
+def between(opened: Opened, settings: DrawSettings, given: Mapping[str, Any]) -> Stepwise:
+    """Draws `n` images on the arc from the seed to "other": of latents, or of all noise, also what a solver adds.
 
-    Raises TypeError where a model makes its images of neither.
+    Raises ValueError where a model makes its images of neither.
     """
     other = dataclasses.replace(settings, n=1, seed=check_seed(given.get("other", 1), "other"))
     first = dataclasses.replace(settings, n=1)
     share = jnp.linspace(0, 1, max(2, settings.n))
     if settings.steps is not None:
-        start, end = (start_noise(one.seeds, opened.model.image_shape) for one in (first, other))
-        images = yield from drawn(opened, settings, _arc(start, end, share))
+
+        def along(draw: int) -> np.ndarray:
+            start, end = (start_noise(one.seeds, opened.model.image_shape, draw) for one in (first, other))
+            return _arc(start, end, share)
+
+        images = yield from drawn(opened, settings, along)
         return images
     yield Progress(0, 1)
     _check_latents(opened)
@@ -52,12 +56,15 @@ def _arc(start: np.ndarray, end: np.ndarray, share: Any) -> np.ndarray:
     return np.asarray(slerp(a, b, share)).reshape(-1, *start.shape[1:])
 
 
-def mixed(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
+def mixed(opened: Opened, settings: DrawSettings, given: Mapping[str, Any]) -> Stepwise:
     """Mixes styles: image (r, c) of a square has those of row r, but in layers "first" to "last" those of column c.
 
-    Rows have the seeds from "seed" on, columns from "other" on. Raises TypeError for a model without styles.
+    Rows have the seeds from "seed" on, columns from "other" on. Raises ValueError for a model without styles.
     """
-    model = latents.style_model(opened.model)
+    try:
+        model = latents.style_model(opened.model)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
     side = max(2, min(4, int(settings.n**0.5)))
     first = check_integer(given.get("first", 0), "first", 0, model.layers - 1)
     last = check_integer(given.get("last", 3), "last", first, model.layers - 1)
@@ -68,10 +75,10 @@ def mixed(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawi
     return rendered(opened, {"w": w.reshape(-1, *w.shape[2:])})
 
 
-def walked(opened: Opened, settings: Settings, given: Mapping[str, Any]) -> Drawing:
+def walked(opened: Opened, settings: DrawSettings, given: Mapping[str, Any]) -> Stepwise:
     """Draws the images of seeds moved along directions, with a strength for each in "strengths".
 
-    Raises TypeError for a model that makes its images of no latents.
+    Raises ValueError for a model that makes its images of no latents.
     """
     _check_latents(opened)
     strengths = given.get("strengths", [])
@@ -97,7 +104,7 @@ def directions_of(opened: Opened) -> np.ndarray:
 
 
 def _directions(opened: Opened) -> np.ndarray:
-    model, nets, first = opened.model, opened.nets, Settings(label=0 if num_classes(opened.model) else None)
+    model, nets, first = opened.model, opened.nets, DrawSettings(label=0 if num_classes(opened.model) else None)
     if isinstance(model, StyleBased):
         width = _styles(opened, first).shape[-1]
         a = sefa.style_weights(model, nets, width, range(model.layers))
@@ -108,7 +115,7 @@ def _directions(opened: Opened) -> np.ndarray:
     return sefa.directions(a, min(DIRECTIONS, a.shape[1]))[0].astype(np.float32)
 
 
-def _styles(opened: Opened, settings: Settings) -> Any:
+def _styles(opened: Opened, settings: DrawSettings) -> Any:
     z = latents_of(opened, settings)
     conditions = settings.conditions(opened, len(z))
     return opened.model.styles(opened.nets, jnp.asarray(z), conditions.get("label"), conditions.get("truncation", 1.0))
@@ -116,7 +123,7 @@ def _styles(opened: Opened, settings: Settings) -> Any:
 
 def _check_latents(opened: Opened) -> None:
     if not isinstance(opened.model, FromLatents):
-        raise TypeError(f"a {type(opened.model).__name__} does not make its images of latents alone")
+        raise ValueError(f"a {type(opened.model).__name__} does not make its images of latents alone")
 
 
 WAYS = {"between": between, "mix": mixed, "walk": walked}

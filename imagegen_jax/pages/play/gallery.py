@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from imagegen_jax.core.files.regular import whole
-from imagegen_jax.pages.play.pictures import Settings, png_of, settings_in
+from imagegen_jax.pages.play.pictures import Saved, png_of, settings_in
 
 _NAME = re.compile(r"[0-9]{13}-[0-9a-f]{8}\.png")
 SHOWN = 200  # the newest pictures that a page shows
@@ -29,7 +29,7 @@ class Gallery:
         """Writes an image, uint8 [h w c], whole or not at all; returns its name."""
         return self._write(visitor, png_of(image, settings))
 
-    def take(self, visitor: str, content: bytes) -> tuple[str, Settings]:
+    def take(self, visitor: str, content: bytes) -> tuple[str, Saved]:
         """Takes a picture back in; returns its name and its settings. Raises ValueError where it says none."""
         settings = settings_in(content)
         for name in self.names(visitor):
@@ -48,7 +48,7 @@ class Gallery:
         path = self.root / visitor / name
         return path if _NAME.fullmatch(name) and path.is_file() else None
 
-    def settings(self, visitor: str, name: str) -> Settings:
+    def settings(self, visitor: str, name: str) -> Saved:
         """Returns the settings of a visitor's picture; {} where its file is damaged or gone."""
         try:
             return settings_in((self.root / visitor / name).read_bytes())

@@ -15,9 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 from imagegen_jax.core.drawing.grid import coloured, grid
 
 KEY = "imagegen"  # of the settings, a JSON object, in a PNG's texts
-LARGEST = 1 << 14  # letters of settings
+LARGEST = 1 << 17  # letters of settings: of prompts few, of a painted mask up to a bit for each pixel
 SIDE = 4096  # pixels of a picture that is read, at most
-Settings = dict[str, Any]
+Saved = dict[str, Any]
 
 
 def png_of(image: np.ndarray, settings: Mapping[str, Any] | None = None) -> bytes:
@@ -29,7 +29,7 @@ def png_of(image: np.ndarray, settings: Mapping[str, Any] | None = None) -> byte
     return written.getvalue()
 
 
-def settings_in(content: bytes) -> Settings:
+def settings_in(content: bytes) -> Saved:
     """Reads the settings that a picture holds. Raises ValueError where it is none of these pages, or damaged."""
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
@@ -45,7 +45,10 @@ def settings_in(content: bytes) -> Settings:
     if not isinstance(found, dict):
         raise ValueError("the picture does not say its settings: only pictures of these pages do")
     plain = (str, int, float, bool, type(None))
-    return {str(name): value for name, value in found.items() if isinstance(value, plain)}
+    lists = {
+        name for name, value in found.items() if isinstance(value, list) and all(isinstance(v, plain) for v in value)
+    }
+    return {name: value for name, value in found.items() if name in lists or isinstance(value, plain)}
 
 
 def url_of(image: np.ndarray) -> str:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from imagegen_jax.pages.play.drawing import Drawing, drawn, warm
-from imagegen_jax.pages.play.edits import Uploads, edited, edits_of
+from imagegen_jax.pages.play.drawing import Stepwise, drawn, warm
+from imagegen_jax.pages.play.edits import Uploads, edited, edits_of, said
 from imagegen_jax.pages.play.exploring import WAYS
 from imagegen_jax.pages.play.gallery import Gallery
 from imagegen_jax.pages.play.pictures import sheet_of, url_of
 from imagegen_jax.pages.play.places import Opened, Place, place_at
-from imagegen_jax.pages.play.settings import Abilities, Settings, abilities_of, read_settings
+from imagegen_jax.pages.play.settings import Abilities, DrawSettings, Reads, abilities_of, read_settings
 from imagegen_jax.pages.serving.jobs import Told, Work
 
 OFTEN = 0.08  # seconds between two looks at unfinished images
@@ -44,28 +44,29 @@ class Playground:
     def explore(self, visitor: str, given: Mapping[str, Any]) -> Work:
         """Returns the work of going a way through what a model can make."""
         place, step, settings = self._asked(given)
-        way = given.get("way")
-        if way not in WAYS:
+        reads, way = Reads(given), given.get("way")
+        if not isinstance(way, str) or way not in WAYS:
             raise ValueError(f"way {way!r}: one of {', '.join(WAYS)}")
         # frames and what sliders show come by the dozen: they are shown, and kept where the page asks for it
         keeps = given.get("keep") is True
 
-        def make(opened: Opened, settings: Settings) -> Drawing:
-            return WAYS[str(way)](opened, settings, given)
+        def make(opened: Opened, settings: DrawSettings) -> Stepwise:
+            return WAYS[way](opened, settings, reads)
 
-        return functools.partial(self._made, visitor, place, step, settings, str(way), make, keeps)
+        return functools.partial(self._made, visitor, place, step, settings, way, make, keeps, also=lambda: reads.read)
 
     def edit(self, visitor: str, given: Mapping[str, Any]) -> Work:
         """Returns the work of editing a visitor's picture."""
         place, step, settings = self._asked(given)
-        content, name = self.uploads.of(visitor, given.get("upload")), given.get("edit")
+        reads, content, name = Reads(given), self.uploads.of(visitor, given.get("upload")), given.get("edit")
         if name not in edits_of(place.model):
             raise ValueError(f"edit {name!r}: this model can {', '.join(edits_of(place.model)) or 'edit nothing'}")
 
-        def make(opened: Opened, settings: Settings) -> Drawing:
-            return edited(opened, settings, content, given)
+        def make(opened: Opened, settings: DrawSettings) -> Stepwise:
+            return edited(opened, settings, content, reads)
 
-        return functools.partial(self._made, visitor, place, step, settings, str(name), make)
+        also = functools.partial(said, place.model, content, reads.read)
+        return functools.partial(self._made, visitor, place, step, settings, str(name), make, also=also)
 
     def compare(self, visitor: str, given: Mapping[str, Any]) -> Work:
         """Returns the work of drawing the same seeds by two models, "run" at "step" and "other" at "other_step"."""
@@ -92,7 +93,7 @@ class Playground:
 
         return work
 
-    def _asked(self, given: Mapping[str, Any]) -> tuple[Place, int | None, Settings]:
+    def _asked(self, given: Mapping[str, Any]) -> tuple[Place, int | None, DrawSettings]:
         place = place_at(self.places, given.get("run", 0))
         step = given.get("step")
         if step is not None and step not in place.steps:
@@ -104,12 +105,16 @@ class Playground:
         visitor: str,
         place: Place,
         step: int | None,
-        settings: Settings,
+        settings: DrawSettings,
         kind: str,
-        make: Callable[[Opened, Settings], Drawing],
+        make: Callable[[Opened, DrawSettings], Stepwise],
         keeps: bool = True,
+        also: Callable[[], Mapping[str, Any]] = dict,
     ) -> Making:
-        """Draws, tells how far it is and what can be seen, keeps the pictures, and returns what a page shows."""
+        """Draws, tells how far it is and what can be seen, keeps the pictures, and returns what a page shows.
+
+        Pictures say their settings, and what `also` returns in the end: what a way or an edit read beside them.
+        """
         yield "opening", {"run": place.name}
         opened = place.open(step)
         start = looked = time.perf_counter()
@@ -124,16 +129,19 @@ class Playground:
             if progress.look is not None and progress.step < progress.of and time.perf_counter() - looked >= OFTEN:
                 yield "seen", {"sheet": sheet_of(progress.look())}
                 looked = time.perf_counter()
-        found = {"run": place.name, "at": opened.step, "seconds": round(time.perf_counter() - start, 3)}
-        return {**found, "pictures": self._kept(visitor, images, settings, kind, found, keeps)}
+        made = {"kind": kind, "run": place.name, "step": opened.step, **also()}
+        pictures = self._kept(visitor, images, settings, made, keeps)
+        seconds = round(time.perf_counter() - start, 3)
+        return {"run": place.name, "at": opened.step, "seconds": seconds, "pictures": pictures}
 
     def _kept(
-        self, visitor: str, images: np.ndarray, settings: Settings, kind: str, made: Mapping[str, Any], keeps: bool
+        self, visitor: str, images: np.ndarray, settings: DrawSettings, made: Mapping[str, Any], keeps: bool
     ) -> list[dict[str, Any]]:
         pictures = []
         for i, image in enumerate(images):
-            own = settings.of(i) if kind in ("draw", "walk") else settings.of(0) | {"image": i}
-            own = {"kind": kind, "run": made["run"], "step": made["at"], **_steps_apart(own)}
+            alone = made["kind"] in ("draw", "walk")
+            own = settings.of(i) if alone else settings.of(0) | {"n": settings.n, "image": i}
+            own = {**made, **_steps_apart(own)}
             name = self.gallery.add(visitor, image, own) if keeps else ""
             pictures.append({"name": name, "url": url_of(image), "seed": own["seed"], "settings": own})
         return pictures

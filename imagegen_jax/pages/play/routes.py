@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -29,7 +30,7 @@ Asked = Callable[[str, Mapping[str, Any]], Work]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Routes:
-    """Answers what the pages ask."""
+    """Answers what the pages ask; on threads what reads files or decodes, so that streams of other requests go on."""
 
     ground: Playground
     jobs: Jobs
@@ -53,7 +54,7 @@ class Routes:
         ]
 
     def _page(self, name: str) -> Callable[..., Any]:
-        async def page(request: Request) -> Response:
+        def page(request: Request) -> Response:
             return self._rendered(request, name)
 
         return page
@@ -63,50 +64,53 @@ class Routes:
         place, can = self.ground.places[number], self.ground.abilities[number]
         return self.render(
             request, f"{name}.html", page=name, number=number, place=place, can=can, places=self.ground.places,
-            edits=edits.edits_of(place.model), most=MOST, most_steps=MOST_STEPS, most_guidance=GUIDANCE,
+            edits=edits.edits_of(place.model), factors=edits.factors_of(place.model),
+            most=MOST, most_steps=MOST_STEPS, most_guidance=GUIDANCE,
             height=place.model.image_shape[0], **values,
         )  # fmt: skip
 
     def _work(self, asked: Asked) -> Callable[..., Any]:
         async def work(request: Request) -> Response:
             visitor = request.state.visitor
-            made = asked(visitor, await read_json(request))
+            made = await run_in_threadpool(asked, visitor, await read_json(request))
             return JSONResponse({"job": self.jobs.add(visitor, made).identifier})
 
         return work
 
-    async def _gallery(self, request: Request) -> Response:
+    def _gallery(self, request: Request) -> Response:
         visitor, gallery = request.state.visitor, self.ground.gallery
         pictures = [(name, gallery.settings(visitor, name)) for name in gallery.names(visitor)]
         return self._rendered(request, "gallery", pictures=pictures)
 
     async def _take(self, request: Request) -> Response:
-        name, settings = self.ground.gallery.take(request.state.visitor, await request.body())
+        content = await request.body()
+        name, settings = await run_in_threadpool(self.ground.gallery.take, request.state.visitor, content)
         return JSONResponse({"name": name, "settings": settings})
 
-    async def _picture(self, request: Request) -> Response:
+    def _picture(self, request: Request) -> Response:
         path = self.ground.gallery.path(request.state.visitor, request.path_params["name"])
         if path is None:
             raise HTTPException(404, "there is no such picture")
         return FileResponse(path, media_type="image/png", filename=path.name, content_disposition_type="inline")
 
-    async def _settings(self, request: Request) -> Response:
+    def _settings(self, request: Request) -> Response:
         return JSONResponse(self.ground.gallery.settings(request.state.visitor, request.path_params["name"]))
 
-    async def _remove(self, request: Request) -> Response:
+    def _remove(self, request: Request) -> Response:
         self.ground.gallery.remove(request.state.visitor, request.path_params["name"])
         return JSONResponse({})
 
     async def _upload(self, request: Request) -> Response:
         place = self.ground.places[_number(request.query_params.get("run", "0"), self.ground.places)]
         content = await request.body()
-        name = self.ground.uploads.add(request.state.visitor, content)
-        return JSONResponse({"upload": name, "url": url_of(edits.shown(place.model, content))})
+        name = await run_in_threadpool(self.ground.uploads.add, request.state.visitor, content)
+        shown = await run_in_threadpool(edits.shown, place.model, content)
+        return JSONResponse({"upload": name, "url": url_of(shown)})
 
-    async def _state(self, request: Request) -> Response:
+    def _state(self, request: Request) -> Response:
         return JSONResponse(training.state_of(self._run(request)))
 
-    async def _grid(self, request: Request) -> Response:
+    def _grid(self, request: Request) -> Response:
         folder = self._run(request).folder
         if folder is None:
             raise HTTPException(404, "there is no such file")

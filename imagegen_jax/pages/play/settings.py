@@ -65,7 +65,7 @@ def _guides(model: Any) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class DrawSettings:
     """What is drawn: image i of `n` is that of the seed `seed` + i, whatever is drawn beside it."""
 
     n: int = 1
@@ -102,7 +102,20 @@ class Settings:
         return found
 
 
-def read_settings(given: Mapping[str, Any], place: Place) -> Settings:
+class Reads(dict[str, Any]):
+    """What a page sends; `read` is what was got of it by name, the default where the page left it out."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        super().__init__(given)
+        self.read: dict[str, Any] = {}
+
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Returns a value, and notes it."""
+        self.read[name] = super().get(name, default)
+        return self.read[name]
+
+
+def read_settings(given: Mapping[str, Any], place: Place) -> DrawSettings:
     """Reads what a page sends for a model. Raises ValueError, naming it, for what is wrong or missing."""
     can = abilities_of(place.model)
     n, seed = check_integer(given.get("n", 1), "n", 1, MOST), check_seed(given.get("seed", 0))
@@ -113,7 +126,7 @@ def read_settings(given: Mapping[str, Any], place: Place) -> Settings:
     prompt, negative = (_text(given, name) if can.prompts else "" for name in ("prompt", "negative"))
     if can.prompts and not prompt:
         raise ValueError("prompt: say in words what is to be seen")
-    return Settings(n, seed, label, steps, guidance, truncation, prompt, negative if guidance is not None else "")
+    return DrawSettings(n, seed, label, steps, guidance, truncation, prompt, negative if guidance is not None else "")
 
 
 def _text(given: Mapping[str, Any], name: str) -> str:

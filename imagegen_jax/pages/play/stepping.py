@@ -7,7 +7,8 @@ between two of them. Solvers that are no table of numbers, such as Heun's, draw 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -30,6 +31,7 @@ OF_NOISE = (LMS, DEIS, PNDM)  # tables of estimates of epsilon
 _FIELDS = ("levels", "sampler")  # where models have the number of their steps
 
 Noise = Float[np.ndarray, "b h w c"]
+Noises = Callable[[int], Noise]  # the noise of each draw: 0 is what a drawing begins with, i what is fresh in step i
 
 
 class Seen(NamedTuple):
@@ -76,21 +78,24 @@ def start_noise(seeds: np.ndarray, shape: tuple[int, ...], draw: int = 0) -> Noi
     return np.asarray(rows, np.float32)
 
 
-def walked(model: Any, nets: Nets, conditions: Batch, seeds: np.ndarray, noise: Noise | None = None) -> Iterator[Seen]:
+def walked(
+    model: Any, nets: Nets, conditions: Batch, seeds: np.ndarray, noises: Noises | None = None
+) -> Iterator[Seen]:
     """Yields what is seen after each step; the last is the result, decoded by `decoded`.
 
-    `noise` [b h w c] is what the drawing begins with; None: that of the seeds [b].
+    `noises` gives the noise [b h w c] of each draw; None: that of the seeds [b].
     """
     path, shape = model.path, model.image_shape
     table = path.solver.table(path.sigmas)
     rows = np.column_stack([table.sigma, table.of_x, table.of_noise, table.of_estimates]).astype(np.float32)
     noisy, fixed = bool(table.of_noise.any()), with_steps(model, None)
-    noise = start_noise(seeds, shape) if noise is None else noise
+    noise_of: Noises = noises or functools.partial(start_noise, seeds, shape)
+    noise = noise_of(0)
     x = jnp.asarray(noise * np.float32((1 + path.sigmas[0] ** 2) ** 0.5))
     past = jnp.zeros((table.of_estimates.shape[1] - 1, *x.shape), x.dtype)
     step = _step(_stepping(fixed), noisy)
     for i, row in enumerate(rows):
-        fresh = (start_noise(seeds, shape, i + 1),) if noisy and row[2] else (np.zeros_like(noise),) * noisy
+        fresh = (noise_of(i + 1),) if noisy and row[2] else (np.zeros_like(noise),) * noisy
         x, past, estimate = step(nets, x, past, row, conditions, *fresh)
         last = i + 1 == len(rows)
         yield Seen(i + 1, len(rows), path.ended(x) if last else estimate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,30 +13,31 @@ from imagegen_jax.pages.play.places import Place
 
 
 def state_of(place: Place) -> dict[str, Any]:
-    """Returns what there is now: the step, the steps in all, curves, the newest grids and what is not healthy.
+    """Returns the step, the steps in all, curves, the newest grids, the warnings so far and whether all is healthy now.
 
     Lines that are half written are left out until they are whole.
     """
     folder = place.folder
     if folder is None:
         return {"step": 0, "steps": 0, "curves": {}, "grids": [], "health": [], "healthy": True}
-    rows = reading.read_metrics(folder / "metrics.jsonl")
+    rows = _metrics(folder / "metrics.jsonl").read()
     grids = sorted(path.name for path in folder.glob("samples/*.png") if path.stem.isdecimal())
-    warnings = _warnings(rows)
+    watch = Watch()
+    warnings = [warning for step, row in rows.items() for warning in watch.look(step, _numbers(row))]
     return {
         "step": max(rows, default=0),
         "steps": reading.read_json(folder / "experiment.json").get("steps"),
         "curves": {name: reading.thin(points) for name, points in reading.points_of(rows.values()).items()},
         "grids": grids[-12:],
         "health": warnings[-20:],
-        "healthy": not warnings,
+        "healthy": watch.healthy,
         "when": _changed(folder),
     }
 
 
-def _warnings(rows: Mapping[int, Mapping[str, Any]]) -> list[str]:
-    watch = Watch()
-    return [warning for step, row in rows.items() for warning in watch.look(step, _numbers(row))]
+@functools.lru_cache(64)
+def _metrics(path: pathlib.Path) -> reading.Growing:
+    return reading.Growing(path)
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -8,7 +8,7 @@ the visitor's token, which another site cannot read.
 from __future__ import annotations
 
 import dataclasses
-import urllib.parse
+import re
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imagegen_jax.pages.serving.visitors import Visitors, same
 
-HOSTS = ("127.0.0.1", "localhost", "::1")
+HOST = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?", re.IGNORECASE)  # and nothing else in that header
 TOKEN = "x-token"  # the header that carries it
 OPEN = ("/static/", "/favicon.ico")  # what holds nothing of a visitor
 HEADERS = {
@@ -57,7 +57,7 @@ class Guard:
         """Returns the answer to a request that did not come from a page of this server, or that is too large."""
         headers, writes = request.headers, request.method not in ("GET", "HEAD")
         host = headers.get("host", "")
-        if _host_alone(host) not in HOSTS:
+        if HOST.fullmatch(host) is None:
             return _refused(400, "this server answers to 127.0.0.1 and localhost alone")
         if headers.get("origin", f"http://{host}") != f"http://{host}":
             return _refused(403, "another site may not ask this server")
@@ -74,7 +74,8 @@ class Guard:
         """Notes who asks; returns the answer to a new visitor, and to one who is none."""
         cookie = request.cookies.get(self.visitors.cookie_name, "")
         visitor = self.visitors.named(cookie)
-        path, key = request.url.path, request.query_params.get("key")
+        # not request.url, which is made of the Host header too; one slash, since "//name" would lead to another host
+        path, key = f"/{request.scope['path'].lstrip('/')}", request.query_params.get("key")
         if key is not None and request.method == "GET" and same(key, self.visitors.key):
             answer = RedirectResponse(path, 303)
             answer.set_cookie(
@@ -95,13 +96,6 @@ class Guard:
 
 def _refused(code: int, why: str) -> Response:
     return Response(f"{code}: {why}\n", code, media_type="text/plain")
-
-
-def _host_alone(host: str) -> str:
-    try:
-        return urllib.parse.urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _length(headers: Headers) -> int:

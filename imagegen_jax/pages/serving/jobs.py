@@ -19,7 +19,7 @@ from imagegen_jax.core.reporting.pending import NonFiniteError
 Told = tuple[str, dict[str, Any]]  # ("progress", {"step": 3, "of": 16})
 Work = Callable[[], Generator[Told, None, dict[str, Any]]]  # tells how far it is; returns what "done" tells
 ENDS = ("done", "failed", "stopped")
-EXPECTED = (ValueError, TypeError, OSError, RunFolderError, CheckpointError, NonFiniteError)
+EXPECTED = (ValueError, OSError, RunFolderError, CheckpointError, NonFiniteError)
 KEPT = 64  # ended jobs that can still be asked about
 
 

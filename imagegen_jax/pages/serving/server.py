@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import html
+import pathlib
 import socket
+import tempfile
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import uvicorn
 
@@ -44,14 +47,28 @@ def serve(site: Site, listening: socket.socket, say: Callable[[str], None] = pri
 
     def started() -> None:
         say(f"{site.title}: {address}\n(this machine alone; Ctrl-C ends it)")
-        if browse and not webbrowser.open(address):
+        if leading is not None and not webbrowser.open(leading):
             say("no browser was found: open the address in one")
 
     config = uvicorn.Config(
         site.app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
     )
-    with listening, contextlib.suppress(KeyboardInterrupt):
-        _Server(config, started).run(sockets=[listening])
+    with listening, page_to(address) if browse else contextlib.nullcontext() as leading:
+        with contextlib.suppress(KeyboardInterrupt):
+            _Server(config, started).run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def page_to(address: str) -> Iterator[str]:
+    """Writes a page that leads to an address, for its owner alone to read; gives the page's address while it is there.
+
+    A browser gets that one: what is among the words of its command, other users of the machine read with `ps`.
+    """
+    with tempfile.TemporaryDirectory(prefix="imagegen-") as folder:
+        page = pathlib.Path(folder) / "open.html"
+        page.touch(0o600)
+        page.write_text(f'<meta http-equiv="refresh" content="0; url={html.escape(address)}">\n')
+        yield page.as_uri()
 
 
 class _Server(uvicorn.Server):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,7 @@ def test_every_page_shows_what_its_run_can_do(client: TestClient) -> None:
     pages = {path: client.get(path) for path in ("/", "/explore", "/edit", "/compare", "/training", "/gallery")}
     assert {answer.status_code for answer in pages.values()} == {200}
     assert "a&lt;b" in pages["/"].text and "a<b" not in pages["/"].text and 'name="guidance"' in pages["/"].text
+    assert re.findall(r"<option>(\d+)</option>", pages["/edit"].text) == ["2", "4", "8"]  # of 8 pixels
     of_gan = client.get("/?run=1").text
     assert 'name="guidance"' not in of_gan and "/training" not in of_gan and "/edit" not in of_gan
     assert "along directions" in client.get("/explore?run=1").text
@@ -71,6 +73,16 @@ def test_a_run_that_trains_is_read_as_it_goes_on(ground: Playground, folder: pat
         file.write('oise/loss": 0.1}\n' + json.dumps({"step": 220, "health/diversity": 0.0}) + "\n")
     later = training.state_of(place)
     assert later["step"] == 220 and later["curves"]["denoise/loss"][-1] == (200, 0.1)
+
+
+def test_a_run_is_ill_until_it_is_back_in_its_limits(ground: Playground, folder: pathlib.Path) -> None:
+    told = []
+    for step, diversity in ((220, 1.0), (240, 0.0), (260, 1.0)):
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write("\n" + json.dumps({"step": step, "health/diversity": diversity}) + "\n")
+        state = training.state_of(ground.places[0])
+        told.append((state["healthy"], len(state["health"])))
+    assert told == [(True, 0), (False, 1), (True, 1)]
 
 
 @pytest.mark.slow

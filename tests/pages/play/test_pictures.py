@@ -10,7 +10,7 @@ from PIL import Image
 
 from imagegen_jax.pages.play import pictures
 from imagegen_jax.pages.play.gallery import Gallery
-from imagegen_jax.pages.play.settings import Settings
+from imagegen_jax.pages.play.settings import DrawSettings
 
 IMAGE = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 MADE = {"run": "digits", "seed": 7, "prompt": "Grüße <b>", "guidance": 1.5}
@@ -29,7 +29,10 @@ def test_other_files_are_refused(content: bytes) -> None:
 
 
 def test_only_plain_values_are_read() -> None:
-    assert pictures.settings_in(pictures.png_of(IMAGE, {"a": [1], "b": {"c": 1}, "d": 1})) == {"d": 1}
+    assert pictures.settings_in(pictures.png_of(IMAGE, {"a": [1, 2.5], "b": {"c": 1}, "d": 1, "e": [[1]]})) == {
+        "a": [1, 2.5],
+        "d": 1,
+    }
 
 
 def test_the_gallery_keeps_each_visitors_pictures_apart(tmp_path: pathlib.Path) -> None:
@@ -51,6 +54,6 @@ def test_the_gallery_keeps_each_visitors_pictures_apart(tmp_path: pathlib.Path) 
 
 
 def test_image_i_has_the_seed_i_after_the_first() -> None:
-    settings = Settings(n=3, seed=2**32 - 1, label=0)
+    settings = DrawSettings(n=3, seed=2**32 - 1, label=0)
     assert settings.seeds.tolist() == [2**32 - 1, 0, 1]
     assert settings.of(2) == {"n": 1, "seed": 1, "label": 0}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import hashlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +13,11 @@ import numpy as np
 import pytest
 from latent_models import styled
 from PIL import Image
-from playthings import DENOISER
+from playthings import DENOISER, denoiser_nets
 from starlette.testclient import TestClient
 
-from imagegen_jax.pages.play import edits, exploring, settings
+from imagegen_jax.diffusion.sampling.ancestral import EulerAncestral
+from imagegen_jax.pages.play import drawing, edits, exploring, pictures, settings
 from imagegen_jax.pages.play.pictures import png_of
 from imagegen_jax.pages.play.places import Opened
 from imagegen_jax.pages.play.playground import Playground
@@ -25,6 +28,14 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 
 def pixels(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(",")[1]))))
+
+
+def ended(drawing: Any) -> np.ndarray:
+    while True:
+        try:
+            next(drawing)
+        except StopIteration as end:
+            return end.value
 
 
 def test_a_picture_is_drawn_kept_and_drawn_again_from_its_settings(ask: Ask, ground: Playground) -> None:
@@ -64,10 +75,21 @@ def test_the_way_between_two_seeds_begins_and_ends_at_them(ask: Ask, run: int) -
     way = ask("/explore", run=run, way="between", n=4, seed=1, other=9)
     ends = [ask("/draw", run=run, n=1, seed=seed)["pictures"][0]["url"] for seed in (1, 9)]
     shown = [pixels(picture["url"]).astype(int) for picture in way["pictures"]]
+    last = way["pictures"][-1]["settings"]
+    assert (last["kind"], last["seed"], last["other"], last["n"], last["image"]) == ("between", 1, 9, 4, 3)
     assert len(shown) == 4 and not any(picture["name"] for picture in way["pictures"])
     for found, wanted in zip((shown[0], shown[-1]), map(pixels, ends), strict=True):
         assert np.abs(found - wanted).max() <= 1
     assert np.abs(shown[1] - shown[0]).max() > 1
+
+
+def test_the_way_of_a_solver_that_adds_noise_ends_at_the_other_seed() -> None:
+    model = dataclasses.replace(DENOISER, solver=EulerAncestral())
+    opened, here = Opened(model, denoiser_nets(), 1), settings.DrawSettings(n=4, seed=1, label=1, guidance=1.0, steps=4)
+    way = ended(exploring.between(opened, here, {"other": 9})).astype(int)
+    wanted = [ended(drawing.drawn(opened, dataclasses.replace(here, seed=seed)))[0] for seed in (1, 9)]
+    for found, one in zip((way[0], way[-1]), wanted, strict=True):
+        assert np.abs(found - one).max() <= 1
 
 
 def test_directions_move_images_and_none_does_not(ask: Ask) -> None:
@@ -75,6 +97,7 @@ def test_directions_move_images_and_none_does_not(ask: Ask) -> None:
     there = ask("/explore", run=1, way="walk", n=1, seed=1, strengths=[4, 0])["pictures"][0]
     same = ask("/draw", run=1, n=1, seed=1)["pictures"][0]
     np.testing.assert_array_equal(pixels(here["url"]), pixels(same["url"]))
+    assert here["settings"]["strengths"] == [0, 0] and there["settings"]["strengths"] == [4, 0]
     assert here["name"] and not np.array_equal(pixels(here["url"]), pixels(there["url"]))
     assert "list" in ask("/explore", run=1, way="walk", strengths="1")["error"]
 
@@ -82,28 +105,25 @@ def test_directions_move_images_and_none_does_not(ask: Ask) -> None:
 @pytest.mark.slow
 def test_styles_are_mixed_and_moved() -> None:
     """With all layers mixed, images are those of the columns; a strength of 0 moves nothing."""
-    opened, two = Opened(*styled(), 1), settings.Settings(n=4, seed=1)
+    opened, two = Opened(*styled(), 1), settings.DrawSettings(n=4, seed=1)
 
-    def ended(way: str, **given: Any) -> np.ndarray:
-        drawing = exploring.WAYS[way](opened, two, given)
-        while True:
-            try:
-                next(drawing)
-            except StopIteration as end:
-                return end.value
+    def shown(way: str, **given: Any) -> np.ndarray:
+        return ended(exploring.WAYS[way](opened, two, given))
 
-    images = ended("mix", other=50, first=0, last=opened.model.layers - 1).reshape(2, 2, 8, 8, 3)
+    images = shown("mix", other=50, first=0, last=opened.model.layers - 1).reshape(2, 2, 8, 8, 3)
     np.testing.assert_array_equal(images[0], images[1])
-    images = ended("mix", other=50, first=0, last=0).reshape(2, 2, 8, 8, 3)
+    images = shown("mix", other=50, first=0, last=0).reshape(2, 2, 8, 8, 3)
     assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[:, 0], images[:, 1])
-    still, moved = ended("walk", strengths=[0]), ended("walk", strengths=[5])
+    still, moved = shown("walk", strengths=[0]), shown("walk", strengths=[5])
     assert len(still) == 4 and not np.array_equal(still, moved)
 
 
 def test_ways_that_a_model_has_not_are_refused(ask: Ask) -> None:
-    assert "way 'away'" in ask("/explore", way="away")["error"]
+    for wrong in ("away", ["mix"], {}, None):
+        assert f"way {wrong!r}" in ask("/explore", way=wrong)["error"]
     for run, way in ((0, "mix"), (0, "walk"), (1, "mix")):
-        assert ask("/explore", run=run, way=way, strengths=[1])["end"] == "failed"
+        told = ask("/explore", run=run, way=way, strengths=[1])
+        assert told["end"] == "failed" and ("latents" in told["error"] or "styles" in told["error"])
     assert set(exploring.WAYS) == {"between", "mix", "walk"}
 
 
@@ -135,10 +155,15 @@ def mask(painted: slice) -> str:
 def test_what_is_not_painted_stays(ask: Ask, upload: tuple[TestClient, str]) -> None:
     client, name = upload
     done = ask("/edit", client, edit="inpaint", upload=name, mask=mask(slice(0, 16)), n=2)
-    given = edits.picture_of(png_of(PHOTO), 8, 3)
+    given = edits.square_of(png_of(PHOTO), 8, 3)
     images = np.stack([pixels(picture["url"]) for picture in done["pictures"]])
     np.testing.assert_array_equal(images[:, 4:], np.stack([given[4:]] * 2))
     assert not np.array_equal(images[0, :4], given[:4]) and not np.array_equal(*images)
+    made = pictures.settings_in(client.get(f"/gallery/{done['pictures'][1]['name']}").content)
+    assert made["picture"] == hashlib.sha256(png_of(PHOTO)).hexdigest()
+    again = ask("/edit", client, edit=made["kind"], upload=name, **{key: made[key] for key in ("mask", "n", "seed")})
+    np.testing.assert_array_equal(pixels(again["pictures"][made["image"]]["url"]), images[1])
+    assert made["mask"] not in client.get("/gallery").text
 
 
 @pytest.mark.slow
@@ -152,7 +177,8 @@ def test_edits_make_pictures_of_the_models_size(
     client, name = upload
     done = ask("/edit", client, edit=edit, upload=name, n=1, **more)
     assert done["end"] == "done" and pixels(done["pictures"][0]["url"]).shape == (8, 8, 3)
-    assert done["pictures"][0]["settings"]["kind"] == edit
+    made = done["pictures"][0]["settings"]
+    assert made["kind"] == edit and {name: made[name] for name in more} == more
 
 
 def test_wrong_edits_are_named(ask: Ask, upload: tuple[TestClient, str], visitor: Callable[[], TestClient]) -> None:

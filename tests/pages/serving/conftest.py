@@ -54,7 +54,7 @@ def site(tmp_path: pathlib.Path, gate: threading.Event) -> Site:
         if to == 0:
             raise ValueError("nothing to count")
         if to < 0:
-            raise RuntimeError("a secret")
+            raise (RuntimeError if to == -1 else TypeError)("a secret")
         return {"counted": to}
 
     async def home(request: Request) -> Response:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import stat
 from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
 
+from imagegen_jax.pages.serving import guard
 from imagegen_jax.pages.serving.site import Site
 from imagegen_jax.pages.serving.visitors import Visitors, kept_secret
 
@@ -18,9 +20,23 @@ def test_names_of_this_machine_are_let_in(client: TestClient, host: str) -> None
     assert client.get("/", headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "[::1", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example", "127.0.0.1.evil.example", "", "[::1", "10.0.0.1", "127.0.0.1/static/?", "localhost/x",
+        "a@127.0.0.1", "127.0.0.1?", "127.0.0.1#", "127.0.0.1:1:2", "127.0.0.1:x", "127.0.0.1:",
+    ],
+)  # fmt: skip
 def test_another_host_is_refused(client: TestClient, host: str) -> None:
     assert client.get("/", headers={"host": host}).status_code == 400
+
+
+def test_what_is_open_is_told_from_the_path_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the Host header would pass: an address made of both may begin with /static/ at any path."""
+    monkeypatch.setattr(guard, "HOST", re.compile(".*"))
+    stranger = TestClient(site.app, base_url="http://127.0.0.1")
+    answer = stranger.get("/files/a.txt", headers={"host": "127.0.0.1/static/?", "origin": "http://127.0.0.1/static/?"})
+    assert answer.status_code == 403
 
 
 def test_another_origin_is_refused(client: TestClient) -> None:

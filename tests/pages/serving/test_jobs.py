@@ -34,9 +34,10 @@ def test_a_job_tells_how_far_it_is_and_its_end(client: TestClient, gate: threadi
 
 def test_what_goes_wrong_is_told(client: TestClient, gate: threading.Event, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(client, start(client, 0))[-1] == ("failed", {"error": "nothing to count"})
-    name, data = told(client, start(client, -1))[-1]
-    assert name == "failed" and "terminal" in data["error"] and "secret" not in data["error"]
-    assert "RuntimeError: a secret" in capsys.readouterr().err
+    for to, bug in ((-1, "RuntimeError"), (-2, "TypeError")):
+        name, data = told(client, start(client, to))[-1]
+        assert name == "failed" and "terminal" in data["error"] and "secret" not in data["error"]
+        assert f"{bug}: a secret" in capsys.readouterr().err
 
 
 def test_a_job_is_stopped_at_work_and_while_it_waits(client: TestClient, gate: threading.Event) -> None:

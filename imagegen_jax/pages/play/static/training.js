@@ -40,7 +40,8 @@ function grids(names) {
   at("grids").scrollLeft = at("grids").scrollWidth;
 }
 function health(words, healthy) {
-  const items = healthy ? ["nothing is out of its limits"] : words;
+  const now = healthy ? `nothing is out of its limits${words.length ? " now; earlier:" : ""}` : "out of limits:";
+  const items = [now, ...words];
   at("health").replaceChildren(...items.map(text => Object.assign(document.createElement("li"), {textContent: text})));
 }
 let curves = {};
