@@ -117,7 +117,7 @@ def mixing_grid(
 def truncation_sweep(
     model: StyleBased, nets: Nets, z: Latents, psis: Float[Array, " p"], label: Int[Array, " n"] | None = None
 ) -> Float[Array, "n p h w k"]:
-    """Makes a grid: image (n, p) is of latent n, truncated to `psis`[p] (arXiv 1812.04948, Figure 8).
+    """Makes a grid: image (n, p) is of latent n, truncated to `psis[p]` (arXiv 1812.04948, Figure 8).
 
     Values below 0 make opposites.
     """

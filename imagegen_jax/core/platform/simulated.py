@@ -13,8 +13,8 @@ def give_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     To be called before jax starts its devices. The client runs programs on as many threads as there are cores or
     devices. A collective keeps one thread for each device until all devices have come to it, and a launch keeps one for
     each device that has 32 programs in flight. Where programs are launched faster than they run, launches thus take
-    the threads that a collective waits for: XLA ends the process after a minute ("This thread has been waiting for
-    `all reduce RendezvousKey"). With twice as many threads as devices there is always one left.
+    the threads that a collective waits for: XLA ends the process after a minute ("This thread has been waiting for").
+    With twice as many threads as devices there is always one left.
     """
     devices = simulated_devices(environment)
     if devices > 1:

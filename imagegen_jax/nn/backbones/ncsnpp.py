@@ -76,7 +76,7 @@ class SongBlock(nn.Module):
 
 
 class SongUNet(nn.Module):
-    """A U-Net of `SongBlock`s, as in EDM's code; the defaults are DDPM++ for CIFAR-10.
+    """A U-Net of blocks (`SongBlock`), as in EDM's code; the defaults are DDPM++ for CIFAR-10.
 
     Level i has `blocks` blocks of `width` * `multipliers[i]` channels, and half the height and width of the level
     above. At heights in `attention_at`, every block on the way down and the last on the way up ends with
