@@ -3,6 +3,7 @@
     imagegen data prepare tfds:imagenet2012        # downloads nothing: put the archives where its error says
     imagegen import ldm vq-f4/model.ckpt --out runs/vq_f4
     python -m experiments.ldm4_imagenet256 --workdir runs/ldm4_imagenet256
+    python -m experiments.ldm8_imagenet256 --workdir runs/ldm8_imagenet256
     imagegen sample runs/ldm4_imagenet256 --n 16 --guidance 1.5
 
 To go on with the published LDM-4, `imagegen import latent-diffusion cin256-v2/model.ckpt --out runs/cin256`, and train
