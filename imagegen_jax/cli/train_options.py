@@ -56,7 +56,8 @@ class TrainRequest:
     @property
     def wants_help(self) -> bool:
         """Tells whether help is asked for, or nothing is named to be trained."""
-        return (self.target or self.config) in (None, "-h", "--help")
+        named = self.config if self.target is None else self.target
+        return named in (None, "-h", "--help")
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class PlayRequest:
     _: dataclasses.KW_ONLY
     port: int | None = None  # None: 8765, or any that is free
     open: bool = False  # in the browser
-    gallery: str | pathlib.Path = "gallery"
+    gallery: str | pathlib.Path = pathlib.Path("gallery")
     modules: tuple[str, ...] = ()
 
 
