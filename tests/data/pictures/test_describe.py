@@ -39,6 +39,7 @@ def test_one_large_image_takes_little_more_memory_than_its_own(
     monkeypatch.setattr("imagegen_jax.data.pictures.describe._CHUNK_BYTES", 1 << 16)
     monkeypatch.setattr("imagegen_jax.data.pictures.describe._LARGEST", 64)
     dataset = Dataset(np.full((1, 1000, 2000, channels), 51, np.uint8))
+    describe(Dataset(np.full((1, 8, 8, channels), 51, np.uint8)), "small")  # imports what it needs
     tracemalloc.start()
     try:
         assert "mean                0.2000" in describe(dataset, "large")
@@ -125,7 +126,7 @@ def test_parse_source_folder(tmp_path: pathlib.Path) -> None:
 
 def test_parse_source_errors() -> None:
     """An unknown word, with the nearest and all forms; a setting that the source does not have."""
-    with pytest.raises(ValueError, match="'cifar_10' is no source .*perhaps you meant cifar10.*a .zip or an .npz"):
+    with pytest.raises(ValueError, match="'cifar_10' is no source .*perhaps you meant cifar10.*a .zip, a .tar or an .npz"):
         parse_source("cifar_10")
     for text in ("/no/where", ""):
         with pytest.raises(ValueError, match=f"'{text}' is no source"):
