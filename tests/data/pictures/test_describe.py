@@ -39,7 +39,8 @@ def test_one_large_image_takes_little_more_memory_than_its_own(
     monkeypatch.setattr("imagegen_jax.data.pictures.describe._CHUNK_BYTES", 1 << 16)
     monkeypatch.setattr("imagegen_jax.data.pictures.describe._LARGEST", 64)
     dataset = Dataset(np.full((1, 1000, 2000, channels), 51, np.uint8))
-    describe(Dataset(np.full((1, 8, 8, channels), 51, np.uint8)), "small")  # imports what it needs
+    small = Dataset(np.full((1, 8, 8, channels), 51, np.uint8))
+    describe(small, "small"), picture_grid(small, tmp_path / "small.png")  # import what they need
     tracemalloc.start()
     try:
         assert "mean                0.2000" in describe(dataset, "large")
