@@ -34,6 +34,12 @@ class JoinedText(nn.Module):
     width: Count | None = None  # of all tokens, which are filled up with zeros; None: that of those side by side
     pooled: Literal["last", "all"] = "last"  # whose vector of the whole text this has, of those side by side
 
+    def __post_init__(self) -> None:
+        """Gives each encoder weights of its own: linen shares those of one object that is there twice."""
+        if len({id(encoder) for encoder in self.encoders}) < len(self.encoders):
+            self.encoders = tuple(encoder.clone() for encoder in self.encoders)  # type: ignore[attr-defined]
+        super().__post_init__()
+
     @property
     def context(self) -> int:
         """The length of all rows together."""

@@ -127,7 +127,9 @@ def test_parse_source_folder(tmp_path: pathlib.Path) -> None:
 
 def test_parse_source_errors() -> None:
     """An unknown word, with the nearest and all forms; a setting that the source does not have."""
-    with pytest.raises(ValueError, match="'cifar_10' is no source .*perhaps you meant cifar10.*a .zip, a .tar or an .npz"):
+    with pytest.raises(
+        ValueError, match="'cifar_10' is no source .*perhaps you meant cifar10.*a .zip, a .tar or an .npz"
+    ):
         parse_source("cifar_10")
     for text in ("/no/where", ""):
         with pytest.raises(ValueError, match=f"'{text}' is no source"):
