@@ -37,7 +37,8 @@ class JoinedText(nn.Module):
     def __post_init__(self) -> None:
         """Gives each encoder weights of its own: linen shares those of one object that is there twice."""
         if len({id(encoder) for encoder in self.encoders}) < len(self.encoders):
-            self.encoders = tuple(encoder.clone() for encoder in self.encoders)  # type: ignore[attr-defined]
+            of_their_own = [encoder.clone() for encoder in self.encoders]  # type: ignore[attr-defined]
+            self.encoders = tuple(of_their_own)
         super().__post_init__()
 
     @property
