@@ -7,7 +7,8 @@
 Names are those of Unicode's table (CLDR), "grinning face with big eyes". Each tenth picture is held out: what the model
 draws by its name, it has put together of others. The data are any captioned pictures (`data.Captioned`):
 --data captioned:PLACE. Network, prediction and times are those of `shapes_text`, along the straight paths of rectified
-flow (Liu et al. 2022, arXiv 2209.03003); a tenth of the names is dropped, so that samples can be guided. Pictures are not mirrored: "left arrow" would be wrong.
+flow (Liu et al. 2022, arXiv 2209.03003); a tenth of the names is dropped, so that samples can be guided.
+Pictures are not mirrored: "left arrow" would be wrong.
 
 Cost: 8 min of one CPU core, far too little: what is drawn is the kind of a picture, such as a keycap, an orange
 button, a yellow face or a person, and hardly ever the thing. Expected: `emoji_dual_encoder` finds the name of a sample

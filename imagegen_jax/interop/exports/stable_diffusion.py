@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from imagegen_jax.autoencoders.kl import AutoencoderKL
-from imagegen_jax.core.arrays.space import Latents
+from imagegen_jax.core.arrays.space import Latents, space_of
 from imagegen_jax.core.run import Run
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.interop.diffusers_config import check_groups
@@ -71,7 +71,7 @@ def configurations(model: Any, tokenizer: BytePairs) -> dict[str, Config]:
 
     Raises ValueError, which names the settings, for a model that cannot be such a pipeline.
     """
-    space = getattr(model, "space", None)
+    space = space_of(model)
     if (
         not isinstance(model, Diffusion)
         or not isinstance(model.network, LatentUNet)
