@@ -47,6 +47,8 @@ NOT_HAD = (
     "edit project",
     "edit colour",
     "edit attention",
+    "edit reword",
+    "edit prompt-to-prompt",
     "import",
 )  # by these runs
 OF_FEW = ("--std", "--source")  # options that are for other runs, which may be said first
@@ -226,8 +228,8 @@ def base_of(command: str) -> list[str]:
         extra = {"inpaint": ["--mask", "image.png"], "deblur": ["--sigma", "1"]}.get(words[1], [])
         if words[1] == "reconstruct":
             return [*words, "vqvae", "image.png"]
-        if words[1] == "attention":
-            return [*words, "ddpm"]
+        if words[1] in ("attention", "reword", "prompt-to-prompt"):
+            return [*words, "ddpm", "--prompt", "a dog"]
         between = words[1] in ("reclass", "ddib")
         extra += ["--from", "1", "--to", "2"] if between else ["--labels", "1"] if not latent else []
         images = [] if latent and words[1] != "project" else ["image.png"] * (2 if words[1] == "morph" else 1)
@@ -236,7 +238,7 @@ def base_of(command: str) -> list[str]:
         "sample": ["sample", "ddpm", "--n", "1", "--out", "out.png"],
         "evaluate": ["evaluate", "images.npz", "folder", "--extractor", "pixels", "--metrics", "fid"],
         "encode": ["encode", "vqvae", "images.npz", "--out", "codes.npz"],
-        "judge": ["judge", "images.npz", "folder", "--out", "file.txt/study"],  # refused last: else it would serve
+        "judge": ["judge", "images.npz", "folder", "--out", "study"],
         "report": ["report", "ddpm"],
         "play": ["play", "ddpm", "--gallery", "file.txt/gallery"],  # refused last of all: else it would serve
         "info": ["info", "ddpm"],

@@ -133,13 +133,13 @@ def test_rate_scales_what_a_step_of_adam_does():
     for rate in (1.0, 0.01):
         layer = EqualDense(3, bias_init=1.0, rate=rate)
         params = layer.init(KEY, x)
-        adam = optax.adam(1e-3)
+        adam = optax.adam(1.0)  # far enough that nothing rounds: the layer is affine
         gradient = jax.grad(lambda p, layer=layer: jnp.sum(layer.apply(p, x)))(params)
         updates, _ = adam.update(gradient, adam.init(params))
         before, after = layer.apply(params, x), layer.apply(optax.apply_updates(params, updates), x)
         moved.append((before, after - before))
     np.testing.assert_allclose(moved[0][0], moved[1][0], rtol=1e-5)
-    np.testing.assert_allclose(0.01 * moved[0][1], moved[1][1], rtol=0.05)
+    np.testing.assert_allclose(0.01 * moved[0][1], moved[1][1], rtol=1e-3)
 
 
 @pytest.mark.slow
