@@ -106,6 +106,6 @@ smoke = {
     "model.network.heads": 2,
     "model.network.class_token": 8,
     "model.levels.steps": 3,
-    "optim.network.lr": 1e-3,
+    "optim.network.lr": 2e-4,
     "samples": 10,
 }
