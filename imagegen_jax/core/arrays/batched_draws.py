@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 _DRAWS = ("random_fold_in", "random_split", "random_bits")
+_MOST = 2**24  # numbers that are drawn at once: they are in memory twice until they have become arrays
 
 
 def batch_draws(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,7 +33,8 @@ def batch_draws(function: Callable[..., Any]) -> Callable[..., Any]:
         values = _Values(program, jax.tree.leaves(arguments))
         for draws, rest in _levels(program.jaxpr):
             for group in draws:
-                values.draw(group)
+                for part in _parts(group):
+                    values.draw(part)
             values.compute(rest)
         return jax.tree.unflatten(jax.tree.structure(shapes), [values.read(v) for v in program.jaxpr.outvars])
 
@@ -87,6 +90,12 @@ def _levels(jaxpr: Any) -> Iterable[tuple[list[list[Any]], list[Any]]]:
         else:
             rest[level].append(equation)
     return [(list(draws[level].values()), rest[level]) for level in sorted(draws.keys() | rest.keys())]
+
+
+def _parts(group: list[Any]) -> Iterable[list[Any]]:
+    """Splits equal draws, so that those of many large arrays take little more memory than one of them."""
+    count = max(1, _MOST // max(1, sum(math.prod(v.aval.shape) for v in group[0].outvars)))
+    return (group[i : i + count] for i in range(0, len(group), count))
 
 
 def _needed(jaxpr: Any) -> list[Any]:

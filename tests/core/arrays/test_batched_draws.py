@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from imagegen_jax.core.arrays import batched_draws
 from imagegen_jax.core.arrays.batched_draws import batch_draws
 
 
@@ -41,12 +42,16 @@ def test_values_are_the_same_to_a_rounding():
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-def test_draws_that_differ_in_their_keys_alone_are_one():
+def test_draws_that_differ_in_their_keys_alone_are_one(monkeypatch):
+    """Unless they are more numbers than are drawn at once."""
+
     def arrays(seed):
         key = jax.random.key(seed)
         return [jax.random.normal(jax.random.fold_in(key, i), (2 + i // 2,)) for i in range(4)]
 
     assert loops(arrays) == 8 and loops(batch_draws(arrays)) == 3  # of keys, of two numbers, of three
+    monkeypatch.setattr(batched_draws, "_MOST", 4)
+    assert loops(batch_draws(arrays)) == 4  # of the keys, of two numbers, and of three twice
 
 
 def test_bounds_and_keys_that_differ_are_told_apart():
