@@ -21,12 +21,13 @@ from imagegen_jax.core.drawing.grid import write_png
 from imagegen_jax.core.experiment import Measurement, frozen_sources, power_averages
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.reporting.log import Progress, environment, write_json
+from imagegen_jax.core.reporting.log import environment, write_json
 from imagegen_jax.core.reporting.pending import NonFiniteError, PendingMetrics
 from imagegen_jax.core.reporting.profile import Tracer
 from imagegen_jax.core.reporting.run_log import RunLog
 from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
+from imagegen_jax.core.reporting.training_progress import TrainingProgress
 from imagegen_jax.core.samples import draw_grid, rows_of_grid
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import stage_at
@@ -39,7 +40,7 @@ class LiveRun:
         self,
         program: Program,
         workdir: pathlib.Path,
-        progress: Progress,
+        progress: TrainingProgress,
         quiet: bool,
         track: Mapping[str, Tracking],
         profile: tuple[int, int] | None = None,
