@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from imagegen_jax.cli.common import options as types
-from imagegen_jax.data.decode import MODES
 
 LARGEST = 16_384  # pixels of a side: an image of it takes about a gigabyte
 
@@ -20,6 +19,8 @@ def add_module_option(parser: argparse.ArgumentParser) -> None:
 
 def add_source_options(parser: argparse.ArgumentParser, size: str = "as they are") -> None:
     """Adds the options that say how a source's images are read; `size` is the help's word for the default size."""
+    from imagegen_jax.data.decode import MODES  # most commands have no such options, and it imports much
+
     parser.add_argument(
         "--size", type=types.integer(1, LARGEST), metavar="PIXELS",
         help=f"cut out the centre square of each image and bring it to this size (default: {size})",
