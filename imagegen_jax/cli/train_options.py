@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options, given_settings
-from imagegen_jax.core.reporting.profile import parse_profile
 
 FAMILIES = "dcgan, cgan, wgan, sngan, stylegan2, r3gan, vae, ddpm, edm, flow"  # `recipes.families` takes long to import
 
@@ -129,6 +128,8 @@ def _parts(word: str) -> list[str]:
 
 def step_range(text: str) -> tuple[int, int]:
     """Reads FROM:TO for argparse, which shows the message of its own kind of error alone."""
+    from imagegen_jax.core.reporting.profile import parse_profile
+
     try:
         return parse_profile(text)
     except ValueError as error:

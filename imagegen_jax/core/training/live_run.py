@@ -22,7 +22,8 @@ from imagegen_jax.core.experiment import Measurement, frozen_sources, power_aver
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.reporting.log import environment, write_json
-from imagegen_jax.core.reporting.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
+from imagegen_jax.core.reporting.pending import PendingMetrics
 from imagegen_jax.core.reporting.profile import Tracer
 from imagegen_jax.core.reporting.run_log import RunLog
 from imagegen_jax.core.reporting.summary import parameter_summary
