@@ -48,6 +48,7 @@ COMMANDS = (  # in the order of `imagegen --help`
     Named("import", "importing", "make a run of a model that was trained elsewhere"),
     Named("export", "exporting", "write a run as files that others read"),
     Named("data", "data", "look at a data set, or prepare it"),
+    Named("provenance", "safeguards.provenance", "read by which run a picture was made, and draw it again"),
 )  # fmt: skip
 
 
