@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.options import integer, step
+from imagegen_jax.core.reporting.progress import activity
 from imagegen_jax.core.run import load
 from imagegen_jax.data.pictures.output import FOLDER, check_output
 from imagegen_jax.interop.exports.export import Form, export_run
@@ -44,7 +45,8 @@ def run(request: ExportRequest) -> pathlib.Path:
     """Writes the export, says what it is and returns its folder. Raises ValueError for what cannot be exported."""
     check_output(request.out, (FOLDER,))
     found = load(request.run, step=request.step).with_average(request.average)
-    folder = export_run(found, request.to, request.out, request.n, request.licence)
+    with activity(f"writing {request.out}"):
+        folder = export_run(found, request.to, request.out, request.n, request.licence)
     files = ", ".join(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
     print(f"{folder}: {found.workdir} at step {found.step:,} as {request.to}: {files}")
     return folder

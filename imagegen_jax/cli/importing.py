@@ -9,6 +9,7 @@ import pathlib
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.core.arrays.space import sample_words
 from imagegen_jax.core.reporting import summary
+from imagegen_jax.core.reporting.progress import activity
 from imagegen_jax.core.run import Run
 from imagegen_jax.data.pictures.output import FOLDER, check_output
 from imagegen_jax.interop.diffusers_folder import import_diffusers
@@ -75,20 +76,24 @@ class ImportRequest:
 def run(request: ImportRequest) -> Run:
     """Makes the run folder, says what it holds and returns the run. Raises ValueError for what cannot be imported."""
     check_output(request.out, (FOLDER,))
+    with activity(f"importing {request.folder}"):
+        made = _imported(request)
+    count, model = summary.count(made.state.params), made.experiment.model
+    kind = f"a {type(model).__name__} of {sample_words(model)}"
+    print(f"{made.workdir}: {kind}, {count:,} parameters, from {request.folder}")
+    return made
+
+
+def _imported(request: ImportRequest) -> Run:
     if request.library in FOLDERS:
         if request.set:
             raise ValueError(
                 f"--set {request.set[0]}: a folder of {request.library} says all of its model: leave it out"
             )
-        made = FOLDERS[request.library](request.folder, request.out, request.data)
-    elif request.library in KINDS:
-        made = import_checkpoint(request.library, request.folder, request.out, request.data, request.set)
-    else:
-        raise ValueError(f"{request.library!r} is no kind of model: give {', '.join((*FOLDERS, *KINDS))}")
-    count, model = summary.count(made.state.params), made.experiment.model
-    kind = f"a {type(model).__name__} of {sample_words(model)}"
-    print(f"{made.workdir}: {kind}, {count:,} parameters, from {request.folder}")
-    return made
+        return FOLDERS[request.library](request.folder, request.out, request.data)
+    if request.library in KINDS:
+        return import_checkpoint(request.library, request.folder, request.out, request.data, request.set)
+    raise ValueError(f"{request.library!r} is no kind of model: give {', '.join((*FOLDERS, *KINDS))}")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
