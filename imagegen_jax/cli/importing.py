@@ -25,11 +25,13 @@ EXAMPLES = """examples:
   imagegen import edm2 edm2-img64-s-1073741-0.075.pkl --out runs/edm2_s
   imagegen import guided-diffusion 256x256_diffusion_uncond.pt --out runs/adm
   imagegen import guided-diffusion my_model.pt --out runs/mine --set size=128 heads=2 head_channels=0
+  imagegen import guided-diffusion-classifier 256x256_classifier.pt --out runs/adm_classifier
   imagegen import latent-diffusion cin256-v2.ckpt --out runs/ldm
   imagegen import taming-transformer cin_transformer.ckpt --out runs/taming --set classes=1000
   imagegen import diffusers stable-diffusion-v1-5 --out runs/sd
   imagegen import diffusers stable-diffusion-xl-base-1.0 --out runs/sdxl
   imagegen sample runs/ddpm_cifar10 --model.sampler DDIM --model.sampler.steps 50
+  imagegen sample runs/adm --guide runs/adm_classifier --guidance 1 --n 4
   imagegen sample runs/sd --prompt "a red fox in the snow" --guidance 7.5 --n 4
 
 A folder of diffusers is one that its `save_pretrained` wrote, or a copy of a published one:

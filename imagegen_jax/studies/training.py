@@ -22,7 +22,7 @@ from imagegen_jax.core.loop import train_side_by_side
 from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.platform.target import platform
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 from imagegen_jax.core.reporting.progress import Progress
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
 from imagegen_jax.core.run import fit

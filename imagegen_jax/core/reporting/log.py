@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ import jax
 
 from imagegen_jax import moved
 from imagegen_jax.core.files.regular import whole
+from imagegen_jax.core.platform.packages import version
 from imagegen_jax.core.platform.target import platform_here
 
 __getattr__ = moved.attributes(__name__)
@@ -51,14 +51,6 @@ def environment() -> dict[str, Any]:
         "git_commit": _git("rev-parse", "HEAD"),
         "git_changed_files": (_git("status", "--porcelain", "--untracked-files=no") or "").splitlines(),
     }
-
-
-def version(package: str) -> str | None:
-    """Returns the installed version of a package; None where it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _git(*arguments: str) -> str | None:
