@@ -35,7 +35,10 @@ COMMANDS = (  # in the order of `imagegen --help`
     ),
     Named("compare", "studies.comparing", "compare runs: curves with bands over seeds, what differs, and tests of it"),
     Named("sample", "sample", "draw images from a run"),
-    Named("edit", "edit", "edit what a model makes: mix, truncate, ...; inpaint, redraw, enlarge, ...; style, texture without one"),
+    Named(
+        "edit", "edit",
+        "edit what a model makes: mix, truncate, ...; inpaint, redraw, enlarge, ...; style, texture without one",
+    ),
     Named("evaluate", "evaluate", "compare images with a data set, by the metrics of the field"),
     Named("judge", "pages.judging", "have people compare pictures by eye, in the browser"),
     Named("encode", "encode", "write the codes or latents that a tokenizer or an autoencoder makes of a data set"),
