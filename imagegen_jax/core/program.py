@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.lora import adapted
 from imagegen_jax.core.checkpoints.checkpoint import abstract
 from imagegen_jax.core.checkpoints.codes import check_made_by
@@ -88,7 +89,7 @@ class Program:
 
     def _jit_sharded(self, function: Any, *arguments: Any) -> Any:
         out = shard.state_sharding(self.mesh, jax.eval_shape(function, *arguments))
-        return compiling.jit(function, out_shardings=out)(*arguments)
+        return compiling.jit(batch_draws(function), out_shardings=out)(*arguments)
 
     def abstract_state(self, step: int) -> State:
         """Returns the state after a number of steps, as shapes and places alone."""
