@@ -132,7 +132,8 @@ def test_import_takes_what_all_of_jax_code_does_and_little_more() -> None:
     """What is heavy comes when it is needed; benchmarks/imports.py measures it."""
     code = (
         "import sys, jax, flax.linen, optax; packages = lambda: {name.split('.')[0] for name in sys.modules}\n"
-        "before = packages(); import imagegen_jax as ig; ig.Experiment, ig.fit, ig.recipe; print(*packages() - before - sys.stdlib_module_names)"
+        "before = packages(); import imagegen_jax as ig; ig.Experiment, ig.fit, ig.recipe\n"
+        "print(*packages() - before - sys.stdlib_module_names)"
     )
     found = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert found <= {"imagegen_jax", "jaxtyping", "PIL", "tqdm"}  # all quick; Orbax, tyro and their like are not
