@@ -35,7 +35,10 @@ COMMANDS = (  # in the order of `imagegen --help`
     ),
     Named("compare", "studies.comparing", "compare runs: curves with bands over seeds, what differs, and tests of it"),
     Named("sample", "sample", "draw images from a run"),
-    Named("edit", "edit", "edit what a model makes: mix, truncate, ...; inpaint, redraw, enlarge, ..."),
+    Named(
+        "edit", "edit",
+        "edit what a model makes: mix, truncate, ...; inpaint, redraw, enlarge, ...; style, texture without one",
+    ),
     Named("evaluate", "evaluate", "compare images with a data set, by the metrics of the field"),
     Named("judge", "pages.judging", "have people compare pictures by eye, in the browser"),
     Named("encode", "encode", "write the codes or latents that a tokenizer or an autoencoder makes of a data set"),
@@ -48,6 +51,7 @@ COMMANDS = (  # in the order of `imagegen --help`
     Named("import", "importing", "make a run of a model that was trained elsewhere"),
     Named("export", "exporting", "write a run as files that others read"),
     Named("data", "data", "look at a data set, or prepare it"),
+    Named("provenance", "safeguards.provenance", "read by which run a picture was made, and draw it again"),
 )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from imagegen_jax.core.files.regular import whole
 from imagegen_jax.data import Codes, Source
 from imagegen_jax.data.parse import SETTINGS
 from imagegen_jax.data.remedy import as_options, remedies_spelled
-from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
+from imagegen_jax.metrics.card import Card, append, leaderboard, print_table
 from imagegen_jax.metrics.catalog import METRICS, check_names
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, check_shapes, evaluate
 from imagegen_jax.metrics.extraction import features_of
@@ -120,8 +120,12 @@ def _finish(
 
 def _print(cards: Sequence[Card], as_json: bool, run: pathlib.Path | None) -> None:
     """Prints cards, and beside those of a run what people have said of it."""
-    said = [] if as_json or run is None else [f"people:     {line}" for line in judgements_of(run)]
-    print("\n".join([*(json.dumps(card.to_dict()) for card in cards)] if as_json else [text_table(cards), *said]))
+    if as_json:
+        print("\n".join(json.dumps(card.to_dict()) for card in cards))
+        return
+    print_table(cards)
+    for line in judgements_of(run) if run is not None else ():
+        print(f"people:     {line}")
 
 
 def _keep(cards: Sequence[Card], images: ImageSet) -> list[str]:

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options
+from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options, given_settings
 
 FAMILIES = "dcgan, cgan, wgan, sngan, stylegan2, r3gan, vae, ddpm, edm, flow"  # `recipes.families` takes long to import
 
@@ -61,9 +61,7 @@ class TrainRequest:
     @property
     def settings(self) -> dict[str, Any]:
         """Returns the settings of the data that are given, by name."""
-        found = dataclasses.asdict(self)
-        names = ("size", "channels", "skip_damaged", "split", "data_dir")
-        return {name: found[name] for name in names if found[name] is not None}
+        return given_settings(self)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from imagegen_jax.cli.common import options as types
 
+READING = ("size", "channels", "skip_damaged")  # the settings of `add_source_options`
 LARGEST = 16_384  # pixels of a side: an image of it takes about a gigabyte
 
 
@@ -37,3 +40,10 @@ def add_set_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which part of a named set is read, and where it is."""
     parser.add_argument("--split", help="split of a TFDS set (default: train) or of digits (default: all)")
     parser.add_argument("--data-dir", help="where TFDS keeps its data")
+
+
+def given_settings(request: Any, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the settings of sources that a request gives, by name; `names` are those that it has, if not all."""
+    from imagegen_jax.data.parse import SETTINGS
+
+    return {name: value for name in names or SETTINGS if (value := getattr(request, name)) is not None}
