@@ -6,14 +6,17 @@ import dataclasses
 import io
 import json
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from imagegen_jax.cli import evaluate
+from imagegen_jax.metrics.card import Card
 from imagegen_jax.pages.judge.judging import Judging
-from imagegen_jax.pages.judge.keeping import finish
+from imagegen_jax.pages.judge.keeping import finish, judgements_of
 from imagegen_jax.pages.judge.result import result_of
 from imagegen_jax.pages.judge.study import Study, load_study, save_study
 from imagegen_jax.pages.judge.trials import chosen_a, milliseconds, pictures_of, trials_of
@@ -147,6 +150,17 @@ def test_a_result_is_printed_and_kept_with_the_run(
     card = json.loads(line)
     assert card["metric"] == "human error rate" and card["samples"] == 20 and card["low"] < card["value"] < card["high"]
     assert "20 answers" in capsys.readouterr().out
+    with (run / "evaluations.jsonl").open("a") as file:  # of other scores, of votes that came later, and cut off
+        for more in ({"metric": "FID"}, {"samples": 30}, {"value": None}):
+            file.write(json.dumps(card | more) + "\n")
+    (line,) = judgements_of(run)
+    assert re.fullmatch(r"human error rate: [\d.]+% \[[\d.]+%, [\d.]+%\], 30 answers, beside digits", line)
+    fid = Card("FID", 3.0, 2.0, 4.0, "bootstrap", 10, "run", 10, "digits", "pixels", "", "none", 0)
+    evaluate._print([fid], False, run)
+    shown = capsys.readouterr().out
+    assert "FID" in shown and f"people:     {line}" in shown
+    evaluate._print([fid], True, run)
+    assert "people" not in capsys.readouterr().out
 
 
 def test_a_damaged_study_is_named(tmp_path: pathlib.Path, study: Study) -> None:
