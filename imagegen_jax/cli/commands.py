@@ -22,7 +22,7 @@ from imagegen_jax.cli import (
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.errors import readable_errors
 from imagegen_jax.cli.pages import judging, playing
-from imagegen_jax.cli.safeguards import provenance
+from imagegen_jax.cli.safeguards import provenance, watermarking
 from imagegen_jax.cli.studies import comparing, sweeping
 from imagegen_jax.cli.train_options import target_first
 from imagegen_jax.core.reporting.log import version
@@ -32,6 +32,7 @@ COMMANDS: tuple[Command, ...] = (  # in the order of `imagegen --help`
     listing.COMMAND, train.COMMAND, sweeping.COMMAND, comparing.COMMAND, sample.COMMAND, edit.COMMAND,
     evaluate.COMMAND, judging.COMMAND, encode.COMMAND, report.COMMAND, playing.COMMAND, info.COMMAND,
     importing.COMMAND, exporting.COMMAND, data.COMMAND, provenance.COMMAND,
+    watermarking.COMMAND,
 )  # fmt: skip
 
 
