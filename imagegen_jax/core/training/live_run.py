@@ -22,12 +22,14 @@ from imagegen_jax.core.experiment import Measurement, frozen_sources, power_aver
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.provenance.origin import Origin, origin_of
-from imagegen_jax.core.reporting.log import Progress, environment, write_json
-from imagegen_jax.core.reporting.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.reporting.log import environment, write_json
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
+from imagegen_jax.core.reporting.pending import PendingMetrics
 from imagegen_jax.core.reporting.profile import Tracer
 from imagegen_jax.core.reporting.run_log import RunLog
 from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
+from imagegen_jax.core.reporting.training_progress import TrainingProgress
 from imagegen_jax.core.samples import SEED, draw_grid, rows_of_grid
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import stage_at
@@ -40,7 +42,7 @@ class LiveRun:
         self,
         program: Program,
         workdir: pathlib.Path,
-        progress: Progress,
+        progress: TrainingProgress,
         quiet: bool,
         track: Mapping[str, Tracking],
         profile: tuple[int, int] | None = None,
