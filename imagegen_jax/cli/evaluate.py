@@ -29,7 +29,7 @@ from imagegen_jax.core.files.regular import whole
 from imagegen_jax.data import Codes, Source
 from imagegen_jax.data.parse import SETTINGS
 from imagegen_jax.data.remedy import as_options, remedies_spelled
-from imagegen_jax.metrics.card import Card, append, leaderboard, text_table
+from imagegen_jax.metrics.card import Card, append, leaderboard, print_table
 from imagegen_jax.metrics.catalog import METRICS, check_names
 from imagegen_jax.metrics.evaluate import applicable, check_metrics, check_shapes, evaluate
 from imagegen_jax.metrics.extraction import features_of
@@ -118,7 +118,10 @@ def _finish(
 
 
 def _print(cards: Sequence[Card], as_json: bool) -> None:
-    print("\n".join(json.dumps(card.to_dict()) for card in cards) if as_json else text_table(cards))
+    if as_json:
+        print("\n".join(json.dumps(card.to_dict()) for card in cards))
+    else:
+        print_table(cards)
 
 
 def _keep(cards: Sequence[Card], images: ImageSet) -> list[str]:

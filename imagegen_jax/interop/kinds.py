@@ -20,6 +20,7 @@ from imagegen_jax.interop.official import (
     edm2,
     first_stage,
     guided_diffusion,
+    guided_diffusion_classifier,
     latent_diffusion,
     r3gan,
     stylegan2_ada,
@@ -47,6 +48,12 @@ KINDS: dict[str, Kind] = {
         ("input_blocks.0.0.weight", "output_blocks.0.0.in_layers.0.weight"),
         guided_diffusion.read,
         guided_diffusion.Options,
+    ),
+    "guided-diffusion-classifier": Kind(
+        "a state dict of ADM's classifier of noisy images",
+        ("input_blocks.0.0.weight", "out.2.positional_embedding"),
+        guided_diffusion_classifier.read,
+        guided_diffusion_classifier.Options,
     ),
     "r3gan": Kind("an R3GAN pickle", ("G_ema/Model.MainLayers.0.Layers.0.Basis",), r3gan.read),
     "biggan": Kind(

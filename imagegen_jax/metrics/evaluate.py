@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.config.given import check_seed
-from imagegen_jax.core.reporting.log import version
+from imagegen_jax.core.platform.packages import version
 from imagegen_jax.data.remedy import Remedy, SettingError
 from imagegen_jax.metrics.card import Card
 from imagegen_jax.metrics.catalog import METRICS, Offer, check_names, printed, refusal

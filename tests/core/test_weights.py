@@ -27,7 +27,7 @@ from imagegen_jax.core.ema import FixedDecay, HalfLife
 from imagegen_jax.core.experiment import frozen_sources
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 from imagegen_jax.core.state import create, networks
 
 TOY = ig.Experiment(
