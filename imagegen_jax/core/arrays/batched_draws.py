@@ -12,14 +12,15 @@ import jax.numpy as jnp
 from jax.extend import core
 
 _DRAWS = ("random_fold_in", "random_split", "random_bits")
+_LARGE = 2**18  # numbers: what a draw of so many takes is not the compiler's time, and a copy of it would cost memory
 
 
 def batch_draws(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function with its equal draws made at once, each from its own key: equal but for rounding.
 
     For functions that make arrays of random numbers under `jax.jit`, such as `init` of networks. On CPUs each draw
-    costs the compiler about 50 ms; those that differ in their keys alone become one draw by `jax.vmap`. Draws inside
-    loops and branches stay as they are, and so does a function with side effects.
+    costs the compiler about 50 ms; those that differ in their keys alone become one draw by `jax.vmap`. Large draws and
+    those inside loops and branches stay as they are, and so does a function with side effects.
     """
 
     @functools.wraps(function)
@@ -61,7 +62,7 @@ class _Values:
 
     def draw(self, group: Sequence[Any]) -> None:
         """Computes draws that differ in their operands alone."""
-        if len(group) == 1:
+        if len(group) == 1 or any(v.aval.size >= _LARGE for v in group[0].outvars):
             return self.compute(group)
         operands = [[self.read(v) for v in column] for column in zip(*(e.invars for e in group), strict=True)]
         axes = [None if _is_one(column) else 0 for column in operands]

@@ -67,3 +67,11 @@ def test_a_function_with_side_effects_is_called_as_it_is():
     np.testing.assert_array_equal(jax.jit(batch_draws(told))(seed), jax.random.normal(jax.random.key(seed), (2,)))
     jax.effects_barrier()
     assert [int(number) for number in seen] == [seed]
+
+
+def test_large_draws_stay_as_they_are():
+    def arrays(seed):
+        key = jax.random.key(seed)
+        return [jax.random.normal(jax.random.fold_in(key, i), (2**18,)) for i in range(2)]
+
+    assert loops(batch_draws(arrays)) == loops(arrays) - 1  # the keys alone are made at once
