@@ -15,7 +15,7 @@ from PIL import Image
 
 from imagegen_jax.cli import evaluate
 from imagegen_jax.metrics.card import Card
-from imagegen_jax.pages.judge.judging import Judging
+from imagegen_jax.pages.judge.judging import Judging, png
 from imagegen_jax.pages.judge.keeping import finish, judgements_of
 from imagegen_jax.pages.judge.result import result_of
 from imagegen_jax.pages.judge.study import Study, load_study, save_study
@@ -120,6 +120,12 @@ def test_nothing_that_is_shown_tells_the_sets(judging: Judging) -> None:
         judging.answer("one", trial.number, 0, 1.0)
         assert judging.picture("one", shown["pictures"][0]) is None
     assert len(sizes) == 1
+
+
+def test_pictures_have_as_many_bytes_whatever_is_on_them() -> None:
+    """Those of a network are often smoother than photos, and would be shorter files."""
+    flat, noise = np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    assert len(png(flat)) == len(png(noise))
 
 
 def test_results_by_class_with_attention_and_agreement(judging: Judging, tmp_path: pathlib.Path) -> None:
