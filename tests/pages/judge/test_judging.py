@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import re
 from typing import Any
@@ -111,6 +112,13 @@ def test_of_two_votes_for_a_trial_the_first_is_kept(tmp_path: pathlib.Path) -> N
     with (tmp_path / "votes.jsonl").open("a") as file:
         file.write(json.dumps(dataclasses.asdict(other)) + "\n")
     assert read_votes(tmp_path) == [vote]
+
+
+def test_a_vote_is_on_the_disk_before_it_counts(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    votes, seen = Votes(tmp_path), []
+    monkeypatch.setattr(os, "fsync", lambda file: seen.append((os.fstat(file).st_size > 0, len(votes.all))))
+    votes.add(Vote("one", 0, 3, False, True, True, 1.0))
+    assert seen == [(True, 0)] and len(votes.all) == 1
 
 
 @pytest.mark.parametrize(
