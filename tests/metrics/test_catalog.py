@@ -268,7 +268,11 @@ def test_all_that_apply_are_found_and_the_others_have_a_reason(tiny):
     assert names == ["fid", "sfid", "fid_infinity", "kid", "cmmd", "is", "prdc", "modes", "shares", "authpct", "psnr"]
     assert set(names) | set(skipped) == set(METRICS) and "held-out" in skipped["c_t"]
     more, fewer = applicable(ArraySet("a", OTHER, LABELS), ArraySet("b", TRAIN, LABELS), tiny, ArraySet("c", FRESH))
-    assert set(fewer) == {"ssim", "ms_ssim", "cas", "augmentation", "membership"} and "c_t" in more and "fid_per_class" in more
+    assert (
+        set(fewer) == {"ssim", "ms_ssim", "cas", "augmentation", "membership"}
+        and "c_t" in more
+        and "fid_per_class" in more
+    )
     assert Tiny.calls == 0
 
 
