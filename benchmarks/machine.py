@@ -10,7 +10,8 @@ from typing import Any
 
 import jax
 
-from imagegen_jax.core.reporting.log import version, write_json
+from imagegen_jax.core.platform.packages import version
+from imagegen_jax.core.reporting.log import write_json
 
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 

@@ -194,6 +194,9 @@ MODULES: dict[str, str] = {
 NAMES: dict[str, str] = {
     "imagegen_jax.metrics.lpips:Layer": "imagegen_jax.nn.backbones.lpips:Layer",
     "imagegen_jax.metrics.features.lpips:Layer": "imagegen_jax.nn.backbones.lpips:Layer",
+    "imagegen_jax.core.log:Progress": "imagegen_jax.core.reporting.training_progress:TrainingProgress",
+    "imagegen_jax.core.reporting.log:Progress": "imagegen_jax.core.reporting.training_progress:TrainingProgress",
+    "imagegen_jax.core.reporting.log:duration": "imagegen_jax.core.reporting.durations:duration",
     "imagegen_jax.core.loop:LiveRun": "imagegen_jax.core.training.live_run:LiveRun",
     "imagegen_jax.core.loop:Run": "imagegen_jax.core.training.live_run:LiveRun",
     "imagegen_jax.core.optim:Cosine": "imagegen_jax.core.optim:CosineDecay",

@@ -49,6 +49,8 @@ NOT_HAD = (
     "edit attention",
     "edit reword",
     "edit prompt-to-prompt",
+    "edit style",  # their pictures are too small
+    "edit texture",
     "import",
 )  # by these runs
 OF_FEW = ("--std", "--source")  # options that are for other runs, which may be said first
@@ -230,6 +232,9 @@ def base_of(command: str) -> list[str]:
             return [*words, "vqvae", "image.png"]
         if words[1] in ("attention", "reword", "prompt-to-prompt"):
             return [*words, "ddpm", "--prompt", "a dog"]
+        if words[1] in ("style", "texture"):
+            weights = ["--style", "image.png", "--mobilenet", "images.npz"] if words[1] == "style" else []
+            return [*words, "image.png", *weights]
         between = words[1] in ("reclass", "ddib")
         extra += ["--from", "1", "--to", "2"] if between else ["--labels", "1"] if not latent else []
         images = [] if latent and words[1] != "project" else ["image.png"] * (2 if words[1] == "morph" else 1)

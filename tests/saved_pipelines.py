@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import pathlib
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -32,6 +33,17 @@ def written(stored: Stored, case: str, place: pathlib.Path) -> pathlib.Path:
         else:
             path.write_text(str(stored[key]))
     return place
+
+
+def rewritten(name: str, **changes: Any) -> Callable[[pathlib.Path], None]:
+    """Returns the function that changes a configuration of a folder; the other copies stay as they are."""
+
+    def change(folder: pathlib.Path) -> None:
+        config = json.loads((folder / name).read_text())
+        (folder / name).unlink()
+        (folder / name).write_text(json.dumps(config | changes))
+
+    return change
 
 
 def add_byte_pairs(root: pathlib.Path, *folders: pathlib.Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from machine import machine
 
-from imagegen_jax.core.reporting.log import version
+from imagegen_jax.core.platform.packages import version
 from on_accelerator.parts import Settings, Tell
 from on_accelerator.prediction import chip
 

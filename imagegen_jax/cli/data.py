@@ -8,7 +8,7 @@ import pathlib
 from typing import Any, Literal
 
 from imagegen_jax.cli.common.command import Command
-from imagegen_jax.cli.common.data_options import add_set_options, add_source_options
+from imagegen_jax.cli.common.data_options import add_set_options, add_source_options, given_settings
 from imagegen_jax.data.parse import SETTINGS, check_settings
 from imagegen_jax.data.pictures.output import PICTURES, check_output
 from imagegen_jax.data.remedy import as_options, remedies_spelled
@@ -42,8 +42,7 @@ class DataRequest:
     @property
     def settings(self) -> dict[str, Any]:
         """Returns the settings of the source that are given, by name."""
-        found = dataclasses.asdict(self)
-        return {name: found[name] for name in SETTINGS if found[name] is not None}
+        return given_settings(self)
 
 
 def run(request: DataRequest) -> pathlib.Path:

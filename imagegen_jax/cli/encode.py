@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from imagegen_jax.cli.common.command import Command
-from imagegen_jax.cli.common.data_options import add_set_options, add_source_options
+from imagegen_jax.cli.common.data_options import add_set_options, add_source_options, given_settings
 from imagegen_jax.cli.common.options import integer
 from imagegen_jax.cli.common.runs import RunRequest, add_weight_options, open_run
 from imagegen_jax.core.arrays.shard import mesh_of
@@ -77,8 +77,7 @@ class EncodeRequest(RunRequest):
     @property
     def settings(self) -> dict[str, Any]:
         """Returns the settings of the data that are given, by name."""
-        found = dataclasses.asdict(self)
-        return {name: found[name] for name in SETTINGS if found[name] is not None}
+        return given_settings(self)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

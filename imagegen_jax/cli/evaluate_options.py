@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from imagegen_jax.cli.common import options as types
-from imagegen_jax.cli.common.data_options import add_module_option, add_source_options
+from imagegen_jax.cli.common.data_options import READING, add_module_option, add_source_options, given_settings
 from imagegen_jax.data import Source
 from imagegen_jax.data.pictures.output import check_output
 from imagegen_jax.data.remedy import option_words
@@ -74,8 +74,7 @@ class EvaluateRequest:
     @property
     def settings(self) -> dict[str, Any]:
         """Returns the settings of sources that are given, by name."""
-        found = {"size": self.size, "channels": self.channels, "skip_damaged": self.skip_damaged}
-        return {name: value for name, value in found.items() if value is not None}
+        return given_settings(self, READING)
 
     def drawing(self, modules: Sequence[str]) -> Drawing:
         """Returns how images are drawn from runs, whose classes come from `modules`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
-from typing import Literal
+from typing import Literal, get_args
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.options import integer, step
+from imagegen_jax.core.reporting.progress import activity
 from imagegen_jax.core.run import load
 from imagegen_jax.data.pictures.output import FOLDER, check_output
 from imagegen_jax.interop.exports.export import Form, export_run
@@ -17,11 +18,14 @@ EXAMPLES = """examples:
   imagegen export runs/demo --to safetensors --out demo --licence cc-by-4.0
   imagegen export runs/ddpm_cifar10 --to diffusers --out ddpm_cifar10
   imagegen export runs/demo --to stablehlo --n 16 --out sampler
+  imagegen export runs/sd_my_style --to lora --out my_style
 
 Weights are those that sampling reads: averaged where the run keeps an average. `imagegen import safetensors` makes a
 run of the first again, to the last bit. A sampler is one file with its weights that JAX runs without this package, on
 CPU, GPU and TPU, for a number of images and any seed. diffusers has two designs: DDPM's U-Net, and Stable Diffusion's
-of texts (LatentUNet, CLIPText, AutoencoderKL, CLIP's tokenizer). Each folder has a model card, README.md."""
+of texts (LatentUNet, CLIPText, AutoencoderKL, CLIP's tokenizer). Of a run with --lora.rank, lora is its low-rank pairs
+alone, as pytorch_lora_weights.safetensors, which `load_lora_weights` of diffusers reads where the network is Stable
+Diffusion's, and `--lora FILE` here; other forms have them in the weights. Each folder has a model card, README.md."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +45,8 @@ def run(request: ExportRequest) -> pathlib.Path:
     """Writes the export, says what it is and returns its folder. Raises ValueError for what cannot be exported."""
     check_output(request.out, (FOLDER,))
     found = load(request.run, step=request.step).with_average(request.average)
-    folder = export_run(found, request.to, request.out, request.n, request.licence)
+    with activity(f"writing {request.out}"):
+        folder = export_run(found, request.to, request.out, request.n, request.licence)
     files = ", ".join(sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()))
     print(f"{folder}: {found.workdir} at step {found.step:,} as {request.to}: {files}")
     return folder
@@ -50,7 +55,7 @@ def run(request: ExportRequest) -> pathlib.Path:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen export`."""
     parser.add_argument("run", type=pathlib.Path, help="the run's folder")
-    parser.add_argument("--to", choices=("safetensors", "diffusers", "stablehlo"), required=True, help="the form")
+    parser.add_argument("--to", choices=get_args(Form), required=True, help="the form")
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FOLDER", help="the folder to write")
     parser.add_argument("--n", type=integer(1), default=16, help="how many images a sampler draws (default: 16)")
     parser.add_argument("--average", metavar="NAME", help="which moving average (none: the last step's weights)")

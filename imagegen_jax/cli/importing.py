@@ -9,6 +9,7 @@ import pathlib
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.core.arrays.space import sample_words
 from imagegen_jax.core.reporting import summary
+from imagegen_jax.core.reporting.progress import activity
 from imagegen_jax.core.run import Run
 from imagegen_jax.data.pictures.output import FOLDER, check_output
 from imagegen_jax.interop.diffusers_folder import import_diffusers
@@ -24,11 +25,13 @@ EXAMPLES = """examples:
   imagegen import edm2 edm2-img64-s-1073741-0.075.pkl --out runs/edm2_s
   imagegen import guided-diffusion 256x256_diffusion_uncond.pt --out runs/adm
   imagegen import guided-diffusion my_model.pt --out runs/mine --set size=128 heads=2 head_channels=0
+  imagegen import guided-diffusion-classifier 256x256_classifier.pt --out runs/adm_classifier
   imagegen import latent-diffusion cin256-v2.ckpt --out runs/ldm
   imagegen import taming-transformer cin_transformer.ckpt --out runs/taming --set classes=1000
   imagegen import diffusers stable-diffusion-v1-5 --out runs/sd
   imagegen import diffusers stable-diffusion-xl-base-1.0 --out runs/sdxl
   imagegen sample runs/ddpm_cifar10 --model.sampler DDIM --model.sampler.steps 50
+  imagegen sample runs/adm --guide runs/adm_classifier --guidance 1 --n 4
   imagegen sample runs/sd --prompt "a red fox in the snow" --guidance 7.5 --n 4
 
 A folder of diffusers is one that its `save_pretrained` wrote, or a copy of a published one:
@@ -73,20 +76,24 @@ class ImportRequest:
 def run(request: ImportRequest) -> Run:
     """Makes the run folder, says what it holds and returns the run. Raises ValueError for what cannot be imported."""
     check_output(request.out, (FOLDER,))
+    with activity(f"importing {request.folder}"):
+        made = _imported(request)
+    count, model = summary.count(made.state.params), made.experiment.model
+    kind = f"a {type(model).__name__} of {sample_words(model)}"
+    print(f"{made.workdir}: {kind}, {count:,} parameters, from {request.folder}")
+    return made
+
+
+def _imported(request: ImportRequest) -> Run:
     if request.library in FOLDERS:
         if request.set:
             raise ValueError(
                 f"--set {request.set[0]}: a folder of {request.library} says all of its model: leave it out"
             )
-        made = FOLDERS[request.library](request.folder, request.out, request.data)
-    elif request.library in KINDS:
-        made = import_checkpoint(request.library, request.folder, request.out, request.data, request.set)
-    else:
-        raise ValueError(f"{request.library!r} is no kind of model: give {', '.join((*FOLDERS, *KINDS))}")
-    count, model = summary.count(made.state.params), made.experiment.model
-    kind = f"a {type(model).__name__} of {sample_words(model)}"
-    print(f"{made.workdir}: {kind}, {count:,} parameters, from {request.folder}")
-    return made
+        return FOLDERS[request.library](request.folder, request.out, request.data)
+    if request.library in KINDS:
+        return import_checkpoint(request.library, request.folder, request.out, request.data, request.set)
+    raise ValueError(f"{request.library!r} is no kind of model: give {', '.join((*FOLDERS, *KINDS))}")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from imagegen_jax.cli.common.command import Command
@@ -25,6 +25,7 @@ from imagegen_jax.core.capabilities import Tokenizing
 from imagegen_jax.core.config.command_line import parse_overrides
 from imagegen_jax.core.experiment import Experiment, Rows, model_row_shapes
 from imagegen_jax.core.reporting import summary
+from imagegen_jax.core.reporting.tables import Table
 from imagegen_jax.core.state import State
 
 if TYPE_CHECKING:  # a run loads none of the machines
@@ -120,9 +121,7 @@ def show(experiment: Experiment, rows: Rows, request: InfoRequest) -> None:
     if request.json:
         print(json.dumps({"name": experiment.name, "networks": networks, "state_bytes": memory}, indent=1))
         return
-    for name, found in networks.items():
-        trained = "" if name in experiment.optim else "  (frozen)"
-        print(f"{name:16}{found['count']:>16,} parameters {found['bytes'] / 2**20:>10,.1f} MiB{trained}")
+    _print_networks(networks, experiment.optim)
     if isinstance(experiment.model, Tokenizing):
         print(f"codes:          {_of_codes(experiment.model)}")
     print("state:          " + ", ".join(f"{part} {size / 2**20:,.1f} MiB" for part, size in memory.items()))
@@ -131,6 +130,18 @@ def show(experiment: Experiment, rows: Rows, request: InfoRequest) -> None:
 
         for name in networks:
             print(f"\n{name}\n{parameter_overview.get_parameter_overview(state.params[name], include_stats=False)}")
+
+
+def _print_networks(networks: Mapping[str, Any], trained: Collection[str]) -> None:
+    """Prints a line for each network, as a table where it goes to a terminal."""
+    sizes = {name: (f"{found['count']:,}", f"{found['bytes'] / 2**20:,.1f}") for name, found in networks.items()}
+    frozen = {name: "" if name in trained else "(frozen)" for name in networks}
+    if sys.stdout.isatty():
+        rows = [(name, *of, frozen[name]) for name, of in sizes.items()]
+        Table("", ("network", "parameters", "MiB", ""), rows).print()
+        return
+    for name, (count, size) in sizes.items():
+        print(f"{name:16}{count:>16} parameters {size:>10} MiB{'  ' if frozen[name] else ''}{frozen[name]}")
 
 
 def _of_codes(model: Tokenizing) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
-import math
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,23 +34,20 @@ from imagegen_jax.cli.common.runs import (
     open_run,
     scalars_of,
 )
-from imagegen_jax.core.arrays.image import is_image
+from imagegen_jax.cli.common.sampled import check_grid, translated, write_row, write_samples
 from imagegen_jax.core.arrays.shard import mesh_of
-from imagegen_jax.core.arrays.space import picture_of, sample_shape, space_of
+from imagegen_jax.core.arrays.space import picture_of, space_of
 from imagegen_jax.core.drawing import draw
-from imagegen_jax.core.drawing.grid import beside, grid, magnified, repeated
+from imagegen_jax.core.drawing.rejection import Rejection
 from imagegen_jax.core.model import Model, condition_rows
 from imagegen_jax.core.platform.target import platform_here
 from imagegen_jax.core.run import Run
-from imagegen_jax.data.pictures import captions
 from imagegen_jax.data.pictures.output import (
     ARRAYS,
     FOLDER,
     PICTURES,
     check_output,
-    check_picture_size,
     kind_of,
-    write_picture,
 )
 from imagegen_jax.data.pictures.streaming import check_folder, with_progress, write_chunks
 from imagegen_jax.data.pictures.user_images import read_images
@@ -60,8 +56,6 @@ from imagegen_jax.metrics.features.extractor import hash_tree
 
 IMAGES = 64  # drawn where nothing else is asked for
 _LATENTS = "what this model draws are latents, float32 in no range"
-COLUMNS = 64  # of a grid, at most
-PIXELS = 2**27  # of a grid, at most: larger ones take gigabytes to write and to look at
 
 EXAMPLES = """examples:
   imagegen sample runs/demo --n 100
@@ -69,6 +63,7 @@ EXAMPLES = """examples:
   imagegen sample runs/edm_digits --n 50000 --out samples.npz  arr_0 images uint8, arr_1 labels
   imagegen sample runs/dit --n 5000 --out latents.npz         arr_0 latents float32, of a model of latents
   imagegen sample runs/demo --model.levels.steps 32 --out folder/
+  imagegen sample runs/demo --n 50000 --row 123 --out row.png          one of them, the same as among all
   imagegen sample runs/stylegan2 --truncation 0.7
   imagegen sample runs/edm_digits --guidance 2 --labels 3,7
   imagegen sample runs/shapes_text --prompt "a small red circle on the left" --prompt "a blue square" --guidance 3
@@ -93,6 +88,7 @@ class SampleRequest(PromptRequest, RejectionRequest, RunRequest):
 
     n: int | None = None  # None: 64, or one for each of `source`, or 8 of each prompt where these are few
     out: str | pathlib.Path = "grid.png"  # a picture, a folder/, an .npz or an .npy
+    row: int | None = None  # one of the n images, from 0, alone
     overwrite: bool = False  # begin anew where `out` holds an earlier call's images
     chunk: int = 256  # images drawn at a time
     source: tuple[str, ...] | None = (
@@ -121,31 +117,64 @@ def run(request: SampleRequest) -> pathlib.Path:
     model = opened.model
     if kind == FOLDER and not space_of(model).draws_images:
         raise ValueError(f"--out {request.out}: {_LATENTS}, and no PNG can hold them: write an .npz or .npy")
-    sources, prompts = _sources(request, model), prompts_of(request)
-    n = len(next(iter(sources.values()))) if sources else number_of_images(prompts, request.n, IMAGES)
-    texts = drawn_texts(prompts, opened.run, n, request.seed or 0)
-    if kind in PICTURES:
-        _check_grid(place, n, len(wanted_classes(request.labels, opened.run, n)), model)
-    labels = labels_of(request.labels, opened.run, n)
-    given = sources | conditions_of_prompts(texts, request.negative_prompt, opened.run)
-    conditions = _conditions(request, opened, n, labels, given)
-    judge = judge_of(request, opened.run, request.modules)
-    kept = rejection_of(request, judge)
-    chunks = functools.partial(
-        opened.run.sample_chunks, n, labels, request.seed or 0, request.chunk, reject=kept, **conditions
-    )
-    if kind in PICTURES:
-        images = np.concatenate(list(with_progress(chunks(), n)))
-        write_samples(place, picture_of(model, images), labels, conditions.get(translated(model)), texts)
+    asked = _asked(request, opened, place, kind)
+    labels, n, texts = asked.labels, asked.n, asked.texts
+    if request.row is not None:
+        write_row(place, _row_of(request, opened, asked), request.row, texts, opened.origin)
+    elif kind in PICTURES:
+        images = picture_of(model, np.concatenate(list(with_progress(asked.chunks(), n))))
+        write_samples(place, images, labels, asked.conditions.get(translated(model)), texts, opened.origin)
     else:
-        writer = WRITERS[kind](place, n, labels, texts)
-        call = _call(request, opened.run, n, conditions, judge)
-        write_chunks(writer, call, lambda start: chunks(start=start), request.overwrite)
-    among = "" if kept is None or labels is None else f", the likeliest of {kept.total(labels):,}"
-    print(f"{n} images in {request.out}{among}")
+        writer = WRITERS[kind](place, n, labels, texts, opened.origin)
+        call = _call(request, opened.run, n, asked.conditions, asked.judge)
+        write_chunks(writer, call, lambda start: asked.chunks(start=start), request.overwrite)
+    among = "" if asked.kept is None or labels is None else f", the likeliest of {asked.kept.total(labels):,}"
+    what = f"{n} images" if request.row is None else f"image {request.row} of {n}"
+    print(f"{what} in {request.out}{among}")
     if kind in PICTURES and not space_of(model).draws_images:
         print(f"a picture for looking at only: {_LATENTS}, which --out latents.npz writes", file=sys.stderr)
     return place
+
+
+class _Asked(NamedTuple):
+    """The images that a request asks for: `chunks(start=row)` draws them."""
+
+    n: int
+    labels: np.ndarray | None
+    texts: tuple[str, ...]
+    conditions: dict[str, Any]
+    judge: Judge | None
+    kept: Rejection | None
+    chunks: Callable[..., Iterator[np.ndarray]]
+
+
+def _asked(request: SampleRequest, opened: Opened, place: pathlib.Path, kind: str) -> _Asked:
+    """Finds what a request asks for. Raises ValueError for what cannot be drawn, or not written at `place`."""
+    model, run = opened.model, opened.run
+    sources, prompts = _sources(request, model), prompts_of(request)
+    n = len(next(iter(sources.values()))) if sources else number_of_images(prompts, request.n, IMAGES)
+    if request.row is not None and (kind not in PICTURES or request.row >= n):
+        raise ValueError(f"--row {request.row}: one of {n:,} images, from 0, as a picture (--out row.png): give that")
+    texts = drawn_texts(prompts, run, n, request.seed or 0)
+    if kind in PICTURES and request.row is None:
+        check_grid(place, n, len(wanted_classes(request.labels, run, n)), model)
+    labels = labels_of(request.labels, run, n)
+    given = sources | conditions_of_prompts(texts, request.negative_prompt, run)
+    conditions = _conditions(request, opened, n, labels, given)
+    judge = judge_of(request, run, request.modules)
+    kept = rejection_of(request, judge)
+    seed, chunk = request.seed or 0, request.chunk
+    chunks = functools.partial(run.sample_chunks, n, labels, seed, chunk, reject=kept, **conditions)
+    return _Asked(n, labels, tuple(texts), conditions, judge, kept, chunks)
+
+
+def _row_of(request: SampleRequest, opened: Opened, asked: _Asked) -> np.ndarray:
+    """Draws the one image [h w c] that a request asks for, with the others of its chunk, so that it is the same."""
+    assert request.row is not None
+    size = 1 if asked.kept else draw.chunk_on(mesh_of(opened.run.nets), asked.n, request.chunk)
+    start = request.row // size * size
+    drawn = next(iter(asked.chunks(start=start)))[request.row - start]
+    return picture_of(opened.model, drawn[None])[0]
 
 
 def _conditions(
@@ -208,55 +237,6 @@ def labels_of(labels: str | None, run: Run, n: int) -> np.ndarray | None:
     return np.sort(np.resize(np.asarray(wanted, np.int32), n), kind="stable") if wanted else None
 
 
-def translated(model: Model) -> str:
-    """Returns the name of the images that `model` makes its own from; "" where it makes them from none."""
-    return next((name for name, row in condition_rows(model).items() if is_image(row.shape, row.dtype)), "")
-
-
-def write_samples(
-    path: pathlib.Path,
-    images: np.ndarray,
-    labels: np.ndarray | None,
-    sources: np.ndarray | None = None,
-    prompts: Sequence[str] = (),
-) -> None:
-    """Writes uint8 images [n h w c] as a grid, each beside its source where that can be magnified to its height.
-
-    Those of one of few prompts are under its words; the metadata of a PNG name all prompts.
-    """
-    if sources is not None and images.shape[1] % sources.shape[1] == 0:
-        images = beside(repeated(sources, images.shape[1]), images)
-    different = len(set(prompts))
-    columns = _columns(len(images), different if labels is None else len(np.unique(labels)))
-    if 0 < different <= captions.MOST:
-        picture = captions.by_prompt(images, prompts, columns)
-    else:
-        picture = magnified(grid(images, columns), images.shape[1])
-    write_picture(path, picture, prompts)
-
-
-def _columns(n: int, classes: int) -> int:
-    """Returns the columns of a grid: a class a row where there are classes, else a square."""
-    rows = min(classes, n)
-    return min(COLUMNS, max(1, round(n / rows if rows else n**0.5)))
-
-
-def _check_grid(place: pathlib.Path, n: int, classes: int, model: Model) -> None:
-    """Raises ValueError where a grid of so many images would be larger than a picture can be, before they are drawn."""
-    height, width, _ = sample_shape(model)
-    row = condition_rows(model).get(translated(model))
-    if row is not None and height % row.shape[0] == 0:
-        width += row.shape[1] * (height // row.shape[0])
-    zoom, columns = magnified(np.zeros((1, 1, 1), np.uint8), height).shape[0], _columns(n, classes)
-    height, width = (2 + count * (side + 2) for count, side in ((math.ceil(n / columns), height), (columns, width)))
-    if height * width * zoom**2 > PIXELS:
-        raise ValueError(
-            f"--n {n}: a picture of so many images would have {height * zoom}x{width * zoom} pixels: write them to a "
-            "folder/ or an .npz (--out), or ask for fewer"
-        )
-    check_picture_size(place, height * zoom, width * zoom)
-
-
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen sample`."""
     add_run_options(parser)
@@ -268,6 +248,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n", type=integer(), help=f"how many images (default: {IMAGES}, one for each --source, 8 of each --prompt)"
     )
+    parser.add_argument("--row", type=integer(0), help="draw this one of the images alone, from 0, and not a grid")
     parser.add_argument(
         "--out",
         default="grid.png",

@@ -8,8 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options
-from imagegen_jax.core.reporting.profile import parse_profile
+from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options, given_settings
 
 FAMILIES = "dcgan, cgan, wgan, sngan, stylegan2, r3gan, vae, ddpm, edm, flow"  # `recipes.families` takes long to import
 
@@ -62,9 +61,7 @@ class TrainRequest:
     @property
     def settings(self) -> dict[str, Any]:
         """Returns the settings of the data that are given, by name."""
-        found = dataclasses.asdict(self)
-        names = ("size", "channels", "skip_damaged", "split", "data_dir")
-        return {name: found[name] for name in names if found[name] is not None}
+        return given_settings(self)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +128,8 @@ def _parts(word: str) -> list[str]:
 
 def step_range(text: str) -> tuple[int, int]:
     """Reads FROM:TO for argparse, which shows the message of its own kind of error alone."""
+    from imagegen_jax.core.reporting.profile import parse_profile
+
     try:
         return parse_profile(text)
     except ValueError as error:

@@ -18,9 +18,9 @@ from imagegen_jax.core.experiment import Experiment, measured
 from imagegen_jax.core.files.claim import claimed
 from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.reporting.log import Progress
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
 from imagegen_jax.core.reporting.trackers.words import tracking_of
+from imagegen_jax.core.reporting.training_progress import TrainingProgress
 from imagegen_jax.core.state import State
 from imagegen_jax.core.training.live_run import LiveRun
 from imagegen_jax.core.training.side_by_side import SideBySide, check_alike
@@ -61,7 +61,7 @@ def train_side_by_side(
     """
     check_alike(experiments)
     with contextlib.ExitStack() as opened:
-        progress = Progress(experiments[0].steps, quiet=quiet)
+        progress = TrainingProgress(experiments[0].steps, quiet=quiet)
         opened.enter_context(contextlib.closing(progress))
         found = [
             opened.enter_context(_opened(experiment, workdir, False, True, compiles=False))
@@ -87,7 +87,7 @@ def _opened(
     """Opens a run up to its first step, with the state to take it from."""
     first = jax.process_index() == 0
     trackers = tracking_of(track) if first else {}
-    progress = Progress(experiment.steps, quiet=quiet or not first)
+    progress = TrainingProgress(experiment.steps, quiet=quiet or not first)
     with claimed(workdir if first else None) as begin, contextlib.ExitStack() as at_last, contextlib.closing(progress):
         experiment = measured(experiment)
         changed = folders.compare_experiment(workdir, experiment)

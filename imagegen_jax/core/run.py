@@ -9,33 +9,30 @@ import importlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from imagegen_jax.core import program as programs
 from imagegen_jax.core import run_folder as folder
-from imagegen_jax.core.arrays.shard import MeshShape, mesh_of, state_sharding
+from imagegen_jax.core.arrays.shard import mesh_of, state_sharding
 from imagegen_jax.core.arrays.texts import Tokenizer, check_one_tokenizer, check_prompts, conditions_of
 from imagegen_jax.core.capabilities import Guidable, reads_text
-from imagegen_jax.core.checkpoints.checkpoint import abstract
 from imagegen_jax.core.checkpoints.codes import check_one_autoencoder
-from imagegen_jax.core.checkpoints.errors import CheckpointError, in_short
 from imagegen_jax.core.checkpoints.fingerprint import check_finite
-from imagegen_jax.core.checkpoints.run_files import load_best
-from imagegen_jax.core.checkpoints.stored import Restored, Stored
-from imagegen_jax.core.checkpoints.weights import Weights, weights_of
+from imagegen_jax.core.checkpoints.network_files import load_network as load_network
+from imagegen_jax.core.checkpoints.network_files import save_network as save_network
+from imagegen_jax.core.checkpoints.reconstruction import reconstructed
+from imagegen_jax.core.checkpoints.stored import Stored
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.config.given import check_integer, check_labels, check_seed
 from imagegen_jax.core.drawing import draw, rejection
 from imagegen_jax.core.drawing.rejection import Rejection
 from imagegen_jax.core.drawing.showing import as_html, as_text, picture_of_samples
-from imagegen_jax.core.ema import gamma_of_std, reconstruct, reconstruction_weights
-from imagegen_jax.core.experiment import Experiment, Rows, frozen_sources, power_averages
+from imagegen_jax.core.experiment import Experiment, power_averages
 from imagegen_jax.core.loop import train
+from imagegen_jax.core.opening import stored_state
 from imagegen_jax.core.reporting.curves import Curves, read_curves
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
 from imagegen_jax.core.state import State, networks, split
@@ -247,28 +244,9 @@ class Run:
         the average ends at (None: the last snapshot). Raises ValueError for another width, and CheckpointError where
         the run has kept no snapshots.
         """
-        gamma_of_std(std)
-        names = power_averages(self.experiment)
-        snapshots = Stored(self.workdir / "snapshots")
-        steps = [at for at in snapshots.steps() if step is None or at <= step]
-        if not names or not steps:
-            raise CheckpointError(
-                f"{self.workdir} has no snapshots to reconstruct from: an experiment whose averages hold a "
-                "PowerFunction keeps them"
-            )
-        like = {net: {a: tree for a, tree in of.items() if a in names} for net, of in self.state.ema.items()}
-        like = abstract(like, jax.tree.map(lambda x: x.sharding, like))
-        trees = [jax.device_get(snapshots.good(at, like)) for at in steps]
-        weights = reconstruction_weights(
-            [at for at in steps for _ in names], [a.std for _ in steps for a in names.values()], steps[-1], std
-        )
-        first = next(iter(self.experiment.averages))
-        ema = {
-            network: of | {first: reconstruct([tree[network][a] for tree in trees for a in names], weights)}
-            for network, of in self.state.ema.items()
-            if names.keys() <= of.keys()
-        }
-        return dataclasses.replace(self, state=self.state.replace(ema={**self.state.ema, **ema}))
+        averages, first = power_averages(self.experiment), next(iter(self.experiment.averages), "")
+        ema = reconstructed(self.workdir, averages, self.state.ema, first, std, step)
+        return dataclasses.replace(self, state=self.state.replace(ema=ema))
 
 
 def _above(tag: str) -> Any:
@@ -318,61 +296,4 @@ def load(
     """
     path = pathlib.Path(run)
     found = experiment or folder.load_experiment(path, modules)
-    rows, mesh = folder.load_rows(path), MeshShape().build()  # this machine's devices, whatever it was trained on
-    best = load_best(path) if step == "best" else None
-    stored = Stored(path / "checkpoints", best, frozen_sources(found))
-    restored = _restored(path, step, stored, lambda step: _abstract_state(path, found, rows, mesh, step))
-    return Run(found, restored.tree, path)
-
-
-def _restored(
-    path: pathlib.Path, step: int | Literal["best"] | None, stored: Stored, like: Callable[[int], State]
-) -> Restored:
-    chosen = stored.best_step() if step == "best" else step
-    if chosen not in (None, *stored.steps()):
-        raise CheckpointError(f"{path} has no checkpoint of step {chosen}; it has {stored.steps()}")
-    restored = stored.restore(like, steps=None if chosen is None else [chosen])
-    if restored is None and step == "best" and chosen is not None:  # a better one took its place while it was read
-        return _restored(path, step, stored, like)
-    if restored is None and chosen is not None:
-        raise CheckpointError(f"the run that writes to {path} deleted its checkpoint of step {chosen} just now")
-    if restored is None:
-        raise CheckpointError(f"{path} has no checkpoint yet")
-    return restored
-
-
-def _abstract_state(path: pathlib.Path, experiment: Experiment, rows: Rows, mesh: Mesh, step: int) -> State:
-    try:
-        return programs.abstract_state(experiment, rows, mesh, step)
-    except Exception as error:  # whatever values that the file alone makes possible let a model raise
-        raise folder.RunFolderError(
-            f"no model can be made of {path / 'experiment.json'} and {path / 'data.json'} ({type(error).__name__}: "
-            f"{in_short(error)}): restore both as the training wrote them"
-        ) from error
-
-
-def load_network(source: Path | Weights, network: str) -> Mapping[str, Any]:
-    """Reads the collections of one network, as sampling sees them, from a run folder or a file of `save_network`.
-
-    `source` is anything that `Experiment.pretrained` takes, such as "runs/a:encoder" where the network has another
-    name there. Raises ValueError where it has no such network or is no such file, and NonFiniteError where it holds
-    NaN.
-    """
-    found = weights_of(source).read(network)
-    if found is None:
-        raise ValueError(f"{source!r} holds no weights to load")
-    return found
-
-
-def save_network(path: Path, variables: Mapping[str, Any]) -> None:
-    """Writes the collections of one network to a file, with each array under its path ("params/Conv_0/kernel").
-
-    Writes a .safetensors where `path` ends so, and else an .npz.
-    """
-    leaves = jax.tree.leaves_with_path(dict(variables))
-    arrays: dict[str, Any] = {jax.tree_util.keystr(at, simple=True, separator="/"): np.asarray(x) for at, x in leaves}
-    if pathlib.Path(path).suffix == ".safetensors":
-        from safetensors.numpy import save_file
-
-        return save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-    np.savez(path, **arrays)
+    return Run(found, stored_state(path, found, step), path)

@@ -20,6 +20,8 @@ from imagegen_jax.core.reporting.health import image_health, latent_health
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import prepare
 
+SEED = 0  # of every grid, so that those of two steps differ by what was learned
+
 
 def rows_of_grid(experiment: Experiment) -> tuple[np.ndarray | None, int, int]:
     """Returns the labels of a grid of samples, how many columns it has, and how many images."""
@@ -35,7 +37,7 @@ def draw_grid(program: Program, state: State) -> tuple[np.ndarray, Mapping[str, 
     images of a model of latents, are not compared with them.
     """
     labels, columns, n = rows_of_grid(program.experiment)
-    images = program.sample(state, n, seed=0, conditions=label_conditions(labels))
+    images = program.sample(state, n, seed=SEED, conditions=label_conditions(labels))
     batch = program.dataset.batch(0, n)
     data = prepare((), batch, program.constants.key).get("image")
     health = {} if data is None else _health(images, jnp.asarray(data))

@@ -20,6 +20,7 @@ from imagegen_jax.interop.official import (
     edm2,
     first_stage,
     guided_diffusion,
+    guided_diffusion_classifier,
     latent_diffusion,
     r3gan,
     stylegan2_ada,
@@ -47,6 +48,12 @@ KINDS: dict[str, Kind] = {
         ("input_blocks.0.0.weight", "output_blocks.0.0.in_layers.0.weight"),
         guided_diffusion.read,
         guided_diffusion.Options,
+    ),
+    "guided-diffusion-classifier": Kind(
+        "a state dict of ADM's classifier of noisy images",
+        ("input_blocks.0.0.weight", "out.2.positional_embedding"),
+        guided_diffusion_classifier.read,
+        guided_diffusion_classifier.Options,
     ),
     "r3gan": Kind("an R3GAN pickle", ("G_ema/Model.MainLayers.0.Layers.0.Basis",), r3gan.read),
     "biggan": Kind(
@@ -120,6 +127,8 @@ def import_checkpoint(name: str, path: Path, out: Path, data: str | None = None,
         found = kind_of(file)
         remedy = f"imagegen import {found} {place} --out {target}" if found else "give the file as it was published"
         what = KINDS[found].what if found else "no checkpoint that is known here"
+        if any(".lora_" in tensor for tensor in file.arrays):
+            what, remedy = "low-rank pairs, which are for a run of their model", f"imagegen sample RUN --lora {place}"
         raise ValueError(f"{place} is not {kind.what}; it looks like {what}: {remedy}")
     try:
         published = kind.read(file, str(place)) if options is None else kind.read(file, str(place), options)

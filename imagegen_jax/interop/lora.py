@@ -59,12 +59,17 @@ def export_lora(run: Run, path: Path, network: str | None = None) -> None:
     save_file(tensors, path, {"format": "pt", METADATA: json.dumps(settings, indent=2, sort_keys=True)})
 
 
+def named_in_diffusers(model: Model) -> bool:
+    """Tells whether a pipeline of diffusers loads the pairs of a model: Stable Diffusion's U-Net, with its names."""
+    return isinstance(model, OfOneNetwork) and isinstance(model.network, LatentUNet)
+
+
 def _written(network: str, variables: Mapping[str, Any], names: Names) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns the tensors of a network's pairs by their names in diffusers, and peft's settings."""
     prefix, layers, tensors = PREFIXES.get(network, f"{network}."), [], dict[str, np.ndarray]()
     for at, pair in _pairs(jax.device_get(variables["params"])):
         layer = names(at)[0]
-        layers.append(layer)
+        layers.append(layer.removeprefix("text_model."))  # which transformers has up to version 4 alone; ends match too
         for part, kernel in pair.items():
             tensors[f"{prefix}{layer}.lora_{part}.weight"] = _out(kernel, layer, convolution=pair["A"].ndim == 4)
     rank = next(iter(tensors.values())).shape[0]

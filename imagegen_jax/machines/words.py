@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from imagegen_jax.core.reporting.log import duration
+from imagegen_jax.core.reporting.durations import duration
 from imagegen_jax.machines.bound import USUAL
 from imagegen_jax.machines.fit import GPU_MOST, GPU_SHARE, Memory
 from imagegen_jax.machines.report import DAY, MachineReport, ProgramReport

@@ -7,10 +7,12 @@ import json
 import math
 import pathlib
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from imagegen_jax.core.files.regular import whole
+from imagegen_jax.core.reporting.tables import Table
 from imagegen_jax.metrics.scale import DISTANCE, Scale
 from imagegen_jax.metrics.student import t_quantile
 
@@ -73,11 +75,31 @@ def _measurement(line: Mapping[str, Any]) -> tuple[Any, ...]:
 def text_table(cards: Sequence[Card]) -> str:
     """Makes a table of the values; what they share is written once below it."""
     width = max(len(card.metric) for card in cards)
-    lines = [f"{'metric':{width}}  {'value':>10}  {'95 % interval':>22}  samples", *(_row(c, width) for c in cards)]
+    head = f"{'metric':{width}}  {'value':>10}  {'95 % interval':>22}  samples"
+    return "\n".join([head, *(_row(card, width) for card in cards), *shared_lines(cards)])
+
+
+def print_table(cards: Sequence[Card]) -> None:
+    """Prints a table of the values, drawn for a terminal where it goes to one, and what they share below it."""
+    if not sys.stdout.isatty():
+        print(text_table(cards))
+        return
+    rows = [
+        (card.metric, "-", f"failed: {card.failed}", "-")
+        if card.failed
+        else (card.metric, f"{card.value:.4f}", _interval(card), f"{card.samples:,}")
+        for card in cards
+    ]
+    Table("", ("metric", "value", "95 % interval", "samples"), rows).print()
+    print("\n".join(shared_lines(cards)))
+
+
+def shared_lines(cards: Sequence[Card]) -> list[str]:
+    """Says what cards were made of, each once."""
     first = next((card for card in cards if card.weights), cards[0])
     counts = [card.references for card in cards if card.references is not None]
     references = f" ({max(counts):,} images)" if counts else ""
-    lines += [
+    return [
         f"images:     {first.images}",
         f"reference:  {first.reference}{references}",
         *dict.fromkeys(f"held out:   {card.held_out}" for card in cards if card.held_out),
@@ -86,7 +108,6 @@ def text_table(cards: Sequence[Card]) -> str:
         *_grouped("notes:", cards, lambda card: card.note),
         f"versions:   {', '.join(f'{name} {version}' for name, version in first.versions.items() if version)}",
     ]
-    return "\n".join(lines)
 
 
 def _row(card: Card, width: int) -> str:

@@ -39,7 +39,7 @@ class Evaluate:
     def __post_init__(self) -> None:
         check_integers(self)
         check_names(self.metrics)
-        if pixels := [name for name in self.metrics if METRICS[name].of_pixels]:
+        if pixels := [name for name in self.metrics if "images" in METRICS[name].reads]:
             raise ValueError(
                 f"metrics={self.metrics}: {pixels[0]} compares image by image, and samples have no partners"
             )

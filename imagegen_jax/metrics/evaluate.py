@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.config.given import check_seed
-from imagegen_jax.core.reporting.log import version
+from imagegen_jax.core.platform.packages import version
 from imagegen_jax.data.remedy import Remedy, SettingError
 from imagegen_jax.metrics.card import Card
 from imagegen_jax.metrics.catalog import METRICS, Offer, check_names, printed, refusal
@@ -21,6 +21,7 @@ from imagegen_jax.metrics.extraction import features_of
 from imagegen_jax.metrics.features.classifier import ClassifierFeatures
 from imagegen_jax.metrics.features.extractor import Extractor, Network, Pixels
 from imagegen_jax.metrics.features.moments import Moments
+from imagegen_jax.metrics.losses import losses_of, no_losses
 from imagegen_jax.metrics.measure import measured
 from imagegen_jax.metrics.scores.of_pair import distance_to
 from imagegen_jax.metrics.scores.pair import Pair, Score
@@ -93,6 +94,8 @@ def applicable(
     offer = _offer(images, reference, extractor, held_out)
     offer = offer._replace(gives=offer.gives or ("features",))
     reasons = {name: reason for name in METRICS if (reason := refusal(name, offer))}
+    long = "it trains classifiers, which takes minutes: ask for it by its name"
+    reasons |= {name: reasons.get(name, long) for name, metric in METRICS.items() if metric.trains}
     return [name for name in METRICS if name not in reasons], reasons
 
 
@@ -211,8 +214,11 @@ def _offer(images: ImageSet, reference: ImageSet, extractor: Extractor | None, h
         class_names=images.class_names,
         reference_names=reference.class_names,
         held_out=0 if held_out is None else len(held_out),
+        held_out_labels=None if held_out is None else held_out.labels,
+        held_out_shape=None if held_out is None else held_out.image_shape,
         shape=images.image_shape,
         reference_shape=reference.image_shape,
+        no_losses=no_losses(images),
         paired=isinstance(images, ArraySet | ReconstructionSet) and isinstance(reference, ArraySet),
     )
 
@@ -238,8 +244,9 @@ def _pair(
     """Makes the pair that these metrics read, without what none of them reads."""
     chosen = [METRICS[name] for name in metrics]
     extracts = any(not metric.of_pixels for metric in chosen)
-    compares = any(metric.wants_held_out for metric in chosen)
-    reads_images = any("images" in metric.reads for metric in chosen)  # reconstructions are made for it
+    compares = any(metric.wants_held_out and not metric.of_pixels for metric in chosen)
+    # samples are drawn and reconstructions made for it
+    reads_images = any(not {"images", "pixels"}.isdisjoint(metric.reads) for metric in chosen)
     return Pair(
         features=features_of(images, extractor, quiet) if extracts else {},
         reference=features_of(reference, extractor, quiet) if extracts else {},
@@ -248,10 +255,14 @@ def _pair(
         labels=images.labels,
         reference_labels=reference.labels,
         held_out=features_of(held_out, extractor, quiet) if held_out is not None and compares else None,
-        images=images.images if isinstance(images, ArraySet | ReconstructionSet) and reads_images else None,
+        images=images.images if isinstance(images, ArraySet | ReconstructionSet | SampleSet) and reads_images else None,
         reference_images=reference.images if isinstance(reference, ArraySet) else None,
+        held_out_images=held_out.images if isinstance(held_out, ArraySet) else None,
+        held_out_labels=None if held_out is None else held_out.labels,
         class_names=images.class_names,
         reference_names=reference.class_names,
+        losses=losses_of(images, reference, held_out, seed) if any("losses" in m.reads for m in chosen) else None,
+        quiet=quiet,
     )
 
 

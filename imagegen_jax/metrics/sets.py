@@ -18,6 +18,7 @@ from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.model import Nets, condition_rows
 from imagegen_jax.core.run_folder import load_class_names
+from imagegen_jax.data.pictures.streaming import with_progress
 from imagegen_jax.data.remedy import Remedy, SettingError
 from imagegen_jax.data.source import Dataset, Source
 from imagegen_jax.metrics.features.extractor import hash_tree
@@ -210,6 +211,11 @@ class SampleSet:
         if n != self.chunk:
             raise ValueError(f"batches of {n}: this set is drawn {self.chunk} at a time")
         return self.run.sample_chunks(self.n, self.labels, self.seed, n, start)
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        """All images, in memory: for metrics that learn from the images themselves."""
+        return np.concatenate(list(with_progress(self.batches(self.chunk), self.n)))
 
 
 def reconstructs(model: Any) -> bool:

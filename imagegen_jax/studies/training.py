@@ -22,7 +22,8 @@ from imagegen_jax.core.loop import train_side_by_side
 from imagegen_jax.core.platform.signals import Stopped, stopping
 from imagegen_jax.core.platform.target import platform
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
+from imagegen_jax.core.reporting.progress import Progress
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
 from imagegen_jax.core.run import fit
 from imagegen_jax.core.run_folder import compare_experiment
@@ -60,12 +61,13 @@ def train_all(
         return _in_processes(left, workdir, processes, quiet, track)
     _validate(left)
     failed: dict[str, str] = {}
-    while left:
-        group = _next_group(left, workdir, together, track)
-        left = left[len(group) :]
-        if not quiet:
-            print(f"training {', '.join(member.name for member in group)} ({len(left)} left)", file=sys.stderr)
-        failed |= _trained(group, workdir, quiet, track)
+    with Progress("sweep", len(left), "runs", quiet=quiet) as shown:
+        while left:
+            group = _next_group(left, workdir, together, track)
+            left = left[len(group) :]
+            shown.say(f"training {', '.join(member.name for member in group)} ({len(left)} left)")
+            failed |= _trained(group, workdir, quiet, track)
+            shown.add(len(group))
     return failed
 
 
@@ -147,18 +149,19 @@ def _in_processes(
     waiting, failed = list(members), dict[str, str]()
     running: dict[str, subprocess.Popen[bytes]] = {}
     say = functools.partial(print, file=sys.stderr)
-    with stopping(None, say, lambda: f"{', '.join(running)} save before they end") as asked:
+    shown = Progress("sweep", len(members), "runs", quiet=quiet)
+    with shown, stopping(None, say, lambda: f"{', '.join(running)} save before they end") as asked:
         try:
             while (waiting or running) and not asked(0):
                 while waiting and len(running) < processes:
                     member = waiting.pop(0)
                     running[member.name] = _started(member, workdir, [str(word) for word in track])
-                    if not quiet:
-                        say(f"training {member.name} ({len(waiting)} left)")
+                    shown.say(f"training {member.name} ({len(waiting)} left)")
                 time.sleep(0.2)
                 for name in [name for name, process in running.items() if process.poll() is not None]:
                     if running.pop(name).returncode:
                         failed[name] = _last_words(workdir / f"{name}.log")
+                    shown.add()
         finally:
             for process in running.values():
                 process.terminate()  # it saves before it ends

@@ -16,7 +16,7 @@ from imagegen_jax.cli.common import runs as run_options
 from imagegen_jax.cli.encode import EncodeRequest
 from imagegen_jax.core.capabilities import Moments
 from imagegen_jax.core.checkpoints.fingerprint import digest_of
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 from imagegen_jax.data import Latents
 from imagegen_jax.editing import encoding
 

@@ -24,7 +24,7 @@ from imagegen_jax.core.arrays.space import Latents
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.experiment import row_shapes
 from imagegen_jax.core.optim import Adam
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 from imagegen_jax.core.run import Run
 from imagegen_jax.core.run_folder import store_rows
 from imagegen_jax.core.state import create

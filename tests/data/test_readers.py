@@ -30,7 +30,7 @@ from imagegen_jax.core.checkpoints.stored import Best, CheckpointError, Stored
 from imagegen_jax.core.ema import PowerFunction
 from imagegen_jax.core.files.claim import LiveRunError, Lock, RunFolderError, claimed
 from imagegen_jax.core.optim import SGD
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 from imagegen_jax.core.run_folder import check_not_lost
 
 pytestmark = pytest.mark.versions

@@ -16,9 +16,11 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from saved_pipelines import add_byte_pairs, written
+from saved_pipelines import add_byte_pairs, draw, written
 
 from imagegen_jax import cli
+from imagegen_jax.core.arrays.lora import LoRA, adapted
+from imagegen_jax.core.state import create
 from imagegen_jax.diffusion.process.weighting import MinSNR
 from imagegen_jax.diffusion.sampling.heun import Heun
 from imagegen_jax.interop.diffusers_folder import import_diffusers
@@ -170,8 +172,22 @@ def test_another_tokenizer_than_that_of_clip_is_refused(configured, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as written_at:
+def export_all(place):
+    """Writes the exports of two designs, of pairs beside the weights of each, and what those draw here."""
+    root = pathlib.Path(__file__).parents[2]
+    with np.load(root / "tests/reference/pipelines.npz") as arrays, tempfile.TemporaryDirectory() as folder:
         for design in ("sd1", "sd2"):
-            made = imported(pathlib.Path(__file__).parents[2], design, pathlib.Path(written_at) / design)
-            export_run(made, "diffusers", pathlib.Path(sys.argv[1]) / design)
+            made = imported(root, design, pathlib.Path(folder) / design)
+            export_run(made, "diffusers", place / design)
+            nets = adapted(made.nets, LoRA(4, alpha=6.0), ["network", "text"], jax.random.key(0))
+            for name in ("network", "text"):
+                nets[name]["params"] = jax.tree.map(lambda x: x + 0.05, nets[name]["params"])
+            taught = dataclasses.replace(made, state=create(nets, {}, {}))
+            export_run(taught, "lora", place / f"{design}_lora")
+            told = taught.prompted(2, arrays[f"{design}/prompts"].tolist(), guidance=7.5)
+            images = draw(taught, arrays[f"{design}/latents"], told, steps=10)
+            np.save(place / f"{design}_lora" / "images.npy", images.clip(-1, 1) / 2 + 0.5)
+
+
+if __name__ == "__main__":
+    export_all(pathlib.Path(sys.argv[1]))

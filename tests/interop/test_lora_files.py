@@ -21,6 +21,7 @@ from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.interop.diffusers_config import abstract_parameters
+from imagegen_jax.interop.exports.export import PAIRS, export_run
 from imagegen_jax.interop.lora import export_lora, with_lora
 from imagegen_jax.interop.lora_files import read_pairs
 from imagegen_jax.interop.name_map import renamed
@@ -140,6 +141,12 @@ def test_other_files_are_refused(base, file, reference, tmp_path, change, said):
     tensors = {change(name): x for name, x in load_file(file).items()}
     with pytest.raises(ValueError, match=said):
         with_lora(base, saved(tmp_path / "x.safetensors", tensors, reference))
+
+
+def test_whole_weights_are_no_pairs(tmp_path):
+    save_file({"conv_in.weight": np.zeros((3, 3)), "conv_in.bias": np.zeros(3)}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=r"holds 'conv_in\.\w+' and 1 more, .* no low-rank pairs .* whole weights are"):
+        read_pairs(tmp_path / "x.safetensors")
 
 
 def test_pairs_of_other_shapes_are_refused(base, file, reference, tmp_path):
@@ -272,15 +279,31 @@ def test_pairs_of_a_text_encoder_need_a_run_with_one(base, libraries, tmp_path):
         with_lora(base, path)
 
 
-def test_pairs_of_both_networks_are_written_to_one_file(by_text, tmp_path):
-    run, _ = by_text
-    nets = adapted(run.nets, LoRA(2), ["network", "text"], jax.random.key(0))
-    nets["text"]["params"] = jax.tree.map(lambda x: x + 0.1, nets["text"]["params"])
-    export_lora(dataclasses.replace(run, state=create(nets, {}, {})), tmp_path / "out.safetensors")
-    starts = {name.split(".")[0] for name in load_file(tmp_path / "out.safetensors")}
-    assert starts == {"unet", "text_encoder"}
-    again = with_lora(run, tmp_path / "out.safetensors").nets
-    query = again["text"]["params"]["block_1"]["attention"]["query"]["kernel"]
-    pair = nets["text"]["params"]["block_1"]["attention"]["query"]["kernel"]
-    weights = run.nets["text"]["params"]["block_1"]["attention"]["query"]["kernel"]
-    np.testing.assert_allclose(query, weights + pair["A"] @ pair["B"], rtol=1e-5, atol=1e-6)
+@pytest.fixture(scope="module")
+def taught(by_text):
+    """That run with pairs beside both networks' weights, a little moved."""
+    nets = adapted(by_text[0].nets, LoRA(2), ["network", "text"], jax.random.key(0))
+    for name in ("network", "text"):
+        nets[name]["params"] = jax.tree.map(lambda x: x + 0.1, nets[name]["params"])
+    return dataclasses.replace(by_text[0], state=create(nets, {}, {}))
+
+
+def test_an_export_of_both_networks_pairs_counts_as_they_do(by_text, taught, tmp_path):
+    """Outputs to the last bit; the weights beside the pairs are not in the file."""
+    run, both = by_text
+    folder = export_run(taught, "lora", tmp_path / "out", licence="mit")
+    assert {path.name for path in folder.iterdir()} == {PAIRS, "README.md"}
+    names = load_file(folder / PAIRS).keys()
+    assert {name.split(".")[0] for name in names} == {"unet", "text_encoder"}
+    assert all(name.endswith((".lora_A.weight", ".lora_B.weight")) for name in names)
+    found, wanted, before = both(with_lora(run, folder / PAIRS).nets), both(taught.nets), both(run.nets)
+    for one, other, unchanged in zip(found, wanted, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert np.abs(one - unchanged).max() > 0.01
+    card = (folder / "README.md").read_text()
+    assert 'pipeline.load_lora_weights("FOLDER")' in card and "license: mit" in card
+
+
+def test_an_export_says_how_to_use_pairs_that_diffusers_does_not_know(trained, tmp_path):
+    card = (export_run(trained, "lora", tmp_path / "out") / "README.md").read_text()
+    assert f"--lora FOLDER/{PAIRS}" in card and "load_lora_weights" not in card

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from official import jit
 from PIL import Image
-from saved_pipelines import add_byte_pairs, assert_same, draw, written
+from saved_pipelines import add_byte_pairs, assert_same, draw, rewritten, written
 
 import imagegen_jax as ig
 from imagegen_jax import cli
@@ -193,17 +192,6 @@ def test_networks_of_another_kind_are_refused(read, config, words):
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
-
-
-def rewritten(name, **changes):
-    """Returns the function that changes a configuration of a folder; the other copies stay as they are."""
-
-    def change(folder):
-        config = json.loads((folder / name).read_text())
-        (folder / name).unlink()
-        (folder / name).write_text(json.dumps(config | changes))
-
-    return change
 
 
 SCHEDULER = "scheduler/scheduler_config.json"

@@ -12,6 +12,8 @@ import pytest
 
 from imagegen_jax.diffusion.process.denoiser import c_noise
 from imagegen_jax.interop.kinds import import_checkpoint
+from imagegen_jax.interop.official.guided_diffusion import PRESETS, Layout
+from imagegen_jax.interop.official.guided_diffusion_classifier import layout_of
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 
 LABELS = jnp.array([2, 0])
@@ -116,6 +118,53 @@ def drawn(root, tmp_path_factory):
 def test_adm_and_improved_ddpm_give_the_same_outputs(drawn, name, options):
     run, cases = drawn("guided-diffusion", "official_adm", ((name, ""),), *options)
     check_denoiser(run, cases[name], "y", "timesteps")
+
+
+@pytest.mark.slow
+def test_a_classifier_of_noisy_images_gives_the_same_logits(drawn):
+    """At times as the authors count them; the size of images follows from the file."""
+    run, cases = drawn("guided-diffusion-classifier", "official_adm", (("classifier", ""),))
+    case, model = cases["classifier"], run.experiment.model
+    assert model.image_shape == (8, 8, 3) and model.num_classes == 5 and model.network.multipliers == (1, 1.5)
+    logits = official.jit(model.network.apply)
+    near(logits(run.nets["network"], official.last(case.inputs["x"]), case.inputs["timesteps"]), case.output)
+
+
+def layers_of(multipliers, blocks, side, halves="out_layers.3"):
+    """The tensors of a classifier that tell its layers, without their inputs."""
+    found = {"time_embed.0.weight": np.empty((0, 128)), "out.2.positional_embedding": np.empty((0, 65))}
+    found["input_blocks.0.0.weight"], at = np.empty((128, 0)), 1
+    for level, multiplier in enumerate(multipliers):
+        for i in range(blocks + (level + 1 < len(multipliers))):
+            inside = "out_layers.3" if i < blocks else halves
+            found[f"input_blocks.{at}.0.{inside}.weight"] = np.empty((int(128 * multiplier), 0))
+            if i < blocks and side >> level in (8, 16, 32):
+                found[f"input_blocks.{at}.1.norm.weight"] = np.empty(0)
+            at += 1
+    return found
+
+
+@pytest.mark.parametrize(("side", "blocks"), [(64, 4), (128, 2), (256, 2), (512, 2)])
+def test_published_classifiers_are_known_by_their_layers(side, blocks):
+    """Of 64x64 a classifier has as many modules, and widths, as one of 128x128 with three blocks a level."""
+    multipliers = next(levels for levels, preset in PRESETS.items() if preset.size == side)
+    attends = tuple(side >> level in (8, 16, 32) for level in range(len(multipliers)))
+    wanted = Layout(128, multipliers, blocks, attends, True), side
+    assert layout_of(layers_of(multipliers, blocks, side), "here", 0) == wanted
+    assert layout_of(layers_of(multipliers, blocks, side, "op"), "here", 0) == (
+        wanted[0]._replace(by_blocks=False),
+        side,
+    )
+
+
+def test_a_classifier_of_several_possible_sizes_asks_for_it():
+    """Of eight modules of one width, nobody can tell which of them halve."""
+    tensors = layers_of((1, 1), 3, 100)
+    for asked in (0, 7):
+        with pytest.raises(ValueError, match=f"size=8 or 16 or 64, not {asked}: --set size=8"):
+            layout_of(tensors, "here", asked)
+    found, side = layout_of(tensors, "here", 16)
+    assert (found.blocks, found.multipliers, side) == (3, (1, 1), 16)
 
 
 @pytest.mark.slow

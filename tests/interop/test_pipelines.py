@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from saved_pipelines import add_byte_pairs, assert_same, draw, written
+from saved_pipelines import add_byte_pairs, assert_same, draw, rewritten, written
 
 from imagegen_jax import cli
 from imagegen_jax.core.arrays.texts import EmptyText
@@ -112,17 +112,6 @@ def test_networks_of_another_kind_are_refused(changes, words):
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
-
-
-def rewritten(name, **changes):
-    """Returns the function that changes a configuration of a folder; the other copies stay as they are."""
-
-    def change(folder):
-        config = json.loads((folder / name).read_text())
-        (folder / name).unlink()
-        (folder / name).write_text(json.dumps(config | changes))
-
-    return change
 
 
 UNET_WEIGHTS, VAE_WEIGHTS = (f"{part}/diffusion_pytorch_model.safetensors" for part in ("unet", "vae"))

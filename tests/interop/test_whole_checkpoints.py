@@ -9,6 +9,7 @@ import numpy as np
 import official
 import pytest
 from official import close, last
+from saved_pipelines import draw
 
 from imagegen_jax.interop.kinds import import_checkpoint
 from imagegen_jax.interop.official.guided_diffusion import Layout
@@ -82,11 +83,9 @@ def test_the_network_by_a_class_is_the_authors(by_class, root):
 
 
 @pytest.mark.slow
-def test_the_network_without_a_condition_is_the_authors(root, tmp_path):
-    file = saved(tmp_path, of_diffusion(root, "plain", "kl", averaged=0.0))
-    run = import_checkpoint("latent-diffusion", file, tmp_path / "run", given=("size=8",))
-    assert run.experiment.model.space.scale == 0.5 and run.experiment.model.num_classes == 0
-    close(network_of(run, None), stored(root, "latent_diffusion")["plain/y"])
+def test_the_network_without_a_condition_is_the_authors(plain, root):
+    assert plain.experiment.model.space.scale == 0.5 and plain.experiment.model.num_classes == 0
+    close(network_of(plain, None), stored(root, "latent_diffusion")["plain/y"])
 
 
 @pytest.mark.slow
@@ -113,6 +112,23 @@ def test_first_stages_encode_and_decode_as_the_authors_do(kind, name, root, tmp_
     close(np.asarray(decoded).transpose(0, 3, 1, 2), wanted[f"{name}/decoded"])
 
 
+@pytest.fixture(scope="module")
+def plain(root, tmp_path_factory):
+    place = tmp_path_factory.mktemp("plain")
+    file = saved(place, of_diffusion(root, "plain", "kl", averaged=0.0))
+    return import_checkpoint("latent-diffusion", file, place / "run", given=("size=8",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["by_class", "plain"])
+def test_images_of_latent_diffusion_are_those_of_the_authors_sampler(name, request, root):
+    """Of 5 steps of DDIM from given latents; by a class, guided away from none, their quantised latents decoded."""
+    run, latents = request.getfixturevalue(name), drawn_weights.normal("input latents", (2, 4, 4, 4))
+    told = {"label": np.int32([3, 1]), "guidance": np.float32(3)} if name == "by_class" else {}
+    images = draw(run, np.float32(latents), told, steps=5)
+    close(images.transpose(0, 3, 1, 2), stored(root, "latent_diffusion")[f"{name}/images"].clip(-1, 1))
+
+
 @pytest.mark.slow
 def test_a_run_of_latent_diffusion_draws_by_class_away_from_none(by_class):
     """As shapes alone: nothing is compiled."""
@@ -127,12 +143,13 @@ def of_taming(root):
     found = stored(root, "priors")
     tensors = {f"transformer.{n}": x for n, x in drawn(found["taming/weights"]).items()} | stage(root, "vqgan")
     tensors |= {f"transformer.blocks.{i}.attn.mask": np.ones((1, 1, 9, 9), np.float32) for i in range(2)}
-    tensors["first_stage_model.quantize.embedding.weight"] = np.zeros((13, 4), np.float32)
+    name = "quantize.embedding.weight"
+    tensors[f"first_stage_model.{name}"] = np.float32(drawn_weights.weight(name, (13, 4), 0.5))
     return tensors, found
 
 
 @pytest.mark.slow
-def test_a_second_stage_has_the_authors_logits(root, tmp_path):
+def test_a_second_stage_has_the_authors_logits_and_draws_their_images(root, tmp_path):
     tensors, found = of_taming(root)
     options = ("size=6", "heads=3", "classes=5")
     run = import_checkpoint("taming-transformer", saved(tmp_path, tensors), tmp_path / "run", given=options)
@@ -141,7 +158,16 @@ def test_a_second_stage_has_the_authors_logits(root, tmp_path):
     told = Conditioning(jax.nn.one_hot(found["labels"], 5))
     logits = official.jit(lambda nets, x: model.network.apply(nets, x, Codes(13, (3, 3)), told))
     close(logits(run.nets["prior"], codes[:, :-1]), found["taming/logits"])
-    assert run.sample(2, [1, 2]).shape == (2, 6, 6, 3)
+    wanted, told = stored(root, "latent_diffusion"), {"label": jnp.asarray(found["labels"]), "top_k": jnp.int32(1)}
+
+    @official.jit
+    def drawn_codes(nets):
+        likeliest = model.sample_codes(nets, jax.random.key(0), 3, told)
+        return likeliest, model.tokenizer.decode(nets, likeliest)
+
+    likeliest, images = drawn_codes(run.nets)
+    np.testing.assert_array_equal(np.reshape(likeliest, (3, -1)), wanted["taming/codes"])
+    close(np.asarray(images).transpose(0, 3, 1, 2), wanted["taming/images"].clip(-1, 1))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from imagegen_jax.pages.serving.loading import Loading
 from imagegen_jax.pages.serving.server import address_of, listen
 from imagegen_jax.pages.serving.site import Site
 
@@ -16,7 +17,7 @@ WIDTHS = (1280, 390)
 
 
 @contextlib.contextmanager
-def served(site: Site) -> Iterator[str]:
+def served(site: Site | Loading) -> Iterator[str]:
     """Serves a site on a thread; gives its address, with the key."""
     server = uvicorn.Server(uvicorn.Config(site.app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
     with listen(0) as listening:

@@ -30,15 +30,14 @@ class Command:
     own_help: bool = False  # it answers --help itself
     aliases: tuple[str, ...] = ()
 
-    def add_to(self, commands: Any, whole: bool = True) -> None:
-        """Adds its parser to the subparsers `commands`; without its options where it is not the one to parse."""
+    def add_to(self, commands: Any) -> None:
+        """Adds its parser to the subparsers `commands`."""
         parser = commands.add_parser(
             self.name, aliases=self.aliases, help=self.about, epilog=self.examples or None, allow_abbrev=False,
             description=f"{self.about[0].upper()}{self.about[1:]}.", add_help=not self.own_help,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
-        if whole:
-            self.add_options(parser)
+        self.add_options(parser)
         parser.set_defaults(command=self, parser=parser)
 
     def read(self, options: Mapping[str, Any], more: Sequence[str]) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 from imagegen_jax.cli.common import options as types
-from imagegen_jax.data.decode import MODES
 
+READING = ("size", "channels", "skip_damaged")  # the settings of `add_source_options`
 LARGEST = 16_384  # pixels of a side: an image of it takes about a gigabyte
 
 
@@ -20,6 +22,8 @@ def add_module_option(parser: argparse.ArgumentParser) -> None:
 
 def add_source_options(parser: argparse.ArgumentParser, size: str = "as they are") -> None:
     """Adds the options that say how a source's images are read; `size` is the help's word for the default size."""
+    from imagegen_jax.data.decode import MODES  # most commands have no such options, and it imports much
+
     parser.add_argument(
         "--size", type=types.integer(1, LARGEST), metavar="PIXELS",
         help=f"cut out the centre square of each image and bring it to this size (default: {size})",
@@ -36,3 +40,10 @@ def add_set_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which part of a named set is read, and where it is."""
     parser.add_argument("--split", help="split of a TFDS set (default: train) or of digits (default: all)")
     parser.add_argument("--data-dir", help="where TFDS keeps its data")
+
+
+def given_settings(request: Any, names: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the settings of sources that a request gives, by name; `names` are those that it has, if not all."""
+    from imagegen_jax.data.parse import SETTINGS
+
+    return {name: value for name in names or SETTINGS if (value := getattr(request, name)) is not None}

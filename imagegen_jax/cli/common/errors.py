@@ -7,12 +7,11 @@ import os
 import sys
 from typing import Any, NoReturn
 
-from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.checkpoints.stored import CheckpointError
+from imagegen_jax.core.checkpoints.errors import CheckpointError
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.platform import signals
 from imagegen_jax.core.platform.signals import Stopped
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 
 EXPECTED_ERRORS = (ValueError, TypeError, OSError, RunFolderError, CheckpointError, NonFiniteError)
 
@@ -64,7 +63,8 @@ def words_of(error: BaseException) -> str:
 
 def leave(code: int) -> NoReturn:
     """Ends the process with a code, without waiting for compilations that are of no use any more."""
-    if compiling.busy():
+    compiling = sys.modules.get("imagegen_jax.core.compile")  # without it nothing is being compiled
+    if compiling is not None and compiling.busy():
         sys.stdout.flush()
         os._exit(code)
     raise SystemExit(code) from None

@@ -24,6 +24,7 @@ from imagegen_jax.core.config.given import check_labels
 from imagegen_jax.core.drawing.draw import GUIDANCE
 from imagegen_jax.core.experiment import Experiment, model_row_shapes
 from imagegen_jax.core.model import Model, optional_conditions
+from imagegen_jax.core.provenance.origin import Origin, fields_of, origin_of
 from imagegen_jax.core.run import Run, load
 
 SCALARS = {  # numbers that some models read: the type of the option of each name, and its help
@@ -53,6 +54,7 @@ class RunRequest:
     overrides: tuple[str, ...] = ()  # options of the model, as words: ("--model.levels.steps", "32")
     lora: str | pathlib.Path | None = None  # a file of low-rank pairs
     lora_scale: float | None = None  # how much of them is added; None: all
+    metadata: bool = True  # whether pictures say in their metadata that they are generated, and how
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,11 +63,16 @@ class Opened:
 
     run: Run
     variants: tuple[Variant, ...] = ()
+    origin: Origin | None = None  # what pictures say of themselves; None: nothing
 
     @property
     def model(self) -> Any:
         """Returns the model that is drawn from."""
         return self.run.experiment.model
+
+    def said(self, prompts: Sequence[str]) -> Origin | None:
+        """Returns the origin of a picture of images with these prompts; None where it is to say nothing."""
+        return None if self.origin is None else self.origin.with_prompts(prompts)
 
     def check_used(self, text_of: Callable[[Any], str]) -> None:
         """Raises ValueError for an option of the model without which the program, `text_of(model)`, is the same."""
@@ -83,6 +90,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="add the low-rank pairs of a file of diffusers, peft or kohya's scripts to the weights",
     )  # fmt: skip
     parser.add_argument("--lora-scale", type=number(-100, 100), help="how much of them to add (default: 1, 0 for none)")
+    parser.add_argument(
+        "--no-metadata", dest="metadata", action="store_false",
+        help="leave out of pictures that they are generated, and by which run, step, seed and prompts "
+        "(`imagegen provenance` reads it)",
+    )  # fmt: skip
 
 
 def add_weight_options(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +193,15 @@ def open_run(
     return Opened(
         of_model(changed.model),
         tuple(Variant(words, of_model(other.model).experiment.model) for words, other in variants),
+        _origin(request, prog, run) if request.metadata else None,
     )
+
+
+def _origin(request: RunRequest, prog: str, run: Run) -> Origin:
+    """Returns the origin of the pictures that a request asks for."""
+    given = getattr(request, "images", ()) or getattr(request, "source", None)
+    more: dict[str, Any] = {"command": prog, "request": fields_of(request), "edited": bool(given)}
+    return origin_of(request.run, run.experiment.name, run.step, request.seed, **more)
 
 
 def _with_pairs(run: Run, request: RunRequest) -> Run:

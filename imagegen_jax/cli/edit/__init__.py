@@ -1,4 +1,4 @@
-"""`imagegen edit`: what trained models make of latents, of styles and of given images."""
+"""`imagegen edit`: what trained models make of latents, of styles and of given images; pictures without a model."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from imagegen_jax.cli.edit import (
     restoring,
     rewording,
     styles,
+    texturing,
+    transferring,
     walking,
 )
-from imagegen_jax.cli.edit.common import EditRequest
 
 EXAMPLES = """examples:
   imagegen edit mix runs/stylegan2 --layers coarse
@@ -36,12 +37,14 @@ EXAMPLES = """examples:
   imagegen edit reclass runs/ddpm_digits three.png --from 3 --to 5,8
   imagegen edit attention runs/shapes_text --prompt "a small red circle on the left" --guidance 3
   imagegen edit reword runs/shapes_text --prompt "a red circle" --to "a blue circle" --guidance 3
+  imagegen edit style photo.png --style painting.png --mobilenet weights/       no run is needed
+  imagegen edit texture bark.png --size 256                    no run is needed
 
 imagegen edit EDIT --help shows an edit's options."""
 
 EDITS: tuple[Command, ...] = (
     *styles.EDITS, *walking.EDITS, *projecting.EDITS, *reconstructing.EDITS, *restoring.EDITS, *redrawing.EDITS,
-    *attending.EDITS, *rewording.EDITS,
+    *attending.EDITS, *rewording.EDITS, *transferring.EDITS, *texturing.EDITS,
 )  # fmt: skip
 
 
@@ -52,12 +55,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         edit.add_to(edits)
 
 
-def run(request: EditRequest) -> Any:
+def run(request: Any) -> Any:
     """Does the edit that requests of this class are for."""
     return next(edit for edit in EDITS if edit.request is type(request)).run(request)
 
 
 COMMAND = Command(
-    "edit", "edit what a model makes: mix, truncate, ...; inpaint, redraw, enlarge, ...", add_options, EditRequest, run,
-    EXAMPLES,
+    "edit", "edit what a model makes: mix, truncate, ...; inpaint, redraw, enlarge, ...; style, texture without one",
+    add_options, object, run, EXAMPLES,
 )  # fmt: skip

@@ -70,7 +70,8 @@ def attend(request: AttentionRequest) -> pathlib.Path:
     tokenizer = attention.row_seen(run.tokenizer, shares.shape[-1])
     pictures = [row_of(*one, tokenizer) for one in zip(images, shares, texts, strict=True)]
     width = max(picture.shape[1] for picture in pictures)
-    write_picture(place, np.concatenate([filled(picture, picture.shape[0], width) for picture in pictures]), texts)
+    picture = np.concatenate([filled(picture, picture.shape[0], width) for picture in pictures])
+    write_picture(place, picture, opened.said(texts))
     print(f"{n} images with maps of their words in {place}")
     return place
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.options import integer
-from imagegen_jax.cli.common.runs import RunRequest, add_run_options
+from imagegen_jax.cli.common.runs import Opened, RunRequest, add_run_options
 from imagegen_jax.core.drawing.grid import grid, magnified
 from imagegen_jax.data.pictures.output import PICTURES, check_output, write_picture
 
@@ -61,8 +61,8 @@ def checked_place(request: EditRequest, kinds: Sequence[str] = PICTURES) -> path
     return check_output(request.out, kinds)
 
 
-def write_grid(place: pathlib.Path, images: np.ndarray, columns: int, more: str = "") -> pathlib.Path:
-    """Writes uint8 images [n h w c] as a grid, says so, with `more`, and returns the place."""
-    write_picture(place, magnified(grid(images, columns), images.shape[1]))
+def write_grid(place: pathlib.Path, images: np.ndarray, columns: int, opened: Opened, more: str = "") -> pathlib.Path:
+    """Writes uint8 images [n h w c] as a grid of what was `opened`, says so, with `more`, and returns the place."""
+    write_picture(place, magnified(grid(images, columns), images.shape[1]), opened.origin)
     print(f"{len(images)} images in {place}{more}")
     return place

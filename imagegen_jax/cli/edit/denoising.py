@@ -93,7 +93,7 @@ def write_beside(
     """Writes what `edit` makes of uint8 `images`, each beside what is `shown` of it."""
     rows = {"image": floats(images), "conditions": conditions_of(request, opened, len(images))}
     found = as_bytes(made_of(request, opened, edit, rows, arrays, **settings))
-    return write_grid(place, beside(shown, found), max(1, round(len(found) ** 0.5)))
+    return write_grid(place, beside(shown, found), max(1, round(len(found) ** 0.5)), opened)
 
 
 def add_image_options(parser: argparse.ArgumentParser) -> None:

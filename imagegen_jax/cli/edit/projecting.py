@@ -57,7 +57,8 @@ def project(request: ProjectRequest) -> pathlib.Path:
             np.savez(partial, w=np.asarray(found.w))
     before, after = (float(jnp.mean(x)) for x in (found.start, found.distance))
     said = f"; distance ({request.distance}) {before:.4g} at the mean style, {after:.4g} at the one found"
-    return write_grid(place, beside(target, np.asarray(to_uint8(found.image))), math.ceil(len(target) ** 0.5), said)
+    both = beside(target, np.asarray(to_uint8(found.image)))
+    return write_grid(place, both, math.ceil(len(target) ** 0.5), opened, said)
 
 
 def _one_label(request: ProjectRequest, opened: Opened) -> int | None:

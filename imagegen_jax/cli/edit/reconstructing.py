@@ -41,7 +41,7 @@ def reconstruct(request: ReconstructRequest) -> pathlib.Path:
     said = f"; PSNR {ratios.mean():.2f} dB" + (
         f" ({ratios.min():.2f} to {ratios.max():.2f})" if len(ratios) > 1 else ""
     )
-    return write_grid(place, beside(images, found), max(1, round(len(images) ** 0.5)), said)
+    return write_grid(place, beside(images, found), max(1, round(len(images) ** 0.5)), opened, said)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

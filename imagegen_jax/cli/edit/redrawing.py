@@ -94,7 +94,7 @@ def morph(request: MorphRequest) -> pathlib.Path:
         "share": np.tile(np.linspace(0, 1, steps, dtype=np.float32), ways),
         "conditions": conditions_of(request, opened, ways * steps),
     }
-    return write_grid(place, as_bytes(made_of(request, opened, restoration.morphed, rows)), steps)
+    return write_grid(place, as_bytes(made_of(request, opened, restoration.morphed, rows)), steps, opened)
 
 
 def reclass(request: ReclassRequest) -> pathlib.Path:
@@ -116,7 +116,7 @@ def reclass(request: ReclassRequest) -> pathlib.Path:
     found = as_bytes(made_of(request, opened, restoration.bridged, rows, strength=request.strength))
     found = found.reshape(n, ways, *images.shape[1:])
     pictures = np.concatenate([images[:, None], found], axis=1).reshape(-1, *images.shape[1:])
-    return write_grid(place, pictures, ways + 1)
+    return write_grid(place, pictures, ways + 1, opened)
 
 
 def _check_no_seed(request: ImagesRequest) -> None:

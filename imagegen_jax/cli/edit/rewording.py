@@ -72,7 +72,7 @@ def reword(request: RewordRequest) -> pathlib.Path:
     found = as_bytes(made(run, reworded, rows, levels, chunk=request.chunk, seed=seed, check=check))
     texts = (prompt, f"{to}{''.join(f' ({word} x {factor:g})' for word, factor in request.reweight)}")
     images = found.swapaxes(0, 1).reshape(2 * n, *found.shape[2:])
-    write_picture(place, by_prompt(images, [text for text in texts for _ in range(n)], columns=n), texts)
+    write_picture(place, by_prompt(images, [text for text in texts for _ in range(n)], columns=n), opened.said(texts))
     print(f"{n} images by the prompt and by what it becomes in {place}")
     return place
 

@@ -84,7 +84,7 @@ def mix(request: MixRequest) -> pathlib.Path:
     mixed = latents.mixed(of_rows, of_columns, *_range(request.layers, model))
     beside_rows = jnp.concatenate([of_rows[:, None], mixed], axis=1).reshape(-1, *w.shape[1:])
     images = _rendered(request, opened, {"w": jnp.concatenate([of_columns, beside_rows])})
-    return write_grid(place, np.concatenate([np.full_like(images[:1], 255), images]), request.columns + 1)
+    return write_grid(place, np.concatenate([np.full_like(images[:1], 255), images]), request.columns + 1, opened)
 
 
 def truncate(request: TruncateRequest) -> pathlib.Path:
@@ -93,7 +93,8 @@ def truncate(request: TruncateRequest) -> pathlib.Path:
     drawn = draw_latents(request, opened, request.n)
     psis = jnp.linspace(*request.range, request.columns)
     w = latents.truncated(_styles(opened, drawn), _styles(opened, drawn, 0.0), psis)
-    return write_grid(place, _rendered(request, opened, {"w": w.reshape(-1, *w.shape[2:])}), request.columns)
+    images = _rendered(request, opened, {"w": w.reshape(-1, *w.shape[2:])})
+    return write_grid(place, images, request.columns, opened)
 
 
 def directions(request: DirectionsRequest) -> pathlib.Path:
@@ -115,7 +116,7 @@ def directions(request: DirectionsRequest) -> pathlib.Path:
         z = moved(drawn.z[0], n, strengths).reshape(-1, len(drawn.z[0]))
         rows = {"z": z, **{name: np.resize(x, len(z)) for name, x in drawn.conditions.items()}}
     eigenvalues = ", ".join(f"{value:.3g}" for value in values)
-    return write_grid(place, _rendered(request, opened, rows), request.columns, f"; eigenvalues {eigenvalues}")
+    return write_grid(place, _rendered(request, opened, rows), request.columns, opened, f"; eigenvalues {eigenvalues}")
 
 
 # --- what they share -------------------------------------------------------------------------------------------------

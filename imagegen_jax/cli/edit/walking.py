@@ -99,7 +99,7 @@ def _between_prompts(request: InterpolateRequest, opened: Opened, place: pathlib
     each = (len(found) - 1) // (len(prompts) - 1)
     columns = [magnified(grid(coloured(column), 1), found.shape[2]) for column in found]
     heads = [prompts[i // each] if i % each == 0 else "" for i in range(len(columns))]
-    write_picture(place, row_under(heads, columns), prompts)
+    write_picture(place, row_under(heads, columns), opened.said(prompts))
     print(f"{len(found)} images from the first prompt to the last, {n} times, in {place}")
     return place
 

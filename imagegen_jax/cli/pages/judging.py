@@ -9,7 +9,7 @@ import re
 from typing import Any, Literal
 
 from imagegen_jax.cli.common.command import Command
-from imagegen_jax.cli.common.data_options import add_module_option, add_source_options
+from imagegen_jax.cli.common.data_options import READING, add_module_option, add_source_options, given_settings
 from imagegen_jax.cli.common.options import integer, number, seed, step
 from imagegen_jax.cli.common.targets import import_modules
 from imagegen_jax.core.platform.signals import watching
@@ -56,8 +56,7 @@ class JudgeRequest:
     @property
     def settings(self) -> dict[str, Any]:
         """Returns the settings of sources that are given, by name."""
-        found = {"size": self.size, "channels": self.channels, "skip_damaged": self.skip_damaged}
-        return {name: value for name, value in found.items() if value is not None}
+        return given_settings(self, READING)
 
     @property
     def folder(self) -> pathlib.Path:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
+from typing import TYPE_CHECKING
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.data_options import add_module_option
 from imagegen_jax.cli.common.options import integer
-from imagegen_jax.cli.common.targets import import_modules
-from imagegen_jax.core import compile as compiling
 
+if TYPE_CHECKING:
+    from imagegen_jax.pages.serving.site import Site
+    from imagegen_jax.pages.serving.visitors import Visitors
+
+TITLE = "imagegen play"
 EXAMPLES = """examples:
   imagegen play                                      draw digits, with a small model that the package holds
   imagegen play runs/edm_digits                      draw, watch, explore, edit, compare checkpoints, watch it train
@@ -35,30 +39,42 @@ class PlayRequest:
 
 
 def run(request: PlayRequest) -> None:
-    """Serves the playground until Ctrl-C.
+    """Serves the playground until Ctrl-C: its address answers at once, and the models come as soon as they are loaded.
 
     Raises RunFolderError where a folder is none of a run, and ValueError for models that draw nothing by themselves,
     for a port that is taken and a gallery that cannot be written.
     """
-    from imagegen_jax.pages.play.gallery import Gallery
-    from imagegen_jax.pages.play.places import places_of
-    from imagegen_jax.pages.play.playground import Playground
-    from imagegen_jax.pages.play.routes import play_site
+    from imagegen_jax.core.checkpoints.run_files import load_experiment_dict
+    from imagegen_jax.pages.serving.loading import Loading
     from imagegen_jax.pages.serving.server import listen, serve
     from imagegen_jax.pages.serving.visitors import Visitors, kept_secret
 
-    compiling.use_persistent_cache()
+    for folder in request.run:
+        load_experiment_dict(pathlib.Path(folder))  # what is no run is said before anything is served
     gallery = pathlib.Path(request.gallery).expanduser()
-    runs = [pathlib.Path(run) for run in request.run]
-    ground = Playground(places_of(runs, tuple(import_modules(request.modules))), Gallery(gallery))
-    _ = ground.abilities  # what cannot be played with is said before anything is served
     listening = listen(request.port)
     try:
         visitors = Visitors(kept_secret(gallery / ".secret"))
     except OSError as error:
         listening.close()
         raise ValueError(f"--gallery {gallery}: cannot be written ({error}): give another folder") from error
-    serve(play_site(ground, visitors), listening, browse=request.open)
+    serve(Loading(TITLE, visitors, lambda: _loaded(request, visitors)), listening, browse=request.open)
+
+
+def _loaded(request: PlayRequest, visitors: Visitors) -> Site:
+    """Makes the playground of a request: imports jax and the models, and opens the runs."""
+    from imagegen_jax.cli.common.targets import import_modules
+    from imagegen_jax.core import compile as compiling
+    from imagegen_jax.pages.play.gallery import Gallery
+    from imagegen_jax.pages.play.places import places_of
+    from imagegen_jax.pages.play.playground import Playground
+    from imagegen_jax.pages.play.routes import play_site
+
+    compiling.use_persistent_cache()
+    places = places_of([pathlib.Path(run) for run in request.run], tuple(import_modules(request.modules)))
+    ground = Playground(places, Gallery(pathlib.Path(request.gallery).expanduser()))
+    _ = ground.abilities  # what cannot be played with ends the command
+    return play_site(ground, visitors, TITLE)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import functools
-import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
@@ -13,16 +12,16 @@ import jax.numpy as jnp
 from jax.extend import core
 
 _DRAWS = ("random_fold_in", "random_split", "random_bits")
-_MOST = 2**24  # numbers that are drawn at once: they are in memory twice until they have become arrays
+_LARGE = 2**18  # numbers: what a draw of so many takes is not the compiler's time, and a copy of it would cost memory
 
 
 def batch_draws(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function with its equal draws made at once, each from its own key: equal but for rounding.
 
     For functions that make arrays of random numbers under `jax.jit`, such as `init` of networks. On CPUs each draw
-    costs the compiler about 50 ms; those that differ in their keys alone become one draw by `jax.vmap`. Draws inside
-    loops and branches stay as they are, so do those of other generators than jax's own, and so does a function with
-    side effects.
+    costs the compiler about 50 ms; those that differ in their keys alone become one draw by `jax.vmap`. Large draws,
+    those inside loops and branches, and those of other generators than jax's own stay as they are, and so does a
+    function with side effects.
     """
 
     @functools.wraps(function)
@@ -33,8 +32,7 @@ def batch_draws(function: Callable[..., Any]) -> Callable[..., Any]:
         values = _Values(program, jax.tree.leaves(arguments))
         for draws, rest in _levels(program.jaxpr):
             for group in draws:
-                for part in _parts(group):
-                    values.draw(part)
+                values.draw(group)
             values.compute(rest)
         return jax.tree.unflatten(jax.tree.structure(shapes), [values.read(v) for v in program.jaxpr.outvars])
 
@@ -65,7 +63,7 @@ class _Values:
 
     def draw(self, group: Sequence[Any]) -> None:
         """Computes draws that differ in their operands alone."""
-        if len(group) == 1:
+        if len(group) == 1 or any(v.aval.size >= _LARGE for v in group[0].outvars):
             return self.compute(group)
         operands = [[self.read(v) for v in column] for column in zip(*(e.invars for e in group), strict=True)]
         axes = [None if _is_one(column) else 0 for column in operands]
@@ -90,12 +88,6 @@ def _levels(jaxpr: Any) -> Iterable[tuple[list[list[Any]], list[Any]]]:
         else:
             rest[level].append(equation)
     return [(list(draws[level].values()), rest[level]) for level in sorted(draws.keys() | rest.keys())]
-
-
-def _parts(group: list[Any]) -> Iterable[list[Any]]:
-    """Splits equal draws, so that those of many large arrays take little more memory than one of them."""
-    count = max(1, _MOST // max(1, sum(math.prod(v.aval.shape) for v in group[0].outvars)))
-    return (group[i : i + count] for i in range(0, len(group), count))
 
 
 def _needed(jaxpr: Any) -> list[Any]:

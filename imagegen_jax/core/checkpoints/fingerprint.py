@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, UInt32
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 
 _BLOCK = 2**20  # words that NumPy weighs at a time
 

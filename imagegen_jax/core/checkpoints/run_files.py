@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imagegen_jax.core.checkpoints.errors import in_short
-from imagegen_jax.core.checkpoints.stored import Best
 from imagegen_jax.core.files.claim import RunFolderError
+
+if TYPE_CHECKING:
+    from imagegen_jax.core.checkpoints.stored import Best
 
 
 def load_experiment_dict(folder: pathlib.Path) -> dict[str, Any]:
@@ -24,6 +26,8 @@ def load_experiment_dict(folder: pathlib.Path) -> dict[str, Any]:
 
 def load_best(folder: pathlib.Path) -> Best:
     """Reads which score the run's best checkpoint is chosen by. Raises RunFolderError where it has no evaluation."""
+    from imagegen_jax.core.checkpoints.stored import Best  # which reads arrays: the rest here is read without jax
+
     path = folder / "best.json"
     if not path.is_file():
         raise RunFolderError(f"{folder} has no best checkpoint: its experiment has no evaluation (`evaluation`)")

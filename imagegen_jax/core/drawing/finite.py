@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 from imagegen_jax.core.arrays.image import to_uint8
 from imagegen_jax.core.checkpoints.fingerprint import is_finite
 from imagegen_jax.core.model import Image, Nets
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 
 Latents = Float[Array, "b h w c"]  # in no range
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from imagegen_jax.core.files.regular import whole
+from imagegen_jax.core.provenance.embedded import saved_with
+from imagegen_jax.core.provenance.origin import Origin
 
 CELL = 32  # pixels: smaller images are magnified in a picture, by a whole number, up to this height
 
@@ -71,21 +70,10 @@ def magnified(picture: UInt8[np.ndarray, "h w c"], image_height: int) -> UInt8[n
     return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
-def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "h w c"], prompts: Sequence[str] = ()) -> None:
-    """Writes an image of 1, 3 or 4 channels as a PNG file, whole or not at all; its metadata name the prompts."""
+def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "h w c"], origin: Origin | None = None) -> None:
+    """Writes an image of 1, 3 or 4 channels as a PNG file, whole or not at all; its metadata say its origin."""
     from PIL import Image
 
     with whole(path) as partial:
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        picture.save(partial, format="PNG", pnginfo=metadata_of(prompts))
-
-
-def metadata_of(prompts: Sequence[str]) -> Any:
-    """Returns what a PNG says of the prompts of its images, row by row: "prompts", a list in JSON; None for none."""
-    from PIL.PngImagePlugin import PngInfo
-
-    if not prompts:
-        return None
-    found = PngInfo()
-    found.add_itxt("prompts", json.dumps(list(prompts), ensure_ascii=False))
-    return found
+        picture.save(partial, format="PNG", **saved_with("PNG", origin))

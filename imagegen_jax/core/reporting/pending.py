@@ -10,12 +10,9 @@ import jax
 import numpy as np
 
 from imagegen_jax.core.reporting.curves import is_loss
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 
 STEPS_AHEAD = 2  # steps given to the device before the oldest is waited for: it is never idle, and stops soon
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss, a gradient or an image holds NaN or infinities; files that were written before are as they were."""
 
 
 class PendingMetrics:

@@ -14,7 +14,8 @@ from typing import Any
 
 import jax
 
-from imagegen_jax.core.reporting.log import Progress, write_json
+from imagegen_jax.core.reporting.log import write_json
+from imagegen_jax.core.reporting.training_progress import TrainingProgress
 
 FOLDER, FILE = "profile", "profile.json"
 MOST = 20  # operations that are kept
@@ -32,7 +33,7 @@ def parse_profile(text: str) -> tuple[int, int]:
 class Tracer:
     """Traces some steps of a run to its folder; does nothing where none are asked for."""
 
-    def __init__(self, workdir: pathlib.Path, steps: tuple[int, int] | None, progress: Progress) -> None:
+    def __init__(self, workdir: pathlib.Path, steps: tuple[int, int] | None, progress: TrainingProgress) -> None:
         """Waits for the first of `steps`, (first, last), both counted from 1."""
         self._folder, self._steps, self._progress = workdir, steps, progress
         self._traces = False

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from imagegen_jax.core.reporting.health import Watch
-from imagegen_jax.core.reporting.log import Progress
 from imagegen_jax.core.reporting.metrics_log import MetricsLog, writing
 from imagegen_jax.core.reporting.trackers.tracker import Followed, Guarded, Tracking
+from imagegen_jax.core.reporting.training_progress import TrainingProgress
 
 
 class RunLog:
@@ -21,7 +21,7 @@ class RunLog:
     def __init__(
         self,
         workdir: pathlib.Path,
-        progress: Progress,
+        progress: TrainingProgress,
         kept: Callable[[], str],
         track: Mapping[str, Tracking],
         config: Mapping[str, Any],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,13 +21,16 @@ from imagegen_jax.core.drawing.grid import write_png
 from imagegen_jax.core.experiment import Measurement, frozen_sources, power_averages
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.reporting.log import Progress, environment, write_json
-from imagegen_jax.core.reporting.pending import NonFiniteError, PendingMetrics
+from imagegen_jax.core.provenance.origin import Origin, origin_of
+from imagegen_jax.core.reporting.log import environment, write_json
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
+from imagegen_jax.core.reporting.pending import PendingMetrics
 from imagegen_jax.core.reporting.profile import Tracer
 from imagegen_jax.core.reporting.run_log import RunLog
 from imagegen_jax.core.reporting.summary import parameter_summary
 from imagegen_jax.core.reporting.trackers.tracker import Tracking
-from imagegen_jax.core.samples import draw_grid, rows_of_grid
+from imagegen_jax.core.reporting.training_progress import TrainingProgress
+from imagegen_jax.core.samples import SEED, draw_grid, rows_of_grid
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import stage_at
 
@@ -39,7 +42,7 @@ class LiveRun:
         self,
         program: Program,
         workdir: pathlib.Path,
-        progress: Progress,
+        progress: TrainingProgress,
         quiet: bool,
         track: Mapping[str, Tracking],
         profile: tuple[int, int] | None = None,
@@ -233,9 +236,12 @@ class LiveRun:
         self.log.write_line(step, {f"samples/{name}": float(value) for name, value in health.items()})
         if self.log.is_open:
             with self.log.writing("the picture of samples", step):
-                write_png(self.workdir / "samples" / f"{step:08d}.png", picture, prompts)
+                write_png(self.workdir / "samples" / f"{step:08d}.png", picture, self._origin(step, prompts))
                 self.log.write_image(step, picture)
         self.pending.restart(step)
+
+    def _origin(self, step: int, prompts: Sequence[str]) -> Origin:
+        return origin_of(self.workdir, self.experiment.name, step, SEED, prompts, command="imagegen train")
 
     def __enter__(self) -> LiveRun:
         return self

@@ -18,9 +18,9 @@ from imagegen_jax.core.config.serial import differences, to_dict
 from imagegen_jax.core.experiment import Experiment
 from imagegen_jax.core.model import Batch, Entering, Model, Staged
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.reporting.log import Progress
 from imagegen_jax.core.reporting.pending import PendingMetrics
 from imagegen_jax.core.reporting.profile import Tracer
+from imagegen_jax.core.reporting.training_progress import TrainingProgress
 from imagegen_jax.core.state import State
 from imagegen_jax.core.step import due_steps
 from imagegen_jax.core.training.live_run import LiveRun
@@ -108,7 +108,7 @@ def _stack(states: list[State]) -> State:
 class SideBySide:
     """Live runs of several seeds, which the loop takes for one; each keeps its own folder."""
 
-    def __init__(self, runs: Sequence[LiveRun], progress: Progress, quiet: bool) -> None:
+    def __init__(self, runs: Sequence[LiveRun], progress: TrainingProgress, quiet: bool) -> None:
         """Takes runs that are alike (`check_alike`). Raises ValueError where they are not at one step."""
         self.program = SeedsProgram([run.program for run in runs])
         self.runs, self.progress, self.quiet = runs, progress, quiet

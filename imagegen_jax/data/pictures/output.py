@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from imagegen_jax.core.drawing.grid import metadata_of
 from imagegen_jax.core.files.regular import Path, partial_of, whole
+from imagegen_jax.core.provenance.embedded import saved_with
+from imagegen_jax.core.provenance.origin import Origin
 
 FOLDER = "a folder/"  # the kind of a path without suffix, or one that ends in a slash
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -92,11 +93,11 @@ def _mode(path: pathlib.Path) -> int:
         return 0
 
 
-def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"], prompts: Sequence[str] = ()) -> None:
-    """Writes an image of 1, 3 or 4 channels as its suffix says, whole or not at all; a PNG's metadata name prompts.
+def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"], origin: Origin | None = None) -> None:
+    """Writes an image of 1, 3 or 4 channels as its suffix says, whole or not at all; its metadata say its origin.
 
-    In a JPEG, transparent pixels turn white. Raises ValueError for a suffix that is no picture's, and for an image that
-    is too large for the format.
+    None is for pictures that no model made, and for those that are to say nothing. In a JPEG, transparent pixels turn
+    white. Raises ValueError for a suffix that is no picture's, and for an image that is too large for the format.
     """
     from PIL import Image
 
@@ -108,12 +109,12 @@ def write_picture(path: Path, image: UInt8[np.ndarray, "h w c"], prompts: Sequen
         image = opaque(image)
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     forms: dict[str, tuple[str, dict[str, Any]]] = {
-        ".png": ("PNG", {"pnginfo": metadata_of(prompts)}),
+        ".png": ("PNG", {}),
         ".webp": ("WEBP", {"quality": QUALITY}),
     }
     form, settings = forms.get(suffix, ("JPEG", {"quality": QUALITY, "subsampling": 0}))
     content = io.BytesIO()  # not to a file: on a full disk, Pillow's encoders take a part of it for all of it
-    picture.save(content, format=form, **settings)
+    picture.save(content, format=form, **settings, **saved_with(form, origin))
     with whole(path) as partial:
         partial.write_bytes(content.getbuffer())
 

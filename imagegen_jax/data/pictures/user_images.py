@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
 from imagegen_jax.core.files.regular import read_file
 from imagegen_jax.data.decode import SUFFIXES, decode
@@ -67,3 +68,25 @@ def _decoded(name: str, content: bytes, size: int | None, channels: int | None) 
         raise
     except Exception as error:  # what Pillow's decoders raise on damaged input is not a closed list
         raise ValueError(f"{name} is damaged or no image ({error})") from error
+
+
+def read_picture(place: str, side: int | None = None) -> np.ndarray:
+    """Reads one picture whole, in colour, uint8 [h w 3]; its shorter side is resized down to `side` where it is longer.
+
+    Raises ValueError where the file is no image.
+    """
+    pixels = _decoded(place, read_file(pathlib.Path(place).expanduser()), None, 3)
+    return pixels if side is None else shrunk(pixels, side)
+
+
+def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Resizes uint8 pixels [h w 3] by Lanczos' filter until the shorter side has `side`; smaller ones stay as they are.
+
+    Height and width keep their proportion, to a pixel.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) <= side:
+        return pixels
+    scale = side / min(height, width)
+    size = max(side, round(width * scale)), max(side, round(height * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))

@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from imagegen_jax.core.files.regular import partial_of
+from imagegen_jax.core.provenance.origin import Origin
 from imagegen_jax.data.pictures.output import FOLDER, write_picture
 
 
@@ -49,8 +50,11 @@ class FolderWriter:
 
     NAMES = re.compile(r"(\d+_)?\d{6,}\.png")
 
-    def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = ()) -> None:
-        self.place, self.n, self.labels, self.prompts = place, n, labels, prompts
+    def __init__(
+        self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = (),
+        origin: Origin | None = None,
+    ) -> None:  # fmt: skip
+        self.place, self.n, self.labels, self.prompts, self.origin = place, n, labels, prompts, origin
         self.manifest = place / ".sampling.json"
 
     def rows(self) -> int:
@@ -60,7 +64,8 @@ class FolderWriter:
     def add(self, start: int, images: np.ndarray) -> None:
         """Writes a file for each image, whole or not at all."""
         for i, image in enumerate(images, start):
-            write_picture(self._path(i), image, self.prompts[i : i + 1])
+            said = None if self.origin is None else self.origin.of_row(i, self.prompts[i : i + 1])
+            write_picture(self._path(i), image, said)
 
     def close(self, complete: bool) -> None:
         """Does nothing: no file is open."""
@@ -86,7 +91,10 @@ class ArrayWriter:
     call of `add` are in memory.
     """
 
-    def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = ()) -> None:
+    def __init__(
+        self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = (),
+        origin: Origin | None = None,
+    ) -> None:  # fmt: skip
         self.place, self.n, self.labels, self.prompts = place, n, labels, prompts
         self.partial = place.with_name(f".{place.name}.partial")
         self.manifest = place.with_name(f".{place.name}.sampling.json")
@@ -158,7 +166,10 @@ class ArrayWriter:
 class OneArrayWriter:
     """A writer of an .npy of samples alone, uint8 images or float32 latents [n h w c]; it grows as ".NAME.partial"."""
 
-    def __init__(self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = ()) -> None:
+    def __init__(
+        self, place: pathlib.Path, n: int, labels: np.ndarray | None, prompts: Sequence[str] = (),
+        origin: Origin | None = None,
+    ) -> None:  # fmt: skip
         self.place, self.n = place, n
         self.partial = place.with_name(f".{place.name}.partial")
         self.manifest = place.with_name(f".{place.name}.sampling.json")
@@ -209,5 +220,5 @@ def _header(n: int, images: np.ndarray) -> dict[str, Any]:
     return {"descr": np.lib.format.dtype_to_descr(images.dtype), "fortran_order": False, "shape": shape}
 
 
-WRITERS: dict[str, Callable[[pathlib.Path, int, np.ndarray | None, Sequence[str]], Writer]]
+WRITERS: dict[str, Callable[[pathlib.Path, int, np.ndarray | None, Sequence[str], Origin | None], Writer]]
 WRITERS = {FOLDER: FolderWriter, ".npz": ArrayWriter, ".npy": OneArrayWriter}  # by the kind of the output

@@ -16,7 +16,7 @@ from imagegen_jax.core.reporting import summary
 from imagegen_jax.core.run import Run
 
 UNSAID = "not said: give it by --licence"
-TAGS = {"diffusers": "diffusers", "safetensors": "jax", "stablehlo": "jax"}
+TAGS = {"diffusers": "diffusers", "safetensors": "jax", "stablehlo": "jax", "lora": "jax"}
 
 
 def write_card(run: Run, folder: pathlib.Path, form: str, licence: str | None, usage: str) -> None:

@@ -15,8 +15,10 @@ from imagegen_jax.interop.exports.stable_diffusion import export_stable_diffusio
 from imagegen_jax.interop.exports.stablehlo import FILE, INPUTS, export_sampler
 from imagegen_jax.interop.exports.weights import WEIGHTS, export_weights
 from imagegen_jax.interop.importing import check_target
+from imagegen_jax.interop.lora import export_lora, named_in_diffusers
 
-Form = Literal["safetensors", "diffusers", "stablehlo"]
+Form = Literal["safetensors", "diffusers", "stablehlo", "lora"]
+PAIRS = "pytorch_lora_weights.safetensors"  # the file that `load_lora_weights` of diffusers looks for in a folder
 
 USE_OF_DIFFUSERS = """```python
 from diffusers import DiffusionPipeline
@@ -38,6 +40,17 @@ with torch.no_grad():
     for t in scheduler.timesteps:
         x = scheduler.step(unet(x, t, labels).sample, t, x).prev_sample
 images = (x / 2 + 0.5).clamp(0, 1)
+```"""
+USE_OF_PAIRS = f"""{PAIRS} has the pairs alone: the weights beside which they were trained are those that `pretrained`
+of the recipe below names. `imagegen sample RUN --lora FOLDER/{PAIRS}` draws with both."""
+USE_OF_PAIRS_IN_DIFFUSERS = """
+
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained("those weights")
+pipeline.load_lora_weights("FOLDER")
+images = pipeline("what to draw", num_inference_steps=50, guidance_scale=7.5).images
 ```"""
 USE_OF_SAMPLER = """JAX alone runs it, with a seed and what {inputs} says.
 
@@ -78,6 +91,9 @@ def _written(run: Run, form: Form, folder: pathlib.Path, n: int) -> str:
             'parameters by name, "network/params/...", and `--pretrained.NETWORK FOLDER/' + WEIGHTS + ":NETWORK` takes "
             "those of one network."
         )
+    if form == "lora":
+        export_lora(run, folder / PAIRS)
+        return USE_OF_PAIRS + USE_OF_PAIRS_IN_DIFFUSERS * named_in_diffusers(run.experiment.model)
     if form == "diffusers" and reads_text(run.experiment.model):
         export_stable_diffusion(run, folder)
         return USE_BY_TEXTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from imagegen_jax.interop.name_map import (
     sines_first,
     within,
 )
-from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.adm import ADM, ADMClassifier
 from imagegen_jax.nn.distributions.noise_steps import CosineSchedule, LinearSchedule
 
 GROUPS, LEAST = 32, 128  # groups of the authors' norms, which ours have from so many channels on
@@ -105,19 +105,24 @@ def read(file: WeightFile, place: str, options: Options = Options()) -> Publishe
 
 def network_of(tensors: Tensors, size: int, options: Options, preset: Preset) -> ADM:
     """Returns the network of a file's tensors, for images with so many pixels a side."""
-    layout, first = layout_of(tensors), "input_blocks.1.0."
-    scale_and_shift = 2 * len(tensors[f"{first}out_layers.3.weight"])
     head_channels = preset.head_channels if options.head_channels is None else options.head_channels
-    return ADM(
-        width=layout.width,
-        multipliers=layout.multipliers,
-        blocks=layout.blocks,
-        attention_at=tuple(size >> level for level, attends in enumerate(layout.attends) if attends),
-        head_channels=head_channels or None,
-        heads=options.heads,
-        scale_shift=len(tensors[f"{first}emb_layers.1.weight"]) == scale_and_shift,
-        resample="block" if layout.by_blocks else "conv",
-    )
+    return ADM(**shared_fields(tensors, layout_of(tensors), size, head_channels, options.heads))
+
+
+def shared_fields(tensors: Tensors, layout: Layout, size: int, head_channels: int, heads: int) -> dict[str, Any]:
+    """Returns the fields of a network, or of a classifier, for images with so many pixels a side."""
+    first = "input_blocks.1.0."
+    scale_and_shift = 2 * len(tensors[f"{first}out_layers.3.weight"])
+    return {
+        "width": layout.width,
+        "multipliers": layout.multipliers,
+        "blocks": layout.blocks,
+        "attention_at": tuple(size >> level for level, attends in enumerate(layout.attends) if attends),
+        "head_channels": head_channels or None,
+        "heads": heads,
+        "scale_shift": len(tensors[f"{first}emb_layers.1.weight"]) == scale_and_shift,
+        "resample": "block" if layout.by_blocks else "conv",
+    }
 
 
 def layout_of(tensors: Tensors) -> Layout:
@@ -130,11 +135,16 @@ def layout_of(tensors: Tensors) -> Layout:
     channels = [len(tensors[f"input_blocks.{at}.0.out_layers.3.weight"]) for at in firsts]
     return Layout(
         width,
-        tuple(c // width if c % width == 0 else c / width for c in channels),
+        tuple(ratio(c, width) for c in channels),
         blocks,
         tuple(f"input_blocks.{at}.1.norm.weight" in tensors for at in firsts),
         any(name.endswith("in_layers.0.weight") for name in ups.values()),
     )
+
+
+def ratio(channels: int, width: int) -> float:
+    """Returns how many times the width a level is."""
+    return channels // width if channels % width == 0 else channels / width
 
 
 def is_up(name: str) -> bool:
@@ -194,7 +204,7 @@ def unet_rules(levels: int, blocks: int, attention: list[Rule], suffix: str) -> 
     return [*rules, *layer("time_embed.0", "time_0", sines_first), *layer("time_embed.2", "time_1")]
 
 
-def attention_rules(network: ADM, new_order: bool) -> list[Rule]:
+def attention_rules(network: ADM | ADMClassifier, new_order: bool) -> list[Rule]:
     """Returns the rules of attention, whose queries, keys and values are one head's after another's, or together."""
 
     def split(tensor: np.ndarray, form: functools.partial) -> list[np.ndarray]:

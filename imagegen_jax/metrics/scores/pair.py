@@ -43,8 +43,12 @@ class Pair(NamedTuple):
     held_out: Mapping[str, np.ndarray] | None = None  # features of data like the reference that was not trained on
     images: np.ndarray | None = None  # uint8 [n h w c]; row i is compared with row i of `reference_images`
     reference_images: np.ndarray | None = None
+    held_out_images: np.ndarray | None = None
+    held_out_labels: np.ndarray | None = None  # int, numbered as `reference_labels`
     class_names: tuple[str, ...] = ()  # of the samples' labels; () where they have no names
     reference_names: tuple[str, ...] = ()
+    losses: tuple[np.ndarray, np.ndarray] | None = None  # of training images and of held-out ones, by the run's model
+    quiet: bool = False  # whether no progress is shown
 
 
 def feature_rows(pair: Pair, side: Side, key: str = "features") -> np.ndarray:

@@ -36,20 +36,29 @@ def activations(
     weights: Mapping[str, Array], x: Float[Array, "n h w 3"], blocks: int = len(BLOCKS)
 ) -> list[Float[Array, "n hh ww c"]]:
     """Returns the output of each of the first `blocks` blocks, for images [N H W 3] in [-1, 1]."""
+    return [jax.nn.relu6(layer) for layer in before_relu6(weights, x, blocks)[1:]]
+
+
+def before_relu6(
+    weights: Mapping[str, Array], x: Float[Array, "n h w 3"], blocks: int = len(BLOCKS)
+) -> list[Float[Array, "n hh ww c"]]:
+    """Returns conv1 and the output of each of the first `blocks` blocks before their ReLU6, for images in [-1, 1].
+
+    ReLU6 has no slope where it saturates, so that losses are better taken before it.
+    """
 
     def normalised(name: str, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
         gamma, beta, mean, variance = (
             weights[f"{name}_bn/{key}"] for key in ("gamma", "beta", "moving_mean", "moving_variance")
         )
-        return jax.nn.relu6((x - mean) * (gamma * lax.rsqrt(variance + EPSILON)) + beta)
+        return (x - mean) * (gamma * lax.rsqrt(variance + EPSILON)) + beta
 
-    x = normalised("conv1", _conv(x, weights["conv1/kernel"], 2))
-    found = []
+    found = [normalised("conv1", _conv(x, weights["conv1/kernel"], 2))]
     for block in range(1, blocks + 1):
         kernel = weights[f"conv_dw_{block}/depthwise_kernel"][..., 0]
-        x = normalised(f"conv_dw_{block}", _depthwise(x, kernel, 2 if block in HALVED else 1))
-        x = normalised(f"conv_pw_{block}", _conv(x, weights[f"conv_pw_{block}/kernel"], 1))
-        found.append(x)
+        x = _depthwise(jax.nn.relu6(found[-1]), kernel, 2 if block in HALVED else 1)
+        x = jax.nn.relu6(normalised(f"conv_dw_{block}", x))
+        found.append(normalised(f"conv_pw_{block}", _conv(x, weights[f"conv_pw_{block}/kernel"], 1)))
     return found
 
 

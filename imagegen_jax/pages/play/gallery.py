@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from imagegen_jax.core.files.regular import whole
+from imagegen_jax.core.provenance.origin import Origin
 from imagegen_jax.pages.play.pictures import Saved, png_of, settings_in
 
 _NAME = re.compile(r"[0-9]{13}-[0-9a-f]{8}\.png")
@@ -25,9 +26,9 @@ class Gallery:
 
     root: pathlib.Path
 
-    def add(self, visitor: str, image: np.ndarray, settings: Mapping[str, Any]) -> str:
-        """Writes an image, uint8 [h w c], whole or not at all; returns its name."""
-        return self._write(visitor, png_of(image, settings))
+    def add(self, visitor: str, image: np.ndarray, settings: Mapping[str, Any], origin: Origin | None = None) -> str:
+        """Writes an image, uint8 [h w c], with its settings and origin, whole or not at all; returns its name."""
+        return self._write(visitor, png_of(image, settings, origin))
 
     def take(self, visitor: str, content: bytes) -> tuple[str, Saved]:
         """Takes a picture back in; returns its name and its settings. Raises ValueError where it says none."""
@@ -50,8 +51,9 @@ class Gallery:
 
     def settings(self, visitor: str, name: str) -> Saved:
         """Returns the settings of a visitor's picture; {} where its file is damaged or gone."""
+        path = self.path(visitor, name)
         try:
-            return settings_in((self.root / visitor / name).read_bytes())
+            return settings_in(path.read_bytes()) if path is not None else {}
         except (OSError, ValueError):
             return {}
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from imagegen_jax.core.drawing.grid import coloured, grid
+from imagegen_jax.core.provenance.embedded import saved_with
+from imagegen_jax.core.provenance.origin import Origin
 
 KEY = "imagegen"  # of the settings, a JSON object, in a PNG's texts
 LARGEST = 1 << 17  # letters of settings: of prompts few, of a painted mask up to a bit for each pixel
@@ -20,12 +21,12 @@ SIDE = 4096  # pixels of a picture that is read, at most
 Saved = dict[str, Any]
 
 
-def png_of(image: np.ndarray, settings: Mapping[str, Any] | None = None) -> bytes:
-    """Writes an image, uint8 [h w c], as a PNG with its settings."""
-    image, written, texts = coloured(image), io.BytesIO(), PngInfo()
-    if settings is not None:
-        texts.add_itxt(KEY, json.dumps(dict(settings), ensure_ascii=False))
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(written, "PNG", pnginfo=texts)
+def png_of(image: np.ndarray, settings: Mapping[str, Any] | None = None, origin: Origin | None = None) -> bytes:
+    """Writes an image, uint8 [h w c], as a PNG with its settings and its origin."""
+    image, written = coloured(image), io.BytesIO()
+    texts = {} if settings is None else {KEY: json.dumps(dict(settings), ensure_ascii=False)}
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    picture.save(written, "PNG", **saved_with("PNG", origin, texts))
     return written.getvalue()
 
 

@@ -20,9 +20,11 @@ from imagegen_jax.core.checkpoints.stored import Stored
 from imagegen_jax.core.checkpoints.weights import FromFile
 from imagegen_jax.core.config.given import check_integer
 from imagegen_jax.core.model import Nets
+from imagegen_jax.core.provenance.origin import Origin, origin_of
 from imagegen_jax.core.run import load
 
 DIGITS = pathlib.Path(__file__).parent / "digits"
+DRAWN = ("draw", "between", "mix", "walk")  # kinds of pictures that begin with no other one
 OPEN = 3  # checkpoints of a run that stay in memory
 
 
@@ -172,6 +174,13 @@ def places_of(runs: Sequence[pathlib.Path], modules: tuple[str, ...] = ()) -> tu
     for place in places:
         _ = place.experiment, place.class_names  # read now, so that what is wrong is said before anything is served
     return tuple(places) or (DigitsPlace(),)
+
+
+def origin_at(place: Place, opened: Opened, kind: str) -> Origin:
+    """Returns the origin of pictures of a `kind`: "draw", a way such as "walk", or the name of an edit."""
+    folder, edited = place.folder or DIGITS, kind not in DRAWN
+    found = origin_of(folder, place.name, opened.step, command="imagegen play", edited=edited)
+    return found if place.folder else dataclasses.replace(found, run="")  # the package's is wherever it is installed
 
 
 def place_at(places: Sequence[Place], number: Any) -> Place:

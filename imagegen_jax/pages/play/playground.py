@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from imagegen_jax.core.provenance.origin import Origin
 from imagegen_jax.pages.play.drawing import Stepwise, drawn, warm
 from imagegen_jax.pages.play.edits import Uploads, edited, edits_of, said
 from imagegen_jax.pages.play.exploring import WAYS
 from imagegen_jax.pages.play.gallery import Gallery
 from imagegen_jax.pages.play.pictures import sheet_of, url_of
-from imagegen_jax.pages.play.places import Opened, Place, place_at
+from imagegen_jax.pages.play.places import Opened, Place, origin_at, place_at
 from imagegen_jax.pages.play.settings import Abilities, DrawSettings, Reads, abilities_of, read_settings
 from imagegen_jax.pages.serving.jobs import Told, Work
 
@@ -130,19 +131,29 @@ class Playground:
                 yield "seen", {"sheet": sheet_of(progress.look())}
                 looked = time.perf_counter()
         made = {"kind": kind, "run": place.name, "step": opened.step, **also()}
-        pictures = self._kept(visitor, images, settings, made, keeps)
+        pictures = self._kept(visitor, images, settings, made, origin_at(place, opened, kind) if keeps else None)
         seconds = round(time.perf_counter() - start, 3)
         return {"run": place.name, "at": opened.step, "seconds": seconds, "pictures": pictures}
 
     def _kept(
-        self, visitor: str, images: np.ndarray, settings: DrawSettings, made: Mapping[str, Any], keeps: bool
+        self,
+        visitor: str,
+        images: np.ndarray,
+        settings: DrawSettings,
+        made: Mapping[str, Any],
+        origin: Origin | None,
     ) -> list[dict[str, Any]]:
+        """Keeps pictures in the gallery, where they have an origin, and returns what a page shows of each."""
         pictures = []
         for i, image in enumerate(images):
             alone = made["kind"] in ("draw", "walk")
             own = settings.of(i) if alone else settings.of(0) | {"n": settings.n, "image": i}
             own = {**made, **_steps_apart(own)}
-            name = self.gallery.add(visitor, image, own) if keeps else ""
+            name = ""
+            if origin is not None:
+                texts, together = filter(None, (own.get("prompt"),)), {"n": settings.n, "seed": settings.seed}
+                said = dataclasses.replace(origin.of_row(i, tuple(texts)), seed=own["seed"], request=together)
+                name = self.gallery.add(visitor, image, own, said)
             pictures.append({"name": name, "url": url_of(image), "seed": own["seed"], "settings": own})
         return pictures
 

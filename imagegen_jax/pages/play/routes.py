@@ -80,7 +80,8 @@ class Routes:
     def _gallery(self, request: Request) -> Response:
         visitor, gallery = request.state.visitor, self.ground.gallery
         pictures = [(name, gallery.settings(visitor, name)) for name in gallery.names(visitor)]
-        return self._rendered(request, "gallery", pictures=pictures)
+        runs = {place.name: number for number, place in enumerate(self.ground.places)}
+        return self._rendered(request, "gallery", pictures=pictures, runs=runs)
 
     async def _take(self, request: Request) -> Response:
         content = await request.body()
@@ -128,7 +129,7 @@ def _number(text: str, places: Any) -> int:
     return int(text)
 
 
-def play_site(ground: Playground, visitors: Visitors, warms: bool = True) -> Site:
+def play_site(ground: Playground, visitors: Visitors, title: str = "imagegen play", warms: bool = True) -> Site:
     """Makes the site of a playground; with `warms` the first model's programs are made ready at once."""
     jobs = Jobs()
 
@@ -136,7 +137,7 @@ def play_site(ground: Playground, visitors: Visitors, warms: bool = True) -> Sit
         return site.render(*values, **named)
 
     routes = Routes(ground, jobs, render).all()
-    site = Site("imagegen play", routes, visitors, HERE / "templates", HERE / "static", jobs, LARGEST)
+    site = Site(title, routes, visitors, HERE / "templates", HERE / "static", jobs, LARGEST)
     if warms:
         jobs.add("", ground.warm())
     return site

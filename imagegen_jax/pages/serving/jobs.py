@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from imagegen_jax.core.checkpoints.errors import CheckpointError
 from imagegen_jax.core.files.claim import RunFolderError
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 
 Told = tuple[str, dict[str, Any]]  # ("progress", {"step": 3, "of": 16})
 Work = Callable[[], Generator[Told, None, dict[str, Any]]]  # tells how far it is; returns what "done" tells

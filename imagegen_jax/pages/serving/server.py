@@ -11,10 +11,14 @@ import socket
 import tempfile
 import webbrowser
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 
-from imagegen_jax.pages.serving.site import Site
+from imagegen_jax.pages.serving.loading import Loading
+
+if TYPE_CHECKING:
+    from imagegen_jax.pages.serving.site import Site
 
 PORT = 8765  # where no other is asked for, and this one is free
 HOST = "127.0.0.1"
@@ -36,26 +40,36 @@ def listen(port: int | None = None) -> socket.socket:
         raise ValueError(f"--port {port} {taken}: give another, or leave it out, and a free one is found") from error
 
 
-def address_of(listening: socket.socket, site: Site) -> str:
+def address_of(listening: socket.socket, site: Site | Loading) -> str:
     """Returns the address that a browser opens, with the key that makes it a visitor."""
     return f"http://{HOST}:{listening.getsockname()[1]}/?key={site.visitors.key}"
 
 
-def serve(site: Site, listening: socket.socket, say: Callable[[str], None] = print, browse: bool = False) -> None:
-    """Serves a site until Ctrl-C; says its address, and with `browse` opens it in the browser, once it answers."""
+def serve(
+    site: Site | Loading, listening: socket.socket, say: Callable[[str], None] = print, browse: bool = False
+) -> None:
+    """Serves a site until Ctrl-C; says its address, and with `browse` opens it in the browser, once it answers.
+
+    Raises what the making of a site that is still being loaded has raised.
+    """
     address = address_of(listening, site)
 
     def started() -> None:
         say(f"{site.title}: {address}\n(this machine alone; Ctrl-C ends it)")
         if leading is not None and not webbrowser.open(leading):
             say("no browser was found: open the address in one")
+        if isinstance(site, Loading):
+            site.begin(otherwise=server.end)
 
     config = uvicorn.Config(
         site.app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off"
     )
     with listening, page_to(address) if browse else contextlib.nullcontext() as leading:
         with contextlib.suppress(KeyboardInterrupt):
-            _Server(config, started).run(sockets=[listening])
+            server = _Server(config, started)
+            server.run(sockets=[listening])
+    if isinstance(site, Loading):
+        site.check()
 
 
 @contextlib.contextmanager
@@ -82,3 +96,7 @@ class _Server(uvicorn.Server):
         """Begins to answer."""
         await super().startup(sockets)
         await asyncio.to_thread(self._on_start)
+
+    def end(self) -> None:
+        """Ends the serving, from any thread."""
+        self.should_exit = True

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagegen_jax.core.arrays import batched_draws
 from imagegen_jax.core.arrays.batched_draws import batch_draws
 
 
@@ -42,16 +41,12 @@ def test_values_are_the_same_to_a_rounding():
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-def test_draws_that_differ_in_their_keys_alone_are_one(monkeypatch):
-    """Unless they are more numbers than are drawn at once."""
-
+def test_draws_that_differ_in_their_keys_alone_are_one():
     def arrays(seed):
         key = jax.random.key(seed)
         return [jax.random.normal(jax.random.fold_in(key, i), (2 + i // 2,)) for i in range(4)]
 
     assert loops(arrays) == 8 and loops(batch_draws(arrays)) == 3  # of keys, of two numbers, of three
-    monkeypatch.setattr(batched_draws, "_MOST", 4)
-    assert loops(batch_draws(arrays)) == 4  # of the keys, of two numbers, and of three twice
 
 
 def test_bounds_and_keys_that_differ_are_told_apart():
@@ -80,3 +75,11 @@ def test_a_function_with_side_effects_is_called_as_it_is():
     np.testing.assert_array_equal(jax.jit(batch_draws(told))(seed), jax.random.normal(jax.random.key(seed), (2,)))
     jax.effects_barrier()
     assert [int(number) for number in seen] == [seed]
+
+
+def test_large_draws_stay_as_they_are():
+    def arrays(seed):
+        key = jax.random.key(seed)
+        return [jax.random.normal(jax.random.fold_in(key, i), (2**18,)) for i in range(2)]
+
+    assert loops(batch_draws(arrays)) == loops(arrays) - 1  # the keys alone are made at once

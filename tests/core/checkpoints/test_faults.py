@@ -25,7 +25,7 @@ from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.model import Aux
 from imagegen_jax.core.optim import SGD, Adam, CosineDecay
-from imagegen_jax.core.reporting.pending import NonFiniteError
+from imagegen_jax.core.reporting.not_finite import NonFiniteError
 
 pytestmark = pytest.mark.versions
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import io
 import json
 import math
 import re
@@ -19,7 +18,6 @@ from imagegen_jax.core.config.override import override
 from imagegen_jax.core.config.serial import differences, from_dict, to_dict
 from imagegen_jax.core.drawing.draw import check_conditions, class_rows
 from imagegen_jax.core.optim import SGD, Adam, ClipWeights, CosineDecay
-from imagegen_jax.core.reporting.log import Progress, duration
 from imagegen_jax.data import Digits
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM, Ancestral
 from imagegen_jax.recipes.shipped import recipes
@@ -187,26 +185,6 @@ def test_grids_have_a_class_a_row():
     assert class_rows(0, 64) == (None, 8)
     labels, columns = class_rows(1000, 64)
     assert columns == 1 and len(labels) == 64
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_a_terminal_has_one_live_line_and_a_file_plain_ones():
-    for stream, mark in ((Terminal(), "\r"), (io.StringIO(), "")):
-        progress = Progress(100, stream, every=0.0)
-        progress.update(50, 1234.0, 10.0, {"a/loss": 0.25, "a/other": 1.0})
-        progress.update(100, 1234.0, 10.0, {"a/loss": 0.125})
-        text = stream.getvalue()
-        assert f"{mark}step 50 of 100 ( 50 %)  1,234 images/s  5 s left  a/loss 0.25" in text
-        assert text.replace("\x1b[K", "").rstrip("\r").endswith("a/loss 0.125\n")
-        assert ("\r" in text) == bool(mark) and "other" not in text
-
-
-def test_durations_are_readable():
-    assert [duration(s) for s in (9.9, 200, 3720)] == ["9 s", "3 min 20 s", "1 h 02 min"]
 
 
 WHOLE_NUMBERS = {

@@ -82,6 +82,7 @@ def mine(place, monkeypatch):
     with open("mine.py", "w") as file:
         file.write(textwrap.dedent(MINE))
     monkeypatch.syspath_prepend(".")
+    sys.modules.pop("mine", None)  # of another test
     yield
     sys.modules.pop("mine", None)
 

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import threading
-import time
 
 import pytest
 from toys import Game, ToyData
@@ -15,7 +14,7 @@ from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.files.regular import partial_of
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.reporting import metrics_log
-from imagegen_jax.core.reporting.log import Progress, speed, write_json
+from imagegen_jax.core.reporting.log import write_json
 from imagegen_jax.core.reporting.metrics_log import LogError, MetricsLog, read_lines
 from imagegen_jax.core.training import live_run
 
@@ -152,54 +151,3 @@ def test_a_file_of_facts_that_cannot_be_written_names_itself(tmp_path):
     with pytest.raises(OSError, match="facts.json could not be written: No space left"):
         write_json(tmp_path / "facts.json", {"a": 1})
     assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("images", "steps", "words"),
-    [
-        (1234.0, 10.0, "1,234 images/s"),
-        (3.2, 0.2, "3 images/s  5.0 s/step"),
-        (0.4, 0.05, "20.0 s/step"),
-        (0.5, 0.5, "2.0 s/step"),
-    ],
-)
-def test_slow_steps_are_shown_in_seconds(images, steps, words):
-    assert speed(images, steps) == words
-
-
-class Screen(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_the_live_line_shows_what_is_done_with_running_clocks(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    progress = Progress(10, Screen(), quiet=True)
-    with progress.activity("compiling 1 of 2"):
-        now[0] += 34
-        assert progress.line() == "compiling 1 of 2 0:34"
-        progress.begin(3)
-        progress.at(4)
-        now[0] += 40
-        assert progress.line() == "compiling 1 of 2 1:14 | step 4 of 10 ( 40 %)  40.0 s/step"
-        assert len(progress._line(20)) == 20
-    assert progress.line() == "step 4 of 10 ( 40 %)  40.0 s/step  0:40"
-    assert progress._line(30).endswith("  0:40") and len(progress._line(30)) == 30
-    now[0] += 3600
-    assert progress.line().endswith("  1:00:40")
-
-
-@pytest.mark.parametrize(
-    "error", [BrokenPipeError(32, "broken"), OSError(5, "Input/output error"), ValueError("closed")]
-)
-def test_a_stream_that_is_gone_ends_nothing(error):
-    class Gone(Screen):
-        def write(self, text):
-            raise error
-
-    progress = Progress(10, Gone())
-    with progress.activity("compiling", announce=True):
-        progress.say("something")
-    progress.update(10, 1.0, 1.0, {"a/loss": 1.0})
-    progress.close()

@@ -3,8 +3,8 @@
 import pytest
 
 from imagegen_jax.core.reporting import profile
-from imagegen_jax.core.reporting.log import Progress
 from imagegen_jax.core.reporting.profile import Tracer
+from imagegen_jax.core.reporting.training_progress import TrainingProgress
 
 
 @pytest.fixture
@@ -13,13 +13,13 @@ def said(monkeypatch):
     monkeypatch.setattr(profile.jax.profiler, "start_trace", lambda folder, **options: None)
     monkeypatch.setattr(profile.jax.profiler, "stop_trace", lambda: None)
     found = []
-    monkeypatch.setattr(Progress, "say", lambda self, text: found.append(text))
+    monkeypatch.setattr(TrainingProgress, "say", lambda self, text: found.append(text))
     return found
 
 
 def test_a_trace_that_cannot_be_read_is_a_warning(said, tmp_path):
     (tmp_path / "profile").mkdir()
-    tracer = Tracer(tmp_path, (2, 3), Progress(9, quiet=True))
+    tracer = Tracer(tmp_path, (2, 3), TrainingProgress(9, quiet=True))
     tracer.at(1, ())
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile" / "host.trace.json.gz").write_bytes(b"no archive")
@@ -28,7 +28,7 @@ def test_a_trace_that_cannot_be_read_is_a_warning(said, tmp_path):
 
 
 def test_steps_that_lie_behind_are_named_once(said, tmp_path):
-    tracer = Tracer(tmp_path, (2, 3), Progress(9, quiet=True))
+    tracer = Tracer(tmp_path, (2, 3), TrainingProgress(9, quiet=True))
     for step in (5, 6):
         tracer.at(step, ())
     assert said == ["warning: steps 2 to 3 lie behind step 5: none is traced"]

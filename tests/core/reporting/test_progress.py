@@ -23,8 +23,9 @@ def test_long_work_says_a_line_now_and_then(clock, capsys):
             clock[0] = float(second)
             shown.add()
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "images: 11 of 3,600 images, loss 0.5"  # ten seconds from the start on, then ever more rarely
-    assert 10 <= len(lines) <= 20
+    first = "images: 11 of 3,600 images (  0 %)  1 images/s  54 min 22 s left  loss 0.5"
+    assert lines[0] == first and lines[-1] == "images: 3,600 of 3,600 images (100 %)  59 min 59 s"
+    assert 10 <= len(lines) <= 20  # ten seconds from the start on, then ever more rarely
 
 
 def test_short_work_and_quiet_work_say_nothing(clock, capsys):
@@ -37,3 +38,13 @@ def test_short_work_and_quiet_work_say_nothing(clock, capsys):
         shown.add()
     assert list(counted("abc", "letters", 3, "letters")) == ["a", "b", "c"]
     assert not capsys.readouterr().err
+
+
+def test_a_narrow_line_keeps_the_count_and_the_clock(clock):
+    with Progress("features of a/very/long/place", 9, "images", quiet=True) as shown:
+        clock[0] = 2.0
+        shown.add(4)
+        wide = "features of a/very/long/place: 4 of 9 images ( 44 %)  2 images/s  2 s left  0:02"
+        assert shown.line(200) == shown.line(len(wide)) == wide
+        assert shown.line(len(wide) - 1) == wide.replace("  2 s left", "")
+        assert shown.line(40) == "features...: 4 of 9 images ( 44 %)  0:02"

@@ -4,6 +4,9 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import sqlite3
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -128,13 +131,49 @@ def test_wandb_goes_on_offline_under_one_id(tmp_path, monkeypatch):
     assert content.count(b"loss") >= 2 and b"faces" in content
 
 
+def test_trackio_is_told_steps_and_pictures_and_prints_nothing_for_others(tmp_path, monkeypatch, capsys):
+    """By trackio's signatures as of 0.43, in which "step" among the values is a reserved word."""
+    told = []
+
+    class Run:
+        def log(self, metrics, step=None):
+            assert "step" not in metrics
+            told.append((step, metrics))
+
+        def finish(self):
+            print("* Run finished")
+
+    def init(project, name=None, config=None, resume="never", embed=True):
+        print("* Trackio project initialized")
+        told.append((project, name, config, resume, embed))
+        return Run()
+
+    fake = types.SimpleNamespace(init=init, Image=lambda value: ("picture", value.shape))
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    for step in (0, 2):
+        follow_a_step(Trackio("faces"), tmp_path, step)
+    name = (tmp_path / "trackio_id.txt").read_text().strip()
+    begun = ("faces", name, {"name": "toy"}, "allow", False)
+    told_of = [(step, value) for step in (1, 3) for value in ({"loss": 1.0}, {"samples": ("picture", (4, 4, 3))})]
+    assert name.startswith("toy-") and told == [begun, *told_of[:2], begun, *told_of[2:]]
+    assert capsys.readouterr().out == ""
+
+
+def follow_a_step(tracking, folder, step):
+    run = tracking.open(Followed(folder, step, [], {"name": "toy"}))
+    run.write(step + 1, {"loss": 1.0})
+    run.image(step + 1, np.zeros((4, 4, 1), np.uint8))
+    run.close()
+
+
 @pytest.mark.slow
 def test_trackio_goes_on_under_one_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read as it is imported
     pytest.importorskip("trackio", reason="trackio is an extra, which brings gradio")
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     for step in (0, 2):
-        run = Trackio("faces").open(Followed(tmp_path, step, [], {"name": "toy"}))
-        run.write(step + 1, {"loss": 1.0})
-        run.close()
-    (kept,) = tmp_path.glob("trackio_id.txt")
-    assert kept.read_text().startswith("toy-")
+        follow_a_step(Trackio("faces"), tmp_path, step)
+    name = (tmp_path / "trackio_id.txt").read_text().strip()
+    with sqlite3.connect(tmp_path / "trackio" / "faces.db") as base:
+        rows = base.execute("select run_name, step, metrics from metrics order by id").fetchall()
+    assert [row[:2] for row in rows] == [(name, 1), (name, 1), (name, 3), (name, 3)]
+    assert json.loads(rows[0][2]) == {"loss": 1.0} and json.loads(rows[1][2])["samples"]["_type"] == "trackio.image"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import os
 import secrets
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,7 +41,7 @@ class WandB:
         )  # fmt: skip
         found.define_metric("step")
         found.define_metric("*", step_metric="step")  # W&B's own count cannot go back, and a resumed run does
-        return Dashboard(found, wandb.Image)
+        return Dashboard(lambda step, values: found.log({**values, "step": step}), wandb.Image, found.finish)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +58,35 @@ class Trackio:
         """Begins or goes on with the run of the name that its folder keeps."""
         trackio = importlib.import_module("trackio")
         name = kept_id(run.folder, "trackio", lambda: f"{run.config.get('name', 'run')}-{secrets.token_hex(2)}")
-        return Dashboard(trackio.init(project=self.project, name=name, config=dict(run.config), resume="allow"), None)
+        with _aside():
+            found = trackio.init(project=self.project, name=name, config=dict(run.config), resume="allow", embed=False)
+        return Dashboard(lambda step, values: found.log(values, step=step), trackio.Image, found.finish)
+
+
+def _aside() -> contextlib.AbstractContextManager[Any]:
+    """Has what is printed go to standard error: what a command prints is for others to read."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 class Dashboard:
     """An open run of either."""
 
-    def __init__(self, run: Any, picture: Any) -> None:
-        """Takes the run, and the class that it wants pictures as; None: it gets none."""
-        self._run, self._picture = run, picture
+    def __init__(
+        self, log: Callable[[int, dict[str, Any]], None], picture: Callable[[np.ndarray], Any], finish: Any
+    ) -> None:
+        """Takes how the run is told values of a step, the class that it wants pictures as, and how it ends."""
+        self._log, self._picture, self._finish = log, picture, finish
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Hands on metrics with their step."""
-        self._run.log({**metrics, "step": step})
+        self._log(step, dict(metrics))
 
     def image(self, step: int, picture: np.ndarray) -> None:
-        """Hands on a picture [H W c] under the name "samples"."""
-        if self._picture is not None:
-            shown = picture[..., 0] if picture.shape[-1] == 1 else picture
-            self._run.log({"samples": self._picture(shown), "step": step})
+        """Hands on a picture [H W c] under the name "samples"; one channel is shown as three equal ones."""
+        grey = picture.shape[-1] == 1
+        self._log(step, {"samples": self._picture(picture.repeat(3, axis=-1) if grey else picture)})
 
     def close(self) -> None:
         """Waits until all is handed on."""
-        self._run.finish()
+        with _aside():
+            self._finish()

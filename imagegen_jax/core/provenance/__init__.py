@@ -1,0 +1,1 @@
+"""What a generated picture says of itself: which run, step, seed, row and prompt it comes from."""

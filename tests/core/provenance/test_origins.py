@@ -1,0 +1,99 @@
+"""What pictures say of themselves: written into PNG, JPEG and WebP, and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imagegen_jax.core.drawing.grid import write_png
+from imagegen_jax.core.provenance.embedded import LARGEST_IN_JPEG, XMP_IN_PNG, read_said, saved_with
+from imagegen_jax.core.provenance.origin import Origin, fields_of, portable
+from imagegen_jax.core.provenance.xmp import SOURCE_TYPES, origin_in, packet_of, properties_of, source_type_of
+from imagegen_jax.data.pictures.output import write_picture
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+ORIGIN = Origin(
+    "runs/größe", "edm", "0123456789abcdef", 0, 0, 0, ("ein <roter> Kreis & \"mehr\" \x07\U0001f600",),
+    "imagegen sample", {"n": 4, "overrides": ["--model.levels.steps", "3"]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_an_origin_is_read_back_from_each_format(tmp_path: pathlib.Path, suffix: str) -> None:
+    """Zeros too; but control characters, which XML cannot hold, are left out of texts."""
+    write_picture(tmp_path / f"a{suffix}", IMAGE, ORIGIN)
+    write_picture(tmp_path / f"none{suffix}", IMAGE)
+    said = read_said(tmp_path / f"a{suffix}")
+    assert said.source_type == "trainedAlgorithmicMedia" and said.origin == ORIGIN
+    assert read_said(tmp_path / f"none{suffix}") == ("", None)
+    with Image.open(tmp_path / f"a{suffix}") as one, Image.open(tmp_path / f"none{suffix}") as other:
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    if suffix == ".png":
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), IMAGE)
+
+
+def test_other_programs_find_the_source_type_where_iptc_has_it(tmp_path: pathlib.Path) -> None:
+    write_png(tmp_path / "a.png", IMAGE, dataclasses.replace(ORIGIN, edited=True))
+    with Image.open(tmp_path / "a.png") as picture:
+        found = properties_of(picture.info["xmp"])  # Pillow's own name of it
+        name = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
+        assert found[name] == f"{SOURCE_TYPES}compositeWithTrainedAlgorithmicMedia"
+        assert picture.text["prompts"].startswith('["ein <roter>')
+
+
+def test_a_jpeg_leaves_out_what_it_cannot_hold(tmp_path: pathlib.Path) -> None:
+    many = dataclasses.replace(ORIGIN, prompts=tuple(f"prompt {i} {'x' * 100}" for i in range(600)))
+    assert len(packet_of(many)) > LARGEST_IN_JPEG
+    write_picture(tmp_path / "a.jpg", IMAGE, many)
+    write_picture(tmp_path / "a.webp", IMAGE, many)
+    assert read_said(tmp_path / "a.jpg").origin == dataclasses.replace(many, prompts=())
+    assert read_said(tmp_path / "a.webp").origin == many
+
+
+def test_what_others_wrote_is_read_without_their_trust() -> None:
+    packet = packet_of(ORIGIN)
+    assert origin_in(properties_of(packet)) is not None
+    doctype = b'<!DOCTYPE a [<!ENTITY b "c">]>' + packet
+    assert properties_of(doctype) == properties_of(packet[:-40]) == properties_of(b"\xff\x00") == {}
+    wrong = properties_of(packet.replace(b">0<", b">[1]<"))
+    found = origin_in(wrong)
+    assert found is not None and found.step is found.seed is found.row is None and found.run == ORIGIN.run
+    assert origin_in({}) is None and source_type_of({}) == ""
+
+
+def test_other_texts_of_a_png_stand_beside_it() -> None:
+    written = io.BytesIO()
+    Image.fromarray(IMAGE).save(written, "PNG", **saved_with("PNG", ORIGIN, {"imagegen": "{}"}))
+    with Image.open(written) as picture:
+        picture.load()
+        assert picture.text["imagegen"] == "{}" and XMP_IN_PNG in picture.text
+    assert saved_with("PNG", None) == saved_with("JPEG", None) == {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    run: str
+    out: str = "a.png"
+    images: tuple[str, ...] = ()
+    n: int | None = None
+    seed: int = 0
+
+
+def test_folders_of_a_disk_are_not_published(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert portable("runs/a") == portable(tmp_path / "runs" / "a") == "runs/a"
+    assert portable("/home/someone/secret/a.png") == "a.png"
+    request = Request("/home/someone/a", "x.png", ("/home/someone/b.png", "c.png"), n=3)
+    assert fields_of(request) == {"run": "a", "images": ["b.png", "c.png"], "n": 3}
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
+def test_what_is_no_picture_is_said(tmp_path: pathlib.Path, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match="no picture|damaged"):
+        read_said(tmp_path / "a.png")
