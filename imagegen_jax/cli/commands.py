@@ -52,6 +52,7 @@ COMMANDS = (  # in the order of `imagegen --help`
     Named("export", "exporting", "write a run as files that others read"),
     Named("data", "data", "look at a data set, or prepare it"),
     Named("provenance", "safeguards.provenance", "read by which run a picture was made, and draw it again"),
+    Named("watermark", "safeguards.watermarking", "put a faint mark on any picture, and find it again"),
 )  # fmt: skip
 
 

@@ -200,7 +200,7 @@ def open_run(
 def _origin(request: RunRequest, prog: str, run: Run) -> Origin:
     """Returns the origin of the pictures that a request asks for."""
     given = getattr(request, "images", ()) or getattr(request, "source", None)
-    more = {"command": prog, "request": fields_of(request), "edited": bool(given)}
+    more: dict[str, Any] = {"command": prog, "request": fields_of(request), "edited": bool(given)}
     return origin_of(request.run, run.experiment.name, run.step, request.seed, **more)
 
 

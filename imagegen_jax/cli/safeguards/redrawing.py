@@ -58,8 +58,8 @@ def _redraw_training(origin: Origin, folder: pathlib.Path, out: pathlib.Path, mo
     """Draws the grid of samples that a training wrote at a step."""
     run = load(folder, modules, step=origin.step)
     picture, _, prompts = draw_grid(Program(run.experiment), run.state)
-    more = {"seed": origin.seed, "command": origin.command}
-    write_png(out, picture, origin_of(folder, run.experiment.name, run.step, prompts=prompts, **more))
+    found = origin_of(folder, run.experiment.name, run.step, origin.seed, prompts, command=origin.command)
+    write_png(out, picture, found)
 
 
 def _checked(request: type, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def redraw_played(content: bytes, origin: Origin, run: pathlib.Path, out: pathli
     kind = settings.get("kind")
     if kind != "draw" and kind not in WAYS:
         raise ValueError(f"the picture was made by {kind!r} of another one, which is not in it: make it anew there")
-    images = _images(opened, place, settings | origin.request)
+    images = _images(opened, place, {**settings, **origin.request})
     row = check_integer(origin.row, "row", 0, len(images) - 1)
     with whole(out) as partial:
         partial.write_bytes(png_of(images[row], settings, origin))
