@@ -221,7 +221,7 @@ def _merged(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any]) -> di
 
 
 def _check_fits(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any], whole: bool = False) -> None:
-    """Raises ValueError, naming the first array, where given collections do not fit the model's.
+    """Raises ValueError, naming the first three arrays, where given collections do not fit the model's.
 
     With `whole`, none of the model's may be missing.
     """
@@ -229,11 +229,11 @@ def _check_fits(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any], w
     wanted = {path: shape for path, shape in wanted.items() if whole or path.split("/")[0] in given}
     wrong = [path for path in wanted | found if wanted.get(path) != found.get(path)]
     if wrong:
-        there, asked = (shapes.get(wrong[0], "none") for shapes in (found, wanted))
-        more = f", and {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
+        said = [f"{path}: {found.get(path, 'none')} there, {wanted.get(path, 'none')} wanted" for path in wrong[:3]]
+        said += [f"and {len(wrong) - 3:,} more differ"] if len(wrong) > 3 else []
         raise ValueError(
-            f"pretrained[{name!r}]: its arrays have other names or shapes than the model's ({wrong[0]}: {there} there, "
-            f"{asked} wanted{more}): they are another network's; name another source, or change the model"
+            f"pretrained[{name!r}]: its arrays have other names or shapes than the model's ({'; '.join(said)}): they "
+            "are another network's; name another source, or change the model"
         )
 
 
