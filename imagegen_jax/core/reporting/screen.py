@@ -75,8 +75,8 @@ class Notebook:
         from IPython.core.getipython import get_ipython
         from IPython.display import display
 
-        cell = get_ipython().execution_count
-        if cell != self._cell:
+        shell: Any = get_ipython()
+        if (cell := shell.execution_count) != self._cell:
             self._said, self._cell, self._id = [], cell, ""
         if said is not None:
             self._said.append(said)
