@@ -1,4 +1,4 @@
-"""How long `imagegen play` takes to serve, to draw its first picture and the next, with an empty cache and a warm one.
+"""How long `imagegen play` takes to serve, to load, and to draw, with an empty cache and a warm one.
 
     python benchmarks/playground.py [RUN]
 
@@ -45,7 +45,10 @@ class Server:
         assert self.process.stdout is not None
         address = next(line for line in self.process.stdout if "http://" in line).split()[-1]
         self.client = httpx.Client(base_url=address.split("/?")[0], follow_redirects=True, timeout=600)
-        page = self.client.get(address).text
+        page = self.client.get(address, headers={"accept": "text/html"}).text  # that the model is being loaded
+        self.answered, self.answered_cpu = self.seconds(), self.cpu()
+        if "token" not in page:
+            page = self.client.get("/").text  # which waits for the model
         self.client.headers["x-token"] = re.findall(r'name="token" content="([^"]+)"', page)[0]
 
     def seconds(self) -> float:
@@ -86,8 +89,9 @@ def measured(runs: list[str], cache: pathlib.Path, folder: pathlib.Path) -> dict
     """Returns the times of a server that is started anew."""
     server = Server(runs, cache, folder)
     try:
-        found = {"served": server.seconds(), "served CPU": server.cpu()}
-        server.draw(n=8)
+        found = {"served": server.answered, "served CPU": server.answered_cpu}
+        found |= {"model there": server.seconds(), "model there CPU": server.cpu()}
+        found["first picture, from asking"] = server.draw(n=8)
         found |= {"first picture": server.seconds(), "first picture CPU": server.cpu()}
         before = server.cpu()
         found["next"] = server.draw(n=8, seed=100, steps=12)

@@ -46,6 +46,7 @@ from imagegen_jax.metrics.named import (
 )
 from imagegen_jax.metrics.seeds import entries_of, seed_and_identity
 from imagegen_jax.metrics.sets import ArraySet, ImageSet, ReconstructionSet, SampleSet
+from imagegen_jax.pages.judge.keeping import judgements_of
 from imagegen_jax.pages.report import write_report
 
 
@@ -95,7 +96,7 @@ def _measured(
             continue
         results[pair[0].word] = cards
         if not request.leaderboard:
-            _print(cards, request.json)
+            _print(cards, request.json, pair[0].run)
         unkept += _keep(cards, images)
     _finish(results, unkept, len(pairs), request.leaderboard, modules)
     return results
@@ -117,11 +118,14 @@ def _finish(
         raise SystemExit(1)
 
 
-def _print(cards: Sequence[Card], as_json: bool) -> None:
+def _print(cards: Sequence[Card], as_json: bool, run: pathlib.Path | None) -> None:
+    """Prints cards, and beside those of a run what people have said of it."""
     if as_json:
         print("\n".join(json.dumps(card.to_dict()) for card in cards))
-    else:
-        print_table(cards)
+        return
+    print_table(cards)
+    for line in judgements_of(run) if run is not None else ():
+        print(f"people:     {line}")
 
 
 def _keep(cards: Sequence[Card], images: ImageSet) -> list[str]:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays import shard
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.lora import adapted
 from imagegen_jax.core.checkpoints.checkpoint import abstract
 from imagegen_jax.core.checkpoints.codes import check_made_by
@@ -88,7 +89,7 @@ class Program:
 
     def _jit_sharded(self, function: Any, *arguments: Any) -> Any:
         out = shard.state_sharding(self.mesh, jax.eval_shape(function, *arguments))
-        return compiling.jit(function, out_shardings=out)(*arguments)
+        return compiling.jit(batch_draws(function), out_shardings=out)(*arguments)
 
     def abstract_state(self, step: int) -> State:
         """Returns the state after a number of steps, as shapes and places alone."""
@@ -220,7 +221,7 @@ def _merged(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any]) -> di
 
 
 def _check_fits(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any], whole: bool = False) -> None:
-    """Raises ValueError, naming the first array, where given collections do not fit the model's.
+    """Raises ValueError, naming the first three arrays, where given collections do not fit the model's.
 
     With `whole`, none of the model's may be missing.
     """
@@ -228,11 +229,11 @@ def _check_fits(name: str, fresh: Mapping[str, Any], given: Mapping[str, Any], w
     wanted = {path: shape for path, shape in wanted.items() if whole or path.split("/")[0] in given}
     wrong = [path for path in wanted | found if wanted.get(path) != found.get(path)]
     if wrong:
-        there, asked = (shapes.get(wrong[0], "none") for shapes in (found, wanted))
-        more = f", and {len(wrong) - 1} more differ" if len(wrong) > 1 else ""
+        said = [f"{path}: {found.get(path, 'none')} there, {wanted.get(path, 'none')} wanted" for path in wrong[:3]]
+        said += [f"and {len(wrong) - 3:,} more differ"] if len(wrong) > 3 else []
         raise ValueError(
-            f"pretrained[{name!r}]: its arrays have other names or shapes than the model's ({wrong[0]}: {there} there, "
-            f"{asked} wanted{more}): they are another network's; name another source, or change the model"
+            f"pretrained[{name!r}]: its arrays have other names or shapes than the model's ({'; '.join(said)}): they "
+            "are another network's; name another source, or change the model"
         )
 
 

@@ -13,6 +13,8 @@ from imagegen_jax.interop.pipelines.parts import NETWORK, Part, published, weigh
 from imagegen_jax.interop.pipelines.pipelines import READERS, read_pipeline
 from imagegen_jax.interop.settings import Config, read_config, short
 
+OTHER_PARTS = ("text_encoder", "tokenizer", "transformer", "vae", "vqvae")  # of pipelines that need their index
+
 
 def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
     """Makes the run folder `out` of the model that diffusers saved in `folder`; `data` names its training data.
@@ -37,11 +39,18 @@ def import_diffusers(folder: Path, out: Path, data: str | None = None) -> Run:
 
 
 def _pipeline(folder: pathlib.Path) -> Config | None:
-    """Reads model_index.json; None where there is none."""
+    """Reads model_index.json; None where there is none, and none is needed."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: give the one that diffusers saved the model to, or a copy of it")
     index = folder / "model_index.json"
-    return read_config(index) if index.is_file() else None
+    if index.is_file():
+        return read_config(index)
+    if parts := [name for name in OTHER_PARTS if (folder / name).is_dir()]:
+        raise ValueError(
+            f"{folder} has no model_index.json, which says what its parts ({', '.join(parts)}) make together: copy it "
+            "there from where the model is published"
+        )
+    return None
 
 
 def _parts(folder: pathlib.Path, pipeline: Config | None) -> tuple[pathlib.Path, pathlib.Path]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from imagegen_jax import moved
 from imagegen_jax.core import run_folder as folders
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.space import sample_shape, space_of
 from imagegen_jax.core.arrays.texts import Tokenizer, tokenizer_of
 from imagegen_jax.core.checkpoints.checkpoint import Checkpoints
@@ -124,7 +125,7 @@ def completed(model: Model, nets: Mapping[str, Any], shapes: Mapping[str, Any]) 
     rows = rows_of(Experiment(name="", model=model, data=UnknownData(), optim={}))
     batch = jax.tree.map(lambda row: np.zeros(row.shape, row.dtype), example_batch(rows, 2))
     quickly = {"xla_backend_optimization_level": 0}  # it runs once
-    fresh = jax.jit(initializer(model), compiler_options=quickly)(np.uint32(0), batch)
+    fresh = jax.jit(batch_draws(initializer(model)), compiler_options=quickly)(np.uint32(0), batch)
     return {name: nets.get(name, fresh[name]) for name in shapes}
 
 

@@ -127,6 +127,8 @@ def import_checkpoint(name: str, path: Path, out: Path, data: str | None = None,
         found = kind_of(file)
         remedy = f"imagegen import {found} {place} --out {target}" if found else "give the file as it was published"
         what = KINDS[found].what if found else "no checkpoint that is known here"
+        if any(".lora_" in tensor for tensor in file.arrays):
+            what, remedy = "low-rank pairs, which are for a run of their model", f"imagegen sample RUN --lora {place}"
         raise ValueError(f"{place} is not {kind.what}; it looks like {what}: {remedy}")
     try:
         published = kind.read(file, str(place)) if options is None else kind.read(file, str(place), options)

@@ -55,6 +55,11 @@ class Pair(NamedTuple):
 def read_pairs(path: Path) -> dict[Layer, Pair]:
     """Reads the pairs of a file by layer. Raises ValueError for anything else in it, and for half a pair."""
     file = read_weight_file(path)
+    if file.arrays and not any("lora" in key for key in file.arrays):
+        raise ValueError(
+            f"{path} holds {next(iter(file.arrays))!r} and {len(file.arrays) - 1:,} more, which are no low-rank pairs "
+            "(LAYER.lora_A.weight, LAYER.lora_B.weight): name a file of LoRA; whole weights are imported"
+        )
     found: dict[Layer, dict[str, np.ndarray]] = {}
     for key, array in file.arrays.items():
         layer, half = _parsed(key, path)

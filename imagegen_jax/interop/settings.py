@@ -8,16 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from imagegen_jax.core.config.bounds import fault
-from imagegen_jax.core.files.regular import read_file
+from imagegen_jax.core.files.wrong_files import read_text_file
 
 Config = Mapping[str, Any]
 Settings = dict[str, tuple[Any, Any]]  # name -> (default, the values that are supported here, or their annotation)
 
 
 def read_config(path: pathlib.Path) -> Config:
-    """Reads a configuration, an object of JSON. Raises ValueError where a file is none."""
+    """Reads a configuration, an object of JSON. Raises ValueError where a file is none, and says what it is instead."""
+    content = read_text_file(path)
     try:
-        found = json.loads(read_file(path))
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}): fetch it again") from error
     if not isinstance(found, dict):

@@ -10,7 +10,8 @@ import numpy as np
 
 from imagegen_jax import moved
 from imagegen_jax.core.arrays.texts import Encoded
-from imagegen_jax.core.files.regular import Path, read_file
+from imagegen_jax.core.files.regular import Path
+from imagegen_jax.core.files.wrong_files import read_text_file
 
 __getattr__ = moved.attributes(__name__)
 
@@ -33,7 +34,7 @@ def rows_of(rows: Iterable[Sequence[int]], context: int, start: int | None, end:
 
 def read_all(folder: Path, names: Sequence[str], what: str) -> dict[str, bytes]:
     """Reads the files of `what`, by name. Raises FileNotFoundError that names all that are missing, ValueError for
-    what is no regular file.
+    what is no regular file, and for what stands in a file's place, such as a pointer of Git LFS.
     """
     places = {name: pathlib.Path(folder).expanduser() / name for name in names}
     missing = [name for name, place in places.items() if not place.exists()]
@@ -41,7 +42,7 @@ def read_all(folder: Path, names: Sequence[str], what: str) -> dict[str, bytes]:
         raise FileNotFoundError(
             f"{folder} holds no {' and no '.join(missing)}: {what} needs {' and '.join(names)}, as its makers publish"
         )
-    return {name: read_file(place) for name, place in places.items()}
+    return {name: read_text_file(place) for name, place in places.items()}
 
 
 def around(text: str, special: Mapping[str, int]) -> list[str | int]:

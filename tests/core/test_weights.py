@@ -313,7 +313,8 @@ def test_what_cannot_be_is_refused_before_anything_is_written(root, tmp_path, ch
 def test_weights_of_another_shape_are_refused_by_name(root, tmp_path):
     wide = Judged(judge=judged.model.judge.clone(features=8))
     with pytest.raises(
-        ValueError, match=r"pretrained\['judge'\].*params/Dense_0/bias: \(16,\) there, \(8,\) wanted, and 2"
+        ValueError,
+        match=r"pretrained\['judge'\].*params/Dense_0/bias: \(16,\) there, \(8,\) wanted; params/.*; params/.* wanted",
     ):
         ig.fit(given(root, model=wide), tmp_path / "run", quiet=True)
     ig.save_network(

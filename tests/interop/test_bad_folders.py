@@ -136,6 +136,19 @@ def test_a_configuration_that_is_none_is_named(folder, refused, name, text):
     refused(name)
 
 
+@pytest.mark.parametrize("name", [*CONFIGS, "model_index.json"])
+def test_a_pointer_in_place_of_a_configuration_is_named(folder, refused, name):
+    (folder / "model_index.json").write_text("{}")
+    rewrite(folder, name, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    refused(name, "it is a pointer of Git LFS", "git lfs pull")
+
+
+def test_a_pipeline_without_its_index_is_named(folder, refused):
+    """The U-Net beside a text encoder is none that could be read alone."""
+    (folder / "text_encoder").mkdir()
+    refused("has no model_index.json", "(text_encoder)", "copy it there")
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("kind", ["missing", "pipe", "folder", "not text"])
 def test_a_file_that_is_none_is_named(folder, refused, name, kind):

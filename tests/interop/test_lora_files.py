@@ -143,6 +143,12 @@ def test_other_files_are_refused(base, file, reference, tmp_path, change, said):
         with_lora(base, saved(tmp_path / "x.safetensors", tensors, reference))
 
 
+def test_whole_weights_are_no_pairs(tmp_path):
+    save_file({"conv_in.weight": np.zeros((3, 3)), "conv_in.bias": np.zeros(3)}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=r"holds 'conv_in\.\w+' and 1 more, .* no low-rank pairs .* whole weights are"):
+        read_pairs(tmp_path / "x.safetensors")
+
+
 def test_pairs_of_other_shapes_are_refused(base, file, reference, tmp_path):
     tensors = {name: x[:, :2] if "lora_B" in name else x for name, x in load_file(file).items()}
     with pytest.raises(ValueError, match="they are another network's"):

@@ -37,6 +37,11 @@ def test_a_file_of_another_kind_is_told_with_the_command_for_it(refused, pickles
     assert "is not an EDM pickle; it looks like an EDM2 pickle: imagegen import edm2 " in said
     assert "looks like an EDM pickle: imagegen import edm " in refused("stylegan2-ada", pickles["edm_ncsnpp"])
     assert "looks like no checkpoint that is known here" in refused("dit", {"a": np.zeros(3)}, name="w.npz")
+    pairs = {"unet.a.lora_A.weight": np.zeros((1, 3)), "unet.a.lora_B.weight": np.zeros((3, 1))}
+    said = refused("dit", pairs, name="w.npz")
+    assert "low-rank pairs, which are for a run of their model: imagegen sample RUN --lora" in said
+    layers = {"input_blocks.0.0.weight": np.zeros(3), "out.2.positional_embedding": np.zeros(3)}
+    assert "imagegen import guided-diffusion-classifier" in refused("guided-diffusion", layers, name="w.npz")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,9 +24,11 @@ from PIL import Image
 import imagegen_jax
 from imagegen_jax.autoencoders import vdvae_network
 from imagegen_jax.data import decode
+from imagegen_jax.data.pictures import user_images
 from imagegen_jax.data.wrappers import derived
 from imagegen_jax.editing import attention
 from imagegen_jax.editing import inverse_problems as inverse
+from imagegen_jax.editing.exemplars import neighbours, style
 from imagegen_jax.gan import r3gan, resnet
 from imagegen_jax.gan.residual import biggan_deep, conditional
 from imagegen_jax.gan.style import equalized, growing, modulated, progan_networks
@@ -141,6 +143,16 @@ CASES: dict[str, list[Case]] = {
     "gan.style.progan_networks.Conv.__call__": [layer(progan_networks.Conv(3, True, dtype="float32"))],
     "gan.style.growing.at_stage": [images(lambda x: growing.at_stage(x, growing.Stage(1, True), jnp.float32(0.3), 3))],
     "data.decode._resized": [images(decoded, BYTES)],
+    "data.pictures.user_images.shrunk": [
+        images(lambda x: np.stack([user_images.shrunk(image, 5) for image in np.asarray(x)]), BYTES)
+    ],
+    "editing.exemplars.neighbours._resized": [
+        images(lambda x, size=size: np.stack([neighbours._resized(image[..., :3], size) for image in np.asarray(x)]))
+        for size in ((5, 5), (11, 11))
+    ],
+    "editing.exemplars.style._image_of": [
+        images(lambda x: jnp.stack([style._image_of((level,), jnp.zeros((16, 16, 4))) for level in x]))
+    ],
     "pages.play.edits.mask_of": [images(painted, BYTES)],
     "data.wrappers.derived.lowered": [images(lambda x: derived.lowered(np.asarray(x), 2), BYTES)],
     "editing.attention._map_of": [images(lambda x: attention._map_of((8, 8), (16, 16), x.reshape(2, 64, 4)))],

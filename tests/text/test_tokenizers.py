@@ -123,6 +123,7 @@ def test_words_are_the_most_frequent_then_by_alphabet(words):
         (WordPieces, {}, "holds no vocab.txt"),
         (Words, {}, "holds no words.txt"),
         (BytePairs, {"vocab.json": "{", "merges.txt": ""}, "is no JSON"),
+        (BytePairs, {"vocab.json": "{}", "merges.txt": "version https://git-lfs.github.com/spec/v1\n"}, "of Git LFS"),
         (BytePairs, {"vocab.json": '{"a": "b"}', "merges.txt": ""}, "does not give each token a number"),
         (BytePairs, {"vocab.json": "{}", "merges.txt": ""}, "has no <|startoftext|>"),
         (

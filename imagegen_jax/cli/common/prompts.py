@@ -86,8 +86,9 @@ def drawn_texts(prompts: tuple[str, ...], run: Run, n: int, seed: int) -> tuple[
         return tuple(prompts[i * len(prompts) // n] for i in range(n))
     if reads_text(model) is None:
         return ()
+    data = run.experiment.data.open()
     print(f"no --prompt: captions of the training data, {run.experiment.data}", file=sys.stderr)
-    return texts_of(run.experiment.data.open(), n, seed)
+    return texts_of(data, n, seed)
 
 
 def texts_in_turn(request: PromptRequest, model: Any, n: int) -> tuple[str, ...]:

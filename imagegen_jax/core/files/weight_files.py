@@ -41,7 +41,7 @@ def read_weight_file(path: Path) -> WeightFile:
     """
     place = pathlib.Path(path).expanduser()
     if not place.exists():
-        raise FileNotFoundError(f"no weights at {place}")
+        raise FileNotFoundError(f"no weights at {place}: give the name of a file that is there")
     check_regular(place)
     found = [_read_one(part) for part in parts_of(place)]
     arrays = {name: _widened(array) for part in found for name, array in part.arrays.items()}

@@ -7,7 +7,7 @@ import pathlib
 import re
 from typing import BinaryIO
 
-from imagegen_jax.core.files.regular import read_file
+from imagegen_jax.core.files.regular import Path, read_file
 from imagegen_jax.core.files.torch_files import ZIP
 
 INDEX = ".index.json"  # how files end that say which part of a network has which tensor
@@ -22,9 +22,32 @@ def check_content(file: BinaryIO, suffix: str) -> None:
     file.seek(0)
     head = file.read(512)
     file.seek(0)
-    text = head[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not size:
         raise ValueError(f"it is empty: {_AGAIN}")
+    _check_head(head)
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")) or head[257:262] == b"ustar":
+        raise ValueError("it is packed: unpack it first, and give the file that was inside")
+    if suffix == ".safetensors":
+        _check_safetensors(file, size)
+    elif head.startswith(ZIP) and not _ends_as_a_zip(file, size):
+        raise ValueError(f"it starts as a zip and its end is missing, so the download was cut short: {_AGAIN}")
+
+
+def read_text_file(path: Path) -> bytes:
+    """Reads a file of text beside weights, such as a configuration or a tokenizer's.
+
+    Raises ValueError, saying what it is and what helps, for a pointer and a web page.
+    """
+    content = read_file(path)
+    try:
+        _check_head(content[:512])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return content
+
+
+def _check_head(head: bytes) -> None:
+    text = head[:256].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(b"version https://git-lfs"):
         raise ValueError("it is a pointer of Git LFS, not the file itself: `git lfs pull` in its folder fetches that")
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
@@ -32,12 +55,6 @@ def check_content(file: BinaryIO, suffix: str) -> None:
             "it is a web page: the address leads to a page of the file, or asks for a login or a consent; open it in a "
             "browser and save what its download button gives"
         )
-    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ")) or head[257:262] == b"ustar":
-        raise ValueError("it is packed: unpack it first, and give the file that was inside")
-    if suffix == ".safetensors":
-        _check_safetensors(file, size)
-    elif head.startswith(ZIP) and not _ends_as_a_zip(file, size):
-        raise ValueError(f"it starts as a zip and its end is missing, so the download was cut short: {_AGAIN}")
 
 
 def _check_safetensors(file: BinaryIO, size: int) -> None:

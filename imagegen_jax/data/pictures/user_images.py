@@ -76,8 +76,16 @@ def read_picture(place: str, side: int | None = None) -> np.ndarray:
     Raises ValueError where the file is no image.
     """
     pixels = _decoded(place, read_file(pathlib.Path(place).expanduser()), None, 3)
+    return pixels if side is None else shrunk(pixels, side)
+
+
+def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Resizes uint8 pixels [h w 3] by Lanczos' filter until the shorter side has `side`; smaller ones stay as they are.
+
+    Height and width keep their proportion, to a pixel.
+    """
     height, width = pixels.shape[:2]
-    if side is None or min(height, width) <= side:
+    if min(height, width) <= side:
         return pixels
     scale = side / min(height, width)
     size = max(side, round(width * scale)), max(side, round(height * scale))

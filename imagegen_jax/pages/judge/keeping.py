@@ -1,12 +1,14 @@
-"""Ends a study, for now: its result in words, beside the scores of the run that was judged, and in the run's report."""
+"""Keeps a study's result beside the scores of the run that was judged, and in its report, and reads it from there."""
 
 from __future__ import annotations
 
 import pathlib
 import sys
 
+from imagegen_jax.core.files.json_lines import read_objects
 from imagegen_jax.metrics.card import append
-from imagegen_jax.pages.judge.result import Result, card_of, result_of, table
+from imagegen_jax.metrics.scores.interval import ConfidenceInterval
+from imagegen_jax.pages.judge.result import METRIC, Result, card_of, result_of, said, table
 from imagegen_jax.pages.judge.study import load_study
 from imagegen_jax.pages.judge.votes import read_votes
 from imagegen_jax.pages.report import write_report
@@ -25,3 +27,20 @@ def finish(folder: pathlib.Path) -> Result | None:
         append([card_of(result)], run / "evaluations.jsonl")
         print(f"report: {write_report(run)}", file=sys.stderr)
     return result
+
+
+def judgements_of(run: pathlib.Path) -> list[str]:
+    """Returns what people said of a run, a line for each question and set that it was compared with, of newest votes.
+
+    Damaged lines are passed over.
+    """
+    newest: dict[tuple[str, str], str] = {}
+    for card in read_objects(run / "evaluations.jsonl"):
+        metric, reference = card.get("metric"), str(card.get("reference"))
+        try:
+            share = ConfidenceInterval(float(card["value"]), float(card["low"]), float(card["high"]))
+        except (KeyError, TypeError, ValueError):
+            continue
+        if isinstance(metric, str) and metric in METRIC.values():
+            newest[metric, reference] = f"{said(share).strip()}, {card.get('samples')} answers, beside {reference}"
+    return [f"{metric}: {words}" for (metric, _), words in newest.items()]

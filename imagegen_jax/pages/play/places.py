@@ -178,8 +178,8 @@ def places_of(runs: Sequence[pathlib.Path], modules: tuple[str, ...] = ()) -> tu
 
 def origin_at(place: Place, opened: Opened, kind: str) -> Origin:
     """Returns the origin of pictures of a `kind`: "draw", a way such as "walk", or the name of an edit."""
-    more = {"command": "imagegen play", "edited": kind not in DRAWN}
-    found = origin_of(place.folder or DIGITS, place.name, opened.step, **more)
+    folder, edited = place.folder or DIGITS, kind not in DRAWN
+    found = origin_of(folder, place.name, opened.step, command="imagegen play", edited=edited)
     return found if place.folder else dataclasses.replace(found, run="")  # the package's is wherever it is installed
 
 

@@ -80,7 +80,8 @@ class Routes:
     def _gallery(self, request: Request) -> Response:
         visitor, gallery = request.state.visitor, self.ground.gallery
         pictures = [(name, gallery.settings(visitor, name)) for name in gallery.names(visitor)]
-        return self._rendered(request, "gallery", pictures=pictures)
+        runs = {place.name: number for number, place in enumerate(self.ground.places)}
+        return self._rendered(request, "gallery", pictures=pictures, runs=runs)
 
     async def _take(self, request: Request) -> Response:
         content = await request.body()

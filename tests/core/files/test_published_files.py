@@ -16,6 +16,7 @@ from safetensors.numpy import save, save_file
 
 from imagegen_jax.core.checkpoints.weights import FromFile, parse
 from imagegen_jax.core.files.weight_files import read_weight_file
+from imagegen_jax.core.files.wrong_files import read_text_file
 
 with np.load(pathlib.Path(__file__).parents[2] / "reference" / "published_files.npz") as stored:
     WANTED = json.loads(str(stored["wanted"]))
@@ -182,6 +183,19 @@ def test_what_a_failed_download_leaves_is_named_with_its_remedy(tmp_path, suffix
     ):
         with pytest.raises(ValueError, match=f"w{suffix}: truncated, or not a file of weights .*{message}"):
             read_weight_file(written(tmp_path, f"w{suffix}", content))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS"),
+        (b"\n<!DOCTYPE html><html>", "a web page: .* open it in a browser"),
+    ],
+)
+def test_what_stands_in_place_of_a_text_is_named(tmp_path, content, message):
+    with pytest.raises(ValueError, match=f"vocab.json: it is {message}"):
+        read_text_file(written(tmp_path, "vocab.json", content))
+    assert read_text_file(written(tmp_path, "merges.txt", b"a <html>")) == b"a <html>"
 
 
 def test_a_safetensors_cut_in_its_names_is_named_too(tmp_path):

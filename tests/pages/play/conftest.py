@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from latent_models import MODELS, networks
 from PIL import Image
-from playthings import DENOISER, denoiser_nets
+from playthings import DENOISER, Made, denoiser_nets
 from starlette.testclient import TestClient
 
 from imagegen_jax.pages.play.gallery import Gallery
-from imagegen_jax.pages.play.places import Opened
 from imagegen_jax.pages.play.playground import Playground
 from imagegen_jax.pages.play.routes import play_site
 from imagegen_jax.pages.serving.site import Site
 from imagegen_jax.pages.serving.visitors import Visitors
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Made:
-    """A place whose checkpoints are the same networks, the older ones weaker."""
-
-    name: str
-    model: Any
-    nets: Any
-    folder: pathlib.Path | None = None
-    class_names: tuple[str, ...] = ()
-    steps: tuple[int, ...] = (100, 200)
-
-    def open(self, step: int | None = None) -> Opened:
-        step = step or self.steps[-1]
-        return Opened(self.model, jax.tree.map(lambda leaf: leaf * (step / self.steps[-1]), self.nets), step)
 
 
 @pytest.fixture

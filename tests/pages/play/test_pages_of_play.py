@@ -1,4 +1,4 @@
-"""The playground's pages: what they show and give to whom, and a visit in a browser at two widths."""
+"""The playground's pages: what they show, and what they give to whom."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 import pathlib
 import re
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
-from browsing import WIDTHS, served
 from starlette.testclient import TestClient
 
 from imagegen_jax.pages.play import training
@@ -18,7 +16,6 @@ from imagegen_jax.pages.play.gallery import Gallery
 from imagegen_jax.pages.play.pictures import png_of
 from imagegen_jax.pages.play.playground import Playground
 from imagegen_jax.pages.play.routes import play_site
-from imagegen_jax.pages.serving.site import Site
 from imagegen_jax.pages.serving.visitors import Visitors
 
 
@@ -57,6 +54,17 @@ def test_pictures_are_their_visitors_alone(client: TestClient, visitor: Callable
     assert client.post("/gallery", content=b"none").status_code == 400
 
 
+def test_pictures_that_are_damaged_or_say_little_are_shown_as_such(client: TestClient, ground: Playground) -> None:
+    """And each is used with the run that it is of."""
+    for settings in ({}, {"run": "gan"}, {"run": "gone", "seed": 3, "kind": "walk"}):
+        assert client.post("/gallery", content=png_of(np.zeros((8, 8, 1), np.uint8), settings)).status_code == 200
+    (folder,) = [path for path in ground.gallery.root.iterdir()]
+    next(folder.glob("*.png")).write_bytes(b"cut off")
+    page = client.get("/gallery?run=0").text
+    assert page.count("<figure") == 3 and "a damaged file" in page and "gone, seed 3, walk" in page
+    assert re.search(r"/\?run=1&amp;use=", page) and re.search(r"/\?run=0&amp;use=", page)
+
+
 def test_files_of_a_run_outside_its_grids_are_not_found(client: TestClient, folder: pathlib.Path) -> None:
     assert client.get("/training/0/grids/00000100.png").status_code == 200
     for name in ("../experiment.json", "%2e%2e/metrics.jsonl", "none.png", "/etc/passwd"):
@@ -83,69 +91,6 @@ def test_a_run_is_ill_until_it_is_back_in_its_limits(ground: Playground, folder:
         state = training.state_of(ground.places[0])
         told.append((state["healthy"], len(state["health"])))
     assert told == [(True, 0), (False, 1), (True, 1)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_visit(open_page: Callable[..., Any], site: Site, width: int, tmp_path: pathlib.Path) -> None:
-    """Draws by keyboard, sees progress, keeps, downloads, uses again, explores, edits, compares, watches, deletes."""
-    from playwright.sync_api import expect
-
-    with served(site) as address:
-        page = open_page(address, width, "dark" if width == 390 else "light")
-        shot = lambda name: page.screenshot(path=tmp_path / f"{width}_{name}.png", full_page=True)  # noqa: E731
-        page.get_by_label("a<b").focus()
-        page.keyboard.press("ArrowRight")
-        expect(page.get_by_label("cat")).to_be_checked()
-        page.locator("[name=seed]").fill("12")
-        page.keyboard.press("Enter")
-        expect(page.locator("#say")).to_contain_text("done in")
-        expect(page.locator("#out figure")).to_have_count(8)
-        shot("draw")
-        with page.expect_download() as download:
-            page.locator("#out a").first.click()
-        kept = download.value.path()
-        page.get_by_role("link", name="Gallery").click()
-        page.wait_for_url("**/gallery*")  # and until its script is there
-        expect(page.locator("figure")).to_have_count(8)
-        page.get_by_role("button", name="delete").first.click()
-        expect(page.locator("figure")).to_have_count(7)
-        page.locator("#file").set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": kept.read_bytes()})
-        expect(page.locator("figure")).to_have_count(7)
-        page.get_by_role("link", name="use").first.click()
-        page.wait_for_url("**use=*")
-        expect(page.locator("[name=seed]")).not_to_have_value("0")
-        page.get_by_role("link", name="Explore").click()
-        page.wait_for_url("**/explore*")  # and until its script is there
-        page.get_by_role("button", name="draw").click()
-        expect(page.locator("#film")).to_be_visible()
-        page.locator("#when").focus()
-        page.keyboard.press("End")
-        expect(page.locator("#film output")).to_have_text("16")
-        shot("explore")
-        page.get_by_role("link", name="Edit").click()
-        page.wait_for_url("**/edit*")  # and until its script is there
-        page.locator("#file").set_input_files({"name": "p.png", "mimeType": "image/png", "buffer": kept.read_bytes()})
-        expect(page.locator("#say")).to_contain_text("is here")
-        page.locator("#mask").focus()
-        page.keyboard.press("Space")
-        page.locator("#mask").click(position={"x": 60, "y": 60})
-        page.get_by_role("button", name="edit").click()
-        expect(page.locator("#say")).to_contain_text("done in")
-        expect(page.locator("#out figure")).to_have_count(4)
-        shot("edit")
-        page.get_by_role("link", name="Compare").click()
-        page.wait_for_url("**/compare*")  # and until its script is there
-        page.locator("#other").select_option("0,100")
-        page.get_by_role("button", name="compare").click()
-        expect(page.locator("#sides figure")).to_have_count(16)
-        shot("compare")
-        page.get_by_role("link", name="Training").click()
-        page.wait_for_url("**/training*")  # and until its script is there
-        expect(page.locator(".u-wrap")).to_have_count(2)
-        expect(page.locator("#grids img")).to_have_count(2)
-        expect(page.locator("#health")).to_contain_text("nothing is out")
-        shot("training")
 
 
 def test_a_new_server_has_the_visitors_and_their_pictures(client: TestClient, ground: Playground) -> None:

@@ -53,8 +53,9 @@ def test_other_sites_may_link_here_and_no_more(client: TestClient) -> None:
     assert client.post("/count", json={"to": 1}, headers=link).status_code == 403
 
 
-def test_what_changes_something_needs_the_token(client: TestClient) -> None:
-    assert client.post("/count", json={"to": 1}, headers={"x-token": "wrong"}).status_code == 403
+def test_what_changes_something_needs_the_visitors_own_token(client: TestClient, site: Site) -> None:
+    for token in ("wrong", site.visitors.token("0" * 16)):
+        assert client.post("/count", json={"to": 1}, headers={"x-token": token}).status_code == 403
     del client.headers["x-token"]
     assert client.post("/count", json={"to": 1}).status_code == 403
 
@@ -76,6 +77,8 @@ def test_a_visitor_stays_the_same_and_the_key_leaves_the_address(client: TestCli
     assert answer.url == "http://127.0.0.1/" and client.cookies[site.visitors.cookie_name] == before
     cookie = answer.history[0].headers["set-cookie"]
     assert "HttpOnly" in cookie and "SameSite=lax" in cookie
+    away = client.get(f"http://127.0.0.1//evil.example/?key={site.visitors.key}", follow_redirects=False)
+    assert away.headers["location"] == "/evil.example/"  # on this server
 
 
 def test_large_bodies_are_refused_whether_they_say_their_length_or_not(client: TestClient) -> None:
@@ -84,6 +87,8 @@ def test_large_bodies_are_refused_whether_they_say_their_length_or_not(client: T
             yield b" " * 100
 
     assert client.post("/count", content=b" " * 1001).status_code == 413
+    said = client.post("/count", content=b"", headers={"content-length": "1001"})  # refused before a byte has come
+    assert said.status_code == 413
     assert client.post("/count", content=parts()).status_code == 413
     assert client.post("/count", content=b'{"to": 1}'.ljust(1000)).status_code == 200
 

@@ -28,7 +28,7 @@ dropped(take);
 
 form.addEventListener("change", () => {
   const edit = form.elements.edit.value ?? "inpaint";
-  for (const part of form.querySelectorAll("[data-edit]")) part.hidden = part.dataset.edit !== edit;
+  for (const part of document.querySelectorAll("[data-edit]")) part.hidden = part.dataset.edit !== edit;
 });
 
 function paint(x, y) {
@@ -53,4 +53,13 @@ mask.addEventListener("keydown", event => {
   if (event.key === " ") { last = null; paint(...cursor); }
   say(`at ${cursor[0]}, ${cursor[1]} of 320`);
 });
+// Shows where the keys paint, as large as the brush.
+function mark() {
+  const size = 100 * form.elements.brush.value / 320;
+  const [left, top] = cursor.map(value => 100 * value / 320 - size / 2);
+  Object.assign(at("cursor").style, {left: `${left}%`, top: `${top}%`, width: `${size}%`, height: `${size}%`});
+  at("cursor").hidden = !mask.matches(":focus-visible");
+}
+for (const name of ["focus", "blur", "keydown"]) mask.addEventListener(name, mark);
+form.addEventListener("input", mark);
 at("clear").addEventListener("click", () => pen.clearRect(0, 0, 320, 320));

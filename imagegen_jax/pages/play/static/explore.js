@@ -1,4 +1,4 @@
-import {at, read, show, working} from "/static/own/working.js";
+import {at, read, reuses, show, working} from "/static/own/working.js";
 
 const form = at("form"), film = at("film"), frame = at("frame"), when = at("when"), play = at("play");
 const way = () => form.elements.way.value ?? "between";
@@ -34,6 +34,10 @@ const begin = working("/explore", () => {
   }
   show(at("out"), between ? [] : pictures);
 });
+reuses(form, ({strengths = []}) => form.querySelectorAll(".strength").forEach((slider, i) => {
+  slider.value = strengths[i] ?? 0;
+  slider.parentNode.querySelector("output").value = slider.value;
+}));
 for (const slider of form.querySelectorAll(".strength")) {
   slider.addEventListener("input", () => {
     clearTimeout(waiting);

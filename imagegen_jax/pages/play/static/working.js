@@ -2,6 +2,7 @@
 import {at, say, send, showValues, watch} from "/static/site.js";
 
 export {at, say, send};
+const WAYS = {between: 1, mix: 1, walk: 1};  // kinds of pictures that the page "explore" makes
 
 // Reads a form as numbers, texts and booleans, without what is hidden or empty.
 export function read(form) {
@@ -16,8 +17,9 @@ export function read(form) {
 }
 
 // Fills a form with settings that a picture holds.
-export function fill(form, settings) {
-  const names = {...settings, steps: settings.solver_steps, step: undefined, n: 1};
+function fill(form, settings) {
+  const ways = settings.kind in WAYS ? {way: settings.kind} : {n: 1};
+  const names = {...settings, steps: settings.solver_steps, step: undefined, ...ways};
   for (const field of form.elements) {
     const value = names[field.name];
     if (value === undefined || field.type === "hidden") continue;
@@ -25,14 +27,52 @@ export function fill(form, settings) {
     else field.value = value;
     field.dispatchEvent(new Event("input", {bubbles: true}));
   }
+  form.dispatchEvent(new Event("change"));
 }
 
-// Shows pictures, each with its seed and a link to its file.
+// Fills a page's form with the settings of the picture in its address, or of one that is dropped; goes to the page of
+// the picture's run, and to that of its way, where this is another.
+export function reuses(form, then = () => {}) {
+  const run = form.elements.run, here = location.pathname;
+  function use(settings, name) {
+    const link = [...form.querySelectorAll("a.pick")].find(pick => pick.textContent === settings.run);
+    const there = settings.kind in WAYS ? "/explore" : "/";
+    if (settings.run !== run.dataset.name && !link) return say(`the picture is of the run ${settings.run}`, true);
+    if (settings.run !== run.dataset.name || there !== here) {
+      const number = link ? new URL(link.href).searchParams.get("run") : run.value;
+      return location.assign(`${there}?run=${number}&use=${encodeURIComponent(name)}`);
+    }
+    fill(form, settings);
+    then(settings);
+    say("drawing with the settings of the picture");
+  }
+  dropped(async file => {
+    try {
+      const {name, settings} = await send("/gallery", file);
+      use(settings, name);
+    } catch (error) { say(error.message, true); }
+  });
+  const name = new URLSearchParams(location.search).get("use");
+  if (name) fetch(`/gallery/${encodeURIComponent(name)}/settings`).then(answer => answer.json()).then(found => use(found, name));
+}
+
+// What a picture is called among those that came with it.
+function called({seed, settings: {image, n, kind, other}}) {
+  if (kind === "mix") {
+    const side = Math.sqrt(n);
+    return `seed ${seed + Math.floor(image / side)} with ${other + image % side}`;
+  }
+  return image === undefined || n < 2 ? `seed ${seed}` : `seed ${seed}, ${image + 1} of ${n}`;
+}
+
+// Shows pictures, each with what it is called and a link to its file; a square of mixed styles as a square.
 export function show(place, pictures) {
-  place.replaceChildren(...pictures.map(({name, url, seed}) => {
+  const square = pictures[0]?.settings.kind === "mix";
+  place.style.gridTemplateColumns = square ? `repeat(${Math.sqrt(pictures.length)}, minmax(0, 1fr))` : "";
+  place.replaceChildren(...pictures.map(({name, url, ...picture}) => {
     const figure = document.createElement("figure"), image = new Image(), caption = document.createElement("figcaption");
-    Object.assign(image, {src: url, alt: `picture of seed ${seed}`, className: "pixels"});
-    caption.textContent = `seed ${seed}`;
+    Object.assign(image, {src: url, alt: `picture of ${called(picture)}`, className: "pixels"});
+    caption.textContent = called(picture);
     figure.append(image, caption);
     if (name) {
       const link = document.createElement("a");
@@ -42,6 +82,8 @@ export function show(place, pictures) {
     return figure;
   }));
 }
+
+const lasted = time => time < 10_000 ? `${Math.round(time)} ms` : `${Math.round(time / 1000)} s`;
 
 // Makes a form begin jobs: `asks` reads what to send, `shows` gets what "done" tells. Returns a function that begins one.
 export function working(path, asks, shows) {
@@ -73,7 +115,7 @@ export function working(path, asks, shows) {
       else {
         bar.value = bar.max;
         shows(data);
-        say(`done in ${Math.round(performance.now() - start)} ms`);
+        say(`done in ${lasted(performance.now() - start)}`);
       }
     } catch (error) {
       say(error.message, true);
@@ -84,7 +126,10 @@ export function working(path, asks, shows) {
       job = null;
     }
   }
-  form.addEventListener("submit", event => { event.preventDefault(); if (!job) begin(); });
+  form.addEventListener("submit", event => { event.preventDefault(); if (job) return;
+    begin();
+    bar.scrollIntoView({block: "nearest"});  // on a narrow page it is below the form
+  });
   stop.addEventListener("click", () => job && send(`/jobs/${job}/stop`).catch(error => say(error.message, true)));
   return begin;
 }
