@@ -5,8 +5,8 @@
 Gaussians of whole images: what was known before neural networks, under the same commands. Means begin as images of the
 first batch. It needs no download.
 
-Cost: 10 seconds of one CPU core. Expected: 5.70 bits per dimension of training batches, as a density; nearly all digits
-can be read, in grey noise. There is no published score for this size.
+Cost: 10 seconds of one CPU core. Expected: 5.70 bits per dimension of training batches, as a density; most digits can
+be read, some of another class than asked for. There is no published score for this size.
 """
 
 from imagegen_jax import Experiment, main
