@@ -8,8 +8,11 @@ ACCELERATOR_ARGS ?=
 TEST_PROCESSES ?= auto
 PYTEST_ARGS ?=
 SINCE ?= main
+# What `make docs` makes: html, or dummy, which reads, executes and checks all and writes nothing.
+PAGES ?= html
 
 BIN := $(VENV)/bin
+SPHINX := $(BIN)/python -m sphinx --jobs auto --fail-on-warning --keep-going --quiet
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --maxprocesses 8 --dist loadfile
 # glibc's memory in pages of 2 MiB: small networks on a CPU otherwise spend much of a training step on page faults.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
@@ -60,9 +63,9 @@ notebook: dev-env  ## execute the notebooks
 
 docs: dev-env  ## the site of docs/ (docs/_build/index.html), its code executed (Python 3.13; LINKS=1 asks the net for its links)
 	@$(BIN)/python -c 'import sphinx' || { echo "the pages want Python 3.13 or newer: make docs PYTHON=python3.13"; exit 1; }
-	$(BIN)/python -m sphinx --jobs auto --fail-on-warning --keep-going --quiet docs docs/_build
-	$(if $(LINKS),$(BIN)/python -m sphinx --builder linkcheck --quiet docs docs/_build/links)
-	@echo "the pages: docs/_build/index.html"
+	$(SPHINX) --builder $(PAGES) docs docs/_build
+	$(if $(LINKS),$(SPHINX) --builder linkcheck docs docs/_build/links)
+	@$(if $(filter html,$(PAGES)),echo "the pages: docs/_build/index.html")
 
 lock: dev-env  ## pin the newest versions of everything anew (requirements/*.txt)
 	$(BIN)/python -m pip install --quiet uv

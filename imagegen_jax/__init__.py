@@ -8,13 +8,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from imagegen_jax.core.platform.absent import hush_absent_tpus_with_jax
 from imagegen_jax.core.platform.signals import one_line_for_interrupted_imports
 from imagegen_jax.core.platform.simulated import give_threads
 from imagegen_jax.moved import OldModules
 
 one_line_for_interrupted_imports()
 sys.meta_path.append(OldModules())
-give_threads()  # before anything below starts jax's devices
+give_threads()  # before anything starts jax's devices
+hush_absent_tpus_with_jax()
 # Of XLA's own log only what ends the process: it logs as errors that it is slow, and raises what is one.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -61,14 +61,24 @@ def _parts(value: Any, at: Part, frozen: tuple[str, ...] = ()) -> Iterator[Part]
 def chosen(made_of: Mapping[str, frozenset[Part]], first: Iterable[str] = ()) -> tuple[str, ...]:
     """The fewest recipes that have every part among them, as far as the greedy choice finds them; `first` are in.
 
-    After these comes, each time, the one with most parts that none before it has, of such the one with the fewest.
+    After these comes, each time, the one with most parts that none before it has, of such the one with the fewest. One
+    of which all parts came with later ones is left out again.
     """
+    first = list(first)
     found = list(first)
     missing = frozenset().union(*made_of.values()).difference(*(made_of[name] for name in found))
     while missing:
         found.append(max(sorted(made_of), key=lambda name: (len(made_of[name] & missing), -len(made_of[name]))))
         missing -= made_of[found[-1]]
-    return tuple(found)
+    return _without_spare(found, made_of, len(first))
+
+
+def _without_spare(names: list[str], made_of: Mapping[str, frozenset[Part]], begin: int) -> tuple[str, ...]:
+    for name in names[begin:]:
+        others = [other for other in names if other != name]
+        if made_of[name] <= frozenset().union(*(made_of[other] for other in others)):
+            names = others
+    return tuple(names)
 
 
 RECIPES = {name: small(name) for name in NAMES}

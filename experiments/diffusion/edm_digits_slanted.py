@@ -23,7 +23,7 @@ from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.diffusion.sampling.exponential import DPMSolver
 from imagegen_jax.diffusion.sampling.levels import Karras
 from imagegen_jax.nn.backbones.unet import UNet
-from imagegen_jax.recipes.smoke import TINY
+from imagegen_jax.recipes.smoke import ONE_LEVEL, TINY
 
 experiment = Experiment(
     name="edm_digits_slanted",
@@ -52,6 +52,7 @@ experiment = Experiment(
 # Of an untrained network these layers are zero, and let no gradient through to others in the first steps.
 smoke = {
     **TINY,
+    **ONE_LEVEL,
     "lora.rank": 1,
     "lora.kernels": ("conv_2", "conv_out"),
     "model.network.width": 8,

@@ -75,16 +75,16 @@ experiments = {
     for name, (pixels, batch_size, parts, steps) in SIZES.items()
 }
 
-SMALL = {"width": 4, "multipliers": (1, 1, 2), "blocks": 1, "middle_attention": False}
+SMALL = {"width": 4, "multipliers": (1, 2), "blocks": 1, "middle_attention": False}
 
 smoke = {
     **TINY,
     **TRANSFORMER,
-    "data": Captioned(Shapes(64), WordVocabulary(context=12)),
+    "data": Captioned(Shapes(64, size=16), WordVocabulary(context=12)),
     "pretrained": {"autoencoder": "random", "text": "random"},
-    # As a whole, since 32x32 pixels cannot be halved as often as these.
+    # As a whole, since 16x16 pixels cannot be halved as often as these.
     "model.space.autoencoder": AutoencoderKL(
-        (32, 32, 3), KLNetwork(ConvEncoder(**SMALL, features=4), ConvDecoder(**SMALL), 2), adversary=None
+        (16, 16, 3), KLNetwork(ConvEncoder(**SMALL, features=4), ConvDecoder(**SMALL), 2), adversary=None
     ),
     "model.image_shape": (8, 8, 2),
     "model.text": T5Encoder(2_000, context=12, width=8, depth=1, heads=2, head_channels=4, hidden=8),

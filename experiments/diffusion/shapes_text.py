@@ -74,7 +74,10 @@ experiment = Experiment(
 smoke = {
     **TINY,
     "data.source.images": 64,
+    "data.source.size": 16,
+    "model.image_shape": (16, 16, 3),
     "model.network.width": 8,
+    "model.network.multipliers": (1,),
     "model.text.width": 16,
     "model.levels.steps": 3,
     "samples": 4,

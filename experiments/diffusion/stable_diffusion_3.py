@@ -92,18 +92,18 @@ experiments = {
     for name, network in SIZES.items()
 }
 
-SMALL = {"width": 4, "multipliers": (1, 1, 2), "blocks": 1, "middle_attention": False}
+SMALL = {"width": 4, "multipliers": (1, 2), "blocks": 1, "middle_attention": False}
 TINY_CLIP = CLIPText(2_000, context=12, width=8, depth=1, heads=2, projection=8)
 TINY_T5 = T5Encoder(2_000, context=12, width=16, depth=1, heads=2, head_channels=4, hidden=8, masked=False)
 
 smoke = {
     **TINY,
     **TRANSFORMER,
-    "data": Captioned(Shapes(64), JoinedTokenizers((WordVocabulary(context=12),) * 3)),
+    "data": Captioned(Shapes(64, size=16), JoinedTokenizers((WordVocabulary(context=12),) * 3)),
     "pretrained": {"autoencoder": "random", "text": "random"},
-    # As a whole, since 32x32 pixels cannot be halved as often as 1024x1024.
+    # As a whole, since 16x16 pixels cannot be halved as often as 1024x1024.
     "model.space.autoencoder": AutoencoderKL(
-        (32, 32, 3), KLNetwork(ConvEncoder(**SMALL, features=4), ConvDecoder(**SMALL), 2), adversary=None
+        (16, 16, 3), KLNetwork(ConvEncoder(**SMALL, features=4), ConvDecoder(**SMALL), 2), adversary=None
     ),
     "model.space.scale": 2.0,
     "model.image_shape": (8, 8, 2),

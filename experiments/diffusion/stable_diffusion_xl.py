@@ -75,16 +75,16 @@ experiment = Experiment(
     checkpoint_every=2_500,
 )  # fmt: skip
 
-SMALL = {"width": 4, "multipliers": (1, 1, 2), "blocks": 1, "middle_attention": False}
+SMALL = {"width": 4, "multipliers": (1, 2), "blocks": 1, "middle_attention": False}
 TINY_CLIP = CLIPText(2_000, context=12, width=8, depth=1, heads=2)
 
 smoke = {
     **TINY,
-    "data": Captioned(Shapes(64), JoinedTokenizers((WordVocabulary(context=12), WordVocabulary(context=12)))),
+    "data": Captioned(Shapes(64, size=16), JoinedTokenizers((WordVocabulary(context=12), WordVocabulary(context=12)))),
     "pretrained": {"autoencoder": "random", "text": "random"},
-    # As a whole, since 32x32 pixels cannot be halved as often as 1024x1024.
+    # As a whole, since 16x16 pixels cannot be halved as often as 1024x1024.
     "model.space.autoencoder": AutoencoderKL(
-        (32, 32, 3), KLNetwork(ConvEncoder(**SMALL, features=4), ConvDecoder(**SMALL), 2), adversary=None
+        (16, 16, 3), KLNetwork(ConvEncoder(**SMALL, features=4), ConvDecoder(**SMALL), 2), adversary=None
     ),
     "model.image_shape": (8, 8, 2),
     "model.text": JoinedText((TINY_CLIP, TINY_CLIP)),

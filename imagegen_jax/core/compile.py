@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 
 from imagegen_jax.core.arrays.shard import batch_sharding, replicated, state_sharding
 from imagegen_jax.core.files.regular import cache_root
-from imagegen_jax.core.platform.absent import hush_absent_tpus
 from imagegen_jax.core.platform.target import cached_by_platform, platform
 from imagegen_jax.core.step import StepSpec, train_step, train_steps
 
@@ -27,8 +26,6 @@ CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ",".join(_FUSIONS)}
 _steps: dict[Hashable, Future[Any]] = {}  # compiled steps of this process
 # The first program is needed first: two at a time only where they do not take each other's cores.
 _compiler = ThreadPoolExecutor(2 if (os.cpu_count() or 1) >= 8 else 1, thread_name_prefix="compile")
-
-hush_absent_tpus()  # jax is imported by now, and has looked for them; nothing has started its devices
 
 During = Callable[[str], AbstractContextManager[None]]  # shows what is being done: "tracing" or "compiling"
 

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imagegen_jax.metrics.scale import DISTANCE, ESTIMATE, SHARE, Scale
+from imagegen_jax.metrics.membership import membership
+from imagegen_jax.metrics.scale import DISTANCE, ESTIMATE, LEAK, SHARE, Scale
 from imagegen_jax.metrics.scores import of_pair as scores
+from imagegen_jax.metrics.scores import shares as of_shares
 from imagegen_jax.metrics.scores import usefulness
 from imagegen_jax.metrics.scores.classes import Classes, listed, paired_classes
 from imagegen_jax.metrics.scores.pair import Pair, Score
@@ -38,6 +40,7 @@ class Offer(NamedTuple):
     held_out_shape: Shape | None = None
     shape: Shape | None = None
     reference_shape: Shape | None = None
+    no_losses: str | None = "it reads a run's loss on its own training images: give the run"  # None: it has
     paired: bool = False  # whether both sides have stored images, to compare row by row
 
 
@@ -48,20 +51,21 @@ class Metric(NamedTuple):
     compute: Callable[[Pair], list[Score]]
     about: str  # half a line, for --help
     scales: tuple[Scale, ...]  # the direction and range of each name's score
-    reads: tuple[str, ...] = ("features",)  # "features", "logits", "spatial", "labels", "held_out", "images"; "pixels"
+    # "features", "logits", "spatial", "labels", "held_out", "images", "pixels", "losses"
+    reads: tuple[str, ...] = ("features",)
     may_read: tuple[str, ...] = ()  # data that add a score where they are there
     least: int = 2  # samples on each side
     reason: Callable[[Offer], str | None] = lambda offer: None  # another reason why an offer does not suffice
 
     @property
     def trains(self) -> bool:
-        """Tells whether it trains classifiers, which takes minutes: it has to be asked for by its name."""
-        return "pixels" in self.reads
+        """Tells whether it trains classifiers, or compiles losses: it has to be asked for by its name."""
+        return "pixels" in self.reads or "losses" in self.reads
 
     @property
     def of_pixels(self) -> bool:
         """Tells whether it takes the images themselves, without an extractor: row by row ("images"), or all."""
-        return "images" in self.reads or "pixels" in self.reads
+        return not {"images", "pixels", "losses"}.isdisjoint(self.reads)
 
     @property
     def wants_held_out(self) -> bool:
@@ -234,6 +238,15 @@ METRICS: dict[str, Metric] = {
         ("modes covered", "reverse KL"), scores.modes, "classes that samples fall in, and how evenly (logits)",
         (Scale("higher"), DISTANCE), ("logits",),
     ),
+    "shares": Metric(
+        ("classes of other shares",), of_shares.shares, "share of each class against the data's (logits)", (DISTANCE,),
+        ("logits",),
+    ),
+    "prdc_per_class": Metric(
+        ("precision, lowest of classes", "recall, lowest of classes"), of_shares.manifold_per_class,
+        "precision and recall of each class, and the lowest (labels)", (SHARE, SHARE), ("features", "labels"),
+        least=of_shares.NEIGHBOURS + 1,
+    ),
     "agreement": Metric(
         ("agreement",), scores.agreement, "share that the classifier puts in the class asked for (labels)", (SHARE,),
         ("logits",), reason=_without_shared,
@@ -249,6 +262,11 @@ METRICS: dict[str, Metric] = {
     "nearest": Metric(
         ("nearest distance ratio",), scores.nearest_ratio,
         "median distance to training images over that of held-out data", (Scale("neither"),), ("features", "held_out"),
+    ),
+    "membership": Metric(
+        ("membership AUC", "membership found at 1 % false", "membership AUC, control"), membership,
+        "whether the loss tells training images from held-out ones (a run)", (LEAK, LEAK, LEAK),
+        ("losses", "held_out"), reason=lambda offer: offer.no_losses,
     ),
     "psnr": Metric(
         ("PSNR",), scores.by_image("PSNR", psnr), "in dB, row by row of two sets", (Scale("higher"),), ("images",)

@@ -21,6 +21,7 @@ from imagegen_jax.metrics.extraction import features_of
 from imagegen_jax.metrics.features.classifier import ClassifierFeatures
 from imagegen_jax.metrics.features.extractor import Extractor, Network, Pixels
 from imagegen_jax.metrics.features.moments import Moments
+from imagegen_jax.metrics.losses import losses_of, no_losses
 from imagegen_jax.metrics.measure import measured
 from imagegen_jax.metrics.scores.of_pair import distance_to
 from imagegen_jax.metrics.scores.pair import Pair, Score
@@ -217,6 +218,7 @@ def _offer(images: ImageSet, reference: ImageSet, extractor: Extractor | None, h
         held_out_shape=None if held_out is None else held_out.image_shape,
         shape=images.image_shape,
         reference_shape=reference.image_shape,
+        no_losses=no_losses(images),
         paired=isinstance(images, ArraySet | ReconstructionSet) and isinstance(reference, ArraySet),
     )
 
@@ -243,7 +245,8 @@ def _pair(
     chosen = [METRICS[name] for name in metrics]
     extracts = any(not metric.of_pixels for metric in chosen)
     compares = any(metric.wants_held_out and not metric.of_pixels for metric in chosen)
-    reads_images = any(metric.of_pixels for metric in chosen)  # samples are drawn and reconstructions made for it
+    # samples are drawn and reconstructions made for it
+    reads_images = any(not {"images", "pixels"}.isdisjoint(metric.reads) for metric in chosen)
     return Pair(
         features=features_of(images, extractor, quiet) if extracts else {},
         reference=features_of(reference, extractor, quiet) if extracts else {},
@@ -258,6 +261,7 @@ def _pair(
         held_out_labels=None if held_out is None else held_out.labels,
         class_names=images.class_names,
         reference_names=reference.class_names,
+        losses=losses_of(images, reference, held_out, seed) if any("losses" in m.reads for m in chosen) else None,
         quiet=quiet,
     )
 

@@ -23,3 +23,4 @@ class Scale(NamedTuple):
 DISTANCE = Scale()
 ESTIMATE = Scale(least=-math.inf)  # of a distance: it may end below zero where distributions are nearly equal
 SHARE = Scale("higher", 0.0, 1.0)
+LEAK = Scale("lower", 0.0, 1.0)  # a share that gives something away

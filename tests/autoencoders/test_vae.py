@@ -12,6 +12,7 @@ import pytest
 from imagegen_jax.autoencoders.likelihood import Bernoulli, Gaussian
 from imagegen_jax.autoencoders.networks import ConvDecoder, ConvEncoder, MLPDecoder, MLPEncoder
 from imagegen_jax.autoencoders.vae import VAE, kl_to_prior
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.model import Inputs
 
 KEY = jax.random.key(0)
@@ -197,7 +198,7 @@ def test_published_parameter_count():
 @pytest.mark.slow
 def test_weights_start_as_torch_s():
     """Uniform within 1 / sqrt(fan in), biases too."""
-    nets = jax.jit(VAE(latent_dim=8).init)(KEY, {"image": jnp.zeros((2, 28, 28, 1))})
+    nets = jax.jit(batch_draws(VAE(latent_dim=8).init))(KEY, {"image": jnp.zeros((2, 28, 28, 1))})
     layers = {**nets["encoder"]["params"], "out": nets["decoder"]["params"]["Dense_1"]}
     for name, fan_in in (("Dense_0", 784), ("mean", 400), ("log_var", 400), ("out", 400)):
         limit = fan_in**-0.5

@@ -15,6 +15,7 @@ from official import channels_last, jit, kernel, layer, official_to_ours, parsed
 
 from imagegen_jax.autoencoders.vdvae import VDVAE
 from imagegen_jax.autoencoders.vdvae_network import TopDownNetwork, compared
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.nn.distributions.logistic_mixture import LogisticMixture
 from imagegen_jax.nn.distributions.pixel import Categorical
@@ -202,7 +203,7 @@ def test_importance_samples_give_the_likelihood_where_the_bound_is_loose():
     """Where latents tell pixels nothing, -log p(x) is the reconstruction alone, whatever the posterior is."""
     model = VDVAE((2, 2, 1), TopDownNetwork(((2, 1, 1), (1, 1, 1)), 4, 1, 0.5), LogisticMixture(1))
     image = jnp.float32([[[[-1.0], [0.2]], [[0.6], [1.0]]]])
-    params = jit(model.init)(KEY, {"image": image})["network"]["params"]
+    params = jit(batch_draws(model.init))(KEY, {"image": image})["network"]["params"]
     for name in ("down_2_0", "down_1_0"):
         params[name]["told"] = jax.tree.map(jnp.zeros_like, params[name]["told"])
         params[name]["posterior"]["out"]["bias"] += 0.3  # of means and deviations

@@ -16,6 +16,7 @@ from imagegen_jax.autoencoders.quantise import EMACodebook
 from imagegen_jax.autoencoders.tokenizer import ResidualDecoder, ResidualEncoder, Tokenizer
 from imagegen_jax.autoencoders.vqvae import VQVAE
 from imagegen_jax.autoregressive.maskgit import MaskGIT, masked_share, ranks, whole_patches
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.drawing.draw import check_conditions
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning
@@ -49,7 +50,7 @@ MODEL = MaskGIT(TOKENIZER, Table(), num_classes=3, label_dropout=0.1, steps=4)
 def nets():
     """Of the model."""
     batch = {"image": jnp.zeros((2, 8, 8, 1)), "label": jnp.zeros(2, jnp.int32)}
-    return jit(MODEL.init)(KEY, batch)
+    return jit(batch_draws(MODEL.init))(KEY, batch)
 
 
 def test_the_network_has_the_published_size():

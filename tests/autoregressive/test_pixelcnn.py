@@ -16,6 +16,7 @@ from official import jit, mixture_by_loop, official_to_ours
 from imagegen_jax.autoregressive.gated import GatedPixelCNN
 from imagegen_jax.autoregressive.pixelcnn import PixelCNN
 from imagegen_jax.autoregressive.residual import ResidualPixelCNN
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.model import Inputs, StartsFromData
 from imagegen_jax.nn.distributions.logistic_mixture import LogisticMixture
@@ -181,7 +182,7 @@ def test_outputs_start_normalised_by_the_data():
     model = dataclasses.replace(COLOUR, network=ResidualPixelCNN(1, 4, 1, dropout=0.0), num_classes=0)
     assert isinstance(model, StartsFromData) and model.starts_from_data and not GREY.starts_from_data
     batch = {"image": batch_of(model, 8)["image"]}
-    nets = jit(model.init)(KEY, batch)
+    nets = jit(batch_draws(model.init))(KEY, batch)
     out = jit(lambda image: model.network.apply(nets["network"], image, 20))(batch["image"])
     np.testing.assert_allclose(out.mean((0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(out.std((0, 1, 2)), 1, rtol=1e-3)

@@ -14,6 +14,7 @@ import pytest
 from jax.tree_util import Partial
 from latent_models import KEY, MODELS, Painter, networks, styled
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.editing.directions import directions, latent_weights, moved, style_weights
 from imagegen_jax.editing.interpolation import interpolate, loop
 from imagegen_jax.editing.projection import learning_rate, noise_strength, project, style_statistics
@@ -164,7 +165,7 @@ def test_standing_statistics_and_spectral_norms_are_seen_through():
         biggan_networks.Discriminator(**small, halvings=1, attention=0, start="normal"),
         latent_dim=6, num_classes=3, standing_batches=2,
     )  # fmt: skip
-    nets = jax.jit(model.init)(KEY, {"image": jnp.zeros((2, 8, 8, 2)), "label": jnp.zeros(2, jnp.int32)})
+    nets = jax.jit(batch_draws(model.init))(KEY, {"image": jnp.zeros((2, 8, 8, 2)), "label": jnp.zeros(2, jnp.int32)})
     a = np.asarray(latent_weights(model, nets, {"label": jnp.array([1])}))
     kernel = np.asarray(nets["generator"]["params"]["project"]["kernel"])
     assert (a[:, 3:] == 0).all()

@@ -8,6 +8,7 @@ from PIL import Image
 
 import imagegen_jax as ig
 from imagegen_jax.cli.edit.attending import AttentionRequest, attend
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.data import Captioned, Shapes
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -57,7 +58,7 @@ def test_shares_add_up_to_one_over_the_tokens_that_are_seen():
     given = WordVocabulary(context=12).open([PROMPT]).encode([PROMPT, "circle"])
     conditions = {"text": given.tokens, "text_mask": given.mask}
     batch = {"image": jnp.zeros((2, 16, 16, 3)), **conditions}
-    nets = jax.jit(MODEL.init)(KEY, batch)
+    nets = jax.jit(batch_draws(MODEL.init))(KEY, batch)
     shares = np.asarray(jax.jit(lambda nets: attended(MODEL, nets, {**batch, "conditions": conditions}, KEY))(nets))
     assert shares.shape == (2, 16, 16, 12)
     np.testing.assert_allclose(shares.sum(axis=-1), 1, atol=1e-5)

@@ -12,6 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam
@@ -37,7 +38,7 @@ def inputs(labels=(0, 1, 2, 0), key=KEY) -> Inputs:
 
 @pytest.fixture(scope="module")
 def nets():
-    return jax.jit(tiny().init)(KEY, inputs().batch)
+    return jax.jit(batch_draws(tiny().init))(KEY, inputs().batch)
 
 
 def answer(network, variables, *arrays, shape=None):
@@ -95,7 +96,7 @@ def test_the_papers_own_networks():
     model = CGAN((28, 28, 1), MLPGenerator(), MLPDiscriminator())
     image = jnp.tanh(jax.random.normal(KEY, (4, 28, 28, 1)))
     batch = {"image": image, "label": jnp.arange(4)}
-    nets = jax.jit(model.init)(KEY, batch)
+    nets = jax.jit(batch_draws(model.init))(KEY, batch)
     assert count(nets["generator"]) == 101 * 200 + 11 * 1000 + 1201 * 1200 + 1201 * 784
     assert count(nets["discriminator"]) == 785 * 1200 + 11 * 250 + 291 * 960 + 241
     for phase in model.phases(None):
@@ -164,7 +165,7 @@ def test_the_class_starts_small_beside_the_latent():
     """With as large an embedding as the latent, each class soon has one image alone."""
     model = CGAN((16, 16, 1), Generator(8), Discriminator(3))
     batch = {"image": jnp.zeros((2, 16, 16, 1)), "label": jnp.zeros(2, int)}
-    nets = jax.jit(model.init)(jax.random.key(0), batch)
+    nets = jax.jit(batch_draws(model.init))(jax.random.key(0), batch)
 
     @jax.jit
     def images(z, label):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.gan.dcgan import DCGAN, Discriminator, Generator
 
@@ -206,7 +207,7 @@ def test_sizes_that_cannot_be_are_refused():
 def test_weights_start_as_in_the_paper():
     """N(0, 0.02) weights and N(1, 0.02) scales; the bounds are five standard errors and more."""
     model = DCGAN((32, 32, 3), Generator(32), Discriminator(32))
-    nets = jax.jit(model.init)(KEY, {"image": jnp.zeros((2, 32, 32, 3))})
+    nets = jax.jit(batch_draws(model.init))(KEY, {"image": jnp.zeros((2, 32, 32, 3))})
     leaves = jax.tree.leaves_with_path({name: nets[name]["params"] for name in nets})
     named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
     kernels = jnp.concatenate([x.ravel() for name, x in named.items() if "kernel" in name])

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.svm import SVC
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import Adam, ClipWeights, RMSprop
@@ -52,7 +53,7 @@ def networks(model: WGAN):
 
 @functools.cache
 def _initialised(generator, critic):
-    return jax.jit(tiny(generator=generator, critic=critic).init)(KEY, {"image": images()})
+    return jax.jit(batch_draws(tiny(generator=generator, critic=critic).init))(KEY, {"image": images()})
 
 
 def counts(nets) -> dict[str, int]:

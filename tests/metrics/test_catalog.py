@@ -265,10 +265,14 @@ def test_images_that_cannot_be_compared_are_named(tiny):
 
 def test_all_that_apply_are_found_and_the_others_have_a_reason(tiny):
     names, skipped = applicable(GREY, BARE, tiny)
-    assert names == ["fid", "sfid", "fid_infinity", "kid", "cmmd", "is", "prdc", "modes", "authpct", "psnr"]
+    assert names == ["fid", "sfid", "fid_infinity", "kid", "cmmd", "is", "prdc", "modes", "shares", "authpct", "psnr"]
     assert set(names) | set(skipped) == set(METRICS) and "held-out" in skipped["c_t"]
     more, fewer = applicable(ArraySet("a", OTHER, LABELS), ArraySet("b", TRAIN, LABELS), tiny, ArraySet("c", FRESH))
-    assert set(fewer) == {"ssim", "ms_ssim", "cas", "augmentation"} and "c_t" in more and "fid_per_class" in more
+    assert (
+        set(fewer) == {"ssim", "ms_ssim", "cas", "augmentation", "membership"}
+        and "c_t" in more
+        and "fid_per_class" in more
+    )
     assert Tiny.calls == 0
 
 
@@ -292,6 +296,8 @@ def test_which_way_is_better_is_known_of_every_printed_name():
         "density",
         "coverage",
         "modes covered",
+        "precision, lowest of classes",
+        "recall, lowest of classes",
         "agreement",
         "PSNR",
         "SSIM",
@@ -352,7 +358,7 @@ def test_all_names_what_it_leaves_out_and_held_out_data_are_read(command, tmp_pa
     assert all("test.npz" in card["held_out"] for card in cards if card["metric"] in ("C_T", "AuthPct"))
     with pytest.raises(ValueError, match="--held-out"):
         command(*files, *options, "c_t")
-    with pytest.raises(ValueError, match="only authpct, c_t, nearest, cas, augmentation compare"):
+    with pytest.raises(ValueError, match="only authpct, c_t, nearest, membership, cas, augmentation compare"):
         command(*files, *options, "fid", "--held-out", tmp_path / "test.npz")
 
 

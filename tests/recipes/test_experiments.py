@@ -88,17 +88,19 @@ def steps_needed(experiment):
 
 @pytest.fixture(scope="module")
 def finished(recipe, tmp_path_factory):
-    """The smoke run to its end, and how many steps it compiled."""
+    """The smoke run to its end, how many steps it compiled, and the state that it began with."""
     experiment = smoke(recipe, steps=steps_needed(RECIPES[recipe]), seed=11)
-    before = compiling.compilations()
-    return ig.fit(experiment, tmp_path_factory.mktemp("runs") / recipe, quiet=True), compiling.compilations() - before
+    before, begun, make = compiling.compilations(), [], ig.Program.init
 
+    def kept(program, pretrained=None):
+        state = make(program, pretrained)
+        begun.append(jax.tree.map(np.array, state))  # copies: the first step takes the state's memory
+        return state
 
-@pytest.fixture(scope="module")
-def begun(finished):
-    """The state that the run began with."""
-    run, _ = finished
-    return jax.device_get(ig.Program(run.experiment).init())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ig.Program, "init", kept)
+        run = ig.fit(experiment, tmp_path_factory.mktemp("runs") / recipe, quiet=True)
+    return run, compiling.compilations() - before, begun[0]
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +121,8 @@ def resuming(root):
 # --- one recipe for each mechanism -----------------------------------------------------------------------------------
 
 
-def test_losses_are_finite_and_what_is_trained_moves(finished, begun):
-    run, _ = finished
+def test_losses_are_finite_and_what_is_trained_moves(finished):
+    run, _, begun = finished
     lines = [json.loads(line) for line in (run.workdir / "metrics.jsonl").read_text().splitlines()]
     losses = [value for line in lines for metric, value in line.items() if metric.endswith("/loss")]
     assert losses and all(np.isfinite(losses))
@@ -138,7 +140,7 @@ def test_losses_are_finite_and_what_is_trained_moves(finished, begun):
 @pytest.mark.slow
 @pytest.mark.of(STORED)
 def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(finished, resuming, tmp_path):
-    run, _ = finished
+    run, _, _ = finished
     stopped = tmp_path / "stopped"
     shutil.copytree(run.workdir, stopped)
     for checkpoint in (stopped / "checkpoints").iterdir():
@@ -155,9 +157,9 @@ def test_stopped_and_resumed_in_a_fresh_process_equals_uninterrupted(finished, r
 
 @pytest.mark.slow
 @pytest.mark.of(FIRST)
-def test_one_device_equals_eight(finished, begun):
+def test_one_device_equals_eight(finished):
     """Four steps of both, from the state that one makes."""
-    run, _ = finished
+    run, _, begun = finished
     one = ig.load(run.workdir, step=4).state
     program = ig.Program(dataclasses.replace(run.experiment, mesh=MeshShape(4, 2)))
     many = jax.device_put(begun, state_sharding(program.mesh, begun))
@@ -168,8 +170,8 @@ def test_one_device_equals_eight(finished, begun):
 
 @pytest.mark.slow
 @pytest.mark.of([name for name in FIRST if name in FAST])
-def test_eight_devices_begin_as_one_does(finished, begun):
-    run, _ = finished
+def test_eight_devices_begin_as_one_does(finished):
+    run, _, begun = finished
     many = ig.Program(dataclasses.replace(run.experiment, mesh=MeshShape(4, 2)))
     assert_close(begun.params, many.init().params)
 
@@ -188,7 +190,7 @@ def assert_close(one, many):
 
 
 def test_a_step_is_compiled_once_for_each_stage_and_due(finished):
-    run, compiled = finished
+    run, compiled, _ = finished
     model = run.experiment.model
     stages = [stage_at(model, step) for step in range(run.experiment.steps)]
     assert compiled <= len({(stage, due_at(model.phases(stage), step)) for step, stage in enumerate(stages)})
@@ -198,7 +200,7 @@ def test_a_step_is_compiled_once_for_each_stage_and_due(finished):
 @pytest.mark.of(DRAWING)
 def test_samples_are_images_and_follow_their_key(finished):
     """As many as in the grids of the run, for which the sampler is compiled already."""
-    run, _ = finished
+    run, _, _ = finished
     labels, _, n = rows_of_grid(run.experiment)
     images = run.sample(n, labels)
     assert images.shape == (n, *sample_shape(run.experiment.model)) and images.dtype == kept(run.experiment.model)
@@ -210,7 +212,7 @@ def test_samples_are_images_and_follow_their_key(finished):
 @pytest.mark.of([name for name in FIRST if name in DRAWING])
 def test_samples_are_in_range_before_they_are_kept(finished):
     """Latents are in no range."""
-    run, _ = finished
+    run, _, _ = finished
     labels, _, _ = rows_of_grid(run.experiment)
     given = label_conditions(None if labels is None else labels[:2])
     given = filled_from_data(given, run.experiment.model, run.experiment.data.open, 2, seed=0)

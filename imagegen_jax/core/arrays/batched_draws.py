@@ -19,8 +19,9 @@ def batch_draws(function: Callable[..., Any]) -> Callable[..., Any]:
     """Returns the function with its equal draws made at once, each from its own key: equal but for rounding.
 
     For functions that make arrays of random numbers under `jax.jit`, such as `init` of networks. On CPUs each draw
-    costs the compiler about 50 ms; those that differ in their keys alone become one draw by `jax.vmap`. Large draws and
-    those inside loops and branches stay as they are, and so does a function with side effects.
+    costs the compiler about 50 ms; those that differ in their keys alone become one draw by `jax.vmap`. Large draws,
+    those inside loops and branches, and those of other generators than jax's own stay as they are, and so does a
+    function with side effects.
     """
 
     @functools.wraps(function)
@@ -83,7 +84,7 @@ def _levels(jaxpr: Any) -> Iterable[tuple[list[list[Any]], list[Any]]]:
         level = max((depth.get(v, 0) for v in _variables(equation)), default=0) + _draws(equation)
         depth |= dict.fromkeys(equation.outvars, level)
         if _draws(equation):
-            draws[level][_kind(equation)].append(equation)
+            draws[level][_kind(equation) if _by_own_key(equation) else equation.outvars[0]].append(equation)
         else:
             rest[level].append(equation)
     return [(list(draws[level].values()), rest[level]) for level in sorted(draws.keys() | rest.keys())]
@@ -107,6 +108,12 @@ def _draws(equation: Any) -> bool:
     """Tells whether an equation is a draw: a primitive of keys, or a jitted function that has one."""
     inner = _jitted(equation)
     return equation.primitive.name in _DRAWS if inner is None else any(map(_draws, inner.jaxpr.eqns))
+
+
+def _by_own_key(equation: Any) -> bool:
+    """Tells whether a draw is the same by itself and under `jax.vmap`, as threefry promises and "rbg" does not."""
+    keys = [v.aval.dtype for v in equation.invars if jax.dtypes.issubdtype(v.aval.dtype, jax.dtypes.prng_key)]
+    return all(str(key) == "key<fry>" for key in keys)
 
 
 def _jitted(equation: Any) -> Any:

@@ -55,7 +55,8 @@ class Progress:
     def add(self, count: int = 1) -> None:
         """Counts some more work, and shows it where a line is due."""
         self.done += count
-        if not (self._quiet or self._screen.live) and time.monotonic() >= self._next:
+        due = self.done < self.total and time.monotonic() >= self._next  # how it ended is said at the end
+        if due and not (self._quiet or self._screen.live):
             self._wait = min(2 * self._wait, MOST)
             self._next = time.monotonic() + self._wait
             self._screen.say(f"{self.title}: " + "  ".join(self._facts_now()))

@@ -47,6 +47,7 @@ class Pair(NamedTuple):
     held_out_labels: np.ndarray | None = None  # int, numbered as `reference_labels`
     class_names: tuple[str, ...] = ()  # of the samples' labels; () where they have no names
     reference_names: tuple[str, ...] = ()
+    losses: tuple[np.ndarray, np.ndarray] | None = None  # of training images and of held-out ones, by the run's model
     quiet: bool = False  # whether no progress is shown
 
 

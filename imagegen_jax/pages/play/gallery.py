@@ -51,8 +51,9 @@ class Gallery:
 
     def settings(self, visitor: str, name: str) -> Saved:
         """Returns the settings of a visitor's picture; {} where its file is damaged or gone."""
+        path = self.path(visitor, name)
         try:
-            return settings_in((self.root / visitor / name).read_bytes())
+            return settings_in(path.read_bytes()) if path is not None else {}
         except (OSError, ValueError):
             return {}
 

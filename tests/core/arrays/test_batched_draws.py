@@ -57,6 +57,14 @@ def test_bounds_and_keys_that_differ_are_told_apart():
     np.testing.assert_array_equal(*map(np.hstack, (jax.jit(pairs)(3), jax.jit(batch_draws(pairs))(3))))
 
 
+def test_generators_whose_draws_differ_under_vmap_are_left_alone():
+    def arrays(seed):
+        key = jax.random.key(seed, impl="unsafe_rbg")
+        return [jax.random.bits(jax.random.fold_in(key, i), (3,)) for i in range(2)]
+
+    np.testing.assert_array_equal(jax.jit(arrays)(np.uint32(0)), jax.jit(batch_draws(arrays))(np.uint32(0)))
+
+
 def test_a_function_with_side_effects_is_called_as_it_is():
     seen, seed = [], 3
 

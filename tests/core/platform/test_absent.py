@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -9,7 +10,7 @@ import sys
 
 import pytest
 
-from imagegen_jax.core.platform.absent import hush_absent_tpus, look_for_no_tpus
+from imagegen_jax.core.platform.absent import hush_absent_tpus, hush_absent_tpus_with_jax, look_for_no_tpus
 
 pytestmark = pytest.mark.versions
 
@@ -27,6 +28,20 @@ def test_what_is_chosen_stays():
     alone = {}
     look_for_no_tpus(alone)
     assert alone["TPU_SKIP_MDS_QUERY"] == "1" and alone["TPU_WORKER_ID"] == "0"
+
+
+def test_jax_is_imported_as_ever_and_hushed_then_whoever_imports_it(monkeypatch, tmp_path):
+    (tmp_path / "jax.py").write_text("import os; seen = os.environ.get('TPU_WORKER_ID')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(sys, "modules", {name: one for name, one in sys.modules.items() if name.split(".")[0] != "jax"})
+    monkeypatch.setattr(os, "environ", {"TPU_SKIP_MDS_QUERY": "1"})
+    monkeypatch.setattr(hush_absent_tpus, "__defaults__", (os.environ,))
+    before = list(sys.meta_path)
+    hush_absent_tpus_with_jax()
+    assert "TPU_WORKER_ID" not in os.environ
+    found = importlib.import_module("jax")
+    assert found.seen is None and os.environ["TPU_WORKER_ID"] == "0" and sys.meta_path == before
 
 
 @pytest.mark.slow

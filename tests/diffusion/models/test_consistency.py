@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.models.consistency import Consistency
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -156,7 +157,7 @@ def test_the_exact_jump_agrees_with_itself_along_the_flow_alone():
 def test_what_the_network_starts_from_is_the_teacher():
     small = UNet(width=8, multipliers=(1,), blocks=1, attention_at=(), dropout=0.0)
     model = Consistency(small, image_shape=(4, 4, 1), distil=True)
-    nets = jax.jit(model.init)(KEY, {"image": jnp.zeros((2, 4, 4, 1))})
+    nets = jax.jit(batch_draws(model.init))(KEY, {"image": jnp.zeros((2, 4, 4, 1))})
     given = {**nets, "network": jax.tree.map(lambda p: p + 1, nets["network"])}
     entry = model.enter(model.stage(0), given)
     assert not entry.fresh_optimizers and not entry.fresh_averages and model.stage(0) == model.stage(10**6)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.model import Inputs, Model
 from imagegen_jax.diffusion.models.ddpm import DDPM
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM
@@ -30,7 +31,7 @@ def batch():
 
 @pytest.fixture(scope="module")
 def nets(batch):
-    return jit(MODEL.init)(jax.random.key(0), batch)
+    return jit(batch_draws(MODEL.init))(jax.random.key(0), batch)
 
 
 def inputs(batch, seed=5):

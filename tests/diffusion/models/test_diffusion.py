@@ -12,6 +12,7 @@ import scipy.optimize
 import scipy.stats
 from programs import counted
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.space import Latents
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.models.diffusion import Diffusion
@@ -166,7 +167,7 @@ def test_whole_times_are_all_of_the_schedules():
 def conditional():
     network = UNet(width=8, multipliers=(1,), blocks=1, attention_at=())
     model = Diffusion(network, levels=Karras(2), image_shape=(4, 4, 1), num_classes=3, label_dropout=0.25)
-    nets = jax.jit(model.init)(KEY, {"image": jnp.zeros((1, 4, 4, 1)), "label": jnp.zeros(1, jnp.int32)})
+    nets = jax.jit(batch_draws(model.init))(KEY, {"image": jnp.zeros((1, 4, 4, 1)), "label": jnp.zeros(1, jnp.int32)})
     leaves, tree = jax.tree.flatten(nets)  # the last layer starts at 0, which would hide all else
     keys = jax.random.split(KEY, len(leaves))
     return model, jax.tree.unflatten(

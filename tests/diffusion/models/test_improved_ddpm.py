@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.bits_per_dim import log_prob_of_level
 from imagegen_jax.core.arrays.texts import EmptyText
 from imagegen_jax.core.model import Inputs
@@ -160,7 +161,7 @@ def test_a_step_remembers_what_it_saw():
         ADM(8, (1,), 1, (), learned_variance=True, head_channels=4), CosineSchedule(10), (4, 4, 1), importance=True
     )
     image = jax.random.uniform(KEY, (6, 4, 4, 1), minval=-1)
-    nets = jax.jit(model.init)(KEY, {"image": image})
+    nets = jax.jit(batch_draws(model.init))(KEY, {"image": image})
     given = Inputs({"image": image}, KEY, jax.random.split(KEY, 6), jnp.int32(0), {})
     (loss, aux), _ = jax.jit(jax.value_and_grad(lambda nets: model.loss(nets, given), has_aux=True, allow_int=True))(
         nets

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.space import Latents, Pixels
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.diffusion.models.meanflow import MeanFlow
@@ -106,7 +107,7 @@ def test_times_are_ordered_and_often_the_same():
 def small():
     network = DiT(patch=2, depth=1, width=16, heads=2)
     model = MeanFlow(network, (4, 4, 1), 3, 0.5, guidance=2.0, mixing=0.25)
-    nets = jax.jit(model.init)(KEY, {"image": jnp.zeros((1, 4, 4, 1)), "label": jnp.zeros(1, jnp.int32)})
+    nets = jax.jit(batch_draws(model.init))(KEY, {"image": jnp.zeros((1, 4, 4, 1)), "label": jnp.zeros(1, jnp.int32)})
     leaves, tree = jax.tree.flatten(nets)  # a new network puts out 0
     keys = jax.random.split(KEY, len(leaves))
     moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]

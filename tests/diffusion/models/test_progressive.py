@@ -14,6 +14,7 @@ from programs import counted
 from toys import ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import SGD, Clock, LinearDecay
@@ -158,7 +159,7 @@ def test_steps_are_halved_to_the_last_student():
 
 def test_the_student_becomes_the_teacher():
     model = tiny()
-    nets = jax.jit(model.init)(KEY, inputs(2).batch)
+    nets = jax.jit(batch_draws(model.init))(KEY, inputs(2).batch)
     assert int(nets["network"]["progress"]["steps"]) == 8
     moved = {**nets["network"], "params": jax.tree.map(lambda p: p + 1, nets["network"]["params"])}
     entry = model.enter(2, {**nets, "network": moved})
@@ -181,7 +182,7 @@ def test_schedules_run_through_each_stage():
 
 def test_samples_take_the_steps_that_the_network_was_trained_for():
     model = tiny(halvings=3, num_classes=3)
-    nets = jax.jit(model.init)(KEY, inputs(2, label=jnp.arange(2)).batch)
+    nets = jax.jit(batch_draws(model.init))(KEY, inputs(2, label=jnp.arange(2)).batch)
     given = {"label": jnp.arange(4) % 3}
     sample, traces = counted(model.sample, static_argnums=2)
     found = []
@@ -215,7 +216,9 @@ def test_what_cannot_be_is_refused():
 def taught(tmp_path):
     """An experiment of two stages of two steps, and the weights of the teacher that it starts from."""
     model = tiny(num_classes=3)
-    first = jax.device_get(jax.jit(model.init)(jax.random.key(7), inputs(2, label=jnp.arange(2)).batch)["teacher"])
+    first = jax.device_get(
+        jax.jit(batch_draws(model.init))(jax.random.key(7), inputs(2, label=jnp.arange(2)).batch)["teacher"]
+    )
     ig.save_network(tmp_path / "teacher.npz", first)
     experiment = ig.Experiment(
         name="taught",

@@ -14,6 +14,7 @@ import pytest
 from toys import ToyData
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import SGD
@@ -233,7 +234,7 @@ def test_a_v_prediction_of_equal_angles_is_a_teacher():
     """For `sigma_data` 1 its network is F, of t itself; a run's network and its teacher start from it."""
     times = {"process": Cosine(0.0), "times": Uniform(), "time_scale": math.pi / 2}
     diffusion = Diffusion(Tiny(), "v", **times, image_shape=SHAPE)
-    first = jax.device_get(jax.jit(diffusion.init)(jax.random.key(7), inputs(2).batch)["network"])
+    first = jax.device_get(jax.jit(batch_draws(diffusion.init))(jax.random.key(7), inputs(2).batch)["network"])
     model = SCM(Tiny(), image_shape=SHAPE, sigma_data=1.0, distil=True)
     experiment = ig.Experiment(
         name="distilled",

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from programs import counted
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.gan.regularizers import orthogonality
 from imagegen_jax.gan.residual.biggan import BigGAN, truncated_normal
@@ -38,7 +39,10 @@ def batch(n=4, shape=(8, 8, 2)):
 @pytest.fixture(scope="module")
 def generator():
     """That of `tiny`, whose weights have left their small start."""
-    fresh, random = jax.jit(lambda key: tiny().init(key, batch())["generator"])(KEY), np.random.default_rng(0)
+    fresh, random = (
+        jax.jit(batch_draws(lambda key: tiny().init(key, batch())["generator"]))(KEY),
+        np.random.default_rng(0),
+    )
     params = jax.tree.map(lambda p: np.asarray(p) + np.float32(0.3 * random.standard_normal(p.shape)), fresh["params"])
     return {**fresh, "params": params}
 
@@ -46,7 +50,7 @@ def generator():
 @pytest.fixture(scope="module")
 def nets(generator):
     """Of `tiny`."""
-    return {**jax.jit(tiny().init)(KEY, batch()), "generator": generator}
+    return {**jax.jit(batch_draws(tiny().init))(KEY, batch()), "generator": generator}
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------
@@ -132,7 +136,7 @@ def test_what_cannot_be_is_refused():
 def test_kernels_start_orthogonal():
     """And the embedding of the classes: rows or columns of length 1 at right angles."""
     model = tiny(generator=Generator(4, (2, 1), shared_dim=4, attention=0))
-    params = jax.jit(model.init)(KEY, batch())["generator"]["params"]
+    params = jax.jit(batch_draws(model.init))(KEY, batch())["generator"]["params"]
     kernels = [x for path, x in jax.tree.leaves_with_path(params) if path[-1].key in ("kernel", "embedding")]
     assert len(kernels) == 1 + 1 + 3 + 2 * 2 + 1
     for kernel in kernels:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.step import due_at
 from imagegen_jax.gan.residual import conditional
@@ -223,7 +224,7 @@ def test_generator_may_draw_more_rows_than_there_are_real_ones():
 def test_sampling_reads_the_running_statistics():
     """An image does not depend on the others drawn with it."""
     model, labels = tiny(), np.array([0, 1, 2, 0])
-    nets = jax.jit(model.init)(KEY, inputs().batch)
+    nets = jax.jit(batch_draws(model.init))(KEY, inputs().batch)
     z = np.asarray(jax.random.normal(KEY, (4, 5)))[1:2]
 
     def generate(nets, z):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from programs import counted
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.core.optim import lazy_correction
 from imagegen_jax.editing.latents import mixing_grid, truncation_sweep
@@ -48,7 +49,7 @@ def inputs(model: StyleGAN2, n: int = 8, key=KEY, step: int = 0) -> Inputs:
 
 def fresh(model: StyleGAN2):
     """Networks with noise that is heard, and another mean style than 0."""
-    nets = jax.jit(model.init)(KEY, inputs(model).batch)
+    nets = jax.jit(batch_draws(model.init))(KEY, inputs(model).batch)
     for name, layer in nets["generator"]["params"]["synthesis"].items():
         if name.startswith("conv"):
             layer["noise_strength"] = jnp.float32(0.3)

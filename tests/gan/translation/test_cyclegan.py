@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.gan.translation.cyclegan import CycleGAN, Generator, exchange, fresh_pool
@@ -33,7 +34,7 @@ def inputs(n: int = 3, key=KEY) -> Inputs:
 
 @pytest.fixture(scope="module")
 def nets():
-    return jax.jit(tiny().init)(KEY, inputs().batch)
+    return jax.jit(batch_draws(tiny().init))(KEY, inputs().batch)
 
 
 # --- networks --------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from latent_models import filled
 
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Inputs
 from imagegen_jax.gan.translation.pix2pix import Generator, Pix2Pix
@@ -46,7 +47,7 @@ def made():
     """(model, its fresh networks, a batch of 3)."""
     model = tiny()
     batch = batch_of(model, 3)
-    return model, jax.jit(model.init)(KEY, batch), batch
+    return model, jax.jit(batch_draws(model.init))(KEY, batch), batch
 
 
 # --- against torch ---------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.embed import frequencies, positions, sinusoidal
@@ -47,7 +48,7 @@ def tiny():
 @pytest.fixture(scope="module")
 def initial(tiny):
     _, inputs, _ = tiny
-    return jit(TINY.init)(jax.random.key(0), *inputs)
+    return jit(batch_draws(TINY.init))(jax.random.key(0), *inputs)
 
 
 def test_parameter_count_is_the_papers():

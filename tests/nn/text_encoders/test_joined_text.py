@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from official import jit
 
+from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.nn.text_encoders.clip import CLIPText
 from imagegen_jax.nn.text_encoders.joined import JoinedText
 from imagegen_jax.nn.text_encoders.t5 import T5Encoder
@@ -22,7 +23,7 @@ MASK = jnp.array([[1, 1, 0, 1, 0, 0, 1, 1, 1, 0]], bool)
 @pytest.fixture(scope="module")
 def joined():
     encoder = JoinedText((FIRST, SECOND), T5, width=24, pooled="all")
-    params = jit(encoder.init)(jax.random.key(0), TEXT, MASK)
+    params = jit(batch_draws(encoder.init))(jax.random.key(0), TEXT, MASK)
     return encoder, params, jit(encoder.apply)(params, TEXT, MASK)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import pathlib
 import re
 from typing import Any
@@ -15,12 +16,12 @@ from PIL import Image
 
 from imagegen_jax.cli import evaluate
 from imagegen_jax.metrics.card import Card
-from imagegen_jax.pages.judge.judging import Judging
+from imagegen_jax.pages.judge.judging import Judging, png
 from imagegen_jax.pages.judge.keeping import finish, judgements_of
 from imagegen_jax.pages.judge.result import result_of
 from imagegen_jax.pages.judge.study import Study, load_study, save_study
 from imagegen_jax.pages.judge.trials import chosen_a, milliseconds, pictures_of, trials_of
-from imagegen_jax.pages.judge.votes import Votes, read_votes
+from imagegen_jax.pages.judge.votes import Vote, Votes, read_votes
 
 
 def answer(judging: Judging, voter: str, takes_a: Any, looks: bool = True) -> None:
@@ -72,6 +73,21 @@ def test_a_staircase_settles_where_three_of_four_are_right(study: Study) -> None
     assert np.mean(times[1000:]) == pytest.approx(300, abs=15)
 
 
+def test_the_staircase_follows_a_persons_answers_to_pairs_alone(judging: Judging) -> None:
+    """From trial to trial: 10 ms less after a right answer, 30 more after a wrong one; catch trials change nothing."""
+    settings = dataclasses.replace(judging.study.settings, staircase=True)
+    judging = dataclasses.replace(judging, study=dataclasses.replace(judging.study, settings=settings))
+    expected = 500
+    while (trial := judging.next_of("one")) is not None:
+        assert judging.shown("one")["milliseconds"] == expected
+        wrong = trial.number % 3 == 0
+        side = next(side for side in (0, 1) if chosen_a(trial, side) == wrong)
+        judging.answer("one", trial.number, side, 1.0)
+        expected += 0 if trial.catch else 30 if wrong else -10
+    assert judging.votes.all[5].milliseconds != 500
+    assert judging.shown("other")["done"] == 0 and judging.shown("other")["milliseconds"] == 500  # of their own alone
+
+
 def test_votes_survive_a_new_server_a_second_click_and_a_cut_line(judging: Judging, tmp_path: pathlib.Path) -> None:
     for _ in range(5):
         trial = judging.next_of("one")
@@ -86,6 +102,23 @@ def test_votes_survive_a_new_server_a_second_click_and_a_cut_line(judging: Judgi
     again.answer("one", 4, 1, 0.5)
     kept = read_votes(tmp_path / "study")
     assert [(vote.trial, vote.left) for vote in kept] == [(0, True), (1, True), (2, True), (3, True), (4, False)]
+
+
+def test_of_two_votes_for_a_trial_the_first_is_kept(tmp_path: pathlib.Path) -> None:
+    """Such as of two tabs that answer at once; also where an older server has written both."""
+    votes, vote = Votes(tmp_path), Vote("one", 0, 3, False, True, True, 1.0)
+    other = dataclasses.replace(vote, chose_a=False)
+    assert votes.add(vote) and not votes.add(other) and votes.all == read_votes(tmp_path) == [vote]
+    with (tmp_path / "votes.jsonl").open("a") as file:
+        file.write(json.dumps(dataclasses.asdict(other)) + "\n")
+    assert read_votes(tmp_path) == [vote]
+
+
+def test_a_vote_is_on_the_disk_before_it_counts(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    votes, seen = Votes(tmp_path), []
+    monkeypatch.setattr(os, "fsync", lambda file: seen.append((os.fstat(file).st_size > 0, len(votes.all))))
+    votes.add(Vote("one", 0, 3, False, True, True, 1.0))
+    assert seen == [(True, 0)] and len(votes.all) == 1
 
 
 @pytest.mark.parametrize(
@@ -122,6 +155,12 @@ def test_nothing_that_is_shown_tells_the_sets(judging: Judging) -> None:
     assert len(sizes) == 1
 
 
+def test_pictures_have_as_many_bytes_whatever_is_on_them() -> None:
+    """Those of a network are often smoother than photos, and would be shorter files."""
+    flat, noise = np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    assert len(png(flat)) == len(png(noise))
+
+
 def test_results_by_class_with_attention_and_agreement(judging: Judging, tmp_path: pathlib.Path) -> None:
     answer(judging, "one", lambda pair: pair % 2 == 0)  # takes the tabbies for real
     answer(judging, "two", lambda pair: pair % 2 == 0)
@@ -132,6 +171,13 @@ def test_results_by_class_with_attention_and_agreement(judging: Judging, tmp_pat
     assert [(row.name, row.share.value) for row in found.by_class] == [("tabby", 1.0), ("poodle", 0.0)]
     assert found.left_out == (("asleep", 2, 2),)
     assert found.agreement is not None and found.agreement[:2] == (1.0, 1.0)
+
+
+def test_one_slip_in_four_is_forgiven_and_two_are_not(study: Study) -> None:
+    votes = [Vote("one", i, i, True, i == 0, True, 1.0) for i in range(4)] + [Vote("one", 4, 4, False, True, True, 1.0)]
+    found = result_of(study, votes)
+    assert found is not None and found.caught == (3, 4) and found.left_out == ()
+    assert result_of(study, [dataclasses.replace(vote, chose_a=vote.trial < 2) for vote in votes]) is None
 
 
 def test_a_result_is_printed_and_kept_with_the_run(

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from browsing import served
 
@@ -47,6 +48,17 @@ def test_a_gallery_whose_process_is_killed_as_it_writes_holds_all_that_was_told(
     assert set(told) <= set(there) and len(there) - len(told) <= 1  # one may be whole, and not yet told
     for i, name in enumerate(told):
         assert gallery.settings("a", name) == {"seed": i}
+
+
+def test_no_name_leads_out_of_a_visitors_pictures(tmp_path: pathlib.Path) -> None:
+    gallery, picture = Gallery(tmp_path), np.zeros((4, 4, 1), np.uint8)
+    name, other = gallery.add("a", picture, {"seed": 1}), gallery.add("b", picture, {"seed": 2})
+    (tmp_path / "a" / "notes.png").write_bytes((tmp_path / "a" / name).read_bytes())
+    assert gallery.names("a") == [name] and gallery.settings("a", name) == {"seed": 1}
+    for wrong in (f"../b/{other}", "notes.png", "", ".", str(tmp_path / "b" / other)):
+        assert gallery.path("a", wrong) is None and gallery.settings("a", wrong) == {}
+        gallery.remove("a", wrong)
+    assert gallery.settings("b", other) == {"seed": 2} and (tmp_path / "a" / "notes.png").exists()
 
 
 class Playing:
