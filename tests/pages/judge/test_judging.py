@@ -219,9 +219,11 @@ def test_a_result_is_printed_and_kept_with_the_run(
 
 def test_a_damaged_study_is_named(tmp_path: pathlib.Path, study: Study) -> None:
     save_study(study, tmp_path)
-    (tmp_path / "pictures.npz").write_bytes(b"PK")
-    with pytest.raises(ValueError, match="holds no whole study"):
-        load_study(tmp_path)
+    whole = (tmp_path / "pictures.npz").read_bytes()
+    for damaged in (b"PK", whole[: len(whole) // 2]):
+        (tmp_path / "pictures.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="holds no whole study"):
+            load_study(tmp_path)
 
 
 def test_one_person_does_not_agree_with_themselves(study: Study, tmp_path: pathlib.Path) -> None:
