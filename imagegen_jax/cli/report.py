@@ -5,13 +5,21 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import pathlib
+import sys
 
 from imagegen_jax.cli.common.command import Command
+from imagegen_jax.cli.common.data_options import add_module_option
+from imagegen_jax.cli.common.options import integer
+from imagegen_jax.cli.common.targets import import_modules
+from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import run_folder as folder
+from imagegen_jax.core.run import load
+from imagegen_jax.pages.copies import look_for_copies
 from imagegen_jax.pages.report import write_report
 
 EXAMPLES = """examples:
   imagegen report runs/demo
+  imagegen report runs/demo --copies 1000        samples beside their nearest training images, for suspects of copying
   imagegen report /mnt/archive/demo --out demo.html"""
 
 
@@ -21,6 +29,8 @@ class ReportRequest:
 
     run: str | pathlib.Path
     out: pathlib.Path | None = None  # None: report.html in the run's folder
+    copies: int | None = None  # samples that are looked at beside their nearest training images; None: none
+    modules: tuple[str, ...] = ()
 
 
 def run(request: ReportRequest) -> pathlib.Path:
@@ -30,6 +40,10 @@ def run(request: ReportRequest) -> pathlib.Path:
     """
     path = pathlib.Path(request.run)
     folder.load_experiment_dict(path)
+    if request.copies is not None:
+        compiling.use_persistent_cache()
+        found = look_for_copies(load(path, import_modules(request.modules)), request.copies)
+        print(f"copies: {found}", file=sys.stderr)
     try:
         written = write_report(path, request.out)
     except OSError as error:
@@ -41,6 +55,11 @@ def run(request: ReportRequest) -> pathlib.Path:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options of `imagegen report`."""
     parser.add_argument("run", type=pathlib.Path)
+    parser.add_argument(
+        "--copies", type=integer(1, 100_000), metavar="N",
+        help="draw so many samples, and show those nearest to a training image beside it",
+    )  # fmt: skip
+    add_module_option(parser)
     parser.add_argument("--out", type=pathlib.Path, help="the page to write (default: report.html in the run's folder)")
 
 

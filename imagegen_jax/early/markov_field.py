@@ -121,5 +121,5 @@ class MarkovField:
 
 def offsets(radius: int) -> list[tuple[int, int]]:
     """Returns one of each pair of neighbours r, -r up to `radius` rows and columns away."""
-    around = itertools.product(range(-radius, radius + 1), repeat=2)
-    return [place for place in around if place > (0, 0)]
+    around = range(-radius, radius + 1)
+    return [place for place in itertools.product(around, around) if place > (0, 0)]

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imagegen_jax.metrics.membership import membership
 from imagegen_jax.metrics.scale import DISTANCE, ESTIMATE, LEAK, SHARE, Scale
 from imagegen_jax.metrics.scores import of_pair as scores
 from imagegen_jax.metrics.scores import shares as of_shares
 from imagegen_jax.metrics.scores import usefulness
 from imagegen_jax.metrics.scores.classes import Classes, listed, paired_classes
-from imagegen_jax.metrics.scores.membership import membership
 from imagegen_jax.metrics.scores.pair import Pair, Score
 from imagegen_jax.metrics.scores.similarity import SMALLEST_MS_SSIM, WINDOW, ms_ssim, psnr, ssim
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from imagegen_jax.core.files.json_lines import read_objects
 from imagegen_jax.core.files.regular import whole
+from imagegen_jax.pages.copies import FILE, copies_of
 from imagegen_jax.pages.evaluations import evaluations_of, trace_of
 from imagegen_jax.pages.explained import explained
 from imagegen_jax.pages.grids import shown_grids
@@ -60,6 +61,7 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
         "curves": _json({name: thin(points) for name, points in curves.items()}),
         "values": _values(curves),
         "evaluations": _or_note("evaluations.jsonl", lambda: evaluations_of(evaluations)),
+        "copies": _or_note(FILE, lambda: copies_of(read_json(folder / FILE))),
         "trace": _or_note("profile.json", lambda: trace_of(read_json(folder / "profile.json"))),
         "meanings": _as_json({name: explained(name) for name in curves}),
         "experiment": tree(experiment) if experiment else missing("experiment.json"),

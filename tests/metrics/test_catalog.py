@@ -358,7 +358,7 @@ def test_all_names_what_it_leaves_out_and_held_out_data_are_read(command, tmp_pa
     assert all("test.npz" in card["held_out"] for card in cards if card["metric"] in ("C_T", "AuthPct"))
     with pytest.raises(ValueError, match="--held-out"):
         command(*files, *options, "c_t")
-    with pytest.raises(ValueError, match="only authpct, c_t, nearest, cas, augmentation compare"):
+    with pytest.raises(ValueError, match="only authpct, c_t, nearest, membership, cas, augmentation compare"):
         command(*files, *options, "fid", "--held-out", tmp_path / "test.npz")
 
 

@@ -15,7 +15,7 @@ from imagegen_jax.core.model import Aux, Phase
 from imagegen_jax.metrics.evaluate import check_metrics, evaluate
 from imagegen_jax.metrics.features.extractor import Pixels
 from imagegen_jax.metrics.losses import DRAWS
-from imagegen_jax.metrics.scores.membership import auc, found_at
+from imagegen_jax.metrics.membership import auc, found_at
 from imagegen_jax.metrics.sets import ArraySet, SampleSet
 
 RANDOM = np.random.default_rng(0)

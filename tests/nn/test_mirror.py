@@ -24,7 +24,7 @@ from PIL import Image
 import imagegen_jax
 from imagegen_jax.autoencoders import vdvae_network
 from imagegen_jax.data import decode
-from imagegen_jax.data.pictures import user_images
+from imagegen_jax.data.pictures import user_images, watermark
 from imagegen_jax.data.wrappers import derived
 from imagegen_jax.editing import attention
 from imagegen_jax.editing import inverse_problems as inverse
@@ -85,6 +85,11 @@ def bare(name: str) -> Callable[[Any], Any]:
 
 def decoded(x: np.ndarray) -> np.ndarray:
     return np.stack([np.asarray(decode._resized(Image.fromarray(image), 5)) for image in np.asarray(x)])
+
+
+def doubled(x: np.ndarray) -> np.ndarray:
+    """What a picture is looked at for a mark, where it may have been left at half its size."""
+    return np.stack([watermark._resized(image[..., 0], 2.0) for image in np.asarray(x, np.float64)])[..., None]
 
 
 def painted(x: np.ndarray) -> np.ndarray:
@@ -153,6 +158,7 @@ CASES: dict[str, list[Case]] = {
     "editing.exemplars.style._image_of": [
         images(lambda x: jnp.stack([style._image_of((level,), jnp.zeros((16, 16, 4))) for level in x]))
     ],
+    "data.pictures.watermark._resized": [images(doubled, BYTES)],
     "pages.play.edits.mask_of": [images(painted, BYTES)],
     "data.wrappers.derived.lowered": [images(lambda x: derived.lowered(np.asarray(x), 2), BYTES)],
     "editing.attention._map_of": [images(lambda x: attention._map_of((8, 8), (16, 16), x.reshape(2, 64, 4)))],

@@ -49,7 +49,7 @@ def _in_band() -> np.ndarray:
 
 
 def add_mark(image: UInt8[np.ndarray, "h w c"], psnr: float = PSNR) -> UInt8[np.ndarray, "h w c"]:
-    """Marks a grey, RGB or RGBA image, whose transparency stays; the result has at least `psnr` dB against it.
+    """Marks a grey, RGB or RGBA image, whose transparency stays; the result has `psnr` dB against it, but for 0.1.
 
     Raises ValueError for an image below `SMALLEST` pixels a side, which could not hold a mark.
     """

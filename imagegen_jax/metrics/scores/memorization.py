@@ -52,9 +52,15 @@ def authenticity(samples: Features, train: Features) -> float:
     if len(train) < 2:
         raise ValueError("train has one point: authenticity compares with its nearest neighbour, so give at least 2")
     index, distance = _nearest(samples, train)
-    hit, which = np.unique(index, return_inverse=True)
+    return float(np.mean(distance > spacings(train, index)))
+
+
+def spacings(train: Features, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Returns, for each of some rows of `train`, the distance of its nearest neighbour there, apart from itself."""
+    hit, which = np.unique(rows, return_inverse=True)
+    train = np.asarray(train, np.float32)
     _, spacing = _nearest(train[hit], train, own=hit)
-    return float(np.mean(distance > spacing[which]))
+    return spacing[which]
 
 
 def c_t_score(

@@ -173,6 +173,13 @@ def test_results_by_class_with_attention_and_agreement(judging: Judging, tmp_pat
     assert found.agreement is not None and found.agreement[:2] == (1.0, 1.0)
 
 
+def test_one_slip_in_four_is_forgiven_and_two_are_not(study: Study) -> None:
+    votes = [Vote("one", i, i, True, i == 0, True, 1.0) for i in range(4)] + [Vote("one", 4, 4, False, True, True, 1.0)]
+    found = result_of(study, votes)
+    assert found is not None and found.caught == (3, 4) and found.left_out == ()
+    assert result_of(study, [dataclasses.replace(vote, chose_a=vote.trial < 2) for vote in votes]) is None
+
+
 def test_a_result_is_printed_and_kept_with_the_run(
     study: Study, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,51 @@
+"""Samples beside their nearest training images: planted copies come first, in the file and on the page."""
+
+from __future__ import annotations
+
+import pathlib
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imagegen_jax.core.run import Run
+from imagegen_jax.data import Digits
+from imagegen_jax.metrics.copies import ranked_copies
+from imagegen_jax.pages import copies
+from imagegen_jax.pages.reading import read_json
+
+RANDOM = np.random.default_rng(0)
+TRAIN = RANDOM.integers(0, 256, (60, 6, 6, 1), np.uint8)
+
+
+def test_planted_copies_are_ranked_first_and_others_have_no_suspicion() -> None:
+    samples = RANDOM.integers(0, 256, (40, 6, 6, 1), np.uint8)
+    samples[7], samples[21] = TRAIN[5], np.clip(TRAIN[9].astype(int) + 3, 0, 255)
+    found = ranked_copies(samples, TRAIN)
+    assert found.samples[:2].tolist() == [7, 21] and found.training[:2].tolist() == [5, 9]
+    assert found.ratios[0] == found.distances[0] == 0 and found.distances[1] == pytest.approx(3 / 255, rel=0.1)
+    assert found.ratios[1] < 0.1 and found.ratios[2] > 0.7 and (np.diff(found.ratios) >= 0).all()
+    with pytest.raises(ValueError, match="at least two of one shape"):
+        ranked_copies(samples, TRAIN[:1])
+
+
+def test_the_page_shows_them_and_is_left_out_where_nobody_looked(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Digits(split="test")
+    images = np.asarray(data.open().images)
+
+    drawn = np.concatenate([255 - images[:30], images[3:4]])
+
+    def sampled(*_: Any) -> types.SimpleNamespace:
+        return types.SimpleNamespace(image_shape=images.shape[1:], images=drawn)
+
+    monkeypatch.setattr(copies, "SampleSet", sampled)
+    run = Run(types.SimpleNamespace(data=data), types.SimpleNamespace(step=5), tmp_path)  # type: ignore[arg-type]
+    path = copies.look_for_copies(run, 31)
+    found = read_json(path)
+    assert found["pairs"][0]["sample"] == 30 and found["pairs"][0]["training"] == 3 and found["nearer"] == 1
+    page = copies.copies_of(found)
+    assert page.index("sample 30,") < page.index(f"sample {found['pairs'][1]['sample']},")
+    assert "1 of 31 samples of step 5" in page and copies.copies_of({}) == ""
