@@ -1,4 +1,4 @@
-"""Auto-binomial Markov random field (Cross & Jain 1983, IEEE PAMI 5(1)) on scikit-learn's handwritten digits.
+"""Auto-binomial Markov random field (Cross & Jain 1983, doi:10.1109/TPAMI.1983.4767341) on handwritten digits.
 
     python -m experiments.markov_field_digits --workdir runs/markov_field_digits
 

@@ -1,4 +1,4 @@
-"""Image quilting (Efros & Freeman 2001, SIGGRAPH) of scikit-learn's handwritten digits, with classes.
+"""Image quilting (Efros & Freeman 2001, doi:10.1145/383259.383296) of scikit-learn's handwritten digits, with classes.
 
     python -m experiments.patch_quilt_digits --workdir runs/patch_quilt_digits
 

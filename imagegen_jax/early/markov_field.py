@@ -84,7 +84,9 @@ class MarkovField:
         def draw(i: Array, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
             logits = self._logits(params, x, conditions)[..., None]
             each = self._log_binomial(logits, jnp.arange(self.levels, dtype=jnp.float32))
-            drawn = jax.random.categorical(jax.random.fold_in(of_sweeps, i), each).astype(jnp.float32)
+            below = jnp.cumsum(jnp.exp(each[..., :-1]), axis=-1)  # of each level but the last: one number draws a site
+            number = jax.random.uniform(jax.random.fold_in(of_sweeps, i), (*x.shape, 1))
+            drawn = jnp.sum(number > below, axis=-1).astype(jnp.float32)
             return jnp.where(groups[i % len(groups)], drawn, x)
 
         x = lax.fori_loop(0, self.sweeps * len(groups), draw, start)
