@@ -261,6 +261,8 @@ def _cards(
 
 def _plan(images: ImageSet, reference: ImageSet | Moments, extractor: Extractor, metrics: Sequence[str]) -> str:
     """Says what is going to be measured."""
+    if all("losses" in METRICS[metric].reads for metric in metrics):
+        return f"{', '.join(metrics)}: losses of {images.name} for training images and for held-out ones; draws none"
     how = "drawn from" if isinstance(images, SampleSet) else "of"
     against = "saved statistics" if isinstance(reference, Moments) else f"{len(reference):,} of {reference.name}"
     return f"{', '.join(metrics)} by {extractor.name}: {len(images):,} images {how} {images.name} against {against}"

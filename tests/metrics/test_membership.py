@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from toys import Game
 
+from imagegen_jax.cli.evaluate import _plan
 from imagegen_jax.core.model import Aux, Phase
 from imagegen_jax.metrics.evaluate import check_metrics, evaluate
 from imagegen_jax.metrics.features.extractor import Pixels
@@ -93,3 +94,10 @@ def test_what_has_no_loss_of_an_image_is_said() -> None:
         check_metrics(["membership"], SampleSet(run_of(Game()), 4), train, Pixels(), test)
     with pytest.raises(ValueError, match="membership: there are no held-out data"):
         check_metrics(["membership"], SampleSet(run_of(Remembering()), 4), train, Pixels())
+
+
+def test_what_is_measured_is_said_without_images_that_nobody_draws():
+    images = SampleSet(run_of(Remembering(1.0)), 4)
+    said = _plan(images, ArraySet("train", TRAIN), Pixels(), ["membership"])
+    assert said == "membership: losses of runs/toy at step 3 for training images and for held-out ones; draws none"
+    assert "4 images drawn from runs/toy" in _plan(images, ArraySet("train", TRAIN), Pixels(), ["membership", "fid"])
