@@ -67,6 +67,11 @@ def test_pictures_that_are_damaged_or_say_little_are_shown_as_such(client: TestC
     assert re.search(r"/\?run=1&amp;use=", page) and re.search(r"/\?run=0&amp;use=", page)
 
 
+def test_photos_of_twenty_megabytes_are_taken_and_no_larger_ones(client: TestClient) -> None:
+    for length, code in ((20 * 2**20, 400), (20 * 2**20 + 1, 413)):  # of no bytes: no picture
+        assert client.post("/upload", content=b"", headers={"content-length": str(length)}).status_code == code
+
+
 def test_files_of_a_run_outside_its_grids_are_not_found(client: TestClient, folder: pathlib.Path) -> None:
     assert client.get("/training/0/grids/00000100.png").status_code == 200
     for name in ("../experiment.json", "%2e%2e/metrics.jsonl", "none.png", "/etc/passwd"):
