@@ -56,13 +56,20 @@ def test_pictures_are_their_visitors_alone(client: TestClient, visitor: Callable
 
 def test_pictures_that_are_damaged_or_say_little_are_shown_as_such(client: TestClient, ground: Playground) -> None:
     """And each is used with the run that it is of."""
-    for settings in ({}, {"run": "gan"}, {"run": "gone", "seed": 3, "kind": "walk"}):
-        assert client.post("/gallery", content=png_of(np.zeros((8, 8, 1), np.uint8), settings)).status_code == 200
+    names = []
+    for settings in ({"seed": 1}, {"run": "gan"}, {"run": "gone", "seed": 3, "kind": "walk"}, {}):
+        answer = client.post("/gallery", content=png_of(np.zeros((8, 8, 1), np.uint8), settings))
+        names.append(answer.json()["name"])
     (folder,) = [path for path in ground.gallery.root.iterdir()]
-    next(folder.glob("*.png")).write_bytes(b"cut off")
+    (folder / names[0]).write_bytes(b"cut off")
     page = client.get("/gallery?run=0").text
-    assert page.count("<figure") == 3 and "a damaged file" in page and "gone, seed 3, walk" in page
+    assert page.count("<figure") == 4 and page.count("a damaged file") == 2 and "gone, seed 3, walk" in page
     assert re.search(r"/\?run=1&amp;use=", page) and re.search(r"/\?run=0&amp;use=", page)
+
+
+def test_photos_of_twenty_megabytes_are_taken_and_no_larger_ones(client: TestClient) -> None:
+    for length, code in ((20 * 2**20, 400), (20 * 2**20 + 1, 413)):  # of no bytes: no picture
+        assert client.post("/upload", content=b"", headers={"content-length": str(length)}).status_code == code
 
 
 def test_files_of_a_run_outside_its_grids_are_not_found(client: TestClient, folder: pathlib.Path) -> None:
