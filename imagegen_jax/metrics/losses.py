@@ -77,7 +77,7 @@ def _program(model: Model, stage: Hashable) -> Any:
     (phase,) = model.phases(stage)
 
     def of_row(nets: Nets, row: Batch, key: Any, step: Any) -> Any:
-        batch = images_to_float({name: leaf[None] for name, leaf in row.items()})
+        batch: Batch = images_to_float({name: leaf[None] for name, leaf in row.items()})
         encoding, drawn = jax.random.split(key)
         batch = autoencoding.drawn_latents(model, nets, batch, row_keys(encoding, batch))
         return phase.loss(nets, Inputs(batch, drawn, row_keys(drawn, batch), step, nets))[0]

@@ -39,7 +39,7 @@ def membership(pair: Pair) -> list[Score]:
         ("membership AUC, control", auc, (one, other), True),
     ):
         interval = bootstrap(measure, *sides, draws=DRAWS, seed=pair.seed, of_limit=False)
-        counts = {"samples": len(sides[0]), "references": len(sides[1])}
         note = "halves of the held-out images: 0.5 but for chance" if of_held_out else ""
-        scores.append(Score(name, interval.value, interval, how, of_held_out=of_held_out, note=note, **counts))
+        n, m = map(len, sides)
+        scores.append(Score(name, interval.value, interval, how, of_held_out, samples=n, references=m, note=note))
     return scores

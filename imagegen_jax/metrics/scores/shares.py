@@ -70,7 +70,7 @@ def shares(pair: Pair) -> list[Score]:
     found = compared_shares(seen, data, classes, weights)
     names = _names(pair, classes)
     order = np.argsort(-np.abs(found.z), kind="stable")[:SHOWN]
-    forgotten = [names[k] for k in np.flatnonzero(found.flagged & (found.samples < found.expected / 2))]
+    forgotten = [names[int(k)] for k in np.flatnonzero(found.flagged & (found.samples < found.expected / 2))]
     note = f"hardly drawn, below half of their share: {listed(forgotten, SHOWN)}" if forgotten else ""
     count = Score("classes of other shares", float(found.flagged.sum()), None, f"none: a count, {against}", note=note)
     return [count, *(_share(found, int(k), names[k], len(seen), against) for k in sorted(order))]
