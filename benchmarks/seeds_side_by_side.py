@@ -1,9 +1,10 @@
 """How long a training step of several seeds takes side by side (`ig.sweep(..., together=N)`), and one after the other.
 
-    python -m benchmarks.seeds_side_by_side RECIPE [FIELD=VALUE ...] [--seeds 4] [--steps 20] [--out FILE]
+    python -m benchmarks.seeds_side_by_side RECIPE [FIELD=VALUE ...] --seeds 4 --steps 20 --out FILE
 
 Both are compiled before they are measured, and take turns, since others may use the machine; the least of the turns
-counts. Milliseconds a step of one seed: of the clock, and of all processors. With --out a line of JSON is added.
+counts. Milliseconds a step of one seed: of the clock, and of all processors. With --out a line of JSON is added; with
+--digits SIZE the data are scikit-learn's digits, enlarged to this size, which need no download.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import jax
 
 import imagegen_jax as ig
 from imagegen_jax.core.training.side_by_side import SeedsProgram
+from imagegen_jax.data import Digits
 
 TURNS = 3
 
@@ -63,12 +65,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("fields", nargs="*", metavar="FIELD=VALUE")
+    parser.add_argument("--digits", type=int, metavar="SIZE")
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--out", type=pathlib.Path)
     given = parser.parse_args()
     changes: dict[str, Any] = dict(field.split("=", 1) for field in given.fields)
     experiment = ig.override(ig.recipe(given.recipe), {name: json.loads(value) for name, value in changes.items()})
+    if given.digits:
+        experiment = dataclasses.replace(experiment, data=Digits(size=given.digits))
     data = experiment.data.open()
     programs = [ig.Program(dataclasses.replace(experiment, seed=seed), data) for seed in range(given.seeds)]
     ways = {"alone": alone(programs), "together": together(programs)}

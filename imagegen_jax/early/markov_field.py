@@ -84,7 +84,9 @@ class MarkovField:
         def draw(i: Array, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
             logits = self._logits(params, x, conditions)[..., None]
             each = self._log_binomial(logits, jnp.arange(self.levels, dtype=jnp.float32))
-            drawn = jax.random.categorical(jax.random.fold_in(of_sweeps, i), each).astype(jnp.float32)
+            below = jnp.cumsum(jnp.exp(each[..., :-1]), axis=-1)  # of each level but the last: one number draws a site
+            number = jax.random.uniform(jax.random.fold_in(of_sweeps, i), (*x.shape, 1))
+            drawn = jnp.sum(number > below, axis=-1).astype(jnp.float32)
             return jnp.where(groups[i % len(groups)], drawn, x)
 
         x = lax.fori_loop(0, self.sweeps * len(groups), draw, start)
@@ -121,5 +123,5 @@ class MarkovField:
 
 def offsets(radius: int) -> list[tuple[int, int]]:
     """Returns one of each pair of neighbours r, -r up to `radius` rows and columns away."""
-    around = itertools.product(range(-radius, radius + 1), repeat=2)
-    return [place for place in around if place > (0, 0)]
+    around = range(-radius, radius + 1)
+    return [place for place in itertools.product(around, around) if place > (0, 0)]

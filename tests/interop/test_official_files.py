@@ -157,6 +157,11 @@ def test_published_classifiers_are_known_by_their_layers(side, blocks):
     )
 
 
+def test_widths_alone_may_tell_which_layers_halve():
+    found, side = layout_of(layers_of((1, 2), 2, 100), "here", 0)
+    assert (found.blocks, found.multipliers, side) == (2, (1, 2), 16)
+
+
 def test_a_classifier_of_several_possible_sizes_asks_for_it():
     """Of eight modules of one width, nobody can tell which of them halve."""
     tensors = layers_of((1, 1), 3, 100)

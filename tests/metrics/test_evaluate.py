@@ -1,6 +1,7 @@
 """Evaluation: sets of images, kept features, cards, leaderboards, the classifier, the command line."""
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from experiments import dcgan_mnist
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.files.claim import Lock
 from imagegen_jax.data import Digits
-from imagegen_jax.metrics.card import Card, leaderboard, text_table
+from imagegen_jax.metrics.card import Card, leaderboard, print_table, text_table
 from imagegen_jax.metrics.evaluate import evaluate
 from imagegen_jax.metrics.extraction import features_of
 from imagegen_jax.metrics.features import classifier
@@ -90,7 +91,13 @@ def test_an_interrupted_extraction_goes_on_where_it_stopped():
 # --- cards -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_card_holds_the_distance_and_what_it_takes_to_repeat_it():
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_card_holds_the_distance_and_what_it_takes_to_repeat_it(monkeypatch, capsys):
+    monkeypatch.setenv("TERM", "xterm")
     extractor = Function("FD-mean", mean_pixel, "1")
     (card,) = evaluate(ArraySet("dark", DARK), ArraySet("light", LIGHT), extractor, ["fid"], seed=3, quiet=True)
     expected = frechet_distance(Moments.of(mean_pixel(DARK)), Moments.of(mean_pixel(LIGHT)))
@@ -99,7 +106,14 @@ def test_a_card_holds_the_distance_and_what_it_takes_to_repeat_it():
     assert (card.metric, card.weights, card.seed) == ("FD-mean", extractor.fingerprint[:16], 3)
     assert json.loads(json.dumps(card.to_dict()))["versions"]["jax"]
     table = text_table([card])
-    assert all(word in table for word in ("FD-mean", "dark", "light", "bootstrap", card.weights))
+    words = ("FD-mean", "dark", "light", "bootstrap", card.weights)
+    assert all(word in table for word in words)
+    print_table([card])
+    assert capsys.readouterr().out == table + "\n"
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    print_table([card])
+    assert all(word in terminal.getvalue() for word in words) and "\x1b[1mmetric" in terminal.getvalue()
 
 
 def test_equal_sets_score_as_equal():

@@ -46,7 +46,11 @@ def test_what_a_line_says(imagegen, name, says):
 def test_words_choose_among_them(imagegen):
     assert len(imagegen("list", "facades", "horse2zebra")[1].splitlines()) == 3
     code, _, said = imagegen("list", "no_such_data")
-    assert code == 1 and "no_such_data" in said and "autoencoders, autoregressive, classifiers, diffusion, gan" in said
+    assert (
+        code == 1
+        and "no_such_data" in said
+        and "autoencoders, autoregressive, classifiers, diffusion, early, gan" in said
+    )
 
 
 def test_listing_imports_neither_jax_nor_a_recipe():

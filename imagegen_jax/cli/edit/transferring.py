@@ -79,7 +79,8 @@ def _frames(
 ) -> Iterator[np.ndarray]:
     """Yields what the video shows, the result last; without a video, the result alone."""
     key = jax.random.key(request.seed)
-    steps = transferred(weights, to_float(content), to_float(style), transfer, key)
+    given, wanted = (to_float(jnp.asarray(picture)) for picture in (content, style))
+    steps = transferred(weights, given, wanted, transfer, key)
     with Progress("style", transfer.steps, "steps") as shown:
         for i, step in enumerate(steps, 1):
             if i % REPORT_EVERY == 1:
@@ -103,8 +104,8 @@ def _say_distances(weights: dict[str, jax.Array], image: np.ndarray, content: np
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float:
     """Computes the SSIM of two RGB pictures in grey."""
-    grey = (np.asarray(Image.fromarray(x).convert("L"))[None, :, :, None] for x in (a, b))
-    return float(ssim(*grey, (0, 255))[0])
+    first, second = (np.asarray(Image.fromarray(x).convert("L"))[None, :, :, None] for x in (a, b))
+    return float(ssim(first, second, (0, 255))[0])
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

@@ -57,13 +57,13 @@ class Terminal:
 
 
 class Notebook:
-    """Draws in the output of a notebook's cell, which is kept as one block of text."""
+    """Draws in the output of a notebook's cell, which is kept as one block of text for each cell."""
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self._said: list[str] = []
-        self._id: str | None = None
+        self._cell, self._id = -1, ""
         self._console = Console(file=io.StringIO(), force_jupyter=False, color_system=None)
 
     def width(self) -> int:
@@ -71,17 +71,20 @@ class Notebook:
         return 110
 
     def write(self, said: str | None, line: str, fraction: float | None) -> None:
-        """Adds a line that stays, if one is given, and draws the live one below them."""
+        """Adds a line that stays, if one is given, and draws the live one below them; a block is never empty again."""
+        from IPython.core.getipython import get_ipython
         from IPython.display import display
 
+        shell: Any = get_ipython()
+        if (cell := shell.execution_count) != self._cell:
+            self._said, self._cell, self._id = [], cell, ""
         if said is not None:
             self._said.append(said)
         text = "\n".join([*self._said, *([bar_and(line, fraction, self._console)] if line else [])])
-        if self._id is None and text:
-            self._id = uuid.uuid4().hex
-            display({"text/plain": text}, raw=True, display_id=self._id)
-        elif self._id is not None:
-            display({"text/plain": text}, raw=True, display_id=self._id, update=True)
+        if text:
+            known = bool(self._id)
+            self._id = self._id or uuid.uuid4().hex
+            display({"text/plain": text}, raw=True, display_id=self._id, update=known)
 
 
 def bar_and(line: str, fraction: float | None, console: Any) -> str:
@@ -110,11 +113,6 @@ class Screen:
     def live(self) -> bool:
         """Tells whether there is a live line."""
         return self._paper is not None
-
-    @property
-    def idle(self) -> bool:
-        """Tells whether nothing is shown: what is shown next begins a block of its own in a notebook."""
-        return not self._works
 
     def show(self, work: Shown) -> None:
         """Shows a piece of work from now on, before those that are shown already."""
@@ -177,7 +175,7 @@ def in_notebook(stream: Any) -> bool:
     return find is not None and getattr(find(), "kernel", None) is not None and stream is sys.stderr
 
 
-_shared: list[Screen] = []  # the one that was used last
+_shared: list[Screen] = []  # that of the stream that was used last
 _sharing = threading.Lock()
 
 
@@ -185,6 +183,6 @@ def screen_of(stream: Any = None) -> Screen:
     """Returns the screen of a stream, None: of standard error; pieces of work at one time share it."""
     stream = stream or sys.stderr
     with _sharing:
-        if not _shared or _shared[0].stream is not stream or _shared[0].idle:
+        if not _shared or _shared[0].stream is not stream:
             _shared[:] = [Screen(stream)]
         return _shared[0]

@@ -37,7 +37,7 @@ def gram_distance(
 
     Layer 0 is conv1, layer k conv_pw_k; the sizes of both images may differ.
     """
-    found = _gram_distance(tuple(layers))(weights, to_float(image), to_float(exemplar))
+    found = _gram_distance(tuple(layers))(weights, to_float(jnp.asarray(image)), to_float(jnp.asarray(exemplar)))
     return float(found)
 
 

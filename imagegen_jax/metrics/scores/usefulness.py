@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Bool, Int, UInt8
@@ -74,7 +75,8 @@ def classification_accuracy(pair: Pair) -> list[Score]:
     with Progress("classifiers", 2 * SEEDS, "classifiers", quiet=pair.quiet) as shown:
         train = functools.partial(trained, sets.test, sets.classes, pair.seed, shown.add)
         generated, real = train([sets.generated.first(n)]), train([sets.real.first(n)])
-    shared = {"samples": n, "references": len(sets.test.labels), "note": f"trained on {n:,} images each"}
+    shared: dict[str, Any] = {"samples": n, "references": len(sets.test.labels)}
+    shared["note"] = f"trained on {n:,} images each"
     return [
         Score("CAS", float(generated.mean()), accuracy_interval(generated, pair.seed), HOW, scale=SHARE, **shared),
         Score("CAS of real images", float(real.mean()), accuracy_interval(real, pair.seed), HOW, scale=SHARE, **shared),
@@ -95,7 +97,7 @@ def augmentation(pair: Pair) -> list[Score]:
             of = "" if n == sizes[0] else f" of {n:,}"
             found = {"generated": train([real, sets.generated])}
             found |= {way: train([real], moves) for way, moves in ways.items()}
-            shared = {"samples": len(sets.generated.labels), "references": len(sets.test.labels)}
+            shared: dict[str, Any] = {"samples": len(sets.generated.labels), "references": len(sets.test.labels)}
             shared["note"] = f"{n:,} real images alone: {alone.mean():.2%} right"
             for way, right in found.items():
                 scores.append(_difference(f"augmentation{of}, {way}", right, alone, pair.seed, shared))
@@ -136,13 +138,16 @@ def sets_of(pair: Pair) -> Sets:
     number = dict(zip(required(pair.reference_labels, "reference_labels"), classes.references, strict=True))
     test_labels = required(pair.held_out_labels, "held_out_labels")
     of_test = np.array([number.get(label, -1) for label in test_labels])
-    sides = (
-        (pair.images, classes.samples),
-        (pair.reference_images, classes.references),
-        (pair.held_out_images, of_test),
+
+    def of_shared(images: np.ndarray | None, labels: np.ndarray) -> Labelled:
+        return Labelled(required(images, "images")[labels >= 0], labels[labels >= 0])
+
+    return Sets(
+        of_shared(pair.images, classes.samples),
+        of_shared(pair.reference_images, classes.references),
+        of_shared(pair.held_out_images, of_test),
+        len(classes.names),
     )
-    found = [Labelled(required(images, "images")[of >= 0], of[of >= 0]) for images, of in sides]
-    return Sets(*found, len(classes.names))
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -178,8 +183,8 @@ def _one(test: Labelled, classes: int, seed: int, pools: Sequence[Labelled], mov
         state = step(state, moved(images, moves, rng), labels.astype(np.int32))
     found = []
     for start in range(0, len(test.labels), TESTED):
-        rows = np.arange(start, start + TESTED) % len(test.labels)  # a full block, of which the end is left out
-        found.append(np.asarray(classify(state, test.images[rows])))
+        block = np.arange(start, start + TESTED) % len(test.labels)  # a full one, of which the end is left out
+        found.append(np.asarray(classify(state, test.images[block])))
     return np.concatenate(found)[: len(test.labels)] == test.labels
 
 
@@ -209,7 +214,7 @@ def _programs(shape: tuple[int, int, int], classes: int) -> _Programs:
     optimiser = optax.adamw(optax.cosine_decay_schedule(RATE, STEPS), weight_decay=DECAY)
 
     def init(key: jax.Array) -> Any:
-        nothing = {"image": np.zeros((1, *shape), np.float32), "label": np.zeros(1, np.int32)}
+        nothing = {"image": jnp.zeros((1, *shape)), "label": jnp.zeros(1, jnp.int32)}
         nets = model.init(key, nothing)
         return nets, optimiser.init(nets)
 

@@ -78,6 +78,6 @@ class _Pages:
         voter, settings = request.state.visitor, self.judging.study.settings
         assert self.site is not None
         return self.site.render(
-            request, template, question=ASKED[settings.question], trials=settings.trials, kind=settings.question,
+            request, template, trials=settings.trials, kind=settings.question,
             done=len(self.judging.votes.of(voter)), timed=settings.staircase or settings.milliseconds is not None,
         )  # fmt: skip

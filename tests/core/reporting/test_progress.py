@@ -28,6 +28,15 @@ def test_long_work_says_a_line_now_and_then(clock, capsys):
     assert 10 <= len(lines) <= 20  # ten seconds from the start on, then ever more rarely
 
 
+def test_the_end_is_said_once(clock, capsys):
+    with Progress("images", 2, "images") as shown:
+        for second in (20.0, 200.0):
+            clock[0] = second
+            shown.add()
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("images: 1 of 2 images ( 50 %)") and last == "images: 2 of 2 images (100 %)  3 min 20 s"
+
+
 def test_short_work_and_quiet_work_say_nothing(clock, capsys):
     with Progress("images", 9, "images") as shown:
         for second in range(9):

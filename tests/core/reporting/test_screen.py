@@ -19,32 +19,37 @@ class Counted:
 
 
 def blocks_of_notebook(monkeypatch):
-    """Has a test run in a notebook's kernel; returns the blocks of text that its cell shows, by their ids."""
+    """Has a test run in a notebook's kernel; returns the blocks of text that its cells show, and the kernel's shell."""
     found = {}
 
-    def display(data, raw, display_id, update=False):
+    def display(data, raw, display_id, update):
         assert raw and update == (display_id in found)
         found[display_id] = data["text/plain"]
 
-    kernel = types.SimpleNamespace(get_ipython=lambda: types.SimpleNamespace(kernel=1))
-    monkeypatch.setitem(sys.modules, "IPython", kernel)
+    shell = types.SimpleNamespace(kernel=1, execution_count=1)
+    for name in ("IPython", "IPython.core.getipython"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setitem(sys.modules, "IPython.display", types.SimpleNamespace(display=display))
     monkeypatch.setattr("sys.stderr", io.StringIO())
-    return found
+    return found, shell
 
 
-def test_a_notebook_has_a_block_of_what_was_said_above_the_live_line(monkeypatch):
-    blocks = blocks_of_notebook(monkeypatch)
+def test_a_notebooks_cell_has_a_block_of_what_was_said_above_the_live_line(monkeypatch):
+    blocks, shell = blocks_of_notebook(monkeypatch)
     with Progress("images", 4, "images") as progress:
-        progress._screen.say("resumed")
+        progress.say("resumed")
         progress.add(2)
         progress._screen.draw()
         (text,) = blocks.values()
         said, live = text.splitlines()
         assert said == "resumed" and "━━━━━" in live and "images: 2 of 4 images ( 50 %)" in live and "\x1b" not in live
     assert list(blocks.values()) == ["resumed"]
+    with activity("writing"):
+        assert list(blocks.values()) == ["resumed\nwriting 0:00"]
+    shell.execution_count = 2
     with activity("reading"):
-        assert list(blocks.values()) == ["resumed", "reading 0:00"]
+        pass
+    assert list(blocks.values()) == ["resumed", "reading 0:00"]  # an empty block would stay, too
     assert sys.stderr.getvalue() == ""
 
 

@@ -50,6 +50,12 @@ def test_intervals_hold_the_share_where_people_and_pairs_differ(people: int, pai
     assert np.mean(naive) < 0.8  # answers as if all were independent
 
 
+def test_the_design_effect_is_that_of_a_hand_count() -> None:
+    """Of two people, 10 and 5 true of 10 each: 2 (2.5^2 + 2.5^2) / 20^2 over 0.75 0.25 / 20 is 20/3, which leaves 3."""
+    found = clustered([True] * 15 + [False] * 5, [0] * 10 + [1] * 10)
+    assert found == pytest.approx(wilson(0.75 * 3, 3))
+
+
 def test_agreement_is_fleiss_kappa() -> None:
     random = np.random.default_rng(0)
     first = random.random(400) < 0.5

@@ -16,9 +16,10 @@ from PIL import Image
 
 from imagegen_jax.cli import evaluate
 from imagegen_jax.metrics.card import Card
+from imagegen_jax.pages.judge.counts import wilson
 from imagegen_jax.pages.judge.judging import Judging, png
 from imagegen_jax.pages.judge.keeping import finish, judgements_of
-from imagegen_jax.pages.judge.result import result_of
+from imagegen_jax.pages.judge.result import notes, result_of
 from imagegen_jax.pages.judge.study import Study, load_study, save_study
 from imagegen_jax.pages.judge.trials import chosen_a, milliseconds, pictures_of, trials_of
 from imagegen_jax.pages.judge.votes import Vote, Votes, read_votes
@@ -37,8 +38,9 @@ def test_each_person_has_an_order_and_sides_of_their_own(study: Study) -> None:
     assert one == trials_of(study, "one") and one != other
     assert len(one) == 22 and sum(trial.catch for trial in one) == 2 and not one[0].catch
     assert len({trial.pair for trial in one}) == 22  # of 24: none twice
-    sides = [trial.swapped for voter in range(200) for trial in trials_of(study, str(voter))]
-    assert 0.47 < np.mean(sides) < 0.53
+    everyone = [trials_of(study, str(voter)) for voter in range(200)]
+    assert 0.47 < np.mean([trial.swapped for trials in everyone for trial in trials]) < 0.53
+    assert not any(trials[0].catch for trials in everyone)
 
 
 def test_pairs_come_again_only_after_all_have_come(study: Study) -> None:
@@ -80,11 +82,13 @@ def test_the_staircase_follows_a_persons_answers_to_pairs_alone(judging: Judging
     expected = 500
     while (trial := judging.next_of("one")) is not None:
         assert judging.shown("one")["milliseconds"] == expected
-        wrong = trial.number % 3 == 0
+        wrong = trial.number % 3 == 0 and not trial.catch
         side = next(side for side in (0, 1) if chosen_a(trial, side) == wrong)
         judging.answer("one", trial.number, side, 1.0)
         expected += 0 if trial.catch else 30 if wrong else -10
-    assert judging.votes.all[5].milliseconds != 500
+    found = result_of(judging.study, judging.votes.all)
+    last = [vote.milliseconds for vote in judging.votes.all if not vote.catch][-1]
+    assert found is not None and found.threshold == last != 500 and f"{last} ms" in notes(found)[-1]
     assert judging.shown("other")["done"] == 0 and judging.shown("other")["milliseconds"] == 500  # of their own alone
 
 
@@ -170,7 +174,16 @@ def test_results_by_class_with_attention_and_agreement(judging: Judging, tmp_pat
     assert found.overall.answers == 40 and found.voters == 2 and found.caught == (4, 4)
     assert [(row.name, row.share.value) for row in found.by_class] == [("tabby", 1.0), ("poodle", 0.0)]
     assert found.left_out == (("asleep", 2, 2),)
+    assert sum(row.answers for row in found.by_time) == 40
+    assert found.overall.share.low < wilson(20, 40).low  # two who always agree say less than 40 answers
     assert found.agreement is not None and found.agreement[:2] == (1.0, 1.0)
+
+
+def test_one_slip_in_four_is_forgiven_and_two_are_not(study: Study) -> None:
+    votes = [Vote("one", i, i, True, i == 0, True, 1.0) for i in range(4)] + [Vote("one", 4, 4, False, True, True, 1.0)]
+    found = result_of(study, votes)
+    assert found is not None and found.caught == (3, 4) and found.left_out == ()
+    assert result_of(study, [dataclasses.replace(vote, chose_a=vote.trial < 2) for vote in votes]) is None
 
 
 def test_a_result_is_printed_and_kept_with_the_run(
@@ -178,13 +191,15 @@ def test_a_result_is_printed_and_kept_with_the_run(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    monkeypatch.setattr("imagegen_jax.pages.judge.keeping.write_report", lambda folder: folder / "report.html")
+    reported: list[pathlib.Path] = []
+    monkeypatch.setattr("imagegen_jax.pages.judge.keeping.write_report", reported.append)
     kept = Study(dataclasses.replace(study.settings, run=str(run)), study.a, study.b, study.labels)
     save_study(kept, tmp_path / "study")
     assert finish(tmp_path / "study") is None and "nobody" in capsys.readouterr().out
     judging = Judging(load_study(tmp_path / "study"), Votes(tmp_path / "study"), b"s")
     answer(judging, "one", lambda pair: pair < 12)
     finish(tmp_path / "study")
+    assert reported == [run]
     (line,) = (run / "evaluations.jsonl").read_text().splitlines()
     card = json.loads(line)
     assert card["metric"] == "human error rate" and card["samples"] == 20 and card["low"] < card["value"] < card["high"]
@@ -204,9 +219,11 @@ def test_a_result_is_printed_and_kept_with_the_run(
 
 def test_a_damaged_study_is_named(tmp_path: pathlib.Path, study: Study) -> None:
     save_study(study, tmp_path)
-    (tmp_path / "pictures.npz").write_bytes(b"PK")
-    with pytest.raises(ValueError, match="holds no whole study"):
-        load_study(tmp_path)
+    whole = (tmp_path / "pictures.npz").read_bytes()
+    for damaged in (b"PK", whole[: len(whole) // 2]):
+        (tmp_path / "pictures.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="holds no whole study"):
+            load_study(tmp_path)
 
 
 def test_one_person_does_not_agree_with_themselves(study: Study, tmp_path: pathlib.Path) -> None:

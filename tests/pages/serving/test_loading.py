@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -57,8 +58,11 @@ def test_what_cannot_be_loaded_ends_the_server_with_its_error(site: Site) -> Non
         raise ValueError("no such model")
 
     said: list[str] = []
-    with pytest.raises(ValueError, match="no such model"):
-        server.serve(Loading("count", site.visitors, make), server.listen(0), said.append)
+    loading = Loading("count", site.visitors, make)
+    with ThreadPoolExecutor(1) as thread:  # where no browser of another test has its loop
+        ending = thread.submit(server.serve, loading, server.listen(0), said.append)
+        with pytest.raises(ValueError, match="no such model"):
+            ending.result()
     assert re.search(r"http://127\.0\.0\.1:\d+/\?key=", said[0])
 
 
