@@ -254,6 +254,9 @@ def base_of(command: str) -> list[str]:
         "sweep": ["sweep", "fuzzed.py", "--smoke", "--workdir", "swept"],
         "compare": ["compare", "ddpm", "--out", "comparison.html"],
         "train": ["train", "fuzzed.py", "--smoke", "--workdir", "trained"],
+        "provenance": ["provenance", "image.png"],
+        "watermark add": ["watermark", "add", "folder/0.png"],
+        "watermark detect": ["watermark", "detect", "folder/0.png"],
     }[command]
 
 

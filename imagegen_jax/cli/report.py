@@ -40,9 +40,10 @@ def run(request: ReportRequest) -> pathlib.Path:
     """
     path = pathlib.Path(request.run)
     folder.load_experiment_dict(path)
+    modules = import_modules(request.modules)
     if request.copies is not None:
         compiling.use_persistent_cache()
-        found = look_for_copies(load(path, import_modules(request.modules)), request.copies)
+        found = look_for_copies(load(path, modules), request.copies)
         print(f"copies: {found}", file=sys.stderr)
     try:
         written = write_report(path, request.out)

@@ -59,7 +59,7 @@ def run(request: ProvenanceRequest) -> Said:
     Leaves with code 1 where the picture drawn is another. Raises ValueError where the file is no picture, and where
     there is nothing to draw it again by.
     """
-    place = pathlib.Path(request.file).expanduser()
+    place, modules = pathlib.Path(request.file).expanduser(), import_modules(request.modules)
     said = read_said(place)
     out = None if request.redraw is None else _checked(request, said)
     found = None if said.origin is None else find_run(said.origin, place, request.run)
@@ -71,7 +71,7 @@ def run(request: ProvenanceRequest) -> Said:
         if found is None:
             what = said.origin.run or "the picture's"
             raise ValueError(f"no run like {what} is at hand: name its folder, --run")
-        redraw(said.origin, place, found.folder, out, import_modules(request.modules))
+        redraw(said.origin, place, found.folder, out, modules)
         _compare(place, out)
     return said
 

@@ -90,7 +90,9 @@ def _read(path: str | pathlib.Path) -> np.ndarray:
         with open_regular(path) as file, Image.open(file) as picture:
             grey, clear = picture.mode in ("L", "1", "I;16"), picture.has_transparency_data
             image = np.asarray(picture.convert("RGBA" if clear else "L" if grey else "RGB"))
-    except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, SyntaxError, OSError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; Pillow's own have no number
+            raise
         raise ValueError(f"{path}: no picture that can be read ({error}): give a PNG, JPEG or WebP file") from None
     return image[..., None] if image.ndim == 2 else image
 

@@ -65,7 +65,9 @@ def read_said(path: Path) -> Said:
             packet = picture.info.get("xmp", picture.info.get(XMP_IN_PNG, b""))
     except UnidentifiedImageError:
         raise ValueError(f"{path}: no picture that can be read: give a PNG, JPEG or WebP file") from None
-    except (SyntaxError, Image.DecompressionBombError) as error:
+    except (SyntaxError, OSError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's; Pillow's own have no number
+            raise
         raise ValueError(f"{path}: a damaged picture ({error}): give it as it was written") from None
     properties = properties_of(packet.encode() if isinstance(packet, str) else packet)
     return Said(source_type_of(properties), origin_in(properties))
