@@ -38,6 +38,7 @@ WEIGHTS = np.linalg.pinv(PROTOTYPES.reshape(len(NAMES), -1) / 127.5 - 1).astype(
 # Of scores that draw rows: some four standard deviations over seeds.
 NOISE = {"precision": 0.08, "recall": 0.08, "coverage": 0.08, "density": 0.25, "KID x 1000": 5.0, "IS": 0.7,
          "FD-tiny infinity": 0.05}  # fmt: skip
+OF_A_CLASS = 0.08 * len(NAMES) ** 0.5  # of precision and recall, by a fifth of the rows
 SHARES = {"precision": 1, "recall": 1, "coverage": 1, "agreement": 1, "MS-SSIM": 1, "AuthPct": 100}
 
 
@@ -100,7 +101,8 @@ def test_scores_do_not_depend_on_the_order_of_rows(metric, counts):
     in_order = measure(metric, images, reference, held_out)
     for name, card in measure(metric, *map(shuffled, (images, reference, held_out))).items():
         assert not card.failed and card.samples == in_order[name].samples
-        assert card.value == pytest.approx(in_order[name].value, rel=1e-4, abs=NOISE.get(name, 1e-5)), name
+        noise = OF_A_CLASS if name.startswith(("precision, ", "recall, ")) else NOISE.get(name, 1e-5)
+        assert card.value == pytest.approx(in_order[name].value, rel=1e-4, abs=noise), name
 
 
 @pytest.mark.slow
