@@ -93,7 +93,7 @@ smoke = {
     "model.network.extent": 4,
     "model.sampling_steps": 3,
     "model.schedule.steps": 20,
-    "optim.network.lr": 1e-3,
+    "optim.network.lr": 1e-4,
     "clip_norm": 1.0,
     "microbatches": 1,
     "samples": 4,
