@@ -72,7 +72,11 @@ def test_the_kept_file_gives_the_tokenizer_again(t5, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "holds no spiece.model: T5's tokenizer needs"), (b"<!DOCTYPE html>", "no model of sentencepiece")],
+    [
+        (None, "holds no spiece.model: T5's tokenizer needs"),
+        (b"<!DOCTYPE html>", "spiece.model: it is a web page"),
+        (b"\x01\x02 other bytes", "no model of sentencepiece"),
+    ],
 )
 def test_wrong_files_are_refused(content, message, tmp_path):
     if content is not None:
