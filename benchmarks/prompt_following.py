@@ -18,6 +18,7 @@ import numpy as np
 from machine import RESULTS, write_result
 
 import imagegen_jax as ig
+from imagegen_jax.core.provenance.origin import origin_of
 from imagegen_jax.core.run import Run
 from imagegen_jax.data import Shapes, judged
 from imagegen_jax.data.formats.shapes import CAPTIONS
@@ -58,7 +59,8 @@ def main() -> None:
     picture = by_prompt(run.sample(prompts=prompts, guidance=3.0, chunk=CHUNK), prompts, 8)
     result = {"run": run.experiment.name, "step": run.step, "rows": rows}
     write_result(options.name, result, options.out)
-    write_picture(options.out / f"{options.name}.png", picture, prompts)
+    origin = origin_of(run.workdir, run.experiment.name, run.step, prompts=prompts)
+    write_picture(options.out / f"{options.name}.png", picture, origin)
     for row in rows:
         print(in_words(row))
 

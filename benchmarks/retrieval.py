@@ -20,6 +20,7 @@ from machine import RESULTS, write_result
 
 import imagegen_jax as ig
 from imagegen_jax.core.arrays.image import to_float
+from imagegen_jax.core.provenance.origin import origin_of
 from imagegen_jax.core.run import Run
 from imagegen_jax.data.pictures.captions import by_prompt
 from imagegen_jax.data.pictures.output import write_picture
@@ -54,7 +55,8 @@ def main() -> None:
         )
         shown = [name for name in names[:SHOWN] for _ in range(4)]
         picture = by_prompt(run.sample(prompts=shown, guidance=3.0), shown, 4)
-        write_picture(pathlib.Path(RESULTS, f"emoji_text_{part.replace(' ', '_')}.png"), picture, shown)
+        origin = origin_of(run.workdir, run.experiment.name, run.step, prompts=shown)
+        write_picture(pathlib.Path(RESULTS, f"emoji_text_{part.replace(' ', '_')}.png"), picture, origin)
     result = {"run": run.experiment.name, "step": run.step, "among": options.among, "rows": rows}
     write_result("retrieval", result)
 

@@ -6,12 +6,30 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.errors import readable_errors
 from imagegen_jax.cli.train_options import target_first
 from imagegen_jax.core.platform.packages import version
+
+if TYPE_CHECKING:  # what `Named.load` imports by name, so that readers of imports see it
+    from imagegen_jax.cli import (  # noqa: F401
+        data,
+        edit,
+        encode,
+        evaluate,
+        exporting,
+        importing,
+        info,
+        listing,
+        report,
+        sample,
+        train,
+    )  # fmt: skip
+    from imagegen_jax.cli.pages import judging, playing  # noqa: F401
+    from imagegen_jax.cli.safeguards import provenance, watermarking  # noqa: F401
+    from imagegen_jax.cli.studies import comparing, sweeping  # noqa: F401
 
 
 class Named(NamedTuple):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from imagegen_jax.core.drawing.grid import write_png
+from imagegen_jax.core.provenance.origin import Origin
 from imagegen_jax.pages import grids, reading
 from imagegen_jax.pages.report import write_report
 
@@ -178,7 +179,7 @@ def test_pictures_are_embedded_whole_and_the_newest_is_large(run: pathlib.Path) 
 def test_prompts_of_the_newest_grid_are_named(run: pathlib.Path) -> None:
     newest = run / "samples" / "00000200.png"
     assert "row by row" not in Page(write_report(run)).text
-    write_png(newest, np.zeros((2, 2, 3), np.uint8), ["a <b>red</b> circle", "grün"])
+    write_png(newest, np.zeros((2, 2, 3), np.uint8), Origin(prompts=("a <b>red</b> circle", "grün")))
     assert "prompts, row by row a <b>red</b> circle grün" in " ".join(Page(write_report(run)).text.split())
     for damaged in (b"prompts\0[", b"prompts\x003", b"prompts\0" + b"[" * 100_000):
         newest.write_bytes(png(2, 2, damaged))

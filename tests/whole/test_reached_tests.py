@@ -141,7 +141,9 @@ def test_pytest_runs_what_is_reached(root):
     )
     path = os.pathsep.join([str(root), str(root / "scripts")])
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=root, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": path, "PYTEST_ADDOPTS": ""}, capture_output=True, text=True
+    )
     names = [line for line in done.stdout.splitlines() if "::" in line]
     of_recipes = [name for name in names if "[" in name]
     assert done.returncode == 0 and len(of_recipes) >= 4 and len(names) > len(of_recipes), done.stdout

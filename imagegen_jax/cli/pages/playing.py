@@ -51,6 +51,7 @@ def run(request: PlayRequest) -> None:
 
     for folder in request.run:
         load_experiment_dict(pathlib.Path(folder))  # what is no run is said before anything is served
+    modules = _imported(request.modules)
     gallery = pathlib.Path(request.gallery).expanduser()
     listening = listen(request.port)
     try:
@@ -58,12 +59,20 @@ def run(request: PlayRequest) -> None:
     except OSError as error:
         listening.close()
         raise ValueError(f"--gallery {gallery}: cannot be written ({error}): give another folder") from error
-    serve(Loading(TITLE, visitors, lambda: _loaded(request, visitors)), listening, browse=request.open)
+    serve(Loading(TITLE, visitors, lambda: _loaded(request, modules, visitors)), listening, browse=request.open)
 
 
-def _loaded(request: PlayRequest, visitors: Visitors) -> Site:
-    """Makes the playground of a request: imports jax and the models, and opens the runs."""
+def _imported(modules: tuple[str, ...]) -> tuple[str, ...]:
+    """Imports a user's own modules, before the page: what is wrong with them ends the command."""
+    if not modules:
+        return ()
     from imagegen_jax.cli.common.targets import import_modules
+
+    return tuple(import_modules(modules))
+
+
+def _loaded(request: PlayRequest, modules: tuple[str, ...], visitors: Visitors) -> Site:
+    """Makes the playground of a request: imports jax and the models, and opens the runs."""
     from imagegen_jax.core import compile as compiling
     from imagegen_jax.pages.play.gallery import Gallery
     from imagegen_jax.pages.play.places import places_of
@@ -71,7 +80,7 @@ def _loaded(request: PlayRequest, visitors: Visitors) -> Site:
     from imagegen_jax.pages.play.routes import play_site
 
     compiling.use_persistent_cache()
-    places = places_of([pathlib.Path(run) for run in request.run], tuple(import_modules(request.modules)))
+    places = places_of([pathlib.Path(run) for run in request.run], modules)
     ground = Playground(places, Gallery(pathlib.Path(request.gallery).expanduser()))
     _ = ground.abilities  # what cannot be played with ends the command
     return play_site(ground, visitors, TITLE)
