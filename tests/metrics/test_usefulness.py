@@ -110,7 +110,9 @@ def test_moved_images_are_shifted_with_their_edge_or_mirrored():
 
 
 @pytest.mark.slow
-def test_copies_of_digits_are_as_good_as_digits():
+def test_copies_of_digits_are_as_good_as_digits(quickly, monkeypatch):
+    for name, value in (("STEPS", 120), ("BATCH", 128)):
+        monkeypatch.setattr(usefulness, name, value)
     train, test = (source_set(Digits(split=split)) for split in ("train", "test"))
     found = evaluate(train.first(1500), train, Pixels(), ["cas"], quiet=True, held_out=test)
     assert found[0].value == found[1].value > 0.9 and found[2].low <= 0 <= found[2].high
