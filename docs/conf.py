@@ -13,7 +13,7 @@ html_title = "imagegen_jax"
 html_theme = "furo"
 extensions = ["myst_nb", "sphinx.ext.apidoc", "sphinx.ext.autodoc", "prose", "gallery"]
 default_role = "code"
-exclude_patterns = ["jupyter_execute"]  # what another build has executed
+exclude_patterns = ["jupyter_execute", ".jupyter_cache"]  # what another build has executed
 
 apidoc_modules = [
     {
