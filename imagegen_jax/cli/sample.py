@@ -101,6 +101,11 @@ class SampleRequest(PromptRequest, RejectionRequest, RunRequest):
     top_p: float | None = None
     guide: str | pathlib.Path | None = None  # a second run, which guides this one
 
+    @property
+    def begins_with_images(self) -> bool:
+        """Tells whether images are given to make others from."""
+        return bool(self.source)
+
 
 def run(request: SampleRequest) -> pathlib.Path:
     """Draws what a request asks for, writes it, says so and returns the place.

@@ -100,7 +100,7 @@ class FactorMixture:
         return params["shares"][rows]
 
     def _deviation(self, params: Variables) -> Float[Array, "k d"]:
-        return jnp.maximum(jnp.exp(params["log_noise"]), 0) + self.least_noise
+        return jnp.exp(params["log_noise"]) + self.least_noise
 
 
 def _log_normal(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imagegen_jax.metrics.membership import membership
+from imagegen_jax.metrics.membership import NO_RUN, membership
 from imagegen_jax.metrics.scale import DISTANCE, ESTIMATE, LEAK, SHARE, Scale
 from imagegen_jax.metrics.scores import of_pair as scores
 from imagegen_jax.metrics.scores import shares as of_shares
@@ -40,7 +40,7 @@ class Offer(NamedTuple):
     held_out_shape: Shape | None = None
     shape: Shape | None = None
     reference_shape: Shape | None = None
-    no_losses: str | None = "it reads a run's loss on its own training images: give the run"  # None: it has
+    no_losses: str | None = NO_RUN  # None: it has
     paired: bool = False  # whether both sides have stored images, to compare row by row
 
 

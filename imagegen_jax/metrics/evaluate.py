@@ -94,7 +94,7 @@ def applicable(
     offer = _offer(images, reference, extractor, held_out)
     offer = offer._replace(gives=offer.gives or ("features",))
     reasons = {name: reason for name in METRICS if (reason := refusal(name, offer))}
-    long = "it trains classifiers, which takes minutes: ask for it by its name"
+    long = "it trains classifiers or computes losses, which takes minutes: ask for it by its name"
     reasons |= {name: reasons.get(name, long) for name, metric in METRICS.items() if metric.trains}
     return [name for name in METRICS if name not in reasons], reasons
 

@@ -17,6 +17,7 @@ from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.model import Batch, Inputs, Model, Nets, condition_rows
 from imagegen_jax.core.platform.target import cached_by_platform
 from imagegen_jax.core.step import row_keys, stage_at
+from imagegen_jax.metrics.membership import NO_RUN
 from imagegen_jax.metrics.sets import ArraySet, ImageSet, ReconstructionSet, SampleSet, TrainedRun
 
 DRAWS = 16  # of noise, and of its levels where a loss has some
@@ -34,7 +35,7 @@ class Losses(NamedTuple):
 def no_losses(images: ImageSet) -> str | None:
     """Says why there is no loss of an image alone by the run that drew `images`, with the remedy; None: there is."""
     if not isinstance(images, SampleSet | ReconstructionSet):
-        return "it reads a run's loss on its own training images: give the run"
+        return NO_RUN
     model = images.run.experiment.model
     name, phases = type(model).__name__, model.phases(stage_at(model, images.run.step))
     if len(phases) != 1:

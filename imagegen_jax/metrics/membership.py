@@ -8,6 +8,7 @@ from jaxtyping import Float
 from imagegen_jax.metrics.scores.interval import bootstrap
 from imagegen_jax.metrics.scores.pair import Pair, Score, required
 
+NO_RUN = "it reads a run's loss on its own training images: give the run"
 DRAWS = 500  # of the bootstrap
 FALSE = 0.01  # of others are taken for members, where the share of members that are found is said
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from imagegen_jax.core.drawing.grid import coloured, magnified
+from imagegen_jax.core.drawing.grid import magnified
 from imagegen_jax.core.reporting.log import write_json
 from imagegen_jax.core.run import Run
 from imagegen_jax.metrics.copies import ranked_copies
 from imagegen_jax.metrics.sets import SampleSet, source_set
 from imagegen_jax.pages.markup import text
+from imagegen_jax.pages.play.pictures import url_of
 
 SHOWN = 24  # samples on the page, the most suspicious
 FILE = "copies.json"
@@ -55,10 +53,7 @@ def look_for_copies(run: Run, n: int, seed: int = 0) -> pathlib.Path:
 
 def _picture(sample: np.ndarray, near: np.ndarray) -> str:
     """Returns both images side by side, as a data URL."""
-    both = magnified(np.concatenate(coloured(np.stack([sample, near])), axis=1), sample.shape[0])
-    content = io.BytesIO()
-    Image.fromarray(both[..., 0] if both.shape[-1] == 1 else both).save(content, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return url_of(magnified(np.concatenate([sample, near], axis=1), sample.shape[0]))
 
 
 def copies_of(found: Mapping[str, Any]) -> str:

@@ -38,9 +38,6 @@ def quickly(monkeypatch):
     """Fewer and shorter trainings."""
     for name, value in (("SEEDS", 2), ("STEPS", 25), ("BATCH", 32), ("TESTED", 60), ("FEWEST", 5)):
         monkeypatch.setattr(usefulness, name, value)
-    usefulness._programs.cache_clear()
-    yield
-    usefulness._programs.cache_clear()
 
 
 def cards(metric, images, bright=80):

@@ -56,6 +56,11 @@ class RunRequest:
     lora_scale: float | None = None  # how much of them is added; None: all
     metadata: bool = True  # whether pictures say in their metadata that they are generated, and how
 
+    @property
+    def begins_with_images(self) -> bool:
+        """Tells whether the pictures are made of images that the request gives."""
+        return False
+
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
@@ -199,9 +204,10 @@ def open_run(
 
 def _origin(request: RunRequest, prog: str, run: Run) -> Origin:
     """Returns the origin of the pictures that a request asks for."""
-    given = getattr(request, "images", ()) or getattr(request, "source", None)
-    more: dict[str, Any] = {"command": prog, "request": fields_of(request), "edited": bool(given)}
-    return origin_of(request.run, run.experiment.name, run.step, request.seed, **more)
+    return origin_of(
+        request.run, run.experiment.name, run.step, request.seed, command=prog, request=fields_of(request),
+        edited=request.begins_with_images,
+    )  # fmt: skip
 
 
 def _with_pairs(run: Run, request: RunRequest) -> Run:

@@ -25,6 +25,19 @@ class EditRequest(RunRequest):
     chunk: int = 64  # images made at a time
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GivenImagesRequest(EditRequest):
+    """The fields of an edit that begins with given images."""
+
+    images: tuple[str, ...]  # places: files, folders or .zip files
+    fit: bool = False  # whether images of another size are made to fit
+
+    @property
+    def begins_with_images(self) -> bool:
+        """Tells whether images are given."""
+        return bool(self.images)
+
+
 def edit(
     name: str,
     about: str,

@@ -12,7 +12,7 @@ import numpy as np
 
 from imagegen_jax.cli.common.prompts import PromptRequest, add_prompts, conditions_of_prompts, texts_in_turn
 from imagegen_jax.cli.common.runs import Opened, add_guide, add_scalar, classes_of, open_run, scalars_of
-from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place, write_grid
+from imagegen_jax.cli.edit.common import GivenImagesRequest, add_images, checked_place, write_grid
 from imagegen_jax.core.arrays.space import sample_shape, space_of
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.drawing.grid import beside
@@ -23,11 +23,9 @@ from imagegen_jax.editing.rows import as_bytes, floats, made
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImagesRequest(PromptRequest, EditRequest):
+class ImagesRequest(PromptRequest, GivenImagesRequest):
     """The fields that every edit of given images by a denoiser has."""
 
-    images: tuple[str, ...]  # places: files, folders or .zip files
-    fit: bool = False  # whether images of another size are made to fit
     guidance: float | None = None
     guide: str | pathlib.Path | None = None  # a second run, which guides this one
 

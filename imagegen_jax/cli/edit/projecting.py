@@ -13,7 +13,7 @@ import numpy as np
 
 from imagegen_jax.cli.common.options import integer, number
 from imagegen_jax.cli.common.runs import Opened, classes_of, open_run
-from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place, edit, write_grid
+from imagegen_jax.cli.edit.common import GivenImagesRequest, add_images, checked_place, edit, write_grid
 from imagegen_jax.cli.edit.styles import check_latents_used
 from imagegen_jax.core.arrays.image import to_float, to_uint8
 from imagegen_jax.core.drawing import draw
@@ -28,11 +28,9 @@ from imagegen_jax.metrics.features.distances import DISTANCES, distance_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProjectRequest(EditRequest):
+class ProjectRequest(GivenImagesRequest):
     """The images of the model that are nearest to those given."""
 
-    images: tuple[str, ...]  # places
-    fit: bool = False  # whether images of another size are made to fit
     out: str | pathlib.Path = "project.png"
     steps: int = 1000
     rate: float = 0.1  # largest learning rate

@@ -7,18 +7,16 @@ import dataclasses
 import pathlib
 
 from imagegen_jax.cli.common.runs import open_run
-from imagegen_jax.cli.edit.common import EditRequest, add_images, checked_place, edit, write_grid
+from imagegen_jax.cli.edit.common import GivenImagesRequest, add_images, checked_place, edit, write_grid
 from imagegen_jax.core.drawing.grid import beside
 from imagegen_jax.data.pictures.user_images import read_images
 from imagegen_jax.editing.encoding import check_reconstructs, finite_psnr, reconstructed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReconstructRequest(EditRequest):
+class ReconstructRequest(GivenImagesRequest):
     """Images, encoded and decoded again."""
 
-    images: tuple[str, ...]  # places
-    fit: bool = False  # whether images of another size are made to fit
     out: str | pathlib.Path = "reconstruct.png"
     seed: int | None = None  # nothing is drawn at random
 

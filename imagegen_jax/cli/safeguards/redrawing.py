@@ -38,7 +38,7 @@ def redraw(origin: Origin, picture: pathlib.Path, run: pathlib.Path, out: pathli
         from imagegen_jax.cli.safeguards.replaying import redraw_played  # the playground's parts are seldom needed
 
         return redraw_played(picture.read_bytes(), origin, run, out, modules)
-    command = next((command for name, command in _commands().items() if name == origin.command), None)
+    command = _commands().get(origin.command)
     if command is None:
         raise ValueError(f"{picture}: made by {origin.command!r}, which no picture can be drawn again by")
     given = _checked(command.request, origin.request)

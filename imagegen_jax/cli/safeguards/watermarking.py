@@ -9,13 +9,12 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.options import number
-from imagegen_jax.core.files.regular import open_regular
 from imagegen_jax.core.provenance.embedded import read_said
 from imagegen_jax.data.pictures.output import PICTURES, check_output, write_picture
+from imagegen_jax.data.pictures.user_images import read_picture
 from imagegen_jax.data.pictures.watermark import (
     PSNR,
     RESIZED,
@@ -85,16 +84,11 @@ def detect(request: DetectRequest) -> Detected:
 
 
 def _read(path: str | pathlib.Path) -> np.ndarray:
-    """Reads a picture as uint8 [h w c]: grey, RGB or RGBA. Raises ValueError for what is none."""
+    """Reads a picture as uint8 [h w c] with its own channels. Raises ValueError where the file is no picture."""
     try:
-        with open_regular(path) as file, Image.open(file) as picture:
-            grey, clear = picture.mode in ("L", "1", "I;16"), picture.has_transparency_data
-            image = np.asarray(picture.convert("RGBA" if clear else "L" if grey else "RGB"))
-    except (UnidentifiedImageError, SyntaxError, OSError, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the system's; Pillow's own have no number
-            raise
-        raise ValueError(f"{path}: no picture that can be read ({error}): give a PNG, JPEG or WebP file") from None
-    return image[..., None] if image.ndim == 2 else image
+        return read_picture(path, channels=None)
+    except ValueError as error:
+        raise ValueError(f"no picture that can be read: {error}: give a PNG, JPEG or WebP file") from error
 
 
 def _add_file(parser: argparse.ArgumentParser) -> None:

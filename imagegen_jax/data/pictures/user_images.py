@@ -70,12 +70,12 @@ def _decoded(name: str, content: bytes, size: int | None, channels: int | None) 
         raise ValueError(f"{name} is damaged or no image ({error})") from error
 
 
-def read_picture(place: str, side: int | None = None) -> np.ndarray:
-    """Reads one picture whole, in colour, uint8 [h w 3]; its shorter side is resized down to `side` where it is longer.
+def read_picture(place: str | pathlib.Path, side: int | None = None, channels: int | None = 3) -> np.ndarray:
+    """Reads one picture whole, uint8 [h w c]; its shorter side is resized down to `side` where it is longer.
 
-    Raises ValueError where the file is no image.
+    It has 1 channel (grey), 3 or 4; None: its own. Raises ValueError where the file is no image.
     """
-    pixels = _decoded(place, read_file(pathlib.Path(place).expanduser()), None, 3)
+    pixels = _decoded(str(place), read_file(pathlib.Path(place).expanduser()), None, channels)
     return pixels if side is None else shrunk(pixels, side)
 
 

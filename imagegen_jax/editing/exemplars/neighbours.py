@@ -57,8 +57,8 @@ def grown(
     check_size(exemplar, size, neighbours)
     rng, image = np.random.default_rng(seed), None
     for scale in scales_of(exemplar, size, neighbours):
-        image = _strewn(scale, rng) if image is None else _resized(image, scale.size)
-        image = _at_scale(image, scale, neighbours, first=scale.size == _coarsest(exemplar, size, neighbours))
+        begun = _strewn(scale, rng) if image is None else _resized(image, scale.size)
+        image = _at_scale(begun, scale, neighbours, first=image is None)
         yield np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
@@ -90,10 +90,6 @@ def _factors(exemplar: np.ndarray, neighbours: Neighbours) -> list[float]:
     while min(exemplar.shape[:2]) * found[0] * neighbours.ratio >= neighbours.coarsest:
         found.insert(0, found[0] * neighbours.ratio)
     return found
-
-
-def _coarsest(exemplar: np.ndarray, size: tuple[int, int], neighbours: Neighbours) -> tuple[int, int]:
-    return _scaled(size, _factors(exemplar, neighbours)[0])
 
 
 def _scaled(shape: tuple[int, ...], factor: float) -> tuple[int, int]:

@@ -8,7 +8,6 @@ features. The image is a sum of levels of a pyramid, so that large and small str
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
@@ -19,6 +18,7 @@ from jaxtyping import Array, Float
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.model import PRNGKey, Scalar
+from imagegen_jax.core.platform.target import cached_by_platform
 from imagegen_jax.metrics.scores.textures import gram
 from imagegen_jax.nn.backbones.mobilenet import before_relu6
 
@@ -97,7 +97,7 @@ def _optimiser(transfer: Transfer) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(transfer.rate, transfer.steps, 0.1))
 
 
-@functools.cache
+@cached_by_platform
 def _step_of(transfer: Transfer):  # type: ignore[no-untyped-def]
     optimiser = _optimiser(transfer)
 

@@ -5,7 +5,6 @@ A distance between patches alone is no judge: it takes noise that was averaged f
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from jaxtyping import Array, Float, UInt8
 
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.image import to_float
+from imagegen_jax.core.platform.target import cached_by_platform
 from imagegen_jax.nn.backbones.mobilenet import before_relu6
 
 SAME = 5.0  # grey levels: patches whose root mean square difference is less are copies
@@ -41,7 +41,7 @@ def gram_distance(
     return float(found)
 
 
-@functools.cache
+@cached_by_platform
 def _gram_distance(layers: tuple[int, ...]):  # type: ignore[no-untyped-def]
     def distance(weights: Mapping[str, Array], image: Array, exemplar: Array) -> Array:
         a, b = (before_relu6(weights, x[None], max(layers)) for x in (image, exemplar))

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Int, UInt8
 
 from imagegen_jax.core.arrays.image import to_float
 from imagegen_jax.core.compile import jit
+from imagegen_jax.core.platform.target import cached_by_platform
 from imagegen_jax.core.reporting.progress import Progress
 from imagegen_jax.metrics.features.classifier import Classifier
 from imagegen_jax.metrics.scale import SHARE, Scale
@@ -171,7 +172,7 @@ def trained(
 
 def _one(test: Labelled, classes: int, seed: int, pools: Sequence[Labelled], moves: Moves) -> Bool[np.ndarray, " n"]:
     height, width, channels = test.images.shape[1:]
-    init, step, classify = _programs((height, width, channels), classes)
+    init, step, classify = _programs((height, width, channels), classes, STEPS)
     rng = np.random.default_rng(seed)
     state = init(jax.random.key(seed))
     for _ in range(STEPS):
@@ -207,11 +208,11 @@ class _Programs(NamedTuple):
     classify: Callable[[Any, Any], Any]
 
 
-@functools.cache
-def _programs(shape: tuple[int, int, int], classes: int) -> _Programs:
-    """Compiles what trains a classifier of images of a shape: once for all seeds and sets."""
+@cached_by_platform
+def _programs(shape: tuple[int, int, int], classes: int, steps: int) -> _Programs:
+    """Compiles what trains a classifier of images of a shape in `steps`: once for all seeds and sets."""
     model = Classifier(shape, classes)
-    optimiser = optax.adamw(optax.cosine_decay_schedule(RATE, STEPS), weight_decay=DECAY)
+    optimiser = optax.adamw(optax.cosine_decay_schedule(RATE, steps), weight_decay=DECAY)
 
     def init(key: jax.Array) -> Any:
         nothing = {"image": jnp.zeros((1, *shape)), "label": jnp.zeros(1, jnp.int32)}
