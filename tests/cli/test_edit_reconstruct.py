@@ -14,6 +14,8 @@ from imagegen_jax.cli.common import runs as run_options
 from imagegen_jax.cli.edit import reconstructing
 from imagegen_jax.cli.edit.reconstructing import ReconstructRequest
 from imagegen_jax.core.drawing.grid import beside, grid, magnified
+from imagegen_jax.core.provenance.embedded import read_said
+from imagegen_jax.core.provenance.xmp import COMPOSITE
 from imagegen_jax.editing.encoding import finite_psnr, reconstructed
 
 
@@ -35,6 +37,7 @@ def test_images_stand_beside_what_their_codes_say(photos, tmp_path, capsys):
     ratios = 10 * np.log10(255**2 / ((images - made.astype(float)) ** 2).mean((1, 2, 3)))
     said = f"2 images in {place}; PSNR {ratios.mean():.2f} dB ({ratios.min():.2f} to {ratios.max():.2f})"
     assert said in capsys.readouterr().out
+    assert read_said(place).source_type == COMPOSITE  # since images were given
 
 
 @pytest.mark.parametrize(

@@ -186,3 +186,8 @@ def test_a_file_in_the_place_of_the_checkpoints_is_said(tmp_path):
     (tmp_path / "checkpoints").write_text("in the way")
     with pytest.raises(CheckpointError, match="checkpoints is a file, .* a folder of this name: move it away"):
         Stored(tmp_path / "checkpoints").steps()
+
+
+@pytest.mark.parametrize(("given", "begins"), [({}, False), ({"source": ("a.png",)}, True)])
+def test_samples_begin_with_images_where_sources_are_given(given, begins):
+    assert sample.SampleRequest(RUN, **given).begins_with_images is begins

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import pathlib
 import types
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from imagegen_jax.core.run import Run
 from imagegen_jax.data import Digits
@@ -36,7 +39,7 @@ def test_the_page_shows_them_and_is_left_out_where_nobody_looked(
     data = Digits(split="test")
     images = np.asarray(data.open().images)
 
-    drawn = np.concatenate([255 - images[:30], images[3:4]])
+    drawn = np.concatenate([255 - images[:30], images[3:4] ^ 1])
 
     def sampled(*_: Any) -> types.SimpleNamespace:
         return types.SimpleNamespace(image_shape=images.shape[1:], images=drawn)
@@ -46,6 +49,10 @@ def test_the_page_shows_them_and_is_left_out_where_nobody_looked(
     path = copies.look_for_copies(run, 31)
     found = read_json(path)
     assert found["pairs"][0]["sample"] == 30 and found["pairs"][0]["training"] == 3 and found["nearer"] == 1
+    _, content = found["pairs"][0]["picture"].split("base64,")
+    both = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))
+    zoom = both.shape[0] // images.shape[1]
+    np.testing.assert_array_equal(both[::zoom, ::zoom], np.concatenate([drawn[30], images[3]], axis=1)[..., 0])
     page = copies.copies_of(found)
     assert page.index("sample 30,") < page.index(f"sample {found['pairs'][1]['sample']},")
     assert "1 of 31 samples of step 5" in page and copies.copies_of({}) == ""

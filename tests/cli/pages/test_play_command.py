@@ -21,5 +21,7 @@ def test_what_cannot_be_served_is_said_before(imagegen, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, _, said = imagegen("play", "--port", taken.getsockname()[1])
     assert code == 1 and "is taken" in said
+    code, _, said = imagegen("play", "--gallery", tmp_path / "file" / "pictures", "--module", "no_such_module")
+    assert code == 1 and "no_such_module" in said
     code, _, said = imagegen("play", "--port", 70000)
     assert code == 2 and "65535" in said

@@ -27,6 +27,22 @@ def test_a_picture_is_marked_and_found(imagegen) -> None:
     assert "b.jpg: marked (score" in imagegen("watermark", "detect", "b.jpg", "--resized")[1]
 
 
+def test_a_picture_keeps_its_channels_and_stands_upright(imagegen) -> None:
+    """Grey and transparent ones, and a photo that says that it lies on its side, which the marked one does not say."""
+    pixels = np.random.default_rng(1).integers(90, 110, (96, 80, 4), np.uint8)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for name, image, mode, size in (
+        ("grey.png", pixels[..., 0], "L", (80, 96)),
+        ("clear.png", pixels, "RGBA", (80, 96)),
+        ("photo.jpg", pixels[..., :3], "RGB", (96, 80)),
+    ):
+        Image.fromarray(image).save(name, exif=turned if name == "photo.jpg" else b"")
+        assert imagegen("watermark", "add", name, "--out", "marked.png")[0] == 0
+        with Image.open("marked.png") as marked:
+            assert (marked.mode, marked.size) == (mode, size)
+
+
 def test_grey_and_small_pictures_and_no_pictures(imagegen, tmp_path) -> None:
     Image.new("L", (20, 40)).save("small.png")
     code, _, said = imagegen("watermark", "add", "small.png")

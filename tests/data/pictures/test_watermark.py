@@ -76,6 +76,11 @@ def test_other_channels(channels: int) -> None:
         np.testing.assert_array_equal(marked[..., 3], image[..., 3])
 
 
+def test_a_mark_is_as_sure_upside_down() -> None:
+    marked = add_mark(picture(4))
+    assert find_mark(marked[::-1]).score == pytest.approx(find_mark(marked).score, rel=0.1)
+
+
 def test_small_pictures_are_refused_and_hold_no_mark() -> None:
     with pytest.raises(ValueError, match="8x8 pixels is too small to hold a mark: at least 32 a side"):
         add_mark(np.zeros((8, 8, 3), np.uint8))

@@ -59,6 +59,13 @@ def test_stripes_stay_stripes_and_a_seed_decides(make, blobs):
     assert (once == again).all() and np.abs(once.astype(int) - other).mean() > 2
 
 
+def test_patches_are_looked_up_as_they_are_at_the_coarsest_scale_alone(blobs, monkeypatch):
+    seen = []
+    monkeypatch.setattr(neighbours, "_at_scale", lambda image, scale, how, first: seen.append(first) or image)
+    list(grown(blobs, (40, 48), Neighbours(patch=5, coarsest=20), 0))
+    assert seen == [True, False, False]
+
+
 def test_patches_that_nothing_is_near_to_come_first_where_alpha_is_small():
     """Two keys are near to all queries, one is far: with the weight of Eq. 3 it is chosen by its nearest query."""
     keys = np.zeros((40, 147), np.float32)
