@@ -1,7 +1,7 @@
 """Style transfer and textures from single pictures: how near they come, what they copy, and how long they take.
 
-    python benchmarks/exemplars.py --data ../shared/data --pictures /tmp/exemplars
-    python benchmarks/exemplars.py --data ../shared/data --pictures /tmp/exemplars --parts texture
+    python benchmarks/exemplars.py --data DATA --pictures FOLDER
+    python benchmarks/exemplars.py --data DATA --pictures FOLDER --parts texture
 
 Styles: two photographs of scikit-learn, 256 pixels high and wide, with the style of other pictures, five pairs, by the
 command's defaults. The Gram distance is measured in the layers that are optimised and in four that are not, before,
