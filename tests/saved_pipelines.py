@@ -90,7 +90,13 @@ def draw(run: Any, latents: np.ndarray, conditions: Any, steps: int | None = Non
 
 
 def assert_same(images: np.ndarray, wanted: np.ndarray) -> None:
-    """Images in [-1, 1] are those in [0, 1] to 2e-5, and as 8 bits the same; hardly any of it is clipped."""
+    """Images in [-1, 1] are those in [0, 1] to 2e-5, and as 8 bits the same; hardly any of it is clipped.
+
+    A value that lies that near to the middle between two of 8 bits may become either: which, its last bits say, and
+    they differ from processor to processor.
+    """
     np.testing.assert_allclose(images / 2 + 0.5, wanted, atol=2e-5)
-    np.testing.assert_array_equal(to_uint8(images), np.round(wanted * 255).astype(np.uint8))
+    halfway = np.abs(wanted * 255 % 1 - 0.5) < 2e-5 * 255
+    assert halfway.mean() < 0.03
+    np.testing.assert_array_equal(to_uint8(images)[~halfway], np.round(wanted * 255).astype(np.uint8)[~halfway])
     assert np.mean((wanted > 0) & (wanted < 1)) > 0.9
