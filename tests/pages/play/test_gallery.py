@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 from browsing import served
 
+from imagegen_jax.pages.play import playground
+from imagegen_jax.pages.play.drawing import Stepwise, drawn
 from imagegen_jax.pages.play.gallery import Gallery
 from imagegen_jax.pages.play.pictures import settings_in
 from imagegen_jax.pages.serving.site import Site
@@ -105,11 +108,21 @@ def test_a_killed_server_loses_no_picture(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["closed", "crashed"])
-def test_a_tab_that_goes_while_it_draws_loses_no_picture(open_page: Callable[..., Any], site: Site, way: str) -> None:
+def test_a_tab_that_goes_while_it_draws_loses_no_picture(
+    open_page: Callable[..., Any], site: Site, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server draws on, and another tab of the browser has the pictures."""
     playwright = pytest.importorskip("playwright.sync_api")
     expect = playwright.expect
+    gone = threading.Event()
 
+    def held(*arguments: Any) -> Stepwise:
+        drawing = drawn(*arguments)
+        yield next(drawing)
+        gone.wait(60)
+        return (yield from drawing)
+
+    monkeypatch.setattr(playground, "drawn", held)
     with served(site) as address:
         page = open_page(address)
         page.locator("[name=steps]").fill("64")
@@ -120,6 +133,7 @@ def test_a_tab_that_goes_while_it_draws_loses_no_picture(open_page: Callable[...
             with page.expect_event("crash"), contextlib.suppress(playwright.Error):  # which says that it has crashed
                 page.goto("chrome://crash", timeout=5_000)
         page.close()
+        gone.set()
         other = context.new_page()
         end = time.monotonic() + 60
         while time.monotonic() < end:
