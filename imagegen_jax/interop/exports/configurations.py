@@ -26,6 +26,10 @@ from imagegen_jax.text.sentence_pieces import SentencePieces
 
 Shape = tuple[int, int, int]
 
+_OLD = (  # settings of PixArt's networks in files of the class that had others, too
+    "double_self_attention", "num_vector_embeds", "only_cross_attention", "use_linear_projection",
+)  # fmt: skip
+
 
 def unet_of(
     network: LatentUNet, latent_shape: Shape, text_width: int, pooled_width: int | None = None
@@ -73,7 +77,8 @@ def pixart_of(network: PixArt, latent_shape: Shape, text_width: int) -> dict[str
         "sample_size": side,
         "use_additional_conditions": network.sizes,
     }
-    return _network("PixArtTransformer2DModel", PIXART, given)
+    found = _network("PixArtTransformer2DModel", PIXART, given)
+    return {name: value for name, value in found.items() if name not in _OLD}
 
 
 def mmdit_of(network: MMDiT, latent_shape: Shape, text_width: int, pooled_width: int) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def _each(tokenizer: Any) -> Sequence[Any]:
     return tokenizer.parts if isinstance(tokenizer, JoinedRows) else (tokenizer,)
 
 
-def _places(model: Any, part: str) -> Mapping[str, np.ndarray]:
+def _places(model: Any, part: str) -> dict[str, np.ndarray]:
     """Returns the table of places, which Stable Diffusion 3 has in its file, where a part is its transformer."""
     if part != "transformer" or not isinstance(model.network, MMDiT):
         return {}

@@ -13,11 +13,11 @@ from imagegen_jax.diffusion.sampling.exponential import DPMSolver, UniPC
 from imagegen_jax.diffusion.sampling.levels import Listed, ShiftedFlow
 from imagegen_jax.diffusion.sampling.multistep import PNDM, Euler
 from imagegen_jax.interop.diffusers_config import sampling_of
-from imagegen_jax.interop.diffusers_solvers import SOLVERS
 from imagegen_jax.interop.exports.diffusers import VERSION, scheduler_of
 from imagegen_jax.interop.settings import Config
 
 SPACINGS = ("leading", "trailing", "linspace")
+NOISE = ("beta_end", "beta_schedule", "beta_start", "num_train_timesteps", "prediction_type", "trained_betas")
 
 
 def latent_scheduler_of(model: Diffusion) -> Config:
@@ -63,10 +63,12 @@ def _solving(model: Diffusion, stepped: Config) -> Iterator[Config]:
         said["algorithm_type"] = "sde-dpmsolver++" if solver.eta else "dpmsolver++"
     if not name:
         return
-    said |= {key: stepped[key] for key in SOLVERS[name] if key in stepped and not key.startswith("clip")}
-    for spacing, offset, to_one in itertools.product(SPACINGS, (0, 1), (False, True)):
-        spaced = {"timestep_spacing": spacing, "steps_offset": offset, "set_alpha_to_one": to_one}
-        yield _scheduler(name, said | {key: value for key, value in spaced.items() if key in SOLVERS[name]})
+    said |= {key: stepped[key] for key in NOISE if key in stepped}
+    ends: tuple[dict[str, Any], ...] = ({},)
+    if name == "PNDMScheduler":  # whose last step may lead to time 0, not to the image
+        ends = ({"set_alpha_to_one": False}, {"set_alpha_to_one": True})
+    for spacing, offset, end in itertools.product(SPACINGS, (0, 1), ends):
+        yield _scheduler(name, said | {"timestep_spacing": spacing, "steps_offset": offset} | end)
 
 
 def _scheduler(name: str, given: Config) -> Config:
