@@ -50,7 +50,7 @@ def imported(root, case, place):
 @pytest.fixture(scope="module", params=["sd2", *CASES["more_pipelines"]])
 def exported(root, tmp_path_factory, request):
     """What diffusers saved, the run that was made of it, and that run's export."""
-    place = tmp_path_factory.mktemp("exported")
+    place = tmp_path_factory.mktemp(f"exported_{request.param}_")
     run = imported(root, request.param, place)
     cli.main(["export", str(place / "run"), "--to", "diffusers", "--out", str(place / "out")])
     return place, run
@@ -87,7 +87,9 @@ def test_settings_are_those_that_diffusers_saved(exported):
     for name in ("vocab.json", "merges.txt", "spiece.model"):
         for path in (place / "out").rglob(name):
             assert path.read_bytes() == (place / "saved" / path.relative_to(place / "out")).read_bytes()
-    assert "text-to-image" in (place / "out/README.md").read_text()
+    card = (place / "out/README.md").read_text()
+    missing = ", text_encoder_3=None, tokenizer_3=None" * ("without_t5" in str(place))
+    assert "text-to-image" in card and f'from_pretrained("FOLDER"{missing})' in card
 
 
 @pytest.mark.slow

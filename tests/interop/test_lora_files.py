@@ -186,7 +186,7 @@ NETWORKS = {  # network, its names and prefix, pairs of which kernels, some laye
     ),
     "sd3": (
         MMDiT(depth=2, width=16, heads=2, largest=12, extent=4), mmdit(2), "transformer",
-        ("block_0", "text", "pooled_*"),
+        ("block_0/*", "text", "pooled_*"),
         {"context_embedder", "time_text_embed.text_embedder.linear_1", "transformer_blocks.0.norm1_context.linear"},
         "transformer_blocks.0.attn.add_q_proj", "block_0/text/query",
     ),

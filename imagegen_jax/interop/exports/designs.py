@@ -30,6 +30,7 @@ from imagegen_jax.text.byte_pairs import BytePairs
 from imagegen_jax.text.sentence_pieces import SentencePieces
 
 EMPTY = [None, None]  # a part that is not there
+MAY_BE_MISSING = ("text_encoder_3", "tokenizer_3")
 TEXTS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
@@ -133,7 +134,7 @@ def _mmdit(model: Any) -> Config:
 
 
 _UNSAFE = {"requires_safety_checker": False, "safety_checker": EMPTY}
-_NO_T5 = {"text_encoder_3": EMPTY, "tokenizer_3": EMPTY}
+_NO_T5 = dict.fromkeys(MAY_BE_MISSING, EMPTY)
 _NO_IMAGES = {"feature_extractor": EMPTY, "image_encoder": EMPTY}
 
 DESIGNS = (

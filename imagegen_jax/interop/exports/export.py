@@ -95,8 +95,8 @@ def _written(run: Run, form: Form, folder: pathlib.Path, n: int) -> str:
         export_lora(run, folder / PAIRS)
         return USE_OF_PAIRS + USE_OF_PAIRS_IN_DIFFUSERS * named_in_diffusers(run.experiment.model)
     if form == "diffusers" and reads_text(run.experiment.model):
-        export_pipeline(run, folder)
-        return USE_BY_TEXTS
+        missing = export_pipeline(run, folder)
+        return USE_BY_TEXTS.replace('"FOLDER"', ", ".join(['"FOLDER"', *(f"{part}=None" for part in missing)]))
     if form == "diffusers":
         export_diffusers(run, folder)
         model = run.experiment.model

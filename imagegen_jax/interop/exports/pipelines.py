@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from imagegen_jax.core.run import Run
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.interop.diffusers_config import check_groups
 from imagegen_jax.interop.exports.configurations import tokenizer_of
-from imagegen_jax.interop.exports.designs import DESIGNS, Design, encoders_of
+from imagegen_jax.interop.exports.designs import DESIGNS, EMPTY, MAY_BE_MISSING, Design, encoders_of
 from imagegen_jax.interop.exports.diffusers import REMEDY, VERSION
 from imagegen_jax.interop.exports.schedulers import latent_scheduler_of
 from imagegen_jax.interop.name_map import as_published
@@ -35,9 +35,10 @@ NOT_DRAWING = (  # fields that are of training, or that a pipeline is told when 
 COMPUTED = ("attention", "dtype", "dropout")  # fields of networks that say how they are computed, or trained
 
 
-def export_pipeline(run: Run, folder: pathlib.Path) -> None:
+def export_pipeline(run: Run, folder: pathlib.Path) -> list[str]:
     """Writes model_index.json and a folder each of network, autoencoder, text encoders, tokenizers and scheduler.
 
+    Returns the parts of the pipeline that the model does not have: whoever loads it has to say that they are None.
     Raises ValueError, before anything is written, for a model or a tokenizer that no pipeline has.
     """
     from safetensors.numpy import save_file
@@ -69,6 +70,7 @@ def export_pipeline(run: Run, folder: pathlib.Path) -> None:
             (folder / part / name).write_bytes(content)
     for name, config in files.items():
         (folder / name).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    return [part for part in MAY_BE_MISSING if files["model_index.json"].get(part) == EMPTY]
 
 
 def design_of(model: Any) -> Design:
