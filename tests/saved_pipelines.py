@@ -54,6 +54,16 @@ def add_byte_pairs(root: pathlib.Path, *folders: pathlib.Path) -> None:
                 (folder / name).write_bytes(words[name].tobytes())
 
 
+def with_tokenizers(root: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Writes the files of all tokenizers, of CLIP's kind and of T5's, into a pipeline's folder, and returns it."""
+    texts = sorted(folder.glob("tokenizer*"))
+    add_byte_pairs(root, *texts)
+    with np.load(root / "tests/reference/sentence_pieces.npz") as pieces:
+        for text in texts:
+            (text / "spiece.model").write_bytes(pieces["model"].tobytes())
+    return folder
+
+
 def write_bin(path: pathlib.Path, tensors: Stored) -> None:
     """Writes a state dict as torch saves one."""
 

@@ -22,10 +22,12 @@ EXAMPLES = """examples:
 
 Weights are those that sampling reads: averaged where the run keeps an average. `imagegen import safetensors` makes a
 run of the first again, to the last bit. A sampler is one file with its weights that JAX runs without this package, on
-CPU, GPU and TPU, for a number of images and any seed. diffusers has two designs: DDPM's U-Net, and Stable Diffusion's
-of texts (LatentUNet, CLIPText, AutoencoderKL, CLIP's tokenizer). Of a run with --lora.rank, lora is its low-rank pairs
-alone, as pytorch_lora_weights.safetensors, which `load_lora_weights` of diffusers reads where the network is Stable
-Diffusion's, and `--lora FILE` here; other forms have them in the weights. Each folder has a model card, README.md."""
+CPU, GPU and TPU, for a number of images and any seed. As diffusers there are DDPM's U-Net and, with an AutoencoderKL,
+these designs of texts: Stable Diffusion 1 and 2 (LatentUNet, CLIPText), XL (two CLIPText), 3 (MMDiT, two CLIPText and
+T5 or none) and PixArt-alpha (PixArt, T5), each with the tokenizers of its encoders. Of a run with --lora.rank, lora is
+its low-rank pairs alone, as pytorch_lora_weights.safetensors, which `load_lora_weights` of diffusers reads where the
+network is one of Stable Diffusion's, and `--lora FILE` here; other forms have them in the weights. Each folder has a
+model card, README.md."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,13 +15,17 @@ from jax.sharding import Mesh
 
 from imagegen_jax.core.arrays.shard import batch_sharding, replicated, state_sharding
 from imagegen_jax.core.files.regular import cache_root
-from imagegen_jax.core.platform.target import cached_by_platform, platform
+from imagegen_jax.core.platform.target import cached_by_platform, devices, platform
 from imagegen_jax.core.step import StepSpec, train_step, train_steps
 
 # Convolutions and their gradients take half the time on the CPU backend with the first (measured on jax 0.10.2 and
 # 0.12); with the second as well, the whole step of a U-Net or a GAN another 3 to 20 % less (jax 0.12).
 _FUSIONS = ("LIBRARY_FUSION_TYPE_DOT", "LIBRARY_FUSION_TYPE_REDUCE")
 CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ",".join(_FUSIONS)}
+# Weights that are split over devices are gathered whole, not piece by piece: a TPU's compiler takes products with large
+# arrays apart otherwise, reads the array again for each piece, and a convolution's image too (docs/measured.md).
+TPU_OPTIONS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": str(1 << 20)}
+OPTIONS = {"cpu": CPU_OPTIONS, "tpu": TPU_OPTIONS}
 
 _steps: dict[Hashable, Future[Any]] = {}  # compiled steps of this process
 # The first program is needed first: two at a time only where they do not take each other's cores.
@@ -45,20 +49,25 @@ def use_persistent_cache() -> None:
 
 @cached_by_platform
 def compiler_options() -> dict[str, str]:
-    """Returns the options for compiling every program: those that help on its platform and that this jax knows."""
-    if platform() != "cpu":
-        # GPU and TPU compilers overlap communication with computation unasked: in a step of DiT-B/4 with two blocks and
-        # fsdp 8, compiled for eight H200 by jax 0.12, work lies between the start and end of all 24 collectives, and
-        # for eight TPU v5e the flags that others set change nothing (docs/measured.md).
-        return {}
+    """Returns the options for compiling every program: those that help on its platform and that this jax knows.
+
+    GPU and TPU compilers overlap communication with computation unasked: in a step of DiT-B/4 with two blocks and
+    fsdp 8, compiled for eight H200 by jax 0.12, work lies between the start and end of all 24 collectives, and for
+    eight TPU v5e the flags that others set change nothing (docs/measured.md).
+    """
+    wanted = OPTIONS.get(platform(), {})
+    own = [one for one in devices() if one.process_index == jax.process_index() and one.platform == platform()]
+    if not wanted or not own:  # made for devices that are nowhere: nothing can be tried
+        return wanted
+    place = jax.sharding.SingleDeviceSharding(own[0])
     try:
-        with jax.default_device(jax.local_devices(backend="cpu")[0]):
-            jax.jit(lambda x: x, compiler_options=CPU_OPTIONS).lower(1.0).compile()
+        x = jax.ShapeDtypeStruct((), "float32", sharding=place)
+        jax.jit(lambda x: x, compiler_options=wanted).lower(x).compile()
     except jax.errors.JaxRuntimeError as error:
         if "No such compile option" in str(error):
             return {}
         raise
-    return CPU_OPTIONS
+    return wanted
 
 
 def jit(function: Callable[..., Any], **settings: Any) -> Any:

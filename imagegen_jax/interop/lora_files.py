@@ -5,7 +5,8 @@
     diffusers before             unet.LAYER.processor.to_q_lora.down.weight, .up.weight      none
     kohya's scripts              lora_unet_LAYER_WITH_UNDERSCORES.lora_down.weight, .lora_up.weight, .alpha
 
-Layers of the first text encoder begin with "text_encoder." or "lora_te_" in place of "unet." or "lora_unet_".
+Layers of a transformer begin with "transformer." in place of "unet."; those of text encoders with "text_encoder.",
+"text_encoder_2." and so forth, or "lora_te_" or "lora_te1_", "lora_te2_" in place of "lora_unet_".
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from imagegen_jax.core.files.weight_files import read_weight_file
 from imagegen_jax.core.run import Path
 
 METADATA = "lora_adapter_metadata"  # where diffusers keeps peft's settings, as JSON
-PREFIXES = {"network": "unet.", "text": "text_encoder."}  # of the layers of our networks, as diffusers writes them
-_DOTTED = {"unet.": "network", "transformer.": "network", "base_model.model.": "network", "text_encoder.": "text"}
-_FLAT = {"lora_unet_": "network", "lora_te_": "text", "lora_te1_": "text"}
-_OTHERS = ("text_encoder_2.", "text_encoder_3.", "lora_te2_", "lora_te3_")
+_TEXTS = ("text", "text_2", "text_3")  # the encoders of a pipeline
+_DOTTED = {"unet.": "network", "transformer.": "network", "base_model.model.": "network"} | {
+    f"{name.replace('text', 'text_encoder')}.": name for name in _TEXTS
+}
+_FLAT = {"lora_unet_": "network", "lora_transformer_": "network", "lora_te_": "text"} | {
+    f"lora_te{number}_": name for number, name in enumerate(_TEXTS, start=1)
+}
 _HALVES = {"lora_A": "A", "lora_B": "B", "lora_down": "A", "lora_up": "B", "down": "A", "up": "B", "alpha": "alpha"}
 _ENDS = (
     r"(?P<layer>.+?)\.(?P<half>lora_A|lora_B|lora_down|lora_up)(?:\.default)?(?:\.weight)?",
@@ -39,7 +43,7 @@ _IN_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out
 class Layer(NamedTuple):
     """A layer as a file calls it."""
 
-    network: str  # "network" or "text"
+    part: str  # of a pipeline: "network", "text", "text_2" or "text_3"
     name: str  # with dots, or where `flat` with underscores in their place
     flat: bool
 
@@ -87,33 +91,32 @@ def _parsed(key: str, path: Path) -> tuple[Layer, str]:
             f"{path}: {key!r} is of no low-rank pair (LAYER.lora_A.weight, LAYER.lora_B.weight, LAYER.alpha): pairs of "
             "another kind have to be merged where they were made"
         )
-    if key.startswith(_OTHERS):
-        raise ValueError(f"{path}: {key!r} is of a second text encoder, which no run here has: name another file")
     layer, half = match["layer"], _HALVES[match["half"]]
     for flat, prefixes in ((False, _DOTTED), (True, _FLAT)):
-        for prefix, network in prefixes.items():
+        for prefix, part in prefixes.items():
             if layer.startswith(prefix):
-                name = layer.removeprefix(prefix) + _projection(match.groupdict().get("projection"), network)
-                return Layer(network, name, flat), half
+                name = layer.removeprefix(prefix) + _projection(match.groupdict().get("projection"), part)
+                return Layer(part, name, flat), half
     return Layer("network", layer + _projection(match.groupdict().get("projection"), "network"), False), half
 
 
-def _projection(word: str | None, network: str) -> str:
+def _projection(word: str | None, part: str) -> str:
     """Returns the end of a layer's name that files before peft have behind "processor"."""
     if word is None:
         return ""
-    name = _IN_TEXT[word] if network == "text" else {"to_out": "to_out.0"}.get(word, word)
+    name = _IN_TEXT[word] if part in _TEXTS else {"to_out": "to_out.0"}.get(word, word)
     return f".{name}"
 
 
 def _alphas(metadata: Mapping[str, Any], path: Path) -> Callable[[Layer], float | None]:
     """Returns the function from a layer to its alpha by peft's settings; None where these do not say."""
     settings = _settings(metadata, path)
-    if any(settings.get(prefix + name) for prefix in ("", *PREFIXES.values()) for name in ("use_rslora", "use_dora")):
+    if any(settings.get(prefix + name) for prefix in ("", *_DOTTED) for name in ("use_rslora", "use_dora")):
         raise ValueError(f"{path}: pairs by use_rslora or use_dora are not known here: merge them where they were made")
 
     def alpha(layer: Layer) -> float | None:
-        own = {**settings, **_below(settings, PREFIXES[layer.network])}
+        prefixes = [prefix for prefix, part in _DOTTED.items() if part == layer.part]
+        own = {**settings, **{name: value for prefix in prefixes for name, value in _below(settings, prefix).items()}}
         of = own.get("alpha_pattern") or {}
         found = next((of[key] for key in of if _names(key, layer.name, path)), own.get("lora_alpha"))
         return None if found is None else float(found)

@@ -58,6 +58,11 @@ def patches(tensor: np.ndarray) -> np.ndarray:
     return kernel(tensor).reshape(-1, len(tensor))
 
 
+def in_patches(size: int) -> Layout:
+    """Returns the way back from `patches` of so many pixels a side: [P P I, O] -> [O I P P]."""
+    return lambda array: array.reshape(size, size, -1, array.shape[1]).transpose(3, 2, 0, 1)
+
+
 def sines_first(tensor: np.ndarray) -> np.ndarray:
     """Reorders the kernel of a layer that sees cosines, then sines, of times; ours see sines first: [O I] -> [I O]."""
     return np.roll(dense(tensor), tensor.shape[1] // 2, axis=0)
@@ -92,6 +97,7 @@ class Rule:
         1,
     )  # (i, n): the i-th of n tensors that are one parameter, side by side in its last axis
     copied: bool = False  # whether a file has the tensor several times, each time the same
+    back: Layout | None = None  # from linen's layout to the published one, where that does not follow from `form`
 
     @functools.cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -111,9 +117,9 @@ class Rule:
         return [self.path] if isinstance(self.path, str) else self.path
 
 
-def layer(name: str, path: str, form: Form = dense) -> tuple[Rule, ...]:
+def layer(name: str, path: str, form: Form = dense, back: Layout | None = None) -> tuple[Rule, ...]:
     """Returns the rules of a layer with a weight, of the layout `form`, and a bias."""
-    return Rule(f"{name}.weight", f"{path}/kernel", form), Rule(f"{name}.bias", f"{path}/bias")
+    return Rule(f"{name}.weight", f"{path}/kernel", form, back=back), Rule(f"{name}.bias", f"{path}/bias")
 
 
 def convolution(name: str, path: str) -> tuple[Rule, ...]:
@@ -171,7 +177,8 @@ def as_published(params: Any, rules: Sequence[Rule]) -> dict[str, np.ndarray]:
 
     Raises ValueError where a parameter is in no rule, or is not one tensor there.
     """
-    back = [(Rule(rule.given[0], rule.name), _BACK[rule.form]) for rule in rules if rule.path and rule.form in _BACK]
+    ways = ((rule, rule.back or _BACK.get(rule.form)) for rule in rules if rule.path)
+    back = [(Rule(rule.given[0], rule.name), form) for rule, form in ways if form]
     found = {}
     for path, leaf in jax.tree.leaves_with_path(params):
         where = jax.tree_util.keystr(path, simple=True, separator="/")

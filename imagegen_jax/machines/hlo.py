@@ -80,7 +80,26 @@ class Module:
         if root is None or root.opcode != "compare" or "direction=LT" not in root.rest:
             return None
         bounds = [inside[name].rest for name in root.operands if name in inside and inside[name].opcode == "constant"]
-        return int(bounds[0]) if len(bounds) == 1 and bounds[0].isdecimal() else None
+        if len(bounds) != 1 or not bounds[0].isdecimal():
+            return None
+        counter = next((at for name in root.operands if (at := _place(inside.get(name))) is not None), None)
+        return -(-int(bounds[0]) // self._stride(loop, counter))
+
+    def _stride(self, loop: Instruction, counter: int | None) -> int:
+        """Returns by how much the counter, at a place of what a loop carries, grows in a turn; 1 where it is not said.
+
+        Turns are written out: a product with a matrix that comes piece by piece does two pieces in one.
+        """
+        body = re.search(r"body=%?([\w.\-]+)", loop.rest)
+        inside = self.computations.get(body[1], {}) if body else {}
+        root = next((line for line in inside.values() if line.is_root), None)
+        if counter is None or root is None or root.opcode != "tuple" or counter >= len(root.operands):
+            return 1
+        grown = inside.get(root.operands[counter])
+        if grown is None or grown.opcode != "add" or counter not in [_place(inside.get(one)) for one in grown.operands]:
+            return 1
+        added = [inside[name].rest for name in grown.operands if name in inside and inside[name].opcode == "constant"]
+        return int(added[0]) if added and added[0].isdecimal() and int(added[0]) else 1
 
     def _runs(self, name: str, times: int, fused: bool) -> Iterator[Run]:
         for instruction in self.computations.get(name, {}).values():
@@ -130,6 +149,14 @@ def _part(name: str, before: Mapping[str, Instruction]) -> Instruction:
     whole, place = name.split("#")
     results = before[whole].results[int(place) :][:1] if whole in before else ()
     return Instruction(name, "get-tuple-element", results, (whole,), "", False)
+
+
+def _place(line: Instruction | None) -> int | None:
+    """Returns which part of a tuple a line names; None where it names none."""
+    if line is None or line.opcode != "get-tuple-element":
+        return None
+    found = re.search(r"#(\d+)$", line.name) or re.search(r"index=(\d+)", line.rest)
+    return int(found[1]) if found else None
 
 
 def _split_type(text: str) -> tuple[str, str]:

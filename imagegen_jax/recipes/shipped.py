@@ -153,9 +153,11 @@ def _part(text: str, what: str, name: str) -> str:
 
 def _short(cost: str) -> str:
     """Shortens a cost to a column: how long training takes, or for what machine it is made."""
-    sentence = cost.split(". ")[0]
-    found = re.search(r"(?:about )?[\d.]+ (?:s|minutes|hours|days)\b(?![^,;]* a step)[^,;:(]*", sentence.rstrip("."))
-    found = found or re.search(r"made for [^,.;:(]*", cost)
+    cost = re.sub(r" \([^)]*\)", "", cost)  # in brackets is what others took
+    number = r"(?:about )?(?<![\w.,])[\d.,]+"
+    time = rf"{number} (?:s|minutes|hours|days)\b(?![^,;]* a step)[^,;:]*"
+    found = re.search(time, cost.split(". ")[0].rstrip("."))
+    found = found or re.search(r"made for [^,.;:]*", cost)
     return textwrap.shorten(re.sub(r" for its .*", "", found[0] if found else cost), 52, placeholder=" ...")
 
 

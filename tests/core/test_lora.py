@@ -219,6 +219,13 @@ def test_what_cannot_have_pairs_is_refused(changes, said):
         ig.Program(dataclasses.replace(PAIRS, **changes))
 
 
+def test_what_layers_are_in_is_named_as_it_is_chosen():
+    weights = {"block_0": {"query": {"kernel": np.ones((4, 4))}}, "out": {"kernel": np.ones((4, 4))}}
+    with pytest.raises(ValueError, match=r"'block_0' matches no layer with a kernel; the nearest are block_0/\*"):
+        chosen_kernels(LoRA(2, kernels=("block_0",)), weights)
+    assert list(chosen_kernels(LoRA(2, kernels=("block_0/*",)), weights)) == [("block_0", "query", "kernel")]
+
+
 def test_options_make_pairs(capsys):
     found = parse_overrides(BASE, ["--pretrained.network", "random", "--lora.rank", "4"], "x")
     assert found.lora == LoRA(4) and found.pretrained == {"network": "random"}

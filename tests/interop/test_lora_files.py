@@ -1,11 +1,13 @@
 """Files of low-rank pairs: what peft computes with one, and what it would find in one of ours."""
 
 import dataclasses
+import functools
 import json
 import zlib
 
 import drawn_weights
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from official import close, jit, parsed, published
@@ -26,11 +28,16 @@ from imagegen_jax.interop.lora import export_lora, with_lora
 from imagegen_jax.interop.lora_files import read_pairs
 from imagegen_jax.interop.name_map import renamed
 from imagegen_jax.interop.names.text_encoders import CLIP
+from imagegen_jax.interop.names.transformers import mmdit, pixart
 from imagegen_jax.interop.names.unets import ddpm, latent_unet
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.latent_unet import LatentUNet
+from imagegen_jax.nn.backbones.transformers.mmdit import MMDiT
+from imagegen_jax.nn.backbones.transformers.pixart import PixArt
 from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.nn.text_encoders.clip import CLIPText
+from imagegen_jax.nn.text_encoders.joined import JoinedText
+from imagegen_jax.nn.text_encoders.t5 import T5Encoder
 
 MODEL = DDPM(UNet(128, (1, 1), 1, (4,), 0.0), image_shape=(8, 8, 3))
 LAYERS = ("attention/*", "conv_1", "embed", "shortcut", "down_1")
@@ -162,45 +169,105 @@ def test_a_run_without_pairs_has_nothing_to_write(base, tmp_path):
         export_lora(base, tmp_path / "out.safetensors", "text")
 
 
-# --- Stable Diffusion's U-Net -----------------------------------------------------------------------------------------
+# --- networks of pipelines --------------------------------------------------------------------------------------------
 
 LATENT = LatentUNet(16, (1, 2), 1, (1, 0), heads=2)
+NETWORKS = {  # network, its names and prefix, pairs of which kernels, some layers in diffusers, one and its path here
+    "sd1": (
+        LATENT, latent_unet(2), "unet", ("*_transformer/block_*", "conv_1", "shortcut", "embed", "up_1"),
+        {"up_blocks.0.upsamplers.0.conv", "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0"},
+        "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q",
+        "down_0_0_transformer/block_0/self_attention/query",
+    ),
+    "pixart": (
+        PixArt(depth=2, width=24, heads=2, extent=4), pixart(2), "transformer", ("block_*", "caption_*", "modulation"),
+        {"adaln_single.linear", "caption_projection.linear_2", "transformer_blocks.1.ff.net.2"},
+        "transformer_blocks.1.attn2.to_k", "block_1/cross_attention/key",
+    ),
+    "sd3": (
+        MMDiT(depth=2, width=16, heads=2, largest=12, extent=4), mmdit(2), "transformer",
+        ("block_0/*", "text", "pooled_*"),
+        {"context_embedder", "time_text_embed.text_embedder.linear_1", "transformer_blocks.0.norm1_context.linear"},
+        "transformer_blocks.0.attn.add_q_proj", "block_0/text/query",
+    ),
+}  # fmt: skip
 
 
-def of_stable_diffusion(case, kernels, folder):
-    """A run with the weights of a file of diffusers and random pairs of some kernels, and the same without these."""
-    told = Conditioning(tokens=case.inputs["tokens"])
-    shapes = jax.eval_shape(LATENT.init, jax.random.key(0), case.inputs["x"].transpose(0, 2, 3, 1), np.zeros(2), told)
-    nets = {"network": {"params": renamed(case.tensors, shapes["params"], latent_unet(2), "here")}}
-    plain = Run(ig.Experiment("a", Diffusion(LATENT), Digits(), {}), create(nets, {}, {}), folder)
+def with_pairs(root, name, kernels, folder):
+    """A run with the weights of a file of diffusers and random pairs of some kernels; the same without; the file's."""
+    case, (network, rules, *_) = published(root / "tests/reference/text_to_image.npz", name), NETWORKS[name]
+    told = {key: value for key, value in case.inputs.items() if key not in ("x", "t")}
+    told |= {"token_mask": told["token_mask"] > 0} if "token_mask" in told else {}
+    x = case.inputs["x"].transpose(0, 2, 3, 1)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x, np.zeros(2), Conditioning(**told))
+    nets = {"network": {"params": renamed(case.tensors, shapes["params"], rules, "here")}}
+    plain = Run(ig.Experiment("a", Diffusion(network), Digits(), {}), create(nets, {}, {}), folder)
     nets = adapted(nets, LoRA(2, alpha=4.0, kernels=kernels), ["network"], jax.random.key(0))
     nets["network"]["params"] = jax.tree.map(lambda x: x + 0.1, nets["network"]["params"])
-    return dataclasses.replace(plain, state=create(nets, {}, {})), plain
+    return dataclasses.replace(plain, state=create(nets, {}, {})), plain, case.tensors
 
 
 @pytest.mark.slow
-def test_layers_of_stable_diffusion_have_their_names_in_diffusers(root, tmp_path):
-    case = published(root / "tests/reference/text_to_image.npz", "sd1")
-    run, plain = of_stable_diffusion(case, ("*_transformer/block_*", "conv_1", "shortcut", "embed", "up_1"), tmp_path)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_layers_have_their_names_in_diffusers(name, root, tmp_path):
+    *_, prefix, kernels, some, one, path = NETWORKS[name]
+    run, plain, tensors = with_pairs(root, name, kernels, tmp_path)
     export_lora(run, tmp_path / "out.safetensors")
     found = load_file(tmp_path / "out.safetensors")
-    layers = {name.removeprefix("unet.").split(".lora_")[0] for name in found}
-    assert {"up_blocks.0.upsamplers.0.conv", "mid_block.attentions.0.transformer_blocks.0.attn2.to_out.0"} < layers
+    layers = {name.removeprefix(f"{prefix}.").split(".lora_")[0] for name in found}
+    assert some < layers
     for layer in layers:
-        a, b = (found[f"unet.{layer}.lora_{half}.weight"] for half in "AB")
-        assert (*b.shape[:1], *a.shape[1:]) == case.tensors[f"{layer}.weight"].shape
-    query = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+        a, b = (found[f"{prefix}.{layer}.lora_{half}.weight"] for half in "AB")
+        assert (*b.shape[:1], *a.shape[1:]) == tensors[f"{layer}.weight"].shape
     again = with_lora(plain, tmp_path / "out.safetensors").nets["network"]["params"]
-    pair = found[f"unet.{query}.lora_B.weight"] @ found[f"unet.{query}.lora_A.weight"]
-    wanted = case.tensors[f"{query}.weight"] + 4 / 2 * pair
-    kernel = again["down_0_0_transformer"]["block_0"]["self_attention"]["query"]["kernel"]
+    pair = found[f"{prefix}.{one}.lora_B.weight"] @ found[f"{prefix}.{one}.lora_A.weight"]
+    wanted = tensors[f"{one}.weight"] + 4 / 2 * pair
+    kernel = functools.reduce(dict.__getitem__, path.split("/"), again)["kernel"]
     np.testing.assert_allclose(kernel, wanted.T, rtol=1e-5)
 
 
-def test_a_layer_that_lies_otherwise_in_diffusers_is_refused(root, tmp_path):
-    run, _ = of_stable_diffusion(published(root / "tests/reference/text_to_image.npz", "sd1"), ("time_0",), tmp_path)
-    with pytest.raises(ValueError, match="the layer time_0 has no name, or another layout, in diffusers"):
+@pytest.mark.parametrize(("name", "layer"), [("sd1", "time_0"), ("sd3", "patch"), ("sd3", "modulation")])
+def test_a_layer_that_lies_otherwise_in_diffusers_is_refused(name, layer, root, tmp_path):
+    run, *_ = with_pairs(root, name, (layer,), tmp_path)
+    with pytest.raises(ValueError, match=f"the layer {layer} has no name, or another layout, in diffusers"):
         export_lora(run, tmp_path / "out.safetensors")
+
+
+def test_pairs_of_several_text_encoders_go_to_each_by_its_name(tmp_path):
+    """text_encoder, text_encoder_2 and text_encoder_3, as in Stable Diffusion 3, and back; kohya's words, too."""
+    clip, t5 = CLIPText(23, 8, width=16, depth=1, heads=2), T5Encoder(23, 8, 16, 1, 2, 8, 16)
+    text = JoinedText((clip, clip.clone()), t5, width=32)
+    words = jnp.zeros((1, 24), jnp.int32)
+    weights = jax.tree.map(
+        lambda leaf: jnp.ones(leaf.shape), jax.eval_shape(text.init, jax.random.key(0), words, words > 0)
+    )
+    model = Diffusion(LATENT, text=text, train_text=False)
+    plain = Run(ig.Experiment("a", model, Digits(), {}), create({"text": weights}, {}, {}), tmp_path)
+    nets = adapted(plain.nets, LoRA(2, kernels=("query", "mlp/hidden")), ["text"], jax.random.key(0))
+    nets["text"]["params"] = jax.tree.map(lambda x: x + 0.1, nets["text"]["params"])
+    run = dataclasses.replace(plain, state=create(nets, {}, {}))
+    export_lora(run, tmp_path / "out.safetensors")
+    found = load_file(tmp_path / "out.safetensors")
+    of_clip = ("mlp.fc1", "self_attn.q_proj")
+    named = {f"text_encoder{end}.text_model.encoder.layers.0.{layer}" for end in ("", "_2") for layer in of_clip}
+    block = "text_encoder_3.encoder.block.0.layer"
+    named |= {f"{block}.0.SelfAttention.q", f"{block}.1.DenseReluDense.wi_0"}
+    assert {name.split(".lora_")[0] for name in found} == named
+    same(with_lora(plain, tmp_path / "out.safetensors"), run)
+    kohya = {}
+    for name, tensor in found.items():
+        layer, _, half = name.partition(".lora_")
+        part, _, layer = layer.replace("text_encoder.", "text_encoder_1.").partition(".")
+        flat = f"lora_te{part[-1]}_{layer.replace('.', '_')}"
+        kohya |= {f"{flat}.lora_{'down' if half[0] == 'A' else 'up'}.weight": tensor}
+    save_file(kohya, tmp_path / "kohya.safetensors")
+    same(with_lora(plain, tmp_path / "kohya.safetensors"), run)
+
+
+def same(one, other):
+    """Two runs have the same text encoders, and they are not as they began."""
+    jax.tree.map(np.testing.assert_array_equal, one.nets["text"], other.nets["text"])
+    assert any(np.any(np.asarray(leaf) != 1) for leaf in jax.tree.leaves(one.nets["text"]))
 
 
 # --- files of three libraries, with pairs of the text encoder ---------------------------------------------------------
@@ -260,7 +327,7 @@ def test_files_of_three_libraries_count_as_diffusers_loads_them(name, libraries,
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("lora_te2_a.lora_down.weight", "is of a second text encoder, which no run here has"),
+        ("lora_te2_a.lora_down.weight", "has pairs of text_encoder_2, but this run has text_encoder alone"),
         ("lora_te_text_model_encoder_layers_9_mlp_fc1.lora_down.weight", "has no layer .*layers_9_mlp_fc1'; .*nearest"),
         ("unet.conv_in.lora_magnitude_vector", "is of no low-rank pair .* have to be merged where they were made"),
     ],

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from official import jit
 from PIL import Image
-from saved_pipelines import add_byte_pairs, assert_same, draw, rewritten, written
+from saved_pipelines import assert_same, draw, rewritten, with_tokenizers, written
 
 import imagegen_jax as ig
 from imagegen_jax import cli
@@ -48,12 +48,7 @@ def folder_of(root, stored, tmp_path_factory):
 
     def folder(case):
         if case not in made:
-            made[case] = written(stored, case, place / case)
-            texts = sorted(made[case].glob("tokenizer*"))
-            add_byte_pairs(root, *texts)
-            with np.load(root / "tests/reference/sentence_pieces.npz") as pieces:
-                for text in texts:
-                    (text / "spiece.model").write_bytes(pieces["model"].tobytes())
+            made[case] = with_tokenizers(root, written(stored, case, place / case))
         return made[case]
 
     return folder

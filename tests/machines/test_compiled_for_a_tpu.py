@@ -23,11 +23,15 @@ CODE = """
 import dataclasses, json, os, sys
 import jax, numpy
 import imagegen_jax as ig
+from imagegen_jax.core.arrays.shard import MeshShape, batch_sharding, state_sharding
+from imagegen_jax.core.compile import jit
+from imagegen_jax.core.platform.target import made_for
 from imagegen_jax.machines.described import described_devices
 from imagegen_jax.machines.examine import examine, planned_step
 from imagegen_jax.machines.fit import attempt
 from imagegen_jax.machines.machines import parse_machine
 from imagegen_jax.machines.programs import Traced
+from imagegen_jax.machines.traffic import traffic_of
 from imagegen_jax.recipes.shipped import module_of, recipe
 
 for name, changes in json.loads(sys.argv[1]).items():
@@ -41,6 +45,16 @@ for name in json.loads(sys.argv[2]):  # on each, one array of 100 GiB
     memory = attempt(Traced("", 1, 1.0, jax.jit(lambda x: x, donate_argnums=0).trace(x), x, x, 1), machine).memory
     found = memory.peak, memory.fits, memory.available, machine.chip.memory_bytes
     print(json.dumps({"name": name, "refused": found}))
+
+machine = parse_machine("v5p:2x2x2")
+with made_for("tpu", described_devices(machine)):
+    mesh = MeshShape(data=1, fsdp=8).build()
+    x = jax.ShapeDtypeStruct((512, 256, 4096), jax.numpy.bfloat16, sharding=batch_sharding(mesh))
+    w = jax.ShapeDtypeStruct((4096, 10240), jax.numpy.bfloat16)
+    w = w.update(sharding=state_sharding(mesh, w))
+    text = jit(lambda x, w: x @ w, out_shardings=batch_sharding(mesh)).lower(x, w).compile().as_text()
+moved = {one.kind: one.number for one in traffic_of(text).collectives}
+print(json.dumps({"name": "product", "moved": moved}), flush=True)
 
 experiment = ig.override(ig.override(recipe(sys.argv[3]), module_of(sys.argv[3]).smoke), {"batch_size": 8})
 planned = dataclasses.asdict(planned_step(experiment, parse_machine("v5e:2x2"), 0))
@@ -88,6 +102,12 @@ def test_a_split_state_is_gathered(reports):
     assert kinds(step) & {"all-gather", "collective-permute"}
     whole = reports["ddpm_cifar10"]["programs"][0]
     assert not kinds(whole) & {"all-gather", "reduce-scatter"}
+
+
+@pytest.mark.slow
+def test_split_weights_of_a_large_product_are_gathered_whole(reports):
+    """Piece by piece, which is a TPU compiler's own way, would read and write the large array for each of them."""
+    assert reports["product"]["moved"] == {"all-gather": 1}
 
 
 @pytest.mark.slow

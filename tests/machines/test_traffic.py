@@ -124,6 +124,28 @@ def test_a_tpus_collectives_are_told_by_what_they_do():
     }
 
 
+@pytest.mark.parametrize(
+    ("written", "turns"),
+    [
+        (("constant(1)", "constant(2)"), 3),  # two turns written out as one
+        (("constant(1)", "constant(4)"), 2),  # the second does less
+        (("add(%i, %one)", "add(%one, %i)"), 6),
+        (("add(%i, %one)", "multiply(%i, %one)"), 6),  # not known: as if by one
+    ],
+)
+def test_a_loop_whose_counter_grows_by_more_has_fewer_turns(written, turns):
+    assert TPU.count(written[0]) == 1
+    assert found(TPU.replace(*written))["collective-permute"] == (turns, turns * 64, turns * 64.0)
+
+
+def test_a_compilers_own_names_of_parts_tell_the_counter_too():
+    text = TPU.replace("%next = s32[] add(%i, %one)", "%next = s32[] add(%s#0, %one)").replace(
+        "constant(1)", "constant(3)"
+    )
+    text = text.replace("compare(%i.1, %bound)", "compare(%s.1#0, %bound)")
+    assert found(text)["collective-permute"][0] == 2
+
+
 def test_a_gpus_collectives_are_counted_where_they_start():
     assert found(GPU) == {
         "all-gather": (1, 8192, 7168.0),

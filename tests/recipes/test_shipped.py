@@ -33,6 +33,8 @@ def test_every_recipe_has_a_line(imagegen):
         ("vae_mnist", ("autoencoders", "mnist", "10 minutes on 2 CPU cores", "90.5 nats")),
         ("dit_b4_imagenet256", ("latents_256", "made for an accelerator", "FID 68.4")),
         ("dit_xl2_imagenet256", ("latents_256", "made for a rack of accelerators", "FID 2.27, inception score 278.24")),
+        ("pixart_alpha_512", ("captioned_pictures", "  made for a rack of accelerators  ", "FID 7.32")),
+        ("stable_diffusion_2", ("laion", "  made for a pod of accelerators  ", "865,910,724 trained parameters")),
         ("adm_upsampler_imagenet256", ("imagenet2012", "FID 3.94")),
         ("superres_digits", ("digits", "14 minutes", "PSNR of 19.7 dB")),
         ("cyclegan_horse2zebra", ("horse2zebra.zip/trainB",)),

@@ -163,6 +163,11 @@ def kernels_of(weights: Any) -> Shapes:
     return {path: shape for path, shape in leaves if path[-1] == "kernel" and len(shape) > 1}
 
 
+def _patterns(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns what a kernel's layer is chosen by: all its names, the last of them, or what it is in."""
+    return (_layer(path), *path[-2:-1], *(f"{name}/*" for name in path[:-2]))
+
+
 def _matching(patterns: Sequence[str], kernels: Shapes) -> Shapes:
     found: dict[tuple[str, ...], tuple[int, ...]] = {}
     for pattern in patterns:
@@ -170,7 +175,7 @@ def _matching(patterns: Sequence[str], kernels: Shapes) -> Shapes:
             path: shape for path, shape in kernels.items() if fnmatch.fnmatchcase(f"/{_layer(path)}", f"*/{pattern}")
         }
         if not hits:
-            names = sorted({name for path in kernels for name in (_layer(path), *path[:-1])})
+            names = sorted({name for path in kernels for name in _patterns(path)})
             near = ", ".join(difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or names[:3])
             raise ValueError(f"lora.kernels: {pattern!r} matches no layer with a kernel; the nearest are {near}")
         found |= hits

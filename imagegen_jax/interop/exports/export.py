@@ -11,7 +11,7 @@ from imagegen_jax.core.model import num_classes
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.interop.exports.card import write_card
 from imagegen_jax.interop.exports.diffusers import export_diffusers
-from imagegen_jax.interop.exports.stable_diffusion import export_stable_diffusion
+from imagegen_jax.interop.exports.pipelines import export_pipeline
 from imagegen_jax.interop.exports.stablehlo import FILE, INPUTS, export_sampler
 from imagegen_jax.interop.exports.weights import WEIGHTS, export_weights
 from imagegen_jax.interop.importing import check_target
@@ -95,8 +95,8 @@ def _written(run: Run, form: Form, folder: pathlib.Path, n: int) -> str:
         export_lora(run, folder / PAIRS)
         return USE_OF_PAIRS + USE_OF_PAIRS_IN_DIFFUSERS * named_in_diffusers(run.experiment.model)
     if form == "diffusers" and reads_text(run.experiment.model):
-        export_stable_diffusion(run, folder)
-        return USE_BY_TEXTS
+        missing = export_pipeline(run, folder)
+        return USE_BY_TEXTS.replace('"FOLDER"', ", ".join(['"FOLDER"', *(f"{part}=None" for part in missing)]))
     if form == "diffusers":
         export_diffusers(run, folder)
         model = run.experiment.model

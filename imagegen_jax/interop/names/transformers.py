@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from imagegen_jax.interop.name_map import Form, Rule, dense, layer, patches, sines_first, within
+from imagegen_jax.interop.name_map import Form, Rule, dense, in_patches, layer, patches, sines_first, within
 
 
 def _shifts_first(tensor: np.ndarray) -> np.ndarray:
@@ -22,15 +22,19 @@ def _two_layers(name: str, path: str, first: Form = dense) -> list[Rule]:
     return [*layer(f"{name}.linear_1", f"{path}_0", first), *layer(f"{name}.linear_2", f"{path}_1")]
 
 
-_SHARED = [
-    *layer("pos_embed.proj", "patch", patches),
-    Rule("pos_embed.pos_embed", ()),
-    *layer("proj_out", "out"),
-]
+def _ends(patch: int) -> list[Rule]:
+    """Returns the rules of the first and the last layer of a transformer of patches of so many pixels a side."""
+    return [
+        *layer("pos_embed.proj", "patch", patches, in_patches(patch)),
+        Rule(PLACES, ()),
+        *layer("proj_out", "out"),
+    ]
+
+
+PLACES = "pos_embed.pos_embed"
 _MLP = [*layer("net.0.proj", "hidden"), *layer("net.2", "out")]
 
-PIXART = [
-    *_SHARED,
+_PIXART = [
     *_two_layers("adaln_single.emb.timestep_embedder", "time", sines_first),
     *_two_layers("adaln_single.emb.resolution_embedder", "side", sines_first),
     *_two_layers("adaln_single.emb.aspect_ratio_embedder", "ratio", sines_first),
@@ -58,7 +62,7 @@ _COPIES = [  # each block has what here is there once
     Rule("class_embedder.embedding_table.weight", "label/kernel"),
 ]
 DIT = [
-    *_SHARED,
+    *_ends(2),
     *within(
         {"transformer_blocks.{i}.": "block_{i}/"},
         [
@@ -79,8 +83,13 @@ DIT = [
 ]
 
 
-def mmdit(depth: int) -> list[Rule]:
-    """Returns the rules of `SD3Transformer2DModel` for an `MMDiT` of so many blocks."""
+def pixart(patch: int) -> list[Rule]:
+    """Returns the rules of `PixArtTransformer2DModel` for a `PixArt` of patches of so many pixels a side."""
+    return [*_ends(patch), *_PIXART]
+
+
+def mmdit(depth: int, patch: int = 2) -> list[Rule]:
+    """Returns the rules of `SD3Transformer2DModel` for an `MMDiT` of so many blocks, as `pixart` does."""
     projections = [
         ("attn", "image", "to_{}", "norm_{}"),
         ("attn2", "image_2", "to_{}", "norm_{}"),
@@ -104,7 +113,7 @@ def mmdit(depth: int) -> list[Rule]:
         *within({"ff.": "image_mlp/", "ff_context.": "text_mlp/"}, _MLP),
     ]
     return [
-        *_SHARED,
+        *_ends(patch),
         *_two_layers("time_text_embed.timestep_embedder", "time", sines_first),
         *_two_layers("time_text_embed.text_embedder", "pooled"),
         *layer("context_embedder", "text"),
@@ -117,6 +126,11 @@ def mmdit(depth: int) -> list[Rule]:
 def _scaled(name: str, path: str) -> list[Rule]:
     """Returns the rules of a layer that puts out scales and shifts."""
     return [
-        Rule(f"{name}.weight", f"{path}/kernel", lambda tensor: dense(_shifts_first(tensor))),
-        Rule(f"{name}.bias", f"{path}/bias", _shifts_first),
+        Rule(f"{name}.weight", f"{path}/kernel", lambda tensor: dense(_shifts_first(tensor)), back=_scales_first),
+        Rule(f"{name}.bias", f"{path}/bias", _shifts_first, back=_scales_first),
     ]
+
+
+def _scales_first(array: np.ndarray) -> np.ndarray:
+    """Brings such a layer back to the published layout."""
+    return np.roll(array, array.shape[-1] // 2, axis=-1).T

@@ -72,7 +72,7 @@ def latent_unet(levels: int) -> list[Rule]:
     """Returns the rules of `UNet2DConditionModel`, Stable Diffusion's, for a `LatentUNet` of so many levels."""
     return [
         *_unet(levels, TRANSFORMER, "_transformer"),
-        Rule("add_embedding.linear_1.weight", "added_0/kernel", _told),
+        Rule("add_embedding.linear_1.weight", "added_0/kernel", _told, back=_untold),
         Rule("add_embedding.linear_1.bias", "added_0/bias"),
         *layer("add_embedding.linear_2", "added_1"),
     ]
@@ -105,3 +105,9 @@ def _told(tensor: np.ndarray) -> np.ndarray:
     kernel = dense(tensor)
     sizes = kernel[-6 * SIZE_FREQUENCIES :].reshape(6, 2, -1, kernel.shape[1])[:, ::-1]
     return np.concatenate([kernel[: -6 * SIZE_FREQUENCIES], sizes.reshape(-1, kernel.shape[1])])
+
+
+def _untold(kernel: np.ndarray) -> np.ndarray:
+    """Brings such a kernel back to the published layout: [I O] -> [O I]."""
+    sizes = kernel[-6 * SIZE_FREQUENCIES :].reshape(6, 2, -1, kernel.shape[1])[:, ::-1]
+    return np.concatenate([kernel[: -6 * SIZE_FREQUENCIES], sizes.reshape(-1, kernel.shape[1])]).T

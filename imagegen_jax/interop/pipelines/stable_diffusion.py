@@ -28,11 +28,11 @@ def read(folder: pathlib.Path, index: Config) -> Published:
     """
     configs = {part: config_of(folder, part) for part in ("unet", "vae", "text_encoder", "scheduler")}
     tokenizer = tokenizer_of(folder, clip_of(*configs["text_encoder"]).context)
-    model = model_of(configs, tokenizer.open(()))
+    model = model_of(configs, tokenizer.open(()), index)
     return published(folder, model, configs, parts_of(model), tokenizer)
 
 
-def model_of(configs: Mapping[str, tuple[Config, str]], tokenizer: Tokenizer) -> Diffusion:
+def model_of(configs: Mapping[str, tuple[Config, str]], tokenizer: Tokenizer, index: Config) -> Diffusion:
     """Makes the model of the configurations, each with its place, of U-Net, autoencoder, text encoder and scheduler.
 
     Raises ValueError as `read` does.

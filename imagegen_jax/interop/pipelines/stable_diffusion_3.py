@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from imagegen_jax.core.arrays.space import Latents
-from imagegen_jax.core.arrays.texts import EmptyText
+from imagegen_jax.core.arrays.texts import EmptyText, Tokenizer
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.interop.importing import Published
 from imagegen_jax.interop.names import autoencoders, text_encoders, transformers
@@ -29,41 +29,52 @@ T5_CONTEXT = 256  # of its rows of tokens, also where they are zeros: in no file
 
 def read(folder: pathlib.Path, index: Config) -> Published:
     """Reads a folder. Raises what `stable_diffusion.read` raises, and with T5 ImportError without sentencepiece."""
-    has_t5 = any(index.get(T5) or ())
-    texts = (*CLIPS, T5) if has_t5 else CLIPS
+    texts = (*CLIPS, T5) if any(index.get(T5) or ()) else CLIPS
     configs = {part: config_of(folder, part) for part in ("transformer", "vae", *texts, "scheduler")}
+    tokenizers: list[AnyTokenizer] = [
+        tokenizer_of(folder, clip_of(*configs[part]).context, f"tokenizer{end}")
+        for part, end in zip(CLIPS, ("", "_2"), strict=True)
+    ]
+    tokenizers += [T5Tokenizer(str(folder / "tokenizer_3"), T5_CONTEXT)] if T5 in texts else []
+    tokenizer = JoinedTokenizers(tuple(tokenizers))
+    model = model_of(configs, tokenizer.open(()), index)
+    return published(folder, model, configs, parts_of(model), tokenizer)
+
+
+def model_of(configs: Mapping[str, tuple[Config, str]], tokenizer: Tokenizer, index: Config) -> Diffusion:
+    """Makes the model of the configurations, each with its place; T5 is there where they have it.
+
+    Raises ValueError as `read` does.
+    """
     network, latent_shape, found = mmdit_of(*configs["transformer"])
     autoencoder, stage = kl_of(configs["vae"][0], latent_shape, configs["vae"][1])
-    text = _encoders(configs, has_t5, found)
-    tokenizers: list[AnyTokenizer] = [
-        tokenizer_of(folder, clip.context, f"tokenizer{end}")
-        for clip, end in zip(text.encoders, ("", "_2"), strict=True)
-    ]
-    tokenizers += [T5Tokenizer(str(folder / "tokenizer_3"), T5_CONTEXT)] if has_t5 else []
-    tokenizer = JoinedTokenizers(tuple(tokenizers))
-    model = Diffusion(
+    return Diffusion(
         network=network,
         image_shape=latent_shape,
         space=Latents(stage["scaling_factor"], stage["shift_factor"] or 0.0, autoencoder),
-        text=text,
+        text=_encoders(configs, found),
         train_text=False,
         token_dropout=DROPPED,
-        empty_text=EmptyText.of(tokenizer.open(())),
+        empty_text=EmptyText.of(tokenizer),
         **latent_sampling(*configs["scheduler"]),
     )
-    parts = {
-        "transformer": Part("network", transformers.mmdit(network.depth)),
-        "vae": Part("autoencoder", autoencoders.autoencoder(len(stage["block_out_channels"]))),
+
+
+def parts_of(model: Any) -> dict[str, Part]:
+    """Returns the networks of a pipeline of such a model, by their folders."""
+    network, stages = model.network, len(model.space.autoencoder.network.encoder.multipliers)
+    return {
+        "transformer": Part("network", transformers.mmdit(network.depth, network.patch)),
+        "vae": Part("autoencoder", autoencoders.autoencoder(stages)),
         **{part: Part(f"text/encoders_{i}", text_encoders.CLIP, ENCODER) for i, part in enumerate(CLIPS)},
-        **({T5: Part("text/after", text_encoders.T5, ENCODER)} if has_t5 else {}),
+        **({T5: Part("text/after", text_encoders.T5, ENCODER)} if model.text.after else {}),
     }
-    return published(folder, model, configs, parts, tokenizer)
 
 
-def _encoders(configs: Mapping[str, tuple[Config, str]], has_t5: bool, found: Mapping[str, Any]) -> JoinedText:
+def _encoders(configs: Mapping[str, tuple[Config, str]], found: Mapping[str, Any]) -> JoinedText:
     """Makes the encoders for a transformer's settings. Raises ValueError where these do not go together."""
     clips = tuple(clip_of(*configs[part], projected=True, layer="penultimate", last_norm=False) for part in CLIPS)
-    t5 = t5_of(*configs[T5], context=T5_CONTEXT, masked=False) if has_t5 else None
+    t5 = t5_of(*configs[T5], context=T5_CONTEXT, masked=False) if T5 in configs else None
     width, beside = found["joint_attention_dim"], sum(clip.width for clip in clips)
     pooled = sum(clip.projection or 0 for clip in clips)
     faults = {
@@ -74,4 +85,4 @@ def _encoders(configs: Mapping[str, tuple[Config, str]], has_t5: bool, found: Ma
     }  # fmt: skip
     if said := next((said for said, wrong in faults.items() if wrong), None):
         raise ValueError(f"{configs['transformer'][1]}: {said}: these are not of one pipeline; fetch them again")
-    return JoinedText(clips, t5, 0 if has_t5 else T5_CONTEXT, width, "all")
+    return JoinedText(clips, t5, 0 if t5 else T5_CONTEXT, width, "all")

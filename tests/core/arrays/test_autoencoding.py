@@ -32,8 +32,10 @@ from imagegen_jax.diffusion.models.improved_ddpm import ImprovedDDPM
 from imagegen_jax.diffusion.models.meanflow import MeanFlow
 from imagegen_jax.diffusion.models.progressive import Progressive
 from imagegen_jax.diffusion.models.scm import SCM
+from imagegen_jax.diffusion.process.process import RectifiedFlow
+from imagegen_jax.diffusion.process.times import Uniform
 from imagegen_jax.diffusion.sampling.discrete_time import DDIM
-from imagegen_jax.diffusion.sampling.levels import Karras, Listed
+from imagegen_jax.diffusion.sampling.levels import Karras, Listed, ShiftedFlow
 from imagegen_jax.diffusion.sampling.multistep import Euler
 from imagegen_jax.nn.distributions.noise_steps import LinearSchedule
 
@@ -61,8 +63,12 @@ class Scaled(nn.Module):
 
 
 EDM = Diffusion(Scaled(), levels=Karras(4, 0.1, 5.0), image_shape=SHAPE, space=SPACE)
+FLOW = dataclasses.replace(
+    EDM, prediction="velocity", process=RectifiedFlow(), times=Uniform(), levels=ShiftedFlow(3), solver=Euler()
+)
 MODELS = {
     "edm": EDM,
+    "flow": FLOW,
     "ddpm": DDPM(Scaled(), LinearSchedule(20), DDIM(3), SHAPE, space=SPACE),
     "improved": ImprovedDDPM(Scaled(8), LinearSchedule(20), SHAPE, sampling_steps=3, space=SPACE),
     "meanflow": MeanFlow(Scaled(), image_shape=SHAPE, num_classes=0, label_dropout=0.0, space=SPACE),

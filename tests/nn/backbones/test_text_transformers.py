@@ -9,7 +9,7 @@ import pytest
 from official import close, count, first, jit, last, published
 
 from imagegen_jax.interop.name_map import renamed
-from imagegen_jax.interop.names.transformers import PIXART, mmdit
+from imagegen_jax.interop.names.transformers import mmdit, pixart
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.backbones.transformers.mmdit import MMDiT
 from imagegen_jax.nn.backbones.transformers.pixart import PixArt
@@ -17,8 +17,8 @@ from imagegen_jax.nn.backbones.transformers.pixart import PixArt
 ALPHA = PixArt(depth=2, width=24, heads=2, extent=4)
 THREE = MMDiT(depth=2, width=16, heads=2, largest=12, extent=4)
 NETWORKS = {
-    "pixart": (ALPHA, PIXART),
-    "pixart_sizes": (ALPHA.clone(sizes=True, extent=2), PIXART),
+    "pixart": (ALPHA, pixart(2)),
+    "pixart_sizes": (ALPHA.clone(sizes=True, extent=2), pixart(2)),
     "sd3": (THREE, mmdit(2)),
     "sd35": (THREE.clone(query_key_norm=True, dual=1), mmdit(2)),
 }

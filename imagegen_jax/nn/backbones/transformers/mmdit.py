@@ -169,3 +169,8 @@ class MMDiT(nn.Module):
         step = self.extent / self.largest
         first = ((self.largest - rows) // 2 * step, (self.largest - columns) // 2 * step)
         return positions(rows, columns, self.width, first, (step, step))
+
+    @nn.nowrap
+    def table(self) -> Float[Array, "l d"]:
+        """Embeds the places of the whole grid, row by row."""
+        return self._positions(self.largest, self.largest)
