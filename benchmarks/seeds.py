@@ -1,0 +1,71 @@
+"""The reduced recipes by three seeds each: measures what is missing, one run at a time, and stores each as it is done.
+
+    python benchmarks/seeds.py digits --minutes 60          (and again, until nothing is missing)
+    python benchmarks/seeds.py mnist cifar10 --seeds 3
+
+Runs come in the order of their cost, the first seed of all before the second of any, so that what is there at any time
+compares all families. A run that was cut short is taken up again where its last checkpoint is. Each is an entry of
+benchmarks/results/ledger_runs.jsonl, as by `benchmarks/reproduce.py`; `make ledger` makes the table and the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [place for place in (str(ROOT), str(ROOT / "benchmarks")) if place not in sys.path]
+
+from evidence import entries  # noqa: E402
+from evidence.experiments import fingerprint, values_of  # noqa: E402
+from reproduce import reproduce  # noqa: E402
+
+from imagegen_jax.recipes.shipped import recipes  # noqa: E402
+
+REDUCED = {  # data -> recipes that these processors train in minutes, the cheapest first
+    "digits": (
+        "factor_mixture_digits", "markov_field_digits", "patch_quilt_digits", "vqvae_digits", "vqvae_var_digits",
+        "gpt_digits", "maskgit_digits", "var_digits", "kl_digits", "v_digits", "edm_digits", "ddpm_digits",
+        "flow_digits", "pixelcnn_digits", "vdvae_digits", "scm_digits", "progressive_digits", "meanflow_digits",
+        "consistency_digits",
+    ),
+    "mnist": (
+        "vqvae_mnist", "vae_mnist", "pixelcnn_mnist", "dcgan_mnist", "cgan_mnist", "sngan_mnist", "gpt_mnist",
+        "consistency_mnist", "progan_mnist", "wgan_gp_mnist", "wgan_mnist", "ddpm_mnist", "edm_mnist",
+    ),
+    "cifar10": ("gpt_cifar10", "vqgan_cifar10", "vae_cifar10"),
+}  # fmt: skip
+
+
+def missing(data: Sequence[str], seeds: int, folder: pathlib.Path = entries.FOLDER) -> Iterator[tuple[str, int]]:
+    """Yields each recipe and seed that no entry is of as the recipe is now."""
+    found = {(entry["recipe"], entry["experiment"], entry["seed"]) for entry in entries.read(folder)}
+    names = [name for of in data for name in REDUCED[of] if name in recipes()]
+    for seed in range(seeds):
+        for name in names:
+            if (name, fingerprint(values_of(name)), seed) not in found:
+                yield name, seed
+
+
+def main() -> None:
+    """Measures until all are there, or the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", choices=tuple(REDUCED))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run is begun")
+    parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/ledger"))
+    options = parser.parse_args()
+    end = time.monotonic() + 60 * options.minutes
+    todo = list(missing(options.data, options.seeds))
+    print(f"{len(todo)} runs are missing: {', '.join(f'{name} {seed}' for name, seed in todo)}", flush=True)
+    for name, seed in todo:
+        if time.monotonic() > end:
+            break
+        reproduce(name, seed, options.workdir, {}, None, entries.FOLDER)
+
+
+if __name__ == "__main__":
+    main()
