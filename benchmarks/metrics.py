@@ -6,13 +6,16 @@
     python benchmarks/metrics.py --reference-python .venv-metrics/bin/python
 
 Both sides score the same random float32 features, each in a process of its own that only the one at work wakes up, on
-all cores; each time is the fastest of all rounds. Statistics are the step that pytorch-fid and torch-fidelity share
-(`numpy.cov`); the distance follows each of the two. torch-fidelity's KID is in float32, this project's in float64.
+all cores; each time is the fastest of all rounds, of the clock and of the processors, which is the one to look at where
+others are at work. Each is printed and stored as it is done; the same command goes on after an interruption.
+Statistics are the step that pytorch-fid and torch-fidelity share (`numpy.cov`); the distance follows each of the two.
+torch-fidelity's KID is in float32; this project's has inner products in float32 and sums in float64.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import sys
@@ -21,9 +24,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from kept import Kept, settings_of
 from sides import Side, tell
 
 SUBSETS, NEIGHBOURS = 20, 5
+SCORES = ("statistics", "fid", "kid", "prdc")
 Score = Callable[[np.ndarray, np.ndarray], Any]
 
 
@@ -103,37 +108,46 @@ def serve(side: str, samples: int, width: int) -> None:
     scores, about = here() if side == "here" else packages()
     tell({"scores": list(scores), "python": platform.python_version(), **about}, answers)
     for line in sys.stdin:
-        start = time.perf_counter()
+        start, processors = time.perf_counter(), time.process_time()
         value = scores[line.strip()](x, y)
-        tell([value, time.perf_counter() - start], answers)
+        tell([value, time.perf_counter() - start, time.process_time() - processors], answers)
 
 
-def compare(reference_python: str, samples: int, width: int, rounds: int) -> dict[str, Any]:
+def compare(options: argparse.Namespace, kept: Kept) -> dict[str, Any]:
     """Values and seconds of each side; the first call of each score, which compiles here, is not among the rounds."""
-    pythons = {"here": sys.executable, "packages": reference_python}
-    size = ["--samples", str(samples), "--width", str(width)]
+    pythons = {"here": sys.executable, "packages": options.reference_python}
+    size = ["--samples", str(options.samples), "--width", str(options.width)]
     sides = {side: Side([python, __file__, "--side", side, *size]) for side, python in pythons.items()}
     values: dict[str, dict[str, Any]] = {side: {} for side in sides}
-    seconds: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
-    for _ in range(rounds + 1):
+    clock: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
+    processors: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
+    for number in range(options.rounds + 1):
         for name, side in sides.items():
-            for score in side.about["scores"]:
-                values[name][score], elapsed = side.ask(score)
-                seconds[name].setdefault(score, []).append(elapsed)
+            for score in (score for score in side.about["scores"] if score.split("_")[0] in options.scores):
+                found = kept.part(f"{score} {name} round {number}", functools.partial(side.ask, score))
+                values[name][score], *seconds = found
+                for times, one in zip((clock, processors), seconds, strict=True):
+                    times[name].setdefault(score, []).append(one)
     for side in sides.values():
         side.close()
-    fastest = {side: {name: min(times[1:]) for name, times in found.items()} for side, found in seconds.items()}
     return {
-        "samples_a_side": samples,
-        "width": width,
+        "samples_a_side": options.samples,
+        "width": options.width,
         "kid_subsets": SUBSETS,
-        "seconds": fastest,
-        "first_seconds_here": {name: times[0] for name, times in seconds["here"].items()},
-        "ratio_to_packages": {name: fastest["here"][name] / fastest["packages"][name] for name in fastest["here"]},
+        **compared(clock),
+        "first_seconds_here": {name: times[0] for name, times in clock["here"].items()},
+        "of_processors": compared(processors),
         "values": values,
-        "rounds": rounds,
+        "rounds": options.rounds,
         "sides": {name: side.about for name, side in sides.items()},
     }
+
+
+def compared(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+    """The fastest of all rounds but the first, and this project's ratios to the packages'."""
+    fastest = {side: {name: min(times[1:]) for name, times in found.items()} for side, found in seconds.items()}
+    here, there = fastest["here"], fastest["packages"]
+    return {"seconds": fastest, "ratio_to_packages": {name: here[name] / there[name] for name in here}}
 
 
 def main() -> None:
@@ -143,6 +157,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=5000, help="on each side")
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--scores", nargs="+", choices=SCORES, default=SCORES)
     parser.add_argument("--side", choices=("here", "packages"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
@@ -152,7 +167,9 @@ def main() -> None:
         parser.error("--reference-python is needed: an interpreter that has scipy and prdc")
     from machine import write_result  # imports jax, which the side of the packages does not have
 
-    write_result("metrics", compare(options.reference_python, options.samples, options.width, options.rounds))
+    kept = Kept("metrics", settings_of(options))
+    write_result("metrics", compare(options, kept))
+    kept.done()
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def main() -> None:
     for name, seed in todo:
         if time.monotonic() > end:
             break
-        reproduce(name, seed, options.workdir, {}, None, entries.FOLDER)
+        reproduce(name, seed, options.workdir)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from imagegen_jax.pages.judge.counts import wilson
 from imagegen_jax.recipes.shipped import recipes
 
 from . import entries, figures
@@ -38,6 +39,8 @@ def scores(folder: pathlib.Path = entries.FOLDER) -> list[Found]:
         "nll_*.json": _of_likelihood,
         "reconstructions_*.json": _of_reconstructions,
         "few_evaluations.json": _of_lines,
+        "code_nll_*.json": _of_codes,
+        "agreement_*.json": _of_agreement,
     }
     stamps = figures.stamps(folder)
     found = [one for pattern, read in readers.items() for path in sorted(folder.glob(pattern)) for one in read(path)]
@@ -81,6 +84,23 @@ def _of_reconstructions(path: pathlib.Path) -> Iterator[Found]:
         steps, machine = f"{found['steps']:,}", found.get("machine", {})
         error = found["standard_error_db"]
         yield _with_error(name, "PSNR", found["psnr_db"], error, steps, "reconstructions", machine, path)
+
+
+def _of_codes(path: pathlib.Path) -> Iterator[Found]:
+    found = json.loads(path.read_text())
+    of = found["test_nats_per_code"], found["test_standard_error"]
+    score, machine = "nats of a code of test images", found.get("machine", {})
+    yield _with_error(found["experiment"], score, *of, f"{found['steps']:,}", "code_nll", machine, path)
+
+
+def _of_agreement(path: pathlib.Path) -> Iterator[Found]:
+    """Of samples without guidance; the files of guided ones are shown in docs/measured.md."""
+    found, name = json.loads(path.read_text()), path.stem.removeprefix("agreement_")
+    share, n = found["agreement_percent"] / 100, found["samples"]
+    low, high = wilson(share * n, n)
+    command = f"python benchmarks/demo_agreement.py runs/{name} --name {path.stem}"
+    score = "agreement, by another classifier"
+    yield Found(name, score, share, low, high, 1, "", command, found.get("machine", {}), path.name, "")
 
 
 def _with_error(

@@ -14,7 +14,10 @@ from imagegen_jax.metrics.student import t_quantile
 
 Entry = Mapping[str, Any]
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "results"
-RUNS, EXPERIMENTS = "ledger_runs.jsonl", "ledger_experiments.json"  # entries; what they were measured of, by fingerprint
+RUNS, EXPERIMENTS = (
+    "ledger_runs.jsonl",
+    "ledger_experiments.json",
+)  # entries; what they were measured of, by fingerprint
 
 
 class Interval(NamedTuple):

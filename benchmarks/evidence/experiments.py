@@ -72,4 +72,3 @@ def changed(values: Values, name: str, experiment: Experiment | None = None) -> 
 
 def _said(pair: tuple[Any, Any]) -> str:
     return f"{pair[0]} then, {pair[1]} now"
-

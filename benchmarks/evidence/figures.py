@@ -25,7 +25,7 @@ def stamps(folder: pathlib.Path = entries.FOLDER) -> dict[str, dict[str, str]]:
 
 
 def stamp(file: str, names: Sequence[str], folder: pathlib.Path = entries.FOLDER) -> None:
-    """Notes that a file was measured of these recipes as they are now. Raises ValueError where there is no such file."""
+    """Notes that a file was measured of these recipes as they are now. Raises ValueError where there is none such."""
     if not (folder / file).is_file():
         raise ValueError(f"there is no {folder / file}: give the name of a file that a benchmark has written there")
     found = {}

@@ -25,6 +25,26 @@ STATUS = {
     "open": "not measured at this size",
 }
 
+BEGIN = """# Ledger
+
+Made by `make ledger` from `benchmarks/evidence/published.json` and the files of `benchmarks/results/`, not written by
+hand. Of {recipes} recipes: {counts}.
+
+{words}
+
+`make reproduce RECIPE=gpt_digits` trains a recipe by one more seed, scores it, says of each score whether it is within
+the interval expected here, and adds it. What a figure was measured of is the experiment: all values that its arrays
+follow from, and those of the recipes that its weights come from; here they stand as the first digits of a hash. Where a
+recipe has changed since, the end of the page says so.
+"""
+NOT_RUN = f"""\
+What was not run was not run for want of an accelerator, and of data where these are not to be had here. Hours are those
+of all operations of the training at {100 * SHARE:.0f} % of an H100's published rate in bfloat16, by
+`benchmarks/results/machines.jsonl`: a guess, and no promise that it fits one. "Not planned" is what that file has no
+row of: `python benchmarks/machines.py` adds it, or `imagegen info RECIPE --machine h100:1`. The paper's own cost is in
+the recipe's file.
+"""
+
 
 class Ours(NamedTuple):
     """What was measured of a recipe: one score."""
@@ -107,51 +127,31 @@ def page(folder: pathlib.Path = entries.FOLDER) -> str:
     found = {name: status(name, ours.get(name, [])) for name in recipes()}
     counts = ", ".join(f"{sum(one == of for one in found.values())} {of}" for of in STATUS)
     words = "\n".join(f"- **{of}**: {meaning}." for of, meaning in STATUS.items())
-    return "\n".join(
-        [
-            "# Ledger",
-            "",
-            "Made by `make ledger` from `benchmarks/evidence/published.json` and the files of `benchmarks/results/`; not",
-            f"written by hand. Of {len(found)} recipes: {counts}.",
-            "",
-            words,
-            "",
-            "`make reproduce RECIPE=gpt_digits` trains a recipe by one more seed, scores it, says of each score whether",
-            "it is within the interval expected here, and adds it. What a figure was measured of is the experiment: all",
-            "values that its arrays follow from, and those of the recipes that its weights come from, as 16 digits of a",
-            "hash. Where a recipe has changed since, the page says so below.",
-            "",
-            *_at_full_size(found, ours, folder),
-            *summary.section(folder),
-            *_all_measured(found, ours),
-            *_older(folder),
-        ]
-    )
+    parts = [
+        BEGIN.format(recipes=len(found), counts=counts, words=words),
+        *_at_full_size(found, ours, folder),
+        *summary.section(folder),
+        *_all_measured(found, ours),
+        *_older(folder),
+    ]
+    return "\n".join(parts)
 
 
 def _at_full_size(found: Mapping[str, str], ours: Mapping[str, list[Ours]], folder: pathlib.Path) -> list[str]:
     """The recipes that have a published score, or were not measured."""
     head = "| recipe | status | published | ours | on one H100 |"
-    lines = ["## Published scores, and what is open", "", *_cost_note(), "", head, "|---|---|---|---|---|"]
+    lines = ["## Published scores, and what is open", "", NOT_RUN, head, "|---|---|---|---|---|"]
     theirs = published()
     for name, of in found.items():
         if of == "reduced":
             continue
         said = "; ".join(f"{one['score']} {one['value']} ({one['source']})" for one in theirs.get(name, []))
-        own = "; ".join(_value(one) for one in ours.get(name, [])) or "not run"
+        known = [one for one in ours.get(name, []) if one.score in {of["score"] for of in theirs.get(name, [])}]
+        own = "; ".join(map(_value, known)) or ("other scores, below" if ours.get(name) else "not run")
         hours = hours_on_h100(name, folder)
         cost = "not planned" if hours is None else f"{hours:,.2g} h" if hours < 100 else f"{hours:,.0f} h"
         lines.append(f"| `{name}` | {of} | {said or 'none for this very recipe'} | {own} | {cost} |")
     return [*lines, ""]
-
-
-def _cost_note() -> list[str]:
-    return [
-        "What was not run was not run for want of an accelerator, and of data where these are not to be had here. Hours",
-        f"are those of all operations of the training at {100 * SHARE:.0f} % of an H100's published rate in bfloat16, by",
-        "`benchmarks/results/machines.jsonl`: a guess, and no promise that it fits one. \"Not planned\" is what that file",
-        "has no row of: `python benchmarks/machines.py` adds it, or `imagegen info RECIPE --machine h100:1`.",
-    ]
 
 
 def _all_measured(found: Mapping[str, str], ours: Mapping[str, list[Ours]]) -> list[str]:

@@ -7,7 +7,6 @@ import datetime
 import json
 import pathlib
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import code_nll
@@ -44,60 +43,64 @@ IMPORTANCE_SAMPLES, MASKS, BATCH = 200, 16, 500
 Scores = dict[str, dict[str, Any]]  # score -> its value and the ends of its 95 % interval
 
 
-def measure(name: str, seed: int, workdir: pathlib.Path, changes: Mapping[str, Any], samples: int, command: str) -> tuple[Entry, Any]:
-    """Trains a recipe, changed or not, by a seed, and scores it: its entry, and the values that it follows from.
+def measure(name: str, experiment: ig.Experiment, workdir: pathlib.Path, samples: int) -> Entry:
+    """Trains a recipe's experiment, as it is shipped or changed, and scores it with so many samples.
 
-    `samples` images are drawn for scores of samples. Run folders are workdir/NAME_SEED; those that are finished are
-    not trained again, and weights of other recipes come from runs of the same seed.
+    Run folders are workdir/NAME_SEED: those that are finished are not trained again, and weights of other recipes come
+    from runs of the same seed.
     """
-    values = values_of(name, ig.override(recipe(name), changes))
-    run, training = trained(name, seed, workdir, changes)
+    run, training = trained(name, experiment, workdir)
     scores, drawing = scored(run, samples)
-    entry = {
+    return {
         "recipe": name,
-        "seed": seed,
-        "experiment": fingerprint(values),
-        "changes": {field: str(value) for field, value in changes.items()},
+        "seed": experiment.seed,
+        "experiment": fingerprint(values_of(name, experiment)),
         "steps": run.step,
         "samples": samples,
         "scores": scores,
         "parameters": sum(leaf.size for nets in run.nets.values() for leaf in jax.tree.leaves(nets["params"])),
         **training,
         **drawing,
-        "command": command,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "machine": machine(),
     }
-    return entry, values
 
 
-def trained(name: str, seed: int, workdir: pathlib.Path, changes: Mapping[str, Any]) -> tuple[ig.Run, dict[str, Any]]:
-    """The finished run of a recipe's seed, and what its training took, that of the recipes before it included."""
-    experiment = ig.override(recipe(name), {**changes, "seed": seed, "evaluation": None, "sample_every": 0})
-    firsts = {network: trained(first, seed, workdir, {}) for network, first in sources(experiment).items()}
-    given = {
-        network: dataclasses.replace(_from_run(experiment.pretrained[network]), path=str(run.workdir))
-        for network, (run, _) in firsts.items()
+def trained(name: str, experiment: ig.Experiment, workdir: pathlib.Path) -> tuple[ig.Run, dict[str, float]]:
+    """The finished run, and what its training took, that of the recipes that its weights come from included."""
+    seed, given = experiment.seed, dict(experiment.pretrained)
+    firsts = {
+        network: trained(first, dataclasses.replace(recipe(first), seed=seed), workdir)
+        for network, first in sources(experiment).items()
     }
-    experiment = dataclasses.replace(experiment, pretrained={**experiment.pretrained, **given})
+    for network, (run, _) in firsts.items():
+        given[network] = dataclasses.replace(_from_run(given[network]), path=str(run.workdir))
+    plain = dataclasses.replace(experiment, pretrained=given, evaluation=None, sample_every=0)
     folder = workdir / f"{name}_{seed}"
-    took = _took(folder, experiment)
-    took = {key: value + sum(training[key] for _, training in firsts.values()) for key, value in took.items()}
+    own = _took(folder, plain)
+    took = {key: value + sum(times[key] for _, times in firsts.values()) for key, value in own.items()}
     return ig.load(folder), took
 
 
 def _took(folder: pathlib.Path, experiment: ig.Experiment) -> dict[str, float]:
-    """Trains where that was not done, and says what it took."""
-    if not (folder / TIMES).exists():
+    """Trains to the end where that was not done, and says what it took: that of a run that was stopped and goes on too.
+
+    What a process that was killed had spent is lost.
+    """
+    file = folder / TIMES
+    times = json.loads(file.read_text()) if file.exists() else {"minutes": 0.0, "processor_minutes": 0.0}
+    if "tflop" not in times:
         clock, processors = time.perf_counter(), time.process_time()
-        ig.fit(experiment, folder, quiet=True)
-        found = {
-            "training_minutes": round((time.perf_counter() - clock) / 60, 2),
-            "training_processor_minutes": round((time.process_time() - processors) / 60, 2),
-            "training_tflop": round(training_tflop(experiment), 3),
-        }
-        write_json(folder / TIMES, found)
-    return dict(json.loads((folder / TIMES).read_text()))
+        try:
+            ig.fit(experiment, folder, quiet=True)
+        finally:
+            times["minutes"] += (time.perf_counter() - clock) / 60
+            times["processor_minutes"] += (time.process_time() - processors) / 60
+            if folder.is_dir():
+                write_json(file, times)
+        times["tflop"] = training_tflop(experiment)
+        write_json(file, times)
+    return {f"training_{name}": round(value, 4) for name, value in times.items()}
 
 
 def _from_run(weights: Any) -> FromRun:

@@ -28,6 +28,12 @@ COLUMNS = {
     "nats of a code of test images": "nats a code",
     "PSNR": "PSNR, dB",
 }
+WORDS = """\
+Means over seeds with Student's 95 % intervals over seeds; of a single seed, the interval of its own score, which knows
+nothing of other seeds. Distances are of features of a classifier trained on the real images, so they compare within a
+data set. Parameters are of all networks of a run, TFLOP those of its whole training with the tokenizer's, minutes those
+of the processors. `python benchmarks/seeds.py digits mnist` adds what is missing.
+"""
 Group = tuple[str, list[entries.Entry]]  # a recipe, and its runs by seed
 
 
@@ -54,21 +60,12 @@ def groups(folder: pathlib.Path = entries.FOLDER) -> list[Group]:
 def section(folder: pathlib.Path = entries.FOLDER) -> list[str]:
     """Returns the lines of the page: the figure, a table for each data set, and what is missing."""
     found = groups(folder)
-    lines = ["## Reduced recipes, by seeds", "", *_words(), ""]
+    lines = ["## Reduced recipes, by seeds", "", WORDS]
     if (folder / FIGURE).exists():
         lines += [f"![](../benchmarks/results/{FIGURE})", ""]
     for data in dict.fromkeys(recipes()[name].data for name, _ in found):
         lines += [f"### {data}", "", *table([group for group in found if recipes()[group[0]].data == data]), ""]
     return [*lines, *_missing(found), ""]
-
-
-def _words() -> list[str]:
-    return [
-        "Means over seeds with Student's 95 % intervals over seeds; of a single seed, the interval of its own score, which",
-        "knows nothing of other seeds. Distances are of features of a classifier trained on the real images, so they",
-        "compare within a data set. Parameters are of all networks of a run, TFLOP those of its whole training with the",
-        "tokenizer's, minutes those of the processors. `python benchmarks/seeds.py digits mnist` adds what is missing.",
-    ]
 
 
 def table(found: Sequence[Group]) -> list[str]:
@@ -114,7 +111,9 @@ def draw(folder: pathlib.Path = entries.FOLDER) -> None:
         return
     figure, panels = plt.subplots(len(data), 2, figsize=(12, 4.5 * len(data)), squeeze=False, layout="constrained")
     for row, of_data in zip(panels, data, strict=True):
-        for axes, cost, label in zip(row, ("training_tflop", "drawing_mflop"), ("training, TFLOP", "an image, MFLOP"), strict=True):
+        for axes, cost, label in zip(
+            row, ("training_tflop", "drawing_mflop"), ("training, TFLOP", "an image, MFLOP"), strict=True
+        ):
             for number, (name, of) in enumerate(group for group in found if recipes()[group[0]].data == of_data):
                 mean, low, high = mean_of([entry["scores"][DISTANCE] for entry in of])
                 ends = [[mean - max(low or mean, mean / 10)], [(high or mean) - mean]]
