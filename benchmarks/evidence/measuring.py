@@ -100,7 +100,7 @@ def _took(folder: pathlib.Path, experiment: ig.Experiment) -> dict[str, float]:
                 write_json(file, times)
         times["tflop"] = training_tflop(experiment)
         write_json(file, times)
-    return {f"training_{name}": round(value, 4) for name, value in times.items()}
+    return {f"training_{name}": float(f"{value:.5g}") for name, value in times.items()}
 
 
 def _from_run(weights: Any) -> FromRun:

@@ -21,7 +21,7 @@ from imagegen_jax.metrics.features.blocks import (
 )
 
 KernelSum = Callable[[Block, Block, float], Anywhere]  # (rows, columns, gamma) -> the sum over the tile of all pairs
-Distance = Callable[[np.ndarray, np.ndarray], float]  # of features [n d] and [m d]
+SubsetDistance = Callable[[np.ndarray, np.ndarray], float]  # of the rows at these places of both sides
 PROBED = 256  # rows of the first subsets on which products in float32 are tried beside those in float64
 AGREES = 1e-7  # the largest difference there with which float32 is taken: a tenth of what values are to be equal to
 
@@ -71,10 +71,10 @@ def kid(
         )
     random, distance, values = np.random.RandomState(seed), None, np.empty(subsets)
     for i in range(subsets):
-        of_x = x[random.choice(len(x), subset_size, replace=False)]
-        of_y = y[random.choice(len(y), subset_size, replace=False)]
-        distance = distance or _quickest(of_x[:PROBED], of_y[:PROBED])
-        values[i] = distance(of_x, of_y)
+        x_rows = random.choice(len(x), subset_size, replace=False)
+        y_rows = random.choice(len(y), subset_size, replace=False)
+        distance = distance or _quickest(x, y, x_rows, y_rows)
+        values[i] = distance(x_rows, y_rows)
     return KID(float(values.mean()), float(values.std()), values)
 
 
@@ -102,51 +102,60 @@ def gaussian_mmd(
     return scale * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
 
 
-def _quickest(x: np.ndarray, y: np.ndarray) -> Distance:
-    """Returns what computes distances fastest, and of these features as products in float64 do."""
+def _quickest(x: np.ndarray, y: np.ndarray, x_rows: np.ndarray, y_rows: np.ndarray) -> SubsetDistance:
+    """Returns what computes distances of subsets fastest, if of these rows as products in float64 do."""
     place = default_place()
 
-    def exactly(x: np.ndarray, y: np.ndarray) -> float:
-        return _unbiased(x, y, place)
+    def exactly(x_rows: np.ndarray, y_rows: np.ndarray) -> float:
+        return _unbiased(x[x_rows], y[y_rows], place)
 
     if place.mesh is not None or not x.dtype == y.dtype == np.float32:
         return exactly
-    difference = abs(_by_short_products(x, y) - exactly(x, y))
-    return _by_short_products if difference <= AGREES else exactly  # of a NaN too, where float32 overflows
+    probed = x_rows[:PROBED], y_rows[:PROBED]
+    with np.errstate(over="ignore", invalid="ignore"):  # where float32 overflows, the difference is no number
+        difference = abs(_ShortProducts(x, y, len(probed[0]))(*probed) - exactly(*probed))
+    return _ShortProducts(x, y, len(x_rows)) if difference <= AGREES else exactly
 
 
-def _by_short_products(x: np.ndarray, y: np.ndarray) -> float:
-    """Computes the unbiased estimate by inner products in float32, whose errors are of either sign, on the host.
+class _ShortProducts:
+    """Unbiased estimates of subsets of `size` rows on the host, by inner products in float32 and sums in float64.
 
-    NumPy makes half of a product of a matrix with itself.
+    Errors of the products are of either sign, so that they leave the sums. All subsets take the same memory.
     """
-    gamma = np.float32(1 / x.shape[1])
 
-    def total(a: np.ndarray, b: np.ndarray) -> float:
-        t = a @ b.T
-        t *= gamma
-        t += np.float32(1)
-        return float((t * t * t).sum(dtype=np.float64))
+    def __init__(self, x: np.ndarray, y: np.ndarray, size: int) -> None:
+        self.sides, self.size, self.width = (x, y), size, x.shape[1]
+        self.of_itself = [(np.einsum("nd,nd->n", z, z, dtype=np.float64) / self.width + 1) ** 3 for z in self.sides]
+        self.chosen = [np.empty((size, self.width), np.float32) for _ in self.sides]
+        self.tile, self.cube = np.empty((2, size, size), np.float32)
 
-    with np.errstate(over="ignore", invalid="ignore"):
-        return _estimate(x, y, total)
+    def __call__(self, x_rows: np.ndarray, y_rows: np.ndarray) -> float:
+        means = []
+        for side, of_itself, rows, chosen in zip(
+            self.sides, self.of_itself, (x_rows, y_rows), self.chosen, strict=True
+        ):
+            np.take(side, rows, axis=0, out=chosen, mode="clip")  # which, unlike "raise", writes to `out` itself
+            means.append((self._total(chosen, chosen) - of_itself[rows].sum()) / (self.size * (self.size - 1)))
+        return float(sum(means) - 2 * self._total(*self.chosen) / self.size**2)
+
+    def _total(self, a: np.ndarray, b: np.ndarray) -> float:
+        np.matmul(a, b.T, out=self.tile)  # half of it where b is a
+        self.tile *= np.float32(1 / self.width)
+        self.tile += np.float32(1)
+        np.multiply(self.tile, self.tile, out=self.cube)
+        self.cube *= self.tile
+        return float(self.cube.sum(dtype=np.float64))
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray, place: Place) -> float:
-    return _estimate(x, y, lambda a, b: _total(_polynomial_sum, a, b, 1 / x.shape[1], place))
-
-
-def _estimate(x: np.ndarray, y: np.ndarray, total: Distance) -> float:
-    """Returns the unbiased estimate: means over pairs of different samples within a set, over all pairs between.
-
-    `total` sums the kernel over all pairs.
-    """
+    """Returns the unbiased estimate: means over pairs of different samples within a set, over all pairs between."""
+    gamma = 1 / x.shape[1]
 
     def within(z: np.ndarray) -> float:
-        of_itself = (np.einsum("nd,nd->n", z, z, dtype=np.float64) / z.shape[1] + 1) ** 3
-        return (total(z, z) - of_itself.sum()) / (len(z) * (len(z) - 1))
+        of_itself = (np.einsum("nd,nd->n", z, z, dtype=np.float64) * gamma + 1) ** 3
+        return (_total(_polynomial_sum, z, z, gamma, place) - of_itself.sum()) / (len(z) * (len(z) - 1))
 
-    return within(x) + within(y) - 2 * total(x, y) / (len(x) * len(y))
+    return within(x) + within(y) - 2 * _total(_polynomial_sum, x, y, gamma, place) / (len(x) * len(y))
 
 
 def _polynomial_sum(x: Block, y: Block, gamma: float) -> Float[Anywhere, ""]:
