@@ -28,6 +28,7 @@ from kept import Kept, settings_of
 from sides import Side, tell
 
 SUBSETS, NEIGHBOURS = 20, 5
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of BLAS, on either side
 SCORES = ("statistics", "fid", "kid", "prdc")
 Score = Callable[[np.ndarray, np.ndarray], Any]
 
@@ -57,14 +58,12 @@ def here() -> tuple[dict[str, Score], dict[str, Any]]:
 def packages() -> tuple[dict[str, Score], dict[str, Any]]:
     """The packages' scores."""
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests", "reference"))
-    from importlib.metadata import version
+    from importlib.metadata import packages_distributions, version
 
     from make_metrics import replace_torchvision
 
     replace_torchvision()
     import torch
-    from prdc import compute_prdc
-    from pytorch_fid.fid_score import calculate_frechet_distance
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torch_fidelity.metric_kid import kid_features_to_metric
 
@@ -72,6 +71,8 @@ def packages() -> tuple[dict[str, Score], dict[str, Any]]:
         return fid_features_to_statistics(torch.from_numpy(x))
 
     def fid(x: np.ndarray, y: np.ndarray) -> float:
+        from pytorch_fid.fid_score import calculate_frechet_distance
+
         of_x, of_y = statistics(x), statistics(y)
         return float(calculate_frechet_distance(of_x["mu"], of_x["sigma"], of_y["mu"], of_y["sigma"]))
 
@@ -85,6 +86,8 @@ def packages() -> tuple[dict[str, Score], dict[str, Any]]:
         return fid_statistics_to_metric(statistics(x), statistics(y), verbose=False)["frechet_inception_distance"]
 
     def prdc(x: np.ndarray, y: np.ndarray) -> list[float]:
+        from prdc import compute_prdc
+
         found = compute_prdc(y, x, NEIGHBOURS)
         return [float(found[name]) for name in ("precision", "recall", "density", "coverage")]
 
@@ -96,7 +99,8 @@ def packages() -> tuple[dict[str, Score], dict[str, Any]]:
         "prdc": prdc,
     }
     names = ("pytorch-fid", "torch-fidelity", "prdc", "torch", "numpy", "scipy")
-    return scores, {name: version(name) for name in names}
+    installed = {name for of in packages_distributions().values() for name in of}  # some scores need but a few of them
+    return scores, {name: version(name) for name in names if name in installed}
 
 
 def serve(side: str, samples: int, width: int) -> None:
@@ -117,7 +121,8 @@ def compare(options: argparse.Namespace, kept: Kept) -> dict[str, Any]:
     """Values and seconds of each side; the first call of each score, which compiles here, is not among the rounds."""
     pythons = {"here": sys.executable, "packages": options.reference_python}
     size = ["--samples", str(options.samples), "--width", str(options.width)]
-    sides = {side: Side([python, __file__, "--side", side, *size]) for side, python in pythons.items()}
+    threads = {name: str(options.threads) for name in THREADS} if options.threads else {}
+    sides = {side: Side([python, __file__, "--side", side, *size], threads) for side, python in pythons.items()}
     values: dict[str, dict[str, Any]] = {side: {} for side in sides}
     clock: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
     processors: dict[str, dict[str, list[float]]] = {side: {} for side in sides}
@@ -139,6 +144,7 @@ def compare(options: argparse.Namespace, kept: Kept) -> dict[str, Any]:
         "of_processors": compared(processors),
         "values": values,
         "rounds": options.rounds,
+        "threads": options.threads,
         "sides": {name: side.about for name, side in sides.items()},
     }
 
@@ -157,6 +163,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=5000, help="on each side")
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="of products of matrices (default: one for each core)")
     parser.add_argument("--scores", nargs="+", choices=SCORES, default=SCORES)
     parser.add_argument("--side", choices=("here", "packages"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -167,8 +174,9 @@ def main() -> None:
         parser.error("--reference-python is needed: an interpreter that has scipy and prdc")
     from machine import write_result  # imports jax, which the side of the packages does not have
 
-    kept = Kept("metrics", settings_of(options))
-    write_result("metrics", compare(options, kept))
+    name = "_".join(["metrics", *(() if tuple(options.scores) == SCORES else options.scores)])
+    kept = Kept(name, settings_of(options))
+    write_result(name, compare(options, kept))
     kept.done()
 
 
