@@ -27,7 +27,7 @@ import numpy as np
 from kept import Kept, settings_of
 from sides import Side, tell
 
-SUBSETS, NEIGHBOURS = 20, 5
+SUBSETS, NEIGHBOURS = 100, 5  # subsets of 1,000 rows, as both sides have by default; `kid_20` has 20 of them
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of BLAS, on either side
 SCORES = ("statistics", "fid", "kid", "prdc")
 Score = Callable[[np.ndarray, np.ndarray], Any]
@@ -50,6 +50,7 @@ def here() -> tuple[dict[str, Score], dict[str, Any]]:
         "statistics": lambda x, y: float(Moments.of(x).covariance[0, 0]),
         "fid": distance,
         "kid": lambda x, y: kid(x, y, subsets=SUBSETS, subset_size=min(1000, len(x))).mean,
+        "kid_20": lambda x, y: kid(x, y, subsets=20, subset_size=min(1000, len(x))).mean,
         "prdc": lambda x, y: list(manifold_scores(x, y, neighbours=NEIGHBOURS)),
     }
     return scores, {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
@@ -76,9 +77,9 @@ def packages() -> tuple[dict[str, Score], dict[str, Any]]:
         of_x, of_y = statistics(x), statistics(y)
         return float(calculate_frechet_distance(of_x["mu"], of_x["sigma"], of_y["mu"], of_y["sigma"]))
 
-    def kid(x: np.ndarray, y: np.ndarray) -> float:
+    def kid(x: np.ndarray, y: np.ndarray, subsets: int = SUBSETS) -> float:
         size = min(1000, len(x))
-        asked = {"kid_subsets": SUBSETS, "kid_subset_size": size, "verbose": False}
+        asked = {"kid_subsets": subsets, "kid_subset_size": size, "verbose": False}
         found = kid_features_to_metric(torch.from_numpy(x), torch.from_numpy(y), **asked)
         return found["kernel_inception_distance_mean"]
 
@@ -96,6 +97,7 @@ def packages() -> tuple[dict[str, Score], dict[str, Any]]:
         "fid": fid,
         "fid_torch_fidelity": torch_fidelity_fid,
         "kid": kid,
+        "kid_20": functools.partial(kid, subsets=20),
         "prdc": prdc,
     }
     names = ("pytorch-fid", "torch-fidelity", "prdc", "torch", "numpy", "scipy")

@@ -237,11 +237,13 @@ def test_kid_equals_torch_fidelity(reference):
     assert found.values.shape == (20,) and found.values.mean() == found.mean
 
 
+@pytest.mark.parametrize("subsets", [3, 9])  # each by itself, and all from the kernels of all pairs
 @pytest.mark.parametrize("shift, short", [(0, True), (1e3, False), (1e20, False)])
-def test_products_in_float32_are_taken_where_they_change_nothing(shift, short):
+def test_products_in_float32_are_taken_where_they_change_nothing(monkeypatch, subsets, shift, short):
+    monkeypatch.setattr(kernel, "HOST_ROWS", 150)
     x, y = ((normal(400, 64, seed=seed) + shift).astype(np.float32) for seed in (0, 1))
-    found = kid(x, 1.1 * y, subsets=3, subset_size=300)
-    exact = kid(x.astype(np.float64), (1.1 * y).astype(np.float64), subsets=3, subset_size=300)
+    found = kid(x, 1.1 * y, subsets=subsets, subset_size=200)
+    exact = kid(x.astype(np.float64), (1.1 * y).astype(np.float64), subsets=subsets, subset_size=200)
     np.testing.assert_allclose(found.values, exact.values, rtol=0, atol=1e-6 if short else 0)
     assert (found.values != exact.values).all() == short
 

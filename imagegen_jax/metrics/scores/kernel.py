@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float, Shaped
 
 from imagegen_jax.core.config.given import check_integer, check_number, check_seed
 from imagegen_jax.metrics.features.blocks import (
+    HOST_ROWS,
     Anywhere,
     Block,
     Place,
@@ -21,7 +23,7 @@ from imagegen_jax.metrics.features.blocks import (
 )
 
 KernelSum = Callable[[Block, Block, float], Anywhere]  # (rows, columns, gamma) -> the sum over the tile of all pairs
-SubsetDistance = Callable[[np.ndarray, np.ndarray], float]  # of the rows at these places of both sides
+Rows = tuple[np.ndarray, np.ndarray]  # the places of a subset's rows on both sides
 PROBED = 256  # rows of the first subsets on which products in float32 are tried beside those in float64
 AGREES = 1e-7  # the largest difference there with which float32 is taken: a tenth of what values are to be equal to
 
@@ -69,12 +71,14 @@ def kid(
             f"subsets={subsets}, subset_size={subset_size}: at least 1 and 2, "
             f"and no more than the {len(x)} features and {len(y)} references"
         )
-    random, distance, values = np.random.RandomState(seed), None, np.empty(subsets)
-    for i in range(subsets):
-        x_rows = random.choice(len(x), subset_size, replace=False)
-        y_rows = random.choice(len(y), subset_size, replace=False)
-        distance = distance or _quickest(x, y, x_rows, y_rows)
-        values[i] = distance(x_rows, y_rows)
+    random = np.random.RandomState(seed)
+
+    def drawn() -> Iterator[Rows]:
+        for _ in range(subsets):
+            x_rows = random.choice(len(x), subset_size, replace=False)
+            yield x_rows, random.choice(len(y), subset_size, replace=False)
+
+    values = _of_subsets(x, y, drawn(), subsets, subset_size)
     return KID(float(values.mean()), float(values.std()), values)
 
 
@@ -102,19 +106,57 @@ def gaussian_mmd(
     return scale * (mean(x, x) + mean(y, y) - 2 * mean(x, y))
 
 
-def _quickest(x: np.ndarray, y: np.ndarray, x_rows: np.ndarray, y_rows: np.ndarray) -> SubsetDistance:
-    """Returns what computes distances of subsets fastest, if of these rows as products in float64 do."""
-    place = default_place()
+def _of_subsets(x: np.ndarray, y: np.ndarray, drawn: Iterator[Rows], subsets: int, size: int) -> np.ndarray:
+    """Computes the unbiased estimate of each subset in the way that takes least."""
+    place, (x_rows, y_rows) = default_place(), next(drawn)
+    rows = itertools.chain([(x_rows, y_rows)], drawn)
+    if not _short_products_suffice(x[x_rows[:PROBED]], y[y_rows[:PROBED]], place):
+        return np.array([_unbiased(x[of_x], y[of_y], place) for of_x, of_y in rows])
+    if (len(x) + len(y)) ** 2 < subsets * (2 * size) ** 2:  # pairs
+        return _by_all_pairs(x, y, list(rows))
+    distance = _ShortProducts(x, y, size)
+    return np.array([distance(*of) for of in rows])
 
-    def exactly(x_rows: np.ndarray, y_rows: np.ndarray) -> float:
-        return _unbiased(x[x_rows], y[y_rows], place)
 
+def _short_products_suffice(x: np.ndarray, y: np.ndarray, place: Place) -> bool:
+    """Tells whether products in float32 give what those in float64 do, and are faster: on the host."""
     if place.mesh is not None or not x.dtype == y.dtype == np.float32:
-        return exactly
-    probed = x_rows[:PROBED], y_rows[:PROBED]
+        return False
+    every = np.arange(len(x))
     with np.errstate(over="ignore", invalid="ignore"):  # where float32 overflows, the difference is no number
-        difference = abs(_ShortProducts(x, y, len(probed[0]))(*probed) - exactly(*probed))
-    return _ShortProducts(x, y, len(x_rows)) if difference <= AGREES else exactly
+        return abs(_ShortProducts(x, y, len(x))(every, every) - _unbiased(x, y, place)) <= AGREES
+
+
+def _by_all_pairs(x: np.ndarray, y: np.ndarray, rows: Sequence[Rows]) -> Float[np.ndarray, " subsets"]:
+    """Computes the unbiased estimate of each subset from kernels of all pairs of all rows, each computed once."""
+    size, within, between = len(rows[0][0]), np.zeros(len(rows)), np.zeros(len(rows))
+    masks = [np.zeros((len(z), len(rows))) for z in (x, y)]  # 1 where a row is in a subset
+    for subset, of in enumerate(rows):
+        for mask, chosen in zip(masks, of, strict=True):
+            mask[chosen, subset] = 1
+
+    def sums(a: np.ndarray, b: np.ndarray, of_a: np.ndarray, of_b: np.ndarray) -> np.ndarray:
+        return np.sum(_cubes(a @ b.T, x.shape[1]).astype(np.float64) @ of_b * of_a, axis=0)
+
+    for z, mask in zip((x, y), masks, strict=True):
+        within -= (np.einsum("nd,nd->n", z, z, dtype=np.float64) / z.shape[1] + 1) ** 3 @ mask
+        for start in range(0, len(z), HOST_ROWS):
+            end = start + HOST_ROWS
+            within += sums(z[start:end], z[start:end], mask[start:end], mask[start:end])
+            within += 2 * sums(z[start:end], z[end:], mask[start:end], mask[end:])
+    for start in range(0, len(x), HOST_ROWS):
+        end = start + HOST_ROWS
+        between += sums(x[start:end], y, masks[0][start:end], masks[1])
+    return within / (size * (size - 1)) - 2 * between / size**2
+
+
+def _cubes(t: np.ndarray, width: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Returns the kernel of inner products, which are lost."""
+    t *= np.float32(1 / width)
+    t += np.float32(1)
+    found = np.multiply(t, t, out=out)
+    found *= t
+    return found
 
 
 class _ShortProducts:
@@ -140,11 +182,7 @@ class _ShortProducts:
 
     def _total(self, a: np.ndarray, b: np.ndarray) -> float:
         np.matmul(a, b.T, out=self.tile)  # half of it where b is a
-        self.tile *= np.float32(1 / self.width)
-        self.tile += np.float32(1)
-        np.multiply(self.tile, self.tile, out=self.cube)
-        self.cube *= self.tile
-        return float(self.cube.sum(dtype=np.float64))
+        return float(_cubes(self.tile, self.width, self.cube).sum(dtype=np.float64))
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray, place: Place) -> float:
