@@ -21,23 +21,10 @@ sys.path[:0] = [place for place in (str(ROOT), str(ROOT / "benchmarks")) if plac
 
 from evidence import entries  # noqa: E402
 from evidence.experiments import fingerprint, values_of  # noqa: E402
+from evidence.summary import REDUCED, SEEDS  # noqa: E402
 from reproduce import reproduce  # noqa: E402
 
 from imagegen_jax.recipes.shipped import recipes  # noqa: E402
-
-REDUCED = {  # data -> recipes that these processors train in minutes, the cheapest first
-    "digits": (
-        "factor_mixture_digits", "markov_field_digits", "patch_quilt_digits", "vqvae_digits", "vqvae_var_digits",
-        "gpt_digits", "maskgit_digits", "var_digits", "kl_digits", "v_digits", "edm_digits", "ddpm_digits",
-        "flow_digits", "pixelcnn_digits", "vdvae_digits", "scm_digits", "progressive_digits", "meanflow_digits",
-        "consistency_digits",
-    ),
-    "mnist": (
-        "vqvae_mnist", "vae_mnist", "pixelcnn_mnist", "dcgan_mnist", "cgan_mnist", "sngan_mnist", "gpt_mnist",
-        "consistency_mnist", "progan_mnist", "wgan_gp_mnist", "wgan_mnist", "ddpm_mnist", "edm_mnist",
-    ),
-    "cifar10": ("gpt_cifar10", "vqgan_cifar10", "vae_cifar10"),
-}  # fmt: skip
 
 
 def missing(data: Sequence[str], seeds: int, folder: pathlib.Path = entries.FOLDER) -> Iterator[tuple[str, int]]:
@@ -54,7 +41,7 @@ def main() -> None:
     """Measures until all are there, or the time is over."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", choices=tuple(REDUCED))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run is begun")
     parser.add_argument("--workdir", type=pathlib.Path, default=pathlib.Path("runs/ledger"))
     options = parser.parse_args()

@@ -73,7 +73,7 @@ class Program:
         Where it is None, the experiment's `pretrained` is read now. Networks that are given whole are not drawn.
         """
         given = self.pretrained() if pretrained is None else pretrained
-        nets = self._fresh(given)
+        nets = dict(self._fresh(given))
         for name, variables in given.items():
             nets[name] = _merged(name, nets[name], variables)
         return self._jit_sharded(functools.partial(_made, self.experiment), np.int32(0), nets)

@@ -14,6 +14,10 @@ from kept import Kept  # noqa: E402
 from sides import take_turns  # noqa: E402
 
 
+class Interrupted(Exception):
+    """What ends a benchmark; not Ctrl-C's own, which would end the tests with it."""
+
+
 class Counting:
     """A side that answers with how often it was asked, until somebody interrupts it."""
 
@@ -22,7 +26,7 @@ class Counting:
 
     def ask(self, request):
         if len(self.asked) == self.most:
-            raise KeyboardInterrupt
+            raise Interrupted
         self.asked.append(request)
         return [float(len(self.asked))]
 
@@ -30,7 +34,7 @@ class Counting:
 def test_an_interrupted_comparison_goes_on_with_the_turns_that_are_missing(tmp_path, capsys):
     cases, settings = {"step": ("here", "torch"), "sample": ("here",)}, {"batch": 2}
     sides = {"here": Counting(most=3), "torch": Counting()}  # stops in the second round's second case
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted):
         take_turns(sides, cases, 2, 1, Kept("toy", settings, tmp_path, "a"))
     assert capsys.readouterr().out.count("\n") == 3  # each as it was done
     with (tmp_path / "toy.parts.jsonl").open("a") as file:

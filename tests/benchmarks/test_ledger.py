@@ -14,7 +14,8 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "scripts")]
 import reproduce  # noqa: E402
 from evidence import entries, figures, ledger, summary  # noqa: E402
 from evidence.experiments import changed, fingerprint, values_of  # noqa: E402
-from seeds import REDUCED, missing  # noqa: E402
+from evidence.summary import REDUCED  # noqa: E402
+from seeds import missing  # noqa: E402
 
 from imagegen_jax import override, recipe  # noqa: E402
 from imagegen_jax.recipes.shipped import recipes  # noqa: E402
