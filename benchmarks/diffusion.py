@@ -203,8 +203,13 @@ def first_images(options: argparse.Namespace, kept: Kept) -> dict[str, Any]:
             for case in found:
                 found[case].append(times[case])
     medians = {case: medians_of({said: [times[said] for times in of] for said in of[0]}) for case, of in found.items()}
-    images = {case: of["image"] for case, of in medians.items()}
-    return {"seconds_until": medians, "ratio_to_torch": ratios(images), "times_each": options.rounds}
+    images, processors = ({case: of[said] for case, of in medians.items()} for said in ("image", "processors"))
+    return {
+        "seconds_until": medians,
+        "ratio_to_torch": ratios(images),
+        "ratio_of_processors": ratios(processors),
+        "times_each": options.rounds,
+    }
 
 
 def one_round(start: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
@@ -215,9 +220,9 @@ def one_round(start: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
 
 
 def milestones(command: list[str], cache: str) -> dict[str, float]:
-    """Seconds from the start of a process to each line that it writes."""
+    """Seconds from the start of a process to each line that it writes, and those of all processors until its end."""
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    start = time.perf_counter()
+    start, before = time.perf_counter(), os.times()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment | {"IMAGEGEN_CACHE": cache}
     ) as process:
@@ -225,7 +230,8 @@ def milestones(command: list[str], cache: str) -> dict[str, float]:
         found = {json.loads(line): time.perf_counter() - start for line in process.stdout}
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}; see above")
-    return found
+    after = os.times()
+    return found | {"processors": sum(after[2:4]) - sum(before[2:4])}
 
 
 def main() -> None:

@@ -46,8 +46,8 @@ Scores = dict[str, dict[str, Any]]  # score -> its value and the ends of its 95 
 def measure(name: str, experiment: ig.Experiment, workdir: pathlib.Path, samples: int) -> Entry:
     """Trains a recipe's experiment, as it is shipped or changed, and scores it with so many samples.
 
-    Run folders are workdir/NAME_SEED: those that are finished are not trained again, and weights of other recipes come
-    from runs of the same seed.
+    Run folders are named by recipe, experiment and seed: those that are finished are not trained again, and weights of
+    other recipes come from runs of the same seed.
     """
     run, training = trained(name, experiment, workdir)
     scores, drawing = scored(run, samples)
@@ -76,7 +76,7 @@ def trained(name: str, experiment: ig.Experiment, workdir: pathlib.Path) -> tupl
     for network, (run, _) in firsts.items():
         given[network] = dataclasses.replace(_from_run(given[network]), path=str(run.workdir))
     plain = dataclasses.replace(experiment, pretrained=given, evaluation=None, sample_every=0)
-    folder = workdir / f"{name}_{seed}"
+    folder = workdir / f"{name}_{fingerprint(values_of(name, experiment))[:8]}_{seed}"
     own = _took(folder, plain)
     took = {key: value + sum(times[key] for _, times in firsts.values()) for key, value in own.items()}
     return ig.load(folder), took
@@ -139,10 +139,11 @@ def drawing(run: ig.Run, images: int) -> dict[str, float]:
     run.sample(images, labels, seed=1)
     clock, processors = time.perf_counter(), time.process_time()
     run.sample(images, labels, seed=2)
+    clock, processors = time.perf_counter() - clock, time.process_time() - processors
     traced = programs.sampler(run.experiment, 100)
     return {
-        "seconds_for_1000": round((time.perf_counter() - clock) * 1_000 / images, 4),
-        "processor_seconds_for_1000": round((time.process_time() - processors) * 1_000 / images, 4),
+        "seconds_for_1000": round(clock * 1_000 / images, 4),
+        "processor_seconds_for_1000": round(processors * 1_000 / images, 4),
         "drawing_mflop": round(flops_of(traced.program.jaxpr) / traced.images / 1e6, 4) if traced else 0.0,
     }
 
