@@ -97,7 +97,7 @@ def _of_agreement(path: pathlib.Path) -> Iterator[Found]:
     """Of samples without guidance; the files of guided ones are shown in docs/measured.md."""
     found, name = json.loads(path.read_text()), path.stem.removeprefix("agreement_")
     share, n = found["agreement_percent"] / 100, found["samples"]
-    low, high = wilson(share * n, n)
+    _, low, high = wilson(share * n, n)
     command = f"python benchmarks/demo_agreement.py runs/{name} --name {path.stem}"
     score = "agreement, by another classifier"
     yield Found(name, score, share, low, high, 1, "", command, found.get("machine", {}), path.name, "")

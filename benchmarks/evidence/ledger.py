@@ -149,9 +149,15 @@ def _at_full_size(found: Mapping[str, str], ours: Mapping[str, list[Ours]], fold
         known = [one for one in ours.get(name, []) if one.score in {of["score"] for of in theirs.get(name, [])}]
         own = "; ".join(map(_value, known)) or ("other scores, below" if ours.get(name) else "not run")
         hours = hours_on_h100(name, folder)
-        cost = "not planned" if hours is None else f"{hours:,.2g} h" if hours < 100 else f"{hours:,.0f} h"
+        cost = "not planned" if hours is None else _duration(hours)
         lines.append(f"| `{name}` | {of} | {said or 'none for this very recipe'} | {own} | {cost} |")
     return [*lines, ""]
+
+
+def _duration(hours: float) -> str:
+    if hours < 1:
+        return "less than a minute" if hours * 60 < 1 else f"{hours * 60:.0f} min"
+    return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
 
 
 def _all_measured(found: Mapping[str, str], ours: Mapping[str, list[Ours]]) -> list[str]:
