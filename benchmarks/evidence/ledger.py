@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from imagegen_jax.machines.machines import CHIPS
 from imagegen_jax.recipes.shipped import recipes
 
 from . import earlier, entries, figures, summary
-from .experiments import fingerprint, values_of
+from .experiments import changed
 
 PAGE = figures.ROOT / "docs" / "ledger.md"
 PUBLISHED = pathlib.Path(__file__).resolve().parent / "published.json"
@@ -124,14 +125,18 @@ def hours_on_h100(name: str, folder: pathlib.Path = entries.FOLDER) -> float | N
 def page(folder: pathlib.Path = entries.FOLDER) -> str:
     """Returns the whole page."""
     ours = measured(folder)
-    found = {name: status(name, ours.get(name, [])) for name in recipes()}
+    today = {
+        name: [one for one in of if one.experiment and not _since(name, one.experiment, folder)]
+        for name, of in ours.items()
+    }
+    found = {name: status(name, today.get(name, [])) for name in recipes()}
     counts = ", ".join(f"{sum(one == of for one in found.values())} {of}" for of in STATUS)
     words = "\n".join(f"- **{of}**: {meaning}." for of, meaning in STATUS.items())
     parts = [
         BEGIN.format(recipes=len(found), counts=counts, words=words),
         *_at_full_size(found, ours, folder),
         *summary.section(folder),
-        *_all_measured(found, ours),
+        *_all_measured(found, ours, folder),
         *_older(folder),
     ]
     return "\n".join(parts)
@@ -154,20 +159,25 @@ def _at_full_size(found: Mapping[str, str], ours: Mapping[str, list[Ours]], fold
     return [*lines, ""]
 
 
+@functools.cache
+def _since(name: str, experiment: str, folder: pathlib.Path) -> str:
+    """Says whether a recipe has changed since an experiment of it was measured."""
+    values = entries.experiments(folder).get(experiment)
+    return ", changed since" if values is None or changed(values, name) else ""
+
+
 def _duration(hours: float) -> str:
     if hours < 1:
         return "less than a minute" if hours * 60 < 1 else f"{hours * 60:.0f} min"
     return f"{hours:.1f} h" if hours < 10 else f"{hours:,.0f} h"
 
 
-def _all_measured(found: Mapping[str, str], ours: Mapping[str, list[Ours]]) -> list[str]:
+def _all_measured(found: Mapping[str, str], ours: Mapping[str, list[Ours]], folder: pathlib.Path) -> list[str]:
     head = "| recipe | score | value [95 %] | seeds | steps | experiment | command | by |"
     lines = ["## All that was measured", "", head, "|---" * 8 + "|"]
     for name in found:
         for one in ours.get(name, []):
-            seen = one.experiment[:8] if one.experiment else "not known"
-            now = bool(one.experiment) and one.experiment == fingerprint(values_of(name))
-            mark = seen if now or not one.experiment else f"{seen}, not today's digits"
+            mark = f"{one.experiment[:8]}{_since(name, one.experiment, folder)}" if one.experiment else "not known"
             cells = f"`{name}`", one.score, _value(one, name=False), str(one.seeds), one.steps, mark
             lines.append(f"| {' | '.join(cells)} | `{one.command}` | {_machine(one.machine)} |")
     return [*lines, ""]
