@@ -248,6 +248,17 @@ def test_products_in_float32_are_taken_where_they_change_nothing(monkeypatch, su
     assert (found.values != exact.values).all() == short
 
 
+def test_rows_far_from_those_that_were_tried_are_not_lost_in_float32(monkeypatch):
+    monkeypatch.setattr(kernel, "PROBED", 20)
+    tried = np.random.RandomState(2020).choice(400, 200, replace=False)[:20]
+    x, y = (normal(400, 64, seed=seed).astype(np.float32) for seed in (0, 1))
+    x[np.setdiff1d(np.arange(400), tried)[0]] *= 1e15  # whose kernel float32 does not hold
+    found = kid(x, y, subsets=3, subset_size=200)
+    np.testing.assert_array_equal(
+        found.values, kid(x.astype(float), y.astype(float), subsets=3, subset_size=200).values
+    )
+
+
 def brute_force(kernel_of, x, y):
     """The kernel's means within and between: with and without the diagonals."""
     xx, yy, xy = kernel_of(x, x), kernel_of(y, y), kernel_of(x, y)

@@ -25,6 +25,7 @@ from imagegen_jax.metrics.features.blocks import (
 KernelSum = Callable[[Block, Block, float], Anywhere]  # (rows, columns, gamma) -> the sum over the tile of all pairs
 Rows = tuple[np.ndarray, np.ndarray]  # the places of a subset's rows on both sides
 PROBED = 256  # rows of the first subsets on which products in float32 are tried beside those in float64
+SPREAD = 10  # how far above the largest kernel of these rows that of all may be
 AGREES = 1e-7  # the largest difference there with which float32 is taken: a tenth of what values are to be equal to
 
 
@@ -110,7 +111,7 @@ def _of_subsets(x: np.ndarray, y: np.ndarray, drawn: Iterator[Rows], subsets: in
     """Computes the unbiased estimate of each subset in the way that takes least."""
     place, (x_rows, y_rows) = default_place(), next(drawn)
     rows = itertools.chain([(x_rows, y_rows)], drawn)
-    if not _short_products_suffice(x[x_rows[:PROBED]], y[y_rows[:PROBED]], place):
+    if not _short_products_suffice(x, y, (x_rows[:PROBED], y_rows[:PROBED]), place):
         return np.array([_unbiased(x[of_x], y[of_y], place) for of_x, of_y in rows])
     if (len(x) + len(y)) ** 2 < subsets * (2 * size) ** 2:  # pairs
         return _by_all_pairs(x, y, list(rows))
@@ -118,13 +119,22 @@ def _of_subsets(x: np.ndarray, y: np.ndarray, drawn: Iterator[Rows], subsets: in
     return np.array([distance(*of) for of in rows])
 
 
-def _short_products_suffice(x: np.ndarray, y: np.ndarray, place: Place) -> bool:
-    """Tells whether products in float32 give what those in float64 do, and are faster: on the host."""
+def _short_products_suffice(x: np.ndarray, y: np.ndarray, probed: Rows, place: Place) -> bool:
+    """Tells whether products in float32 give what those in float64 do, and are faster: on the host.
+
+    They are tried on some rows; errors grow with the kernel, so that no other row's may be far above theirs.
+    """
     if place.mesh is not None or not x.dtype == y.dtype == np.float32:
         return False
-    every = np.arange(len(x))
+    tried, every = (x[probed[0]], y[probed[1]]), np.arange(len(probed[0]))
+    if max(map(_largest_kernel, (x, y))) > SPREAD * max(map(_largest_kernel, tried)):
+        return False
     with np.errstate(over="ignore", invalid="ignore"):  # where float32 overflows, the difference is no number
-        return abs(_ShortProducts(x, y, len(x))(every, every) - _unbiased(x, y, place)) <= AGREES
+        return abs(_ShortProducts(*tried, len(every))(every, every) - _unbiased(*tried, place)) <= AGREES
+
+
+def _largest_kernel(z: np.ndarray) -> float:
+    return float((np.einsum("nd,nd->n", z, z, dtype=np.float64).max() / z.shape[1] + 1) ** 3)
 
 
 def _by_all_pairs(x: np.ndarray, y: np.ndarray, rows: Sequence[Rows]) -> Float[np.ndarray, " subsets"]:
@@ -140,14 +150,17 @@ def _by_all_pairs(x: np.ndarray, y: np.ndarray, rows: Sequence[Rows]) -> Float[n
 
     for z, mask in zip((x, y), masks, strict=True):
         within -= (np.einsum("nd,nd->n", z, z, dtype=np.float64) / z.shape[1] + 1) ** 3 @ mask
-        for start in range(0, len(z), HOST_ROWS):
-            end = start + HOST_ROWS
-            within += sums(z[start:end], z[start:end], mask[start:end], mask[start:end])
-            within += 2 * sums(z[start:end], z[end:], mask[start:end], mask[end:])
-    for start in range(0, len(x), HOST_ROWS):
-        end = start + HOST_ROWS
-        between += sums(x[start:end], y, masks[0][start:end], masks[1])
+        for i, a in enumerate(spans := _spans(len(z))):
+            for b in spans[i:]:
+                within += (1 if a is b else 2) * sums(z[a], z[b], mask[a], mask[b])
+    for a in _spans(len(x)):
+        for b in _spans(len(y)):
+            between += sums(x[a], y[b], masks[0][a], masks[1][b])
     return within / (size * (size - 1)) - 2 * between / size**2
+
+
+def _spans(length: int) -> list[slice]:
+    return [slice(start, start + HOST_ROWS) for start in range(0, length, HOST_ROWS)]
 
 
 def _cubes(t: np.ndarray, width: int, out: np.ndarray | None = None) -> np.ndarray:
