@@ -8,6 +8,8 @@ ACCELERATOR_ARGS ?=
 TEST_PROCESSES ?= auto
 PYTEST_ARGS ?=
 SINCE ?= main
+RECIPE ?=
+ARGS ?=
 # What `make docs` makes: html, or dummy, which reads, executes and checks all and writes nothing.
 PAGES ?= html
 
@@ -19,7 +21,8 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 unexport PYTHONDONTWRITEBYTECODE  # scripts/environment leaves compiling to the first import, which must then be kept
 
 .DEFAULT_GOAL := help
-.PHONY: help demo accelerator test test-fast test-changed test-oldest check format notebook docs lock clean run-env dev-env
+.PHONY: help demo accelerator test test-fast test-changed test-oldest check format reproduce ledger notebook docs lock clean \
+	run-env dev-env
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /  make \1@/p' Makefile | awk -F@ '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -57,6 +60,13 @@ check: dev-env  ## formatting, lint and types, also of the Dockerfile
 format: dev-env  ## mend what `make check` says of formatting and of lint, as far as that goes by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reproduce: dev-env  ## train RECIPE by one more seed, score it, compare with the ledger, and add it there (minutes to hours)
+	@test -n "$(RECIPE)" || { echo "say which: make reproduce RECIPE=gpt_digits (imagegen list shows them)"; exit 1; }
+	$(BIN)/python benchmarks/reproduce.py $(RECIPE) $(ARGS); status=$$?; $(BIN)/python scripts/ledger.py; exit $$status
+
+ledger: dev-env  ## write docs/ledger.md anew from what was measured
+	$(BIN)/python scripts/ledger.py
 
 notebook: dev-env  ## execute the notebooks
 	for notebook in notebooks/*.ipynb; do $(BIN)/jupyter execute "$$notebook" || exit 1; done

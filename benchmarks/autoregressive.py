@@ -29,6 +29,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from diffusion import table
+from kept import RESULTS, Kept, settings_of
 from sides import Side, platform_of, same_allocator, same_parameters, take_turns
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -70,11 +71,11 @@ def commands(part: str, options: argparse.Namespace) -> dict[str, list[str]]:
     return found
 
 
-def compared(part: str, options: argparse.Namespace) -> dict[str, Any]:
+def compared(part: str, options: argparse.Namespace, kept: Kept) -> dict[str, Any]:
     """Medians of a part, and their ratios to PyTorch's."""
     sides = {name: Side(command) for name, command in commands(part, options).items()}
     parameters = same_parameters(sides)
-    seconds = take_turns(sides, {"step": SIDES}, options.rounds, options.steps)
+    seconds = take_turns(sides, {"step": SIDES}, options.rounds, options.steps, kept, part)
     for side in sides.values():
         side.close()
     return {
@@ -101,14 +102,17 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = platform_of("cpu")
     same_allocator()
-    found = {part: compared(part, options) for part in options.parts}
+    kept = Kept("autoregressive_cpu_tiny" if options.tiny else "autoregressive_cpu", settings_of(options))
+    found = {part: compared(part, options, kept) for part in options.parts}
     if options.tiny:
         print(json.dumps(found, indent=1))
+        kept.done()
         return
-    from machine import RESULTS, write_result
+    from machine import write_result
 
     stored = RESULTS / "autoregressive_cpu.json"
     write_result(stored.stem, (json.loads(stored.read_text()) if stored.exists() else {}) | found)
+    kept.done()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import statistics
 import sys
 from typing import Any
 
+from kept import Kept, settings_of
 from sides import Side, respond, same_allocator, same_parameters, take_turns
 
 GRIDS = {64: 8, 256: 16, 1024: 32}  # codes of an image -> its rows and columns
@@ -109,6 +110,7 @@ def main() -> None:
     options = parser.parse_args()
     from machine import write_result  # here: it takes jax, which the side of PyTorch does without
 
+    kept = Kept("autoregressive_priors", settings_of(options))
     setup = Setup(options.depth, llamagen=options.llamagen)
     same_allocator()
     told = json.dumps(dataclasses.asdict(setup))
@@ -117,7 +119,7 @@ def main() -> None:
     sides = {"here": Side(here), "torch": Side(there)}
     count = same_parameters(sides)
     cases = {case: tuple(sides) for case in BOTH} | {case: ("here",) for case in LENGTHS}
-    seconds = take_turns(sides, cases, options.rounds, 1)
+    seconds = take_turns(sides, cases, options.rounds, 1, kept)
     for side in sides.values():
         side.close()
     medians = {c: {s: round(statistics.median(t), 3) for s, t in of.items()} for c, of in seconds.items()}
@@ -128,6 +130,7 @@ def main() -> None:
         case: round(1000 * medians[case]["here"] / int(case.split()[1]), 2) for case in LENGTHS
     }
     write_result("autoregressive_priors", result | {side: one.about for side, one in sides.items()})
+    kept.done()
 
 
 if __name__ == "__main__":

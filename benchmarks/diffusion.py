@@ -11,13 +11,15 @@ The parts:
                   `DiTTransformer2DModel` of diffusers has an embedding of time and class in each block
     ddim          50 steps of DDIM for 8 images with that U-Net: the whole run as one compiled call, a call for each
                   step from Python, and `DDIMPipeline` of diffusers
-    first_image   from the start of a process to one image on the host, with an empty compilation cache and a full one
+    first_image   from the start of a process to one image on the host, by weights that lie in a file for both sides,
+                  with an empty compilation cache and a full one
     remat         a training step of DiT-B/2 at batch 4 with activations kept and computed again, and its memory at 32
     convolutions  every convolution of that U-Net by itself, its gradients too, as often as a step at batch 16 has it
 
 A step is the draw of noise, times and dropped labels, the loss of the noise with dropout where the recipe has it, the
 gradient, clipping by norm, Adam and a moving average of the weights. Networks have as many parameters on all sides,
-which is checked. The sides take turns, each in a process of its own that only the one at work wakes up: this project's
+which is checked. Each turn is printed and stored as it is done, and the same command goes on after an interruption. The
+sides take turns, each in a process of its own that only the one at work wakes up: this project's
 with the compiler options that the core uses, without them ("plain", on a CPU), and PyTorch's, whose Adam is fused. On a
 CPU each has two threads and memory in pages of 2 MiB (GLIBC_TUNABLES); `unet` also says what pages of 4 KiB cost.
 Medians over all rounds; a run of `ddim` is timed once a turn, and so is a first image.
@@ -28,6 +30,7 @@ from __future__ import annotations
 import argparse
 import collections
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -39,6 +42,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from kept import RESULTS, Kept, settings_of
 from sides import PARTS, SMALL_PAGES, Side, described, platform_of, same_allocator, same_parameters, take_turns
 
 UNET = {"width": 128, "multipliers": (1, 2, 2, 2), "blocks": 2}
@@ -81,6 +85,7 @@ class Setup:
     device: str
     dtype: str
     options: bool  # whether to compile with those of the core
+    weights: str = ""  # of a first image: the folder that they are read from, and written to where it is not there
 
     @property
     def is_dit(self) -> bool:
@@ -97,14 +102,15 @@ def setup_of(part: str, options: argparse.Namespace, compiler_options: bool) -> 
     return Setup(part, network, batch, evaluations, *shared, options=compiler_options)
 
 
-def commands(part: str, options: argparse.Namespace) -> dict[str, list[str]]:
-    """What starts each side of a part."""
+def commands(part: str, options: argparse.Namespace, weights: str = "") -> dict[str, list[str]]:
+    """What starts each side of a part; sides read weights from folders of their names in `weights`."""
     names = dict.fromkeys(name for names in BENCHMARKS[part].cases.values() for name in names) or ALL
     found = {}
     for name in names:
         if options.device != "cpu" and name not in ("here", "torch"):
             continue
-        setup = json.dumps(dataclasses.asdict(setup_of(part, options, compiler_options=name != "plain")))
+        setup = setup_of(part, options, compiler_options=name != "plain")
+        setup = json.dumps(dataclasses.asdict(setup) | {"weights": os.path.join(weights, name) if weights else ""})
         if name.startswith("torch"):
             found[name] = [options.torch_python, str(FOLDER / "diffusion_torch.py"), setup]
         else:
@@ -112,7 +118,7 @@ def commands(part: str, options: argparse.Namespace) -> dict[str, list[str]]:
     return found
 
 
-def compared(part: str, options: argparse.Namespace) -> dict[str, Any]:
+def compared(part: str, options: argparse.Namespace, kept: Kept) -> dict[str, Any]:
     """Medians of all cases of a part, and their ratios to PyTorch's."""
     of = BENCHMARKS[part]
     starts = commands(part, options).items()
@@ -122,7 +128,7 @@ def compared(part: str, options: argparse.Namespace) -> dict[str, Any]:
     cases = of.cases or {json.dumps([kind, *json.loads(layer)]): ALL for layer in counts for kind in PARTS}
     cases = {case: [name for name in names if name in sides] for case, names in cases.items()}
     steps = 1 if of.once else options.steps
-    seconds = take_turns(sides, cases, options.rounds, steps)
+    seconds = take_turns(sides, cases, options.rounds, steps, kept, part)
     for side in sides.values():
         side.close()
     setup = setup_of(part, options, compiler_options=True)
@@ -185,24 +191,38 @@ def shares(seconds: Mapping[str, Mapping[str, Sequence[float]]], counts: Mapping
     }
 
 
-def first_images(options: argparse.Namespace) -> dict[str, Any]:
+def first_images(options: argparse.Namespace, kept: Kept) -> dict[str, Any]:
     """Seconds from the start of a process to all that it says it has done, medians over rounds."""
-    start = commands("first_image", options)
     found: dict[str, list[dict[str, float]]] = {"empty cache": [], "full cache": [], "torch": []}
-    for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as cache:
-            for case in ("empty cache", "full cache"):
-                found[case].append(milestones(start["here"], cache))
-            found["torch"].append(milestones(start["torch"], cache))
+    with tempfile.TemporaryDirectory() as folder:
+        start = commands("first_image", options, folder)
+        for name in ("here", "torch"):
+            milestones(start[name], os.path.join(folder, "writing"))  # the weights
+        for number in range(options.rounds):
+            times = kept.part(f"first_image round {number + 1}", functools.partial(one_round, start))
+            for case in found:
+                found[case].append(times[case])
     medians = {case: medians_of({said: [times[said] for times in of] for said in of[0]}) for case, of in found.items()}
-    images = {case: of["image"] for case, of in medians.items()}
-    return {"seconds_until": medians, "ratio_to_torch": ratios(images), "times_each": options.rounds}
+    images, processors = ({case: of[said] for case, of in medians.items()} for said in ("image", "processors"))
+    return {
+        "seconds_until": medians,
+        "ratio_to_torch": ratios(images),
+        "ratio_of_processors": ratios(processors),
+        "times_each": options.rounds,
+    }
+
+
+def one_round(start: Mapping[str, list[str]]) -> dict[str, dict[str, float]]:
+    """Seconds of each case, of this project's with a cache that is empty at first."""
+    with tempfile.TemporaryDirectory() as cache:
+        here = {case: milestones(start["here"], cache) for case in ("empty cache", "full cache")}
+        return here | {"torch": milestones(start["torch"], cache)}
 
 
 def milestones(command: list[str], cache: str) -> dict[str, float]:
-    """Seconds from the start of a process to each line that it writes."""
+    """Seconds from the start of a process to each line that it writes, and those of all processors until its end."""
     environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-    start = time.perf_counter()
+    start, before = time.perf_counter(), os.times()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment | {"IMAGEGEN_CACHE": cache}
     ) as process:
@@ -210,7 +230,8 @@ def milestones(command: list[str], cache: str) -> dict[str, float]:
         found = {json.loads(line): time.perf_counter() - start for line in process.stdout}
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with code {process.returncode}; see above")
-    return found
+    after = os.times()
+    return found | {"processors": sum(after[2:4]) - sum(before[2:4])}
 
 
 def main() -> None:
@@ -232,17 +253,21 @@ def main() -> None:
     os.environ["JAX_PLATFORMS"] = platform_of(options.device)
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the sides share a GPU
     same_allocator()
+    name = f"diffusion_{options.device}"
+    kept = Kept(f"{name}_tiny" if options.tiny else name, settings_of(options))
     found = {
-        part: first_images(options) if part == "first_image" else compared(part, options) for part in options.parts
+        part: first_images(options, kept) if part == "first_image" else compared(part, options, kept)
+        for part in options.parts
     }
     if options.tiny:
         print(json.dumps(found, indent=1))
+        kept.done()
         return
-    from machine import RESULTS, write_result
+    from machine import write_result
 
-    name = f"diffusion_{options.device}"
     stored = RESULTS / f"{name}.json"
     write_result(name, (json.loads(stored.read_text()) if stored.exists() else {}) | found)
+    kept.done()
 
 
 if __name__ == "__main__":

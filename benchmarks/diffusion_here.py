@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import platform
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from diffusion import Setup
 from sides import Step, respond, tell
 from steps import compiled_step, convolution, training_step
 
+from imagegen_jax.core.checkpoints.network_files import load_network, save_network
 from imagegen_jax.core.compile import compiler_options, use_persistent_cache
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import FixedDecay
@@ -152,7 +154,13 @@ class Here:
     def first_image(self) -> None:
         """Says when each thing that an image needs is there."""
         use_persistent_cache()
-        nets = self._nets()
+        file = pathlib.Path(self.setup.weights) / "network.safetensors"
+        if not file.exists():
+            file.parent.mkdir()
+            save_network(file, self._nets()["network"])
+            tell("written")
+            return
+        nets = {"network": jax.device_put(dict(load_network(file, "network")))}
         tell("network")
         compiled = self._compiled_run(nets)
         tell("compiled")

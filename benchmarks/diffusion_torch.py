@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -97,9 +98,17 @@ class Torch:
         torch.backends.cuda.matmul.allow_tf32 = True  # as jax does in float32
         self.setup, self.device = setup, "cuda" if setup.device == "gpu" else "cpu"
         self.dtype = getattr(torch, setup.dtype)
-        network: nn.Module = DiT(**setup.network) if setup.is_dit else unet(**setup.network)
+        network: nn.Module = DiT(**setup.network) if setup.is_dit else self._unet()
         layout = torch.channels_last if self.device == "cuda" else torch.contiguous_format
         self.network = network.to(self.device, memory_format=layout)
+
+    def _unet(self) -> nn.Module:
+        """Of the weights that lie in the folder of the setup; fresh where it names none that is there."""
+        if not os.path.isdir(self.setup.weights):
+            return unet(**self.setup.network)
+        from diffusers import UNet2DModel
+
+        return UNet2DModel.from_pretrained(self.setup.weights)
 
     def about(self) -> dict[str, Any]:
         """Versions, and how many parameters the network has."""
@@ -169,7 +178,12 @@ def main() -> None:
     setup = Setup(**json.loads(sys.argv[1]))
     if setup.part == "first_image":
         tell("imports")
-        run = Torch(setup).run()
+        side = Torch(setup)
+        if not os.path.isdir(setup.weights):
+            side.network.save_pretrained(setup.weights)
+            tell("written")
+            return
+        run = side.run()
         tell("network")
         run()
         tell("image")

@@ -23,6 +23,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 from cifar10 import narrowed
+from kept import Kept
 from machine import RESULTS, write_result
 
 import imagegen_jax as ig
@@ -109,7 +110,7 @@ def scores_cifar10(name: str) -> dict[str, float]:
     return {key: last[key] for key in SCORES}
 
 
-def measured(data: str, images: int) -> dict[str, Any]:
+def measured(data: str, images: int, kept: Kept) -> dict[str, Any]:
     """Costs and scores of the models of a data set that have scores."""
     found = {}
     for name, family in (MNIST if data == "mnist" else CIFAR10).items():
@@ -121,8 +122,8 @@ def measured(data: str, images: int) -> dict[str, Any]:
             print(f"{name}: no scores yet")
             continue
         recipe = importlib.import_module(f"experiments.{name}").experiment if data == "mnist" else narrowed(name)
-        found[name] = {"family": family, **scores, **with_tokenizer(name, cost(recipe, images))}
-        print(f"{name}: {found[name]}", flush=True)
+        costs = kept.part(f"{data} {name}", lambda name=name, recipe=recipe: with_tokenizer(name, cost(recipe, images)))
+        found[name] = {"family": family, **scores, **costs}
     return found
 
 
@@ -162,8 +163,10 @@ def main() -> None:
     parser.add_argument("data", nargs="+", choices=("mnist", "cifar10"))
     parser.add_argument("--images", type=int, default=200, help="that are drawn to see how long it takes")
     options = parser.parse_args()
-    results = {data: measured(data, options.images) for data in options.data}
+    kept = Kept("families", {"images": options.images})
+    results = {data: measured(data, options.images, kept) for data in options.data}
     write_result("families", results)
+    kept.done()
     draw(results)
     for data, found in results.items():
         print(f"\n{data}\n\n{table(found)}")

@@ -11,7 +11,8 @@ all sides, which is checked. Then single convolutions, one for each model, show 
 The sides take turns, each in a process of its own that only the one at work wakes up: this project's step with the
 compiler options that the core uses, without them ("plain", on a CPU), and PyTorch's, of which StyleGAN2 has two, with
 scaled features and with "grouped" convolutions. Two threads each on a CPU, in float32, with memory in pages of 2 MiB
-(GLIBC_TUNABLES); on a GPU both compute in bfloat16. Medians over all rounds.
+(GLIBC_TUNABLES); on a GPU both compute in bfloat16. Medians over all rounds. Each turn is printed and stored as it is
+done; the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import statistics
 import sys
 from typing import Any
 
+from kept import Kept, settings_of
 from sides import PARTS, Side, Step, described, platform_of, respond, same_allocator, same_parameters, take_turns
 
 SIDES = ("here", "plain", "torch", "grouped")
@@ -118,7 +120,7 @@ def sides_of(case: str, names: list[str]) -> list[str]:
     return [name for name in names if name != "grouped" or case in STEPS and case.startswith("stylegan2")]
 
 
-def compare(torch_python: str, options: argparse.Namespace) -> dict[str, Any]:
+def compare(torch_python: str, options: argparse.Namespace, kept: Kept) -> dict[str, Any]:
     """Medians of all cases, their ratios to PyTorch's, and what the lazy phases add."""
     names = [name for name in SIDES if name != "plain" or options.device == "cpu"]
     settings = ["--batch", str(options.batch), "--threads", str(options.threads), "--device", options.device]
@@ -127,7 +129,7 @@ def compare(torch_python: str, options: argparse.Namespace) -> dict[str, Any]:
     parameters = same_parameters(sides)
     cases = [case for case in (*STEPS, *CONVOLUTIONS) if case.split()[0].rstrip(":") in options.models]
     turns = {case: sides_of(case, names) for case in cases}
-    seconds = take_turns(sides, turns, options.rounds, options.steps)
+    seconds = take_turns(sides, turns, options.rounds, options.steps, kept)
     for side in sides.values():
         side.close()
     medians = {case: {n: statistics.median(s) for n, s in of.items()} for case, of in seconds.items()}
@@ -177,7 +179,9 @@ def main() -> None:
     same_allocator()
     from machine import write_result  # imports jax, which the side of torch does not have
 
-    write_result(f"gan_{options.device}", compare(options.torch_python, options))
+    kept = Kept(f"gan_{options.device}", settings_of(options))
+    write_result(f"gan_{options.device}", compare(options.torch_python, options, kept))
+    kept.done()
 
 
 if __name__ == "__main__":

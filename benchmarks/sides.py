@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kept import Kept
+
 LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # memory by 2 MiB, on Linux; else by 4 KiB
 SMALL_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
 PARTS = ("forward", "input gradient", "weight gradient")  # of a convolution in a training step
@@ -52,14 +54,22 @@ def same_parameters(sides: Mapping[str, Side]) -> Any:
 
 
 def take_turns(
-    sides: Mapping[str, Side], cases: Mapping[str, Sequence[str]], rounds: int, steps: int
+    sides: Mapping[str, Side], cases: Mapping[str, Sequence[str]], rounds: int, steps: int, kept: Kept, part: str = ""
 ) -> dict[str, dict[str, list[float]]]:
-    """Seconds of each case on each of its sides: in every round, `steps` times in a row."""
+    """Seconds of each case on each of its sides: in every round, `steps` times in a row.
+
+    Each round of a case is a part of `kept`, under the name of the benchmark's own `part`.
+    """
     found: dict[str, dict[str, list[float]]] = {case: {name: [] for name in names} for case, names in cases.items()}
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         for case, names in cases.items():
+
+            def turn(case: str = case, names: Sequence[str] = names) -> dict[str, list[float]]:
+                return {name: sides[name].ask(f"{steps} {case}") for name in names}
+
+            seconds = kept.part(" ".join(filter(None, (part, case, f"round {number}"))), turn)
             for name in names:
-                found[case][name] += sides[name].ask(f"{steps} {case}")
+                found[case][name] += seconds[name]
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import Any
@@ -70,14 +70,24 @@ class Program:
     def init(self, pretrained: Mapping[str, Any] | None = None) -> State:
         """Makes the state before the first step; `pretrained` maps networks to collections in place of fresh ones.
 
-        Where it is None, the experiment's `pretrained` is read now.
+        Where it is None, the experiment's `pretrained` is read now. Networks that are given whole are not drawn.
         """
         given = self.pretrained() if pretrained is None else pretrained
-        fresh, batch = self._start()
-        nets = dict(self._jit_sharded(fresh, np.uint32(self.experiment.seed), batch))
+        nets = dict(self._fresh(given))
         for name, variables in given.items():
             nets[name] = _merged(name, nets[name], variables)
         return self._jit_sharded(functools.partial(_made, self.experiment), np.int32(0), nets)
+
+    def _fresh(self, given: Mapping[str, Any]) -> Nets:
+        """Makes fresh networks; of those that are given whole, only their shapes and places."""
+        fresh, batch = self._start()
+        seed = np.uint32(self.experiment.seed)
+        shapes = jax.eval_shape(fresh, seed, batch)
+        places = shard.state_sharding(self.mesh, shapes)
+        whole = {name for name, variables in given.items() if variables.keys() >= shapes[name].keys()}
+        draw = functools.partial(_without, whole, fresh) if whole else fresh
+        drawn = {} if whole >= shapes.keys() else self._jit_sharded(draw, seed, batch)
+        return {name: drawn[name] if name in drawn else abstract(shapes[name], places[name]) for name in shapes}
 
     def _start(self) -> tuple[Callable[[Any, Batch], Nets], Batch]:
         """Returns the function (seed, batch) -> networks, and its batch: zeros, or that of the first step."""
@@ -165,6 +175,10 @@ class Program:
         given = filled_from_data(conditions or {}, model, lambda: self.dataset, n, 0)
         draw, chunk = drawing(model, nets, n, given, chunk)
         draw.eval_shape(nets, np.uint32(0), np.uint32(0), rows_at(given, 0, chunk))
+
+
+def _without(names: Collection[str], fresh: Callable[[Any, Batch], Nets], seed: Any, batch: Batch) -> Nets:
+    return {name: variables for name, variables in fresh(seed, batch).items() if name not in names}
 
 
 def _constants(mesh: Mesh, seed: int, steps: int) -> RunConstants:

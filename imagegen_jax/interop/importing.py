@@ -125,8 +125,14 @@ def completed(model: Model, nets: Mapping[str, Any], shapes: Mapping[str, Any]) 
     rows = rows_of(Experiment(name="", model=model, data=UnknownData(), optim={}))
     batch = jax.tree.map(lambda row: np.zeros(row.shape, row.dtype), example_batch(rows, 2))
     quickly = {"xla_backend_optimization_level": 0}  # it runs once
-    fresh = jax.jit(batch_draws(initializer(model)), compiler_options=quickly)(np.uint32(0), batch)
-    return {name: nets.get(name, fresh[name]) for name in shapes}
+    draw, missing = initializer(model), shapes.keys() - nets.keys()
+
+    def fresh(seed: Any, batch: Any) -> dict[str, Any]:
+        drawn = draw(seed, batch)
+        return {name: drawn[name] for name in sorted(missing)}
+
+    drawn = jax.jit(batch_draws(fresh), compiler_options=quickly)(np.uint32(0), batch)
+    return {name: nets[name] if name in nets else drawn[name] for name in shapes}
 
 
 def sha256(path: pathlib.Path) -> str:

@@ -346,6 +346,31 @@ def test_a_network_that_starts_from_weights_needs_not_be_frozen(tmp_path):
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
+def test_networks_that_are_given_whole_are_not_drawn(monkeypatch):
+    program, drawn = ig.Program(TOY), []
+    fresh = program.init({})
+    make = program._jit_sharded
+
+    def seen(function, *arguments):
+        made = make(function, *arguments)
+        drawn.extend([set(made)] if isinstance(made, dict) else [])
+        return made
+
+    monkeypatch.setattr(program, "_jit_sharded", seen)
+    given = {
+        name: {"params": jax.tree.map(np.zeros_like, fresh.params[name])} | dict(fresh.stats.get(name, {}))
+        for name in fresh.params
+    }
+    one = program.init({"generator": given["generator"]})
+    assert not any(map(np.any, jax.tree.leaves(one.params["generator"])))
+    assert_same(one.params["critic"], fresh.params["critic"])
+    program.init({"critic": {"params": given["critic"]["params"]}})  # without its statistics, which are made
+    all_given = program.init(given)
+    assert [sorted(names) for names in drawn] == [["critic", "frozen"], ["critic", "frozen", "generator"]]
+    places = jax.tree.map(lambda x: x.sharding, (all_given, fresh))
+    assert places[0] == places[1] and not any(map(np.any, jax.tree.leaves(all_given.params)))
+
+
 def test_frozen_weights_are_given_on_the_command_line(root, tmp_path, capfd):
     run = f"{root / 'classifier'}:network"
     for words in (["--pretrained.judge", run], [f"--pretrained.judge={run}"]):

@@ -237,6 +237,28 @@ def test_kid_equals_torch_fidelity(reference):
     assert found.values.shape == (20,) and found.values.mean() == found.mean
 
 
+@pytest.mark.parametrize("subsets", [3, 9])  # each by itself, and all from the kernels of all pairs
+@pytest.mark.parametrize("shift, short", [(0, True), (1e3, False), (1e20, False)])
+def test_products_in_float32_are_taken_where_they_change_nothing(monkeypatch, subsets, shift, short):
+    monkeypatch.setattr(kernel, "HOST_ROWS", 150)
+    x, y = ((normal(400, 64, seed=seed) + shift).astype(np.float32) for seed in (0, 1))
+    found = kid(x, 1.1 * y, subsets=subsets, subset_size=200)
+    exact = kid(x.astype(np.float64), (1.1 * y).astype(np.float64), subsets=subsets, subset_size=200)
+    np.testing.assert_allclose(found.values, exact.values, rtol=0, atol=1e-6 if short else 0)
+    assert (found.values != exact.values).all() == short
+
+
+def test_rows_far_from_those_that_were_tried_are_not_lost_in_float32(monkeypatch):
+    monkeypatch.setattr(kernel, "PROBED", 20)
+    tried = np.random.RandomState(2020).choice(400, 200, replace=False)[:20]
+    x, y = (normal(400, 64, seed=seed).astype(np.float32) for seed in (0, 1))
+    x[np.setdiff1d(np.arange(400), tried)[0]] *= 1e15  # whose kernel float32 does not hold
+    found = kid(x, y, subsets=3, subset_size=200)
+    np.testing.assert_array_equal(
+        found.values, kid(x.astype(float), y.astype(float), subsets=3, subset_size=200).values
+    )
+
+
 def brute_force(kernel_of, x, y):
     """The kernel's means within and between: with and without the diagonals."""
     xx, yy, xy = kernel_of(x, x), kernel_of(y, y), kernel_of(x, y)
