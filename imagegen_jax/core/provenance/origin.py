@@ -12,7 +12,10 @@ from typing import Any
 
 Path = str | os.PathLike[str]
 
-_PATHS = frozenset({"run", "guide", "lora", "mask", "prompts", "classifier", "styles"})  # fields of requests
+_PATHS = frozenset(  # fields of requests
+    {"run", "guide", "lora", "mask", "prompts", "classifier", "styles"}
+    | {"content", "style", "exemplar", "mobilenet", "video"}
+)
 _PLACES = frozenset({"images", "source"})  # likewise, of several paths
 _LEFT_OUT = frozenset({"out", "overwrite", "metadata", "step"})  # the step is the origin's, also where none was asked
 
@@ -34,6 +37,7 @@ class Origin:
     command: str = ""  # such as "imagegen sample"
     request: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     edited: bool = False  # whether the model began with images that a user gave
+    untrained: bool = False  # whether an algorithm made it of a picture, without a trained model
 
     def of_row(self, row: int, prompts: Sequence[str] = ()) -> Origin:
         """Returns the origin of one image among those of the command."""
@@ -49,6 +53,11 @@ def origin_of(
 ) -> Origin:
     """Returns the origin of pictures that the run in a folder makes at a step; `more` are further fields."""
     return Origin(portable(workdir), experiment, digest_of(workdir), step, seed, prompts=tuple(prompts), **more)
+
+
+def origin_without_run(command: str, request: Any, seed: int, untrained: bool = False) -> Origin:
+    """Returns the origin of a picture that a command made of pictures that it was given, without a run."""
+    return Origin(seed=seed, command=command, request=fields_of(request), edited=True, untrained=untrained)
 
 
 def digest_of(workdir: Path) -> str:

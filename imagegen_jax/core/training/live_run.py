@@ -54,6 +54,7 @@ class LiveRun:
         self.snapshots = Checkpoints(workdir / "snapshots") if power_averages(self.experiment) else None
         self.pending = PendingMetrics()
         self.doing = ""  # for who asks it to stop
+        self.metadata = True  # whether grids say that they are generated, and by what
         self.checkpoints = self._open_checkpoints()
         self.log = RunLog(workdir, progress, self._kept, track, to_dict(self.experiment))
         self.tracer = Tracer(workdir, profile if self.first else None, progress)
@@ -240,8 +241,9 @@ class LiveRun:
                 self.log.write_image(step, picture)
         self.pending.restart(step)
 
-    def _origin(self, step: int, prompts: Sequence[str]) -> Origin:
-        return origin_of(self.workdir, self.experiment.name, step, SEED, prompts, command="imagegen train")
+    def _origin(self, step: int, prompts: Sequence[str]) -> Origin | None:
+        found = origin_of(self.workdir, self.experiment.name, step, SEED, prompts, command="imagegen train")
+        return found if self.metadata else None
 
     def __enter__(self) -> LiveRun:
         return self
