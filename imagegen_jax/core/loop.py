@@ -49,7 +49,9 @@ def train(
     """
     with _opened(experiment, workdir, resume_with_changes, quiet, at_end, track, profile) as (run, state):
         run.metadata = metadata
-        return run.program, to_the_end(run, state, int(state.step))
+        state = to_the_end(run, state, int(state.step))
+        run.say_privacy(experiment.steps)
+        return run.program, state
 
 
 def train_side_by_side(

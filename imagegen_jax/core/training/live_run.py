@@ -20,6 +20,7 @@ from imagegen_jax.core.drawing.draw import label_conditions
 from imagegen_jax.core.drawing.grid import write_png
 from imagegen_jax.core.experiment import Measurement, frozen_sources, power_averages
 from imagegen_jax.core.model import Generative
+from imagegen_jax.core.privacy.accountant import spent
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.provenance.origin import Origin, origin_of
 from imagegen_jax.core.reporting.log import environment, write_json
@@ -100,11 +101,19 @@ class LiveRun:
             step, state = (found.step, found.tree) if found else (0, self.program.init(pretrained))
         if found:
             self.progress.say(f"resumed at step {step:,}")
+        self.say_privacy(self.experiment.steps)
         if compiles and not finished:
             self.compile_stage(step)  # of a checkpoint before the newest
             self.program.compile_ahead(step).result()
             self.progress.say(f"training begins, after {time.perf_counter() - begun:.1f} s")
         return state
+
+    def say_privacy(self, steps: int) -> None:
+        """Says what a private run has spent after some steps; nothing of any other run."""
+        privacy = self.experiment.private
+        if privacy is not None and self.first and not self.quiet:
+            rows = len(self.program.dataset)
+            self.progress.say(spent(privacy, rows, self.experiment.batch_size, steps).words)
 
     def compile_stage(self, step: int) -> None:
         """Begins to compile what comes due from `step` on in its stage, and shows it."""

@@ -1,0 +1,77 @@
+"""What cannot be trained privately is refused before anything is compiled: losses that couple rows above all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imagegen_jax.core.experiment import Experiment, abstract_nets, example_batch, row_shapes
+from imagegen_jax.core.model import Batch, Entering, Inputs, Nets, Staged, starts_from_data
+from imagegen_jax.core.privacy.poisson import Indexed
+
+_ROWS = 4
+_APART = 1e-3  # by how much, relatively, losses of rows alone and together may differ by rounding
+
+
+def check_private(experiment: Experiment, dataset: Any) -> None:
+    """Raises ValueError, saying why, where an experiment cannot be trained privately on open data."""
+    assert experiment.private is not None
+    model, name = experiment.model, type(experiment.model).__name__
+    phases = [] if isinstance(model, Staged | Entering) else model.phases(None)
+    refused = {
+        f"a {name} grows in stages": isinstance(model, Staged | Entering),
+        f"a {name} has {len(phases)} phases ({', '.join(phase.name for phase in phases)})": len(phases) > 1,
+        f"a {name} begins with a look at the data": starts_from_data(model),
+        "these data cannot be read row by row": not isinstance(dataset, Indexed),
+    }
+    for why, holds in refused.items():
+        if holds:
+            raise ValueError(f"--private: {why}, but private training is of one phase that sees one row at a time")
+    rows, delta = len(dataset), experiment.private.delta
+    if experiment.batch_size >= rows:
+        raise ValueError(
+            f"--private: batch_size={experiment.batch_size} of {rows} images: rows are drawn, so give fewer"
+        )
+    if delta >= 1 / rows:
+        raise ValueError(
+            f"--private.delta {delta}: with {rows:,} images it would allow to publish one of them whole: give "
+            f"less than {1 / rows:.2g}"
+        )
+    dataset.rows_at(np.zeros(1, np.int64))
+    _check_rows_apart(experiment, dataset)
+
+
+def _check_rows_apart(experiment: Experiment, dataset: Any) -> None:
+    """Raises ValueError where the loss of rows together is not the mean of their losses alone, at drawn weights."""
+    model, rows = experiment.model, row_shapes(dataset)
+    phase = model.phases(None)[0]
+    key = jax.random.key(0)
+    batch = {name: _drawn(leaf, i) for i, (name, leaf) in enumerate(example_batch(rows, _ROWS).items())}
+    nets = {
+        name: jax.tree.map(lambda leaf: 0.1 * _drawn(leaf, 99), collections)
+        for name, collections in abstract_nets(model, rows).items()
+    }
+    keys = jax.random.split(key, _ROWS)
+    whole = jax.jit(lambda nets, batch, keys: _loss(phase, nets, batch, keys, keys[0]))
+    together = float(whole(nets, batch, keys))
+    alone = [float(whole(nets, *jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], (batch, keys)))) for i in range(_ROWS)]
+    if not np.isclose(together, np.mean(alone), rtol=_APART, atol=1e-6):
+        raise ValueError(
+            f"--private: the loss {phase.name!r} of a {type(model).__name__} couples the rows of a batch: that of "
+            f"{_ROWS} rows is {together:.4g}, and the mean of those of each alone {np.mean(alone):.4g}. Change what "
+            "looks at several rows, such as model.coupling, or leave out --private"
+        )
+
+
+def _loss(phase: Any, nets: Nets, batch: Batch, keys: Any, key: Any) -> Any:
+    return phase.loss(nets, Inputs(batch, key, keys, jnp.int32(0), nets))[0]
+
+
+def _drawn(leaf: jax.ShapeDtypeStruct, seed: int) -> Any:
+    """Draws an array of a shape: numbers in [-1, 1], or of whole numbers zeros."""
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+        return np.zeros(leaf.shape, leaf.dtype)
+    return np.random.default_rng(seed).uniform(-1, 1, leaf.shape).astype(leaf.dtype)
