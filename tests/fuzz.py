@@ -245,6 +245,7 @@ def base_of(command: str) -> list[str]:
         "encode": ["encode", "vqvae", "images.npz", "--out", "codes.npz"],
         "judge": ["judge", "images.npz", "folder", "--out", "study"],
         "report": ["report", "ddpm"],
+        "card": ["card", "ddpm"],
         "play": ["play", "ddpm", "--gallery", "file.txt/gallery"],  # refused last of all: else it would serve
         "info": ["info", "ddpm"],
         "list": ["list", "digits"],

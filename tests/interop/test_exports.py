@@ -15,7 +15,7 @@ from imagegen_jax.core.run import load
 from imagegen_jax.data import Captioned
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.gan.r3gan import R3GAN, Discriminator, Generator, Stages
-from imagegen_jax.interop.exports.card import scores_of
+from imagegen_jax.interop.exports.card_facts import scores_of
 from imagegen_jax.interop.exports.export import export_run
 from imagegen_jax.interop.exports.weights import WEIGHTS, import_weights
 from imagegen_jax.interop.importing import Published, completed, shapes_of, write_run
@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 def test_the_newest_scores_of_a_run_are_on_its_card(tmp_path):
     cards = [{"metric": "FID", "value": value, "reference": "digits", "time": "2026-01-01"} for value in (9.5, 7.25)]
     (tmp_path / "evaluations.jsonl").write_text("".join(f"{json.dumps(card)}\n" for card in cards) + '{"half')
-    assert scores_of(tmp_path).splitlines()[2:] == ["| FID | 7.25 | digits |"]
+    assert scores_of(tmp_path).splitlines()[2:] == ["| FID | 7.25 |  |  | digits |"]
 
 
 def test_weights_come_back_to_the_last_bit(run, tmp_path, capsys):
