@@ -256,6 +256,7 @@ def base_of(command: str) -> list[str]:
         "compare": ["compare", "ddpm", "--out", "comparison.html"],
         "train": ["train", "fuzzed.py", "--smoke", "--workdir", "trained"],
         "provenance": ["provenance", "image.png"],
+        "sign": ["sign", "image.png", "--certificate", "image.png", "--key", "image.png"],
         "watermark add": ["watermark", "add", "folder/0.png"],
         "watermark detect": ["watermark", "detect", "folder/0.png"],
     }[command]

@@ -17,6 +17,7 @@ from imagegen_jax.cli.common.data_options import add_module_option
 from imagegen_jax.cli.common.targets import import_modules
 from imagegen_jax.cli.safeguards.finding import Found, find_run
 from imagegen_jax.cli.safeguards.redrawing import redraw
+from imagegen_jax.core.provenance.credentials import Credentials, read_credentials
 from imagegen_jax.core.provenance.embedded import Said, read_said
 from imagegen_jax.core.provenance.origin import Origin
 from imagegen_jax.core.provenance.xmp import ALGORITHMIC, COMPOSITE, GENERATED
@@ -61,13 +62,15 @@ def run(request: ProvenanceRequest) -> Said:
     there is nothing to draw it again by.
     """
     place, modules = pathlib.Path(request.file).expanduser(), import_modules(request.modules)
-    said = read_said(place)
+    signed = read_credentials(place)
+    said = _read(place, signed)
     out = None if request.redraw is None else _checked(request, said)
     found = None if said.origin is None else find_run(said.origin, place, request.run)
     if request.json:
-        print(json.dumps(_facts(said, found), ensure_ascii=False, indent=1, default=str))
+        print(json.dumps(_facts(said, found, signed), ensure_ascii=False, indent=1, default=str))
     else:
-        print("\n".join([f"{request.file}: {_SOURCES.get(said.source_type, said.source_type)}", *_lines(said, found)]))
+        first = f"{request.file}: {_SOURCES.get(said.source_type, said.source_type)}"
+        print("\n".join([first, *([f"credentials {signed.words}"] if signed else []), *_lines(said, found)]))
     if out is not None and said.origin is not None:
         if found is None:
             if not said.origin.run and not said.origin.digest:
@@ -78,6 +81,16 @@ def run(request: ProvenanceRequest) -> Said:
         redraw(said.origin, place, found.folder, out, modules)
         _compare(place, out)
     return said
+
+
+def _read(place: pathlib.Path, signed: Credentials | None) -> Said:
+    """Reads what a file says. Raises ValueError where it is damaged, with what its credentials say of that."""
+    try:
+        return read_said(place)
+    except ValueError as error:
+        if signed is None:
+            raise
+        raise ValueError(f"{error}\ncredentials {signed.words}") from None
 
 
 def _checked(request: ProvenanceRequest, said: Said) -> pathlib.Path:
@@ -148,10 +161,11 @@ def _command(origin: Origin) -> str:
     return " ".join(filter(None, (origin.command, *settings)))
 
 
-def _facts(said: Said, found: Found | None) -> dict[str, Any]:
+def _facts(said: Said, found: Found | None, signed: Credentials | None) -> dict[str, Any]:
     origin = None if said.origin is None else dataclasses.asdict(said.origin)
     at_hand = None if found is None else {"folder": str(found.folder), "same_experiment": found.same}
-    return {"source_type": said.source_type, "origin": origin, "at_hand": at_hand}
+    credentials = None if signed is None else signed._asdict()
+    return {"source_type": said.source_type, "origin": origin, "at_hand": at_hand, "credentials": credentials}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -69,7 +70,8 @@ def _packet_in(path: Path) -> bytes:
     try:
         with open_regular(path) as file, Image.open(file) as picture:
             if picture.format == "PNG":
-                picture.load()  # texts may stand after the pixels
+                with contextlib.suppress(SyntaxError, OSError):  # of damaged pixels: texts before them are read
+                    picture.load()  # texts may stand after the pixels
             packet = picture.info.get("xmp", picture.info.get(XMP_IN_PNG, b""))
     except UnidentifiedImageError:
         raise ValueError(f"{path}: no picture that can be read: give a PNG, JPEG, WebP, GIF or MP4 file") from None
