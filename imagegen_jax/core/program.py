@@ -34,7 +34,7 @@ from imagegen_jax.core.experiment import (
     validate,
 )
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
-from imagegen_jax.core.privacy.checks import check_private
+from imagegen_jax.core.privacy.checks import ROWS, check_private
 from imagegen_jax.core.privacy.poisson import PoissonRows
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
@@ -59,7 +59,9 @@ class Program:
         """Returns the data as private training draws their rows; None where training is not private."""
         if self.experiment.private is None:
             return None
-        check_private(self.experiment, self.dataset)
+        model, rows, batch_size = self.experiment.model, row_shapes(self.dataset), self.experiment.batch_size
+        batch, nets = example_batch(rows, ROWS), abstract_nets(model, rows)
+        check_private(self.experiment.private, model, self.dataset, batch_size, batch, nets)
         return PoissonRows(self.dataset, self.experiment.batch_size, self.experiment.microbatches * self.mesh.size)
 
     def pretrained(self) -> dict[str, Any]:

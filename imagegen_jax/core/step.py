@@ -224,8 +224,9 @@ def gradients(
 
     def one(stats: Any, rows: tuple[Batch, PRNGKeys]) -> tuple[Any, Any, dict[str, Scalar]]:
         (value, aux), grads = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
-        several = aux.images is not None and len(aux.images) > 1  # of one image there is no diversity
-        health = image_health(aux.images, rows[0]["image"]) if several and "image" in rows[0] else {}
+        health = {}
+        if aux.images is not None and len(aux.images) > 1 and "image" in rows[0]:  # of one there is no diversity
+            health = image_health(aux.images, rows[0]["image"])
         return grads, _carry(phase.name, stats, aux.stats, frozen), {"loss": value, **aux.metrics, **health}
 
     def accumulate(carry: tuple[Any, Any], rows: tuple[Batch, PRNGKeys]) -> tuple[tuple[Any, Any], dict[str, Scalar]]:

@@ -8,18 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagegen_jax.core.experiment import Experiment, abstract_nets, example_batch, row_shapes
 from imagegen_jax.core.model import Batch, Entering, Inputs, Nets, Staged, starts_from_data
 from imagegen_jax.core.privacy.poisson import Indexed
+from imagegen_jax.core.privacy.private import DifferentialPrivacy
 
-_ROWS = 4
+ROWS = 4
 _APART = 1e-3  # by how much, relatively, losses of rows alone and together may differ by rounding
 
 
-def check_private(experiment: Experiment, dataset: Any) -> None:
-    """Raises ValueError, saying why, where an experiment cannot be trained privately on open data."""
-    assert experiment.private is not None
-    model, name = experiment.model, type(experiment.model).__name__
+def check_private(
+    privacy: DifferentialPrivacy, model: Any, dataset: Any, batch_size: int, batch: Batch, nets: Nets
+) -> None:
+    """Raises ValueError, saying why, where a model cannot be trained privately on open data.
+
+    `batch` are the shapes of ROWS rows as losses see them, `nets` those of the networks.
+    """
+    name = type(model).__name__
     phases = [] if isinstance(model, Staged | Entering) else model.phases(None)
     refused = {
         f"a {name} grows in stages": isinstance(model, Staged | Entering),
@@ -30,38 +34,34 @@ def check_private(experiment: Experiment, dataset: Any) -> None:
     for why, holds in refused.items():
         if holds:
             raise ValueError(f"--private: {why}, but private training is of one phase that sees one row at a time")
-    rows, delta = len(dataset), experiment.private.delta
-    if experiment.batch_size >= rows:
-        raise ValueError(
-            f"--private: batch_size={experiment.batch_size} of {rows} images: rows are drawn, so give fewer"
-        )
+    rows, delta = len(dataset), privacy.delta
+    if batch_size >= rows:
+        raise ValueError(f"--private: batch_size={batch_size} of {rows} images: rows are drawn, so give fewer")
     if delta >= 1 / rows:
         raise ValueError(
             f"--private.delta {delta}: with {rows:,} images it would allow to publish one of them whole: give "
             f"less than {1 / rows:.2g}"
         )
     dataset.rows_at(np.zeros(1, np.int64))
-    _check_rows_apart(experiment, dataset)
+    _check_rows_apart(model, batch, nets)
 
 
-def _check_rows_apart(experiment: Experiment, dataset: Any) -> None:
+def _check_rows_apart(model: Any, shapes: Batch, networks: Nets) -> None:
     """Raises ValueError where the loss of rows together is not the mean of their losses alone, at drawn weights."""
-    model, rows = experiment.model, row_shapes(dataset)
     phase = model.phases(None)[0]
     key = jax.random.key(0)
-    batch = {name: _drawn(leaf, i) for i, (name, leaf) in enumerate(example_batch(rows, _ROWS).items())}
+    batch = {name: _drawn(leaf, i) for i, (name, leaf) in enumerate(shapes.items())}
     nets = {
-        name: jax.tree.map(lambda leaf: 0.1 * _drawn(leaf, 99), collections)
-        for name, collections in abstract_nets(model, rows).items()
+        name: jax.tree.map(lambda leaf: 0.1 * _drawn(leaf, 99), collections) for name, collections in networks.items()
     }
-    keys = jax.random.split(key, _ROWS)
+    keys = jax.random.split(key, ROWS)
     whole = jax.jit(lambda nets, batch, keys: _loss(phase, nets, batch, keys, keys[0]))
     together = float(whole(nets, batch, keys))
-    alone = [float(whole(nets, *jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], (batch, keys)))) for i in range(_ROWS)]
+    alone = [float(whole(nets, *jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], (batch, keys)))) for i in range(ROWS)]
     if not np.isclose(together, np.mean(alone), rtol=_APART, atol=1e-6):
         raise ValueError(
             f"--private: the loss {phase.name!r} of a {type(model).__name__} couples the rows of a batch: that of "
-            f"{_ROWS} rows is {together:.4g}, and the mean of those of each alone {np.mean(alone):.4g}. Change what "
+            f"{ROWS} rows is {together:.4g}, and the mean of those of each alone {np.mean(alone):.4g}. Change what "
             "looks at several rows, such as model.coupling, or leave out --private"
         )
 

@@ -48,7 +48,7 @@ def training_of(folder: pathlib.Path, experiment: Experiment, step: int) -> str:
     devices = environment.get("devices")
     kinds = ", ".join(f"{n} x {kind}" for kind, n in devices.items()) if isinstance(devices, dict) else ""
     versions = environment.get("versions")
-    named = ("imagegen_jax", "jax", "flax") if isinstance(versions, dict) else ()
+    versions = versions if isinstance(versions, dict) else {}
     commit = str(environment.get("git_commit") or "")[:12]
     seconds = seconds_of(folder, experiment.batch_size)
     facts = {
@@ -56,7 +56,9 @@ def training_of(folder: pathlib.Path, experiment: Experiment, step: int) -> str:
         "steps": f"{step:,} of {experiment.batch_size:,} images each, {step * experiment.batch_size:,} in all",
         "devices": kinds,
         "time": f"{duration(seconds)} of training steps" if seconds else "",
-        "versions": ", ".join([*(f"{name} {versions[name]}" for name in named if versions.get(name))]),
+        "versions": ", ".join(
+            [f"{name} {versions[name]}" for name in ("imagegen_jax", "jax", "flax") if versions.get(name)]
+        ),
         "code": f"commit {commit}" if commit else "",
         "experiment": f"digest {digest_of(folder)}" if digest_of(folder) else "",
     }
