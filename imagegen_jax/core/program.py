@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.arrays import shard
+from imagegen_jax.core.arrays import autoencoding, shard
 from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.lora import adapted
 from imagegen_jax.core.checkpoints.checkpoint import abstract
@@ -60,7 +60,8 @@ class Program:
         if self.experiment.private is None:
             return None
         model, rows, batch_size = self.experiment.model, row_shapes(self.dataset), self.experiment.batch_size
-        batch, nets = example_batch(rows, ROWS), abstract_nets(model, rows)
+        batch = jax.eval_shape(functools.partial(autoencoding.example, model), example_batch(rows, ROWS))
+        nets = abstract_nets(model, rows)
         check_private(self.experiment.private, model, self.dataset, batch_size, batch, nets)
         return PoissonRows(self.dataset, self.experiment.batch_size, self.experiment.microbatches * self.mesh.size)
 

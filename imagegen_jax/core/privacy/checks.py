@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,12 +13,14 @@ from imagegen_jax.core.model import Batch, Entering, Inputs, Nets, Staged, start
 from imagegen_jax.core.privacy.poisson import Indexed
 from imagegen_jax.core.privacy.private import DifferentialPrivacy
 
+Shapes = Mapping[str, Any]  # of arrays, by name
+
 ROWS = 4
 _APART = 1e-3  # by how much, relatively, losses of rows alone and together may differ by rounding
 
 
 def check_private(
-    privacy: DifferentialPrivacy, model: Any, dataset: Any, batch_size: int, batch: Batch, nets: Nets
+    privacy: DifferentialPrivacy, model: Any, dataset: Any, batch_size: int, batch: Shapes, nets: Shapes
 ) -> None:
     """Raises ValueError, saying why, where a model cannot be trained privately on open data.
 
@@ -46,7 +49,7 @@ def check_private(
     _check_rows_apart(model, batch, nets)
 
 
-def _check_rows_apart(model: Any, shapes: Batch, networks: Nets) -> None:
+def _check_rows_apart(model: Any, shapes: Shapes, networks: Shapes) -> None:
     """Raises ValueError where the loss of rows together is not the mean of their losses alone, at drawn weights."""
     phase = model.phases(None)[0]
     key = jax.random.key(0)
@@ -58,7 +61,7 @@ def _check_rows_apart(model: Any, shapes: Batch, networks: Nets) -> None:
     whole = jax.jit(lambda nets, batch, keys: _loss(phase, nets, batch, keys, keys[0]))
     together = float(whole(nets, batch, keys))
     alone = [float(whole(nets, *jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], (batch, keys)))) for i in range(ROWS)]
-    if not np.isclose(together, np.mean(alone), rtol=_APART, atol=1e-6):
+    if not np.isclose(together, np.mean(alone), rtol=_APART, atol=1e-6, equal_nan=True):
         raise ValueError(
             f"--private: the loss {phase.name!r} of a {type(model).__name__} couples the rows of a batch: that of "
             f"{ROWS} rows is {together:.4g}, and the mean of those of each alone {np.mean(alone):.4g}. Change what "
