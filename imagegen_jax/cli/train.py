@@ -145,7 +145,7 @@ def train(
         except OSError as error:  # the error that ended the training, such as a full disk, is to be seen
             print(f"no report: {error}", file=sys.stderr)
         try:
-            print(f"card: {write_run_card(workdir)}", file=sys.stderr)
+            print(f"card: {write_run_card(workdir, experiment=experiment)}", file=sys.stderr)
         except (OSError, ValueError) as error:  # likewise; or a card of the user's own
             print(f"no card: {error}", file=sys.stderr)
 

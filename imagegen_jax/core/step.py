@@ -38,7 +38,7 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
 from imagegen_jax.core.platform.target import platform
-from imagegen_jax.core.privacy.private import DifferentialPrivacy, private_gradients
+from imagegen_jax.core.privacy.private import DifferentialPrivacy, Differentiate, private_gradients
 from imagegen_jax.core.reporting.health import gradient_ratio, image_health
 from imagegen_jax.core.state import State, join, networks, unmerged
 
@@ -200,13 +200,20 @@ def _either(condition: Bool[Array, ""], state: State, other: State) -> State:
     return jax.tree.map(lambda one, two: jnp.where(condition, one, two), state, other)
 
 
-def _differentiated(phase: Phase, state: State) -> Callable[[Any, Any, Inputs], tuple[tuple[Scalar, Aux], Nets]]:
-    """Returns the function of (what is trained, statistics, inputs) that makes a phase's loss and gradients."""
+def _differentiated(phase: Phase, state: State) -> Differentiate:
+    """Returns the function of (what is trained, statistics, inputs) that makes a phase's gradients.
+
+    The metrics beside them have the loss.
+    """
 
     def loss(trained: Any, stats: Any, inputs: Inputs) -> tuple[Scalar, Aux]:
         return phase.loss(merged(join({**state.params, **trained}, stats)), inputs)
 
-    return jax.value_and_grad(loss, has_aux=True)
+    def found(trained: Any, stats: Any, inputs: Inputs) -> tuple[Nets, Aux]:
+        (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(trained, stats, inputs)
+        return grads, aux._replace(metrics={"loss": value, **aux.metrics})
+
+    return found
 
 
 def gradients(
@@ -223,11 +230,11 @@ def gradients(
     differentiate = _differentiated(phase, state)
 
     def one(stats: Any, rows: tuple[Batch, PRNGKeys]) -> tuple[Any, Any, dict[str, Scalar]]:
-        (value, aux), grads = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
+        grads, aux = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
         health = {}
         if aux.images is not None and len(aux.images) > 1 and "image" in rows[0]:  # of one there is no diversity
             health = image_health(aux.images, rows[0]["image"])
-        return grads, _carry(phase.name, stats, aux.stats, frozen), {"loss": value, **aux.metrics, **health}
+        return grads, _carry(phase.name, stats, aux.stats, frozen), {**aux.metrics, **health}
 
     def accumulate(carry: tuple[Any, Any], rows: tuple[Batch, PRNGKeys]) -> tuple[tuple[Any, Any], dict[str, Scalar]]:
         total, stats = carry

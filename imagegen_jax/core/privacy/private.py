@@ -24,7 +24,7 @@ from imagegen_jax.core.platform.target import platform
 KEPT = "kept"  # the leaf of a private batch that says which rows were drawn; the others only fill it up
 _NOISE, _ROWS = 2**32 - 3, 2**32 - 4  # folded into the key of a phase, and into those of rows
 
-Differentiate = Callable[[Any, Any, Inputs], tuple[tuple[Scalar, Aux], Nets]]
+Differentiate = Callable[[Any, Any, Inputs], tuple[Nets, Aux]]  # of what is trained, statistics and inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,13 +78,13 @@ def _of_row(
     """Returns the gradients and the metrics of one row, as a batch of it alone, with keys that no other row has."""
     alone, keys = jax.tree.map(lambda leaf: leaf[None], (row, key))
     own = jax.random.fold_in(key, _ROWS)
-    (value, aux), grads = differentiate(trained, stats, inputs._replace(batch=alone, key=own, keys=keys))
+    grads, aux = differentiate(trained, stats, inputs._replace(batch=alone, key=own, keys=keys))
     if jax.tree.leaves(dict(aux.stats)):
         raise TypeError(
             f"the loss returns statistics of its batch, of {', '.join(aux.stats)}, which are not private: take a "
             "network without them, such as one with group norms in place of batch norms, or leave out --private"
         )
-    return grads, {"loss": value, **aux.metrics}
+    return grads, dict(aux.metrics)
 
 
 def _in_parts(part: Callable[..., Any], rows: Any, microbatches: int) -> Any:

@@ -65,13 +65,15 @@ def write_run_card(
     out: pathlib.Path | None = None,
     licences: Licences = NO_LICENCES,
     modules: tuple[str, ...] = (),
+    experiment: Experiment | None = None,
 ) -> pathlib.Path:
     """Writes the card of the run in a folder, by its files alone, into it or to `out`, and returns its path.
 
+    The experiment is read with the `modules` that its classes may come from, where it is not given.
     Licences that nobody gives are those of the card that is there. Raises RunFolderError where there is no run, and
     ValueError where there is a file that someone else has written.
     """
-    experiment, place = load_experiment(folder, modules), out or folder / CARD
+    experiment, place = experiment or load_experiment(folder, modules), out or folder / CARD
     if place.is_file() and MARK not in place.read_text("utf-8", "replace"):
         raise ValueError(f"{place}: has no line that says that it may be written anew: give another place with --out")
     before = licences_in(folder / CARD)

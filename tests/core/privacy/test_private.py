@@ -55,6 +55,16 @@ def started():
     return program.spec, state, make_inputs(program.spec, state, batch, KEY)
 
 
+def differentiating(loss):
+    """What the step makes of a loss: gradients, and metrics with the loss."""
+
+    def found(trained, stats, inputs):
+        (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(trained, stats, inputs)
+        return grads, aux._replace(metrics={**aux.metrics} | dict(loss=value))
+
+    return found
+
+
 def privately(started, privacy, inputs=None, microbatches=1):
     """The private gradients of the first phase, of 16 rows on average."""
     spec, state, own = started
@@ -63,9 +73,7 @@ def privately(started, privacy, inputs=None, microbatches=1):
     def loss(trained, stats, inputs):
         return phase.loss({"network": {"params": trained["network"]}}, inputs)
 
-    return private_gradients(
-        privacy, 16, jax.value_and_grad(loss, has_aux=True), state.params, state.stats, inputs or own, microbatches
-    )
+    return private_gradients(privacy, 16, differentiating(loss), state.params, state.stats, inputs or own, microbatches)
 
 
 @pytest.mark.parametrize("microbatches", [1, 4])
@@ -222,9 +230,10 @@ def test_inputs_of_rows_alone_have_keys_of_their_own(started):
     def loss(trained, stats, inputs: Inputs):
         return jax.random.normal(inputs.key) * jnp.sum(trained["network"]["Dense_0"]["bias"]), Aux({})
 
-    differentiate = jax.value_and_grad(loss, has_aux=True)
     zero = jax.tree.map(jnp.ones_like, state.params)
-    _, metrics = private_gradients(DifferentialPrivacy(1e9, 0.0), 16, differentiate, zero, state.stats, inputs, 1)
+    _, metrics = private_gradients(
+        DifferentialPrivacy(1e9, 0.0), 16, differentiating(loss), zero, state.stats, inputs, 1
+    )
     assert 0 < float(metrics["row_norm"]) and float(metrics["loss"]) != pytest.approx(
         float(4 * jax.random.normal(jax.random.fold_in(inputs.keys[0], 2**32 - 4))), rel=1e-3
     )
