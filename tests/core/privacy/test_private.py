@@ -11,7 +11,7 @@ import optax
 import pytest
 from toys import Game, Regression, ToyData
 
-from imagegen_jax import Experiment, Program
+from imagegen_jax import Experiment, Program, fit
 from imagegen_jax.core.arrays.shard import MeshShape
 from imagegen_jax.core.model import Aux, Inputs
 from imagegen_jax.core.optim import SGD
@@ -237,3 +237,15 @@ def test_inputs_of_rows_alone_have_keys_of_their_own(started):
     assert 0 < float(metrics["row_norm"]) and float(metrics["loss"]) != pytest.approx(
         float(4 * jax.random.normal(jax.random.fold_in(inputs.keys[0], 2**32 - 4))), rel=1e-3
     )
+
+
+@pytest.mark.slow
+def test_a_private_run_says_what_it_spends_before_and_after(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("imagegen_jax.core.privacy.accountant.is_there", lambda: True)
+    right = (PRIVATE, 200, 16, 2)
+    monkeypatch.setattr("imagegen_jax.core.privacy.accountant.epsilon", lambda *given: float(given == right))
+    fit(experiment(steps=2), tmp_path / "private")
+    words = "private: epsilon 1 at delta 0.001 after 2 steps (noise 2, 16 of 200 images a step)"
+    assert capsys.readouterr().err.count(words) == 2
+    fit(experiment(steps=2, private=None), tmp_path / "plain")
+    assert "private" not in capsys.readouterr().err.replace(str(tmp_path), "")
