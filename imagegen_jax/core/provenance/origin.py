@@ -61,11 +61,16 @@ def origin_without_run(command: str, request: Any, seed: int, untrained: bool = 
 
 
 def digest_of(workdir: Path) -> str:
-    """Returns a digest of a run's experiment.json, from which all of the run follows; "" where there is none."""
+    """Returns a digest of a run's experiment.json, from which all of the run follows; "" where there is none.
+
+    Of a private run it does not cover the seed, which could be guessed by it.
+    """
     try:
         tree = json.loads((pathlib.Path(workdir) / "experiment.json").read_text())
     except (OSError, ValueError, RecursionError):
         return ""
+    if isinstance(tree, dict) and tree.get("private") is not None:
+        tree = {name: value for name, value in tree.items() if name != "seed"}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 
