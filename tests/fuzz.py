@@ -245,6 +245,7 @@ def base_of(command: str) -> list[str]:
         "encode": ["encode", "vqvae", "images.npz", "--out", "codes.npz"],
         "judge": ["judge", "images.npz", "folder", "--out", "study"],
         "report": ["report", "ddpm"],
+        "card": ["card", "ddpm"],
         "play": ["play", "ddpm", "--gallery", "file.txt/gallery"],  # refused last of all: else it would serve
         "info": ["info", "ddpm"],
         "list": ["list", "digits"],
@@ -255,6 +256,7 @@ def base_of(command: str) -> list[str]:
         "compare": ["compare", "ddpm", "--out", "comparison.html"],
         "train": ["train", "fuzzed.py", "--smoke", "--workdir", "trained"],
         "provenance": ["provenance", "image.png"],
+        "sign": ["sign", "image.png", "--certificate", "image.png", "--key", "image.png"],
         "watermark add": ["watermark", "add", "folder/0.png"],
         "watermark detect": ["watermark", "detect", "folder/0.png"],
     }[command]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what `Named.load` imports by name, so that readers of impor
         train,
     )  # fmt: skip
     from imagegen_jax.cli.pages import judging, playing  # noqa: F401
-    from imagegen_jax.cli.safeguards import provenance, watermarking  # noqa: F401
+    from imagegen_jax.cli.safeguards import carding, provenance, signing, watermarking  # noqa: F401
     from imagegen_jax.cli.studies import comparing, sweeping  # noqa: F401
 
 
@@ -61,6 +61,7 @@ COMMANDS = (  # in the order of `imagegen --help`
     Named("judge", "pages.judging", "have people compare pictures by eye, in the browser"),
     Named("encode", "encode", "write the codes or latents that a tokenizer or an autoencoder makes of a data set"),
     Named("report", "report", "write a run's report.html"),
+    Named("card", "safeguards.carding", "write a run's model card, README.md"),
     Named("play", "pages.playing", "play with models in the browser"),
     Named(
         "info", "info",
@@ -70,6 +71,7 @@ COMMANDS = (  # in the order of `imagegen --help`
     Named("export", "exporting", "write a run as files that others read"),
     Named("data", "data", "look at a data set, or prepare it"),
     Named("provenance", "safeguards.provenance", "read by which run a picture was made, and draw it again"),
+    Named("sign", "safeguards.signing", "sign a picture's Content Credentials"),
     Named("watermark", "safeguards.watermarking", "put a faint mark on any picture, and find it again"),
 )  # fmt: skip
 

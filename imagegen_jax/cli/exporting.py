@@ -12,6 +12,7 @@ from imagegen_jax.cli.common.options import integer, step
 from imagegen_jax.core.reporting.progress import activity
 from imagegen_jax.core.run import load
 from imagegen_jax.data.pictures.output import FOLDER, check_output
+from imagegen_jax.interop.exports.card import check_licence
 from imagegen_jax.interop.exports.export import Form, export_run
 
 EXAMPLES = """examples:
@@ -46,6 +47,8 @@ class ExportRequest:
 def run(request: ExportRequest) -> pathlib.Path:
     """Writes the export, says what it is and returns its folder. Raises ValueError for what cannot be exported."""
     check_output(request.out, (FOLDER,))
+    if request.licence is not None:
+        check_licence(request.licence)
     found = load(request.run, step=request.step).with_average(request.average)
     with activity(f"writing {request.out}"):
         folder = export_run(found, request.to, request.out, request.n, request.licence)
@@ -62,7 +65,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--n", type=integer(1), default=16, help="how many images a sampler draws (default: 16)")
     parser.add_argument("--average", metavar="NAME", help="which moving average (none: the last step's weights)")
     parser.add_argument("--step", type=step, help="which checkpoint, or 'best' (default: the newest)")
-    parser.add_argument("--licence", metavar="NAME", help="the licence of the weights, for the model card")
+    parser.add_argument(
+        "--licence", "--license", metavar="NAME",
+        help="the licence of the weights, for the model card (default: what `imagegen card` was told)",
+    )  # fmt: skip
 
 
 COMMAND = Command("export", "write a run as files that others read", add_options, ExportRequest, run, EXAMPLES)

@@ -114,7 +114,7 @@ def _trained(experiment: Experiment, smoke: Mapping[str, Any], request: TrainReq
         return None
     workdir = pathlib.Path(request.workdir or pathlib.Path("runs") / experiment.name)
     with remedies_spelled(within(data=experiment.data, evaluation=experiment.evaluation)):
-        return train(experiment, workdir, request.resume_with_changes, request.track, request.profile)
+        return train(experiment, workdir, request.resume_with_changes, request.track, request.profile, request.metadata)
 
 
 def changed(experiment: Experiment, smoke: Mapping[str, Any], request: TrainRequest, prog: str) -> Experiment:
@@ -132,9 +132,11 @@ def train(
     resume_with_changes: bool,
     track: Sequence[str] = (),
     profile: tuple[int, int] | None = None,
+    metadata: bool = True,
 ) -> Run:
-    """Trains and writes a report, also of a run that was stopped, but not where the start was refused."""
+    """Trains and writes a report and a card, also of a run that was stopped, but not where the start was refused."""
     from imagegen_jax.core.run import fit
+    from imagegen_jax.interop.exports.card import write_run_card
     from imagegen_jax.pages.report import write_report
 
     def report() -> None:
@@ -142,9 +144,13 @@ def train(
             print(f"report: {write_report(workdir)}", file=sys.stderr)
         except OSError as error:  # the error that ended the training, such as a full disk, is to be seen
             print(f"no report: {error}", file=sys.stderr)
+        try:
+            print(f"card: {write_run_card(workdir, experiment=experiment)}", file=sys.stderr)
+        except (OSError, ValueError) as error:  # likewise; or a card of the user's own
+            print(f"no card: {error}", file=sys.stderr)
 
     print(f"run folder: {workdir}", file=sys.stderr)
-    return fit(experiment, workdir, resume_with_changes, at_end=report, track=track, profile=profile)
+    return fit(experiment, workdir, resume_with_changes, at_end=report, track=track, profile=profile, metadata=metadata)
 
 
 def initialize_distributed() -> None:

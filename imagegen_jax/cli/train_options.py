@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from imagegen_jax.cli.common.data_options import add_module_option, add_set_options, add_source_options, given_settings
+from imagegen_jax.cli.common.options import add_metadata_option
 
 FAMILIES = "dcgan, cgan, wgan, sngan, stylegan2, r3gan, vae, ddpm, edm, flow"  # `recipes.families` takes long to import
 
@@ -49,6 +50,7 @@ class TrainRequest:
     write_config: pathlib.Path | None = None  # write what would be trained to this file, and train nothing
     track: tuple[str, ...] = ()  # trackers beside the run's own files: "csv", "wandb:PROJECT"
     profile: tuple[int, int] | None = None  # the first and the last step to trace
+    metadata: bool = True  # whether grids of samples say in their metadata that they are generated
     modules: tuple[str, ...] = ()  # that classes of one's own come from
     overrides: tuple[str, ...] = ()  # options of the experiment, as words: ("--steps", "100")
 
@@ -96,6 +98,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--profile", metavar="FROM:TO", type=step_range,
         help="trace these training steps for xprof and Perfetto; the report lists the largest operations",
     )  # fmt: skip
+    add_metadata_option(parser)
     parser.add_argument(
         "--data", metavar="PLACE",
         help="train on other data: a folder, a .zip, an .npz, a TFDS name, ...; the model is fitted to their shape and "

@@ -36,6 +36,7 @@ from imagegen_jax.core.model import (
     num_classes,
 )
 from imagegen_jax.core.optim import AnyOptimizer
+from imagegen_jax.core.privacy.private import DifferentialPrivacy
 from imagegen_jax.core.source import Source, class_names_of, labels_of
 from imagegen_jax.core.step import Augmentation, StepSpec, prepare, stage_at
 
@@ -81,6 +82,7 @@ class Experiment:
     clip_norm: Positive | None = None  # largest global norm of the gradient of one phase; None: not clipped
     # A phase is skipped unless that norm, not clipped, is below this; one that is not finite still ends the run.
     skip_norm: Positive | None = None  # None: nothing is skipped
+    private: DifferentialPrivacy | None = None  # each row is clipped, and noise is added: `--private.noise 2`
     microbatches: Count = 1  # parts that a batch's gradient is accumulated over, to save memory
     batch_size: Count = 64  # rows of one step, over all devices and hosts
     steps: Count = 10_000  # training steps
@@ -103,6 +105,10 @@ class Experiment:
         if self.evaluation is not None:
             _require(self, "evaluation", isinstance(self.evaluation, Evaluation), "needs `every` and `open`")
             _require(self, "evaluation", isinstance(self.model, Generative), "needs a model that draws images")
+        if self.private is not None:
+            _require(
+                self, "private", not wants_measures(self.model), "needs a space with numbers, not measured on data"
+            )
         check_fields(self)
         if not isinstance(self.model, Model):
             raise TypeError(f"model={self.model!r} is no model: it needs image_shape, init and phases")
@@ -114,7 +120,7 @@ class Experiment:
         """The part of the experiment that compiled steps depend on."""
         return StepSpec(
             self.model, FrozenMap(self.optim), FrozenMap(self.averages), self.augment, self.microbatches,
-            self.clip_norm, self.skip_norm,
+            self.clip_norm, self.skip_norm, self.private, 0 if self.private is None else self.batch_size,
         )  # fmt: skip
 
     @property

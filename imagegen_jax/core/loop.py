@@ -36,6 +36,7 @@ def train(
     at_end: Callable[[], None] | None = None,
     track: Sequence[str | Tracking] = (),
     profile: tuple[int, int] | None = None,
+    metadata: bool = True,
 ) -> tuple[Program, State]:
     """Trains an experiment in a folder, from its newest good checkpoint or from the start, to its last step.
 
@@ -44,10 +45,13 @@ def train(
     cannot be used, Stopped after a signal, NonFiniteError, and LogError or CheckpointError where the disk is full.
     Nothing is written before the first step can be taken; from then on, `at_end` is called when the run ends.
     `track` are further trackers of its metrics, by their words (`core.reporting.trackers`); steps `profile`, from the
-    first to the last of the two, are traced.
+    first to the last of the two, are traced. Without `metadata`, grids of samples do not say that they are generated.
     """
     with _opened(experiment, workdir, resume_with_changes, quiet, at_end, track, profile) as (run, state):
-        return run.program, to_the_end(run, state, int(state.step))
+        run.metadata = metadata
+        state = to_the_end(run, state, int(state.step))
+        run.say_privacy(experiment.steps)
+        return run.program, state
 
 
 def train_side_by_side(

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int
 
 from imagegen_jax.core import compile as compiling
-from imagegen_jax.core.arrays import shard
+from imagegen_jax.core.arrays import autoencoding, shard
 from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.arrays.lora import adapted
 from imagegen_jax.core.checkpoints.checkpoint import abstract
@@ -34,6 +34,8 @@ from imagegen_jax.core.experiment import (
     validate,
 )
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
+from imagegen_jax.core.privacy.checks import ROWS, check_private
+from imagegen_jax.core.privacy.poisson import PoissonRows
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
 
@@ -49,8 +51,19 @@ class Program:
         self.spec = experiment.step_spec
         self.mesh = experiment.mesh.build()
         validate(experiment, self.dataset)
+        self._rows = self._private_rows()
         self.constants = _constants(self.mesh, experiment.seed, experiment.steps)
         self._steps: dict[Hashable, Future[Any]] = {}
+
+    def _private_rows(self) -> PoissonRows | None:
+        """Returns the data as private training draws their rows; None where training is not private."""
+        if self.experiment.private is None:
+            return None
+        model, rows, batch_size = self.experiment.model, row_shapes(self.dataset), self.experiment.batch_size
+        batch = jax.eval_shape(functools.partial(autoencoding.example, model), example_batch(rows, ROWS))
+        nets = abstract_nets(model, rows)
+        check_private(self.experiment.private, model, self.dataset, batch_size, batch, nets)
+        return PoissonRows(self.dataset, self.experiment.batch_size, self.experiment.microbatches * self.mesh.size)
 
     def pretrained(self) -> dict[str, Any]:
         """Reads the weights that the experiment starts from: network -> collections.
@@ -107,7 +120,8 @@ class Program:
 
     def batch(self, step: int) -> Batch:
         """Puts the rows of training step `step` on the devices."""
-        return shard.put_batch(self.dataset, step, self.experiment.batch_size, self.experiment.seed, self.mesh)
+        rows, n = (self.dataset, self.experiment.batch_size) if self._rows is None else (self._rows, self._rows.shape)
+        return shard.put_batch(rows, step, n, self.experiment.seed, self.mesh)
 
     def step(self, state: State) -> tuple[State, dict[str, Scalar]]:
         """Takes one training step by hand: returns the next state, and metrics named "phase/metric"; keeps `state`."""

@@ -263,17 +263,19 @@ def fit(
     at_end: Callable[[], None] | None = None,
     track: Sequence[str | Tracking] = (),
     profile: tuple[int, int] | None = None,
+    metadata: bool = True,
 ) -> Run:
     """Trains an experiment to its last step, from where its folder is, and returns the finished run.
 
     Without `workdir`, in a new temporary folder (`Run.workdir` says where). Raises ValueError or RunFolderError
     before anything is compiled where the experiment or the folder cannot be used; see `core.loop.train`, also for
     `at_end`. `track` names trackers that follow its metrics, such as "wandb:my_project" or "csv"; `profile` are the
-    first and the last of the steps to trace, (20, 25). A start that fails leaves nothing that it made.
+    first and the last of the steps to trace, (20, 25). Without `metadata` grids of samples do not say that they are
+    generated. A start that fails leaves nothing that it made.
     """
     path = pathlib.Path(tempfile.mkdtemp(prefix="imagegen_") if workdir is None else workdir)
     try:
-        program, state = train(experiment, path, resume_with_changes, quiet, at_end, track, profile)
+        program, state = train(experiment, path, resume_with_changes, quiet, at_end, track, profile, metadata)
     except BaseException:
         if workdir is None:
             with contextlib.suppress(OSError):  # it holds what was trained

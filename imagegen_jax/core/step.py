@@ -38,6 +38,7 @@ from imagegen_jax.core.model import (
 )
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
 from imagegen_jax.core.platform.target import platform
+from imagegen_jax.core.privacy.private import DifferentialPrivacy, Differentiate, private_gradients
 from imagegen_jax.core.reporting.health import gradient_ratio, image_health
 from imagegen_jax.core.state import State, join, networks, unmerged
 
@@ -56,6 +57,8 @@ class StepSpec:
     microbatches: int = 1
     clip_norm: float | None = None
     skip_norm: float | None = None
+    private: DifferentialPrivacy | None = None
+    drawn_rows: int = 0  # of a private step, on average
 
     @property
     def average(self) -> str | None:
@@ -119,7 +122,7 @@ def train_step(
             inputs = make_inputs(spec, state, batch, jax.random.fold_in(key, index))
             state, found = _update(spec, phase, state, inputs, clock, lazy)
             metrics |= {f"{phase.name}/{name}": jnp.float32(metric) for name, metric in found.items()}
-    followed = _follow(spec, state, clock, batch_size=rows_in(batch))
+    followed = _follow(spec, state, clock, spec.drawn_rows or rows_in(batch))
     if spec.skip_norm is not None:  # averages stand still, too, where nothing was trained
         trained = jnp.array([metrics[f"{phase}/skipped"] == 0 for phase in due])
         followed = _either(jnp.any(trained), followed, state)
@@ -172,7 +175,12 @@ def _update(
     spec: StepSpec, phase: Phase, state: State, inputs: Inputs, clock: Clock, lazy: Mapping[str, float]
 ) -> tuple[State, dict[str, Scalar]]:
     """Takes one gradient step of one phase on the networks that it trains."""
-    grads, stats, metrics = gradients(phase, state, inputs, spec.microbatches, frozen_networks(spec.model))
+    if spec.private is None:
+        grads, stats, metrics = gradients(phase, state, inputs, spec.microbatches, frozen_networks(spec.model))
+    else:
+        trained, stats = {name: state.params[name] for name in phase.trains}, state.stats
+        differentiate, parts = _differentiated(phase, state), spec.microbatches
+        grads, metrics = private_gradients(spec.private, spec.drawn_rows, differentiate, trained, stats, inputs, parts)
     norm = optax.tree.norm(grads)
     if spec.clip_norm is not None:
         scale = jnp.minimum(1.0, spec.clip_norm / jnp.maximum(norm, 1e-12))
@@ -192,6 +200,22 @@ def _either(condition: Bool[Array, ""], state: State, other: State) -> State:
     return jax.tree.map(lambda one, two: jnp.where(condition, one, two), state, other)
 
 
+def _differentiated(phase: Phase, state: State) -> Differentiate:
+    """Returns the function of (what is trained, statistics, inputs) that makes a phase's gradients.
+
+    The metrics beside them have the loss.
+    """
+
+    def loss(trained: Any, stats: Any, inputs: Inputs) -> tuple[Scalar, Aux]:
+        return phase.loss(merged(join({**state.params, **trained}, stats)), inputs)
+
+    def found(trained: Any, stats: Any, inputs: Inputs) -> tuple[Nets, Aux]:
+        (value, aux), grads = jax.value_and_grad(loss, has_aux=True)(trained, stats, inputs)
+        return grads, aux._replace(metrics={"loss": value, **aux.metrics})
+
+    return found
+
+
 def gradients(
     phase: Phase, state: State, inputs: Inputs, microbatches: int, frozen: tuple[str, ...] = ()
 ) -> tuple[Nets, dict[str, Any], dict[str, Scalar]]:
@@ -202,18 +226,15 @@ def gradients(
     update decays `microbatches` times a step. Raises KeyError or TypeError, while it is traced, for statistics of
     another structure or type than before, or of `frozen` networks.
     """
-
-    def loss(trained: Any, stats: Any, inputs: Inputs) -> tuple[Scalar, Aux]:
-        return phase.loss(merged(join({**state.params, **trained}, stats)), inputs)
-
     trained = {name: state.params[name] for name in phase.trains}
-    differentiate = jax.value_and_grad(loss, has_aux=True)
+    differentiate = _differentiated(phase, state)
 
     def one(stats: Any, rows: tuple[Batch, PRNGKeys]) -> tuple[Any, Any, dict[str, Scalar]]:
-        (value, aux), grads = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
-        several = aux.images is not None and len(aux.images) > 1  # of one image there is no diversity
-        health = image_health(aux.images, rows[0]["image"]) if several and "image" in rows[0] else {}
-        return grads, _carry(phase.name, stats, aux.stats, frozen), {"loss": value, **aux.metrics, **health}
+        grads, aux = differentiate(trained, stats, inputs._replace(batch=rows[0], keys=rows[1]))
+        health = {}
+        if aux.images is not None and len(aux.images) > 1 and "image" in rows[0]:  # of one there is no diversity
+            health = image_health(aux.images, rows[0]["image"])
+        return grads, _carry(phase.name, stats, aux.stats, frozen), {**aux.metrics, **health}
 
     def accumulate(carry: tuple[Any, Any], rows: tuple[Batch, PRNGKeys]) -> tuple[tuple[Any, Any], dict[str, Scalar]]:
         total, stats = carry

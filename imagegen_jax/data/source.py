@@ -151,6 +151,19 @@ class Dataset:
             batch |= {"text": encoded.tokens, "text_mask": encoded.mask}
         return batch
 
+    def rows_at(self, index: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+        """Reads the rows of these numbers as a batch.
+
+        Raises ValueError where sources have an order of their own, and where rows have captions: there a row is more
+        than its number says.
+        """
+        if not self.paired or self.tokenizer is not None:
+            what = "captions, one an epoch" if self.paired else "sources that are not paired"
+            raise ValueError(f"these data have {what}: their rows cannot be drawn by number alone")
+        arrays = {"image": self.images, "std": self.stds, "label": self.labels, "source": self.sources}
+        found = {name: np.asarray(array[index]) for name, array in arrays.items() if array is not None}
+        return {name: self.values(rows) if name in ("image", "std") else rows for name, rows in found.items()}
+
     def texts(self, step: int, n: int, seed: int = 0) -> tuple[str, ...]:
         """Returns the captions of batch `step`, as `batch` has them; () where there are none."""
         return _captions_at(self.captions, positions_of(step, n, seed), seed) if self.captions is not None else ()

@@ -23,6 +23,7 @@ from imagegen_jax.core.arrays.space import space_of
 from imagegen_jax.core.drawing.draw import drawing, rows_at
 from imagegen_jax.core.experiment import Experiment, Rows, model_row_shapes
 from imagegen_jax.core.model import Generative, Phase, condition_rows, num_classes
+from imagegen_jax.core.privacy.private import KEPT
 from imagegen_jax.core.source import Measured
 from imagegen_jax.core.state import networks
 from imagegen_jax.core.step import LOOKAHEAD, RunConstants, due_at, stage_at
@@ -125,11 +126,14 @@ def row_shapes(experiment: Experiment) -> Rows:
     }
 
 
+_DRAWN = {KEPT: jax.ShapeDtypeStruct((), np.bool_)}  # of batches whose rows are drawn each by itself
+
+
 def _batch(experiment: Experiment, rows: Rows, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     place = shard.batch_sharding(mesh)
     return {
         name: jax.ShapeDtypeStruct((experiment.batch_size, *row.shape), row.dtype, sharding=place)
-        for name, row in rows.items()
+        for name, row in {**rows, **({} if experiment.private is None else _DRAWN)}.items()
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from imagegen_jax.core.drawing.grid import magnified
+from imagegen_jax.core.provenance.origin import Origin, origin_of
 from imagegen_jax.core.reporting.log import write_json
 from imagegen_jax.core.run import Run
 from imagegen_jax.metrics.copies import ranked_copies
@@ -36,10 +37,11 @@ def look_for_copies(run: Run, n: int, seed: int = 0) -> pathlib.Path:
     drawn = images.images
     found = ranked_copies(drawn, np.asarray(training.images))
     nearer = int((found.ratios < 1).sum())
+    said = origin_of(run.workdir, run.experiment.name, run.step, seed, command="imagegen report", edited=True)
     pairs = [
         {
             "sample": int(row), "training": int(near), "distance": round(float(distance), 5),
-            "ratio": round(float(ratio), 4), "picture": _picture(drawn[row], training.images[near]),
+            "ratio": round(float(ratio), 4), "picture": _picture(drawn[row], training.images[near], said),
         }
         for row, near, distance, ratio in list(zip(*found, strict=True))[:SHOWN]
     ]  # fmt: skip
@@ -51,9 +53,9 @@ def look_for_copies(run: Run, n: int, seed: int = 0) -> pathlib.Path:
     return path
 
 
-def _picture(sample: np.ndarray, near: np.ndarray) -> str:
+def _picture(sample: np.ndarray, near: np.ndarray, said: Origin) -> str:
     """Returns both images side by side, as a data URL."""
-    return url_of(magnified(np.concatenate([sample, near], axis=1), sample.shape[0]))
+    return url_of(magnified(np.concatenate([sample, near], axis=1), sample.shape[0]), said)
 
 
 def copies_of(found: Mapping[str, Any]) -> str:

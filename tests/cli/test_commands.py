@@ -66,7 +66,7 @@ def holds_what_a_reader_needs(run, phase):
     names = {path.name for path in run.iterdir()}
     assert names >= {
         "checkpoints", "experiment.json", "environment.json", "metrics.jsonl", "parameters.json", "report.html",
-        "samples", "tensorboard",
+        "README.md", "samples", "tensorboard",
     }  # fmt: skip
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "time", "images_per_second", f"{phase}/loss", f"{phase}/grad_norm"} <= set(lines[-1])

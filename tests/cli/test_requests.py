@@ -21,6 +21,7 @@ from imagegen_jax.cli.edit.redrawing import MorphRequest
 from imagegen_jax.cli.edit.restoring import InpaintRequest
 from imagegen_jax.cli.edit.styles import MixRequest
 from imagegen_jax.cli.evaluate_options import EvaluateRequest
+from imagegen_jax.cli.safeguards.carding import CardRequest
 from imagegen_jax.core.checkpoints.stored import CheckpointError, Stored
 from imagegen_jax.core.optim import Adam
 
@@ -52,6 +53,7 @@ def request_of(*words):
         ("encode runs/a photos --mirror --size 8 --out x.npz",
          encode.EncodeRequest(RUN, data="photos", mirror=True, size=8, out="x.npz")),
         ("edit reconstruct runs/a x.png", ReconstructRequest(RUN, images=("x.png",))),
+        ("card runs/a --license mit --data-licence cc0-1.0", CardRequest(RUN, licence="mit", data_licence="cc0-1.0")),
         ("report runs/a --out x.html", report.ReportRequest(RUN, pathlib.Path("x.html"))),
         ("info experiments.x --steps 3", info.InfoRequest("experiments.x", overrides=("--steps", "3"))),
         ("import diffusers x --out runs/a", importing.ImportRequest("diffusers", pathlib.Path("x"), RUN)),

@@ -1,5 +1,6 @@
 """Runs as files: back to the last bit, and a sampler without this package."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -11,11 +12,15 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from imagegen_jax import cli
+from imagegen_jax.core.config.serial import to_dict
+from imagegen_jax.core.privacy.private import DifferentialPrivacy
+from imagegen_jax.core.provenance.origin import digest_of
+from imagegen_jax.core.reporting.log import write_json
 from imagegen_jax.core.run import load
 from imagegen_jax.data import Captioned
 from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.gan.r3gan import R3GAN, Discriminator, Generator, Stages
-from imagegen_jax.interop.exports.card import scores_of
+from imagegen_jax.interop.exports.card_facts import scores_of
 from imagegen_jax.interop.exports.export import export_run
 from imagegen_jax.interop.exports.weights import WEIGHTS, import_weights
 from imagegen_jax.interop.importing import Published, completed, shapes_of, write_run
@@ -37,7 +42,7 @@ def run(tmp_path_factory):
 def test_the_newest_scores_of_a_run_are_on_its_card(tmp_path):
     cards = [{"metric": "FID", "value": value, "reference": "digits", "time": "2026-01-01"} for value in (9.5, 7.25)]
     (tmp_path / "evaluations.jsonl").write_text("".join(f"{json.dumps(card)}\n" for card in cards) + '{"half')
-    assert scores_of(tmp_path).splitlines()[2:] == ["| FID | 7.25 | digits |"]
+    assert scores_of(tmp_path).splitlines()[2:] == ["| FID | 7.25 |  |  | digits |"]
 
 
 def test_weights_come_back_to_the_last_bit(run, tmp_path, capsys):
@@ -49,6 +54,21 @@ def test_weights_come_back_to_the_last_bit(run, tmp_path, capsys):
     card = (tmp_path / "out/README.md").read_text()
     assert "license: mit" in card and "R3GAN of 8x8x3 images" in card and "it was not evaluated" in card
     assert "README.md, data.json, experiment.json, origin.json, weights.safetensors" in capsys.readouterr().out
+
+
+def test_the_seed_of_a_private_run_is_not_exported(run, tmp_path):
+    """Nor can it be guessed by the digest; of any other run both are there."""
+    private = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, private=DifferentialPrivacy()))
+    for given, name in ((private, "private"), (run, "plain")):
+        export_run(given, "safetensors", tmp_path / name)
+        assert ("seed" in json.loads((tmp_path / name / "experiment.json").read_text())) == (name == "plain")
+    assert import_weights(tmp_path / "private", tmp_path / "again").experiment.model == MODEL
+    digests = []
+    for seed in (0, 1):
+        for of in (run.experiment, private.experiment):
+            write_json(tmp_path / "experiment.json", to_dict(dataclasses.replace(of, seed=seed)))
+            digests.append(digest_of(tmp_path))
+    assert digests[0] != digests[2] and digests[1] == digests[3]
 
 
 def test_a_run_of_texts_comes_back_with_its_tokenizer(tmp_path, monkeypatch):

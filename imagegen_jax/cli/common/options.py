@@ -52,3 +52,11 @@ def step(text: str) -> int | Literal["best"]:
     if text != "best" and not re.fullmatch(r"\d{1,99}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a step nor 'best'")
     return "best" if text == "best" else int(text)
+
+
+def add_metadata_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option by which pictures say nothing of themselves."""
+    parser.add_argument(
+        "--no-metadata", dest="metadata", action="store_false",
+        help="leave out of pictures that they are generated, and by what (`imagegen provenance` reads it)",
+    )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 
 from imagegen_jax.cli.common.data_options import add_module_option
-from imagegen_jax.cli.common.options import integer, number, seed, step
+from imagegen_jax.cli.common.options import add_metadata_option, integer, number, seed, step
 from imagegen_jax.cli.common.targets import import_modules
 from imagegen_jax.cli.common.unused import Variant, check_used, without_each
 from imagegen_jax.core import compile as compiling
@@ -95,11 +95,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="add the low-rank pairs of a file of diffusers, peft or kohya's scripts to the weights",
     )  # fmt: skip
     parser.add_argument("--lora-scale", type=number(-100, 100), help="how much of them to add (default: 1, 0 for none)")
-    parser.add_argument(
-        "--no-metadata", dest="metadata", action="store_false",
-        help="leave out of pictures that they are generated, and by which run, step, seed and prompts "
-        "(`imagegen provenance` reads it)",
-    )  # fmt: skip
+    add_metadata_option(parser)
 
 
 def add_weight_options(parser: argparse.ArgumentParser) -> None:

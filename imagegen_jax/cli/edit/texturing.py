@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from imagegen_jax.cli.common.command import Command
-from imagegen_jax.cli.common.options import integer, seed
+from imagegen_jax.cli.common.options import add_metadata_option, integer, seed
+from imagegen_jax.core.provenance.origin import origin_without_run
 from imagegen_jax.core.reporting.progress import Progress
 from imagegen_jax.data.pictures.output import PICTURES, check_output, check_picture_size, write_picture
 from imagegen_jax.data.pictures.user_images import read_picture
@@ -42,6 +43,7 @@ class TextureRequest:
     block: int | None = None  # pixels of a block's side; None: 24, in quilting
     mobilenet: str | pathlib.Path | None = None  # weights to judge by
     seed: int = 0
+    metadata: bool = True  # whether the picture says in its metadata how it was made
 
 
 def run(request: TextureRequest) -> pathlib.Path:
@@ -61,7 +63,8 @@ def run(request: TextureRequest) -> pathlib.Path:
         for made in images:
             image = made
             shown.add()
-    write_picture(place, image)
+    said = origin_without_run("imagegen edit texture", request, request.seed, untrained=True)
+    write_picture(place, image, said if request.metadata else None)
     print(f"{request.size}x{request.size} pixels in {place}, {time.monotonic() - begun:.0f} s")
     print(f"patches of 16x16 that the exemplar holds as they are: {verbatim_share(image, exemplar):.0%}")
     if network is not None:
@@ -107,6 +110,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="judge by MobileNetV1's features too: its weights as .npz, or a folder with them",
     )  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0, help="another seed, another texture (default: 0)")
+    add_metadata_option(parser)
 
 
 EDITS = (Command("texture", "more of a picture's texture; no run is needed", _add_options, TextureRequest, run),)

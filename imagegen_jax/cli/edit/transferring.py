@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from imagegen_jax.cli.common.command import Command
-from imagegen_jax.cli.common.options import integer, number, seed
+from imagegen_jax.cli.common.options import add_metadata_option, integer, number, seed
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core.arrays.image import to_float, to_uint8
+from imagegen_jax.core.provenance.origin import origin_without_run
 from imagegen_jax.core.reporting.progress import Progress
 from imagegen_jax.data.pictures.output import PICTURES, VIDEOS, check_output, check_picture_size, write_picture
 from imagegen_jax.data.pictures.user_images import read_picture
@@ -47,6 +48,7 @@ class StyleRequest:
     content_weight: float = Transfer.content_weight
     loss: Literal["wasserstein", "gram"] = "wasserstein"
     seed: int = 0
+    metadata: bool = True  # whether the picture and the video say in their metadata how they were made
 
 
 def run(request: StyleRequest) -> pathlib.Path:
@@ -66,9 +68,10 @@ def run(request: StyleRequest) -> pathlib.Path:
     begun = time.monotonic()
     frames = list(_frames(weights, content, style, transfer, request))
     took = time.monotonic() - begun
-    write_picture(place, frames[-1])
+    origin = origin_without_run("imagegen edit style", request, request.seed) if request.metadata else None
+    write_picture(place, frames[-1], origin)
     if request.video is not None:
-        write_video(request.video, [content, *frames], FPS)
+        write_video(request.video, [content, *frames], FPS, origin)
     print(f"{content.shape[1]}x{content.shape[0]} pixels in {place}, {took:.0f} s")
     _say_distances(weights, frames[-1], content, style)
     return place
@@ -131,6 +134,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="how styles are compared: whole distributions of features, or products of two (default: wasserstein)",
     )  # fmt: skip
     parser.add_argument("--seed", type=seed, default=0, help="default: 0")
+    add_metadata_option(parser)
 
 
 EDITS = (Command("style", "a picture with the style of another; no run is needed", _add_options, StyleRequest, run),)

@@ -19,6 +19,7 @@ from imagegen_jax.cli.edit.styles import draw_latents
 from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.drawing import draw
 from imagegen_jax.core.drawing.grid import coloured, grid, magnified
+from imagegen_jax.core.provenance.origin import Origin
 from imagegen_jax.core.reporting.progress import counted
 from imagegen_jax.data.pictures.captions import row_under
 from imagegen_jax.data.pictures.output import PICTURES, VIDEOS, kind_of, write_picture
@@ -74,7 +75,7 @@ def interpolate(request: InterpolateRequest) -> pathlib.Path:
         conditions["label"] = conditions["label"][:loops]
     z = z.reshape(points, loops, -1)
     made = frames_of(model, run.nets, z, frames, request.space or "z", conditions, request.chunk)
-    return _write_video(counted(made, "frames", points * frames, "frames"), request, opened, place)
+    return _write_video(counted(made, "frames", points * frames, "frames"), request, opened.origin, place)
 
 
 def _between_prompts(request: InterpolateRequest, opened: Opened, place: pathlib.Path) -> pathlib.Path:
@@ -95,7 +96,7 @@ def _between_prompts(request: InterpolateRequest, opened: Opened, place: pathlib
         check=opened.check_used, **conditions,
     )  # fmt: skip
     if video:
-        return _write_video(found, request, opened, place)
+        return _write_video(found, request, opened.said(prompts), place)
     each = (len(found) - 1) // (len(prompts) - 1)
     columns = [magnified(grid(coloured(column), 1), found.shape[2]) for column in found]
     heads = [prompts[i // each] if i % each == 0 else "" for i in range(len(columns))]
@@ -105,7 +106,7 @@ def _between_prompts(request: InterpolateRequest, opened: Opened, place: pathlib
 
 
 def _write_video(
-    frames: Iterable[np.ndarray], request: InterpolateRequest, opened: Opened, place: pathlib.Path
+    frames: Iterable[np.ndarray], request: InterpolateRequest, origin: Origin | None, place: pathlib.Path
 ) -> pathlib.Path:
     """Writes frames [n h w c] as a video with the n side by side."""
     count = 0
@@ -117,7 +118,7 @@ def _write_video(
             columns, pad = math.ceil(len(tiles) ** 0.5), 2 * (len(tiles) > 1)
             yield magnified(grid(tiles, columns, pad), tiles.shape[1])
 
-    write_video(place, tiled(), request.fps or FPS)
+    write_video(place, tiled(), request.fps or FPS, origin)
     print(f"{count} frames in {place}")
     return place
 

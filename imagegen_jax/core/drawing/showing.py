@@ -13,6 +13,7 @@ import numpy as np
 from imagegen_jax.core.drawing.draw import class_rows, panels
 from imagegen_jax.core.drawing.grid import grid, magnified
 from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.provenance.embedded import read_said, saved_with
 from imagegen_jax.core.reporting.curves import Curves
 from imagegen_jax.core.reporting.summary import count
 from imagegen_jax.core.state import State
@@ -93,7 +94,7 @@ def _picture(folder: pathlib.Path) -> str:
             image.load()
             image.thumbnail((_WIDTH, _WIDTH), Image.Resampling.BOX)
             file = io.BytesIO()
-            image.save(file, "PNG")
+            image.save(file, "PNG", **saved_with("PNG", read_said(newest).origin))
     except (OSError, ValueError, SyntaxError):
         return ""
     return f"<img alt='samples' src='data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}'>"

@@ -1,7 +1,8 @@
-"""Origins in picture files: what PNG, JPEG and WebP take to hold one, and reading it back."""
+"""Origins in files of pictures and videos: what PNG, JPEG and WebP take to hold one, and reading it back."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 from imagegen_jax.core.files.regular import Path, open_regular
 from imagegen_jax.core.provenance.origin import Origin
+from imagegen_jax.core.provenance.videos import packet_in_video
 from imagegen_jax.core.provenance.xmp import origin_in, packet_of, properties_of, source_type_of
 
 XMP_IN_PNG = "XML:com.adobe.xmp"
@@ -52,22 +54,29 @@ def _packet(origin: Origin, largest: int | None) -> bytes:
 
 
 def read_said(path: Path) -> Said:
-    """Reads what a picture file says of its origin, from its metadata alone.
+    """Reads what the file of a picture or a video says of its origin, from its metadata alone.
 
-    Raises ValueError where the file is no picture, and OSError where it cannot be read.
+    Raises ValueError where the file is neither, and OSError where it cannot be read.
     """
+    with open_regular(path) as file:
+        packet = packet_in_video(file)
+    properties = properties_of(_packet_in(path) if packet is None else packet)
+    return Said(source_type_of(properties), origin_in(properties))
+
+
+def _packet_in(path: Path) -> bytes:
     from PIL import Image, UnidentifiedImageError
 
     try:
         with open_regular(path) as file, Image.open(file) as picture:
             if picture.format == "PNG":
-                picture.load()  # texts may stand after the pixels
+                with contextlib.suppress(SyntaxError, OSError):  # of damaged pixels: texts before them are read
+                    picture.load()  # texts may stand after the pixels
             packet = picture.info.get("xmp", picture.info.get(XMP_IN_PNG, b""))
     except UnidentifiedImageError:
-        raise ValueError(f"{path}: no picture that can be read: give a PNG, JPEG or WebP file") from None
+        raise ValueError(f"{path}: no picture that can be read: give a PNG, JPEG, WebP, GIF or MP4 file") from None
     except (SyntaxError, OSError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # the system's; Pillow's own have no number
             raise
         raise ValueError(f"{path}: a damaged picture ({error}): give it as it was written") from None
-    properties = properties_of(packet.encode() if isinstance(packet, str) else packet)
-    return Said(source_type_of(properties), origin_in(properties))
+    return packet.encode() if isinstance(packet, str) else packet

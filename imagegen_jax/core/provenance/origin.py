@@ -12,7 +12,10 @@ from typing import Any
 
 Path = str | os.PathLike[str]
 
-_PATHS = frozenset({"run", "guide", "lora", "mask", "prompts", "classifier", "styles"})  # fields of requests
+_PATHS = frozenset(  # fields of requests
+    {"run", "guide", "lora", "mask", "prompts", "classifier", "styles"}
+    | {"content", "style", "exemplar", "mobilenet", "video"}
+)
 _PLACES = frozenset({"images", "source"})  # likewise, of several paths
 _LEFT_OUT = frozenset({"out", "overwrite", "metadata", "step"})  # the step is the origin's, also where none was asked
 
@@ -34,6 +37,7 @@ class Origin:
     command: str = ""  # such as "imagegen sample"
     request: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     edited: bool = False  # whether the model began with images that a user gave
+    untrained: bool = False  # whether an algorithm made it of a picture, without a trained model
 
     def of_row(self, row: int, prompts: Sequence[str] = ()) -> Origin:
         """Returns the origin of one image among those of the command."""
@@ -51,12 +55,22 @@ def origin_of(
     return Origin(portable(workdir), experiment, digest_of(workdir), step, seed, prompts=tuple(prompts), **more)
 
 
+def origin_without_run(command: str, request: Any, seed: int, untrained: bool = False) -> Origin:
+    """Returns the origin of a picture that a command made of pictures that it was given, without a run."""
+    return Origin(seed=seed, command=command, request=fields_of(request), edited=True, untrained=untrained)
+
+
 def digest_of(workdir: Path) -> str:
-    """Returns a digest of a run's experiment.json, from which all of the run follows; "" where there is none."""
+    """Returns a digest of a run's experiment.json, from which all of the run follows; "" where there is none.
+
+    Of a private run it does not cover the seed, which could be guessed by it.
+    """
     try:
         tree = json.loads((pathlib.Path(workdir) / "experiment.json").read_text())
     except (OSError, ValueError, RecursionError):
         return ""
+    if isinstance(tree, dict) and tree.get("private") is not None:
+        tree = {name: value for name, value in tree.items() if name != "seed"}
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 

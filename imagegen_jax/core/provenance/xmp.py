@@ -12,6 +12,7 @@ from imagegen_jax.core.provenance.origin import Origin
 
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 GENERATED, COMPOSITE = "trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia"
+ALGORITHMIC = "algorithmicMedia"  # without a trained model
 OWN = "urn:imagegen_jax:origin:1#"  # the namespace of an origin's fields
 LARGEST = 1 << 22  # bytes of a packet that is read
 
@@ -38,7 +39,7 @@ def packet_of(origin: Origin) -> bytes:
         ElementTree.SubElement(said, _name(prefix, name)).text = _printable(text)
 
     say("xmp", "CreatorTool", "imagegen_jax")
-    say("Iptc4xmpExt", "DigitalSourceType", SOURCE_TYPES + (COMPOSITE if origin.edited else GENERATED))
+    say("Iptc4xmpExt", "DigitalSourceType", SOURCE_TYPES + _kind_of(origin))
     say("Iptc4xmpExt", "AISystemUsed", "imagegen_jax")
     if origin.prompts:
         say("Iptc4xmpExt", "AIPromptInformation", "\n".join(dict.fromkeys(origin.prompts)))
@@ -48,6 +49,12 @@ def packet_of(origin: Origin) -> bytes:
             say("origin", name, value if isinstance(value, str) else json.dumps(value, default=str))
     body = ElementTree.tostring(root, encoding="unicode")
     return f'<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>{body}<?xpacket end="w"?>'.encode()
+
+
+def _kind_of(origin: Origin) -> str:
+    if origin.untrained:
+        return ALGORITHMIC
+    return COMPOSITE if origin.edited else GENERATED
 
 
 def properties_of(packet: bytes) -> dict[str, str]:
@@ -90,7 +97,7 @@ def _read(name: str, text: str) -> Any:
         return None
     if name == "prompts":
         return tuple(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else None
-    wanted = int if name in _NUMBERS else bool if name == "edited" else dict
+    wanted = int if name in _NUMBERS else bool if default is False else dict
     return value if type(value) is wanted else None
 
 

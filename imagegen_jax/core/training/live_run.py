@@ -20,6 +20,7 @@ from imagegen_jax.core.drawing.draw import label_conditions
 from imagegen_jax.core.drawing.grid import write_png
 from imagegen_jax.core.experiment import Measurement, frozen_sources, power_averages
 from imagegen_jax.core.model import Generative
+from imagegen_jax.core.privacy.accountant import spent
 from imagegen_jax.core.program import Program
 from imagegen_jax.core.provenance.origin import Origin, origin_of
 from imagegen_jax.core.reporting.log import environment, write_json
@@ -54,6 +55,7 @@ class LiveRun:
         self.snapshots = Checkpoints(workdir / "snapshots") if power_averages(self.experiment) else None
         self.pending = PendingMetrics()
         self.doing = ""  # for who asks it to stop
+        self.metadata = True  # whether grids say that they are generated, and by what
         self.checkpoints = self._open_checkpoints()
         self.log = RunLog(workdir, progress, self._kept, track, to_dict(self.experiment))
         self.tracer = Tracer(workdir, profile if self.first else None, progress)
@@ -99,11 +101,19 @@ class LiveRun:
             step, state = (found.step, found.tree) if found else (0, self.program.init(pretrained))
         if found:
             self.progress.say(f"resumed at step {step:,}")
+        self.say_privacy(self.experiment.steps)
         if compiles and not finished:
             self.compile_stage(step)  # of a checkpoint before the newest
             self.program.compile_ahead(step).result()
             self.progress.say(f"training begins, after {time.perf_counter() - begun:.1f} s")
         return state
+
+    def say_privacy(self, steps: int) -> None:
+        """Says what a private run has spent after some steps; nothing of any other run."""
+        privacy = self.experiment.private
+        if privacy is not None and self.first and not self.quiet:
+            rows = len(self.program.dataset)
+            self.progress.say(spent(privacy, rows, self.experiment.batch_size, steps).words)
 
     def compile_stage(self, step: int) -> None:
         """Begins to compile what comes due from `step` on in its stage, and shows it."""
@@ -240,8 +250,9 @@ class LiveRun:
                 self.log.write_image(step, picture)
         self.pending.restart(step)
 
-    def _origin(self, step: int, prompts: Sequence[str]) -> Origin:
-        return origin_of(self.workdir, self.experiment.name, step, SEED, prompts, command="imagegen train")
+    def _origin(self, step: int, prompts: Sequence[str]) -> Origin | None:
+        found = origin_of(self.workdir, self.experiment.name, step, SEED, prompts, command="imagegen train")
+        return found if self.metadata else None
 
     def __enter__(self) -> LiveRun:
         return self

@@ -15,6 +15,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from imagegen_jax.core.files.regular import whole
+from imagegen_jax.core.provenance.origin import Origin
+from imagegen_jax.core.provenance.videos import gif_with, mp4_box
+from imagegen_jax.core.provenance.xmp import packet_of
 from imagegen_jax.data.pictures.output import kind_of, opaque
 
 Frame = UInt8[np.ndarray, "h w c"]
@@ -36,12 +39,13 @@ def check_video(path: str | os.PathLike[str], fps: int) -> None:
         )
 
 
-def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int) -> None:
+def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int, origin: Origin | None = None) -> None:
     """Writes frames of one shape, of 1, 3 or 4 channels, as a .gif that repeats for ever or as an .mp4.
 
-    The file appears whole or not at all; transparent pixels turn white. The frames of a GIF last whole hundredths of a
-    second. Frames of an MP4 with an odd number of rows or columns get one more, a copy of the last. Raises ValueError
-    as `check_video` does, and where there are no frames.
+    Its metadata say its origin; None is for those that are to say nothing. The file appears whole or not at all;
+    transparent pixels turn white. The frames of a GIF last whole hundredths of a second. Frames of an MP4 with an odd
+    number of rows or columns get one more, a copy of the last. Raises ValueError as `check_video` does, and where there
+    are no frames.
     """
     check_video(path, fps)
     write = _write_gif if kind_of(path) == ".gif" else _write_mp4
@@ -50,10 +54,10 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[Frame], fps: int)
     if first is None:
         raise ValueError(f"{path}: a video without frames")
     with whole(path) as partial:
-        write(partial, first, rest, fps)
+        write(partial, first, rest, fps, b"" if origin is None else packet_of(origin))
 
 
-def _write_gif(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int) -> None:
+def _write_gif(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int, packet: bytes) -> None:
     from PIL import Image
 
     def picture(frame: Frame) -> Image.Image:
@@ -63,10 +67,10 @@ def _write_gif(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int
     content = io.BytesIO()  # as in `write_picture`
     settings = {"save_all": True, "append_images": map(picture, rest), "duration": duration, "loop": 0}
     picture(first).save(content, format="GIF", **settings)
-    path.write_bytes(content.getbuffer())
+    path.write_bytes(gif_with(packet, content.getvalue()) if packet else content.getbuffer())
 
 
-def _write_mp4(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int) -> None:
+def _write_mp4(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int, packet: bytes) -> None:
     # imageio_ffmpeg.write_frames would fork this process with all its threads, and jax warns of forks.
     height, width = (side + side % 2 for side in first.shape[:2])
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps), "-i", "-"]
@@ -80,6 +84,9 @@ def _write_mp4(path: pathlib.Path, first: Frame, rest: Iterator[Frame], fps: int
             process.stdin.write(np.pad(colour, edge, mode="edge").tobytes())
     if process.returncode:
         raise OSError(f"{path}: ffmpeg ended with code {process.returncode}")
+    if packet:
+        with path.open("ab") as file:
+            file.write(mp4_box(packet))
 
 
 def _ffmpeg() -> str:

@@ -52,11 +52,11 @@ def settings_in(content: bytes) -> Saved:
     return {name: value for name, value in found.items() if name in lists or isinstance(value, plain)}
 
 
-def url_of(image: np.ndarray) -> str:
-    """Returns an image, uint8 [h w c], as a data URL."""
-    return f"data:image/png;base64,{base64.b64encode(png_of(image)).decode()}"
+def url_of(image: np.ndarray, origin: Origin | None = None) -> str:
+    """Returns an image, uint8 [h w c], as a data URL; what is saved of the page says its origin, too."""
+    return f"data:image/png;base64,{base64.b64encode(png_of(image, origin=origin)).decode()}"
 
 
-def sheet_of(images: np.ndarray) -> str:
+def sheet_of(images: np.ndarray, origin: Origin | None = None) -> str:
     """Returns images, uint8 [n h w c], side by side, at most four in a row, as a data URL."""
-    return url_of(grid(images, min(4, len(images)), pad=0))
+    return url_of(grid(images, min(4, len(images)), pad=0), origin)

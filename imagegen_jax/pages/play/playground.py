@@ -118,6 +118,7 @@ class Playground:
         """
         yield "opening", {"run": place.name}
         opened = place.open(step)
+        said = origin_at(place, opened, kind)
         start = looked = time.perf_counter()
         drawing = make(opened, settings)
         while True:
@@ -128,33 +129,31 @@ class Playground:
                 break
             yield "progress", {"step": progress.step, "of": progress.of}
             if progress.look is not None and progress.step < progress.of and time.perf_counter() - looked >= OFTEN:
-                yield "seen", {"sheet": sheet_of(progress.look())}
+                yield "seen", {"sheet": sheet_of(progress.look(), said)}
                 looked = time.perf_counter()
         made = {"kind": kind, "run": place.name, "step": opened.step, **also()}
-        pictures = self._kept(visitor, images, settings, made, origin_at(place, opened, kind) if keeps else None)
+        pictures = self._kept(visitor if keeps else None, images, settings, made, said)
         seconds = round(time.perf_counter() - start, 3)
         return {"run": place.name, "at": opened.step, "seconds": seconds, "pictures": pictures}
 
     def _kept(
         self,
-        visitor: str,
+        visitor: str | None,
         images: np.ndarray,
         settings: DrawSettings,
         made: Mapping[str, Any],
-        origin: Origin | None,
+        origin: Origin,
     ) -> list[dict[str, Any]]:
-        """Keeps pictures in the gallery, where they have an origin, and returns what a page shows of each."""
+        """Keeps pictures in the gallery of a visitor, None: in none, and returns what a page shows of each."""
         pictures = []
         for i, image in enumerate(images):
             alone = made["kind"] in ("draw", "walk")
             own = settings.of(i) if alone else settings.of(0) | {"n": settings.n, "image": i}
             own = {**made, **_steps_apart(own)}
-            name = ""
-            if origin is not None:
-                texts, together = filter(None, (own.get("prompt"),)), {"n": settings.n, "seed": settings.seed}
-                said = dataclasses.replace(origin.of_row(i, tuple(texts)), seed=own["seed"], request=together)
-                name = self.gallery.add(visitor, image, own, said)
-            pictures.append({"name": name, "url": url_of(image), "seed": own["seed"], "settings": own})
+            texts, together = filter(None, (own.get("prompt"),)), {"n": settings.n, "seed": settings.seed}
+            said = dataclasses.replace(origin.of_row(i, tuple(texts)), seed=own["seed"], request=together)
+            name = "" if visitor is None else self.gallery.add(visitor, image, own, said)
+            pictures.append({"name": name, "url": url_of(image, said), "seed": own["seed"], "settings": own})
         return pictures
 
 

@@ -69,6 +69,9 @@ def test_pictures_are_drawn_again_in_every_pixel(run, imagegen) -> None:
 
 
 def test_what_is_left_out_is_not_there(run, imagegen) -> None:
+    ig.fit(ig.load(run, ("toys",)).experiment, "runs/silent", quiet=True, metadata=False)
+    assert read_said("runs/silent/samples/00000002.png") == ("", None)
+    assert read_said(run / "samples" / "00000002.png").source_type == "trainedAlgorithmicMedia"
     assert imagegen("sample", run, "--module", "toys", "--n", 1, "--no-metadata", "--out", "g.png")[0] == 0
     code, out, _ = imagegen("provenance", "g.png")
     assert code == 0 and "says nothing of how it was made, which does not show" in out

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import io
 import pathlib
+import subprocess
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from imagegen_jax.core.drawing.grid import write_png
 from imagegen_jax.core.provenance.embedded import LARGEST_IN_JPEG, XMP_IN_PNG, read_said, saved_with
 from imagegen_jax.core.provenance.origin import Origin, fields_of, portable
 from imagegen_jax.core.provenance.xmp import SOURCE_TYPES, origin_in, packet_of, properties_of, source_type_of
 from imagegen_jax.data.pictures.output import write_picture
+from imagegen_jax.data.pictures.video import write_video
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
 ORIGIN = Origin(
@@ -35,6 +37,43 @@ def test_an_origin_is_read_back_from_each_format(tmp_path: pathlib.Path, suffix:
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
     if suffix == ".png":
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), IMAGE)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_an_origin_is_read_back_from_each_kind_of_video(tmp_path: pathlib.Path, suffix: str) -> None:
+    """The frames of both are those of a video that says nothing, to other programs."""
+    if suffix == ".mp4":
+        pytest.importorskip("imageio_ffmpeg")
+    frames = [np.full((16, 16, 3), shade, np.uint8) for shade in (40, 200)]
+    packets = {"a": ORIGIN, "none": None}
+    seen = {}
+    for name, origin in packets.items():
+        write_video(tmp_path / f"{name}{suffix}", frames, 10, origin)
+        seen[name] = _frames_of(tmp_path / f"{name}{suffix}")
+    assert read_said(tmp_path / f"a{suffix}") == ("trainedAlgorithmicMedia", ORIGIN)
+    assert read_said(tmp_path / f"none{suffix}") == ("", None)
+    assert seen["a"] == seen["none"] and len(seen["a"]) == 2
+    content = (tmp_path / f"a{suffix}").read_bytes()
+    for cut in (13, 40, len(content) - 400, len(content) - 1):
+        (tmp_path / "cut").write_bytes(content[:cut])
+        assert read_said(tmp_path / "cut") in (("", None), ("trainedAlgorithmicMedia", ORIGIN))
+
+
+def _frames_of(path: pathlib.Path) -> list[bytes]:
+    if path.suffix == ".gif":
+        with Image.open(path) as gif:
+            return [frame.convert("RGB").tobytes() for frame in ImageSequence.Iterator(gif)]
+    from imageio_ffmpeg import get_ffmpeg_exe  # whose own reader forks, and jax warns of forks
+
+    words = [get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    content = subprocess.run(words, capture_output=True, check=True).stdout
+    return [content[at : at + 768] for at in range(0, len(content), 768)]
+
+
+def test_what_no_model_made_says_so(tmp_path: pathlib.Path) -> None:
+    write_picture(tmp_path / "a.png", IMAGE, Origin(command="imagegen edit texture", edited=True, untrained=True))
+    said = read_said(tmp_path / "a.png")
+    assert said.source_type == "algorithmicMedia" and said.origin is not None and said.origin.untrained
 
 
 def test_other_programs_find_the_source_type_where_iptc_has_it(tmp_path: pathlib.Path) -> None:

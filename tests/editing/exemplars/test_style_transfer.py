@@ -97,6 +97,11 @@ def test_the_command_writes_the_picture_and_the_way_and_says_how_near_they_are(
     assert Image.open("new/out.png").size == (32, 32)
     with Image.open("way.gif") as way:
         assert way.n_frames == 3  # the content, and two of four steps
+    for written in ("new/out.png", "way.gif"):
+        code, said, _ = imagegen("provenance", written)
+        assert code == 0 and "of images that it was given" in said and "imagegen edit style content=content.png" in said
+    code, _, error = imagegen("provenance", "new/out.png", "--redraw", "again.png")
+    assert code == 1 and "made of other pictures, which are not in it" in error
     Image.fromarray(pictures[1][:16]).save("small.png")
     for wrong, names in (
         (("edit", "style", "small.png", *words[3:]), "the content has 16x32 pixels"),

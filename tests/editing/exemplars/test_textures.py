@@ -87,6 +87,10 @@ def test_the_command_writes_a_texture_and_refuses_what_is_too_small(blobs, image
     )
     assert code == 0 and "patches of 16x16 that the exemplar holds as they are" in said
     assert Image.open("new/out.png").size == (24, 24)
+    assert "without a trained model" in imagegen("provenance", "new/out.png")[1]
+    words = ("--method", "quilting", "--block", 12, "--size", 24, "--no-metadata", "--out", "silent.png")
+    assert imagegen("edit", "texture", "blobs.png", *words)[0] == 0
+    assert "says nothing" in imagegen("provenance", "silent.png")[1]
     for words, names in (
         (("blobs.png", "--exemplar-size", 20), "the exemplar has 20x20 pixels"),
         (("blobs.png", "--method", "quilting", "--block", 40), "blocks of 40 need more"),
