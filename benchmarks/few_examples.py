@@ -2,15 +2,15 @@
 
     python benchmarks/few_examples.py --runs runs/few --new 9 --seeds 0 1 2 --controls
 
-Trains `edm_digits` for 500 steps of 64 images on the 1,500 training digits without a class, and goes on with ten images of this, for
-each of some choices of ten, by the defaults of `recipes.few`. The controls, of the first choice, are all weights in
-place of pairs, without warps, and without old data too. A support vector machine, trained on the 1,500 digits, says of
-500 samples of the new class whether they are of it, and of 500 of the nine others whether they are what was asked for;
-its own accuracy is of the 297 of the test split. A copy is a sample nearer to one of the ten, by the root mean square
-over pixels, than 99 % of all other images of the class are, so that 1 % would be for a model that knows the class. The
-spread is the mean distance between two samples over that of two real images. Intervals of a run are Wilson's of 95 %,
-of the mean over choices Student's. Writes benchmarks/results/few_examples.json, and a picture: the ten, and below them
-samples, for each choice.
+Trains `edm_digits` for 500 steps of 64 images on the 1,500 training digits without a class, and goes on with ten images
+of this, for each of some choices of ten, by the defaults of `recipes.few`. The controls, of the first choice, are all
+weights in place of pairs, without warps, and without old data too. A support vector machine, trained on the 1,500
+digits, says of 500 samples of the new class whether they are of it, and of 500 of the nine others whether they are what
+was asked for; its own accuracy is of the 297 of the test split. A copy is a sample nearer to one of the ten, by the
+root mean square over pixels, than 99 % of all other images of the class are, so that 1 % would be for a model that
+knows the class. The spread is the mean distance between two samples over that of two real images. Intervals of a run
+are Wilson's of 95 %, of the mean over choices Student's. Writes benchmarks/results/few_examples_DIGIT.json, and a
+picture: the ten, and below them samples, for each choice.
 """
 
 from __future__ import annotations
