@@ -18,7 +18,7 @@ from imagegen_jax.core.model import num_classes as known_classes
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Source
 from imagegen_jax.data.wrappers.with_few import WithFew
-from imagegen_jax.nn.warps import SmallWarps
+from imagegen_jax.nn.affine import SmallWarps
 from imagegen_jax.recipes.fit import model_for_images
 
 RANK = 4

@@ -14,7 +14,7 @@ from imagegen_jax.core.config.override import override
 from imagegen_jax.core.state import networks
 from imagegen_jax.data import Classes, Digits
 from imagegen_jax.data.pictures.output import write_picture
-from imagegen_jax.nn.warps import SmallWarps
+from imagegen_jax.nn.affine import SmallWarps
 from imagegen_jax.recipes.configs import load_config
 from imagegen_jax.recipes.few import with_few
 from imagegen_jax.recipes.shipped import module_of

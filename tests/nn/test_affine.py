@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from imagegen_jax.data import Digits, to_float
-from imagegen_jax.nn.warps import SmallWarps
+from imagegen_jax.nn.affine import SmallWarps
 
 
 def test_only_the_classes_named_are_warped_and_a_little():
