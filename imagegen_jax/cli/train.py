@@ -103,10 +103,11 @@ def _with_few(folder: pathlib.Path, modules: Sequence[str], request: TrainReques
         word = "--smoke" if request.smoke else f"--data {request.data}"
         raise ValueError(f"{word}: with --few the run {folder} says what is trained, and on what beside: leave it out")
     experiment = load_experiment(folder, modules)
-    settings, shape = request.settings, sample_shape(experiment.model)
-    if "channels" in settings_of(request.few):
-        settings = {"channels": shape[2], **settings}
-    found = with_few(experiment, folder, own_source(request.few, settings, shape), pathlib.Path(request.few).stem)
+    height, width, channels = sample_shape(experiment.model)
+    own = {"channels": channels} | ({"size": height} if height == width else {})
+    settings = {name: value for name, value in own.items() if name in settings_of(request.few)} | request.settings
+    source = own_source(request.few, settings, (height, width, channels))
+    found = with_few(experiment, folder, source, pathlib.Path(request.few).stem)
     return _trained(found, {}, dataclasses.replace(request, **dict.fromkeys(SETTINGS)), prog)
 
 

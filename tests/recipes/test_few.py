@@ -52,14 +52,16 @@ def test_it_begins_as_the_run_and_pairs_alone_are_trained(run):
 
 def test_the_command_takes_a_folder_as_a_class_by_its_name(run, tmp_path):
     for number, image in enumerate(NEW.open().images):
-        write_picture(tmp_path / "three" / f"{number}.png", image)
+        write_picture(tmp_path / "three" / f"{number}.png", np.repeat(image, 3, axis=2).repeat(2, 0).repeat(2, 1))
     words = ("--steps", "7")
     config = tmp_path / "config.yaml"
     train(TrainRequest(str(run.workdir), few=str(tmp_path / "three"), overrides=words, write_config=config))
     found = load_config(str(config), ())
     assert found.steps == 7 and found.lora.rank == 4 and found.name == "edm_digits_with_few"
     assert found.pretrained["network"] == FromRun(str(run.workdir), more_classes=1)
-    assert found.data.open().class_names == (*tuple("012456789"), "three")
+    data = found.data.open()
+    assert data.class_names == (*tuple("012456789"), "three")
+    np.testing.assert_allclose(data.images[-10:], NEW.open().images, atol=1)  # brought to the size and grey of the run
 
 
 def test_what_cannot_be_taught_is_refused(run, tmp_path):
