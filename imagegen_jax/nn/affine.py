@@ -162,11 +162,11 @@ class SmallWarps:
     """
 
     labels: tuple[int, ...] = ()  # the classes; (): all images
-    turn: NonNegative = 6.0  # degrees
-    zoom: NonNegative = 0.08  # of the logarithm of the factor
-    stretch: NonNegative = 0.08  # likewise, across over down
-    slant: NonNegative = 0.12  # columns a row
-    shift: NonNegative = 0.05  # of the side, down and across
+    turn: NonNegative = 5.0  # degrees
+    zoom: NonNegative = 0.05  # of the logarithm of the factor
+    stretch: NonNegative = 0.07  # likewise, across over down
+    slant: NonNegative = 0.08  # columns a row
+    shift: NonNegative = 0.03  # of the side, down and across
 
     def __call__(self, batch: Batch, keys: PRNGKeys) -> Batch:
         """Warps the images of a batch, each by its own key."""
