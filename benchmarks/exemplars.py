@@ -6,10 +6,10 @@
 Styles: two photographs of scikit-learn, 256 pixels high and wide, with the style of other pictures, five pairs, by the
 command's defaults. The Gram distance is measured in the layers that are optimised and in four that are not, before,
 after, and between the halves of the style itself; SSIM to the content is of grey pictures. Textures: five exemplars,
-each of 128 pixels, at 128 or 256 by patches over scales and by quilting, by the Gram distance in five layers and the share of 16x16
-patches that the exemplar holds as they are. How many of five pass has Wilson's interval of 95 %, means over five
-pictures have Student's. `--data` holds MobileNetV1's weights, EuroSAT's and the facades' zips. Pictures are written as
-contact sheets. Writes benchmarks/results/style.json and texture.json.
+each of 128 pixels, made to 128 or 256 by patches over scales and by quilting, by the Gram distance in five layers and
+the share of 16x16 patches that the exemplar holds as they are. How many of five pass has Wilson's interval of 95 %,
+means over five pictures have Student's. `--data` holds MobileNetV1's weights, EuroSAT's and the facades' zips. Pictures
+are written as contact sheets. Writes benchmarks/results/style.json, texture.json and texture_256.json.
 """
 
 from __future__ import annotations
