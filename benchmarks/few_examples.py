@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--runs", type=pathlib.Path, required=True)
     parser.add_argument("--new", default="9", choices=tuple("0123456789"), help="the digit to learn")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the choices of ten images")
-    parser.add_argument("--guidance", type=float, default=1.5)
+    parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--controls", action="store_true")
     options = parser.parse_args()
     train, test = Digits(split="train").open(), Digits(split="test").open()
