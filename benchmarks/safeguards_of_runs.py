@@ -96,7 +96,7 @@ def planted(path: pathlib.Path) -> dict[str, Any]:
 def main() -> None:
     """Measures what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=pathlib.Path, help="trained on the training split of digits")
+    parser.add_argument("run", type=pathlib.Path, nargs="?", help="trained on the training split of digits; else none")
     parser.add_argument("--overfitted", type=pathlib.Path, required=True)
     parser.add_argument("--train", action="store_true", help="train the overfitted run, where it is not finished")
     parser.add_argument("--steps", type=int, default=1_500, help="of it")
@@ -104,10 +104,10 @@ def main() -> None:
     if options.train:
         overfit(options.overfitted, options.steps)
     result: dict[str, Any] = {"membership": {}}
-    for path in (options.overfitted, options.run):
+    for path in filter(None, (options.overfitted, options.run)):
         result["membership"][path.name] = membership(path)
         print(path, result["membership"][path.name], flush=True)
-    result |= planted(options.run)
+    result |= planted(options.run) if options.run else {}
     print(result, flush=True)
     write_result("safeguards_of_runs", result)
 
