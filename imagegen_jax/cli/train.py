@@ -94,7 +94,7 @@ def _resumed(folder: pathlib.Path, modules: Sequence[str], request: TrainRequest
 
 def _with_few(folder: pathlib.Path, modules: Sequence[str], request: TrainRequest, prog: str) -> Run | None:
     """Teaches a run the classes of a few images, as a run of its own, changed as a request asks."""
-    from imagegen_jax.data.parse import SETTINGS, settings_of
+    from imagegen_jax.data.parse import settings_of
     from imagegen_jax.recipes.few import with_few
     from imagegen_jax.recipes.own_data import own_source
 
@@ -108,7 +108,8 @@ def _with_few(folder: pathlib.Path, modules: Sequence[str], request: TrainReques
     settings = {name: value for name, value in own.items() if name in settings_of(request.few)} | request.settings
     source = own_source(request.few, settings, (height, width, channels))
     found = with_few(experiment, folder, source, pathlib.Path(request.few).stem)
-    return _trained(found, {}, dataclasses.replace(request, **dict.fromkeys(SETTINGS)), prog)
+    read = dataclasses.replace(request, size=None, channels=None, skip_damaged=None, split=None, data_dir=None)
+    return _trained(found, {}, read, prog)
 
 
 def _check_no_images(target: str) -> None:

@@ -184,7 +184,7 @@ class SampleSet:
 
     @property
     def labels(self) -> np.ndarray | None:
-        classes = np.int32(self.classes or range(self.run.experiment.num_classes))
+        classes = np.asarray(self.classes or range(self.run.experiment.num_classes), np.int32)
         return classes[balanced_labels(self.n, len(classes), self.seed)] if len(classes) else None
 
     @property

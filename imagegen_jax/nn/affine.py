@@ -178,7 +178,8 @@ class SmallWarps:
         return {**batch, "image": jnp.where(chosen[:, None, None, None], warped, image)}
 
     def _one(self, image: Float[Array, "h w c"], key: PRNGKey) -> Float[Array, "h w c"]:
-        return jnp.clip(warp(image, self.where_from(key, image.shape[:2])), -1, 1)
+        height, width, _ = image.shape
+        return jnp.clip(warp(image, self.where_from(key, (height, width))), -1, 1)
 
     def where_from(self, key: PRNGKey, size: tuple[int, int]) -> PlaneMatrix:
         """Draws the matrix from a pixel of the new image to the place it comes from."""

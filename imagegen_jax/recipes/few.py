@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 from imagegen_jax.core.arrays.lora import LoRA, kernels_of, rank_of
 from imagegen_jax.core.checkpoints.weights import FromRun
@@ -52,16 +54,17 @@ def with_few(experiment: Experiment, folder: pathlib.Path, few: Source, name: st
         augment=(*experiment.augment, SmallWarps(tuple(range(known, known + new)))),
         pretrained={**experiment.pretrained, **dict.fromkeys(experiment.optim, weights)},
         lora=LoRA(RANK, kernels=_layers({name: nets[name]["params"] for name in experiment.optim})),
-        optim={name: Adam(CosineDecay(RATE, warmup=20)) for name in experiment.optim},
-        averages={"ema": HalfLife(images=20 * BATCH)},
-        evaluation=None,
-        clip_norm=1.0,
-        batch_size=BATCH,
-        steps=STEPS,
-        log_every=20,
-        sample_every=STEPS // 2,
-        checkpoint_every=STEPS // 2,
+        **_short(experiment.optim),
     )
+
+
+def _short(networks: Iterable[str]) -> dict[str, Any]:
+    """Returns the fields of an experiment that make its training short."""
+    return {
+        "optim": {name: Adam(CosineDecay(RATE, warmup=20)) for name in networks},
+        "averages": {"ema": HalfLife(images=20 * BATCH)}, "clip_norm": 1.0, "batch_size": BATCH, "steps": STEPS,
+        "log_every": 20, "sample_every": STEPS // 2, "checkpoint_every": STEPS // 2, "evaluation": None,
+    }  # fmt: skip
 
 
 def _layers(weights: object) -> tuple[str, ...]:
