@@ -1,9 +1,9 @@
 """Whether what a trained run gives away, copies, doubles or forgets is found: planted on purpose, and not.
 
     python -m experiments.edm_digits --data.split train --workdir runs/edm_digits_train
-    python benchmarks/safeguards_of_runs.py runs/edm_digits_train --overfitted runs/edm_digits_150 --train
+    python benchmarks/safeguards_of_runs.py runs/edm_digits_train --overfitted runs/edm_digits_100 --train
 
-With --train, `edm_digits` is first trained for long on the first 150 digits alone, until it knows them. Membership is
+With --train, `edm_digits` is first trained for long on the first 100 digits alone, until it knows them. Membership is
 guessed by the loss, of training images and of the 297 of the test split, with halves of these as a control, both with
 intervals of 95 % by a bootstrap. Of 2,000 samples of the first run, as many of each class, shares of classes are
 compared with the data's as they are, and with 200 threes more; then the sevens that were asked for are made ones, which
@@ -31,7 +31,7 @@ from imagegen_jax.metrics.features.extractor import Pixels
 from imagegen_jax.metrics.sets import ArraySet, SampleSet, source_set
 
 NAMES = tuple("0123456789")
-FEW = 150  # images of the run that is to know them
+FEW = 100  # images of the run that is to know them
 PLANTED = 5
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("run", type=pathlib.Path, nargs="?", help="trained on the training split of digits; else none")
     parser.add_argument("--overfitted", type=pathlib.Path, required=True)
     parser.add_argument("--train", action="store_true", help="train the overfitted run, where it is not finished")
-    parser.add_argument("--steps", type=int, default=1_500, help="of it")
+    parser.add_argument("--steps", type=int, default=700, help="of it")
     options = parser.parse_args()
     if options.train:
         overfit(options.overfitted, options.steps)
