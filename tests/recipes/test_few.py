@@ -48,7 +48,7 @@ def test_it_begins_as_the_run_with_a_mean_class_more_and_pairs_beside_its_layers
 
 def test_the_command_takes_a_folder_as_a_class_by_its_name(run, tmp_path):
     for number, image in enumerate(NEW.open().images):
-        write_picture(tmp_path / "three" / f"{number}.png", np.repeat(image, 3, axis=2).repeat(2, 0).repeat(2, 1))
+        write_picture(tmp_path / "three" / f"{number}.png", np.repeat(image, 3, axis=2))
     words = ("--steps", "7")
     config = tmp_path / "config.yaml"
     train(TrainRequest(str(run.workdir), few=str(tmp_path / "three"), overrides=words, write_config=config))
@@ -57,7 +57,7 @@ def test_the_command_takes_a_folder_as_a_class_by_its_name(run, tmp_path):
     assert found.pretrained["network"] == FromRun(str(run.workdir), more_classes=1)
     data = found.data.open()
     assert data.class_names == (*tuple("012456789"), "three")
-    np.testing.assert_allclose(data.images[-10:], NEW.open().images, atol=1)  # brought to the size and grey of the run
+    np.testing.assert_allclose(data.images[-10:], NEW.open().images, atol=1)  # as grey as those of the run
 
 
 def test_what_cannot_be_taught_is_refused(run, tmp_path):
