@@ -1,15 +1,15 @@
 """Style transfer and textures from single pictures: how near they come, what they copy, and how long they take.
 
     python benchmarks/exemplars.py --data DATA --pictures FOLDER
-    python benchmarks/exemplars.py --data DATA --pictures FOLDER --parts texture
+    python benchmarks/exemplars.py --data DATA --pictures FOLDER --parts texture --side 256
 
 Styles: two photographs of scikit-learn, 256 pixels high and wide, with the style of other pictures, five pairs, by the
 command's defaults. The Gram distance is measured in the layers that are optimised and in four that are not, before,
 after, and between the halves of the style itself; SSIM to the content is of grey pictures. Textures: five exemplars,
-each at 128 pixels by patches over scales and by quilting, by the Gram distance in five layers and the share of 16x16
-patches that the exemplar holds as they are. How many of five pass has Wilson's interval of 95 %, means over five
-pictures have Student's. `--data` holds MobileNetV1's weights, EuroSAT's and the facades' zips. Pictures are written as
-contact sheets. Writes benchmarks/results/style.json and texture.json.
+each of 128 pixels, made to 128 or 256 by patches over scales and by quilting, by the Gram distance in five layers and
+the share of 16x16 patches that the exemplar holds as they are. How many of five pass has Wilson's interval of 95 %,
+means over five pictures have Student's. `--data` holds MobileNetV1's weights, EuroSAT's and the facades' zips. Pictures
+are written as contact sheets. Writes benchmarks/results/style.json, texture.json and texture_256.json.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def textures(data: pathlib.Path, weights: dict[str, jax.Array], pictures: pathli
         "quilting": lambda exemplar: quilted(exemplar, (side, side), Quilting(), 0),
     }
     found: dict[str, Any] = {}
-    sheet = [np.concatenate([squared(x, 2 * side) for x in exemplars_of(data).values()], axis=1)]
+    sheet = [np.concatenate([squared(x) for x in exemplars_of(data).values()], axis=1)]
     for way, make in ways.items():
         rows, line = {}, []
         for name, exemplar in exemplars_of(data).items():
@@ -151,12 +151,13 @@ def textures(data: pathlib.Path, weights: dict[str, jax.Array], pictures: pathli
                 "shuffled pixels": gram_distance(weights, noise, exemplar, JUDGES),
                 "verbatim": verbatim_share(image, exemplar),
             }
-            line.append(squared(image, 2 * side))
+            line.append(squared(image))
             print(way, name, rows[name], flush=True)
         sheet.append(np.concatenate(line, axis=1))
         found[way] = summary(rows, lambda row: row["gram"] <= row["halves"] and row["verbatim"] <= 0.4)
-    write_picture(pictures / "texture.webp", np.concatenate(sheet))
-    write_result("texture", {"side": side, **found})
+    name = "texture" if side == 128 else f"texture_{side}"
+    write_picture(pictures / f"{name}.webp", np.concatenate(sheet))
+    write_result(name, {"side": side, **found})
 
 
 def main() -> None:

@@ -78,27 +78,25 @@ def main() -> None:
         result["minus real %"][name] = percent(paired_interval(rights[name], rights["real"], 0))
         seconds = round(time.process_time() - begun)
         print(name, result["accuracy %"][name], result["minus real %"][name], seconds, "s", flush=True)
-    if options.augment:
-        result["augmentation %"] = augmentation(train, real, sets[options.augment.name], rights["real"])
     write_result("usefulness", result)
-
-
-def augmentation(train: Any, real: Labelled, generated: Labelled, of_all: Right) -> dict[str, Any]:
-    """The accuracy with generated images or moved ones, and what it is more than that of real ones alone."""
-    found: dict[str, Any] = {}
-    for n in usefulness.sizes_of(len(real.labels), 10):
+    for n in usefulness.sizes_of(len(real.labels), 10) if options.augment else []:
         few = real.first(n)
-        alone = of_all if n == len(real.labels) else train([few])
-        ways = {
-            "generated": train([few, generated]),
-            "shifts": train([few], Moves(1)),
-            "shifts and mirroring": train([few], Moves(1, True)),
-        }
-        found[f"{n} real"] = {"alone": percent(accuracy_interval(alone, 0))}
-        for way, right in ways.items():
-            found[f"{n} real"][f"{way}, minus alone"] = percent(paired_interval(right, alone, 0))
-        print(found, flush=True)
-    return found
+        alone = rights["real"] if n == len(real.labels) else train([few])
+        of_size = augmentation(train, few, sets[options.augment.name], alone)
+        result["augmentation %"] = {**result.get("augmentation %", {}), f"{n} real": of_size}
+        print(n, of_size, flush=True)
+        write_result("usefulness", result)  # this takes long: what there is stays
+
+
+def augmentation(train: Any, few: Labelled, generated: Labelled, alone: Right) -> dict[str, Any]:
+    """The accuracy of real images alone, and how much more it is with generated ones or moved ones."""
+    ways = {
+        "generated": train([few, generated]),
+        "shifts": train([few], Moves(1)),
+        "shifts and mirroring": train([few], Moves(1, True)),
+    }
+    found: dict[str, Any] = {"alone": percent(accuracy_interval(alone, 0))}
+    return found | {f"{way}, minus alone": percent(paired_interval(right, alone, 0)) for way, right in ways.items()}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import sys
 from imagegen_jax.cli.common.command import Command
 from imagegen_jax.cli.common.data_options import add_module_option
 from imagegen_jax.cli.common.options import integer
+from imagegen_jax.cli.common.runs import classes_of
 from imagegen_jax.cli.common.targets import import_modules
 from imagegen_jax.core import compile as compiling
 from imagegen_jax.core import run_folder as folder
@@ -30,6 +31,7 @@ class ReportRequest:
     run: str | pathlib.Path
     out: pathlib.Path | None = None  # None: report.html in the run's folder
     copies: int | None = None  # samples that are looked at beside their nearest training images; None: none
+    labels: str | None = None  # the classes of these, by number or name, with commas between them; None: all
     modules: tuple[str, ...] = ()
 
 
@@ -41,9 +43,12 @@ def run(request: ReportRequest) -> pathlib.Path:
     path = pathlib.Path(request.run)
     folder.load_experiment_dict(path)
     modules = import_modules(request.modules)
+    if request.copies is None and request.labels is not None:
+        raise ValueError(f"--labels {request.labels}: of which samples? Say how many to look at: --copies 1000")
     if request.copies is not None:
         compiling.use_persistent_cache()
-        found = look_for_copies(load(path, modules), request.copies)
+        trained = load(path, modules)
+        found = look_for_copies(trained, request.copies, classes=tuple(classes_of(request.labels, trained)))
         print(f"copies: {found}", file=sys.stderr)
     try:
         written = write_report(path, request.out)
@@ -60,6 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--copies", type=integer(1, 100_000), metavar="N",
         help="draw so many samples, and show those nearest to a training image beside it",
     )  # fmt: skip
+    parser.add_argument("--labels", help="the classes of these samples, e.g. 3,7 or cat,dog (default: all)")
     add_module_option(parser)
     parser.add_argument("--out", type=pathlib.Path, help="the page to write (default: report.html in the run's folder)")
 

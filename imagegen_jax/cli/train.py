@@ -39,7 +39,9 @@ def run(request: TrainRequest) -> Run | None:
     if request.target is not None and request.recipe is None:
         place = pathlib.Path(request.target)
         if request.target not in recipes() and (place / "experiment.json").is_file():
-            return _resumed(place, modules, request, prog)
+            return (_resumed if request.few is None else _with_few)(place, modules, request, prog)
+    if request.few is not None:
+        raise ValueError(f"--few {request.few}: which run is to learn them? Name its folder: imagegen train runs/a")
     return _trained(*named(request, modules), request, prog)
 
 
@@ -88,6 +90,26 @@ def _resumed(folder: pathlib.Path, modules: Sequence[str], request: TrainRequest
         raise ValueError(f"--smoke: {folder} is a run, which goes on as what it is: leave it out")
     experiment = load_experiment(folder, modules)
     return _trained(experiment, {}, dataclasses.replace(request, workdir=request.workdir or folder), prog)
+
+
+def _with_few(folder: pathlib.Path, modules: Sequence[str], request: TrainRequest, prog: str) -> Run | None:
+    """Teaches a run the classes of a few images, as a run of its own, changed as a request asks."""
+    from imagegen_jax.data.parse import settings_of
+    from imagegen_jax.recipes.few import with_few
+    from imagegen_jax.recipes.own_data import own_source
+
+    assert request.few is not None
+    if request.smoke or request.data is not None:
+        word = "--smoke" if request.smoke else f"--data {request.data}"
+        raise ValueError(f"{word}: with --few the run {folder} says what is trained, and on what beside: leave it out")
+    experiment = load_experiment(folder, modules)
+    height, width, channels = sample_shape(experiment.model)
+    own = {"channels": channels} | ({"size": height} if height == width else {})
+    settings = {name: value for name, value in own.items() if name in settings_of(request.few)} | request.settings
+    source = own_source(request.few, settings, (height, width, channels))
+    found = with_few(experiment, folder, source, pathlib.Path(request.few).stem)
+    read = dataclasses.replace(request, size=None, channels=None, skip_damaged=None, split=None, data_dir=None)
+    return _trained(found, {}, read, prog)
 
 
 def _check_no_images(target: str) -> None:

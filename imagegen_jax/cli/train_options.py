@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   imagegen train photos/ --recipe stylegan2 --size 64     your own images: a folder, a .zip, an .npz
   imagegen train photos.zip --recipe edm --size 32 --steps 20000
   imagegen train edm_cifar10 --data photos/               a recipe on other data
+  imagegen train runs/a --few new/ --workdir runs/b       teach a run the class of ten images, new/fox/1.png, ...
 
 Images of several classes are those in a folder for each: photos/cat/, photos/dog/; a model that knows classes then
 learns them. --recipe is one of {families}."""
@@ -36,6 +37,7 @@ class TrainRequest:
     target: str | None = None  # a recipe, a module, a .py or .yaml file, a run to go on with; with `recipe` images
     _: dataclasses.KW_ONLY
     recipe: str | None = None  # a family, for images of one's own
+    few: str | None = None  # a few images of new classes, which the run `target` is to learn
     data: str | None = None  # other data than the experiment's, as `imagegen data` names them
     size: int | None = None
     channels: int | None = None
@@ -74,6 +76,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "with, or with --recipe the place of images",
     )  # fmt: skip
     parser.add_argument("--recipe", metavar="FAMILY", help="train a model of this family on your own images")
+    parser.add_argument(
+        "--few", metavar="PLACE",
+        help="teach a run the classes of a few images, in a folder for each, and keep what it knows; as a new run",
+    )  # fmt: skip
     add_config_option(parser)
     add_module_option(parser)
     _add_run_options(parser)

@@ -18,15 +18,18 @@ from imagegen_jax.data.image import HorizontalFlip
 from imagegen_jax.data.parse import parse_source
 from imagegen_jax.data.source import Dataset, Source
 from imagegen_jax.data.wrappers.captioned import Captioned
+from imagegen_jax.data.wrappers.classes import Classes
 from imagegen_jax.data.wrappers.derived import Erased, Greyed, Lowered
 from imagegen_jax.data.wrappers.part import Part
 from imagegen_jax.data.wrappers.slanted import Slanted
 from imagegen_jax.data.wrappers.stacked import Stacked
+from imagegen_jax.data.wrappers.with_few import WithFew
 
 __all__ = [
     "Arrays",
     "Captioned",
     "CaptionedFolder",
+    "Classes",
     "CodeSet",
     "Codes",
     "Dataset",
@@ -49,6 +52,7 @@ __all__ = [
     "Stacked",
     "TFDS",
     "Unpaired",
+    "WithFew",
     "WebDataset",
     "from_arrays",
     "judged",

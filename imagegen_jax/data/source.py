@@ -83,7 +83,8 @@ class Dataset:
     Batch `step` of `n` rows is rows `step * n` to `step * n + n` of an endless stream of epochs. Each epoch holds every
     image once, in an order that depends on (seed, epoch). A batch may straddle epochs, and `n` may exceed the number of
     images. Sources that are not `paired` have their own stream, epochs and orders, since there may be more or fewer of
-    them; an epoch of the data set is an epoch of its images. Images may also be latents (`Latents`): floats of any
+    them; an epoch of the data set is an epoch of its images. Where `epoch` says which rows one has, some may come more
+    than once. Images may also be latents (`Latents`): floats of any
     kind, which batches hold as float32, times `scale`. Of an image's captions each epoch takes one, which follows from
     (seed, epoch) as well; batches have it where there is a `tokenizer` to write it. Raises ValueError where labels,
     deviations, captions or paired sources are not as many as the images.
@@ -100,6 +101,7 @@ class Dataset:
     tokenizer: Tokenizer | None = None  # of captions, as batches have them
     autoencoder: str | None = None  # the fingerprint of what made latents, where they say it
     measured: core_source.Measured | None = None  # scale and shift of latents, where they say them
+    epoch: Int[np.ndarray, " e"] | None = None  # the rows of an epoch, in any order; None: each once
 
     def __post_init__(self) -> None:
         if self.captions is not None and len(self.captions) != len(self.images):
@@ -110,6 +112,8 @@ class Dataset:
             raise ValueError(
                 f"{len(self.sources)} sources for {len(self.images)} images: give each image one, or set paired=False"
             )
+        if self.epoch is not None and self.captions is not None:
+            raise ValueError("images with captions come once an epoch each: leave `epoch` out")
         if self.stds is not None and self.stds.shape != self.images.shape:
             raise ValueError(f"deviations of shape {self.stds.shape} for means of {self.images.shape}: make them alike")
 
@@ -137,7 +141,7 @@ class Dataset:
         or `seed` is negative, or `n` not positive.
         """
         positions = positions_of(step, n, seed)[rows or slice(None)]
-        index = index_of(positions, len(self), seed)
+        index = self._rows_at(positions, seed)
         batch = {"image": self.values(self.images[index])}
         if self.stds is not None:
             batch["std"] = self.values(self.stds[index])
@@ -177,12 +181,19 @@ class Dataset:
     def contents(self) -> dict[str, str]:
         """Returns a digest of each array, and the settings that are not the default ones."""
         arrays = {"images": self.images, "labels": self.labels, "sources": self.sources, "stds": self.stds}
+        arrays["epoch"] = self.epoch
         settings = {"paired": self.paired, "scale": self.scale}
         found = {name: digest(array) for name, array in arrays.items() if array is not None}
         if self.tokenizer is not None:
             found["captions"] = _digest_of(text.encode() for text in self.all_captions())
             found["tokenizer"] = _digest_of(self.tokenizer.files().values())
         return found | {name: str(value) for name, value in settings.items() if value != getattr(Dataset, name)}
+
+    def _rows_at(self, positions: range, seed: int) -> np.ndarray:
+        """Returns the row of an image at each of `positions` in the stream."""
+        if self.epoch is None:
+            return index_of(positions, len(self), seed)
+        return self.epoch[index_of(positions, len(self.epoch), seed)]
 
     def values(self, rows: np.ndarray) -> np.ndarray:
         """Brings stored rows to the form of batches: uint8 stays as it is, floats become float32 times `scale`."""

@@ -166,6 +166,7 @@ class SampleSet:
     n: int
     seed: int = 0
     chunk: int = 256  # images drawn at a time; the images depend on it
+    classes: tuple[int, ...] = ()  # those that are drawn; (): all
 
     def __post_init__(self) -> None:
         check_integer(self.n, "n")
@@ -183,8 +184,8 @@ class SampleSet:
 
     @property
     def labels(self) -> np.ndarray | None:
-        classes = self.run.experiment.num_classes
-        return balanced_labels(self.n, classes, self.seed) if classes else None
+        classes = np.asarray(self.classes or range(self.run.experiment.num_classes), np.int32)
+        return classes[balanced_labels(self.n, len(classes), self.seed)] if len(classes) else None
 
     @property
     def class_names(self) -> tuple[str, ...]:

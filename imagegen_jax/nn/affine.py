@@ -1,17 +1,20 @@
-"""Affine maps of one image's pixel coordinates and colours, for augmentation inside `jit`.
+"""Affine maps of one image's pixel coordinates and colours, for augmentation inside `jit`, and small ones of a batch.
 
 Coordinates are (row, column, 1), in pixels from the centre of the image; colours are (red, green, blue, 1).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from imagegen_jax.core.model import Scalar
+from imagegen_jax.core.config.bounds import NonNegative
+from imagegen_jax.core.model import Batch, PRNGKey, PRNGKeys, Scalar
 from imagegen_jax.nn.upfirdn import Taps, normalised, upfirdn
 
 PlaneMatrix = Float[Array, "3 3"]
@@ -144,3 +147,45 @@ def recolour(image: OneImage, matrix: ColourMatrix) -> OneImage:
         row = jnp.mean(matrix[:3], axis=0)
         return image * jnp.sum(row[:3]) + row[3]
     raise ValueError(f"colours of {image.shape[-1]} channels cannot be augmented: 1 or 3 can")
+
+
+# --- as an augmentation -----------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class SmallWarps:
+    """Turns, zooms, stretches, slants and moves images of some classes a little, as a writer or a camera would.
+
+    Each is drawn by itself, from a normal distribution with the deviation given, and all are one interpolation; the
+    image goes on beyond its border as its mirror image. Images of other classes stay as they are. Networks are not
+    told, as `EDMAugment` tells them: what comes of it is to pass for an image of the class.
+    """
+
+    labels: tuple[int, ...] = ()  # the classes; (): all images
+    turn: NonNegative = 5.0  # degrees
+    zoom: NonNegative = 0.05  # of the logarithm of the factor
+    stretch: NonNegative = 0.07  # likewise, across over down
+    slant: NonNegative = 0.08  # columns a row
+    shift: NonNegative = 0.03  # of the side, down and across
+
+    def __call__(self, batch: Batch, keys: PRNGKeys) -> Batch:
+        """Warps the images of a batch, each by its own key."""
+        image = batch["image"]
+        warped = jax.vmap(self._one)(image, keys)
+        if not self.labels:
+            return {**batch, "image": warped}
+        chosen = jnp.isin(batch["label"], jnp.asarray(self.labels))
+        return {**batch, "image": jnp.where(chosen[:, None, None, None], warped, image)}
+
+    def _one(self, image: Float[Array, "h w c"], key: PRNGKey) -> Float[Array, "h w c"]:
+        height, width, _ = image.shape
+        return jnp.clip(warp(image, self.where_from(key, (height, width))), -1, 1)
+
+    def where_from(self, key: PRNGKey, size: tuple[int, int]) -> PlaneMatrix:
+        """Draws the matrix from a pixel of the new image to the place it comes from."""
+        turn, zoom, stretch, slant, down, right = jax.random.normal(key, (6,))
+        across = jnp.exp(self.zoom * zoom + self.stretch / 2 * stretch)
+        along = jnp.exp(self.zoom * zoom - self.stretch / 2 * stretch)
+        matrix = scaling(1 / along, 1 / across) @ rotation(math.radians(self.turn) * turn)
+        matrix = matrix @ jnp.eye(3).at[1, 0].set(self.slant * slant)
+        return matrix @ translation(self.shift * size[0] * down, self.shift * size[1] * right)

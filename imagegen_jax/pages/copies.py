@@ -21,14 +21,14 @@ SHOWN = 24  # samples on the page, the most suspicious
 FILE = "copies.json"
 
 
-def look_for_copies(run: Run, n: int, seed: int = 0) -> pathlib.Path:
+def look_for_copies(run: Run, n: int, seed: int = 0, classes: tuple[int, ...] = ()) -> pathlib.Path:
     """Draws `n` samples of a run, ranks them by their nearest training images, and keeps the first for its report.
 
-    Returns the file, copies.json in the run's folder. Raises ValueError for runs that draw no images, or were trained
-    on none, and where the data are not at hand.
+    They are of `classes`, or of all. Returns the file, copies.json in the run's folder. Raises ValueError for runs that
+    draw no images, or were trained on none, and where the data are not at hand.
     """
     training = source_set(run.experiment.data)
-    images = SampleSet(run, n, seed)
+    images = SampleSet(run, n, seed, classes=classes)
     if images.image_shape != training.image_shape:
         raise ValueError(
             f"{run.workdir} draws images of {images.image_shape}, but its data are of {training.image_shape} (height, "

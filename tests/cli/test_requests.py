@@ -60,6 +60,8 @@ def request_of(*words):
         ("data info a.zip --size 8 --skip-damaged", data.DataRequest("info", "a.zip", size=8, skip_damaged=True)),
         ("train photos --recipe edm --size 32 --steps 9 --workdir runs/a",
          train.TrainRequest("photos", recipe="edm", size=32, workdir=RUN, overrides=("--steps", "9"))),
+        ("train runs/a --few new --steps 9", train.TrainRequest("runs/a", few="new", overrides=("--steps", "9"))),
+        ("report runs/a --copies 9 --labels 3", report.ReportRequest(RUN, copies=9, labels="3")),
         ("train x.py --data digits --smoke", train.TrainRequest("x.py", data="digits", smoke=True)),
     ],
     ids=lambda value: value.split()[0] if isinstance(value, str) else "",

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import imagegen_jax as ig
 from imagegen_jax.core.run import Run
 from imagegen_jax.data import Digits
 from imagegen_jax.metrics.copies import ranked_copies
+from imagegen_jax.metrics.sets import SampleSet
 from imagegen_jax.pages import copies
 from imagegen_jax.pages.reading import read_json
 
@@ -33,6 +35,13 @@ def test_planted_copies_are_ranked_first_and_others_have_no_suspicion() -> None:
         ranked_copies(samples, TRAIN[:1])
 
 
+def test_samples_of_some_classes_alone_are_drawn() -> None:
+    run: Any = types.SimpleNamespace(experiment=ig.recipe("edm_digits"))
+    labels = SampleSet(run, 7, classes=(3, 5)).labels
+    assert labels is not None and sorted(np.bincount(labels, minlength=10)[[3, 5]]) == [3, 4]
+    assert len(labels) == 7 and len(set(SampleSet(run, 20).labels.tolist())) == 10  # type: ignore[union-attr]
+
+
 def test_the_page_shows_them_and_is_left_out_where_nobody_looked(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,12 +50,13 @@ def test_the_page_shows_them_and_is_left_out_where_nobody_looked(
 
     drawn = np.concatenate([255 - images[:30], images[3:4] ^ 1])
 
-    def sampled(*_: Any) -> types.SimpleNamespace:
+    def sampled(*_: Any, classes: tuple[int, ...]) -> types.SimpleNamespace:
+        assert classes == (3, 5)
         return types.SimpleNamespace(image_shape=images.shape[1:], images=drawn)
 
     monkeypatch.setattr(copies, "SampleSet", sampled)
     run = Run(types.SimpleNamespace(data=data), types.SimpleNamespace(step=5), tmp_path)  # type: ignore[arg-type]
-    path = copies.look_for_copies(run, 31)
+    path = copies.look_for_copies(run, 31, classes=(3, 5))
     found = read_json(path)
     assert found["pairs"][0]["sample"] == 30 and found["pairs"][0]["training"] == 3 and found["nearer"] == 1
     _, content = found["pairs"][0]["picture"].split("base64,")

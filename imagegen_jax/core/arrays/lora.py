@@ -144,15 +144,15 @@ def chosen_kernels(lora: LoRA, weights: Any) -> Shapes:
     if lora.kernels:
         found = _matching(lora.kernels, kernels)
     else:
-        found = attention or {path: shape for path, shape in kernels.items() if _rank(shape) >= lora.rank}
+        found = attention or {path: shape for path, shape in kernels.items() if rank_of(shape) >= lora.rank}
     if not found:
         raise ValueError(f"lora.rank={lora.rank}: no kernel has this rank; {_largest(kernels)}")
-    narrow = min(found, key=lambda path: _rank(found[path]))
-    if _rank(found[narrow]) < lora.rank:
+    narrow = min(found, key=lambda path: rank_of(found[path]))
+    if rank_of(found[narrow]) < lora.rank:
         shape = "x".join(map(str, found[narrow]))
         raise ValueError(
-            f"lora.rank={lora.rank}: {_layer(narrow)} has a kernel of {shape}, whose rank is {_rank(found[narrow])}: "
-            f"give --lora.rank {_rank(found[narrow])} or less, or name other layers (--lora.kernels)"
+            f"lora.rank={lora.rank}: {_layer(narrow)} has a kernel of {shape}, whose rank is {rank_of(found[narrow])}: "
+            f"give --lora.rank {rank_of(found[narrow])} or less, or name other layers (--lora.kernels)"
         )
     return found
 
@@ -192,13 +192,13 @@ def _layer(path: tuple[str, ...]) -> str:
     return "/".join(path[:-1])
 
 
-def _rank(shape: tuple[int, ...]) -> int:
+def rank_of(shape: tuple[int, ...]) -> int:
     """Returns the largest rank of a kernel as a matrix of inputs by outputs."""
     return min(math.prod(shape[:-1]), shape[-1])
 
 
 def _largest(kernels: Shapes) -> str:
-    ranks = [_rank(shape) for shape in kernels.values()]
+    ranks = [rank_of(shape) for shape in kernels.values()]
     return f"give --lora.rank {max(ranks)} or less" if ranks else "the network has no kernels: leave lora out for it"
 
 

@@ -8,6 +8,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
+import flax.traverse_util
+import numpy as np
+
 from imagegen_jax.core.checkpoints.errors import CheckpointError
 from imagegen_jax.core.checkpoints.fingerprint import check_finite
 from imagegen_jax.core.checkpoints.run_files import load_best, load_experiment_dict
@@ -18,6 +21,8 @@ from imagegen_jax.core.files.weight_files import SUFFIXES, read_weight_file, wit
 from imagegen_jax.core.model import Variables
 
 FORMS = 'a run folder ("runs/a", or "runs/a:encoder" for its network "encoder"), a file of weights or "random"'
+
+_OF_CLASSES = ("label", "kernel")  # of all denoising networks, what turns a class into an embedding: [classes width]
 
 
 @runtime_checkable
@@ -44,6 +49,7 @@ class FromRun:
     network: str | None = None  # the network's name in that run; None: the same as here
     step: Natural | Literal["best"] | None = None  # which checkpoint; None: the newest good one
     average: str | None = None  # which moving average; "none": the last step's weights; None: the first
+    more_classes: Natural = 0  # classes that the model here knows beside the run's: each begins as the mean of these
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.fspath(self.path))
@@ -66,7 +72,7 @@ class FromRun:
             )
         remedy = "Choose another checkpoint (step) or average, or train it anew"
         check_finite(variables, f"the network {wanted!r} of {folder} at step {found.step:,}", remedy)
-        return variables
+        return with_more_classes(variables, self.more_classes, self.path) if self.more_classes else variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +118,21 @@ class Random:
     def read(self, network: str) -> None:
         """Returns None."""
         return None
+
+
+def with_more_classes(variables: Variables, more: int, place: str) -> Variables:
+    """Returns a network with rows for more classes in its layer "label": each is the mean of those that are there.
+
+    Raises ValueError for a network without such a layer, which sees no classes, or not so.
+    """
+    found = dict(flax.traverse_util.flatten_dict(variables))
+    paths = [path for path in found if path[-2:] == _OF_CLASSES]
+    if not paths:
+        raise ValueError(f"{place}: its network has no layer {_OF_CLASSES[0]!r}, so that no class can be added to it")
+    for path in paths:
+        rows = np.asarray(found[path])
+        found[path] = np.concatenate([rows, np.repeat(rows.mean(0, keepdims=True), more, 0)])
+    return flax.traverse_util.unflatten_dict(found)
 
 
 def parse(text: str) -> Weights:
