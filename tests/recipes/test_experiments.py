@@ -233,7 +233,10 @@ def test_samples_are_images_and_follow_their_key(finished):
 @pytest.mark.of(DRAWING)
 def test_samples_are_in_range_before_they_are_kept(finished):
     """The sampler of its grids refuses those that are not (`in_range`)."""
-    assert {shape[1:] for shape in finished.drawn} == {sample_shape(finished.run.experiment.model)}
+    run = finished.run
+    assert {shape[1:] for shape in finished.drawn} == {sample_shape(run.experiment.model)}
+    labels, _, n = rows_of_grid(run.experiment)
+    run.sample(n, labels)
 
 
 def test_samples_beyond_the_range_are_refused(monkeypatch):
