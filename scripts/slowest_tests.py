@@ -2,8 +2,8 @@
 """Prints which tests and which files of tests took most: scripts/slowest_tests.py REPORT.xml [LIST].
 
 The report is one of `pytest --junitxml`. In seconds of processors, which tests note as `cpu_seconds`: they do not
-depend on what else the machine does. With LIST, which is tests/long_tests.txt, the tests that took more than a second
-are written there: `make test-fast` leaves them out.
+depend on what else the machine does. With LIST, which is tests/long_tests.txt, the tests that took more than half a
+second are written there: `make test-fast` leaves them out. For the report of `pytest -m "not slow"`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import xml.etree.ElementTree
 
 SHOWN = 20
-LONG = 1.0  # seconds of processors
+LONG = 0.5  # seconds of processors
 
 
 def seconds(report: str) -> dict[tuple[str, str], float]:
@@ -39,7 +39,7 @@ def name_in_reports(node: str) -> str:
 
 
 def long_tests(tests: dict[tuple[str, str], float]) -> list[str]:
-    """Names the tests that took more than a second, as `FILE::TEST`."""
+    """Names the tests that took more than half a second, as `FILE::TEST`."""
     return sorted(f"{file}::{name}" for (file, name), took in tests.items() if took > LONG)
 
 

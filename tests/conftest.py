@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pathlib
 import sys
@@ -46,10 +47,22 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in left_out]
 
 
+def pytest_collection_finish():
+    """Has the collector of garbage pass over what was imported, and look at the rest less often: it is of programs."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Has the programs of a test, of its fixtures and processes compiled quickly, unless it is marked `optimised`."""
+    """Has the programs of a test, of its fixtures and processes compiled quickly, unless it is marked `optimised`.
+
+    A program in memory is taken as it was compiled, so a test of the other kind begins without any.
+    """
     hasty = not (item.config.getoption("--optimised") or item.get_closest_marker("optimised"))
+    if hasty != jax.config.read("jax_disable_most_optimizations"):
+        jax.clear_caches()
     jax.config.update("jax_disable_most_optimizations", hasty)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(hasty))  # of the processes that it starts
 
@@ -67,6 +80,7 @@ def pytest_runtest_makereport(item, call):
     return (yield)
 
 
+MAPPED = 20_000  # pieces of memory, from which on programs are forgotten
 _BEGUN, _COUNTED = pytest.StashKey[float](), pytest.StashKey[float]()
 
 
@@ -104,9 +118,22 @@ def root() -> pathlib.Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_are_forgotten():
-    """Each program maps memory, of which a process may hold 65,530 pieces on Linux; all tests together need more."""
+    """Steps of training are of one module; what modules share, as sums and slices, is not traced and read by each.
+
+    But each program maps memory, of which a process may hold 65,530 pieces on Linux; all tests together need more.
+    """
     yield
-    compiling.forget()
+    compiling._steps.clear()
+    if _mapped() > MAPPED:
+        jax.clear_caches()
+
+
+def _mapped() -> int:
+    """How many pieces of memory this process maps; more than any limit where the system does not say."""
+    try:
+        return pathlib.Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return sys.maxsize
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import sys
 import traceback
 
 import jax
+import pytest
+from in_range import refuse_beyond
 
 from imagegen_jax import fit
 from imagegen_jax.core import compile as compiling
@@ -33,6 +35,7 @@ def go_on(folder: pathlib.Path) -> str:
 
 
 if __name__ == "__main__":
+    refuse_beyond(pytest.MonkeyPatch())  # as the runs were drawn, so that their samplers are compiled already
     for line in sys.stdin:
         folder, hasty = json.loads(line)
         jax.config.update("jax_disable_most_optimizations", hasty)

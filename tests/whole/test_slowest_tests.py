@@ -71,8 +71,8 @@ def test_tests_note_what_they_take_with_fixtures_and_processes(tmp_path: pathlib
     assert found["test_with_the_same"] < 0.4
 
 
-def test_what_takes_more_than_a_second_is_listed(tmp_path: pathlib.Path) -> None:
-    cases = ("tests.a", "one[x::y]", 1.01), ("tests.a", "two", 1.0), ("tests.b.Class", "three", 5)
+def test_what_takes_more_than_half_a_second_is_listed(tmp_path: pathlib.Path) -> None:
+    cases = ("tests.a", "one[x::y]", 0.51), ("tests.a", "two", 0.5), ("tests.b.Class", "three", 5)
     slowest_tests.main(report(tmp_path / "r.xml", *cases), str(tmp_path / "list.txt"))
     assert (tmp_path / "list.txt").read_text() == "tests.a::one[x::y]\ntests.b.Class::three\n"
 
