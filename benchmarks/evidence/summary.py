@@ -11,7 +11,7 @@ from typing import Any
 from imagegen_jax.metrics.student import t_quantile
 from imagegen_jax.recipes.shipped import recipes
 
-from . import entries
+from . import entries, figures
 from .experiments import fingerprint, values_of
 
 FIGURE = "seeds.png"
@@ -113,7 +113,7 @@ def _missing(found: Sequence[Group]) -> list[str]:
 
 
 def draw(folder: pathlib.Path = entries.FOLDER) -> None:
-    """Draws distance against operations of training and of an image, a row of panels for each data set."""
+    """Draws distance against operations of training and of an image, a row of panels a data set, and stamps it."""
     import matplotlib.pyplot as plt
 
     found = [(name, of) for name, of in groups(folder) if DISTANCE in of[0]["scores"]]
@@ -135,3 +135,4 @@ def draw(folder: pathlib.Path = entries.FOLDER) -> None:
             axes.set(xscale="log", yscale="log", xlabel=label, ylabel=DISTANCE, title=f"{of_data}, seeds in brackets")
             axes.margins(x=0.25)
     figure.savefig(folder / FIGURE, dpi=110)
+    figures.stamp(FIGURE, [name for name, _ in found], folder)

@@ -23,7 +23,7 @@ from imagegen_jax.metrics.features.blocks import (
 )
 
 KernelSum = Callable[[Block, Block, float], Anywhere]  # (rows, columns, gamma) -> the sum over the tile of all pairs
-Rows = tuple[np.ndarray, np.ndarray]  # the places of a subset's rows on both sides
+Rows = tuple[np.ndarray, np.ndarray]  # of both sides: the features, or the places of a subset's
 PROBED = 256  # rows of the first subsets on which products in float32 are tried beside those in float64
 SPREAD = 10  # how far above the largest kernel of these rows that of all may be
 AGREES = 1e-7  # the largest difference there with which float32 is taken: a tenth of what values are to be equal to
@@ -111,33 +111,40 @@ def _of_subsets(x: np.ndarray, y: np.ndarray, drawn: Iterator[Rows], subsets: in
     """Computes the unbiased estimate of each subset in the way that takes least."""
     place, (x_rows, y_rows) = default_place(), next(drawn)
     rows = itertools.chain([(x_rows, y_rows)], drawn)
-    if not _short_products_suffice(x, y, (x_rows[:PROBED], y_rows[:PROBED]), place):
+    own = [_own_kernels(z) for z in (x, y)]
+    if not _short_products_suffice((x, y), own, (x_rows[:PROBED], y_rows[:PROBED]), place):
         return np.array([_unbiased(x[of_x], y[of_y], place) for of_x, of_y in rows])
     if (len(x) + len(y)) ** 2 < subsets * (2 * size) ** 2:  # pairs
-        return _by_all_pairs(x, y, list(rows))
-    distance = _ShortProducts(x, y, size)
+        return _by_all_pairs(x, y, own, list(rows))
+    distance = _ShortProducts((x, y), own, size)
     return np.array([distance(*of) for of in rows])
 
 
-def _short_products_suffice(x: np.ndarray, y: np.ndarray, probed: Rows, place: Place) -> bool:
+def _own_kernels(z: np.ndarray) -> Float[np.ndarray, " n"]:
+    """Returns the kernel of each row with itself, the largest that it has with any no larger one."""
+    found: np.ndarray = (np.einsum("nd,nd->n", z, z, dtype=np.float64) / z.shape[1] + 1) ** 3
+    return found
+
+
+def _short_products_suffice(sides: Rows, own: Sequence[np.ndarray], probed: Rows, place: Place) -> bool:
     """Tells whether products in float32 give what those in float64 do, and are faster: on the host.
 
     They are tried on some rows; errors grow with the kernel, so that no other row's may be far above theirs.
     """
-    if place.mesh is not None or not x.dtype == y.dtype == np.float32:
+    if place.mesh is not None or any(side.dtype != np.float32 for side in sides):
         return False
-    tried, every = (x[probed[0]], y[probed[1]]), np.arange(len(probed[0]))
-    if max(map(_largest_kernel, (x, y))) > SPREAD * max(map(_largest_kernel, tried)):
+    x, y = (side[rows] for side, rows in zip(sides, probed, strict=True))
+    own_of_tried = [kernels[rows] for kernels, rows in zip(own, probed, strict=True)]
+    if max(map(np.max, own)) > SPREAD * max(map(np.max, own_of_tried)):
         return False
+    every = np.arange(len(x))
     with np.errstate(over="ignore", invalid="ignore"):  # where float32 overflows, the difference is no number
-        return abs(_ShortProducts(*tried, len(every))(every, every) - _unbiased(*tried, place)) <= AGREES
+        return abs(_ShortProducts((x, y), own_of_tried, len(x))(every, every) - _unbiased(x, y, place)) <= AGREES
 
 
-def _largest_kernel(z: np.ndarray) -> float:
-    return float((np.einsum("nd,nd->n", z, z, dtype=np.float64).max() / z.shape[1] + 1) ** 3)
-
-
-def _by_all_pairs(x: np.ndarray, y: np.ndarray, rows: Sequence[Rows]) -> Float[np.ndarray, " subsets"]:
+def _by_all_pairs(
+    x: np.ndarray, y: np.ndarray, own: Sequence[np.ndarray], rows: Sequence[Rows]
+) -> Float[np.ndarray, " subsets"]:
     """Computes the unbiased estimate of each subset from kernels of all pairs of all rows, each computed once."""
     size, within, between = len(rows[0][0]), np.zeros(len(rows)), np.zeros(len(rows))
     masks = [np.zeros((len(z), len(rows))) for z in (x, y)]  # 1 where a row is in a subset
@@ -148,8 +155,8 @@ def _by_all_pairs(x: np.ndarray, y: np.ndarray, rows: Sequence[Rows]) -> Float[n
     def sums(a: np.ndarray, b: np.ndarray, of_a: np.ndarray, of_b: np.ndarray) -> np.ndarray:
         return np.sum(_cubes(a @ b.T, x.shape[1]).astype(np.float64) @ of_b * of_a, axis=0)
 
-    for z, mask in zip((x, y), masks, strict=True):
-        within -= (np.einsum("nd,nd->n", z, z, dtype=np.float64) / z.shape[1] + 1) ** 3 @ mask
+    for z, of_itself, mask in zip((x, y), own, masks, strict=True):
+        within -= of_itself @ mask
         for i, a in enumerate(spans := _spans(len(z))):
             for b in spans[i:]:
                 within += (1 if a is b else 2) * sums(z[a], z[b], mask[a], mask[b])
@@ -178,17 +185,14 @@ class _ShortProducts:
     Errors of the products are of either sign, so that they leave the sums. All subsets take the same memory.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, size: int) -> None:
-        self.sides, self.size, self.width = (x, y), size, x.shape[1]
-        self.of_itself = [(np.einsum("nd,nd->n", z, z, dtype=np.float64) / self.width + 1) ** 3 for z in self.sides]
+    def __init__(self, sides: Rows, own: Sequence[np.ndarray], size: int) -> None:
+        self.sides, self.own, self.size, self.width = sides, own, size, sides[0].shape[1]
         self.chosen = [np.empty((size, self.width), np.float32) for _ in self.sides]
         self.tile, self.cube = np.empty((2, size, size), np.float32)
 
     def __call__(self, x_rows: np.ndarray, y_rows: np.ndarray) -> float:
         means = []
-        for side, of_itself, rows, chosen in zip(
-            self.sides, self.of_itself, (x_rows, y_rows), self.chosen, strict=True
-        ):
+        for side, of_itself, rows, chosen in zip(self.sides, self.own, (x_rows, y_rows), self.chosen, strict=True):
             np.take(side, rows, axis=0, out=chosen, mode="clip")  # which, unlike "raise", writes to `out` itself
             means.append((self._total(chosen, chosen) - of_itself[rows].sum()) / (self.size * (self.size - 1)))
         return float(sum(means) - 2 * self._total(*self.chosen) / self.size**2)
