@@ -170,6 +170,7 @@ def make_odd_files(place: pathlib.Path) -> None:
     (place / "bad_module.py").write_text("import no_such_library\n")
     (place / "bad_nothing.py").write_text("steps = 1\n")
     (place / "file.txt").write_text("in the way")
+    (place / "pem.txt").write_text("-----BEGIN CERTIFICATE-----\n")
 
 
 def make_odd_runs(place: pathlib.Path, run: pathlib.Path, rng: random.Random) -> list[tuple[str, str]]:
@@ -256,7 +257,7 @@ def base_of(command: str) -> list[str]:
         "compare": ["compare", "ddpm", "--out", "comparison.html"],
         "train": ["train", "fuzzed.py", "--smoke", "--workdir", "trained"],
         "provenance": ["provenance", "image.png"],
-        "sign": ["sign", "image.png", "--certificate", "image.png", "--key", "image.png"],
+        "sign": ["sign", "image.png", "--certificate", "pem.txt", "--key", "pem.txt"],
         "watermark add": ["watermark", "add", "folder/0.png"],
         "watermark detect": ["watermark", "detect", "folder/0.png"],
     }[command]

@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from imagegen_jax.core.files.regular import Path, whole
+from imagegen_jax.core.files.regular import Path, read_file, whole
 from imagegen_jax.core.platform.packages import version
 from imagegen_jax.core.provenance.embedded import read_said
 from imagegen_jax.core.provenance.xmp import SOURCE_TYPES
@@ -61,18 +61,20 @@ def sign(path: Path, certificate: Path, key: Path, out: Path | None = None) -> p
     password. What is signed is what the file says of itself: that it is generated, and how. Raises ValueError where the
     package is missing, the file says nothing, and where certificate or key cannot sign.
     """
-    if not is_there():
-        raise ValueError(f"signing needs c2pa-python: {REMEDY}")
+    pems = _read_pem(certificate, "certificate"), _read_pem(key, "private key")
     said = read_said(path)
     if not said.source_type:
         raise ValueError(
             f"{path}: says nothing of how it was made, and that is what would be signed: give a file as a command of "
             "imagegen_jax has written it, without --no-metadata"
         )
-    kind = _kind_of(path)
-    chain, private, algorithm = _read_signer(certificate, key)
-    content = pathlib.Path(path).read_bytes()
+    kind, content = _kind_of(path), read_file(path)
+    if not is_there():
+        raise ValueError(f"signing {path} needs c2pa-python: {REMEDY}")
     import c2pa
+
+    chain, private = pems
+    algorithm = _algorithm_of(certificate, chain, key, private)
 
     with _as_value_error(f"{certificate}: cannot sign {path}"):
         info = c2pa.C2paSignerInfo(alg=algorithm.encode(), sign_cert=chain, private_key=private, ta_url=None)
@@ -87,8 +89,8 @@ def sign(path: Path, certificate: Path, key: Path, out: Path | None = None) -> p
 
 def read_credentials(path: Path) -> Credentials | None:
     """Checks the credentials of a file; None where it has none, or is of a kind that has none."""
-    content = pathlib.Path(path).read_bytes()
-    if pathlib.Path(path).suffix.lower() not in KINDS or _MARK not in content:
+    content = read_file(path) if pathlib.Path(path).suffix.lower() in KINDS else b""
+    if _MARK not in content:
         return None
     if not is_there():
         return Credentials("unchecked")
@@ -121,8 +123,16 @@ def _kind_of(path: Path) -> str:
     return "image/webp" if suffix == ".webp" else mimetypes.types_map[suffix]
 
 
-def _read_signer(certificate: Path, key: Path) -> tuple[bytes, bytes, str]:
-    """Reads a certificate's chain and its key, and names the algorithm of the key.
+def _read_pem(path: Path, what: str) -> bytes:
+    """Reads a file of PEM. Raises ValueError, naming it, where it is none."""
+    content = read_file(path)
+    if b"-----BEGIN " not in content:
+        raise ValueError(f"{path}: no {what} in PEM: give a file that begins with -----BEGIN")
+    return content
+
+
+def _algorithm_of(certificate: Path, chain: bytes, key: Path, private: bytes) -> str:
+    """Names the algorithm of a key, by C2PA's word.
 
     Raises ValueError, naming the file, where they are none, or do not belong together.
     """
@@ -130,7 +140,6 @@ def _read_signer(certificate: Path, key: Path) -> tuple[bytes, bytes, str]:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-    chain, private = pathlib.Path(certificate).read_bytes(), pathlib.Path(key).read_bytes()
     try:
         first = x509.load_pem_x509_certificates(chain)[0].public_key()
     except (ValueError, IndexError) as error:
@@ -150,11 +159,11 @@ def _read_signer(certificate: Path, key: Path) -> tuple[bytes, bytes, str]:
             f"{key}: is not the key of the first certificate in {certificate}: give the two that go together"
         )
     if isinstance(own, ec.EllipticCurvePrivateKey):
-        return chain, private, {256: "es256", 384: "es384", 521: "es512"}.get(own.curve.key_size, "es256")
+        return {256: "es256", 384: "es384", 521: "es512"}.get(own.curve.key_size, "es256")
     if isinstance(own, rsa.RSAPrivateKey):
-        return chain, private, "ps256"
+        return "ps256"
     if isinstance(own, ed25519.Ed25519PrivateKey):
-        return chain, private, "ed25519"
+        return "ed25519"
     raise ValueError(f"{key}: a key of a kind that credentials do not have: take one of P-256, RSA or Ed25519")
 
 

@@ -110,6 +110,8 @@ def test_what_cannot_sign_is_refused_and_leaves_the_file(signer, imagegen):
         (("a.png", *WORDS, "--out", "a.jpg"), "this command writes .png"),
         (("absent.png", *WORDS), "absent.png"),
         (("chain.pem", *WORDS), "credentials are of .png"),
+        (("a.png", *WORDS[:2], "--key", "a.png"), "a.png: no private key in PEM"),
+        (("a.png", "--certificate", "/dev/zero", *WORDS[2:]), "/dev/zero"),
     ):
         code, _, said = imagegen("sign", *words)
         assert code == 1 and names in said, (words, said)
@@ -118,6 +120,8 @@ def test_what_cannot_sign_is_refused_and_leaves_the_file(signer, imagegen):
 
 def test_without_the_package_it_is_named(place, imagegen, monkeypatch):
     monkeypatch.setattr(credentials, "is_there", lambda: False)
+    for name in ("chain.pem", "key.pem"):
+        pathlib.Path(name).write_text("-----BEGIN CERTIFICATE-----")
     write_picture("a.png", IMAGE, ORIGIN)
     code, _, said = imagegen("sign", "a.png", *WORDS)
     assert code == 1 and "imagegen_jax[credentials]" in said
