@@ -63,6 +63,8 @@ def pytest_runtest_setup(item):
     hasty = not (item.config.getoption("--optimised") or item.get_closest_marker("optimised"))
     if hasty != jax.config.read("jax_disable_most_optimizations"):
         jax.clear_caches()
+    if "monkeypatch" in item.fixturenames:
+        item.getparent(pytest.Module).stash[_PATCHED] = True
     jax.config.update("jax_disable_most_optimizations", hasty)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(hasty))  # of the processes that it starts
 
@@ -82,6 +84,7 @@ def pytest_runtest_makereport(item, call):
 
 MAPPED = 20_000  # pieces of memory, from which on programs are forgotten
 _BEGUN, _COUNTED = pytest.StashKey[float](), pytest.StashKey[float]()
+_PATCHED = pytest.StashKey[bool]()
 
 
 def _not_reached(items, revision):
@@ -117,14 +120,15 @@ def root() -> pathlib.Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _programs_are_forgotten():
+def _programs_are_forgotten(request):
     """Steps of training are of one module; what modules share, as sums and slices, is not traced and read by each.
 
-    But each program maps memory, of which a process may hold 65,530 pieces on Linux; all tests together need more.
+    But what was traced while something was patched is forgotten. So is everything for want of room: each program maps
+    memory, of which a process may hold 65,530 pieces on Linux, and all tests together need more.
     """
     yield
     compiling._steps.clear()
-    if _mapped() > MAPPED:
+    if request.node.stash.get(_PATCHED, False) or _mapped() > MAPPED:
         jax.clear_caches()
 
 

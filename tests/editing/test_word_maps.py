@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
-from experiments import markov_field_digits
 from imagegen_jax.cli.edit.attending import AttentionRequest, attend
 from imagegen_jax.core.arrays.batched_draws import batch_draws
 from imagegen_jax.core.optim import Adam
@@ -114,7 +113,20 @@ def test_the_picture_has_a_column_for_each_word(run, tmp_path):
     with Image.open(place) as picture:
         width, height = picture.size
         assert picture.info["prompts"] and width % 8 == 0 and height > width // 8
-    early = ig.override(markov_field_digits.experiment, {**markov_field_digits.smoke, "steps": 1})
-    plain = ig.fit(early, tmp_path / "plain", quiet=True)
+    plain = ig.fit(
+        ig.override(
+            run.experiment,
+            {
+                "model.network.cross_attention": False,
+                "model.text": None,
+                "data": Shapes(40, size=16),
+                "optim": {"network": Adam(1e-3)},
+                "sample_every": 0,
+                "mesh.data": 1,
+            },
+        ),
+        tmp_path / "plain",
+        quiet=True,
+    )
     with pytest.raises(ValueError, match="only images that a model draws by text have words"):
         attend(AttentionRequest(run=plain.workdir, out=tmp_path / "none.png"))

@@ -127,7 +127,7 @@ def finished(recipe, tmp_path_factory):
 @pytest.fixture(scope="module")
 def resuming(root):
     """Goes on with the run in a folder, in a process that has begun none; returns what it said."""
-    command = [sys.executable, root / "tests" / "resuming.py"]
+    command = [sys.executable, root / "tests" / "recipes" / "resuming.py"]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
 
         def go_on(folder):
