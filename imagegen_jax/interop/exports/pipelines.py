@@ -24,6 +24,7 @@ from imagegen_jax.interop.name_map import as_published
 from imagegen_jax.interop.names.transformers import PLACES
 from imagegen_jax.interop.settings import Config
 from imagegen_jax.nn.backbones.autoencoder import ConvEncoder
+from imagegen_jax.nn.backbones.latent_unet import LatentUNet
 from imagegen_jax.nn.backbones.transformers.mmdit import MMDiT
 from imagegen_jax.nn.text_encoders.joined import JoinedText
 from imagegen_jax.text.joined import JoinedRows
@@ -148,7 +149,7 @@ def _as_drawn(ours: Diffusion, again: Diffusion) -> Diffusion:
     there: Any = again.space
     other: Any = again.network
     network: Any = _as_computed(ours.network, other)
-    if getattr(network, "head_channels", None):
+    if isinstance(network, LatentUNet) and network.head_channels:
         network = network.clone(heads=other.heads)
     coders = {
         half: _as_computed(getattr(space.autoencoder.network, half), getattr(there.autoencoder.network, half))
