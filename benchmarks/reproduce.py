@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [place for place in (str(ROOT), str(ROOT / "benchmarks")) if place not in sys.path]
 
 from evidence import entries  # noqa: E402
-from evidence.experiments import fingerprint, values_of  # noqa: E402
+from evidence.experiments import values_of  # noqa: E402
 from evidence.measuring import measure, samples_of  # noqa: E402
 
 from imagegen_jax.core.config.command_line import parse_overrides  # noqa: E402
@@ -59,7 +59,7 @@ def reproduce(
     `words` are options that change the recipe; without a seed it is the first that has no entry yet.
     """
     experiment = parse_overrides(recipe(name), words, "reproduce.py")
-    known = entries.of_experiment(entries.read(folder), name, fingerprint(values_of(name, experiment)))
+    known = entries.of_experiment(name, experiment, folder)
     taken = {entry["seed"] for entry in known}
     seed = next(number for number in range(len(taken) + 1) if number not in taken) if seed is None else seed
     command = " ".join(["python benchmarks/reproduce.py", name, *words, f"--seed {seed}"])

@@ -20,7 +20,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path[:0] = [place for place in (str(ROOT), str(ROOT / "benchmarks")) if place not in sys.path]
 
 from evidence import entries  # noqa: E402
-from evidence.experiments import fingerprint, values_of  # noqa: E402
 from evidence.summary import REDUCED, SEEDS  # noqa: E402
 from reproduce import reproduce  # noqa: E402
 
@@ -29,11 +28,11 @@ from imagegen_jax.recipes.shipped import recipes  # noqa: E402
 
 def missing(data: Sequence[str], seeds: int, folder: pathlib.Path = entries.FOLDER) -> Iterator[tuple[str, int]]:
     """Yields each recipe and seed that no entry is of as the recipe is now."""
-    found = {(entry["recipe"], entry["experiment"], entry["seed"]) for entry in entries.read(folder)}
     names = [name for of in data for name in REDUCED[of] if name in recipes()]
+    found = {name: {entry["seed"] for entry in entries.of_experiment(name, folder=folder)} for name in names}
     for seed in range(seeds):
         for name in names:
-            if (name, fingerprint(values_of(name)), seed) not in found:
+            if seed not in found[name]:
                 yield name, seed
 
 

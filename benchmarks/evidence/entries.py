@@ -9,15 +9,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from imagegen_jax import Experiment
 from imagegen_jax.core.files.regular import whole
 from imagegen_jax.metrics.student import t_quantile
 
+from .experiments import changed, fingerprint, values_of
+
 Entry = Mapping[str, Any]
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "results"
-RUNS, EXPERIMENTS = (
-    "ledger_runs.jsonl",
-    "ledger_experiments.json",
-)  # entries; what they were measured of, by fingerprint
+RUNS = "ledger_runs.jsonl"  # entries
+EXPERIMENTS = "ledger_experiments.json"  # what they were measured of, by fingerprint
 
 
 class Interval(NamedTuple):
@@ -67,9 +68,15 @@ def _key(entry: Entry) -> tuple[Any, ...]:
     return entry["recipe"], entry["experiment"], entry["seed"]
 
 
-def of_experiment(entries: Sequence[Entry], name: str, experiment: str) -> list[Entry]:
-    """Returns the entries of a recipe that were measured of this experiment."""
-    return [entry for entry in entries if (entry["recipe"], entry["experiment"]) == (name, experiment)]
+def of_experiment(name: str, experiment: Experiment | None = None, folder: pathlib.Path = FOLDER) -> list[Entry]:
+    """Returns the newest entry of each seed that was measured of a recipe as it is now, or of a changed one.
+
+    Fields that came since, at their defaults, are no change.
+    """
+    found = [entry for entry in read(folder) if entry["recipe"] == name]
+    stored, now = experiments(folder), fingerprint(values_of(name, experiment))
+    same = {now} | {of for of, values in stored.items() if name in values and not changed(values, name, experiment)}
+    return list({entry["seed"]: entry for entry in found if entry["experiment"] in same}.values())
 
 
 def expected(entries: Sequence[Entry], score: str) -> Interval | None:

@@ -67,13 +67,14 @@ def measured(folder: pathlib.Path = entries.FOLDER) -> dict[str, list[Ours]]:
     found: dict[str, list[Ours]] = {}
     for one in earlier.scores(folder):
         found.setdefault(one.recipe, []).append(Ours(*one[1:9], one.experiment, one.file))
-    runs = entries.read(folder)
+    runs = [entry for entry in entries.read(folder) if not entry["changes"]]
     for name in dict.fromkeys(entry["recipe"] for entry in runs):
-        newest = [entry["experiment"] for entry in runs if entry["recipe"] == name and not entry["changes"]]
-        if newest:
-            scores = _over_seeds(entries.of_experiment(runs, name, newest[-1]))
-            kept = [one for one in found.get(name, []) if one.score not in {new.score for new in scores}]
-            found[name] = scores + kept
+        own = [entry for entry in runs if entry["recipe"] == name]
+        of_now = entries.of_experiment(name, folder=folder) if name in recipes() else []
+        newest = of_now or [entry for entry in own if entry["experiment"] == own[-1]["experiment"]]
+        scores = _over_seeds(newest)
+        kept = [one for one in found.get(name, []) if one.score not in {new.score for new in scores}]
+        found[name] = scores + kept
     return found
 
 

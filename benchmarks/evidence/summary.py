@@ -12,7 +12,6 @@ from imagegen_jax.metrics.student import t_quantile
 from imagegen_jax.recipes.shipped import recipes
 
 from . import entries, figures
-from .experiments import fingerprint, values_of
 
 FIGURE = "seeds.png"
 SEEDS = 3
@@ -62,11 +61,9 @@ def mean_of(scores: Sequence[Mapping[str, Any]]) -> tuple[float, float | None, f
 
 def groups(folder: pathlib.Path = entries.FOLDER) -> list[Group]:
     """Returns the recipes that have runs of what they are today, the least training first."""
-    runs, found = entries.read(folder), []
-    for name in dict.fromkeys(entry["recipe"] for entry in runs):
-        if name in recipes():
-            of = entries.of_experiment(runs, name, fingerprint(values_of(name)))
-            found += [(name, of)] if of else []
+    names = dict.fromkeys(entry["recipe"] for entry in entries.read(folder))
+    of_recipes = [(name, entries.of_experiment(name, folder=folder)) for name in names if name in recipes()]
+    found = [(name, of) for name, of in of_recipes if of]
     return sorted(found, key=lambda group: group[1][0]["training_tflop"])
 
 

@@ -102,6 +102,23 @@ def test_runs_that_are_missing_are_those_of_todays_recipe(tmp_path):
     assert {of for names in REDUCED.values() for of in names} <= set(recipes())
 
 
+def test_an_entry_stays_when_fields_come_that_are_at_their_defaults(tmp_path):
+    values = stored()
+    del values[NAME]["skip_norm"]
+    of = fingerprint(values)
+    assert of != fingerprint(values_of(NAME))
+    entries.append(entry(0, 1.0, recipe=NAME, experiment=of), tmp_path)
+    entries.append(entry(0, 2.0, recipe=NAME, experiment=fingerprint(values_of(NAME))), tmp_path)
+    assert [found["scores"]["FD-classifier"]["value"] for found in entries.of_experiment(NAME, folder=tmp_path)] == [2]
+    entries.keep(values, of, tmp_path)
+    entries.append(entry(1, 3.0, recipe=NAME, experiment=of), tmp_path)
+    assert [found["seed"] for found in entries.of_experiment(NAME, folder=tmp_path)] == [0, 1]
+    values[NAME]["steps"] += 1
+    entries.keep(values, fingerprint(values), tmp_path)
+    entries.append(entry(2, 4.0, recipe=NAME, experiment=fingerprint(values)), tmp_path)
+    assert [found["seed"] for found in entries.of_experiment(NAME, folder=tmp_path)] == [0, 1]
+
+
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
