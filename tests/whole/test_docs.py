@@ -44,3 +44,7 @@ def test_pages_show_commands_that_exist(pages: dict[str, str]) -> None:
     assert not {one for one in shown if one[1] not in names}
     trained = {one for one in shown if one[1] == "train" and "_" in one[2]}
     assert not {one for one in trained if one[2] not in recipes() and not one[2].startswith("my_")}
+
+
+def test_the_readme_stays_one_page(pages: dict[str, str]) -> None:
+    assert len(pages["README.md"].split()) <= 900
