@@ -20,6 +20,7 @@ from imagegen_jax.cli.safeguards.redrawing import redraw
 from imagegen_jax.core.provenance.credentials import Credentials, read_credentials
 from imagegen_jax.core.provenance.embedded import Said, read_said
 from imagegen_jax.core.provenance.origin import Origin
+from imagegen_jax.core.provenance.videos import without_packet
 from imagegen_jax.core.provenance.xmp import ALGORITHMIC, COMPOSITE, GENERATED
 from imagegen_jax.data.pictures.output import PICTURES, VIDEOS, check_output, kind_of
 
@@ -110,10 +111,10 @@ def _format(path: str | pathlib.Path) -> str:
 
 
 def _compare(one: pathlib.Path, other: pathlib.Path) -> None:
-    """Says whether two pictures are equal in every pixel, or videos in every byte; where not, leaves with code 1."""
+    """Says whether pictures are equal in every pixel, or videos but for what they say; where not, leaves with code 1."""
     if kind_of(one) in VIDEOS:
-        same = one.read_bytes() == other.read_bytes()
-        return _say_redrawn(other, "" if same else "of other bytes", "byte")
+        same = without_packet(one.read_bytes()) == without_packet(other.read_bytes())
+        return _say_redrawn(other, "" if same else "of other bytes", "byte of its frames")
     with Image.open(one) as first, Image.open(other) as second:
         a, b = np.asarray(first), np.asarray(second)
     if a.shape == b.shape and np.array_equal(a, b):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import BinaryIO
 
@@ -31,6 +32,14 @@ def packet_in_video(file: BinaryIO) -> bytes | None:
     if head[:4] == b"GIF8":
         return _in_gif(head + file.read(LARGEST))
     return _in_mp4(file) if head[4:8] == b"ftyp" else None
+
+
+def without_packet(content: bytes) -> bytes:
+    """Returns a GIF or an MP4 without its packet."""
+    packet = packet_in_video(io.BytesIO(content))
+    if not packet:
+        return content
+    return content.replace(_BLOCK + packet + _TRAILER, b"", 1).replace(mp4_box(packet), b"", 1)
 
 
 def _in_gif(content: bytes) -> bytes:
