@@ -111,7 +111,7 @@ def _format(path: str | pathlib.Path) -> str:
 
 
 def _compare(one: pathlib.Path, other: pathlib.Path) -> None:
-    """Says whether pictures are equal in every pixel, or videos but for what they say; where not, leaves with code 1."""
+    """Says whether pictures are equal in every pixel, or videos in every frame; where not, leaves with code 1."""
     if kind_of(one) in VIDEOS:
         same = without_packet(one.read_bytes()) == without_packet(other.read_bytes())
         return _say_redrawn(other, "" if same else "of other bytes", "byte of its frames")
