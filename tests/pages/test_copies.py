@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import pathlib
 import types
@@ -55,7 +56,8 @@ def test_the_page_shows_them_and_is_left_out_where_nobody_looked(
         return types.SimpleNamespace(image_shape=images.shape[1:], images=drawn)
 
     monkeypatch.setattr(copies, "SampleSet", sampled)
-    run = Run(types.SimpleNamespace(data=data), types.SimpleNamespace(step=5), tmp_path)  # type: ignore[arg-type]
+    experiment = dataclasses.replace(ig.recipe("edm_digits"), data=data)
+    run = Run(experiment, types.SimpleNamespace(step=5), tmp_path)  # type: ignore[arg-type]
     path = copies.look_for_copies(run, 31, classes=(3, 5))
     found = read_json(path)
     assert found["pairs"][0]["sample"] == 30 and found["pairs"][0]["training"] == 3 and found["nearer"] == 1
