@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import BinaryIO
 
@@ -40,8 +41,10 @@ def _in_gif(content: bytes) -> bytes:
 
 
 def _in_mp4(file: BinaryIO) -> bytes:
-    at = 0
+    at, end = 0, file.seek(0, os.SEEK_END)
     for _ in range(_BOXES):
+        if at >= end:  # a box may say that it is longer than any file
+            return b""
         file.seek(at)
         head = file.read(24)
         if len(head) < 8:
