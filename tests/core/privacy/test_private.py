@@ -13,13 +13,17 @@ from toys import Game, Regression, ToyData
 
 from imagegen_jax import Experiment, Program, fit
 from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.model import Aux, Inputs
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.privacy.poisson import PoissonRows, capacity
 from imagegen_jax.core.privacy.private import KEPT, DifferentialPrivacy, private_gradients
+from imagegen_jax.core.run_folder import compare_data, store
 from imagegen_jax.core.step import gradients, make_inputs
+from imagegen_jax.data.image import HorizontalFlip
 from imagegen_jax.data.source import Dataset
 from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.nn.affine import SmallWarps
 from imagegen_jax.nn.backbones.unet import UNet
 
 ONE = MeshShape(data=1)
@@ -181,6 +185,21 @@ class Coupled(Regression):
         return super().loss(nets, inputs._replace(batch={"image": image - image.mean(axis=0)}))
 
 
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    """An augmentation that mixes each image with the next one of the batch, as mixup does."""
+
+    def __call__(self, batch, keys):
+        return {**batch, "image": (batch["image"] + jnp.roll(batch["image"], 1, axis=0)) / 2}
+
+
+class Often(Pixels):
+    """Images of which the first comes twice an epoch."""
+
+    def open(self):
+        return dataclasses.replace(super().open(), epoch=np.r_[0, np.arange(self.size)])
+
+
 class Counting(Regression):
     """A loss that returns a statistic."""
 
@@ -202,6 +221,8 @@ DIFFUSION = Diffusion(UNet(width=4, multipliers=(1,), blocks=1), image_shape=(2,
         ({"model": Coupled()}, "the loss 'regress' of a Coupled couples the rows"),
         ({"model": dataclasses.replace(DIFFUSION, coupling="optimal")}, "of a Diffusion couples the rows"),
         ({"data": ToyData()}, "cannot be read row by row"),
+        ({"data": Often()}, "--private: these data have images that come more often than others"),
+        ({"augment": (HorizontalFlip(), Mixed())}, "augment, Mixed, couples the rows of a batch: 'image'"),
         ({"batch_size": 200}, "batch_size=200 of 200 images"),
         ({"private": DifferentialPrivacy(delta=0.01)}, "delta 0.01: with 200 images .* less than 0.005"),
     ],
@@ -209,6 +230,20 @@ DIFFUSION = Diffusion(UNet(width=4, multipliers=(1,), blocks=1), image_shape=(2,
 def test_what_cannot_be_private_is_refused_before_anything_is_compiled(changes, words):
     with pytest.raises(ValueError, match=words):
         Program(experiment(**changes))
+
+
+def test_augmentations_of_each_row_alone_are_private():
+    assert Program(experiment(augment=(HorizontalFlip(), SmallWarps()))).batch(0)[KEPT].dtype == bool
+
+
+def test_a_private_run_goes_on_with_no_other_data(tmp_path):
+    """Epsilon is of all steps with the number of images that there is: more images would make it too small."""
+    own = experiment()
+    store(tmp_path, own, {}, Pixels().open())
+    with pytest.raises(RunFolderError, match=r"data.images: 200 there, 900 now\n(.|\n)*of one set of data"):
+        compare_data(tmp_path, {}, Pixels(900).open(), resume_with_changes=True)
+    store(tmp_path, experiment(private=None), {}, Pixels().open())
+    assert "data.images" in compare_data(tmp_path, {}, Pixels(900).open(), resume_with_changes=True)
 
 
 def test_statistics_of_a_batch_are_refused_while_the_step_is_traced(started):
@@ -239,12 +274,34 @@ def test_inputs_of_rows_alone_have_keys_of_their_own(started):
     )
 
 
+class Follower:
+    """A tracker that keeps what it is told of the experiment, and nothing else."""
+
+    def check(self):
+        return None
+
+    def open(self, run):
+        self.config = run.config
+        return self
+
+    def write(self, step, metrics):
+        pass
+
+    def image(self, step, picture):
+        pass
+
+    def close(self):
+        pass
+
+
 @pytest.mark.slow
 def test_a_private_run_says_what_it_spends_before_and_after(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("imagegen_jax.core.privacy.accountant.is_there", lambda: True)
     right = (PRIVATE, 200, 16, 2)
     monkeypatch.setattr("imagegen_jax.core.privacy.accountant.epsilon", lambda *given: float(given == right))
-    fit(experiment(steps=2), tmp_path / "private")
+    follower = Follower()
+    fit(experiment(steps=2, seed=12345), tmp_path / "private", track=[follower])
+    assert follower.config["batch_size"] == 16 and "seed" not in follower.config  # it is a secret
     words = "private: epsilon 1 at delta 0.001 after 2 steps (noise 2, 16 of 200 images a step)"
     assert capsys.readouterr().err.count(words) == 2
     fit(experiment(steps=2, private=None), tmp_path / "plain")
