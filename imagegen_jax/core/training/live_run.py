@@ -113,7 +113,8 @@ class LiveRun:
         privacy = self.experiment.private
         if privacy is not None and self.first and not self.quiet:
             rows = len(self.program.dataset)
-            self.progress.say(spent(privacy, rows, self.experiment.batch_size, steps).words)
+            found = spent(privacy, rows, self.experiment.batch_size, steps, self.experiment.seed)
+            self.progress.say(found.words)
 
     def compile_stage(self, step: int) -> None:
         """Begins to compile what comes due from `step` on in its stage, and shows it."""

@@ -97,7 +97,7 @@ def privacy_of(folder: pathlib.Path, experiment: Experiment, step: int) -> str:
     rows = facts_in(folder / "data.json").get("images")
     if experiment.private is None or not isinstance(rows, int):
         return ""
-    found: Spent = spent(experiment.private, rows, experiment.batch_size, step)
+    found: Spent = spent(experiment.private, rows, experiment.batch_size, step, experiment.seed)
     return (
         f"Trained with differential privacy ({found.words}). Each image's gradient was clipped to a norm of "
         f"{experiment.private.clip:g}; images were drawn in each step each by itself (Poisson sampling, truncated), "
