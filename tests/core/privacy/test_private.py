@@ -13,6 +13,7 @@ from toys import Game, Regression, ToyData
 
 from imagegen_jax import Experiment, Program, fit
 from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.model import Aux, Inputs
 from imagegen_jax.core.optim import SGD
@@ -259,19 +260,26 @@ def test_a_diffusion_of_independent_noise_is_private():
 
 
 def test_inputs_of_rows_alone_have_keys_of_their_own(started):
-    """A loss that draws by the key of the whole batch draws other numbers for each row."""
-    spec, state, inputs = started
+    """A loss that draws by the key of the whole batch draws another number for each row."""
+    _, state, inputs = started
 
     def loss(trained, stats, inputs: Inputs):
-        return jax.random.normal(inputs.key) * jnp.sum(trained["network"]["Dense_0"]["bias"]), Aux({})
+        drawn = jax.random.normal(inputs.key)
+        return 0.0 * jnp.sum(trained["network"]["Dense_0"]["bias"]), Aux({"drawn": drawn, "square": drawn**2})
 
-    zero = jax.tree.map(jnp.ones_like, state.params)
-    _, metrics = private_gradients(
-        DifferentialPrivacy(1e9, 0.0), 16, differentiating(loss), zero, state.stats, inputs, 1
-    )
-    assert 0 < float(metrics["row_norm"]) and float(metrics["loss"]) != pytest.approx(
-        float(4 * jax.random.normal(jax.random.fold_in(inputs.keys[0], 2**32 - 4))), rel=1e-3
-    )
+    privacy = DifferentialPrivacy(1e9, 0.0)
+    _, metrics = private_gradients(privacy, 16, differentiating(loss), state.params, state.stats, inputs, 1)
+    assert float(metrics["square"] - metrics["drawn"] ** 2) > 0.1  # a variance
+
+
+def test_averages_follow_as_many_images_as_are_drawn_on_average():
+    """Not so many as there is room for: half of the weights are older than eight steps of 16 images."""
+    program = Program(experiment(averages={"ema": HalfLife(128, ramp=None)}))
+    state = program.init()
+    after, _ = program.step(state)
+    leaf = lambda tree: np.asarray(jax.tree.leaves(tree)[0])  # noqa: E731
+    old, new, mean = leaf(state.params), leaf(after.params), leaf(after.ema["network"]["ema"])
+    np.testing.assert_allclose(mean, new + (old - new) * 0.5 ** (1 / 8), rtol=1e-4, atol=1e-6)
 
 
 class Follower:
