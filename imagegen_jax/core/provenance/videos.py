@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from typing import BinaryIO
 
@@ -41,7 +40,7 @@ def _in_gif(content: bytes) -> bytes:
 
 
 def _in_mp4(file: BinaryIO) -> bytes:
-    at, end = 0, file.seek(0, os.SEEK_END)
+    at, end = 0, file.seek(0, 2)  # 2: from the end
     for _ in range(_BOXES):
         if at >= end:  # a box may say that it is longer than any file
             return b""
