@@ -16,7 +16,6 @@ from imagegen_jax.core import run_folder as folders
 from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.experiment import abstract_nets
 from imagegen_jax.core.files.weight_files import read_weight_file
-from imagegen_jax.core.provenance.origin import published
 from imagegen_jax.core.reporting.log import write_json
 from imagegen_jax.core.run import Path, Run
 from imagegen_jax.data.wrappers.captioned import Captioned
@@ -34,8 +33,9 @@ def export_weights(run: Run, folder: pathlib.Path) -> None:
     save_file(named(run.nets), folder / WEIGHTS)
     for name in BESIDE:
         shutil.copyfile(run.workdir / name, folder / name)
-    if run.experiment.private is not None:
-        write_json(folder / BESIDE[0], published(folders.load_experiment_dict(folder)))
+    if run.experiment.private is not None:  # noise follows from the seed
+        stored = folders.load_experiment_dict(folder)
+        write_json(folder / BESIDE[0], {name: value for name, value in stored.items() if name != "seed"})
     if (run.workdir / ORIGIN).is_file():
         shutil.copyfile(run.workdir / ORIGIN, folder / ORIGIN)
     if (run.workdir / folders.TOKENIZER).is_dir():
