@@ -8,7 +8,7 @@ steps it is made of (its phases), and how to draw images from trained networks. 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, Int, Key
@@ -18,6 +18,9 @@ Batch = Mapping[str, Array]  # "image" or "codes", and where the data have them 
 Scalar = Float[Array, ""]
 Variables = Mapping[str, Any]  # the linen collections of one network: "params", "batch_stats", ...
 Nets = Mapping[str, Variables]  # network name -> its collections; "params" may be absent
+# What a network makes of the rows of its layer "label": takes them as they are; has a last one for a label that is
+# dropped; multiplies them by the root of their number; or gives each column unit magnitude.
+LabelRows = Literal["plain", "dropped", "scaled", "unit"]
 PRNGKey = Key[Array, ""]
 PRNGKeys = Key[Array, " b"]
 

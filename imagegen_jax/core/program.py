@@ -34,7 +34,7 @@ from imagegen_jax.core.experiment import (
     validate,
 )
 from imagegen_jax.core.model import Batch, Entering, Model, Nets, Scalar, frozen_networks, starts_from_data
-from imagegen_jax.core.privacy.checks import ROWS, check_private
+from imagegen_jax.core.privacy.checks import ROWS, check_augmentations, check_private
 from imagegen_jax.core.privacy.poisson import PoissonRows
 from imagegen_jax.core.state import State, create, enter, networks
 from imagegen_jax.core.step import RunConstants, due_at, due_steps, stage_at
@@ -63,6 +63,7 @@ class Program:
         batch = jax.eval_shape(functools.partial(autoencoding.example, model), example_batch(rows, ROWS))
         nets = abstract_nets(model, rows)
         check_private(self.experiment.private, model, self.dataset, batch_size, batch, nets)
+        check_augmentations(self.experiment.augment, example_batch(rows, ROWS))
         return PoissonRows(self.dataset, self.experiment.batch_size, self.experiment.microbatches * self.mesh.size)
 
     def pretrained(self) -> dict[str, Any]:

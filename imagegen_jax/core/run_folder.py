@@ -35,6 +35,7 @@ _OTHER_WORDS = (
     "The tokenizer writes texts as other tokens than those that the model has learned: a vocabulary that is made of "
     "the captions is another one when words come, go or are said more often\n"
 )
+_OF_ONE_SET = "Epsilon of a private run is of one set of data, and of its number\n"
 _SHOWN = 100  # characters of a value that a message shows
 
 Changes = dict[str, tuple[Any, Any]]  # field -> (stored value, new value)
@@ -68,9 +69,13 @@ def compare_data(folder: pathlib.Path, changed: Changes, dataset: Any, resume_wi
     found = data_changes(folder, dataset)
     never = ("data.num_classes", _OF_TOKENIZER)  # what the run has learned of codes or tokens goes with its tokenizer
     fixed = [field for field in found if field.startswith("data.rows.") or field in never]
+    private = bool(found) and load_experiment_dict(folder).get("private") is not None
+    if private:
+        fixed = list(found)
     asked = found or any(not _is_of_data(field) for field in changed)
     if fixed or (asked and not resume_with_changes):
         why = _OTHER_WORDS if _OF_TOKENIZER in fixed and tokenizer_of(dataset) is not None else ""
+        why = _OF_ONE_SET if private else why
         _refuse(folder, changed | found, fixed, why)
     return changed | found
 

@@ -158,11 +158,15 @@ class Dataset:
     def rows_at(self, index: Int[np.ndarray, " n"]) -> dict[str, np.ndarray]:
         """Reads the rows of these numbers as a batch.
 
-        Raises ValueError where sources have an order of their own, and where rows have captions: there a row is more
-        than its number says.
+        Raises ValueError where sources have an order of their own, and where rows have captions or come more than once
+        an epoch: there a row is more than its number says.
         """
-        if not self.paired or self.tokenizer is not None:
-            what = "captions, one an epoch" if self.paired else "sources that are not paired"
+        more = {
+            "sources that are not paired": not self.paired,
+            "captions, one an epoch": self.tokenizer is not None,
+            "images that come more often than others": self.epoch is not None,
+        }
+        for what in (what for what, holds in more.items() if holds):
             raise ValueError(f"these data have {what}: their rows cannot be drawn by number alone")
         arrays = {"image": self.images, "std": self.stds, "label": self.labels, "source": self.sources}
         found = {name: np.asarray(array[index]) for name, array in arrays.items() if array is not None}

@@ -13,6 +13,7 @@ from typing import Any
 
 from imagegen_jax.core.files.json_lines import read_objects
 from imagegen_jax.core.files.regular import whole
+from imagegen_jax.core.provenance.origin import published
 from imagegen_jax.pages.copies import FILE, copies_of
 from imagegen_jax.pages.evaluations import evaluations_of, trace_of
 from imagegen_jax.pages.explained import explained
@@ -49,6 +50,8 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
     step = max([*rows, *grids], default=0)
     curves = points_of(rows.values())
     changes, evaluations = read_objects(folder / "changes.jsonl"), read_objects(folder / "evaluations.jsonl")
+    if experiment.get("private") is not None:
+        experiment, environment = published(experiment), _without_seed(environment)
     if origin := read_json(folder / "origin.json"):
         environment = {"imported": origin, **environment}
     return {
@@ -88,6 +91,13 @@ def _progress(step: int, steps: Any) -> str:
         f'<p>step {step:,} of {steps:,} ({100 * step / steps:.0f} %), {state}</p><progress max="{steps}" '
         f'value="{min(step, steps)}"></progress>'
     )
+
+
+def _without_seed(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a private run's environment may say to others: its command without the seed."""
+    from imagegen_jax.interop.exports.card_facts import command_of
+
+    return {**environment, "command": command_of(environment.get("command"), private=True)}
 
 
 def _facts(

@@ -16,11 +16,13 @@ from imagegen_jax.core.arrays.lora import LoRA, kernels_of, rank_of
 from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.experiment import Experiment, abstract_nets, row_shapes
+from imagegen_jax.core.model import Model
 from imagegen_jax.core.model import num_classes as known_classes
 from imagegen_jax.core.optim import Adam, CosineDecay
 from imagegen_jax.data import Source
 from imagegen_jax.data.wrappers.with_few import WithFew
 from imagegen_jax.nn.affine import SmallWarps
+from imagegen_jax.nn.backbones.denoising import OwnLabelRows
 from imagegen_jax.recipes.fit import model_for_images
 
 RANK = 4
@@ -45,17 +47,23 @@ def with_few(experiment: Experiment, folder: pathlib.Path, few: Source, name: st
         raise ValueError(f"{few}: {folder} knows its classes already: give the folders of new ones other names")
     model = model_for_images(experiment.model, dataset.image_shape, dataset.num_classes)
     nets = abstract_nets(model, row_shapes(dataset))
-    weights = FromRun(str(folder), more_classes=new)
     return dataclasses.replace(
         experiment,
         name=f"{experiment.name}_with_few",
         model=model,
         data=data,
         augment=(*experiment.augment, SmallWarps(tuple(range(known, known + new)))),
-        pretrained={**experiment.pretrained, **dict.fromkeys(experiment.optim, weights)},
+        pretrained={**experiment.pretrained, **{name: _weights(model, name, folder, new) for name in experiment.optim}},
         lora=LoRA(RANK, kernels=_layers({name: nets[name]["params"] for name in experiment.optim})),
         **_short(experiment.optim),
     )
+
+
+def _weights(model: Model, name: str, folder: pathlib.Path, new: int) -> FromRun:
+    """Returns a network of the run, with rows for new classes as it reads them."""
+    network = getattr(model, name, None)
+    rows = network.label_rows if isinstance(network, OwnLabelRows) else FromRun.label_rows
+    return FromRun(str(folder), more_classes=new, label_rows=rows)
 
 
 def _short(networks: Iterable[str]) -> dict[str, Any]:

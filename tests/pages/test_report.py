@@ -145,6 +145,13 @@ def test_everything_in_the_folder_is_shown(run: pathlib.Path) -> None:
     assert "jax '0.12'" in words and "git_commit None" in words
 
 
+def test_the_page_of_a_private_run_has_no_seed(run: pathlib.Path) -> None:
+    write_json(run / "experiment.json", EXPERIMENT | {"seed": 98765, "private": {"noise": 2.0}})
+    write_json(run / "environment.json", {"command": ["/x/imagegen", "train", "toy", "--seed", "98765"]})
+    page = write_report(run).read_text("utf-8")
+    assert "98765" not in page and "imagegen train toy" in page
+
+
 def test_page_asks_for_nothing_outside_itself(run: pathlib.Path) -> None:
     page = Page(write_report(run))
     assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)

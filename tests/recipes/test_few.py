@@ -1,8 +1,12 @@
 """A run is taught a class of few images: what it begins as, what is trained, and what cannot be."""
 
 import dataclasses
+import functools
+import pathlib
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,8 +19,15 @@ from imagegen_jax.core.state import networks
 from imagegen_jax.data import Classes, Digits
 from imagegen_jax.data.pictures.output import write_picture
 from imagegen_jax.nn.affine import SmallWarps
+from imagegen_jax.nn.backbones.adm import ADM
+from imagegen_jax.nn.backbones.conditioning import Conditioning
+from imagegen_jax.nn.backbones.dit import DiT
+from imagegen_jax.nn.backbones.edm2 import EDM2UNet
+from imagegen_jax.nn.backbones.latent_unet import LatentUNet
+from imagegen_jax.nn.backbones.ncsnpp import SongUNet
+from imagegen_jax.nn.backbones.unet import UNet
 from imagegen_jax.recipes.configs import load_config
-from imagegen_jax.recipes.few import with_few
+from imagegen_jax.recipes.few import _weights, with_few
 from imagegen_jax.recipes.shipped import module_of
 
 NEW = Classes(Digits(), ("3",), per_class=10)
@@ -44,6 +55,33 @@ def test_it_begins_as_the_run_with_a_mean_class_more_and_pairs_beside_its_layers
     assert {"label", "conv_2"} <= set(found.lora.kernels) and "conv_out" not in found.lora.kernels  # of rank 1
     assert set(state.params["network"]["label"]["kernel"]) == {"A", "B"} and set(state.opt) == {"network"}
     assert SmallWarps((9,)) == found.augment[-1]
+
+
+NETWORKS = (
+    UNet(8, (1,), 1), DiT(2, 1, 8, 1), EDM2UNet(8, (1,), 1, (), 8), SongUNet(8, (1,), 1, ()),
+    LatentUNet(8, (1,), 1, (1,), heads=1, class_token=8), ADM(8, (1,), 1, (), head_channels=8),
+    LatentUNet(8, (1,), 1, (1,), heads=1, class_token=8, dropped_token=False),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: type(network).__name__)
+def test_classes_that_it_knows_and_a_dropped_one_stay_what_they_were(network):
+    """Whatever the network makes of its layer "label"; at weights that are drawn, since the output begins as zero."""
+    found = _weights(SimpleNamespace(network=network), "network", pathlib.Path("runs/a"), 2)
+    x, labels = jnp.ones((4, 8, 8, 1)), np.eye(4, 3, dtype=np.float32)  # the last is dropped
+
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    def drawn(variables, labels):
+        return network.apply(variables, x, jnp.full(4, 0.3), Conditioning(labels=labels))
+
+    shapes = jax.eval_shape(network.init, jax.random.key(0), x, jnp.ones(4), Conditioning(labels=labels))
+    random = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: random.normal(0.1, 0.5, leaf.shape).astype(np.float32), shapes)
+    before = np.asarray(drawn(variables, labels))
+    more = with_more_classes(variables, found.more_classes, "runs/a", found.label_rows)
+    now = np.asarray(drawn(more, np.eye(4, 5, dtype=np.float32) * [[1], [1], [1], [0]]))
+    assert all(np.abs(before[i] - before[j]).max() > 1e-3 for i in range(4) for j in range(i))
+    np.testing.assert_allclose(now, before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
 
 
 def test_the_command_takes_a_folder_as_a_class_by_its_name(run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from imagegen_jax.core.checkpoints.stored import Stored
 from imagegen_jax.core.config.bounds import Natural
 from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.files.weight_files import SUFFIXES, read_weight_file, with_prefix
-from imagegen_jax.core.model import Variables
+from imagegen_jax.core.model import LabelRows, Variables
 
 FORMS = 'a run folder ("runs/a", or "runs/a:encoder" for its network "encoder"), a file of weights or "random"'
 
@@ -49,7 +50,8 @@ class FromRun:
     network: str | None = None  # the network's name in that run; None: the same as here
     step: Natural | Literal["best"] | None = None  # which checkpoint; None: the newest good one
     average: str | None = None  # which moving average; "none": the last step's weights; None: the first
-    more_classes: Natural = 0  # classes that the model here knows beside the run's: each begins as the mean of these
+    more_classes: Natural = 0  # classes that the model here knows beside the run's: each begins as these are on average
+    label_rows: LabelRows = "plain"  # what the network makes of them, where there are more
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", os.fspath(self.path))
@@ -72,7 +74,9 @@ class FromRun:
             )
         remedy = "Choose another checkpoint (step) or average, or train it anew"
         check_finite(variables, f"the network {wanted!r} of {folder} at step {found.step:,}", remedy)
-        return with_more_classes(variables, self.more_classes, self.path) if self.more_classes else variables
+        if not self.more_classes:
+            return variables
+        return with_more_classes(variables, self.more_classes, self.path, self.label_rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,19 +124,30 @@ class Random:
         return None
 
 
-def with_more_classes(variables: Variables, more: int, place: str) -> Variables:
-    """Returns a network with rows for more classes in its layer "label": each is the mean of those that are there.
+def with_more_classes(variables: Variables, more: int, place: str, kind: LabelRows = "plain") -> Variables:
+    """Returns a network with rows for more classes in its layer "label", to which its own classes are what they were.
 
-    Raises ValueError for a network without such a layer, which sees no classes, or not so.
+    Each is the mean of those that are there; of columns of unit magnitude, with the mean's sign. `kind` is what the
+    network makes of the rows. Raises ValueError for a network without such a layer, which sees no classes, or not so.
     """
     found = dict(flax.traverse_util.flatten_dict(variables))
     paths = [path for path in found if path[-2:] == _OF_CLASSES]
     if not paths:
         raise ValueError(f"{place}: its network has no layer {_OF_CLASSES[0]!r}, so that no class can be added to it")
     for path in paths:
-        rows = np.asarray(found[path])
-        found[path] = np.concatenate([rows, np.repeat(rows.mean(0, keepdims=True), more, 0)])
+        found[path] = _longer(np.asarray(found[path]), more, kind)
     return flax.traverse_util.unflatten_dict(found)
+
+
+def _longer(rows: np.ndarray, more: int, kind: LabelRows) -> np.ndarray:
+    """Returns the rows of a layer "label" with `more` for new classes; the network sees the others as before."""
+    known, last = (rows[:-1], rows[-1:]) if kind == "dropped" else (rows, rows[:0])
+    new = known.mean(0, keepdims=True)
+    if kind == "unit":  # a row of the root mean square leaves that of each column as it is
+        new = np.where(new < 0, -1, 1) * np.sqrt(np.mean(known**2, axis=0, keepdims=True))
+    made = np.concatenate([known, np.repeat(new, more, 0), last])
+    scale = math.sqrt(len(rows) / len(made)) if kind == "scaled" else 1.0
+    return (made * scale).astype(rows.dtype)
 
 
 def parse(text: str) -> Weights:

@@ -26,10 +26,16 @@ class Spent:
     batch_size: int
     steps: int
     epsilon: float | None
+    seed: int  # from which noise and draws follow
 
     @property
     def words(self) -> str:
-        """Says epsilon and delta, and after how many steps."""
+        """Says epsilon and delta, and after how many steps; and where the seed is what everyone tries first."""
+        guessed = "; but its seed is 0, which is tried first, so that it protects nobody: give a secret one, --seed"
+        return self._figures + ("" if self.seed else guessed)
+
+    @property
+    def _figures(self) -> str:
         if self.epsilon is None:
             return f"private, but epsilon is not known without dp-accounting: {REMEDY}"
         return (
@@ -38,10 +44,10 @@ class Spent:
         )
 
 
-def spent(privacy: DifferentialPrivacy, rows: int, batch_size: int, steps: int) -> Spent:
+def spent(privacy: DifferentialPrivacy, rows: int, batch_size: int, steps: int, seed: int) -> Spent:
     """Returns what training on `rows` images has spent after some steps; infinite without noise."""
     found = epsilon(privacy, rows, batch_size, steps) if is_there() else None
-    return Spent(privacy, rows, batch_size, steps, found)
+    return Spent(privacy, rows, batch_size, steps, found, seed)
 
 
 def is_there() -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imagegen_jax.core.model import Batch, Entering, Inputs, Nets, Staged, starts_from_data
+from imagegen_jax.core.model import Batch, Entering, Inputs, Nets, PRNGKeys, Staged, starts_from_data
 from imagegen_jax.core.privacy.poisson import Indexed
 from imagegen_jax.core.privacy.private import DifferentialPrivacy
 
 Shapes = Mapping[str, Any]  # of arrays, by name
+Augmentation = Callable[[Batch, PRNGKeys], Batch]
 
 ROWS = 4
 _APART = 1e-3  # by how much, relatively, losses of rows alone and together may differ by rounding
@@ -45,8 +46,33 @@ def check_private(
             f"--private.delta {delta}: with {rows:,} images it would allow to publish one of them whole: give "
             f"less than {1 / rows:.2g}"
         )
-    dataset.rows_at(np.zeros(1, np.int64))
+    try:
+        dataset.rows_at(np.zeros(1, np.int64))
+    except ValueError as error:
+        raise ValueError(f"--private: {error}: give other data, or --private none") from None
     _check_rows_apart(model, batch, nets)
+
+
+def check_augmentations(augment: Sequence[Augmentation], rows: Shapes) -> None:
+    """Raises ValueError where what an augmentation makes of a row is of others too, such as a mixture of images.
+
+    Such a row would carry an image into the gradients of others, where nothing clips it. `rows` are the shapes of ROWS
+    rows as augmentations see them.
+    """
+    keys = jax.random.split(jax.random.key(0), ROWS)
+    batch: Batch = {name: _drawn(leaf, i) for i, (name, leaf) in enumerate(rows.items())}
+    for one in augment:
+        run = jax.jit(lambda batch, keys, one=one: one(batch, keys))
+        together = run(batch, keys)
+        alone = [run(*jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], (dict(batch), keys))) for i in range(ROWS)]
+        apart = jax.tree.map(lambda *rows: jnp.concatenate(rows), *alone)
+        for name, leaf in together.items():
+            if not np.allclose(leaf, apart[name], rtol=_APART, atol=_APART, equal_nan=True):
+                raise ValueError(
+                    f"--private: augment, {type(one).__name__}, couples the rows of a batch: {name!r} of a row is not "
+                    "what it is of that row alone. Leave it out, or leave out --private"
+                )
+        batch = together
 
 
 def _check_rows_apart(model: Any, shapes: Shapes, networks: Shapes) -> None:

@@ -60,6 +60,15 @@ def origin_without_run(command: str, request: Any, seed: int, untrained: bool = 
     return Origin(seed=seed, command=command, request=fields_of(request), edited=True, untrained=untrained)
 
 
+def published(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an experiment, as experiment.json has it, for others to see: of a private run, without the seed.
+
+    Whoever knows that knows the noise.
+    """
+    private = experiment.get("private") is not None
+    return {name: value for name, value in experiment.items() if not (private and name == "seed")}
+
+
 def digest_of(workdir: Path) -> str:
     """Returns a digest of a run's experiment.json, from which all of the run follows; "" where there is none.
 
@@ -69,8 +78,7 @@ def digest_of(workdir: Path) -> str:
         tree = json.loads((pathlib.Path(workdir) / "experiment.json").read_text())
     except (OSError, ValueError, RecursionError):
         return ""
-    if isinstance(tree, dict) and tree.get("private") is not None:
-        tree = {name: value for name, value in tree.items() if name != "seed"}
+    tree = published(tree) if isinstance(tree, dict) else tree
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -49,8 +49,10 @@ def _in_gif(content: bytes) -> bytes:
 
 
 def _in_mp4(file: BinaryIO) -> bytes:
-    at = 0
+    at, end = 0, file.seek(0, 2)  # 2: from the end
     for _ in range(_BOXES):
+        if at >= end:  # a box may say that it is longer than any file
+            return b""
         file.seek(at)
         head = file.read(24)
         if len(head) < 8:

@@ -22,7 +22,7 @@ from imagegen_jax.core.experiment import Measurement, frozen_sources, power_aver
 from imagegen_jax.core.model import Generative
 from imagegen_jax.core.privacy.accountant import spent
 from imagegen_jax.core.program import Program
-from imagegen_jax.core.provenance.origin import Origin, origin_of
+from imagegen_jax.core.provenance.origin import Origin, origin_of, published
 from imagegen_jax.core.reporting.log import environment, write_json
 from imagegen_jax.core.reporting.not_finite import NonFiniteError
 from imagegen_jax.core.reporting.pending import PendingMetrics
@@ -57,7 +57,7 @@ class LiveRun:
         self.doing = ""  # for who asks it to stop
         self.metadata = True  # whether grids say that they are generated, and by what
         self.checkpoints = self._open_checkpoints()
-        self.log = RunLog(workdir, progress, self._kept, track, to_dict(self.experiment))
+        self.log = RunLog(workdir, progress, self._kept, track, published(to_dict(self.experiment)))
         self.tracer = Tracer(workdir, profile if self.first else None, progress)
 
     def _open_checkpoints(self) -> Checkpoints:
@@ -113,7 +113,8 @@ class LiveRun:
         privacy = self.experiment.private
         if privacy is not None and self.first and not self.quiet:
             rows = len(self.program.dataset)
-            self.progress.say(spent(privacy, rows, self.experiment.batch_size, steps).words)
+            found = spent(privacy, rows, self.experiment.batch_size, steps, self.experiment.seed)
+            self.progress.say(found.words)
 
     def compile_stage(self, step: int) -> None:
         """Begins to compile what comes due from `step` on in its stage, and shows it."""

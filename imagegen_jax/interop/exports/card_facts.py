@@ -97,14 +97,15 @@ def privacy_of(folder: pathlib.Path, experiment: Experiment, step: int) -> str:
     rows = facts_in(folder / "data.json").get("images")
     if experiment.private is None or not isinstance(rows, int):
         return ""
-    found: Spent = spent(experiment.private, rows, experiment.batch_size, step)
+    found: Spent = spent(experiment.private, rows, experiment.batch_size, step, experiment.seed)
+    before = " It says nothing of what the weights had seen that it started from." if experiment.pretrained else ""
     return (
         f"Trained with differential privacy ({found.words}). Each image's gradient was clipped to a norm of "
         f"{experiment.private.clip:g}; images were drawn in each step each by itself (Poisson sampling, truncated), "
         "which is what the accountant (privacy loss distributions) assumes; data sets are neighbours where one image "
         "of the one is missing in the other. It covers the weights and what is drawn from them. It does not cover the "
         "scores below, the curves of the run, or settings that were chosen by them; and it holds against those who do "
-        "not know the seed, from which noise and draws follow: it is left out here, and is to be kept secret."
+        "not know the seed, from which noise and draws follow: it is left out here, and is to be kept secret." + before
     )
 
 

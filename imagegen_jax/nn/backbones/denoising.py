@@ -8,7 +8,7 @@ import flax.linen as nn
 from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.config.choices import Choices
-from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.core.model import LabelRows, PRNGKeys
 from imagegen_jax.nn.backbones.conditioning import Conditioning
 from imagegen_jax.nn.module import Module
 
@@ -92,6 +92,16 @@ class ToldOfAugmentation(Protocol):
     @property
     def reads_augmentation(self) -> bool:
         """Tells that the network reads `augment_labels`: True."""
+        ...
+
+
+@runtime_checkable
+class OwnLabelRows(Protocol):
+    """A network whose layer "label" is more than a row for each class, so that a class more changes the others."""
+
+    @property
+    def label_rows(self) -> LabelRows:
+        """What it makes of the rows."""
         ...
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from imagegen_jax.core.config.bounds import BelowOne, Count, Positive
-from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.core.model import LabelRows, PRNGKeys
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.dropout import Dropout
 from imagegen_jax.nn.embed import positions, sinusoidal
@@ -91,6 +91,7 @@ class DiT(nn.Module):
     mlp_epsilon: Positive = 1e-6  # of the norm before each perceptron; diffusers' default is 1e-5
 
     channels_field: ClassVar[str] = "out_channels"
+    label_rows: ClassVar[LabelRows] = "dropped"
 
     @nn.nowrap
     def output_channels(self, channels: int) -> int:

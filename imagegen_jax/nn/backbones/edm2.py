@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.config.bounds import BelowOne, Count
-from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.core.model import LabelRows, PRNGKeys
 from imagegen_jax.core.optim import unit_magnitude
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.backbones.unet import check_halvings
@@ -157,6 +157,8 @@ class EDM2UNet(nn.Module):
     dropout: BelowOne = 0.0
     attention: Implementation = "auto"  # see `multihead.attend`
     dtype: Dtype = "auto"
+
+    label_rows: ClassVar[LabelRows] = "unit"
 
     @nn.compact
     def __call__(

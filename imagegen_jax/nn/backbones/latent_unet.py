@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Num
 
 from imagegen_jax.core.config.bounds import BelowOne, Count, Natural
+from imagegen_jax.core.model import LabelRows
 from imagegen_jax.nn.attention import SequenceAttention
 from imagegen_jax.nn.backbones.adm import EPSILON, Block, BlockConditions, conv, dense, embed, heads_of
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
@@ -112,6 +113,11 @@ class LatentUNet(nn.Module):
     def needed(self) -> tuple[str, ...]:
         """The tokens or the labels that one is made of, and what is `added`."""
         return ("labels" if self.class_token else "tokens", *(("pooled", "sizes") if self.added else ()))
+
+    @property
+    def label_rows(self) -> LabelRows:
+        """Tells whether the last row is of a label that was dropped."""
+        return "dropped" if self.dropped_token else "plain"
 
     @nn.nowrap
     def sizes_of(self, height: int, width: int) -> tuple[int, ...]:

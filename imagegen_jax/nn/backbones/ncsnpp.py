@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from imagegen_jax.core.config.bounds import BelowOne, Count
-from imagegen_jax.core.model import PRNGKeys
+from imagegen_jax.core.model import LabelRows, PRNGKeys
 from imagegen_jax.nn.attention import SelfAttention
 from imagegen_jax.nn.backbones.conditioning import NOTHING, Conditioning, check_seen
 from imagegen_jax.nn.backbones.unet import check_halvings, conv
@@ -96,6 +96,7 @@ class SongUNet(nn.Module):
     dtype: Dtype = "auto"
 
     reads_augmentation: ClassVar[bool] = True
+    label_rows: ClassVar[LabelRows] = "scaled"
 
     @nn.compact
     def __call__(

@@ -21,5 +21,10 @@ def test_without_noise_nothing_is_private():
 
 def test_what_is_needed_for_it_is_named(monkeypatch):
     monkeypatch.setattr(accountant, "is_there", lambda: False)
-    found = spent(DifferentialPrivacy(), 1500, 128, 1000)
+    found = spent(DifferentialPrivacy(), 1500, 128, 1000, 7)
     assert found.epsilon is None and "imagegen_jax[private]" in found.words
+
+
+def test_a_seed_that_everyone_tries_first_is_named():
+    first, own = (spent(DifferentialPrivacy(1.0, 0.0), 1500, 128, 1, seed).words for seed in (0, 7))
+    assert first.startswith(own) and "its seed is 0" in first and "--seed" not in own

@@ -13,13 +13,18 @@ from toys import Game, Regression, ToyData
 
 from imagegen_jax import Experiment, Program, fit
 from imagegen_jax.core.arrays.shard import MeshShape
+from imagegen_jax.core.ema import HalfLife
+from imagegen_jax.core.files.claim import RunFolderError
 from imagegen_jax.core.model import Aux, Inputs
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.privacy.poisson import PoissonRows, capacity
 from imagegen_jax.core.privacy.private import KEPT, DifferentialPrivacy, private_gradients
+from imagegen_jax.core.run_folder import compare_data, store
 from imagegen_jax.core.step import gradients, make_inputs
+from imagegen_jax.data.image import HorizontalFlip
 from imagegen_jax.data.source import Dataset
 from imagegen_jax.diffusion.models.diffusion import Diffusion
+from imagegen_jax.nn.affine import SmallWarps
 from imagegen_jax.nn.backbones.unet import UNet
 
 ONE = MeshShape(data=1)
@@ -181,6 +186,21 @@ class Coupled(Regression):
         return super().loss(nets, inputs._replace(batch={"image": image - image.mean(axis=0)}))
 
 
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    """An augmentation that mixes each image with the next one of the batch, as mixup does."""
+
+    def __call__(self, batch, keys):
+        return {**batch, "image": (batch["image"] + jnp.roll(batch["image"], 1, axis=0)) / 2}
+
+
+class Often(Pixels):
+    """Images of which the first comes twice an epoch."""
+
+    def open(self):
+        return dataclasses.replace(super().open(), epoch=np.r_[0, np.arange(self.size)])
+
+
 class Counting(Regression):
     """A loss that returns a statistic."""
 
@@ -202,6 +222,8 @@ DIFFUSION = Diffusion(UNet(width=4, multipliers=(1,), blocks=1), image_shape=(2,
         ({"model": Coupled()}, "the loss 'regress' of a Coupled couples the rows"),
         ({"model": dataclasses.replace(DIFFUSION, coupling="optimal")}, "of a Diffusion couples the rows"),
         ({"data": ToyData()}, "cannot be read row by row"),
+        ({"data": Often()}, "--private: these data have images that come more often than others"),
+        ({"augment": (HorizontalFlip(), Mixed())}, "augment, Mixed, couples the rows of a batch: 'image'"),
         ({"batch_size": 200}, "batch_size=200 of 200 images"),
         ({"private": DifferentialPrivacy(delta=0.01)}, "delta 0.01: with 200 images .* less than 0.005"),
     ],
@@ -209,6 +231,20 @@ DIFFUSION = Diffusion(UNet(width=4, multipliers=(1,), blocks=1), image_shape=(2,
 def test_what_cannot_be_private_is_refused_before_anything_is_compiled(changes, words):
     with pytest.raises(ValueError, match=words):
         Program(experiment(**changes))
+
+
+def test_augmentations_of_each_row_alone_are_private():
+    assert Program(experiment(augment=(HorizontalFlip(), SmallWarps()))).batch(0)[KEPT].dtype == bool
+
+
+def test_a_private_run_goes_on_with_no_other_data(tmp_path):
+    """Epsilon is of all steps with the number of images that there is: more images would make it too small."""
+    own = experiment()
+    store(tmp_path, own, {}, Pixels().open())
+    with pytest.raises(RunFolderError, match=r"data.images: 200 there, 900 now\n(.|\n)*of one set of data"):
+        compare_data(tmp_path, {}, Pixels(900).open(), resume_with_changes=True)
+    store(tmp_path, experiment(private=None), {}, Pixels().open())
+    assert "data.images" in compare_data(tmp_path, {}, Pixels(900).open(), resume_with_changes=True)
 
 
 def test_statistics_of_a_batch_are_refused_while_the_step_is_traced(started):
@@ -224,19 +260,46 @@ def test_a_diffusion_of_independent_noise_is_private():
 
 
 def test_inputs_of_rows_alone_have_keys_of_their_own(started):
-    """A loss that draws by the key of the whole batch draws other numbers for each row."""
-    spec, state, inputs = started
+    """A loss that draws by the key of the whole batch draws another number for each row."""
+    _, state, inputs = started
 
     def loss(trained, stats, inputs: Inputs):
-        return jax.random.normal(inputs.key) * jnp.sum(trained["network"]["Dense_0"]["bias"]), Aux({})
+        drawn = jax.random.normal(inputs.key)
+        return 0.0 * jnp.sum(trained["network"]["Dense_0"]["bias"]), Aux({"drawn": drawn, "square": drawn**2})
 
-    zero = jax.tree.map(jnp.ones_like, state.params)
-    _, metrics = private_gradients(
-        DifferentialPrivacy(1e9, 0.0), 16, differentiating(loss), zero, state.stats, inputs, 1
-    )
-    assert 0 < float(metrics["row_norm"]) and float(metrics["loss"]) != pytest.approx(
-        float(4 * jax.random.normal(jax.random.fold_in(inputs.keys[0], 2**32 - 4))), rel=1e-3
-    )
+    privacy = DifferentialPrivacy(1e9, 0.0)
+    _, metrics = private_gradients(privacy, 16, differentiating(loss), state.params, state.stats, inputs, 1)
+    assert float(metrics["square"] - metrics["drawn"] ** 2) > 0.1  # a variance
+
+
+def test_averages_follow_as_many_images_as_are_drawn_on_average():
+    """Not so many as there is room for: half of the weights are older than eight steps of 16 images."""
+    program = Program(experiment(averages={"ema": HalfLife(128, ramp=None)}))
+    state = program.init()
+    after, _ = program.step(state)
+    leaf = lambda tree: np.asarray(jax.tree.leaves(tree)[0])  # noqa: E731
+    old, new, mean = leaf(state.params), leaf(after.params), leaf(after.ema["network"]["ema"])
+    np.testing.assert_allclose(mean, new + (old - new) * 0.5 ** (1 / 8), rtol=1e-4, atol=1e-6)
+
+
+class Follower:
+    """A tracker that keeps what it is told of the experiment, and nothing else."""
+
+    def check(self):
+        return None
+
+    def open(self, run):
+        self.config = run.config
+        return self
+
+    def write(self, step, metrics):
+        pass
+
+    def image(self, step, picture):
+        pass
+
+    def close(self):
+        pass
 
 
 @pytest.mark.slow
@@ -244,7 +307,9 @@ def test_a_private_run_says_what_it_spends_before_and_after(tmp_path, monkeypatc
     monkeypatch.setattr("imagegen_jax.core.privacy.accountant.is_there", lambda: True)
     right = (PRIVATE, 200, 16, 2)
     monkeypatch.setattr("imagegen_jax.core.privacy.accountant.epsilon", lambda *given: float(given == right))
-    fit(experiment(steps=2), tmp_path / "private")
+    follower = Follower()
+    fit(experiment(steps=2, seed=12345), tmp_path / "private", track=[follower])
+    assert follower.config["batch_size"] == 16 and "seed" not in follower.config  # it is a secret
     words = "private: epsilon 1 at delta 0.001 after 2 steps (noise 2, 16 of 200 images a step)"
     assert capsys.readouterr().err.count(words) == 2
     fit(experiment(steps=2, private=None), tmp_path / "plain")

@@ -133,6 +133,17 @@ def test_folders_of_a_disk_are_not_published(tmp_path: pathlib.Path, monkeypatch
     assert fields_of(request) == {"run": "a", "images": ["b.png", "c.png"], "n": 3}
 
 
+def test_a_picture_with_damaged_pixels_says_what_stands_before_them(tmp_path: pathlib.Path) -> None:
+    """As long as the file is whole, so that its credentials say Invalid and not that there is no picture."""
+    write_picture(tmp_path / "a.png", IMAGE, ORIGIN)
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[content.index(b"IDAT") + 20] ^= 255
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises((OSError, SyntaxError)), Image.open(tmp_path / "a.png") as damaged:
+        damaged.load()
+    assert read_said(tmp_path / "a.png").origin == ORIGIN
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_picture_is_said(tmp_path: pathlib.Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)

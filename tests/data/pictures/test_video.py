@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import struct
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from imagegen_jax.core.drawing.grid import magnified
+from imagegen_jax.core.provenance.embedded import read_said
 from imagegen_jax.data.pictures.video import check_video, write_video
 
 
@@ -97,3 +99,10 @@ def test_a_gif_that_a_full_disk_takes_a_part_of_is_none(tmp_path, largest):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("length", [2**62, 2**64 - 1])
+def test_a_box_that_says_that_it_is_longer_than_any_file_ends_it(tmp_path, length):
+    head = struct.pack(">I4s8x", 16, b"ftyp")
+    (tmp_path / "a.mp4").write_bytes(head + struct.pack(">I4sQ", 1, b"mdat", length) + bytes(50))
+    assert read_said(tmp_path / "a.mp4").origin is None

@@ -9,6 +9,7 @@ import yaml
 from toys import Regression
 
 from imagegen_jax import Experiment
+from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.optim import SGD
 from imagegen_jax.core.privacy.private import DifferentialPrivacy
@@ -82,6 +83,12 @@ def test_the_card_of_a_private_run_has_epsilon_and_no_seed(tmp_path, monkeypatch
     card = write_run_card(run, modules=("toys",)).read_text()
     assert "private: epsilon 6 at delta 0.0001 after 0 steps" in card and "clipped to a norm of 0.1" in card
     assert '"seed"' not in card and "--seed" not in card and "not trained privately" not in card
+    assert "started from" not in card
+    tuned = experiment(private=DifferentialPrivacy(), pretrained={"network": FromRun("runs/public")})
+    assert (
+        "nothing of what the weights had seen that it started from"
+        in write_run_card(folder_of(tmp_path / "b", tuned), modules=("toys",)).read_text()
+    )
 
 
 def test_licences_stay_and_a_card_of_ones_own_is_not_written_over(run):
