@@ -44,12 +44,12 @@ def rows_of(images: Any) -> Rows:
 
 
 def nearest(images: Rows, shown: Rows) -> Float[np.ndarray, " n"]:
-    """The distance of each image to the nearest of those that were shown."""
+    """Returns the distance of each image to the nearest of those that were shown."""
     return np.sqrt(((images[:, None] - shown[None]) ** 2).mean(-1)).min(1)
 
 
 def spread(images: Rows) -> float:
-    """The mean distance between two images."""
+    """Returns the mean distance between two images."""
     between = np.sqrt(((images[:, None] - images[None]) ** 2).mean(-1))
     return float(between[np.triu_indices(len(images), 1)].mean())
 
@@ -82,14 +82,14 @@ class Judge:
 
 
 def full(found: ig.Experiment, few: Any, old: bool) -> ig.Experiment:
-    """All weights in place of pairs and no warps, at the rate and for the steps that the first trials had."""
+    """Returns the experiment with all weights trained in place of pairs, without warps, as in the first trials."""
     data = found.data if old else dataclasses.replace(found.data, share=0.99)
     optim = {"network": Adam(CosineDecay(5e-4, warmup=10))}
     return dataclasses.replace(found, lora=None, augment=(), optim=optim, data=data, steps=150)
 
 
 def mean_of(values: list[float]) -> list[float]:
-    """The mean and Student's interval of 95 %."""
+    """Returns the mean and Student's interval of 95 %."""
     mean, half = float(np.mean(values)), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
     return [round(x, 1) for x in (mean, mean - half, mean + half)]
 

@@ -51,12 +51,12 @@ class Kept:
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that each part depends on: all but those that say which parts there are, and how many."""
+    """Returns the options that each part depends on: all but those that say which parts there are, and how many."""
     return {name: str(value) for name, value in vars(options).items() if name not in ("rounds", "parts", "models")}
 
 
 def commit() -> str:
-    """The checkout's commit, with a mark where files differ from it; "" where that is not known."""
+    """Returns the checkout's commit, with a mark where files differ from it; "" where that is not known."""
     try:
         said = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=FOLDER, capture_output=True, text=True

@@ -31,7 +31,7 @@ RUNS = pathlib.Path("runs/ledger")  # the folder of the runs' folders
 
 
 def compared(new: entries.Entry, old: Sequence[entries.Entry]) -> tuple[list[str], bool]:
-    """A line for each score of a new entry beside those of the same experiment, and whether none is outside."""
+    """Returns a line for each score of a new entry beside the same experiment's, and whether none is outside."""
     lines, well = [], True
     for score, found in new["scores"].items():
         interval = entries.expected(old, score)

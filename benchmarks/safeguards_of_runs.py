@@ -36,7 +36,7 @@ PLANTED = 5
 
 
 def figures(cards: list[Card], *words: str) -> dict[str, Any]:
-    """The values of cards whose names begin with some words, with intervals and notes."""
+    """Returns the values of cards whose names begin with some words, with intervals and notes."""
     return {
         card.metric: [None if x is None else round(x, 4) for x in (card.value, card.low, card.high)]
         + ([card.note] if card.note else [])
@@ -53,7 +53,7 @@ def overfit(folder: pathlib.Path, steps: int) -> None:
 
 
 def membership(path: pathlib.Path) -> dict[str, Any]:
-    """How well the loss tells a run's training images from the test split's."""
+    """Measures how well the loss tells a run's training images from the test split's."""
     run = ig.load(path)
     held_out = source_set(Digits(split="test"))
     return figures(
@@ -62,7 +62,7 @@ def membership(path: pathlib.Path) -> dict[str, Any]:
 
 
 def planted(path: pathlib.Path) -> dict[str, Any]:
-    """What shares, precision and recall of classes, and ranks of copies say of samples, and of changed ones."""
+    """Measures what shares, precision and recall of classes, ranks of copies say of samples, and of changed ones."""
     run, training = ig.load(path), source_set(Digits(split="train"))
     classifier = trained_classifier(Digits(split="train"))
     labels = np.concatenate([np.arange(2_000) % 10, np.full(200, 3)]).astype(np.int32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import pathlib
@@ -63,8 +64,6 @@ def pytest_runtest_setup(item):
     hasty = not (item.config.getoption("--optimised") or item.get_closest_marker("optimised"))
     if hasty != jax.config.read("jax_disable_most_optimizations"):
         jax.clear_caches()
-    if "monkeypatch" in item.fixturenames:
-        item.getparent(pytest.Module).stash[_PATCHED] = True
     jax.config.update("jax_disable_most_optimizations", hasty)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(hasty))  # of the processes that it starts
 
@@ -84,7 +83,7 @@ def pytest_runtest_makereport(item, call):
 
 MAPPED = 20_000  # pieces of memory, from which on programs are forgotten
 _BEGUN, _COUNTED = pytest.StashKey[float](), pytest.StashKey[float]()
-_PATCHED = pytest.StashKey[bool]()
+_patches = []  # the first thing that a module patches
 
 
 def _not_reached(items, revision):
@@ -119,17 +118,44 @@ def root() -> pathlib.Path:
     return ROOT
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _programs_are_forgotten(request):
+def forgotten_behind():
     """Steps of training are of one module; what modules share, as sums and slices, is not traced and read by each.
 
-    But what was traced while something was patched is forgotten. So is everything for want of room: each program maps
-    memory, of which a process may hold 65,530 pieces on Linux, and all tests together need more.
+    But what was traced before something is patched, or while it is, is forgotten (`_patched`): no patch is seen in it,
+    or one that is gone. So is everything for want of room: each program maps memory, of which a process may hold 65,530
+    pieces on Linux, and all tests together need more.
     """
     yield
     compiling._steps.clear()
-    if request.node.stash.get(_PATCHED, False) or _mapped() > MAPPED:
+    if _patches or _mapped() > MAPPED:
         jax.clear_caches()
+    _patches.clear()
+
+
+_programs_are_forgotten = pytest.fixture(scope="module", autouse=True, name="_programs_are_forgotten")(forgotten_behind)
+
+
+def _patched(change):
+    """Has `change`, a method of pytest's patches, forget what was traced before a module's first one."""
+
+    @functools.wraps(change)
+    def patched(patch, target, *given, **named):
+        if not _patches and not _is_of_python(target):
+            jax.clear_caches()
+            _patches.append(target)
+        return change(patch, target, *given, **named)
+
+    return patched
+
+
+def _is_of_python(target):
+    """Whether a module, a class, an object or the name of one is Python's own, which nothing that is traced reads."""
+    of = target if isinstance(target, str) else getattr(target, "__module__", getattr(target, "__name__", ""))
+    return (of or "").partition(".")[0] in sys.stdlib_module_names
+
+
+for _name in ("setattr", "delattr"):
+    setattr(pytest.MonkeyPatch, _name, _patched(getattr(pytest.MonkeyPatch, _name)))
 
 
 def _mapped() -> int:

@@ -67,7 +67,7 @@ def measure(name: str, experiment: ig.Experiment, workdir: pathlib.Path, samples
 
 
 def trained(name: str, experiment: ig.Experiment, workdir: pathlib.Path) -> tuple[ig.Run, dict[str, float]]:
-    """The finished run, and what its training took, that of the recipes that its weights come from included."""
+    """Returns the finished run, and what training took, that of the recipes that its weights come from included."""
     seed, given = experiment.seed, dict(experiment.pretrained)
     firsts = {
         network: trained(first, dataclasses.replace(recipe(first), seed=seed), workdir)
@@ -111,7 +111,7 @@ def _from_run(weights: Any) -> FromRun:
 
 
 def scored(run: ig.Run, samples: int) -> tuple[Scores, dict[str, float]]:
-    """All scores that a run's kind has, and what it takes to draw."""
+    """Measures all scores that a run's kind has, and what it takes to draw."""
     model = run.experiment.model
     scores: Scores = {}
     if reconstructs(model):
@@ -134,7 +134,7 @@ def scored(run: ig.Run, samples: int) -> tuple[Scores, dict[str, float]]:
 
 
 def drawing(run: ig.Run, images: int) -> dict[str, float]:
-    """What it takes to draw: seconds for 1,000 images, once compiled, and operations for one."""
+    """Measures what it takes to draw: seconds for 1,000 images, once compiled, and operations for one."""
     labels = np.arange(images) % run.experiment.num_classes if run.experiment.num_classes else None
     run.sample(images, labels, seed=1)
     clock, processors = time.perf_counter(), time.process_time()
@@ -162,5 +162,5 @@ def _mean(values: np.ndarray) -> dict[str, float]:
 
 
 def samples_of(experiment: ig.Experiment) -> int:
-    """How many images scores are of: 1,000 of scikit-learn's digits, of which there are 1,797, else 5,000."""
+    """Returns how many images scores are of: 1,000 of scikit-learn's 1,797 digits, else 5,000."""
     return 1_000 if isinstance(experiment.data, Digits) else 5_000

@@ -117,6 +117,7 @@ def test_texts_that_are_cut_and_unknown_words_are_said(run):
     [
         ({"n": 3, "prompts": PROMPTS}, "2 prompts for 3 images: give one an image, or one for all"),
         ({"prompts": PROMPTS, "negative_prompts": ["a"] * 3}, "3 negative prompts for 2 images"),
+        ({"prompts": []}, r"prompts=\[\]: no prompt is given.*: give one an image"),
         ({"prompts": ["a", " "]}, "prompt 2 is empty: say what to draw"),
         ({"prompts": PROMPTS, "negative_prompts": "a circle"}, "a negative prompt is what guidance leads away from"),
         ({}, "how many images. Give n, or a list of prompts"),

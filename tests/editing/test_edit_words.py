@@ -108,7 +108,7 @@ def test_given_images_are_drawn_anew_by_prompts(imagegen):
 
 def test_what_is_not_read_or_missing_is_said(imagegen):
     for arguments, message in (
-        (("interpolate", "run", "--prompt", "a red circle"), "1 prompts: name at least two to go between"),
+        (("interpolate", "run", "--prompt", "a red circle"), "1 prompt: name at least two to go between"),
         (("interpolate", "run", *PAIR, "--latents", 3), "--latents 3: of a model of latents"),
         (("reword", "run", "--prompt", "a red circle"), "nothing is reworded: say what the prompt becomes"),
         (("reword", "run", "--prompt", "a red circle", "--reweight", "star=2"), "'star' is no word of the prompt"),

@@ -20,18 +20,24 @@ from saved_pipelines import add_byte_pairs, draw, with_tokenizers, written
 
 from imagegen_jax import cli
 from imagegen_jax.core.arrays.lora import LoRA, adapted
+from imagegen_jax.core.arrays.space import Pixels
 from imagegen_jax.core.state import create
+from imagegen_jax.diffusion.process.process import RectifiedFlow
 from imagegen_jax.diffusion.process.weighting import MinSNR
 from imagegen_jax.diffusion.sampling.heun import Heun
+from imagegen_jax.diffusion.sampling.levels import Listed, ShiftedFlow
 from imagegen_jax.interop.diffusers_folder import import_diffusers
+from imagegen_jax.interop.exports.designs import DESIGNS
 from imagegen_jax.interop.exports.export import export_run
 from imagegen_jax.interop.exports.pipelines import configurations, export_pipeline
+from imagegen_jax.interop.exports.schedulers import latent_scheduler_of
 from imagegen_jax.interop.name_map import as_published
 from imagegen_jax.interop.names.autoencoders import autoencoder
 from imagegen_jax.interop.names.transformers import PLACES
 from imagegen_jax.interop.pipelines.stable_diffusion import model_of
 from imagegen_jax.nn.text_encoders.small import TextTransformer
 from imagegen_jax.text.byte_pairs import BytePairs
+from imagegen_jax.text.sentence_pieces import SentencePieces
 
 CASES = {"pipelines": ("sd1", "sd2"), "more_pipelines": ("sdxl", "sd3", "sd3_without_t5", "pixart")}
 # Of how to load it, of other uses, or said otherwise: what the export names that diffusers does not, or not so.
@@ -136,6 +142,7 @@ def changed(model, what):
         "encoder": {"text": TextTransformer(40, 6, 32, 1, 1), "empty_text": None},
         "clip": {"clip": True},
         "sizes": {"network": model.network.clone(added=True)},
+        "pixels": {"space": Pixels()},
     }
     return dataclasses.replace(model, **changes[what])
 
@@ -151,6 +158,7 @@ def changed(model, what):
         ("encoder", "is no pipeline of diffusers .StableDiffusionPipeline has a LatentUNet and CLIPText; "),
         ("clip", "no StableDiffusionPipeline has these settings .*clip_sample"),
         ("sizes", r"cannot have network.added=True \(but False\)"),
+        ("pixels", "a Diffusion of this network, text encoder and space is no pipeline of diffusers"),
     ],
 )
 def test_what_a_pipeline_does_not_have_is_refused(what, words, configured):
@@ -168,6 +176,24 @@ def test_training_and_sampling_are_of_no_account(configured):
         network=model.network.clone(dtype="bfloat16", dropout=0.1),
     )  # fmt: skip
     assert configurations(other, tokenizer)["unet"] == configurations(model, tokenizer)["unet"] | {"dropout": 0.1}
+
+
+@pytest.mark.parametrize("levels", [ShiftedFlow(20, 3.0), Listed((5.0, 9 / 999))])
+def test_a_flow_keeps_its_shift(levels):
+    """Levels that were read from a scheduler are a list, of which the last time was shifted twice."""
+    model = SimpleNamespace(process=RectifiedFlow(), levels=levels, time_scale=1000.0)
+    assert latent_scheduler_of(model)["shift"] == pytest.approx(3.0, abs=1e-4)
+
+
+def test_other_settings_of_t5s_tokenizer_are_refused(root):
+    """A pipeline has its length, small letters and places in code, not in files."""
+    with np.load(root / "tests/reference/sentence_pieces.npz") as pieces:
+        model = pieces["model"].tobytes()
+    design = next(one for one in DESIGNS if one.pipeline == "PixArtAlphaPipeline")
+    assert design.tokenizer_fault([SentencePieces(model, 120, lower=True)]) is None
+    for other in ({"context": 77}, {"lower": False}, {"extra_ids": 9}):
+        tokenizer = SentencePieces(model, **{"context": 120, "lower": True} | other)
+        assert "is not T5's with context=120, extra_ids=100, lower=True" in design.tokenizer_fault([tokenizer])
 
 
 def test_another_tokenizer_than_that_of_clip_is_refused(configured, tmp_path):

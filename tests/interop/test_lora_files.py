@@ -253,6 +253,10 @@ def test_pairs_of_several_text_encoders_go_to_each_by_its_name(tmp_path):
     block = "text_encoder_3.encoder.block.0.layer"
     named |= {f"{block}.0.SelfAttention.q", f"{block}.1.DenseReluDense.wi_0"}
     assert {name.split(".lora_")[0] for name in found} == named
+    with safe_open(tmp_path / "out.safetensors", "numpy") as file:
+        settings = json.loads(file.metadata()["lora_adapter_metadata"])
+    for end in ("", "_2"):  # as transformers 5 names them, whose layers do not begin with text_model
+        assert sorted(settings[f"text_encoder{end}.target_modules"]) == [f"encoder.layers.0.{name}" for name in of_clip]
     same(with_lora(plain, tmp_path / "out.safetensors"), run)
     kohya = {}
     for name, tensor in found.items():

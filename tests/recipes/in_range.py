@@ -6,12 +6,14 @@ import jax.numpy as jnp
 import pytest
 
 from imagegen_jax.core.drawing import draw, finite
+from imagegen_jax.core.platform.target import cached_by_platform
 
 
 def refuse_beyond(patch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Has the samplers that are traced from now on tell them; returns the shapes of what they draw, as it grows.
+    """Has all samplers tell them while the patch lasts; returns the shapes of what they draw, as it grows.
 
-    No program is compiled for it: bytes, which have no range, are made in that of the sampler.
+    No program is compiled for it: bytes, which have no range, are made in that of the sampler. Samplers are made anew,
+    and none outlives the patch: a sampler that was made elsewhere, for an equal model, tells nothing.
     """
     drawn: list[tuple[int, ...]] = []
 
@@ -28,4 +30,5 @@ def refuse_beyond(patch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
 
     patch.setattr(draw, "to_bytes", to_bytes)
     patch.setattr(draw, "as_drawn", as_drawn)
+    patch.setattr(draw, "_sampler", cached_by_platform(draw._sampler.__wrapped__))
     return drawn

@@ -118,10 +118,11 @@ def finished(recipe, tmp_path_factory):
         return state
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ig.Program, "init", kept)
         drawn = refuse_beyond(patch)
-        run = ig.fit(experiment, tmp_path_factory.mktemp("runs") / recipe, quiet=True)
-    return Finished(run, compiling.compilations() - before, begun[0], drawn)
+        with pytest.MonkeyPatch.context() as begins:
+            begins.setattr(ig.Program, "init", kept)
+            run = ig.fit(experiment, tmp_path_factory.mktemp("runs") / recipe, quiet=True)
+        yield Finished(run, compiling.compilations() - before, begun[0], drawn)
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +246,15 @@ def test_samples_beyond_the_range_are_refused(monkeypatch):
     assert flags.tolist() == [True, True, True, False]
     with pytest.raises(NonFiniteError, match="1 of 4 images"):
         check_finite_images(flags, {})
+
+
+def test_samplers_that_refuse_them_are_no_others():
+    """Those that were made before tell nothing, and later ones are not refused what these are."""
+    sampler = draw._sampler
+    with pytest.MonkeyPatch.context() as patch:
+        refuse_beyond(patch)
+        assert draw._sampler is not sampler and draw._sampler.cache_info().currsize == 0
+    assert draw._sampler is sampler
 
 
 def kept(model):

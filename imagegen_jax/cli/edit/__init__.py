@@ -23,7 +23,7 @@ EXAMPLES = """examples:
   imagegen edit mix runs/stylegan2 --layers coarse
   imagegen edit truncate runs/stylegan2 --range -1 1
   imagegen edit interpolate runs/dcgan --latents 6 --out walk.gif
-  imagegen edit interpolate runs/shapes_text --prompt "a red circle" --prompt "a blue star" --out between.png
+  imagegen edit interpolate runs/shapes_text --prompt "a red circle" --prompt "a blue cross" --out between.png
   imagegen edit directions runs/stylegan2 --layers 0-3
   imagegen edit project runs/stylegan2 photo.png --steps 500
   imagegen edit reconstruct runs/vqvae_digits digit.png       an autoencoder's, beside it

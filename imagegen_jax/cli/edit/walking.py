@@ -83,7 +83,7 @@ def _between_prompts(request: InterpolateRequest, opened: Opened, place: pathlib
     worded_model(opened.model)
     prompts, run, video = prompts_of(request), opened.run, kind_of(place) in VIDEOS
     if len(prompts) < 2:
-        raise ValueError(f"{len(prompts)} prompts: name at least two to go between, each after --prompt")
+        raise ValueError(f"{len(prompts)} prompt: name at least two to go between, each after --prompt")
     n = request.n or len(classes_of(request.labels, run)) or 1
     classes = classes_of(request.labels, run, n)
     conditions = {
@@ -101,7 +101,7 @@ def _between_prompts(request: InterpolateRequest, opened: Opened, place: pathlib
     columns = [magnified(grid(coloured(column), 1), found.shape[2]) for column in found]
     heads = [prompts[i // each] if i % each == 0 else "" for i in range(len(columns))]
     write_picture(place, row_under(heads, columns), opened.said(prompts))
-    print(f"{len(found)} images from the first prompt to the last, {n} times, in {place}")
+    print(f"{len(found)} images from the first prompt to the last{f', {n} times,' if n > 1 else ''} in {place}")
     return place
 
 

@@ -116,7 +116,7 @@ def _sum(weights: Any, pairs: Mapping[str, Any], scale: Any) -> Any:
 def adapted_kernel(
     w: Float[Array, "*k out"], a: Float[Array, "*k r"], b: Float[Array, "r out"], scale: Float[Array, ""]
 ) -> Float[Array, "*k out"]:
-    """W_0 + (alpha / r) B A, at full precision: on accelerators a product has less unless it is asked for."""
+    """Returns W_0 + (alpha / r) B A, at full precision: on accelerators a product has less unless it is asked for."""
     return (w + scale * jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)).astype(w.dtype)
 
 

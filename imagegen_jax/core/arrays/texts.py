@@ -196,6 +196,8 @@ def check_prompts(model: Any, prompts: Any, negative: Any, n: int | None) -> tup
             "label), or sample from a run that was trained with text, such as one of the recipe shapes_text"
         )
     given = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not given:
+        raise ValueError("prompts=[]: no prompt is given, so that nothing says what to draw: give one an image")
     n = len(given) if n is None else n
     against = [negative] if isinstance(negative, str) else list(negative or ())
     found = [texts * n if len(texts) == 1 else texts for texts in (given, against)]

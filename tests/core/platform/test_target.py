@@ -164,6 +164,16 @@ def test_compiler_options_are_those_of_the_platform():
     assert compiling.compiler_options() == here
 
 
+def test_options_that_this_jax_does_not_know_are_left_out(monkeypatch):
+    """They are tried on a device of this process; where it has none of these, they are taken as they are."""
+    unknown = {"xla_no_such_option": "1"}
+    monkeypatch.setattr(compiling, "OPTIONS", {"cpu": unknown})
+    found = compiling.compiler_options.__wrapped__
+    assert found() == {}
+    monkeypatch.setattr(compiling, "devices", lambda: [types.SimpleNamespace(process_index=1, platform="cpu")])
+    assert found() == unknown
+
+
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
