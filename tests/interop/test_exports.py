@@ -4,8 +4,11 @@ import dataclasses
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
+import jax.export
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -22,6 +25,7 @@ from imagegen_jax.diffusion.models.diffusion import Diffusion
 from imagegen_jax.gan.r3gan import R3GAN, Discriminator, Generator, Stages
 from imagegen_jax.interop.exports.card_facts import scores_of
 from imagegen_jax.interop.exports.export import export_run
+from imagegen_jax.interop.exports.stablehlo import export_sampler
 from imagegen_jax.interop.exports.weights import WEIGHTS, import_weights
 from imagegen_jax.interop.importing import Published, completed, shapes_of, write_run
 from imagegen_jax.nn.backbones.unet import UNet
@@ -143,3 +147,25 @@ def test_what_a_form_does_not_have_is_refused_and_nothing_is_left(run, tmp_path)
     (tmp_path / "out/a").touch()
     with pytest.raises(ValueError, match="not empty"):
         export_run(run, "safetensors", tmp_path / "out")
+
+
+def test_a_sampler_may_look_its_weights_up_by_what_it_draws(tmp_path):
+    """As priors over codes do in their tokenizer."""
+
+    class Table:
+        image_shape = (2, 2, 3)
+
+        def init(self, key, batch):
+            return {}
+
+        def phases(self, stage=None):
+            return []
+
+        def sample(self, nets, key, n, conditions):
+            return nets["table"]["params"][jax.random.randint(key, (n, 2, 2), 0, 3)]
+
+    nets = {"table": {"params": jnp.linspace(-1, 1, 9).reshape(3, 3)}}
+    run = SimpleNamespace(experiment=SimpleNamespace(model=Table()), nets=nets)
+    assert export_sampler(run, tmp_path, 4)["conditions"] == {}
+    made = jax.export.deserialize(bytearray((tmp_path / "sampler.stablehlo").read_bytes()))
+    assert made.call(np.uint32(0), {}).shape == (4, 2, 2, 3)

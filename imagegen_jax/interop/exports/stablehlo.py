@@ -41,7 +41,8 @@ def export_sampler(run: Run, folder: pathlib.Path, n: int) -> dict[str, Any]:
 
     def sample(seed: Any, conditions: Mapping[str, Any]) -> Any:
         key = jax.random.fold_in(jax.random.key(seed), 0)  # as the first chunk of `Run.sample`
-        x = model.sample(nets, key, n, conditions)
+        held = jax.tree.map(jnp.asarray, nets)  # arrays of NumPy cannot be looked up by codes that are traced
+        x = model.sample(held, key, n, conditions)
         return to_uint8(x) if draws_images else x
 
     inputs = _inputs(run, n)
