@@ -11,7 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from imagegen_jax.core.config.bounds import Count
-from imagegen_jax.data.formats.image_folder import Files, fingerprint, is_beside, may_be_image, open_files
+from imagegen_jax.data.formats.image_folder import (
+    Files,
+    check_no_tables,
+    fingerprint,
+    is_beside,
+    may_be_image,
+    open_files,
+)
 from imagegen_jax.data.prepare import Item, Listing, damage_error, prepare
 from imagegen_jax.data.source import Dataset, Source
 
@@ -69,9 +76,11 @@ class CaptionedFolder:
 
     def _images(self, files: Files) -> list[str]:
         others = [name for name in files.stamps if not may_be_image(name) and not is_beside(name)]
+        names = [name for name in files.stamps if may_be_image(name)]
+        if others and not names:
+            check_no_tables(self, self.path, others, "captioned:")
         if others:
             raise damage_error(self, others)
-        names = [name for name in files.stamps if may_be_image(name)]
         if not names:
             raise ValueError(f"{self}: no images in {files.title}")
         return names

@@ -53,6 +53,8 @@ class Folder:
         labelled = [name for name in stamps if name.split("/")[-1] == _LABELS]
         others = [name for name in stamps if not may_be_image(name) and not is_beside(name)]
         if others and not self.skip_damaged:
+            if not images:
+                check_no_tables(self, self.path, others)
             raise damage_error(self, others)
         if not images:
             only = next(iter(others or stamps), None)
@@ -94,6 +96,15 @@ class Files(NamedTuple):
             return self.read(name)
         except Exception as error:  # zlib, zipfile and the file system have no common class of errors
             return error
+
+
+def check_no_tables(source: Source, path: str, names: Sequence[str], prefix: str = "") -> None:
+    """Raises ValueError, with the words that read them, where files that are no images are parquet files or tars."""
+    for suffix, form in ((".parquet", "parquet"), (".tar", "webdataset")):
+        if found := next((name for name in names if name.lower().endswith(suffix)), None):
+            raise ValueError(
+                f"{source}: {found} is no image, but may hold some: give the place as {prefix}{form}:{path}"
+            )
 
 
 @contextlib.contextmanager

@@ -124,3 +124,17 @@ def test_what_is_wrong_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ImportError, match=r"pip install 'imagegen_jax\[parquet\]'"):
         Parquet(str(place)).open()
+
+
+@pytest.mark.parametrize(("name", "form"), [("train.parquet", "parquet"), ("a.tar", "webdataset")])
+def test_a_folder_of_tables_says_how_it_is_read(tmp_path, name, form):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / name).write_bytes(b"PAR1")
+    there = tmp_path / "there"
+    with pytest.raises(ValueError, match=f"{name} is no image, but may hold some: give the place as {form}:{there}$"):
+        Folder(str(there)).open()
+    with pytest.raises(ValueError, match=f"give the place as captioned:{form}:{there}$"):
+        CaptionedFolder(str(there)).open()
+    Image.new("L", (4, 4)).save(there / "0.png")
+    with pytest.raises(ValueError, match="repair or remove"):
+        Folder(str(there)).open()
