@@ -18,6 +18,7 @@ from imagegen_jax.core.checkpoints.weights import FromRun
 from imagegen_jax.core.ema import HalfLife
 from imagegen_jax.core.optim import Adam
 from imagegen_jax.core.program import Program
+from imagegen_jax.core.reporting.log import write_json
 from imagegen_jax.core.run_folder import RunFolderError, compare_data, store_data
 from imagegen_jax.data import Codes
 from imagegen_jax.metrics.sets import source_set
@@ -105,6 +106,7 @@ def test_codes_are_no_data_for_models_and_metrics_of_images(files):
 
 def test_a_run_does_not_go_on_with_codes_of_another_tokenizer(files):
     """Not even with --resume-with-changes: it keeps the tokenizer that it began with."""
+    write_json(files / "experiment.json", {})
     store_data(files, Codes(str(files / "codes.npz")).open())
     put(files / "other.npz", tokenizer=np.str_("other"))
     with pytest.raises(RunFolderError, match="data.content.tokenizer cannot change within a run"):
