@@ -106,7 +106,7 @@ def test_codes_are_no_data_for_models_and_metrics_of_images(files):
 
 def test_a_run_does_not_go_on_with_codes_of_another_tokenizer(files):
     """Not even with --resume-with-changes: it keeps the tokenizer that it began with."""
-    write_json(files / "experiment.json", {})
+    write_json(files / "experiment.json", {"class": "of no matter here"})
     store_data(files, Codes(str(files / "codes.npz")).open())
     put(files / "other.npz", tokenizer=np.str_("other"))
     with pytest.raises(RunFolderError, match="data.content.tokenizer cannot change within a run"):
