@@ -2,7 +2,7 @@
 
     python3.11 -m venv .venv-torch
     .venv-torch/bin/pip install torch==2.13.0 diffusers==0.42.1 transformers==5.24.0 peft==0.21.2 sentencepiece==0.2.3
-    python tests/interop/test_exported_pipelines.py exported
+    PYTHONPATH=.:tests python tests/interop/test_exported_pipelines.py exported
     .venv-torch/bin/python tests/reference/check_exported_pipelines.py exported
 
 The runs were imported from what diffusers saved, so its images of the exports must be those of the originals in
