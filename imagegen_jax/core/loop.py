@@ -50,7 +50,7 @@ def train(
     with _opened(experiment, workdir, resume_with_changes, quiet, at_end, track, profile) as (run, state):
         run.metadata = metadata
         state = to_the_end(run, state, int(state.step))
-        run.say_privacy(experiment.steps)
+        run.say_privacy()
         return run.program, state
 
 

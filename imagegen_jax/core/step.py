@@ -21,6 +21,7 @@ from imagegen_jax.core import ema
 from imagegen_jax.core.arrays import autoencoding
 from imagegen_jax.core.arrays.image import images_to_float
 from imagegen_jax.core.arrays.lora import merged
+from imagegen_jax.core.arrays.microbatches import scan_parts
 from imagegen_jax.core.config.frozen_map import FrozenMap
 from imagegen_jax.core.ema import Average
 from imagegen_jax.core.model import (
@@ -37,7 +38,6 @@ from imagegen_jax.core.model import (
     frozen_networks,
 )
 from imagegen_jax.core.optim import Clock, Optimizer, apply, lazy_correction
-from imagegen_jax.core.platform.target import platform
 from imagegen_jax.core.privacy.private import DifferentialPrivacy, Differentiate, private_gradients
 from imagegen_jax.core.reporting.health import gradient_ratio, image_health
 from imagegen_jax.core.state import State, join, networks, unmerged
@@ -221,10 +221,9 @@ def gradients(
 ) -> tuple[Nets, dict[str, Any], dict[str, Scalar]]:
     """Returns the gradients of what a phase trains, the new statistics, and the metrics, as means over the batch.
 
-    With microbatches, rows are split interleaved: each device then keeps its own, where contiguous parts would have
-    to be moved between devices. Statistics go from one microbatch to the next in order, so what decays with each
-    update decays `microbatches` times a step. Raises KeyError or TypeError, while it is traced, for statistics of
-    another structure or type than before, or of `frozen` networks.
+    Statistics go from one microbatch to the next in order, so what decays with each update decays `microbatches` times
+    a step. Raises KeyError or TypeError, while it is traced, for statistics of another structure or type than before,
+    or of `frozen` networks.
     """
     trained = {name: state.params[name] for name in phase.trains}
     differentiate = _differentiated(phase, state)
@@ -244,11 +243,8 @@ def gradients(
     rows = (inputs.batch, inputs.keys)
     if microbatches == 1:
         return one(state.stats, rows)
-    parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), rows)
-    # Convolution gradients inside a loop are ten times slower on the CPU backend: there, no loop is left.
-    unroll = microbatches if platform() == "cpu" else 1
     start = (jax.tree.map(jnp.zeros_like, trained), state.stats)
-    (total, stats), metrics = jax.lax.scan(accumulate, start, parts, unroll=unroll)
+    (total, stats), metrics = scan_parts(accumulate, start, rows, microbatches)
     return jax.tree.map(lambda g: g / microbatches, total), stats, jax.tree.map(jnp.mean, metrics)
 
 

@@ -84,10 +84,10 @@ class Dataset:
     image once, in an order that depends on (seed, epoch). A batch may straddle epochs, and `n` may exceed the number of
     images. Sources that are not `paired` have their own stream, epochs and orders, since there may be more or fewer of
     them; an epoch of the data set is an epoch of its images. Where `epoch` says which rows one has, some may come more
-    than once. Images may also be latents (`Latents`): floats of any
-    kind, which batches hold as float32, times `scale`. Of an image's captions each epoch takes one, which follows from
-    (seed, epoch) as well; batches have it where there is a `tokenizer` to write it. Raises ValueError where labels,
-    deviations, captions or paired sources are not as many as the images.
+    than once. Images may also be latents (`Latents`): floats of any kind, which batches hold as float32, times `scale`.
+    Of an image's captions each epoch takes one, which follows from (seed, epoch) as well; batches have it where there
+    is a `tokenizer` to write it. Raises ValueError where labels, deviations, captions or paired sources are not as many
+    as the images.
     """
 
     images: UInt8[np.ndarray, "n h w c"] | Float[np.ndarray, "n h w c"]  # 0..255, mapped from disk
@@ -142,11 +142,7 @@ class Dataset:
         """
         positions = positions_of(step, n, seed)[rows or slice(None)]
         index = self._rows_at(positions, seed)
-        batch = {"image": self.values(self.images[index])}
-        if self.stds is not None:
-            batch["std"] = self.values(self.stds[index])
-        if self.labels is not None:
-            batch["label"] = np.asarray(self.labels[index])
+        batch = self._stored(index)
         if self.sources is not None:
             index = index if self.paired else index_of(positions, len(self.sources), seed, fold=(_SOURCES,))
             batch["source"] = np.asarray(self.sources[index])
@@ -168,9 +164,17 @@ class Dataset:
         }
         for what in (what for what, holds in more.items() if holds):
             raise ValueError(f"these data have {what}: their rows cannot be drawn by number alone")
-        arrays = {"image": self.images, "std": self.stds, "label": self.labels, "source": self.sources}
-        found = {name: np.asarray(array[index]) for name, array in arrays.items() if array is not None}
-        return {name: self.values(rows) if name in ("image", "std") else rows for name, rows in found.items()}
+        sources = {} if self.sources is None else {"source": np.asarray(self.sources[index])}
+        return self._stored(index) | sources
+
+    def _stored(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Reads what is stored of images by their rows, all but sources, which may have an order of their own."""
+        found = {"image": self.values(self.images[index])}
+        if self.stds is not None:
+            found["std"] = self.values(self.stds[index])
+        if self.labels is not None:
+            found["label"] = np.asarray(self.labels[index])
+        return found
 
     def texts(self, step: int, n: int, seed: int = 0) -> tuple[str, ...]:
         """Returns the captions of batch `step`, as `batch` has them; () where there are none."""

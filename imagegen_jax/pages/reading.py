@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import pathlib
 import threading
@@ -16,15 +15,6 @@ POINTS = 1_000  # points of a curve at most
 TAIL = 256  # bytes by which a file that was added to is told from one that was written anew
 
 Point = tuple[int, float]  # step, value
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a JSON object; {} where the file is missing or damaged."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def read_metrics(path: pathlib.Path) -> dict[int, dict[str, Any]]:

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from imagegen_jax.core.files.json_lines import read_objects
+from imagegen_jax.core.files.json_lines import read_object, read_objects
 from imagegen_jax.core.files.regular import whole
 from imagegen_jax.core.provenance.origin import published
 from imagegen_jax.pages.copies import FILE, copies_of
@@ -19,7 +19,7 @@ from imagegen_jax.pages.evaluations import evaluations_of, trace_of
 from imagegen_jax.pages.explained import explained
 from imagegen_jax.pages.grids import shown_grids
 from imagegen_jax.pages.markup import class_name, missing, table, text, tree
-from imagegen_jax.pages.reading import Point, points_of, read_json, read_metrics, thin
+from imagegen_jax.pages.reading import Point, points_of, read_metrics, thin
 
 ROWS_NAMED = 20  # a grid of more rows has no room for the names of their classes
 
@@ -43,8 +43,8 @@ def write_report(run: str | os.PathLike[str], out: pathlib.Path | None = None) -
 
 def _sections(folder: pathlib.Path) -> dict[str, str]:
     """Makes the HTML of each placeholder in the template."""
-    experiment, parameters = read_json(folder / "experiment.json"), read_json(folder / "parameters.json")
-    environment, data = read_json(folder / "environment.json"), read_json(folder / "data.json")
+    experiment, parameters = read_object(folder / "experiment.json"), read_object(folder / "parameters.json")
+    environment, data = read_object(folder / "environment.json"), read_object(folder / "data.json")
     rows = read_metrics(folder / "metrics.jsonl")
     grids = {int(path.stem): path for path in sorted(folder.glob("samples/*.png")) if path.stem.isdecimal()}
     step = max([*rows, *grids], default=0)
@@ -52,7 +52,7 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
     changes, evaluations = read_objects(folder / "changes.jsonl"), read_objects(folder / "evaluations.jsonl")
     if experiment.get("private") is not None:
         experiment, environment = published(experiment), _without_seed(environment)
-    if origin := read_json(folder / "origin.json"):
+    if origin := read_object(folder / "origin.json"):
         environment = {"imported": origin, **environment}
     return {
         "title": text(experiment.get("name") or folder.resolve().name),
@@ -64,8 +64,8 @@ def _sections(folder: pathlib.Path) -> dict[str, str]:
         "curves": _json({name: thin(points) for name, points in curves.items()}),
         "values": _values(curves),
         "evaluations": _or_note("evaluations.jsonl", lambda: evaluations_of(evaluations)),
-        "copies": _or_note(FILE, lambda: copies_of(read_json(folder / FILE))),
-        "trace": _or_note("profile.json", lambda: trace_of(read_json(folder / "profile.json"))),
+        "copies": _or_note(FILE, lambda: copies_of(read_object(folder / FILE))),
+        "trace": _or_note("profile.json", lambda: trace_of(read_object(folder / "profile.json"))),
         "meanings": _as_json({name: explained(name) for name in curves}),
         "experiment": tree(experiment) if experiment else missing("experiment.json"),
         "changes": _or_note("changes.jsonl", lambda: _changes(changes)),

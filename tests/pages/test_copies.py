@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 import imagegen_jax as ig
+from imagegen_jax.core.files.json_lines import read_object
 from imagegen_jax.core.run import Run
 from imagegen_jax.data import Digits
 from imagegen_jax.metrics.copies import ranked_copies
 from imagegen_jax.metrics.sets import SampleSet
 from imagegen_jax.pages import copies
-from imagegen_jax.pages.reading import read_json
 
 RANDOM = np.random.default_rng(0)
 TRAIN = RANDOM.integers(0, 256, (60, 6, 6, 1), np.uint8)
@@ -59,7 +59,7 @@ def test_the_page_shows_them_and_is_left_out_where_nobody_looked(
     experiment = dataclasses.replace(ig.recipe("edm_digits"), data=data)
     run = Run(experiment, types.SimpleNamespace(step=5), tmp_path)  # type: ignore[arg-type]
     path = copies.look_for_copies(run, 31, classes=(3, 5))
-    found = read_json(path)
+    found = read_object(path)
     assert found["pairs"][0]["sample"] == 30 and found["pairs"][0]["training"] == 3 and found["nearer"] == 1
     _, content = found["pairs"][0]["picture"].split("base64,")
     both = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))))

@@ -55,7 +55,7 @@ def step(text: str) -> int | Literal["best"]:
 
 
 def add_metadata_option(parser: argparse.ArgumentParser) -> None:
-    """Adds the option by which pictures say nothing of themselves."""
+    """Adds --no-metadata: pictures then say nothing of themselves."""
     parser.add_argument(
         "--no-metadata", dest="metadata", action="store_false",
         help="leave out of pictures that they are generated, and by what (`imagegen provenance` reads it)",

@@ -1,4 +1,4 @@
-"""Drawing a picture again by what it says of itself: by the command, the training or the playground that made it.
+"""Draws a picture again from its metadata: by the command, the training or the playground that made it.
 
 A picture may come from anyone. So nothing that it says is run as code: classes of modules are refused, and each value
 has to be of the type that the command's request has for it.

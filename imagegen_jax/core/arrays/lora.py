@@ -164,7 +164,7 @@ def kernels_of(weights: Any) -> Shapes:
 
 
 def _patterns(path: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns what a kernel's layer is chosen by: all its names, the last of them, or what it is in."""
+    """Returns the patterns that choose a kernel's layer: its whole name, its last name, and each module around it."""
     return (_layer(path), *path[-2:-1], *(f"{name}/*" for name in path[:-2]))
 
 

@@ -1,10 +1,19 @@
-"""Files of JSON lines, an object a line, as a run that was killed may have left them."""
+"""Files of JSON, an object each or an object a line, as a run that was killed may have left them."""
 
 from __future__ import annotations
 
 import json
 import pathlib
 from typing import Any
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+    """Reads a JSON object; {} where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_objects(path: pathlib.Path) -> list[dict[str, Any]]:

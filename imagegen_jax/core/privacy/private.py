@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from imagegen_jax.core.arrays.microbatches import scan_parts
 from imagegen_jax.core.config.bounds import NonNegative, Positive, Range
 from imagegen_jax.core.model import Aux, Batch, Inputs, Nets, PRNGKey, PRNGKeys, Scalar
-from imagegen_jax.core.platform.target import platform
 
 KEPT = "kept"  # the leaf of a private batch that says which rows were drawn; the others only fill it up
 _NOISE, _ROWS = 2**32 - 3, 2**32 - 4  # folded into the key of a phase, and into those of rows
@@ -88,21 +88,15 @@ def _of_row(
 
 
 def _in_parts(part: Callable[..., Any], rows: Any, microbatches: int) -> Any:
-    """Sums what `part` makes of interleaved parts of rows, one after the other; see `core.step.gradients`."""
+    """Sums what `part` makes of parts of rows, one after the other; its sums are of one shape for any of them."""
     if microbatches == 1:
         return part(*rows)
-    parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), rows)
-    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(part, *_first(parts)))
+    start = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(part, *rows))
 
     def add(total: Any, rows: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, part(*rows)), None
 
-    unroll = microbatches if platform() == "cpu" else 1
-    return jax.lax.scan(add, start, parts, unroll=unroll)[0]
-
-
-def _first(parts: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], parts)
+    return scan_parts(add, start, rows, microbatches)[0]
 
 
 def _noised(grads: Nets, key: PRNGKey, deviation: float) -> Nets:

@@ -101,19 +101,18 @@ class LiveRun:
             step, state = (found.step, found.tree) if found else (0, self.program.init(pretrained))
         if found:
             self.progress.say(f"resumed at step {step:,}")
-        self.say_privacy(self.experiment.steps)
+        self.say_privacy()
         if compiles and not finished:
             self.compile_stage(step)  # of a checkpoint before the newest
             self.program.compile_ahead(step).result()
             self.progress.say(f"training begins, after {time.perf_counter() - begun:.1f} s")
         return state
 
-    def say_privacy(self, steps: int) -> None:
-        """Says what a private run has spent after some steps; nothing of any other run."""
-        privacy = self.experiment.private
-        if privacy is not None and self.first and not self.quiet:
-            rows = len(self.program.dataset)
-            found = spent(privacy, rows, self.experiment.batch_size, steps, self.experiment.seed)
+    def say_privacy(self) -> None:
+        """Says what a private run will have spent at its end; nothing of any other run."""
+        asked = self.experiment
+        if asked.private is not None and self.first and not self.quiet:
+            found = spent(asked.private, len(self.program.dataset), asked.batch_size, asked.steps, asked.seed)
             self.progress.say(found.words)
 
     def compile_stage(self, step: int) -> None:

@@ -11,6 +11,7 @@ from imagegen_jax.core.arrays.space import sample_words
 from imagegen_jax.core.capabilities import reads_text
 from imagegen_jax.core.checkpoints.stored import Stored
 from imagegen_jax.core.experiment import Experiment
+from imagegen_jax.core.files.json_lines import read_object
 from imagegen_jax.core.files.regular import whole
 from imagegen_jax.core.model import Generative, Model, condition_rows
 from imagegen_jax.core.reporting import summary
@@ -19,7 +20,6 @@ from imagegen_jax.core.run_folder import load_experiment
 from imagegen_jax.interop.exports.card_facts import (
     block,
     data_of,
-    facts_in,
     limits_of,
     looked_at,
     portable_values,
@@ -78,7 +78,7 @@ def write_run_card(
         raise ValueError(f"{place}: has no line that says that it may be written anew: give another place with --out")
     before = licences_in(folder / CARD)
     given = Licences(licences.weights or before.weights, licences.data or before.data)
-    parameters = facts_in(folder / "parameters.json").values()
+    parameters = read_object(folder / "parameters.json").values()
     count = sum(network["count"] for network in parameters if isinstance(network, dict) and "count" in network)
     step = max(Stored(folder / "checkpoints").steps(), default=0)
     text = card_text(folder, experiment, step, count, "run", given, USE_OF_RUN)
@@ -91,7 +91,7 @@ def card_text(
     folder: pathlib.Path, experiment: Experiment, step: int, parameters: int, form: str, licences: Licences, usage: str
 ) -> str:
     """Returns the card of a run whose files lie in a folder, for what has a `form`, with how that is used."""
-    model, origin = experiment.model, facts_in(folder / "origin.json")
+    model, origin = experiment.model, read_object(folder / "origin.json")
     head = {"license": licences.weights or "unknown", "library_name": TAGS[form], **task_of(model)}
     head |= {"data_license": licences.data} if licences.data else {}
     trained = f"after {step:,} steps of training with imagegen_jax"

@@ -11,7 +11,7 @@ from typing import Any
 from imagegen_jax.core.arrays.space import sample_words
 from imagegen_jax.core.config.serial import to_dict
 from imagegen_jax.core.experiment import Experiment
-from imagegen_jax.core.files.json_lines import read_objects
+from imagegen_jax.core.files.json_lines import read_object, read_objects
 from imagegen_jax.core.privacy.accountant import Spent, spent
 from imagegen_jax.core.provenance.origin import digest_of
 from imagegen_jax.core.reporting.durations import duration
@@ -23,7 +23,7 @@ Lines = Sequence[Mapping[str, Any]]
 
 def data_of(folder: pathlib.Path, experiment: Experiment, licence: str) -> str:
     """Returns what the data are: how many images of which classes, their licence, and how they are read."""
-    record = facts_in(folder / "data.json")
+    record = read_object(folder / "data.json")
     names = [str(name) for name in record.get("class_names", [])]
     count = record.get("images")
     parts = [
@@ -43,7 +43,7 @@ def recipe_of(experiment: Experiment) -> dict[str, Any]:
 
 def training_of(folder: pathlib.Path, experiment: Experiment, step: int) -> str:
     """Returns how it was trained: command, steps, devices, time and versions, as far as files say it."""
-    environment = facts_in(folder / "environment.json")
+    environment = read_object(folder / "environment.json")
     command = command_of(environment.get("command"), experiment.private is not None)
     devices = environment.get("devices")
     kinds = ", ".join(f"{n} x {kind}" for kind, n in devices.items()) if isinstance(devices, dict) else ""
@@ -94,7 +94,7 @@ def seconds_of(folder: pathlib.Path, batch_size: int) -> float:
 
 def privacy_of(folder: pathlib.Path, experiment: Experiment, step: int) -> str:
     """Returns what a private run has spent, and what that rests on; "" of any other run, and of unknown data."""
-    rows = facts_in(folder / "data.json").get("images")
+    rows = read_object(folder / "data.json").get("images")
     if experiment.private is None or not isinstance(rows, int):
         return ""
     found: Spent = spent(experiment.private, rows, experiment.batch_size, step, experiment.seed)
@@ -133,7 +133,7 @@ def newest_scores(workdir: pathlib.Path) -> list[Mapping[str, Any]]:
 def looked_at(folder: pathlib.Path) -> dict[str, str]:
     """Returns what evaluations say of membership, copies and shares of classes, by name; how to ask where none did."""
     scores = newest_scores(folder)
-    copies = facts_in(folder / COPIES)
+    copies = read_object(folder / COPIES)
     said = "" if not copies else (
         f"{copies.get('nearer', '?')} of {copies.get('samples', '?')} samples are nearer to one training image than "
         "that is to any other one; fresh data have such samples too"
@@ -182,15 +182,6 @@ def _interval(card: Mapping[str, Any]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def facts_in(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a JSON object; {} where the file is missing or damaged."""
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def portable_values(tree: Any) -> Any:

@@ -99,7 +99,8 @@ class Design:
             if kind is CLIPText and (not isinstance(tokenizer, BytePairs) or tokenizer.entities or tokenizer.ftfy):
                 return f"{type(tokenizer).__name__}, is not CLIP's as transformers has it, without entities and ftfy"
             if kind is T5Encoder:
-                there = SentencePieces(getattr(tokenizer, "model", b""), self.t5_context, lower=self.lower)
+                model = tokenizer.model if isinstance(tokenizer, SentencePieces) else b""
+                there = SentencePieces(model, self.t5_context, lower=self.lower)
                 if tokenizer != there:
                     said = f"context={self.t5_context}, extra_ids={there.extra_ids}, lower={self.lower}"
                     return f"{type(tokenizer).__name__}, is not T5's with {said}"

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from imagegen_jax.core.files.json_lines import read_object
 from imagegen_jax.core.reporting.health import Watch
 from imagegen_jax.pages import reading
 from imagegen_jax.pages.play.places import Place
@@ -26,7 +27,7 @@ def state_of(place: Place) -> dict[str, Any]:
     warnings = [warning for step, row in rows.items() for warning in watch.look(step, _numbers(row))]
     return {
         "step": max(rows, default=0),
-        "steps": reading.read_json(folder / "experiment.json").get("steps"),
+        "steps": read_object(folder / "experiment.json").get("steps"),
         "curves": {name: reading.thin(points) for name, points in reading.points_of(rows.values()).items()},
         "grids": grids[-12:],
         "health": warnings[-20:],
