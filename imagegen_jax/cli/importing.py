@@ -106,8 +106,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="RUN", help="the run folder to make")
     parser.add_argument("--data", help="what it was trained on: a TFDS name, a folder, a .zip or an .npz")
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="what a bare state dict does not say of its model"
-    )
+        "--set", action="extend", nargs="+", default=[], metavar="NAME=VALUE",
+        help="what a bare state dict does not say of its model",
+    )  # fmt: skip
 
 
 COMMAND = Command(

@@ -264,7 +264,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--chunk", type=integer(), default=256, help="images drawn at a time (default: 256)")
     parser.add_argument(
-        "--source", nargs="+", metavar="PLACE",
+        "--source", action="extend", nargs="+", metavar="PLACE",
         help="images to translate or reconstruct: files, folders or .zip files (default: those of the training data)",
     )  # fmt: skip
 

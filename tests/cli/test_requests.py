@@ -195,3 +195,13 @@ def test_a_file_in_the_place_of_the_checkpoints_is_said(tmp_path):
 @pytest.mark.parametrize(("given", "begins"), [({}, False), ({"source": ("a.png",)}, True)])
 def test_samples_begin_with_images_where_sources_are_given(given, begins):
     assert sample.SampleRequest(RUN, **given).begins_with_images is begins
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "name"), [(importing.COMMAND, "--set", "set"), (sample.COMMAND, "--source", "source")]
+)
+def test_an_option_of_several_values_that_is_given_twice_loses_none(command, option, name):
+    parser = argparse.ArgumentParser()
+    command.add_options(parser)
+    given = ["edm", "a", "--out", "b"] if name == "set" else ["runs/a", "--out", "b"]
+    assert getattr(parser.parse_args([*given, option, "x=1", "y=2", option, "z=3"]), name) == ["x=1", "y=2", "z=3"]
